@@ -1,0 +1,65 @@
+package profile
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// DecodeHardware reads one hardware document. Errors start with name and line.
+func DecodeHardware(name string, data []byte) (Hardware, error) {
+	var h Hardware
+	if err := decode(name, data, &h); err != nil {
+		return Hardware{}, err
+	}
+	if h.Schema != HardwareSchema {
+		return Hardware{}, fmt.Errorf("%s: schema is %q, want %q", name, h.Schema, HardwareSchema)
+	}
+	if err := h.Validate(); err != nil {
+		return Hardware{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return h, nil
+}
+
+// DecodeModel reads one model document. Errors start with name and line.
+func DecodeModel(name string, data []byte) (Model, error) {
+	var m Model
+	if err := decode(name, data, &m); err != nil {
+		return Model{}, err
+	}
+	if m.Schema != ModelSchema {
+		return Model{}, fmt.Errorf("%s: schema is %q, want %q", name, m.Schema, ModelSchema)
+	}
+	if err := m.Validate(); err != nil {
+		return Model{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return m, nil
+}
+
+// goType matches the Go type that the YAML library names in its messages, which says nothing to who wrote the file.
+var goType = regexp.MustCompile(` (in|into) (type )?[\w.]*(profile|struct)[\w.]*.*$`)
+
+func decode(name string, data []byte, into any) error {
+	err := yaml.Load(data, into, yaml.WithKnownFields())
+	var all *yaml.LoadErrors
+	var one *yaml.LoadError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &all) && len(all.Errors) > 0:
+		one = all.Errors[0]
+	case !errors.As(err, &one):
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	message := strings.TrimPrefix(goType.ReplaceAllString(one.Message, ""), "yaml: ")
+	if field, ok := strings.CutPrefix(message, "field "); ok {
+		message = "unknown key " + strings.TrimSuffix(field, " not found")
+	}
+	if one.Mark.Line == 0 {
+		return fmt.Errorf("%s: %s", name, message)
+	}
+	return fmt.Errorf("%s:%d: %s", name, one.Mark.Line, message)
+}

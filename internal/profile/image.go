@@ -1,0 +1,84 @@
+package profile
+
+import (
+	"fmt"
+	"math"
+)
+
+// Grid is an image or video after preprocessing: resized to Width × Height pixels (multiples of patch·merge), cut into
+// Temporal × (Height/patch) × (Width/patch) patches, of which merge² become one token.
+type Grid struct {
+	Width, Height int // pixels after resizing
+	Temporal      int // temporal patches: 1 for an image
+	Patches       int // over all temporal patches
+	Tokens        int // that the decoder sees, vision markers and timestamps not counted
+	PatchWidth    int // elements of one flattened patch: channels · temporal_patch · patch²
+}
+
+// PixelBytes is the size of the fp32 pixel_values tensor [Patches, PatchWidth].
+func (g Grid) PixelBytes() int64 { return 4 * int64(g.Patches) * int64(g.PatchWidth) }
+
+// ImageGrid resizes a width × height image as the model's image processor does. With f = patch·merge and area limits
+// [min, max] in pixels:
+//
+//	w̄, h̄ = f·round(w/f), f·round(h/f)                  round half to even, as Python
+//	h̄·w̄ > max: β = √(h·w/max), w̄ = f·⌊w/β/f⌋ likewise h̄
+//	h̄·w̄ < min: β = √(min/(h·w)), w̄ = f·⌈w·β/f⌉ likewise h̄
+//
+// An aspect ratio above 200 is an error there and here.
+func (m *Model) ImageGrid(width, height int) (Grid, error) {
+	return m.resize(width, height, 1, m.Preprocess.MinPixels, m.Preprocess.MaxPixels)
+}
+
+// VideoGrid resizes a clip of frames sampled frames, each width × height. Frames are padded to a multiple of the temporal
+// patch, and the area limits bind padded frames × height × width together.
+func (m *Model) VideoGrid(width, height, frames int) (Grid, error) {
+	if frames <= 0 {
+		return Grid{}, fmt.Errorf("a video of %d frames: want at least one", frames)
+	}
+	return m.resize(width, height, frames, m.Preprocess.VideoMinPixels, m.Preprocess.VideoMaxPixels)
+}
+
+// SampledFrames is how many frames of a clip the video processor keeps: duration·fps within the model's limits.
+func (m *Model) SampledFrames(seconds float64) int {
+	p := m.Preprocess
+	n := min(max(int(seconds*p.VideoFPS), p.VideoMinFrames), p.VideoMaxFrames)
+	t := m.Vision.TemporalPatchSize
+	return (n + t - 1) / t * t
+}
+
+func (m *Model) resize(width, height, frames, minPixels, maxPixels int) (Grid, error) {
+	if width <= 0 || height <= 0 {
+		return Grid{}, fmt.Errorf("an image of %dx%d pixels: both sides must be above zero", width, height)
+	}
+	if max(width, height) > 200*min(width, height) {
+		return Grid{}, fmt.Errorf("an image of %dx%d pixels: the aspect ratio may be at most 200", width, height)
+	}
+	temporal := (frames + m.Vision.TemporalPatchSize - 1) / m.Vision.TemporalPatchSize
+	padded := float64(frames)
+	if frames > 1 {
+		padded = float64(temporal * m.Vision.TemporalPatchSize)
+	}
+	f := float64(m.Vision.PatchSize * m.Vision.SpatialMergeSize)
+	w, h, n := float64(width), float64(height), float64(frames)
+	wBar, hBar := math.RoundToEven(w/f)*f, math.RoundToEven(h/f)*f
+	switch area := padded * wBar * hBar; {
+	case area > float64(maxPixels):
+		beta := math.Sqrt(n * h * w / float64(maxPixels))
+		wBar, hBar = max(f, math.Floor(w/beta/f)*f), max(f, math.Floor(h/beta/f)*f)
+	case area < float64(minPixels):
+		beta := math.Sqrt(float64(minPixels) / (n * h * w))
+		wBar, hBar = math.Ceil(w*beta/f)*f, math.Ceil(h*beta/f)*f
+	}
+	return m.grid(int(wBar), int(hBar), temporal), nil
+}
+
+func (m *Model) grid(width, height, temporal int) Grid {
+	v := m.Vision
+	patches := temporal * (width / v.PatchSize) * (height / v.PatchSize)
+	return Grid{
+		Width: width, Height: height, Temporal: temporal, Patches: patches,
+		Tokens:     patches / (v.SpatialMergeSize * v.SpatialMergeSize),
+		PatchWidth: v.InChannels * v.TemporalPatchSize * v.PatchSize * v.PatchSize,
+	}
+}

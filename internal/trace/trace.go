@@ -1,0 +1,130 @@
+// Package trace holds the memory behaviour of a program as a sequence of events, free of addresses and of policy.
+//
+// A trace is what workload generates, what importers read out of recordings, and what replay feeds to allocators. Sizes are
+// the bytes the program asked for: rounding belongs to allocators. Time is carried where a recording has it and is never
+// needed.
+//
+// Ids. An event names its block by a small number, its slot: unique among the blocks live at that moment, and free for
+// reuse after the Free. Slots stay below Trace.Slots, so a replay holds its blocks in an array, and a stream of 10^8
+// events needs memory only for what is live at once. Readers renumber the ids of a file into slots.
+//
+// Order. Events are in program order over all streams. A block freed on a stream other than the one that allocated it,
+// or used on another stream before (OpUse), may not be reused there before that stream's work is done; OpFree says when the
+// program let go, OpFreeCompleted, present in multi-stream recordings only, when the memory became reusable. A trace
+// without OpFreeCompleted completes each free at once.
+package trace
+
+// Op is what an event does.
+type Op uint8
+
+// The operations of a trace.
+const (
+	OpAlloc         Op = iota + 1 // Slot, Size, Stream, Kind, Tag
+	OpFree                        // Slot; Stream
+	OpFreeCompleted               // Slot: a free that waited for other streams is done
+	OpUse                         // Slot is used on Stream (record_stream)
+	OpSync                        // Stream, or every stream where Stream is AllStreams, has done its work
+	OpMark                        // a phase begins; Tag names it
+)
+
+// AllStreams in an OpSync means the whole device.
+const AllStreams = ^uint16(0)
+
+// Kind is what lives in a block; pools are named after it.
+type Kind uint8
+
+// The kinds of memory that pools tell apart.
+const (
+	General Kind = iota
+	KVCache
+	VisionFeatures
+	TextEmbeddings
+	Stream
+	Pinned
+	kinds
+)
+
+var kindNames = [kinds]string{"general", "kv_cache", "vision_features", "text_embeddings", "stream", "pinned"}
+
+// String is the name of the pool that serves the kind.
+func (k Kind) String() string { return kindNames[k] }
+
+// Kinds lists every kind in order.
+func Kinds() []Kind {
+	list := make([]Kind, kinds)
+	for i := range list {
+		list[i] = Kind(i)
+	}
+	return list
+}
+
+// Event is one step of a program. It is 32 bytes, so that replays run from memory at the speed of the allocator.
+type Event struct {
+	Size   int64  // bytes requested, for OpAlloc
+	TimeNs int64  // since the trace began; 0 where unknown
+	Slot   uint32 // the block
+	Tag    uint32 // index into Trace.Tags: the call site, or the phase of an OpMark
+	Stream uint16
+	Op     Op
+	Kind   Kind
+}
+
+// Trace is a whole program's behaviour in memory.
+type Trace struct {
+	Name   string
+	Events []Event
+	Tags   []string // Tags[0] is "": no tag
+	Slots  uint32   // every Slot is below it
+}
+
+// Builder appends events and hands out slots, the last freed first.
+type Builder struct {
+	trace Trace
+	free  []uint32
+	tags  map[string]uint32
+}
+
+// NewBuilder starts an empty trace.
+func NewBuilder(name string) *Builder {
+	return &Builder{trace: Trace{Name: name, Tags: []string{""}}, tags: map[string]uint32{"": 0}}
+}
+
+// Tag returns the index of a call site or phase name.
+func (b *Builder) Tag(name string) uint32 {
+	if i, ok := b.tags[name]; ok {
+		return i
+	}
+	i := uint32(len(b.trace.Tags))
+	b.trace.Tags = append(b.trace.Tags, name)
+	b.tags[name] = i
+	return i
+}
+
+// Alloc appends an OpAlloc of size bytes and returns its slot.
+func (b *Builder) Alloc(size int64, kind Kind, stream uint16, tag uint32) uint32 {
+	slot := b.trace.Slots
+	if n := len(b.free); n > 0 {
+		slot, b.free = b.free[n-1], b.free[:n-1]
+	} else {
+		b.trace.Slots++
+	}
+	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream, Tag: tag})
+	return slot
+}
+
+// Free appends an OpFree of a live slot.
+func (b *Builder) Free(slot uint32, stream uint16) {
+	b.trace.Events = append(b.trace.Events, Event{Op: OpFree, Slot: slot, Stream: stream})
+	b.free = append(b.free, slot)
+}
+
+// Mark appends the begin of a phase.
+func (b *Builder) Mark(phase string) {
+	b.trace.Events = append(b.trace.Events, Event{Op: OpMark, Tag: b.Tag(phase)})
+}
+
+// Len is the number of events so far.
+func (b *Builder) Len() int { return len(b.trace.Events) }
+
+// Trace returns what was built. The builder may not be used afterwards.
+func (b *Builder) Trace() *Trace { return &b.trace }
