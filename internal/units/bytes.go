@@ -82,7 +82,7 @@ func ParseBytes(s string) (Bytes, error) {
 func (b *Bytes) UnmarshalYAML(n *yaml.Node) error {
 	v, err := ParseBytes(n.Value)
 	if err != nil || n.Kind != yaml.ScalarNode {
-		return fmt.Errorf("line %d: size %q: want a count of bytes such as 49152 or 48 KiB, not negative", n.Line, n.Value)
+		return fmt.Errorf("size %q: want a count of bytes such as 49152 or 48 KiB, not negative", n.Value)
 	}
 	*b = v
 	return nil
