@@ -1,0 +1,87 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// output is the --format and -o of a command. Its writer holds everything back until commit, so that a failure leaves
+// neither half a result on stdout nor half a file.
+type output struct {
+	format  string
+	path    string
+	formats []string
+}
+
+// addFlags declares --format, with the first of formats as the default, and -o.
+func (o *output) addFlags(cmd *cobra.Command, formats ...string) {
+	o.formats = formats
+	cmd.Flags().StringVar(&o.format, "format", formats[0], "output format: "+strings.Join(formats, ", "))
+	cmd.Flags().StringVarP(&o.path, "output", "o", "", "write to this file, atomically, instead of stdout")
+	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// open checks format and path before any work is done.
+func (o *output) open(env *environment) (*pending, error) {
+	if !slices.Contains(o.formats, o.format) {
+		return nil, fmt.Errorf("unknown --format %q: want one of %s", o.format, strings.Join(o.formats, ", "))
+	}
+	if o.path == "" {
+		return &pending{to: env.stdout}, nil
+	}
+	if info, err := os.Stat(o.path); err == nil && info.IsDir() {
+		return nil, fmt.Errorf("writing -o %s: it is a folder, want a file's name", o.path)
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*")
+	if err != nil {
+		return nil, fmt.Errorf("writing -o %s: cannot create a file there: %w", o.path, err)
+	}
+	return &pending{temporary: temporary, path: o.path}, nil
+}
+
+// pending is a result not yet shown.
+type pending struct {
+	bytes.Buffer
+	to        io.Writer
+	temporary *os.File
+	path      string
+}
+
+// commit shows the result: on stdout, or as the named file in place of what was there.
+func (p *pending) commit() error {
+	if p.temporary == nil {
+		_, err := p.WriteTo(p.to)
+		return err
+	}
+	_, err := p.WriteTo(p.temporary)
+	if e := p.temporary.Chmod(0o644); err == nil {
+		err = e
+	}
+	if e := p.temporary.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(p.temporary.Name(), p.path)
+	}
+	if err != nil {
+		_ = os.Remove(p.temporary.Name())
+		return fmt.Errorf("writing -o %s: %w", p.path, err)
+	}
+	p.temporary = nil
+	return nil
+}
+
+// discard forgets a result that was not committed; after commit it does nothing.
+func (p *pending) discard() {
+	if p.temporary != nil {
+		_ = p.temporary.Close()
+		_ = os.Remove(p.temporary.Name())
+	}
+}

@@ -1,0 +1,83 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+func newProfilesCmd(env *environment) *cobra.Command {
+	var out output
+	cmd := &cobra.Command{
+		Use:     "profiles [NAME]",
+		Short:   "List the built-in hardware and models, or show one",
+		Example: "  vlmem profiles\n  vlmem profiles gtx-1080 --format yaml",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				return showProfile(env, &out, args[0])
+			}
+			return listProfiles(env, &out)
+		},
+		ValidArgs: append(profiles.HardwareNames(), profiles.ModelNames()...),
+	}
+	out.addFlags(cmd, "table", "yaml", "json")
+	return cmd
+}
+
+func listProfiles(env *environment, out *output) error {
+	w, err := out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	var list report.Profiles
+	for _, name := range profiles.HardwareNames() {
+		h, err := profiles.Hardware(name)
+		if err != nil {
+			return err
+		}
+		list.Hardware = append(list.Hardware, h)
+	}
+	for _, name := range profiles.ModelNames() {
+		m, err := profiles.Model(name)
+		if err != nil {
+			return err
+		}
+		list.Models = append(list.Models, report.ModelRow{
+			Name: m.Name, Parameters: m.Parameters().Total(),
+			WeightBytes: m.WeightBytes(profile.FP16), KVBytesPerToken: m.KVBytesPerToken(profile.FP16),
+		})
+	}
+	if err := list.Write(w, out.format); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func showProfile(env *environment, out *output, name string) error {
+	if out.format == "table" {
+		out.format = "yaml" // one profile is a document, not a row
+	}
+	w, err := out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	var value any
+	if h, err := profiles.Hardware(name); err == nil {
+		value = h
+	} else if m, err := loadModel(name); err == nil {
+		value = m
+	} else {
+		return fmt.Errorf("unknown profile %q: vlmem profiles lists them", name)
+	}
+	if err := report.Document(w, out.format, value); err != nil {
+		return err
+	}
+	return w.commit()
+}

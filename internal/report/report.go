@@ -1,0 +1,79 @@
+// Package report renders results: as tables for people, as YAML and JSON for programs. It computes nothing; a number that
+// is not in the result it is given does not belong here.
+//
+// Tables keep to the terminal's 80 columns where they can, use no colour, and put units into cells, so that a row reads
+// alone. Byte counts are scaled to IEC in tables and plain in YAML and JSON.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/olekukonko/tablewriter"
+	"github.com/olekukonko/tablewriter/renderer"
+	"github.com/olekukonko/tablewriter/tw"
+	"go.yaml.in/yaml/v4"
+)
+
+// Document writes one value as YAML or JSON.
+func Document(w io.Writer, format string, value any) error {
+	switch format {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		e.SetEscapeHTML(false)
+		return e.Encode(value)
+	case "yaml":
+		data, err := yaml.Dump(value)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	}
+	return fmt.Errorf("unknown format %q", format)
+}
+
+// Table writes rows under headers: columns separated by blanks, text to the left; columns named in right to the right.
+func Table(w io.Writer, headers []string, rows [][]string, right ...int) error {
+	align := make([]tw.Align, len(headers))
+	for i := range align {
+		align[i] = tw.AlignLeft
+	}
+	for _, i := range right {
+		align[i] = tw.AlignRight
+	}
+	none := tw.Rendition{
+		Borders: tw.BorderNone,
+		Settings: tw.Settings{
+			Separators: tw.Separators{BetweenColumns: tw.Off, BetweenRows: tw.Off, ShowHeader: tw.Off},
+			Lines:      tw.LinesNone,
+		},
+	}
+	var padded bytes.Buffer
+	t := tablewriter.NewTable(&padded,
+		tablewriter.WithRenderer(renderer.NewBlueprint(none)),
+		tablewriter.WithHeaderAutoFormat(tw.Off), // it would write "SM 61" for sm_61
+		tablewriter.WithAlignment(align),
+		tablewriter.WithHeaderAlignmentConfig(tw.CellAlignment{PerColumn: align}),
+		tablewriter.WithRowAutoWrap(tw.WrapNone),
+		tablewriter.WithPadding(tw.Padding{Left: "", Right: "  ", Overwrite: true}),
+		tablewriter.WithTrimSpace(tw.Off),
+	)
+	t.Header(headers)
+	if err := t.Bulk(rows); err != nil {
+		return err
+	}
+	if err := t.Render(); err != nil {
+		return err
+	}
+	for line := range strings.Lines(padded.String()) {
+		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
