@@ -1,0 +1,106 @@
+// Package replay runs a trace through allocators and says what each of them cost.
+//
+// Two kinds of run, never mixed in one ratio. In a run over addresses no memory is behind the blocks: it times the policy
+// alone and shows what would be reserved, for a 141 GB card on a laptop. In a touched run one byte of every page of a new
+// block is written, as a model that fills its tensors would, so page faults and resident memory are real.
+//
+// Words, for a trace with requested sizes s_i live over time:
+//
+//	lower bound             = max over time of Σ s_i          no allocator can reserve less
+//	overhead                = peak reserved / lower bound − 1
+//	internal fragmentation  = 1 − requested / live            when live is highest
+//	external fragmentation  = 1 − largest free range / free   when reserved is highest
+//
+// In a touched run what is reserved is the process's resident memory, the same measure for every allocator.
+//
+// Times. An operation is one alloc or one free. Reading the clock costs about as much as an operation of a good allocator,
+// so the clock is read once in a batch of Batch operations and a batch gives one sample, its mean. The median and the 99th
+// percentile are over all batches of all repeats: a single slow operation shows in its batch at 1/Batch of its time. The
+// mean is over all operations. Entrants are run in turn, one repeat each, so that a drift of the machine hits all alike.
+//
+// Streams. A free takes effect where the trace completes it; the stream of a request is not handed on unless asked for,
+// so that policies with and without streams place the same sequence.
+package replay
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/trace"
+)
+
+// Batch is the number of operations between two readings of the clock.
+const Batch = 32
+
+// Program is a trace made ready to run: the operations alone, in one array.
+type Program struct {
+	Name       string
+	Events     int // of the trace, marks and uses among them
+	LowerBound int64
+	Slots      uint32
+	steps      []step
+}
+
+// step allocates size bytes into block slot, or frees that block where size is 0.
+type step struct {
+	size   int64
+	slot   uint32
+	stream uint16
+	kind   trace.Kind
+}
+
+// Compile lists the operations of t. A trace that completes its frees is followed there, any other frees at once. Blocks
+// still live at the end stay live. It returns an error for events that no program could have made.
+func Compile(t *trace.Trace) (Program, error) {
+	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots}
+	frees := trace.OpFree
+	for _, e := range t.Events {
+		if e.Op == trace.OpFreeCompleted {
+			frees = trace.OpFreeCompleted
+			break
+		}
+	}
+	sizes := make([]int64, t.Slots)
+	var live int64
+	for i, e := range t.Events {
+		if e.Op != trace.OpAlloc && e.Op != frees {
+			continue
+		}
+		if e.Slot >= t.Slots {
+			return Program{}, fmt.Errorf("compiling %s: event %d names block %d of %d", t.Name, i, e.Slot, t.Slots)
+		}
+		held := &sizes[e.Slot]
+		switch {
+		case e.Op == trace.OpAlloc && *held != 0:
+			return Program{}, fmt.Errorf("compiling %s: event %d allocates block %d, which is live", t.Name, i, e.Slot)
+		case e.Op == trace.OpAlloc && e.Size <= 0:
+			return Program{}, fmt.Errorf("compiling %s: event %d allocates %d bytes", t.Name, i, e.Size)
+		case e.Op == trace.OpAlloc:
+			*held = e.Size
+			live += e.Size
+			p.LowerBound = max(p.LowerBound, live)
+			p.steps = append(p.steps, step{e.Size, e.Slot, e.Stream, e.Kind})
+		case *held == 0:
+			return Program{}, fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
+		default:
+			live -= *held
+			*held = 0
+			p.steps = append(p.steps, step{slot: e.Slot, stream: e.Stream})
+		}
+	}
+	if len(p.steps) == 0 {
+		return Program{}, fmt.Errorf("compiling %s: no allocation in %d events", t.Name, len(t.Events))
+	}
+	return p, nil
+}
+
+// Operations is the number of allocs and frees.
+func (p *Program) Operations() int { return len(p.steps) }
+
+// pools is the names of the pools by kind.
+func pools() []string {
+	var names []string
+	for _, k := range trace.Kinds() {
+		names = append(names, k.String())
+	}
+	return names
+}
