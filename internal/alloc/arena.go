@@ -1,0 +1,172 @@
+package alloc
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/alloc/space"
+)
+
+// Arena serves blocks from one space by one policy, and counts what is committed. It is not safe for use by several
+// goroutines; a Pool is.
+type Arena struct {
+	policy  Policy
+	backing backing
+	align   int64
+	asked   []int64 // bytes requested, by Ref; 0 for what is not live
+	stats   Stats
+}
+
+// ArenaOptions are the settings of an arena.
+type ArenaOptions struct {
+	Policy string
+	PolicyOptions
+	Align int64 // alignment of requests that ask for none; 0 for the policy's own
+	Max   int64 // most bytes committed, 0 for the whole space
+}
+
+// NewArena makes an arena over s, which it closes in the end.
+func NewArena(s space.Space, o ArenaOptions) (*Arena, error) {
+	p, err := NewPolicy(o.Policy, s.Size(), o.PolicyOptions)
+	if err != nil {
+		return nil, err
+	}
+	return NewArenaOf(p, s, o), nil
+}
+
+// NewArenaOf is NewArena for a policy made by the caller, whose range is the whole space.
+func NewArenaOf(p Policy, s space.Space, o ArenaOptions) *Arena {
+	a := &Arena{policy: p, align: max(o.Align, 1)}
+	a.backing = backing{space: s, granule: s.Granule(), limit: s.Size()}
+	if o.Max > 0 {
+		a.backing.limit = min(a.backing.limit, roundDown(o.Max, s.Granule()))
+	}
+	return a
+}
+
+// Space is where the arena's memory comes from.
+func (a *Arena) Space() space.Space { return a.backing.space }
+
+// Alloc grants a block, committing what it covers.
+func (a *Arena) Alloc(r Request) (Block, error) {
+	if err := r.check(); err != nil {
+		return Block{}, err
+	}
+	b, ok := a.policy.Place(r.Size, max(r.Align, a.align))
+	if !ok {
+		return Block{}, a.outOfMemory(r)
+	}
+	if !a.backing.cover(b.Offset, b.Size) {
+		if err := a.policy.Remove(b); err != nil {
+			return Block{}, err
+		}
+		return Block{}, a.outOfMemory(r)
+	}
+	a.record(b.Ref, r.Size)
+	a.stats.grant(r.Size, b.Size)
+	return b, nil
+}
+
+// check reports a request that no allocator can serve.
+func (r Request) check() error {
+	if r.Size <= 0 {
+		return fmt.Errorf("allocating %d bytes: size is not above zero", r.Size)
+	}
+	if r.Align < 0 || r.Align&(r.Align-1) != 0 {
+		return fmt.Errorf("allocating %d bytes: alignment %d is not a power of two", r.Size, r.Align)
+	}
+	return nil
+}
+
+func (a *Arena) record(ref uint64, size int64) {
+	for uint64(len(a.asked)) <= ref {
+		a.asked = append(a.asked, 0)
+	}
+	a.asked[ref] = size
+}
+
+// grant and take count one block in and out.
+func (s *Stats) grant(requested, size int64) {
+	s.Allocs++
+	s.Requested += requested
+	s.Live += size
+	s.PeakLive = max(s.PeakLive, s.Live)
+}
+
+func (s *Stats) take(requested, size int64) {
+	s.Frees++
+	s.Requested -= requested
+	s.Live -= size
+}
+
+// Free takes back a block.
+func (a *Arena) Free(b Block) error {
+	if err := a.policy.Remove(b); err != nil {
+		return err
+	}
+	a.stats.take(a.asked[b.Ref], b.Size)
+	a.asked[b.Ref] = 0
+	return nil
+}
+
+// Release gives every whole free granule back and returns the bytes given back.
+func (a *Arena) Release() (int64, error) {
+	before := a.backing.returned
+	var failed error
+	a.policy.Walk(func(s Span) bool {
+		if !s.Live {
+			failed = a.backing.uncover(s.Offset, s.Offset+s.Size)
+		}
+		return failed == nil
+	})
+	return a.backing.returned - before, failed
+}
+
+// Stats is the state now.
+func (a *Arena) Stats() Stats {
+	s := a.stats
+	s.Reserved, s.PeakReserved = a.backing.committed, a.backing.peak
+	s.Grown, s.Returned = a.backing.grown, a.backing.returned
+	s.Free, s.LargestFree = a.policy.Holes()
+	return s
+}
+
+// Walk calls f for every span up to the highest address ever used. A span is split where what is committed changes.
+func (a *Arena) Walk(f func(Span) bool) {
+	a.policy.Walk(func(s Span) bool { return a.backing.split(s, f) })
+}
+
+// Check verifies the policy, and that the tables of the arena agree with it.
+func (a *Arena) Check() error {
+	if err := a.policy.Check(); err != nil {
+		return err
+	}
+	var live, requested int64
+	ok := true
+	a.Walk(func(s Span) bool {
+		if s.Live {
+			live += s.Size
+			ok = ok && s.Committed
+		}
+		return true
+	})
+	for _, n := range a.asked {
+		requested += n
+	}
+	if live != a.stats.Live || requested != a.stats.Requested || !ok {
+		return fmt.Errorf("%d bytes live for %d requested, committed %v; counted %d for %d", live, requested, ok, a.stats.Live, a.stats.Requested)
+	}
+	return a.backing.check()
+}
+
+// Close returns all memory.
+func (a *Arena) Close() error { return a.backing.space.Close() }
+
+func (a *Arena) outOfMemory(r Request) error {
+	a.stats.OutOfMemory++
+	free, largest := a.policy.Holes()
+	beyond := min(a.backing.limit-a.backing.committed, a.backing.space.Size()-a.policy.Extent())
+	err := &OutOfMemory{Requested: r.Size, Live: a.stats.Live, Reserved: a.backing.committed, Limit: a.backing.limit,
+		LargestFree: max(largest, beyond), Free: free + max(beyond, 0), Cause: a.backing.refused}
+	a.backing.refused = nil
+	return err
+}

@@ -1,0 +1,128 @@
+package alloc
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/alloc/space"
+)
+
+// backing is a space together with the account of its granules.
+//
+// Policies that know nothing of commitment grow from address zero, so committed is kept as a prefix [0, high) and the set
+// of granules inside it that were given back since; as long as there are none, covering a block is one comparison.
+type backing struct {
+	space     space.Space
+	granule   int64
+	limit     int64 // most bytes committed
+	high      int64 // granules from here on were never committed
+	absent    bitset
+	committed int64
+	peak      int64
+	grown     int64
+	returned  int64
+	refused   error // what the space last said when it refused
+}
+
+// cover commits [0, off+size) up to whole granules, except what was given back outside [off, off+size).
+func (k *backing) cover(off, size int64) bool {
+	from, to := roundDown(off, k.granule), roundUp(off+size, k.granule)
+	if k.committed < k.high {
+		for at := from; at < min(to, k.high); at += k.granule {
+			if k.absent.has(at / k.granule) {
+				if !k.commit(at, k.granule) {
+					return false
+				}
+				k.absent.remove(at / k.granule)
+			}
+		}
+	}
+	if to <= k.high {
+		return true
+	}
+	if !k.commit(k.high, to-k.high) {
+		return false
+	}
+	k.high = to
+	return true
+}
+
+// commit takes [off, off+n) from the space.
+func (k *backing) commit(off, n int64) bool {
+	if n > k.limit-k.committed {
+		return false
+	}
+	if err := k.space.Commit(off, n); err != nil {
+		k.refused = err
+		return false
+	}
+	k.committed += n
+	k.grown += n
+	k.peak = max(k.peak, k.committed)
+	return true
+}
+
+// uncover gives back the whole granules of [from, to) that are committed.
+func (k *backing) uncover(from, to int64) error {
+	from, to = roundUp(from, k.granule), min(roundDown(to, k.granule), k.high)
+	for at := from; at < to; {
+		end := at
+		for end < to && !k.absent.has(end/k.granule) {
+			end += k.granule
+		}
+		if end > at {
+			if err := k.decommit(at, end-at); err != nil {
+				return err
+			}
+			for i := at; i < end; i += k.granule {
+				k.absent.add(i / k.granule)
+			}
+		}
+		at = end + k.granule
+	}
+	return nil
+}
+
+// decommit gives [off, off+n) back to the space.
+func (k *backing) decommit(off, n int64) error {
+	if err := k.space.Decommit(off, n); err != nil {
+		return fmt.Errorf("giving memory back: %w", err)
+	}
+	k.committed -= n
+	k.returned += n
+	return nil
+}
+
+// split calls f for the parts of s that are committed and those that are not.
+func (k *backing) split(s Span, f func(Span) bool) bool {
+	if k.committed == k.high {
+		s.Committed = true
+		return f(s)
+	}
+	for s.Size > 0 {
+		committed := k.holds(s.Offset)
+		end := min(roundDown(s.Offset, k.granule)+k.granule, s.Offset+s.Size)
+		for end < s.Offset+s.Size && k.holds(end) == committed {
+			end = min(end+k.granule, s.Offset+s.Size)
+		}
+		if !f(Span{Offset: s.Offset, Size: end - s.Offset, Live: s.Live, Committed: committed}) {
+			return false
+		}
+		s.Size -= end - s.Offset
+		s.Offset = end
+	}
+	return true
+}
+
+func (k *backing) holds(off int64) bool { return off < k.high && !k.absent.has(off/k.granule) }
+
+// check verifies that the account adds up.
+func (k *backing) check() error {
+	absent := int64(0)
+	for range k.absent.all() {
+		absent += k.granule
+	}
+	if k.high-absent != k.committed || k.grown-k.returned != k.committed || k.committed > k.peak {
+		return fmt.Errorf("committed %d of %d, %d given back, %d grown, %d returned, peak %d", k.committed, k.high, absent, k.grown, k.returned, k.peak)
+	}
+	return nil
+}

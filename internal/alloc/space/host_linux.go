@@ -1,0 +1,143 @@
+package space
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host is memory of this machine.
+//
+// Addresses are reserved without access and without a claim on swap (PROT_NONE, MAP_NORESERVE). Commit opens them for
+// reading and writing. Decommit drops the pages (MADV_DONTNEED) and leaves the access as it was: closing it again would
+// split the mapping, and a process may hold 65,530 of those.
+type Host struct {
+	mem     []byte // from the first multiple of the granule, Size long
+	mapped  []byte // what mmap returned
+	options HostOptions
+}
+
+// NewHost reserves size bytes of addresses, rounded up to whole granules.
+func NewHost(size int64, o HostOptions) (*Host, error) {
+	granule := o.granule()
+	size, err := round(size, granule)
+	if err != nil {
+		return nil, err
+	}
+	mapped, err := unix.Mmap(-1, 0, int(size+granule), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("reserving %d bytes of addresses: %w", size, err)
+	}
+	skip := -int64(uintptr(unsafe.Pointer(unsafe.SliceData(mapped)))) & (granule - 1)
+	h := &Host{mem: mapped[skip : skip+size : skip+size], mapped: mapped, options: o}
+	if err := h.prepare(); err != nil {
+		h.Close()
+		return nil, err
+	}
+	return h, nil
+}
+
+// prepare sets what holds for the whole range before any page exists.
+func (h *Host) prepare() error {
+	if h.options.HugePages {
+		if err := unix.Madvise(h.mem, unix.MADV_HUGEPAGE); err != nil {
+			return fmt.Errorf("asking for huge pages: %w", err)
+		}
+	}
+	if h.options.Nodes != 0 {
+		if err := bind(h.mem, h.options.Nodes); err != nil {
+			return fmt.Errorf("binding to NUMA nodes %#x: %w", h.options.Nodes, err)
+		}
+	}
+	return nil
+}
+
+// bind restricts the pages of mem to the nodes in the mask. mbind is called raw so that libnuma is not needed.
+func bind(mem []byte, nodes uint64) error {
+	const mpolBind = 2 // uapi/linux/mempolicy.h
+	// The kernel reads maxnode-1 bits of the mask (mm/mempolicy.c, get_nodes).
+	_, _, errno := unix.Syscall6(unix.SYS_MBIND, uintptr(unsafe.Pointer(unsafe.SliceData(mem))), uintptr(len(mem)),
+		mpolBind, uintptr(unsafe.Pointer(&nodes)), 64+1, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+// Size is the number of bytes reserved.
+func (h *Host) Size() int64 { return int64(len(h.mem)) }
+
+// Granule is 4 KiB, or 2 MiB with huge pages.
+func (h *Host) Granule() int64 { return h.options.granule() }
+
+// Commit opens [off, off+n), and faults its pages in where the options say so.
+func (h *Host) Commit(off, n int64) error {
+	if err := check(h, off, n); err != nil {
+		return fmt.Errorf("committing: %w", err)
+	}
+	part := h.mem[off : off+n]
+	if err := unix.Mprotect(part, unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return fmt.Errorf("committing %d bytes: %w", n, err)
+	}
+	if h.options.Populate {
+		// Linux before 5.14 does not know the advice; pages then come at first touch, which is what was there before.
+		if err := unix.Madvise(part, unix.MADV_POPULATE_WRITE); err != nil && err != unix.EINVAL {
+			return fmt.Errorf("populating %d bytes: %w", n, err)
+		}
+	}
+	if h.options.Lock {
+		if err := unix.Mlock(part); err != nil {
+			return fmt.Errorf("locking %d bytes: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// Decommit drops the pages of [off, off+n).
+func (h *Host) Decommit(off, n int64) error {
+	if err := check(h, off, n); err != nil {
+		return fmt.Errorf("decommitting: %w", err)
+	}
+	part := h.mem[off : off+n]
+	if h.options.Lock {
+		if err := unix.Munlock(part); err != nil {
+			return fmt.Errorf("unlocking %d bytes: %w", n, err)
+		}
+	}
+	if err := unix.Madvise(part, unix.MADV_DONTNEED); err != nil {
+		return fmt.Errorf("decommitting %d bytes: %w", n, err)
+	}
+	return nil
+}
+
+// Bytes is the whole range.
+func (h *Host) Bytes() []byte { return h.mem }
+
+// Resident counts the bytes of [off, off+n) that are in memory now.
+func (h *Host) Resident(off, n int64) (int64, error) {
+	if err := check(h, off, n); err != nil {
+		return 0, fmt.Errorf("counting resident pages: %w", err)
+	}
+	page := int64(unix.Getpagesize())
+	state := make([]byte, (n+page-1)/page)
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&h.mem[off])), uintptr(n), uintptr(unsafe.Pointer(&state[0])))
+	if errno != 0 {
+		return 0, fmt.Errorf("counting resident pages: %w", errno)
+	}
+	var count int64
+	for _, s := range state {
+		count += int64(s & 1)
+	}
+	return count * page, nil
+}
+
+// Close unmaps the range. Closing twice is safe.
+func (h *Host) Close() error {
+	if h.mapped == nil {
+		return nil
+	}
+	err := unix.Munmap(h.mapped)
+	h.mapped, h.mem = nil, nil
+	return err
+}
