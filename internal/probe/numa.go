@@ -1,0 +1,134 @@
+package probe
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+const nodeDir = "sys/devices/system/node"
+
+// readNodes fills t.Nodes. As lstopo does, it leaves out a node whose CPUs another node has already (a firmware error, unless
+// the kernel was told to fake nodes), the memory of graphics cards on POWER, and nodes the cgroup forbids; a machine without
+// nodes counts as one.
+func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
+	ids, err := r.list(nodeDir + "/online")
+	if err != nil {
+		ids = r.numbered(nodeDir, "node")
+	}
+	cmdline, _ := r.text("proc/cmdline")
+	faked := strings.Contains(cmdline, "numa=fake=")
+	var claimed cpuset
+	hidden := gpuNodes(r, arch)
+	var columns []int // of the distance files: the kernel writes one per online node, in order
+	for column, id := range ids.list() {
+		dir := fmt.Sprintf("%s/node%d", nodeDir, id)
+		cpus, err := r.mask(dir + "/cpumap")
+		if err != nil {
+			var listErr error
+			if cpus, listErr = r.list(dir + "/cpulist"); listErr != nil {
+				t.unknown[fmt.Sprintf("numa.%d", id)] = err.Error()
+				continue
+			}
+		}
+		if cpus.intersects(claimed) && !faked {
+			t.Warnings = append(t.Warnings, fmt.Sprintf("NUMA node %d claims CPUs of another: left out, as firmware errors are", id))
+			continue
+		}
+		claimed = claimed.or(cpus)
+		if hidden.has(id) || allowed != nil && !allowed.has(id) {
+			continue
+		}
+		t.Nodes = append(t.Nodes, t.readNode(r, dir, id, cpus))
+		t.nodeSets = append(t.nodeSets, cpus.and(t.online))
+		columns = append(columns, column)
+	}
+	t.keepColumns(columns)
+	if len(t.Nodes) == 0 && len(t.online) > 0 {
+		t.Nodes = []profile.Node{{CPUs: t.visible.list(), MemoryBytes: meminfoTotal(r, "proc/meminfo")}}
+		t.nodeSets = []cpuset{t.online}
+	}
+}
+
+func (t *Topology) readNode(r *root, dir string, id int, cpus cpuset) profile.Node {
+	n := profile.Node{ID: id, CPUs: cpus.and(t.visible).list(), MemoryBytes: meminfoTotal(r, dir+"/meminfo")}
+	if n.MemoryBytes == 0 {
+		t.unknown[fmt.Sprintf("numa.%d.memory_bytes", id)] = "/" + dir + "/meminfo names no MemTotal"
+	}
+	text, err := r.text(dir + "/distance")
+	for field := range strings.FieldsSeq(text) {
+		d, convErr := strconv.Atoi(field)
+		if convErr != nil {
+			err = fmt.Errorf("/%s/distance: %q is no distance", dir, text)
+			break
+		}
+		n.Distances = append(n.Distances, d)
+	}
+	if err != nil {
+		n.Distances = nil
+		t.unknown[fmt.Sprintf("numa.%d.distances", id)] = err.Error()
+	}
+	return n
+}
+
+// keepColumns drops the distances to nodes that were left out.
+func (t *Topology) keepColumns(columns []int) {
+	for i := range t.Nodes {
+		n := &t.Nodes[i]
+		var kept []int
+		for _, c := range columns {
+			if c < len(n.Distances) {
+				kept = append(kept, n.Distances[c])
+			}
+		}
+		if len(kept) != len(columns) && len(n.Distances) > 0 {
+			t.unknown[fmt.Sprintf("numa.%d.distances", n.ID)] = "fewer distances than nodes"
+			kept = nil
+		}
+		n.Distances = kept
+	}
+}
+
+// gpuNodes is the nodes that are a graphics card's memory, where lstopo hides them: on POWER.
+func gpuNodes(r *root, arch string) cpuset {
+	var nodes cpuset
+	if !strings.HasPrefix(arch, "ppc") && !strings.HasPrefix(arch, "power") {
+		return nodes
+	}
+	const dir = "proc/driver/nvidia/gpus"
+	for _, bus := range r.names(dir) {
+		status, _ := r.text(path.Join(dir, bus, "numa_status"))
+		_, after, ok := strings.Cut(status, "Node:")
+		fields := strings.Fields(after)
+		if !ok || len(fields) == 0 {
+			continue
+		}
+		if id, err := strconv.Atoi(fields[0]); err == nil && id >= 0 && id < maxCPU {
+			nodes = nodes.with(id)
+		}
+	}
+	return nodes
+}
+
+// meminfoTotal reads MemTotal, zero where it is not told. A node's file starts each line with "Node 0 ".
+func meminfoTotal(r *root, file string) units.Bytes {
+	text, _ := r.text(file)
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		i := slices.Index(f, "MemTotal:")
+		if i < 0 || i+1 >= len(f) {
+			continue
+		}
+		n, err := strconv.ParseInt(f[i+1], 10, 64)
+		if err != nil || n < 0 {
+			return 0
+		}
+		return units.Bytes(n) * units.KiB
+	}
+	return 0
+}
