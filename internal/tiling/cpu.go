@@ -1,0 +1,177 @@
+package tiling
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/tiling/kernel"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// CPUWork is what the CPU's tiles are for.
+type CPUWork struct {
+	HeadDim int // of the attention; 0 leaves its tiles out
+	Threads int // running at once, each on its own tiles; 0 means one per physical core
+}
+
+// SGEMMTiles are the blocks of C += A·B in fp32: C is cut into MC x NC, the sum into KC, the register tile is MR x NR.
+type SGEMMTiles struct{ MR, NR, KC, MC, NC int }
+
+// AttentionTiles are the rows of Q and of K and V that attention in fp32 works on together.
+type AttentionTiles struct{ HeadDim, BlockQ, BlockKV int }
+
+// EffectiveCache is what one thread can count on of one level.
+type EffectiveCache struct {
+	Level    int
+	Bytes    units.Bytes // min(measured, reported/sharers), whole ways
+	Ways     int         // of WayBytes each
+	WayBytes units.Bytes
+	Source   string // measured or derived: which of the two was smaller; assumed where the profile has no such level
+}
+
+// CPUTiles are the tiles of one machine, before any timing. Attention is zero where no head dimension was asked for.
+type CPUTiles struct {
+	Variant   string // the register kernel: avx512, avx2, portable
+	Threads   int
+	SGEMM     SGEMMTiles
+	Attention AttentionTiles
+	Caches    []EffectiveCache // L1, L2 and, where there is one, L3
+	Reasons   []Reason
+	Warnings  []string
+}
+
+// CPU applies the equations of the package comment to the caches of a machine. measured may be nil. It fails where the
+// machine names no L1 data cache.
+func CPU(cpu profile.CPU, measured *profile.Measured, work CPUWork) (CPUTiles, error) {
+	v := kernel.For(cpu.ISA)
+	t := CPUTiles{Variant: v.Name, Threads: work.Threads}
+	if t.Threads == 0 {
+		t.Threads = max(1, cpu.Cores)
+	}
+	if err := t.caches(&cpu, measured); err != nil {
+		return CPUTiles{}, err
+	}
+	t.sgemm(v)
+	if work.HeadDim > 0 {
+		t.attention(v, work.HeadDim)
+	}
+	return t, nil
+}
+
+// caches fills t.Caches from L1 to L3. Without an L2 the equations still need one, so a small one is assumed.
+func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
+	if cpu.Cache(1) == nil {
+		return errors.New("choosing tiles: the machine names no L1 data cache")
+	}
+	seen := [4]units.Bytes{}
+	if measured != nil {
+		seen = [4]units.Bytes{1: measured.L1Bytes, 2: measured.L2Bytes, 3: measured.LLCBytes}
+	}
+	for level := 1; level <= 3; level++ {
+		c := cpu.Cache(level)
+		switch {
+		case c != nil:
+			t.Caches = append(t.Caches, t.effective(*c, seen[level]))
+		case level == 2:
+			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB, Source: Assumed})
+			t.Warnings = append(t.Warnings, "the machine names no L2 cache: 256 KiB, 8 ways are assumed")
+		}
+	}
+	return nil
+}
+
+// assumedWays stands in where a machine does not say its associativity.
+const assumedWays = 8
+
+// effective is what one of the running threads keeps of a cache. Threads spread over the instances before they share one.
+func (t *CPUTiles) effective(c profile.Cache, seen units.Bytes) EffectiveCache {
+	sharers := min(ceilDiv(t.Threads, max(1, c.Instances)), max(1, c.SharedBy))
+	e := EffectiveCache{Level: c.Level, Bytes: c.SizeBytes / units.Bytes(sharers), Ways: c.Ways, Source: Derived}
+	if seen > 0 && seen < e.Bytes {
+		e.Bytes, e.Source = seen, Measured
+	}
+	if e.Ways == 0 {
+		e.Ways = assumedWays
+		t.Warnings = append(t.Warnings, fmt.Sprintf("the machine does not say how associative L%d is: %d ways are assumed", c.Level, e.Ways))
+	}
+	e.WayBytes = c.SizeBytes / units.Bytes(e.Ways)
+	ways := int(e.Bytes / e.WayBytes)
+	if ways < minWays {
+		// Fewer ways than the equations need a way each for: keep their number and narrow them.
+		ways, e.WayBytes = minWays, e.Bytes/minWays
+	}
+	e.Ways, e.Bytes = ways, units.Bytes(ways)*e.WayBytes
+	t.explain(fmt.Sprintf("l%d", c.Level), e.Source, "%s for each of %d threads: %s reported, shared by %d of them, %s measured",
+		e.Bytes, t.Threads, c.SizeBytes, sharers, orNone(seen))
+	return e
+}
+
+// minWays is what the equations divide a cache into: one way for each of the two operands and one for C.
+const minWays = 3
+
+func orNone(b units.Bytes) string {
+	if b == 0 {
+		return "none"
+	}
+	return b.String()
+}
+
+func (t *CPUTiles) explain(field, source, format string, args ...any) {
+	t.Reasons = append(t.Reasons, Reason{Field: field, Text: fmt.Sprintf(format, args...), Source: source})
+}
+
+const (
+	floatBytes = 4
+	// kcStep keeps kc a multiple of the unrolling and of a cache line of packed A.
+	kcStep = 16
+	// withoutL3 is nc for a machine that has no third level: B's panel streams from memory whatever its width.
+	withoutL3 = 4096
+)
+
+// panelWays is how many ways of a cache n elements of fp32 take.
+func (e EffectiveCache) panelWays(n int) int { return ceilDiv(n*floatBytes, int(e.WayBytes)) }
+
+// deepest is the largest multiple of step for which an A and a B micropanel of that depth and a line of C share L1.
+func deepest(l1 EffectiveCache, v kernel.Variant, step int) int {
+	k := step
+	for l1.panelWays(v.MR*(k+step))+l1.panelWays(v.NR*(k+step))+1 <= l1.Ways {
+		k += step
+	}
+	return k
+}
+
+func (t *CPUTiles) sgemm(v kernel.Variant) {
+	l1, l2 := t.Caches[0], t.Caches[1]
+	g := SGEMMTiles{MR: v.MR, NR: v.NR, KC: deepest(l1, v, kcStep)}
+	free := l2.Ways - 1 - l2.panelWays(g.NR*g.KC)
+	g.MC = multiple(free*int(l2.WayBytes)/(floatBytes*g.KC), g.MR)
+	g.NC = withoutL3
+	t.explain("mr, nr", Derived, "the %s register kernel", v.Name)
+	t.explain("kc", l1.Source, "the deepest micropanels of A (%d rows) and B (%d columns) that share L1 with C", g.MR, g.NR)
+	t.explain("mc", l2.Source, "%d of %d ways of L2 hold the block of A", max(free, 0), l2.Ways)
+	if len(t.Caches) < 3 {
+		t.explain("nc", Assumed, "there is no L3 to hold a panel of B")
+	} else {
+		l3 := t.Caches[2]
+		free := l3.Ways - 1 - l3.panelWays(g.MC*g.KC)
+		g.NC = free * int(l3.WayBytes) / (floatBytes * g.KC)
+		t.explain("nc", l3.Source, "%d of %d ways of L3 hold the panel of B", max(free, 0), l3.Ways)
+	}
+	g.NC = multiple(g.NC, g.NR)
+	t.SGEMM = g
+}
+
+func (t *CPUTiles) attention(v kernel.Variant, d int) {
+	l1, l2 := t.Caches[0], t.Caches[1]
+	a := AttentionTiles{HeadDim: d, BlockKV: deepest(l1, v, v.NR)}
+	elements := (l2.Ways - 1) * int(l2.WayBytes) / floatBytes
+	a.BlockQ = multiple((elements-2*a.BlockKV*d)/(2*d+a.BlockKV), v.MR)
+	t.explain("block_kv", l1.Source, "as deep as micropanels of P and V may be to share L1")
+	t.explain("block_q", l2.Source, "the rows of Q, O and P that L2 holds beside a tile of K and of V")
+	t.Attention = a
+}
+
+// multiple rounds n down to a multiple of unit, but never below one unit: a tile smaller than the register kernel's does
+// not exist.
+func multiple(n, unit int) int { return max(1, n/unit) * unit }

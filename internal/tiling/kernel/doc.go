@@ -1,0 +1,2 @@
+// Package kernel holds the CPU kernels whose tiles package tiling chooses.
+package kernel
