@@ -49,6 +49,16 @@ var kindNames = [kinds]string{"general", "kv_cache", "vision_features", "text_em
 // String is the name of the pool that serves the kind.
 func (k Kind) String() string { return kindNames[k] }
 
+// kindNamed finds the kind of a pool's name.
+func kindNamed(name string) (Kind, bool) {
+	for k, n := range kindNames {
+		if n == name {
+			return Kind(k), true
+		}
+	}
+	return 0, false
+}
+
 // Kinds lists every kind in order.
 func Kinds() []Kind {
 	list := make([]Kind, kinds)
@@ -75,6 +85,8 @@ type Trace struct {
 	Events []Event
 	Tags   []string // Tags[0] is "": no tag
 	Slots  uint32   // every Slot is below it
+
+	Warnings []string // what a recording left unclear, a line each
 }
 
 // Builder appends events and hands out slots, the last freed first.
@@ -82,12 +94,16 @@ type Builder struct {
 	trace Trace
 	free  []uint32
 	tags  map[string]uint32
+	now   int64
 }
 
 // NewBuilder starts an empty trace.
 func NewBuilder(name string) *Builder {
 	return &Builder{trace: Trace{Name: name, Tags: []string{""}}, tags: map[string]uint32{"": 0}}
 }
+
+// At sets the time, in nanoseconds since the trace began, of the events that follow.
+func (b *Builder) At(ns int64) { b.now = ns }
 
 // Tag returns the index of a call site or phase name.
 func (b *Builder) Tag(name string) uint32 {
@@ -108,19 +124,19 @@ func (b *Builder) Alloc(size int64, kind Kind, stream uint16, tag uint32) uint32
 	} else {
 		b.trace.Slots++
 	}
-	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream, Tag: tag})
+	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream, Tag: tag, TimeNs: b.now})
 	return slot
 }
 
 // Free appends an OpFree of a live slot.
 func (b *Builder) Free(slot uint32, stream uint16) {
-	b.trace.Events = append(b.trace.Events, Event{Op: OpFree, Slot: slot, Stream: stream})
+	b.trace.Events = append(b.trace.Events, Event{Op: OpFree, Slot: slot, Stream: stream, TimeNs: b.now})
 	b.free = append(b.free, slot)
 }
 
 // Mark appends the begin of a phase.
 func (b *Builder) Mark(phase string) {
-	b.trace.Events = append(b.trace.Events, Event{Op: OpMark, Tag: b.Tag(phase)})
+	b.trace.Events = append(b.trace.Events, Event{Op: OpMark, Tag: b.Tag(phase), TimeNs: b.now})
 }
 
 // Len is the number of events so far.
