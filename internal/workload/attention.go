@@ -1,0 +1,159 @@
+package workload
+
+// attend is one call of scaled dot-product attention.
+type attend struct {
+	batch, heads, kvHeads int64
+	queries, keys, dim    int64
+	causal                bool // several queries without a mask tensor
+	mask                  bool // a mask tensor is given
+}
+
+// attention is the call in the implementation of the options. It returns the output, contiguous as the next product
+// wants it, and what the caller keeps beside it: eager attention returns its weights, and the decoder layer holds them.
+func (p *program) attention(a attend) (out block, weights []block) {
+	switch p.math {
+	case Eager:
+		return p.eager(a)
+	case Math:
+		return p.mathAttention(a), nil
+	}
+	return p.flash(a), nil
+}
+
+func (a *attend) outputs() int64 { return a.batch * a.heads * a.queries * a.dim }
+func (a *attend) scores() int64  { return a.batch * a.heads * a.queries * a.keys }
+
+// flash is the fused kernel: output and log-sum-exp. A GPU adds the state of its random generator, a CPU the scratch of
+// its threads. Splitting the keys of a long decode over a GPU's multiprocessors is not modelled.
+func (p *program) flash(a attend) block {
+	var mask block
+	if a.mask {
+		mask = p.alloc("sdpa.mask", a.batch*a.queries*a.keys*p.elem)
+	}
+	out := p.alloc("sdpa", a.outputs()*p.elem)
+	sums := p.alloc("sdpa.logsumexp", 4*a.batch*a.heads*a.queries)
+	if p.cpu {
+		p.flashScratch(a)
+	} else {
+		state, unused := p.alloc("sdpa.rng", 16), p.alloc("sdpa.rng", 8)
+		p.free(state, unused)
+	}
+	p.free(sums)
+	if a.mask {
+		p.free(mask)
+	}
+	return out
+}
+
+// flashScratch is what PyTorch's CPU kernel takes per thread for a tile of qs queries by ks keys: scores and output in
+// fp32, two rows of statistics, and the scores again in 16 bits (FlashAttentionKernel.cpp).
+func (p *program) flashScratch(a attend) {
+	qs := int64(32)
+	switch {
+	case a.queries >= 768:
+		qs = 256
+	case a.queries >= 192:
+		qs = 64
+	}
+	qs = min(qs, a.queries)
+	ks := min(512, a.keys)
+	scratch := p.alloc("sdpa.scratch", 4*p.thread*(qs*ks+2*qs+qs*a.dim))
+	if !p.fp32 {
+		p.temporary("sdpa.scratch_16bit", p.elem*p.thread*qs*ks)
+	}
+	p.free(scratch)
+}
+
+// mathAttention is what sdpa falls back to where no fused kernel takes the call: everything in fp32 whatever the inputs,
+// scores and softmax both [heads, queries, keys], the keys and values repeated for each group of heads.
+func (p *program) mathAttention(a attend) block {
+	kv := a.batch * a.kvHeads * a.keys * a.dim
+	repeated := kv / a.kvHeads * a.heads
+	var drop []block
+	if !p.fp32 {
+		drop = append(drop, p.alloc("sdpa.to_fp32", 4*a.outputs()), p.alloc("sdpa.to_fp32", 4*kv), p.alloc("sdpa.to_fp32", 4*kv))
+	}
+	scaled := p.floatOp("sdpa.scale", 4*a.outputs())
+	drop = append(drop, scaled)
+	if a.causal {
+		ones := p.alloc("sdpa.causal", a.queries*a.keys)
+		lower := p.alloc("sdpa.tril", a.queries*a.keys)
+		p.free(ones)
+		drop = append(drop, p.alloc("sdpa.bias", 4*a.queries*a.keys))
+		p.free(lower)
+	}
+	if a.heads > a.kvHeads {
+		drop = append(drop, p.alloc("sdpa.repeat", 4*repeated), p.alloc("sdpa.repeat", 4*repeated))
+	}
+	scaledKeys := p.floatOp("sdpa.scale", 4*repeated)
+	scores := p.alloc("sdpa.scores", 4*a.scores())
+	p.free(scaledKeys)
+	weights := p.alloc("sdpa.softmax", 4*a.scores())
+	infinite := p.alloc("sdpa.isneginf", a.scores())
+	p.temporary("sdpa.all", a.scores()/a.keys)
+	p.free(infinite, scores)
+	if !p.fp32 {
+		p.free(p.alloc("sdpa.to_16bit", a.scores()*p.elem))
+	}
+	product := p.alloc("sdpa.product", 4*a.outputs())
+	if !p.fp32 {
+		cast := p.alloc("sdpa.to_16bit", a.outputs()*p.elem)
+		p.free(product)
+		product = cast
+	}
+	p.free(weights)
+	p.free(drop...)
+	if a.queries == 1 {
+		return product // already contiguous
+	}
+	out := p.alloc("sdpa.contiguous", a.outputs()*p.elem)
+	p.free(product)
+	return out
+}
+
+// eager is transformers' own attention, written in Python: the scores exist three times over.
+func (p *program) eager(a attend) (out block, kept []block) {
+	var repeats []block
+	if a.heads > a.kvHeads {
+		repeated := a.batch * a.heads * a.keys * a.dim * p.elem
+		repeats = append(repeats, p.alloc("eager.repeat_kv", repeated), p.alloc("eager.repeat_kv", repeated))
+	}
+	product := p.alloc("eager.scores", a.scores()*p.elem)
+	scores := p.floatOp("eager.scale", a.scores()*p.elem)
+	p.free(product)
+	if a.mask {
+		masked := p.alloc("eager.mask", a.scores()*p.elem)
+		p.free(scores)
+		scores = masked
+	}
+	weights := p.softmax(a, scores)
+	values := p.alloc("eager.product", a.outputs()*p.elem)
+	out = values
+	if a.queries > 1 {
+		out = p.alloc("eager.contiguous", a.outputs()*p.elem)
+		p.free(values)
+	}
+	p.free(repeats...)
+	return out, []block{weights}
+}
+
+// softmax runs in fp32 and frees its input.
+func (p *program) softmax(a attend, scores block) block {
+	if p.fp32 {
+		weights := p.alloc("eager.softmax", 4*a.scores())
+		p.free(scores)
+		return weights
+	}
+	if !p.cpu { // the GPU's kernel casts as it reads
+		wide := p.alloc("eager.softmax", 4*a.scores())
+		weights := p.alloc("eager.to_16bit", a.scores()*p.elem)
+		p.free(wide, scores)
+		return weights
+	}
+	cast := p.alloc("eager.to_fp32", 4*a.scores())
+	wide := p.alloc("eager.softmax", 4*a.scores())
+	p.free(cast)
+	weights := p.alloc("eager.to_16bit", a.scores()*p.elem)
+	p.free(wide, scores)
+	return weights
+}

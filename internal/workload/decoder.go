@@ -1,0 +1,245 @@
+package workload
+
+import "github.com/vlmem/vlmem/internal/trace"
+
+// pass is one forward pass of the decoder over new tokens of each sequence of a batch.
+type pass struct {
+	batch, length int64 // sequences, new tokens of each
+	past          int64 // tokens of each that the cache holds already
+	vision        int64 // vision tokens among the new ones, over the batch
+	deepstack     []block
+}
+
+func (s *pass) rows() int64 { return s.batch * s.length }
+
+// kvCache is the keys and values of each layer.
+type kvCache struct {
+	keys, values []block // per layer
+	capacity     int64   // tokens per sequence of a static cache, 0 for a dynamic one
+}
+
+// decode runs the text model over embeddings that the caller holds and returns the normed hidden states. In each layer,
+// with S new tokens, D hidden, Q = heads·head_dim, K = kv_heads·head_dim and F the MLP's width:
+//
+//	norm, q [S,Q] with its norm, k [S,K] with its norm, v [S,K], rotary, cache, attention, o [S,D], residual,
+//	norm, gate, silu, up, product [S,F], down [S,D], residual; after the first layers the deepstack features are added
+func (p *program) decode(s pass, embeds block, cache *kvCache) block {
+	p.module = "decoder"
+	mask, masked := p.causalMask(s, cache)
+	cos, sin := p.textRotary(s.rows())
+	hidden, output := embeds, embeds
+	for layer := range p.model.Text.Layers {
+		next := p.decoderLayer(s, hidden, cache, layer)
+		if output != hidden {
+			p.free(output)
+		}
+		if hidden != embeds {
+			p.free(hidden)
+		}
+		hidden, output = next, next
+		if layer < len(s.deepstack) {
+			hidden = p.addDeepstack(s)
+		}
+	}
+	p.module = "decoder"
+	normed := p.rmsNorm(s.rows(), int64(p.model.Text.HiddenSize))
+	if output != hidden {
+		p.free(output)
+	}
+	p.free(sin, cos)
+	if masked {
+		p.free(mask)
+	}
+	p.free(hidden)
+	return normed
+}
+
+// keys is how many keys attention sees, and whether a mask tensor says which of them count.
+func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {
+	switch {
+	case cache.capacity == 0:
+		return s.past + s.length, p.math == Eager
+	case p.math != Eager && s.past == 0:
+		return s.length, false // sdpa slices an empty static cache to the new tokens
+	}
+	return cache.capacity, true
+}
+
+// causalMask is the mask tensor where the attention needs one: of booleans for sdpa, additive for eager attention.
+func (p *program) causalMask(s pass, cache *kvCache) (mask block, masked bool) {
+	keys, masked := p.keys(s, cache)
+	if !masked {
+		return 0, false
+	}
+	batches, heads := p.alloc("mask.arange", 8*s.batch), p.alloc("mask.arange", 8)
+	order := p.alloc("mask.arange", 8*s.length)
+	queries := p.integerOp("mask.positions", 8*s.length)
+	p.free(order)
+	order = p.alloc("mask.arange", 8*keys)
+	seen := p.integerOp("mask.positions", 8*keys)
+	p.free(order)
+	mask = p.alloc("mask.bool", s.batch*s.length*keys)
+	p.free(batches, heads, queries, seen)
+	if p.math != Eager {
+		return mask, true
+	}
+	zero, lowest := p.alloc("mask.zero", p.elem), p.alloc("mask.min", p.elem)
+	additive := p.alloc("mask", s.batch*s.length*keys*p.elem)
+	p.free(lowest, zero, mask)
+	return additive, true
+}
+
+// textRotary is the table of the interleaved rotary embedding over n tokens: time, height and width rotate parts of it.
+func (p *program) textRotary(n int64) (cos, sin block) {
+	dim := int64(p.model.Text.HeadDim)
+	positions := p.alloc("rotary.positions", 12*n)
+	freqs := p.alloc("rotary.freqs", 6*n*dim)
+	p.free(positions)
+	table := func(op string) block {
+		raw := p.alloc("rotary."+op, 6*n*dim)
+		scaled := p.floatOp("rotary.scale", 6*n*dim)
+		p.free(raw)
+		return scaled
+	}
+	thirdsCos, thirdsSin := table("cos"), table("sin")
+	kind := trace.TextEmbeddings
+	if !p.fp32 {
+		kind = trace.General
+	}
+	sin = p.keep(kind, "rotary", 4*n*dim)
+	p.free(thirdsSin)
+	cos = p.keep(kind, "rotary", 4*n*dim)
+	p.free(thirdsCos)
+	if p.fp32 {
+		p.free(freqs)
+		return cos, sin
+	}
+	narrowCos := p.keep(trace.TextEmbeddings, "rotary.to_16bit", n*dim*p.elem)
+	narrowSin := p.keep(trace.TextEmbeddings, "rotary.to_16bit", n*dim*p.elem)
+	p.free(freqs, cos, sin)
+	return narrowCos, narrowSin
+}
+
+// decoderLayer reads hidden, which the caller frees, and returns the layer's output.
+func (p *program) decoderLayer(s pass, hidden block, cache *kvCache, layer int) block {
+	t := &p.model.Text
+	rows, d := s.rows(), int64(t.HiddenSize)
+	p.module = "decoder.attention"
+	norm := p.rmsNorm(rows, d)
+	attended, weights := p.selfAttention(s, norm, cache, layer)
+	p.module = "decoder"
+	middle := p.alloc("residual", rows*d*p.elem)
+	p.free(attended)
+
+	p.module = "decoder.mlp"
+	norm = p.rmsNorm(rows, d)
+	var down block
+	if t.MoE != nil {
+		down = p.experts(rows, norm)
+	} else {
+		down = p.mlp(rows, norm)
+	}
+	p.module = "decoder"
+	out := p.alloc("residual", rows*d*p.elem)
+	p.free(down, middle)
+	p.free(weights...)
+	return out
+}
+
+// selfAttention frees its input and returns the projected output and what the layer holds until its end.
+func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (out block, weights []block) {
+	t := &p.model.Text
+	rows, dim := s.rows(), int64(t.HeadDim)
+	heads, kvHeads := int64(t.Heads), int64(t.KVHeads)
+	project := func(op string, heads int64) block {
+		raw := p.linear(op, trace.General, rows, heads*dim)
+		normed := p.rmsNorm(rows*heads, dim)
+		p.free(raw)
+		return normed
+	}
+	q, k := project("q_proj", heads), project("k_proj", kvHeads)
+	v := p.linear("v_proj", trace.General, rows, kvHeads*dim)
+	rotatedQ, rotatedK := p.rotate(rows*heads*dim, p.elem), p.rotate(rows*kvHeads*dim, p.elem)
+	p.free(q, k)
+	p.store(s, cache, layer)
+	p.free(rotatedK, v)
+
+	keys, masked := p.keys(s, cache)
+	attended, weights := p.attention(attend{
+		batch: s.batch, heads: heads, kvHeads: kvHeads, queries: s.length, keys: keys, dim: dim,
+		causal: s.length > 1 && !masked, mask: masked,
+	})
+	out = p.linear("o_proj", trace.General, rows, int64(t.HiddenSize))
+	p.free(attended, rotatedQ, norm)
+	return out, weights
+}
+
+// store adds the new keys and values to the cache of a layer. A dynamic cache concatenates, even the first time, and lets
+// the old tensor go once the new one is there: its tensors grow by kv_heads·head_dim elements with every token, so none
+// fits the hole its forerunner left. A static cache takes all its room the first time.
+func (p *program) store(s pass, cache *kvCache, layer int) {
+	p.module = "kv_cache"
+	defer func() { p.module = "decoder.attention" }()
+	perToken := s.batch * int64(p.model.Text.KVHeads*p.model.Text.HeadDim) * p.elem
+	first := layer == len(cache.keys)
+	switch {
+	case cache.capacity > 0:
+		if first {
+			cache.keys = append(cache.keys, p.keep(trace.KVCache, "static", cache.capacity*perToken))
+			cache.values = append(cache.values, p.keep(trace.KVCache, "static", cache.capacity*perToken))
+		}
+		order := p.alloc("positions", 8*s.length)
+		positions := p.alloc("positions", 8*s.length)
+		p.free(order)
+		p.inPlace()
+		p.free(positions)
+	case first:
+		cache.keys = append(cache.keys, p.keep(trace.KVCache, "keys", s.length*perToken))
+		cache.values = append(cache.values, p.keep(trace.KVCache, "values", s.length*perToken))
+	default:
+		cache.keys[layer] = p.extend("keys", cache.keys[layer], (s.past+s.length)*perToken)
+		cache.values[layer] = p.extend("values", cache.values[layer], (s.past+s.length)*perToken)
+	}
+}
+
+func (p *program) extend(op string, old block, bytes int64) block {
+	longer := p.keep(trace.KVCache, op, bytes)
+	p.free(old)
+	return longer
+}
+
+// mlp frees its input.
+func (p *program) mlp(rows int64, norm block) block {
+	f := int64(p.model.Text.IntermediateSize)
+	gate := p.linear("gate_proj", trace.General, rows, f)
+	active := p.alloc("silu", rows*f*p.elem)
+	p.free(gate)
+	up := p.linear("up_proj", trace.General, rows, f)
+	product := p.alloc("mul", rows*f*p.elem)
+	p.free(active, up)
+	down := p.linear("down_proj", trace.General, rows, int64(p.model.Text.HiddenSize))
+	p.free(product, norm)
+	return down
+}
+
+// addDeepstack adds one level of vision features to the rows of the vision tokens: on a copy of all rows, which it returns.
+func (p *program) addDeepstack(s pass) block {
+	d := int64(p.model.Text.HiddenSize)
+	p.module = "decoder.deepstack"
+	out := p.alloc("clone", s.rows()*d*p.elem)
+	where := p.nonzero(s.vision, 2)
+	rows := p.alloc("index", s.vision*d*p.elem)
+	p.free(where)
+	sum := p.alloc("add", s.vision*d*p.elem)
+	p.free(rows)
+	p.free(p.nonzero(s.vision, 2))
+	p.free(sum)
+	return out
+}
+
+// freeCache drops the cache, the last layer first.
+func (p *program) freeCache(cache *kvCache) {
+	for i := len(cache.keys) - 1; i >= 0; i-- {
+		p.free(cache.keys[i], cache.values[i])
+	}
+}

@@ -1,0 +1,64 @@
+package workload
+
+import "github.com/vlmem/vlmem/internal/trace"
+
+// experts is the mixture-of-experts layer as transformers 5 dispatches it: each token's row is copied once per chosen
+// expert, sorted by expert, and two grouped products run over all of them. Sizes follow from the number of rows alone,
+// whichever experts the router picks. It frees its input.
+func (p *program) experts(rows int64, norm block) block {
+	m, d := p.model.Text.MoE, int64(p.model.Text.HiddenSize)
+	top, width := int64(m.ExpertsPerToken), int64(m.IntermediateSize)
+	count := int64(m.Experts)
+	pairs := rows * top
+	p.module = "decoder.experts"
+	logits, scores, chosen := p.route(rows, count, top)
+
+	sorted, order := p.alloc("sort.values", 8*pairs), p.alloc("sort.order", 8*pairs)
+	tokens := p.integerOp("div", 8*pairs)
+	selected := p.alloc("index", pairs*d*p.elem)
+	p.free(tokens)
+	weights := p.alloc("index_weights", pairs*p.elem)
+	cast := p.alloc("histogram.cast", 4*pairs)
+	histogram := p.alloc("histogram", 4*count)
+	offsets := p.alloc("offsets", 4*count)
+
+	both := p.linear("gate_up_proj", trace.General, pairs, 2*width)
+	active := p.alloc("silu", pairs*width*p.elem)
+	product := p.alloc("mul", pairs*width*p.elem)
+	p.free(active, both)
+	down := p.linear("down_proj", trace.General, pairs, d)
+	p.free(product)
+	weighted := p.alloc("weighted", pairs*d*p.elem)
+	inverse := p.alloc("inverse", 8*pairs)
+	p.temporary("arange", 8*pairs)
+	restored := p.alloc("restore", pairs*d*p.elem)
+	p.free(weighted)
+	out := p.alloc("sum", rows*d*p.elem)
+	p.free(sorted, order, selected, weights, cast, histogram, offsets, down, inverse, restored)
+	p.free(logits, scores, chosen, norm)
+	return out
+}
+
+// route scores count experts for each row and picks the top ones: their weights in the type of the activations and their
+// numbers as int64.
+func (p *program) route(rows, count, top int64) (logits, scores, chosen block) {
+	logits = p.linear("router", trace.General, rows, count)
+	var cast block
+	if p.cpu && !p.fp32 {
+		cast = p.alloc("router.to_fp32", 4*rows*count)
+	}
+	probabilities := p.alloc("router.softmax", 4*rows*count)
+	if p.cpu && !p.fp32 {
+		p.free(cast)
+	}
+	scores = p.alloc("router.topk", 4*rows*top)
+	chosen = p.alloc("router.topk_index", 8*rows*top)
+	p.temporary("router.sum", 4*rows)
+	if !p.fp32 {
+		narrow := p.alloc("router.to_16bit", rows*top*p.elem)
+		p.free(scores)
+		scores = narrow
+	}
+	p.free(probabilities)
+	return logits, scores, chosen
+}

@@ -1,0 +1,185 @@
+package workload
+
+import (
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
+)
+
+// block is a live allocation: its slot in the trace.
+type block = uint32
+
+// program writes the events of one process that runs a model with PyTorch, operator by operator. Its methods are named
+// after operators and modules and return what the Python code keeps; what an operator or module drops on its way is freed
+// inside, in the order in which Python drops it.
+type program struct {
+	events *trace.Builder
+	model  *profile.Model
+	elem   int64 // bytes of an activation
+	fp32   bool  // activations are fp32, so casts to fp32 return their input
+	cpu    bool
+	math   Attention
+	cache  Cache
+	thread int64 // that share a CPU attention kernel's scratch
+
+	module    string // names the call sites
+	tags      map[site]uint32
+	workspace bool  // the process has its matrix-product workspace
+	blas      block // that workspace
+}
+
+// site is an operator within a module; its tag reads "module.operator".
+type site struct{ module, op string }
+
+func newProgram(name string, m *profile.Model, o Options) *program {
+	return &program{
+		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
+		elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
+		cpu: o.Device == CPU, math: o.Attention, cache: o.Cache, thread: int64(max(o.Threads, 1)),
+	}
+}
+
+// alloc is one allocation on the device.
+func (p *program) alloc(op string, bytes int64) block { return p.keep(trace.General, op, bytes) }
+
+// keep is an allocation of a kind that a pool of its own serves.
+func (p *program) keep(kind trace.Kind, op string, bytes int64) block {
+	s := site{p.module, op}
+	tag, ok := p.tags[s]
+	if !ok {
+		tag = p.events.Tag(s.module + "." + s.op)
+		p.tags[s] = tag
+	}
+	return p.events.Alloc(bytes, kind, 0, tag)
+}
+
+// free drops blocks in the order given.
+func (p *program) free(blocks ...block) {
+	for _, b := range blocks {
+		p.events.Free(b, 0)
+	}
+}
+
+// temporary is an allocation freed at once.
+func (p *program) temporary(op string, bytes int64) { p.free(p.alloc(op, bytes)) }
+
+// integerOp is an operator between a tensor of integers and a Python number. On a CPU the number becomes a tensor of 8
+// bytes first; on a GPU it travels as a kernel argument.
+func (p *program) integerOp(op string, bytes int64) block {
+	if !p.cpu {
+		return p.alloc(op, bytes)
+	}
+	number := p.alloc("number", 8)
+	out := p.alloc(op, bytes)
+	p.free(number)
+	return out
+}
+
+// floatOp is integerOp for tensors of fp32, to which the CPU casts the number.
+func (p *program) floatOp(op string, bytes int64) block {
+	if !p.cpu {
+		return p.alloc(op, bytes)
+	}
+	number, cast := p.alloc("number", 8), p.alloc("number", 4)
+	out := p.alloc(op, bytes)
+	p.free(cast, number)
+	return out
+}
+
+// inPlace is an in-place operator with a Python number.
+func (p *program) inPlace() {
+	if p.cpu {
+		p.temporary("number", 8)
+	}
+}
+
+// mean is the mean over the last dimension, of fp32. The CPU sums and divides.
+func (p *program) mean(bytes int64) block {
+	out := p.alloc("mean", bytes)
+	if p.cpu {
+		number, cast := p.alloc("number", 8), p.alloc("number", 4)
+		p.free(cast, number)
+	}
+	return out
+}
+
+// sumOfBools counts the true elements of n. The CPU casts them to integers first.
+func (p *program) sumOfBools(n int64) block {
+	out := p.alloc("sum", 8)
+	if p.cpu {
+		p.temporary("to_int64", 8*n)
+	}
+	return out
+}
+
+// linear is a matrix product with rows × width results. The first one on a GPU brings the workspace of cuBLAS, which
+// stays. Scratch that oneDNN takes for 16-bit products on a CPU is not modelled: its size is the library's own affair,
+// and it is gone before anything else is allocated.
+func (p *program) linear(op string, kind trace.Kind, rows, width int64) block {
+	out := p.keep(kind, op, rows*width*p.elem)
+	if !p.cpu && !p.workspace {
+		p.workspace = true
+		p.blas = p.alloc("cublas_workspace", cublasWorkspace)
+	}
+	return out
+}
+
+// cublasWorkspace is what PyTorch gives cuBLAS per handle and stream before sm_90 (CUDABlas.cpp: 4096 KiB × 2 + 16 KiB × 8).
+const cublasWorkspace = 2*4096<<10 + 8*16<<10
+
+// layerNorm keeps its result; mean and reciprocal deviation of each row, in fp32 on a GPU, go at once.
+func (p *program) layerNorm(op string, rows, width int64) block {
+	statistic := int64(4)
+	if p.cpu {
+		statistic = p.elem
+	}
+	out := p.alloc(op, rows*width*p.elem)
+	mean, deviation := p.alloc("mean", rows*statistic), p.alloc("rstd", rows*statistic)
+	p.free(mean, deviation)
+	return out
+}
+
+// rmsNorm is written out in Python: cast to fp32, square, mean, add, rsqrt, product, cast back, product with the weight.
+func (p *program) rmsNorm(rows, width int64) block {
+	n := rows * width
+	var cast block
+	if !p.fp32 {
+		cast = p.alloc("to_fp32", 4*n)
+	}
+	square := p.alloc("pow", 4*n)
+	variance := p.mean(4 * rows)
+	p.free(square)
+	shifted := p.floatOp("add", 4*rows)
+	inverse := p.alloc("rsqrt", 4*rows)
+	p.free(shifted)
+	scaled := p.alloc("mul", 4*n)
+	p.free(inverse)
+	if p.fp32 {
+		out := p.alloc("norm", n*p.elem)
+		p.free(scaled, variance)
+		return out
+	}
+	p.free(cast)
+	back := p.alloc("to_16bit", n*p.elem)
+	out := p.alloc("norm", n*p.elem)
+	p.free(back, scaled, variance)
+	return out
+}
+
+// rotate is x·cos + rotate_half(x)·sin on n elements of size bytes each; x stays.
+func (p *program) rotate(n, size int64) block {
+	straight := p.alloc("rope.mul", n*size)
+	negative := p.alloc("rope.neg", n*size/2)
+	half := p.alloc("rope.cat", n*size)
+	p.free(negative)
+	crossed := p.alloc("rope.mul", n*size)
+	p.free(half)
+	out := p.alloc("rope", n*size)
+	p.free(straight, crossed)
+	return out
+}
+
+// nonzero is the index list of count true elements, int64 per dimension. The temporary storage of cub on a GPU, some KiB,
+// is not modelled.
+func (p *program) nonzero(count, dimensions int64) block {
+	return p.alloc("nonzero", 8*count*dimensions)
+}

@@ -1,0 +1,335 @@
+package workload
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
+)
+
+// Attention is an implementation of attention in transformers.
+type Attention string
+
+// The implementations. Flash is sdpa with a fused kernel. Math is sdpa on hardware or in a release of PyTorch where no
+// fused kernel takes the call, as with grouped queries below sm_80. Eager is attn_implementation="eager".
+const (
+	Flash Attention = "flash"
+	Math  Attention = "math"
+	Eager Attention = "eager"
+)
+
+// Cache is an implementation of the KV cache in transformers.
+type Cache string
+
+// The implementations: one that grows by concatenation, the default there, and one that takes all its room at first use.
+const (
+	Dynamic Cache = "dynamic"
+	Static  Cache = "static"
+)
+
+// Device is where the program runs. The sequences differ in what kernels take beside their results.
+type Device string
+
+// The devices.
+const (
+	CUDA Device = "cuda"
+	CPU  Device = "cpu"
+)
+
+// Options is one call of generate. The zero value of each field is its default.
+type Options struct {
+	Width, Height int           // of each image as given, in pixels, before resizing; 0 for text alone
+	Images        int           // such images in each sequence; 1 where there is a size
+	Frames        int           // sampled frames: above 0 each image is a video
+	PromptTokens  int           // of text in each sequence, beside vision tokens and their markers
+	DecodeTokens  int           // decode steps after the prefill, which yields the first token
+	Batch         int           // sequences; 1
+	DType         profile.DType // of weights, activations and KV cache; bf16
+	Attention     Attention     // flash
+	Cache         Cache         // dynamic
+	Device        Device        // cuda
+	Threads       int           // of the CPU; 1
+}
+
+func (o *Options) setDefaults() {
+	if o.Width > 0 && o.Images == 0 {
+		o.Images = 1
+	}
+	if o.Batch == 0 {
+		o.Batch = 1
+	}
+	if o.DType == "" {
+		o.DType = profile.BF16
+	}
+	if o.Attention == "" {
+		o.Attention = Flash
+	}
+	if o.Cache == "" {
+		o.Cache = Dynamic
+	}
+	if o.Device == "" {
+		o.Device = CUDA
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Images < 0 || o.Frames < 0 || o.PromptTokens < 0 || o.DecodeTokens < 0 || o.Batch < 0 || o.Threads < 0:
+		return errors.New("counts of images, frames, tokens, sequences and threads may not be negative")
+	case o.PromptTokens == 0 && o.Images == 0:
+		return errors.New("neither an image nor prompt tokens are given")
+	case o.DType != profile.FP32 && o.DType != profile.BF16 && o.DType != profile.FP16:
+		return fmt.Errorf("element type %q: want fp32, bf16 or fp16", o.DType)
+	case o.Attention != Flash && o.Attention != Math && o.Attention != Eager:
+		return fmt.Errorf("attention %q: want flash, math or eager", o.Attention)
+	case o.Cache != Dynamic && o.Cache != Static:
+		return fmt.Errorf("cache %q: want dynamic or static", o.Cache)
+	case o.Device != CUDA && o.Device != CPU:
+		return fmt.Errorf("device %q: want cuda or cpu", o.Device)
+	}
+	return nil
+}
+
+// Request is the memory behaviour of one call of transformers' generate, weights not included: phases inputs, prepare,
+// vision, prefill and one decode per further token. The trace ends with nothing live.
+func Request(model profile.Model, o Options) (*trace.Trace, error) {
+	o.setDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	var grids []profile.Grid
+	for range o.Images * o.Batch {
+		grid, err := model.ImageGrid(o.Width, o.Height)
+		if o.Frames > 0 {
+			grid, err = model.VideoGrid(o.Width, o.Height, o.Frames)
+		}
+		if err != nil {
+			return nil, err
+		}
+		grids = append(grids, grid)
+	}
+	g := generation{
+		program: newProgram(name(model, o), &model, o),
+		x:       gather(grids...), batch: int64(o.Batch), perSequence: o.Images,
+		prompt: promptTokens(&model, grids[:o.Images], o), text: int64(o.PromptTokens), video: o.Frames > 0,
+	}
+	if limit := int64(model.Text.MaxPositions); g.prompt+int64(o.DecodeTokens) > limit {
+		return nil, fmt.Errorf("%d prompt and %d decode tokens exceed the model's %d positions", g.prompt, o.DecodeTokens, limit)
+	}
+	if o.Cache == Static {
+		g.kv.capacity = g.prompt + int64(o.DecodeTokens)
+	}
+	g.run(o.DecodeTokens)
+	return g.events.Trace(), nil
+}
+
+func name(m profile.Model, o Options) string {
+	if o.Images == 0 {
+		return fmt.Sprintf("%s text %d+%d %s", m.Name, o.PromptTokens, o.DecodeTokens, o.DType)
+	}
+	return fmt.Sprintf("%s %dx%d %d+%d %s", m.Name, o.Width, o.Height, o.PromptTokens, o.DecodeTokens, o.DType)
+}
+
+// promptTokens is the length of one sequence: text, vision tokens with two markers around each image or each temporal
+// patch of a video, and before each such patch its time stamp.
+func promptTokens(m *profile.Model, grids []profile.Grid, o Options) int64 {
+	n := int64(o.PromptTokens)
+	for _, g := range grids {
+		n += int64(g.Tokens) + 2*int64(g.Temporal)
+		for i := range g.Temporal {
+			if o.Frames > 0 {
+				n += timestampTokens(m, i)
+			}
+		}
+	}
+	return n
+}
+
+// timestampTokens is the length of "<3.3 seconds>" before temporal patch i: one token per digit and point, and three for
+// "<", " seconds" and ">". The tokenizer splits numbers into digits.
+func timestampTokens(m *profile.Model, i int) int64 {
+	t := float64(m.Vision.TemporalPatchSize)
+	seconds := (t*float64(i) + (t-1)/2) / m.Preprocess.VideoFPS
+	return int64(len(fmt.Sprintf("%.1f", seconds))) + 3
+}
+
+// generation is one call of generate in progress.
+type generation struct {
+	*program
+	x           images
+	batch       int64
+	perSequence int
+	prompt      int64 // tokens of each sequence
+	text        int64 // of which text, half of it before the images
+	video       bool
+
+	inputs    []block // held by the caller
+	prepared  []block // what generate keeps: unfinished flags, rope deltas, position ids
+	features  features
+	kv        kvCache
+	length    int64   // tokens of each sequence so far
+	carried   step    // from the step before
+	following []block // inputs of the next step
+}
+
+// step is what one step of generate leaves to the next.
+type step struct{ mask, positions, logits, next, ids block }
+
+func (g *generation) run(steps int) {
+	g.takeInputs()
+	g.prepare()
+	vision := len(g.x.grids) > 0
+	if vision {
+		g.events.Mark("vision")
+		g.features = g.tower(g.x)
+	}
+	g.events.Mark("prefill")
+	g.prefill(vision)
+	for i := range steps {
+		g.decodeStep(i == steps-1)
+	}
+	g.finish(vision)
+}
+
+// takeInputs are the tensors of the processor, which the caller of generate holds.
+func (g *generation) takeInputs() {
+	g.module = "inputs"
+	g.events.Mark("inputs")
+	if n := g.x.patches; n > 0 {
+		g.inputs = append(g.inputs,
+			g.keep(trace.VisionFeatures, "pixel_values", 4*n*int64(g.x.grids[0].PatchWidth)),
+			g.alloc("grid_thw", 24*int64(len(g.x.grids))),
+			g.alloc("token_types", 8*g.batch*g.prompt))
+	}
+	g.inputs = append(g.inputs, g.alloc("input_ids", 8*g.batch*g.prompt), g.alloc("attention_mask", 8*g.batch*g.prompt))
+}
+
+// prefill embeds the prompt, scatters the vision features into it and runs the decoder over all of it.
+func (g *generation) prefill(vision bool) {
+	d, rows := int64(g.model.Text.HiddenSize), g.batch*g.prompt
+	g.module = "prefill"
+	unfinished, ids := g.alloc("unfinished", 8*g.batch), g.alloc("input_ids", 8*rows)
+	embeds := g.keep(trace.TextEmbeddings, "embed_tokens", rows*d*g.elem)
+	s := pass{batch: g.batch, length: g.prompt, vision: g.x.tokens}
+	var held []block
+	if vision {
+		embeds, held = g.scatter(embeds, rows)
+		for range g.features.deepstack {
+			s.deepstack = append(s.deepstack, g.keep(trace.VisionFeatures, "deepstack", g.x.tokens*d*g.elem))
+		}
+	}
+	normed := g.decode(s, embeds, &g.kv)
+	g.module = "prefill"
+	g.free(embeds)
+	g.free(held...)
+	g.free(reversed(s.deepstack)...)
+	g.length = g.prompt
+	logits := g.head(normed)
+	g.free(ids)
+	g.advance(logits, false)
+	g.free(unfinished)
+}
+
+// scatter puts the image features into the rows of their tokens, out of place. It frees the plain embeddings; held are the
+// features and the masks, which the model keeps until the pass ends.
+func (g *generation) scatter(embeds block, rows int64) (out block, held []block) {
+	d := int64(g.model.Text.HiddenSize)
+	embedded := g.keep(trace.VisionFeatures, "image_embeds", g.x.tokens*d*g.elem)
+	equal := func() block {
+		number := g.alloc("token", 8)
+		mask := g.alloc("mask", rows)
+		g.free(number)
+		return mask
+	}
+	imageMask, videoMask := equal(), equal()
+	count := g.sumOfBools(rows)
+	g.free(g.integerOp("mul", 8), count)
+	g.free(g.sumOfBools(rows))
+	out = g.keep(trace.TextEmbeddings, "masked_scatter", rows*d*g.elem)
+	if !g.cpu { // the kernel wants the mask in full and its prefix sum
+		whole := g.alloc("masked_scatter.mask", rows*d)
+		g.free(g.alloc("masked_scatter.prefix_sum", 8*rows*d), whole)
+	}
+	g.free(embeds)
+	return out, []block{embedded, videoMask, imageMask}
+}
+
+// head frees the normed states and returns the logits of the last token of each sequence.
+func (g *generation) head(normed block) block {
+	g.module = "head"
+	logits := g.linear("lm_head", trace.General, g.batch, int64(g.model.Text.VocabSize))
+	g.free(normed)
+	return logits
+}
+
+// advance is generate's bookkeeping after a step: mask and positions one token longer, a copy of the logits in fp32, the
+// next token, and the inputs of the next step with its embeddings. It frees the logits and what the step before left.
+func (g *generation) advance(logits block, last bool) {
+	b, old := g.batch, g.carried
+	g.module = "generate"
+	first := g.length == g.prompt
+	ones := g.alloc("ones", 8*b)
+	next := step{mask: g.alloc("attention_mask", 8*b*(g.length+1))}
+	g.free(ones)
+	order := g.alloc("arange", 8)
+	position := g.alloc("position", 32*b)
+	g.free(order)
+	shifted := g.integerOp("add", 32*b)
+	g.free(position)
+	next.positions = g.alloc("position_ids", 32*b*(g.length+1))
+	g.free(shifted)
+	if !first {
+		g.free(old.mask, old.positions)
+	}
+	next.logits = g.alloc("logits_fp32", 4*b*int64(g.model.Text.VocabSize))
+	if !first {
+		g.free(old.logits)
+	}
+	next.next = g.alloc("argmax", 8*b)
+	if !first {
+		g.free(old.next)
+	}
+	next.ids = g.alloc("ids", 8*b*(g.length+1))
+	if !first {
+		g.free(old.ids)
+	}
+	flags := g.alloc("stop", b)
+	g.temporary("unfinished", 8*b)
+	g.free(flags, logits)
+	g.carried = next
+	g.free(g.following...)
+	g.following = nil
+	if !last {
+		g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
+	}
+}
+
+// decodeStep runs the decoder over one token of each sequence.
+func (g *generation) decodeStep(last bool) {
+	g.events.Mark("decode")
+	g.module = "decode"
+	s := pass{batch: g.batch, length: 1, past: g.length}
+	embeds := g.keep(trace.TextEmbeddings, "embed_tokens", g.batch*int64(g.model.Text.HiddenSize)*g.elem)
+	normed := g.decode(s, embeds, &g.kv)
+	g.free(embeds)
+	g.length++
+	g.advance(g.head(normed), last)
+}
+
+// finish returns from generate.
+func (g *generation) finish(vision bool) {
+	g.free(g.carried.positions, g.carried.mask)
+	g.free(g.following...)
+	g.free(g.carried.logits, g.carried.next)
+	g.free(g.prepared...)
+	if vision {
+		g.free(g.features.all()...)
+	}
+	g.freeCache(&g.kv)
+	g.free(g.carried.ids)
+	g.free(g.inputs...)
+	if g.workspace {
+		g.free(g.blas)
+	}
+}

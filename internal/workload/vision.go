@@ -1,0 +1,394 @@
+package workload
+
+import (
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
+)
+
+// images is what one pass of the vision tower sees: the grids of all images or videos, concatenated.
+type images struct {
+	grids   []profile.Grid
+	patches int64 // N over all grids
+	tokens  int64
+}
+
+func gather(grids ...profile.Grid) images {
+	x := images{grids: grids}
+	for _, g := range grids {
+		x.patches += int64(g.Patches)
+		x.tokens += int64(g.Tokens)
+	}
+	return x
+}
+
+// segments are the runs of patches that attend to each other: one temporal patch of one image each.
+func (x *images) segments() (lengths []int64) {
+	for _, g := range x.grids {
+		for range g.Temporal {
+			lengths = append(lengths, int64(g.Patches/g.Temporal))
+		}
+	}
+	return lengths
+}
+
+// features is what the tower hands over. The caller keeps all of it until generation ends: transformers passes the tower's
+// whole output from step to step.
+type features struct {
+	hidden    block // last hidden state [N, C]
+	merged    block // [T, D]
+	deepstack []block
+}
+
+func (f *features) all() []block {
+	return append([]block{f.hidden, f.merged}, reversed(f.deepstack)...)
+}
+
+func reversed(blocks []block) []block {
+	out := make([]block, len(blocks))
+	for i, b := range blocks {
+		out[len(blocks)-1-i] = b
+	}
+	return out
+}
+
+// tower is the vision model on pixel values that the caller holds. With N patches of width C and b bytes per element:
+//
+//	entry   pixel cast (16-bit), position grid and its interpolation weights, patch embedding, rotary table
+//	block   norm, qkv, rotary in fp32, attention per segment, projection, residual, norm, MLP, residual
+//	after a deepstack block, and after the last: merger [N/4, 4C] → [T, D]
+func (p *program) tower(x images) features {
+	v := &p.model.Vision
+	p.module = "vision"
+	var pixels block
+	if !p.fp32 {
+		pixels = p.keep(trace.VisionFeatures, "pixels_to_16bit", x.patches*int64(x.grids[0].PatchWidth)*p.elem)
+	}
+	indices, weights := p.interpolation(x)
+	positions := p.positionIDs(x)
+	lengths := p.cumulativeLengths(x)
+	hidden, embeds := p.patchEmbedding(x)
+	cos, sin := p.visionRotary(x)
+	var f features
+	for layer := range v.Depth {
+		hidden = p.visionBlock(x, hidden)
+		if contains(v.DeepstackLayers, layer) {
+			f.deepstack = append(f.deepstack, p.merger("deepstack", x, true))
+		}
+	}
+	f.hidden, f.merged = hidden, p.merger("merger", x, false)
+	p.module = "vision"
+	p.free(indices, weights, positions, lengths, embeds, sin, cos)
+	p.splitSizes(x)
+	if !p.fp32 {
+		p.free(pixels)
+	}
+	return f
+}
+
+func contains(list []int, v int) bool {
+	for _, l := range list {
+		if l == v {
+			return true
+		}
+	}
+	return false
+}
+
+// repeatInterleave spreads one value per image over n elements: cumulative counts, indices, gathered values.
+func (p *program) repeatInterleave(images, n int64) block {
+	sums := p.alloc("cumsum", 8*images)
+	p.temporary("flag", 8)
+	index := p.alloc("index", 8*n)
+	p.free(sums)
+	out := p.alloc("repeat_interleave", 8*n)
+	p.free(index)
+	return out
+}
+
+// interpolation gives each patch its four neighbours in the learned grid of positions, as int64 [N, 4], and their weights,
+// as fp32 [N, 4].
+func (p *program) interpolation(x images) (indices, weights block) {
+	p.module = "vision.positions"
+	n, count := x.patches, int64(len(x.grids))
+	product := p.alloc("counts", 8*count)
+	counts := p.alloc("counts", 8*count)
+	p.free(product)
+	heights := p.repeatInterleave(count, n)
+	widths := p.repeatInterleave(count, n)
+	sums := p.alloc("cumsum", 8*count)
+	padded := p.alloc("pad", 8*count)
+	p.free(sums)
+	starts := p.repeatInterleave(count, n)
+	p.free(padded)
+
+	total := p.alloc("sum", 8)
+	order := p.alloc("arange", 8*n)
+	p.free(total)
+	shifted := p.alloc("sub", 8*n)
+	p.free(order)
+	area := p.alloc("mul", 8*n)
+	within := p.alloc("remainder", 8*n)
+	p.free(shifted, area)
+	locals := []block{counts, heights, widths, starts, within}
+	across := p.integerOp("div", 8*n)
+	inColumn := p.integerOp("remainder", 8*n)
+	quotient := p.integerOp("div", 8*n)
+	inRow := p.integerOp("remainder", 8*n)
+	p.free(quotient)
+	quotient = p.integerOp("div", 8*n)
+	blockColumn := p.alloc("remainder", 8*n)
+	p.free(quotient)
+	scaled := p.integerOp("mul", 8*n)
+	blockRow := p.alloc("div", 8*n)
+	p.free(scaled)
+	locals = append(locals, across, inColumn, inRow, blockColumn, blockRow)
+	for range 2 { // row and column
+		scaled = p.integerOp("mul", 8*n)
+		locals = append(locals, p.alloc("add", 8*n))
+		p.free(scaled)
+	}
+	rowTaps, rowWeights := p.taps(n)
+	columnTaps, columnWeights := p.taps(n)
+	scaled = p.integerOp("mul", 16*n)
+	indices = p.alloc("indices", 32*n)
+	p.free(scaled)
+	weights = p.alloc("weights", 16*n)
+	p.free(locals...)
+	p.free(rowTaps, rowWeights, columnTaps, columnWeights)
+	p.module = "vision"
+	return indices, weights
+}
+
+// taps are the two neighbours of n positions along one axis, int64 [N, 2], and their weights, fp32 [N, 2].
+func (p *program) taps(n int64) (taps, weights block) {
+	index := p.alloc("to_fp32", 4*n)
+	scaled := p.floatOp("mul", 4*n)
+	less := p.integerOp("sub", 8*n)
+	size := p.alloc("clamp", 8*n)
+	p.free(less)
+	source := p.quotient(n)
+	p.free(scaled, size)
+	floor := p.alloc("floor", 4*n)
+	offsets := p.alloc("arange", 16)
+	whole := p.alloc("to_int64", 8*n)
+	raw := p.alloc("add", 16*n)
+	p.free(whole)
+	taps = p.alloc("taps", 16*n)
+	fraction := p.alloc("sub", 4*n)
+	difference := p.mixed("sub", 8*n, 8)
+	p.free(fraction)
+	distance := p.alloc("abs", 8*n)
+	p.free(difference)
+	hat := p.floatOp("rsub", 8*n)
+	weights = p.alloc("tap_weights", 8*n)
+	p.free(hat, index, source, floor, offsets, raw, distance)
+	return taps, weights
+}
+
+// quotient is an fp32 tensor over an integer one.
+func (p *program) quotient(n int64) block { return p.mixed("div", 4*n, 4*n) }
+
+// mixed is an operator between tensors of two types; the CPU casts the narrower one to cast bytes first, the GPU's kernel
+// casts as it reads.
+func (p *program) mixed(op string, bytes, cast int64) block {
+	if !p.cpu {
+		return p.alloc(op, bytes)
+	}
+	wide := p.alloc(op+".cast", cast)
+	out := p.alloc(op, bytes)
+	p.free(wide)
+	return out
+}
+
+// positionIDs are the row and column of each patch, int64 [N, 2], in the order of the merger's blocks.
+func (p *program) positionIDs(x images) block {
+	p.module = "vision.positions"
+	merge := p.alloc("merge", 8)
+	var each, locals []block
+	for _, g := range x.grids {
+		plane := int64(g.Patches / g.Temporal)
+		rows := p.alloc("arange", 8*int64(g.Height/p.model.Vision.PatchSize))
+		columns := p.alloc("arange", 8*int64(g.Width/p.model.Vision.PatchSize))
+		p.free(locals...)
+		byRow := p.alloc("flatten", 8*plane)
+		p.free(rows)
+		byColumn := p.alloc("flatten", 8*plane)
+		p.free(columns)
+		stacked := p.alloc("stack", 16*plane)
+		each = append(each, p.alloc("repeat", 16*int64(g.Patches)))
+		p.free(stacked)
+		locals = []block{byRow, byColumn}
+	}
+	out := p.alloc("position_ids", 16*x.patches)
+	p.free(merge)
+	p.free(reversed(each)...)
+	p.free(locals...)
+	p.module = "vision"
+	return out
+}
+
+// cumulativeLengths are the borders of the segments, int32.
+func (p *program) cumulativeLengths(x images) block {
+	count := int64(len(x.segments()))
+	areas := p.alloc("area", 8*int64(len(x.grids)))
+	each := p.repeatInterleave(int64(len(x.grids)), count)
+	p.free(areas)
+	sums := p.alloc("cumsum", 4*count)
+	out := p.alloc("cu_seqlens", 4*(count+1))
+	p.free(sums, each)
+	return out
+}
+
+// patchEmbedding is the convolution and the interpolated position embeddings, which stay until the tower is done. The
+// workspace that cuDNN takes for the convolution is not modelled: from torch 2.9.1 on it was several GiB in bf16, and none
+// to speak of before and after.
+func (p *program) patchEmbedding(x images) (hidden, embeds block) {
+	n := x.patches * int64(p.model.Vision.HiddenSize)
+	var reordered block
+	reorder := p.cpu && p.fp32
+	if reorder { // oneDNN lays the weights out anew on each call
+		reordered = p.alloc("conv.weights", int64(x.grids[0].PatchWidth*p.model.Vision.HiddenSize)*p.elem)
+	}
+	patches := p.alloc("conv", n*p.elem)
+	if reorder {
+		p.free(reordered)
+		contiguous := p.alloc("conv.contiguous", n*p.elem)
+		p.free(patches)
+		patches = contiguous
+	}
+	gathered := p.alloc("pos_embed", 4*n*p.elem)
+	var wide block
+	if p.cpu && !p.fp32 {
+		wide = p.alloc("pos_embed.cast", 16*n)
+	}
+	weighted := p.alloc("pos_embed.mul", 16*n)
+	if p.cpu && !p.fp32 {
+		p.free(wide)
+	}
+	p.free(gathered)
+	embeds = p.alloc("pos_embed.sum", 4*n)
+	p.free(weighted)
+	if p.fp32 {
+		hidden = p.keep(trace.VisionFeatures, "add", n*p.elem)
+		p.free(patches)
+		return hidden, embeds
+	}
+	cast := p.alloc("pos_embed.to_16bit", n*p.elem)
+	hidden = p.keep(trace.VisionFeatures, "add", n*p.elem)
+	p.free(cast, patches)
+	return hidden, embeds
+}
+
+// visionRotary is the table of the rotary embedding, fp32 [N, head_dim] each.
+func (p *program) visionRotary(x images) (cos, sin block) {
+	dim := int64(p.model.Vision.HiddenSize / p.model.Vision.Heads)
+	n := x.patches
+	positions := p.alloc("rotary.positions", 8*n)
+	freqs := p.alloc("rotary.freqs", 2*n*dim)
+	p.free(positions)
+	half := func(op string) block {
+		raw := p.alloc("rotary."+op, 2*n*dim)
+		scaled := p.floatOp("rotary.scale", 2*n*dim)
+		p.free(raw)
+		return scaled
+	}
+	halfCos, halfSin := half("cos"), half("sin")
+	whole := func(half block) block {
+		joined := p.alloc("rotary.join", 2*n*dim)
+		out := p.alloc("rotary", 4*n*dim)
+		p.free(joined)
+		return out
+	}
+	cos = whole(halfCos)
+	p.free(halfCos)
+	sin = whole(halfSin)
+	p.free(halfSin, freqs)
+	return cos, sin
+}
+
+// visionBlock takes x and returns the next one.
+func (p *program) visionBlock(x images, hidden block) block {
+	v := &p.model.Vision
+	n, c := x.patches, int64(v.HiddenSize)
+	p.module = "vision.block"
+	norm := p.layerNorm("norm1", n, c)
+	attended := p.visionAttention(x, norm)
+	middle := p.keep(trace.VisionFeatures, "residual", n*c*p.elem)
+	p.free(attended)
+
+	norm = p.layerNorm("norm2", n, c)
+	wide := p.linear("fc1", trace.General, n, int64(v.IntermediateSize))
+	active := p.alloc("gelu", n*int64(v.IntermediateSize)*p.elem)
+	p.free(wide)
+	narrow := p.linear("fc2", trace.General, n, c)
+	p.free(active, norm)
+	out := p.keep(trace.VisionFeatures, "residual", n*c*p.elem)
+	p.free(narrow, middle, hidden)
+	return out
+}
+
+// visionAttention frees its input. Rotary embedding runs in fp32: with 16-bit activations its peak of 34·N·C bytes is the
+// block's.
+func (p *program) visionAttention(x images, norm block) block {
+	v := &p.model.Vision
+	n, c := x.patches, int64(v.HiddenSize)
+	qkv := p.linear("qkv", trace.General, n, 3*c)
+	q, k := p.visionRope(n * c)
+	segments := x.segments()
+	lengths := p.alloc("lengths", 4*int64(len(segments)))
+	var outs []block
+	for _, s := range segments {
+		heads := int64(v.Heads)
+		out, weights := p.attention(attend{batch: 1, heads: heads, kvHeads: heads, queries: s, keys: s, dim: c / heads})
+		p.free(weights...)
+		outs = append(outs, out)
+	}
+	joined := p.alloc("cat", n*c*p.elem)
+	out := p.linear("proj", trace.General, n, c)
+	p.free(joined, qkv, k, q)
+	p.free(outs...)
+	p.free(lengths, norm)
+	return out
+}
+
+// visionRope rotates the n elements of queries and of keys.
+func (p *program) visionRope(n int64) (q, k block) {
+	if p.fp32 {
+		return p.rotate(n, 4), p.rotate(n, 4)
+	}
+	wideQ, wideK := p.alloc("rope.to_fp32", 4*n), p.alloc("rope.to_fp32", 4*n)
+	rotatedQ, rotatedK := p.rotate(n, 4), p.rotate(n, 4)
+	q = p.alloc("rope.to_16bit", n*p.elem)
+	p.free(rotatedQ)
+	k = p.alloc("rope.to_16bit", n*p.elem)
+	p.free(rotatedK, wideQ, wideK)
+	return q, k
+}
+
+// merger folds 2×2 patches into a token of the decoder's width. Deepstack mergers normalise after the fold.
+func (p *program) merger(module string, x images, postNorm bool) block {
+	v := &p.model.Vision
+	p.module = "vision." + module
+	fold := int64(v.SpatialMergeSize * v.SpatialMergeSize)
+	rows, width := x.patches/fold, int64(v.HiddenSize)*fold
+	var norm block
+	if postNorm {
+		norm = p.layerNorm("norm", rows, width)
+	} else {
+		norm = p.layerNorm("norm", x.patches, int64(v.HiddenSize))
+	}
+	folded := p.linear("fc1", trace.General, rows, width)
+	active := p.alloc("gelu", rows*width*p.elem)
+	p.free(folded)
+	out := p.linear("fc2", trace.VisionFeatures, rows, int64(v.OutHiddenSize))
+	p.free(active, norm)
+	return out
+}
+
+// splitSizes counts the tokens of each image.
+func (p *program) splitSizes(x images) {
+	bytes := 8 * int64(len(x.grids))
+	product := p.alloc("prod", bytes)
+	sizes := p.integerOp("div", bytes)
+	p.free(product, sizes)
+}

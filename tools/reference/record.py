@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Record every allocation that transformers' Qwen3-VL makes on a CPU, with random weights.
+
+    python3 -m venv /tmp/ref && /tmp/ref/bin/pip install torch transformers
+    /tmp/ref/bin/python record.py --model 4b --image 1024x1024 --dtype fp32 -o 4b-1024x1024-fp32.txt.gz
+
+torch's profiler reports each allocation and each free of the CPU allocator, with address and exact bytes, in order;
+this program pairs them and writes one line each. What was allocated before recording (weights, the inputs) is left out,
+and so are frees of it. The widths are the published ones; --layers and --depth cut how often the alike layers repeat,
+so that a recording needs minutes and not the memory of the whole model. The first layers, which deepstack feeds, are
+kept, and the header says what was kept.
+
+A recording is text: a header of "# key value" lines, then in program order
+
+    m PHASE          a phase begins: prepare, vision, prefill, decode
+    a ID BYTES OP    an allocation, with the innermost operator that was running
+    f ID             its free
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import tempfile
+
+import torch
+import transformers
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.profiler import ProfilerActivity, profile, record_function
+from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+
+# Widths as in config.json of the published checkpoints.
+WIDTHS = {
+    "2b": dict(hidden_size=2048, num_attention_heads=16, intermediate_size=6144),
+    "4b": dict(hidden_size=2560, num_attention_heads=32, intermediate_size=9728),
+}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+IMAGE_TOKEN, VIDEO_TOKEN, VISION_START, VISION_END = 151655, 151656, 151652, 151653
+
+
+def build(name, layers, depth, deepstack, attention, dtype):
+    config = Qwen3VLConfig(
+        text_config=dict(
+            **WIDTHS[name], num_hidden_layers=layers, num_key_value_heads=8, head_dim=128, vocab_size=151936,
+            max_position_embeddings=262144, rms_norm_eps=1e-6,
+            rope_parameters={"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True},
+        ),
+        vision_config=dict(
+            depth=depth, hidden_size=1024, num_heads=16, intermediate_size=4096, patch_size=16, temporal_patch_size=2,
+            spatial_merge_size=2, num_position_embeddings=2304, out_hidden_size=WIDTHS[name]["hidden_size"],
+            deepstack_visual_indexes=deepstack,
+        ),
+        image_token_id=IMAGE_TOKEN, video_token_id=VIDEO_TOKEN, vision_start_token_id=VISION_START,
+        vision_end_token_id=VISION_END, tie_word_embeddings=True,
+    )
+    config._attn_implementation = attention
+    torch.set_default_dtype(DTYPES[dtype])
+    model = Qwen3VLForConditionalGeneration(config).eval()
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def inputs(width, height, frames, text, batch):
+    """What the processor hands over for sides that are already multiples of 32."""
+    t, h, w = max(1, frames // 2), height // 16, width // 16
+    pixels = torch.rand(batch * t * h * w, 1536)
+    grid = torch.tensor([[t, h, w]] * batch)
+    token = VIDEO_TOKEN if frames else IMAGE_TOKEN
+    ids = [1000 + i for i in range(text // 2)]
+    for _ in range(t):
+        ids += [VISION_START] + [token] * (h * w // 4) + [VISION_END]
+    ids += [2000 + i for i in range(text - text // 2)]
+    ids = torch.tensor([ids] * batch)
+    types = torch.zeros_like(ids)
+    types[ids == token] = 2 if frames else 1
+    suffix = "_videos" if frames else ""
+    kind = "video" if frames else "image"
+    return {
+        "input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types,
+        "pixel_values" + suffix: pixels, kind + "_grid_thw": grid,
+    }
+
+
+def mark_phases(model):
+    """Wraps the tower and the forward pass in annotations that the profiler records."""
+    def wrap(module, name):
+        forward = module.forward
+
+        def marked(*args, **kwargs):
+            with record_function("phase:" + name()):
+                return forward(*args, **kwargs)
+
+        module.forward = marked
+
+    steps = iter(["prefill"])
+    wrap(model.model.visual, lambda: "vision")
+    wrap(model.model.language_model, lambda: next(steps, "decode"))
+
+
+def record(model, model_inputs, steps, cache, math):
+    settings = dict(max_new_tokens=steps + 1, min_new_tokens=steps + 1, do_sample=False, pad_token_id=0, use_cache=True)
+    if cache == "static":
+        settings["cache_implementation"] = "static"
+        settings["disable_compile"] = True
+    backends = [SDPBackend.MATH] if math else [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    with torch.no_grad(), sdpa_kernel(backends), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as prof:
+        model.generate(**model_inputs, **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "trace.json")
+        prof.export_chrome_trace(path)
+        with open(path) as f:
+            return json.load(f)["traceEvents"]
+
+
+def lines(events):
+    """Memory events in order, each with the innermost operator around it."""
+    spans = sorted(
+        (e for e in events if e.get("ph") == "X" and e.get("cat") in ("cpu_op", "user_annotation")),
+        key=lambda e: (e["ts"], -e["dur"]),
+    )
+    memory = [e for e in events if e.get("name") == "[memory]"]
+    memory.sort(key=lambda e: e["ts"])
+    ids, stack, at, next_id = {}, [], 0, 0
+    for e in memory:
+        while at < len(spans) and spans[at]["ts"] <= e["ts"]:
+            span = spans[at]
+            at += 1
+            if span["name"].startswith("phase:"):
+                yield "m " + span["name"][len("phase:"):]
+            stack.append(span)
+        while stack and stack[-1]["ts"] + stack[-1]["dur"] < e["ts"]:
+            stack.pop()
+        args = e["args"]
+        if args["Bytes"] > 0:
+            op = next((s["name"] for s in reversed(stack) if s["ts"] + s["dur"] >= e["ts"] and s["cat"] == "cpu_op"), "-")
+            ids[args["Addr"]] = next_id
+            yield f"a {next_id} {args['Bytes']} {op.removeprefix('aten::')}"
+            next_id += 1
+        elif args["Addr"] in ids:
+            yield f"f {ids.pop(args['Addr'])}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=WIDTHS, default="2b")
+    parser.add_argument("--image", default="640x480", help="sides after resizing: multiples of 32")
+    parser.add_argument("--frames", type=int, default=0, help="a video of this many sampled frames instead")
+    parser.add_argument("--text", type=int, default=30, help="prompt tokens besides the vision tokens")
+    parser.add_argument("--steps", type=int, default=8, help="decode steps after the prefill")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--attention", choices=["sdpa", "math", "eager"], default="sdpa",
+                        help="math: sdpa with neither flash nor memory-efficient kernels, as on cards that have none")
+    parser.add_argument("--cache", choices=["dynamic", "static"], default="dynamic")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--depth", type=int, default=4)
+    parser.add_argument("--deepstack", default="0,1,2")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("-o", "--output", required=True)
+    o = parser.parse_args()
+
+    torch.manual_seed(0)
+    torch.set_num_threads(o.threads)
+    width, height = (int(v) for v in o.image.split("x"))
+    deepstack = [int(v) for v in o.deepstack.split(",")]
+    model = build(o.model, o.layers, o.depth, deepstack, "eager" if o.attention == "eager" else "sdpa", o.dtype)
+    warm = inputs(64, 64, o.frames and 2, 4, o.batch)
+    with torch.no_grad():
+        model.generate(**warm, max_new_tokens=2, do_sample=False, pad_token_id=0)
+    model.model.rope_deltas = None
+    given = inputs(width, height, o.frames, o.text, o.batch)
+    mark_phases(model)
+    header = dict(
+        model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, width=width, height=height,
+        frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps, batch=o.batch, dtype=o.dtype,
+        attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
+        transformers=transformers.__version__, python=platform.python_version(),
+    )
+    events = record(model, given, o.steps, o.cache, o.attention == "math")
+    out = gzip.GzipFile(o.output, "wb", compresslevel=9, mtime=0) if o.output.endswith(".gz") else open(o.output, "wb")
+    with out:
+        for key, value in header.items():
+            out.write(f"# {key} {value}\n".encode())
+        for line in lines(events):
+            out.write((line + "\n").encode())
+
+
+if __name__ == "__main__":
+    main()
