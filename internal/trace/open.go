@@ -1,0 +1,203 @@
+package trace
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
+)
+
+// Format is how a file states a trace.
+type Format uint8
+
+// The formats that OpenFile tells apart by their first bytes.
+const (
+	Text       Format = iota + 1 // the project's own
+	Pickle                       // torch.cuda.memory._dump_snapshot
+	FlatCSV                      // a recording as flat rows
+	Kineto                       // a Chrome trace with [memory] events
+	MiniMalloc                   // a packing problem
+)
+
+var formatNames = map[Format]string{Text: "vlmem trace", Pickle: "PyTorch snapshot", FlatCSV: "recording CSV", Kineto: "Chrome trace", MiniMalloc: "MiniMalloc CSV"}
+
+// String names the format for people.
+func (f Format) String() string { return formatNames[f] }
+
+// Recorded reports whether files of the format carry addresses.
+func (f Format) Recorded() bool { return f == Pickle || f == FlatCSV || f == Kineto }
+
+// File is an open file of a recognised format, decompressed. It is read once.
+type File struct {
+	Path   string
+	Format Format
+
+	in    *bufio.Reader
+	close io.Closer
+}
+
+// Open reads every trace of a file: one, or one for each device of a recording. Errors name the file and where in it.
+func Open(path string) ([]*Trace, error) {
+	f, err := OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Traces()
+}
+
+// OpenFile opens a file, gzipped or not, and recognises its format.
+func OpenFile(path string) (*File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		var reason *fs.PathError
+		if errors.As(err, &reason) {
+			err = reason.Err
+		}
+		return nil, fmt.Errorf("opening trace %s: %w", path, err)
+	}
+	f := &File{Path: path, close: file}
+	if err := f.recognise(file); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *File) recognise(file *os.File) error {
+	if info, err := file.Stat(); err == nil && info.IsDir() {
+		return fmt.Errorf("opening trace %s: it is a folder, want a file", f.Path)
+	}
+	f.in = bufio.NewReaderSize(file, 64<<10)
+	if magic, _ := f.in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		z, err := gzip.NewReader(f.in)
+		if err != nil {
+			return fmt.Errorf("opening trace %s: reading its gzip header: %w", f.Path, err)
+		}
+		f.in = bufio.NewReaderSize(z, 64<<10)
+	}
+	head, err := f.in.Peek(512)
+	if len(head) == 0 {
+		if err == nil || err == io.EOF {
+			return fmt.Errorf("opening trace %s: the file is empty", f.Path)
+		}
+		return fmt.Errorf("opening trace %s: %w", f.Path, err)
+	}
+	if f.Format = formatOf(head); f.Format == 0 {
+		return fmt.Errorf("opening trace %s: byte 0: neither a vlmem trace, a PyTorch snapshot pickle, a recording CSV, a Chrome trace nor a MiniMalloc CSV", f.Path)
+	}
+	return nil
+}
+
+// formatOf recognises a format by how a file begins.
+func formatOf(head []byte) Format {
+	line, _, _ := bytes.Cut(head, []byte("\n"))
+	first := string(bytes.TrimSpace(line))
+	text := bytes.TrimSpace(head)
+	switch {
+	case len(head) > 1 && head[0] == 0x80 && head[1] <= 5:
+		return Pickle
+	case strings.HasPrefix(first, formatName) || len(text) > 0 && text[0] == '#':
+		return Text
+	case first == snapshot.CSVHeader:
+		return FlatCSV
+	case strings.Contains(first, "lower") && strings.Contains(first, "upper") && strings.Contains(first, ","):
+		return MiniMalloc
+	case len(text) > 0 && (text[0] == '{' || text[0] == '['):
+		return Kineto
+	}
+	return 0
+}
+
+// Close closes the file.
+func (f *File) Close() error { return f.close.Close() }
+
+// Reader streams a file of the Text format.
+func (f *File) Reader() (*Reader, error) {
+	if f.Format != Text {
+		return nil, fmt.Errorf("%s: a %s is not read as a stream", f.Path, f.Format)
+	}
+	return NewReader(f.in, f.Path)
+}
+
+// Recordings reads the devices of a recording, with addresses.
+func (f *File) Recordings() ([]snapshot.Recording, error) {
+	switch f.Format {
+	case Pickle:
+		s, err := snapshot.Read(f.in)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+		list := s.Recordings()
+		if len(list) == 0 {
+			return nil, fmt.Errorf("%s: a snapshot without memory: record with torch.cuda.memory._record_memory_history first", f.Path)
+		}
+		return list, nil
+	case FlatCSV:
+		r, err := snapshot.ReadCSV(f.in, f.Path)
+		return []snapshot.Recording{r}, err
+	case Kineto:
+		return snapshot.ReadKineto(f.in, f.Path)
+	}
+	return nil, fmt.Errorf("%s: a %s carries no addresses: want a PyTorch snapshot, a recording CSV or a Chrome trace", f.Path, f.Format)
+}
+
+// Traces reads the whole file into memory.
+func (f *File) Traces() ([]*Trace, error) {
+	var list []*Trace
+	switch f.Format {
+	case Text:
+		r, err := f.Reader()
+		if err != nil {
+			return nil, err
+		}
+		t, err := r.ReadAll()
+		if err != nil {
+			return nil, err
+		}
+		if t.Name == "" {
+			t.Name = f.title()
+		}
+		return []*Trace{t}, nil
+	case MiniMalloc:
+		t, err := ReadMiniMalloc(f.in, f.Path)
+		if err != nil {
+			return nil, err
+		}
+		t.Name = f.title()
+		return []*Trace{t}, nil
+	}
+	recordings, err := f.Recordings()
+	if err != nil {
+		return nil, err
+	}
+	for i := range recordings {
+		name := f.title()
+		if len(recordings) > 1 {
+			name = fmt.Sprintf("%s.dev%d", name, recordings[i].Device)
+		}
+		list = append(list, FromRecording(name, &recordings[i]))
+	}
+	return list, nil
+}
+
+// title is the file's name without the endings that say how it is stored.
+func (f *File) title() string {
+	name := filepath.Base(f.Path)
+	for {
+		switch ext := filepath.Ext(name); ext {
+		case ".gz", ".csv", ".pickle", ".pkl", ".json", ".vlmt", ".txt":
+			name = strings.TrimSuffix(name, ext)
+		default:
+			return name
+		}
+	}
+}

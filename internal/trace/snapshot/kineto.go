@@ -1,0 +1,201 @@
+package snapshot
+
+import (
+	"bufio"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+)
+
+// memoryEvent is the name of the instant events in which PyTorch's profiler (Kineto) reports memory. Bytes is above zero
+// for an allocation and below for a free; it counts the allocator's blocks, after its rounding.
+const memoryEvent = "[memory]"
+
+type kinetoEvent struct {
+	Name string  `json:"name"`
+	Ts   float64 `json:"ts"` // microseconds
+	Args struct {
+		Bytes      *int64 `json:"Bytes"`
+		Addr       *int64 `json:"Addr"`
+		DeviceType int    `json:"Device Type"`
+		DeviceID   int    `json:"Device Id"`
+	} `json:"args"`
+}
+
+// kinetoKey is one memory: device type 0 is the host, 1 is CUDA.
+type kinetoKey struct{ kind, id int }
+
+// ReadKineto reads the [memory] events of a Chrome trace, the object or the bare list form, one recording a device, hosts
+// last. Other events are passed over as they stream by. A free of what was allocated before the trace counts as live at
+// its start.
+func ReadKineto(r io.Reader, name string) ([]Recording, error) {
+	d := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
+	entries := map[kinetoKey][]Entry{}
+	if err := eachTraceEvent(d, func() error { return kinetoEntry(d, entries) }); err != nil {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.New("the trace ends in the middle: the file was cut short")
+		}
+		return nil, fmt.Errorf("%s: byte %d: %w", name, d.InputOffset(), err)
+	}
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%s: a Chrome trace without [memory] events: record it with profile_memory=True", name)
+	}
+	var list []Recording
+	for _, key := range kinetoKeys(entries) {
+		list = append(list, kinetoRecording(len(list), entries[key]))
+	}
+	return list, nil
+}
+
+// eachTraceEvent stands d before every element of traceEvents in turn.
+func eachTraceEvent(d *json.Decoder, f func() error) error {
+	t, err := d.Token()
+	if err != nil {
+		return err
+	}
+	if t == json.Delim('[') {
+		return eachElement(d, f)
+	}
+	if t != json.Delim('{') {
+		return errors.New("want a Chrome trace: an object with traceEvents, or a list of events")
+	}
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return err
+		}
+		if key != "traceEvents" {
+			var skipped json.RawMessage
+			if err := d.Decode(&skipped); err != nil {
+				return err
+			}
+			continue
+		}
+		if t, err := d.Token(); err != nil {
+			return err
+		} else if t != json.Delim('[') {
+			return errors.New("traceEvents is not a list")
+		}
+		if err := eachElement(d, f); err != nil {
+			return err
+		}
+	}
+	_, err = d.Token()
+	return err
+}
+
+func eachElement(d *json.Decoder, f func() error) error {
+	for d.More() {
+		if err := f(); err != nil {
+			return err
+		}
+	}
+	_, err := d.Token()
+	return err
+}
+
+func kinetoEntry(d *json.Decoder, into map[kinetoKey][]Entry) error {
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
+		return err
+	}
+	var named struct {
+		Name json.RawMessage `json:"name"`
+	}
+	if json.Unmarshal(raw, &named) != nil || string(named.Name) != `"`+memoryEvent+`"` {
+		return nil
+	}
+	var e kinetoEvent
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return fmt.Errorf("reading a [memory] event: %w", err)
+	}
+	if e.Args.Bytes == nil || e.Args.Addr == nil || *e.Args.Bytes == math.MinInt64 {
+		return errors.New("a [memory] event without Bytes and Addr")
+	}
+	entry := Entry{Action: Alloc, Addr: *e.Args.Addr, Size: *e.Args.Bytes, TimeUs: int64(1000 * e.Ts), Stack: NoStack} // nanoseconds until sorted
+	if entry.Size < 0 {
+		entry.Action, entry.Size = FreeCompleted, -entry.Size
+	}
+	if entry.Size == 0 {
+		return nil
+	}
+	key := kinetoKey{e.Args.DeviceType, e.Args.DeviceID}
+	into[key] = append(into[key], entry)
+	return nil
+}
+
+func kinetoKeys(entries map[kinetoKey][]Entry) []kinetoKey {
+	var keys []kinetoKey
+	for key := range entries {
+		keys = append(keys, key)
+	}
+	slices.SortFunc(keys, func(a, b kinetoKey) int {
+		return cmp.Or(-cmp.Compare(a.kind, b.kind), cmp.Compare(a.id, b.id))
+	})
+	return keys
+}
+
+// kinetoRecording orders the entries by time and finds what was live before them.
+func kinetoRecording(device int, entries []Entry) Recording {
+	slices.SortStableFunc(entries, func(a, b Entry) int { return cmp.Compare(a.TimeUs, b.TimeUs) })
+	r := Recording{Device: device, Entries: entries}
+	seen := map[int64]bool{}
+	for i := range entries {
+		e := &entries[i]
+		e.TimeUs /= 1000
+		if e.Action == FreeCompleted && !seen[e.Addr] {
+			r.Live = append(r.Live, Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stack: NoStack})
+		}
+		seen[e.Addr] = true
+	}
+	return r
+}
+
+// WritePerfetto writes recordings as a Chrome trace, which ui.perfetto.dev and chrome://tracing open: the [memory] events
+// that Kineto writes, with a counter of the live bytes of each device.
+func WritePerfetto(w io.Writer, recordings []Recording) error {
+	b := bufio.NewWriter(w)
+	fmt.Fprint(b, `{"schemaVersion":1,"displayTimeUnit":"ns","traceEvents":[`)
+	separator := "\n"
+	event := func(format string, args ...any) {
+		fmt.Fprintf(b, separator+format, args...)
+		separator = ",\n"
+	}
+	for i := range recordings {
+		r := &recordings[i]
+		event(`{"ph":"M","name":"process_name","pid":%d,"args":{"name":"device %d"}}`, r.Device, r.Device)
+		perfettoDevice(event, r)
+	}
+	fmt.Fprint(b, "\n]}\n")
+	return b.Flush()
+}
+
+func perfettoDevice(event func(string, ...any), r *Recording) {
+	live := int64(0)
+	start := int64(0)
+	if len(r.Entries) > 0 {
+		start = r.Entries[0].TimeUs
+	}
+	step := func(ts, addr, bytes, stream int64, site string) {
+		live += bytes
+		named, _ := json.Marshal(site) // a string always encodes
+		event(`{"ph":"i","s":"t","cat":"cpu_instant_event","name":"[memory]","pid":%d,"tid":%d,"ts":%d,"args":{"Device Type":1,"Device Id":%d,"Addr":%d,"Bytes":%d,"Total Allocated":%d,"Site":%s}}`,
+			r.Device, stream, ts, r.Device, addr, bytes, live, named)
+		event(`{"ph":"C","name":"live bytes","pid":%d,"ts":%d,"args":{"requested":%d}}`, r.Device, ts, live)
+	}
+	for _, l := range r.Live {
+		step(start, l.Address, l.Requested, l.Stream, r.Site(l.Stack))
+	}
+	for i := range r.Entries {
+		switch e := &r.Entries[i]; e.Action {
+		case Alloc:
+			step(e.TimeUs, e.Addr, e.Size, e.Stream, r.Site(e.Stack))
+		case FreeCompleted:
+			step(e.TimeUs, e.Addr, -e.Size, e.Stream, "")
+		}
+	}
+}
