@@ -14,6 +14,9 @@ func (p *program) experts(rows int64, norm block) block {
 	logits, scores, chosen := p.route(rows, count, top)
 
 	sorted, order := p.alloc("sort.values", 8*pairs), p.alloc("sort.order", 8*pairs)
+	if p.cpu {
+		p.temporary("sort.buffer", 8*pairs)
+	}
 	tokens := p.integerOp("div", 8*pairs)
 	selected := p.alloc("index", pairs*d*p.elem)
 	p.free(tokens)

@@ -14,6 +14,7 @@ type block = uint32
 type program struct {
 	events *trace.Builder
 	model  *profile.Model
+	dtype  profile.DType
 	elem   int64 // bytes of an activation
 	fp32   bool  // activations are fp32, so casts to fp32 return their input
 	cpu    bool
@@ -33,7 +34,7 @@ type site struct{ module, op string }
 func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
-		elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
+		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
 		cpu: o.Device == CPU, math: o.Attention, cache: o.Cache, thread: int64(max(o.Threads, 1)),
 	}
 }

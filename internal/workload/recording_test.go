@@ -93,6 +93,9 @@ func (r *recording) model(t *testing.T) profile.Model {
 	}
 	m.Text.Layers = r.number("layers")
 	m.Vision.Depth = r.number("depth")
+	if m.Text.MoE != nil {
+		m.Text.MoE.Experts = r.number("experts")
+	}
 	m.Preprocess.MinPixels, m.Preprocess.VideoMinPixels = 1, 1 // recordings give sides as resized
 	m.Vision.DeepstackLayers = nil
 	for _, l := range strings.Split(r.header["deepstack"], ",") {

@@ -239,23 +239,10 @@ func (p *program) cumulativeLengths(x images) block {
 	return out
 }
 
-// patchEmbedding is the convolution and the interpolated position embeddings, which stay until the tower is done. The
-// workspace that cuDNN takes for the convolution is not modelled: from torch 2.9.1 on it was several GiB in bf16, and none
-// to speak of before and after.
+// patchEmbedding is the convolution and the interpolated position embeddings, which stay until the tower is done.
 func (p *program) patchEmbedding(x images) (hidden, embeds block) {
 	n := x.patches * int64(p.model.Vision.HiddenSize)
-	var reordered block
-	reorder := p.cpu && p.fp32
-	if reorder { // oneDNN lays the weights out anew on each call
-		reordered = p.alloc("conv.weights", int64(x.grids[0].PatchWidth*p.model.Vision.HiddenSize)*p.elem)
-	}
-	patches := p.alloc("conv", n*p.elem)
-	if reorder {
-		p.free(reordered)
-		contiguous := p.alloc("conv.contiguous", n*p.elem)
-		p.free(patches)
-		patches = contiguous
-	}
+	patches := p.convolve(x)
 	gathered := p.alloc("pos_embed", 4*n*p.elem)
 	var wide block
 	if p.cpu && !p.fp32 {
@@ -277,6 +264,34 @@ func (p *program) patchEmbedding(x images) (hidden, embeds block) {
 	hidden = p.keep(trace.VisionFeatures, "add", n*p.elem)
 	p.free(cast, patches)
 	return hidden, embeds
+}
+
+// convolve is the patch embedding, a convolution whose windows do not overlap. On a GPU its result is all that is modelled:
+// the workspace that cuDNN takes is none to speak of, save for several GiB in bf16 with torch 2.9 (pytorch#166643). On a CPU
+// oneDNN lays the weights out anew on each call, in 16 bits with channels padded to four, and what it returns is copied;
+// fp16 goes through a list of windows instead.
+func (p *program) convolve(x images) block {
+	v := &p.model.Vision
+	bytes := x.patches * int64(v.HiddenSize) * p.elem
+	width, hidden := int64(x.grids[0].PatchWidth), int64(v.HiddenSize)
+	if !p.cpu {
+		return p.alloc("conv", bytes)
+	}
+	if p.dtype == profile.FP16 {
+		windows := p.alloc("conv.windows", x.patches*width*p.elem)
+		out := p.alloc("conv", bytes)
+		p.free(windows)
+		return out
+	}
+	if p.dtype == profile.BF16 {
+		width = width / int64(v.InChannels) * 4
+	}
+	weights := p.alloc("conv.weights", width*hidden*p.elem)
+	raw := p.alloc("conv", bytes)
+	p.free(weights)
+	out := p.alloc("conv.contiguous", bytes)
+	p.free(raw)
+	return out
 }
 
 // visionRotary is the table of the rotary embedding, fp32 [N, head_dim] each.

@@ -28,35 +28,45 @@ import torch
 import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile, record_function
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration,
+)
 
 # Widths as in config.json of the published checkpoints.
+SMALL_TOWER = dict(hidden_size=1024, num_heads=16, intermediate_size=4096)
+LARGE_TOWER = dict(hidden_size=1152, num_heads=16, intermediate_size=4304)
 WIDTHS = {
-    "2b": dict(hidden_size=2048, num_attention_heads=16, intermediate_size=6144),
-    "4b": dict(hidden_size=2560, num_attention_heads=32, intermediate_size=9728),
+    "2b": dict(hidden_size=2048, num_attention_heads=16, num_key_value_heads=8, intermediate_size=6144),
+    "4b": dict(hidden_size=2560, num_attention_heads=32, num_key_value_heads=8, intermediate_size=9728),
+    "30b-a3b": dict(hidden_size=2048, num_attention_heads=32, num_key_value_heads=4, intermediate_size=6144,
+                    moe_intermediate_size=768, num_experts_per_tok=8),
 }
+TOWERS = {"2b": SMALL_TOWER, "4b": SMALL_TOWER, "30b-a3b": LARGE_TOWER}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 IMAGE_TOKEN, VIDEO_TOKEN, VISION_START, VISION_END = 151655, 151656, 151652, 151653
 
 
-def build(name, layers, depth, deepstack, attention, dtype):
-    config = Qwen3VLConfig(
-        text_config=dict(
-            **WIDTHS[name], num_hidden_layers=layers, num_key_value_heads=8, head_dim=128, vocab_size=151936,
-            max_position_embeddings=262144, rms_norm_eps=1e-6,
-            rope_parameters={"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True},
-        ),
-        vision_config=dict(
-            depth=depth, hidden_size=1024, num_heads=16, intermediate_size=4096, patch_size=16, temporal_patch_size=2,
-            spatial_merge_size=2, num_position_embeddings=2304, out_hidden_size=WIDTHS[name]["hidden_size"],
-            deepstack_visual_indexes=deepstack,
-        ),
-        image_token_id=IMAGE_TOKEN, video_token_id=VIDEO_TOKEN, vision_start_token_id=VISION_START,
-        vision_end_token_id=VISION_END, tie_word_embeddings=True,
+def build(name, layers, depth, deepstack, experts, attention, dtype):
+    text = dict(
+        **WIDTHS[name], num_hidden_layers=layers, head_dim=128, vocab_size=151936, max_position_embeddings=262144,
+        rms_norm_eps=1e-6,
+        rope_parameters={"rope_type": "default", "rope_theta": 5e6, "mrope_section": [24, 20, 20], "mrope_interleaved": True},
+    )
+    vision = dict(
+        **TOWERS[name], depth=depth, patch_size=16, temporal_patch_size=2, spatial_merge_size=2, num_position_embeddings=2304,
+        out_hidden_size=text["hidden_size"], deepstack_visual_indexes=deepstack,
+    )
+    Config, Model = Qwen3VLConfig, Qwen3VLForConditionalGeneration
+    if experts:
+        Config, Model = Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
+        text["num_experts"] = experts
+    config = Config(
+        text_config=text, vision_config=vision, image_token_id=IMAGE_TOKEN, video_token_id=VIDEO_TOKEN,
+        vision_start_token_id=VISION_START, vision_end_token_id=VISION_END, tie_word_embeddings=True,
     )
     config._attn_implementation = attention
     torch.set_default_dtype(DTYPES[dtype])
-    model = Qwen3VLForConditionalGeneration(config).eval()
+    model = Model(config).eval()
     torch.set_default_dtype(torch.float32)
     return model
 
@@ -68,7 +78,9 @@ def inputs(width, height, frames, text, batch):
     grid = torch.tensor([[t, h, w]] * batch)
     token = VIDEO_TOKEN if frames else IMAGE_TOKEN
     ids = [1000 + i for i in range(text // 2)]
-    for _ in range(t):
+    for i in range(t):
+        if frames:  # "<0.2 seconds>" at two frames a second: a token per digit and point, and three around them
+            ids += [3000] * (len(f"{(2 * i + 0.5) / 2:.1f}") + 3)
         ids += [VISION_START] + [token] * (h * w // 4) + [VISION_END]
     ids += [2000 + i for i in range(text - text // 2)]
     ids = torch.tensor([ids] * batch)
@@ -133,6 +145,8 @@ def lines(events):
             stack.pop()
         args = e["args"]
         if args["Bytes"] > 0:
+            if args["Addr"] in ids:
+                raise SystemExit(f"allocation at {args['Addr']:x}, which is live: the profiler lost the order of events")
             op = next((s["name"] for s in reversed(stack) if s["ts"] + s["dur"] >= e["ts"] and s["cat"] == "cpu_op"), "-")
             ids[args["Addr"]] = next_id
             yield f"a {next_id} {args['Bytes']} {op.removeprefix('aten::')}"
@@ -156,6 +170,7 @@ def main():
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--deepstack", default="0,1,2")
+    parser.add_argument("--experts", type=int, default=16, help="of a mixture of experts; temporaries hardly depend on it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", required=True)
     o = parser.parse_args()
@@ -164,7 +179,8 @@ def main():
     torch.set_num_threads(o.threads)
     width, height = (int(v) for v in o.image.split("x"))
     deepstack = [int(v) for v in o.deepstack.split(",")]
-    model = build(o.model, o.layers, o.depth, deepstack, "eager" if o.attention == "eager" else "sdpa", o.dtype)
+    experts = o.experts if "num_experts_per_tok" in WIDTHS[o.model] else 0
+    model = build(o.model, o.layers, o.depth, deepstack, experts, "eager" if o.attention == "eager" else "sdpa", o.dtype)
     warm = inputs(64, 64, o.frames and 2, 4, o.batch)
     with torch.no_grad():
         model.generate(**warm, max_new_tokens=2, do_sample=False, pad_token_id=0)
@@ -172,7 +188,7 @@ def main():
     given = inputs(width, height, o.frames, o.text, o.batch)
     mark_phases(model)
     header = dict(
-        model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, width=width, height=height,
+        model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, experts=experts, width=width, height=height,
         frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps, batch=o.batch, dtype=o.dtype,
         attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
         transformers=transformers.__version__, python=platform.python_version(),
