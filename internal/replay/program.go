@@ -37,15 +37,15 @@ type Program struct {
 	Events     int // of the trace, marks and uses among them
 	LowerBound int64
 	Slots      uint32
-	steps      []step
+	Steps      []Step
 }
 
-// step allocates size bytes into block slot, or frees that block where size is 0.
-type step struct {
-	size   int64
-	slot   uint32
-	stream uint16
-	kind   trace.Kind
+// Step allocates Size bytes into block Slot, or frees that block where Size is 0.
+type Step struct {
+	Size   int64
+	Slot   uint32
+	Stream uint16
+	Kind   trace.Kind
 }
 
 // Compile lists the operations of t. A trace that completes its frees is followed there, any other frees at once. Blocks
@@ -78,23 +78,53 @@ func Compile(t *trace.Trace) (Program, error) {
 			*held = e.Size
 			live += e.Size
 			p.LowerBound = max(p.LowerBound, live)
-			p.steps = append(p.steps, step{e.Size, e.Slot, e.Stream, e.Kind})
+			p.Steps = append(p.Steps, Step{e.Size, e.Slot, e.Stream, e.Kind})
 		case *held == 0:
 			return Program{}, fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
 		default:
 			live -= *held
 			*held = 0
-			p.steps = append(p.steps, step{slot: e.Slot, stream: e.Stream})
+			p.Steps = append(p.Steps, Step{Slot: e.Slot, Stream: e.Stream})
 		}
 	}
-	if len(p.steps) == 0 {
+	if len(p.Steps) == 0 {
 		return Program{}, fmt.Errorf("compiling %s: no allocation in %d events", t.Name, len(t.Events))
 	}
 	return p, nil
 }
 
+// Split lists the operations of t by the pool that would serve them.
+func Split(t *trace.Trace) (map[string]*Program, error) {
+	whole, err := Compile(t)
+	if err != nil {
+		return nil, err
+	}
+	parts := map[string]*Program{}
+	owner, sizes := make([]*Program, whole.Slots), make([]int64, whole.Slots)
+	live := map[*Program]int64{}
+	for _, s := range whole.Steps {
+		if s.Size > 0 {
+			name := s.Kind.String()
+			if parts[name] == nil {
+				parts[name] = &Program{Name: whole.Name + " " + name, Slots: whole.Slots}
+			}
+			owner[s.Slot], sizes[s.Slot] = parts[name], s.Size
+		}
+		p := owner[s.Slot]
+		p.Steps = append(p.Steps, s)
+		p.Events++
+		if s.Size > 0 {
+			live[p] += s.Size
+			p.LowerBound = max(p.LowerBound, live[p])
+		} else {
+			live[p] -= sizes[s.Slot]
+		}
+	}
+	return parts, nil
+}
+
 // Operations is the number of allocs and frees.
-func (p *Program) Operations() int { return len(p.steps) }
+func (p *Program) Operations() int { return len(p.Steps) }
 
 // pools is the names of the pools by kind.
 func pools() []string {

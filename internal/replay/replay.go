@@ -78,17 +78,17 @@ func (e Entrant) run(p *Program, round int, s *Summary, times *[][]int64, clock 
 func (p *Program) account(a alloc.Allocator) (books, error) {
 	var b books
 	blocks, live := make([]alloc.Block, p.Slots), make([]bool, p.Slots)
-	for i, s := range p.steps {
-		if s.size == 0 {
-			if live[s.slot] {
-				if err := a.Free(blocks[s.slot]); err != nil {
+	for i, s := range p.Steps {
+		if s.Size == 0 {
+			if live[s.Slot] {
+				if err := a.Free(blocks[s.Slot]); err != nil {
 					return b, fmt.Errorf("step %d: %w", i, err)
 				}
-				live[s.slot] = false
+				live[s.Slot] = false
 			}
 			continue
 		}
-		block, err := a.Alloc(alloc.Request{Size: s.size, Pool: s.kind.String()})
+		block, err := a.Alloc(alloc.Request{Size: s.Size, Pool: s.Kind.String()})
 		switch {
 		case errors.Is(err, alloc.ErrOutOfMemory):
 			b.refused++
@@ -96,8 +96,8 @@ func (p *Program) account(a alloc.Allocator) (books, error) {
 		case err != nil:
 			return b, fmt.Errorf("step %d: %w", i, err)
 		}
-		blocks[s.slot], live[s.slot] = block, true
-		b.allocated += s.size
+		blocks[s.Slot], live[s.Slot] = block, true
+		b.allocated += s.Size
 		b.note(a.Stats())
 	}
 	b.end = a.Stats()
@@ -117,25 +117,25 @@ const pageBytes = 4096
 func (p *Program) timed(a alloc.Allocator, memory Memory, clock Clock) ([]int64, error) {
 	blocks := make([]alloc.Block, p.Slots)
 	names := pools()
-	ns := make([]int64, 0, len(p.steps)/Batch+1)
-	for at := 0; at < len(p.steps); at += Batch {
+	ns := make([]int64, 0, len(p.Steps)/Batch+1)
+	for at := 0; at < len(p.Steps); at += Batch {
 		start := clock()
-		for _, s := range p.steps[at:min(at+Batch, len(p.steps))] {
-			if s.size == 0 {
-				if b := blocks[s.slot]; b.Size > 0 {
+		for _, s := range p.Steps[at:min(at+Batch, len(p.Steps))] {
+			if s.Size == 0 {
+				if b := blocks[s.Slot]; b.Size > 0 {
 					if err := a.Free(b); err != nil {
 						return nil, err
 					}
 				}
 				continue
 			}
-			b, err := a.Alloc(alloc.Request{Size: s.size, Pool: names[s.kind]})
+			b, err := a.Alloc(alloc.Request{Size: s.Size, Pool: names[s.Kind]})
 			if err != nil && !errors.Is(err, alloc.ErrOutOfMemory) {
 				return nil, err
 			}
-			blocks[s.slot] = b
+			blocks[s.Slot] = b
 			if memory != nil && err == nil {
-				touch(memory.Bytes(b)[:s.size])
+				touch(memory.Bytes(b)[:s.Size])
 			}
 		}
 		ns = append(ns, int64(clock()-start))
@@ -161,9 +161,9 @@ func (p *Program) Touch(m Memory, clock Clock) (Run, error) {
 
 // TouchLibc runs the program once through the C library's malloc, in a loop in C.
 func (p *Program) TouchLibc() (Run, error) {
-	s := libc.Steps{Block: make([]uint32, len(p.steps)), Size: make([]int64, len(p.steps)), Blocks: p.Slots}
-	for i, step := range p.steps {
-		s.Block[i], s.Size[i] = step.slot, step.size
+	s := libc.Steps{Block: make([]uint32, len(p.Steps)), Size: make([]int64, len(p.Steps)), Blocks: p.Slots}
+	for i, step := range p.Steps {
+		s.Block[i], s.Size[i] = step.Slot, step.Size
 	}
 	t, err := libc.Replay(s, Batch, true)
 	if err != nil {
@@ -186,8 +186,8 @@ type Run struct {
 func (p *Program) Summarise(allocator string, runs []Run) Summary {
 	s := Summary{Allocator: allocator, Kind: Touched}
 	b := books{end: runs[0].Stats}
-	for _, step := range p.steps {
-		b.allocated += step.size
+	for _, step := range p.Steps {
+		b.allocated += step.Size
 	}
 	s.place(p, b)
 	var times [][]int64

@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/olekukonko/tablewriter"
@@ -72,6 +73,17 @@ func Table(w io.Writer, headers []string, rows [][]string, right ...int) error {
 	}
 	for line := range strings.Lines(padded.String()) {
 		if _, err := fmt.Fprintln(w, strings.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Markdown writes rows as a table of GitHub's Markdown. Cells are plain text.
+func Markdown(w io.Writer, headers []string, rows [][]string) error {
+	lines := append([][]string{headers, slices.Repeat([]string{"---"}, len(headers))}, rows...)
+	for _, cells := range lines {
+		if _, err := fmt.Fprintf(w, "| %s |\n", strings.ReplaceAll(strings.Join(cells, " | "), "\n", " ")); err != nil {
 			return err
 		}
 	}

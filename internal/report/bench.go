@@ -1,0 +1,117 @@
+package report
+
+import (
+	"encoding/csv"
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Bench is the outcome of a benchmark: every allocator's summary, and notes on what was left out and why.
+type Bench struct {
+	Results []replay.Summary `json:"results" yaml:"results"`
+	Notes   []string         `json:"notes,omitempty" yaml:"notes,omitempty"`
+}
+
+// Write renders the outcome as table, markdown, csv, json or yaml.
+func (b Bench) Write(w io.Writer, format string) error {
+	switch format {
+	case "json", "yaml":
+		return Document(w, format, b)
+	case "csv":
+		return b.csv(w)
+	}
+	for i, group := range b.groups() {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		if err := group.write(w, format); err != nil {
+			return err
+		}
+	}
+	for _, n := range b.Notes {
+		fmt.Fprintf(w, "\nnote  %s\n", n)
+	}
+	return nil
+}
+
+// benchGroup is the results that may be compared with each other: one workload, one kind of run.
+type benchGroup []replay.Summary
+
+func (b Bench) groups() []benchGroup {
+	var groups []benchGroup
+	for _, r := range b.Results {
+		n := len(groups)
+		if n == 0 || groups[n-1][0].Workload != r.Workload || groups[n-1][0].Kind != r.Kind {
+			groups = append(groups, nil)
+			n++
+		}
+		groups[n-1] = append(groups[n-1], r)
+	}
+	return groups
+}
+
+func (g benchGroup) write(w io.Writer, format string) error {
+	first := g[0]
+	what := "addresses only: every policy over a bare space"
+	headers := []string{"ALLOCATOR", "NS/OP", "P50", "P99", "PEAK LIVE", "RESERVED", "OVERHEAD", "RETURNED"}
+	right := []int{1, 2, 3, 4, 5, 6, 7}
+	if first.Kind == replay.Touched {
+		what = "touched: every page written; reserved is resident memory"
+		headers = []string{"ALLOCATOR", "NS/OP", "P50", "P99", "PEAK LIVE", "PEAK RSS", "OVERHEAD", "FAULTS"}
+	}
+	title := fmt.Sprintf("%s: %s operations, lower bound %s", first.Workload, units.Grouped(int64(first.Operations)), units.Bytes(first.LowerBoundBytes))
+	var rows [][]string
+	for _, r := range g {
+		last := units.Bytes(r.ReturnedBytes).String()
+		if r.PageFaults != nil {
+			last = units.Grouped(*r.PageFaults)
+		}
+		rows = append(rows, []string{r.Allocator, nanoseconds(r.NsPerOpMean), nanoseconds(r.NsPerOpP50), nanoseconds(r.NsPerOpP99),
+			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(), fmt.Sprintf("%.2f %%", 100*r.Overhead), last})
+	}
+	if format == "markdown" {
+		fmt.Fprintf(w, "### %s\n\n%s\n\n", title, what)
+		return Markdown(w, headers, rows)
+	}
+	fmt.Fprintf(w, "%s\n%s\n", title, what)
+	if err := Table(w, headers, rows, right...); err != nil {
+		return err
+	}
+	for _, r := range g {
+		if r.OOMs > 0 {
+			fmt.Fprintf(w, "%s refused %s requests for lack of memory; its figures are of what it served\n", r.Allocator, units.Grouped(r.OOMs))
+		}
+	}
+	return nil
+}
+
+// nanoseconds prints a time per operation with three digits that count.
+func nanoseconds(ns float64) string {
+	if ns >= 1000 {
+		return units.Grouped(int64(ns + 0.5))
+	}
+	return strconv.FormatFloat(ns, 'f', 1, 64)
+}
+
+func (b Bench) csv(w io.Writer) error {
+	c := csv.NewWriter(w)
+	_ = c.Write([]string{"workload", "allocator", "kind", "operations", "ns_per_op_mean", "ns_per_op_p50", "ns_per_op_p99",
+		"lower_bound_bytes", "peak_live_bytes", "peak_reserved_bytes", "overhead", "page_faults", "ooms"})
+	for _, r := range b.Results {
+		faults := ""
+		if r.PageFaults != nil {
+			faults = strconv.FormatInt(*r.PageFaults, 10)
+		}
+		_ = c.Write([]string{r.Workload, r.Allocator, r.Kind, strconv.Itoa(r.Operations), float(r.NsPerOpMean), float(r.NsPerOpP50), float(r.NsPerOpP99),
+			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10), strconv.FormatInt(r.PeakReservedBytes, 10),
+			float(r.Overhead), faults, strconv.FormatInt(r.OOMs, 10)})
+	}
+	c.Flush()
+	return c.Error()
+}
+
+func float(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
