@@ -150,20 +150,28 @@ type Context struct {
 	lib    *C.vl_driver
 	device C.CUdevice
 	handle unsafe.Pointer
+	card   Device
 }
 
 // Retain makes or shares the device's primary context. On a real card the first one takes some 100 ms and device memory.
 func (d *Driver) Retain(ordinal int) (*Context, error) {
+	card, err := d.device(ordinal)
+	if err != nil {
+		return nil, err
+	}
 	h, err := d.handle(ordinal)
 	if err != nil {
 		return nil, err
 	}
-	c := &Context{driver: d, lib: d.lib, device: h}
+	c := &Context{driver: d, lib: d.lib, device: h, card: card}
 	if err := d.check("cuDevicePrimaryCtxRetain", C.vl_cuDevicePrimaryCtxRetain(d.lib, nil, &c.handle, h)); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
+
+// Device is the card of the context.
+func (c *Context) Device() Device { return c.card }
 
 // Release gives the context back. Its streams, events and memory must be gone before.
 func (c *Context) Release() error {

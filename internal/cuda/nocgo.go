@@ -23,6 +23,7 @@ func (*Driver) Version() int                                    { return 0 }
 func (*Driver) Missing() []string                               { return nil }
 func (*Driver) Devices() ([]Device, error)                      { return nil, ErrUnavailable }
 func (*Driver) Retain(int) (*Context, error)                    { return nil, ErrUnavailable }
+func (*Context) Device() Device                                 { return Device{} }
 func (*Context) Release() error                                 { return ErrUnavailable }
 func (*Context) Synchronize() error                             { return ErrUnavailable }
 func (*Context) MemInfo() (int64, int64, error)                 { return 0, 0, ErrUnavailable }

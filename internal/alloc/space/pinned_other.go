@@ -1,0 +1,5 @@
+//go:build !linux
+
+package space
+
+func explainLock(err error) error { return err }
