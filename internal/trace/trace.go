@@ -142,5 +142,19 @@ func (b *Builder) Mark(phase string) {
 // Len is the number of events so far.
 func (b *Builder) Len() int { return len(b.trace.Events) }
 
+// Drain returns the events appended since the last Drain and forgets them, so that a long program can be handed on piece by
+// piece. They are valid until the next event is appended.
+func (b *Builder) Drain() []Event {
+	events := b.trace.Events
+	b.trace.Events = b.trace.Events[:0]
+	return events
+}
+
+// Tags is the table so far; Tags()[0] is "".
+func (b *Builder) Tags() []string { return b.trace.Tags }
+
+// Slots is a bound above every slot so far.
+func (b *Builder) Slots() uint32 { return b.trace.Slots }
+
 // Trace returns what was built. The builder may not be used afterwards.
 func (b *Builder) Trace() *Trace { return &b.trace }
