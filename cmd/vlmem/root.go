@@ -107,6 +107,9 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(env, cmd) }
 	root.AddCommand(
+		newAdviseCmd(env),
+		newBenchCmd(env),
+		newBenchTouchedCmd(env),
 		newProfilesCmd(env),
 		newVersionCmd(env),
 	)

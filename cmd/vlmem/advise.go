@@ -1,0 +1,219 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/probe"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/workload"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+type adviseOptions struct {
+	model, hardware, image, precision string
+	context, concurrency, seeds       int
+	out                               output
+}
+
+func newAdviseCmd(env *environment) *cobra.Command {
+	var o adviseOptions
+	cmd := &cobra.Command{
+		Use:   "advise",
+		Short: "Write the settings that make a model fit and run fast, with the evidence for each",
+		Long: `advise sizes pools, tiles, pressure thresholds and the memory budget for one model on one machine,
+and writes them as YAML with a reason and a source beside every value.
+
+It exits with 3 where the model does not fit, saying by how much and what would.`,
+		Example: `  vlmem advise > config.yaml
+  vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b --context 8192`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, &o) },
+	}
+	addModelFlag(cmd, &o.model)
+	addHardwareFlag(cmd, &o.hardware)
+	flags := cmd.Flags()
+	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
+	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
+	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
+	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(advise.PrecisionNames(), ", ")+" (default: the best that fits)")
+	flags.IntVar(&o.seeds, "seeds", 20, "sampled requests that pools are sized from")
+	o.out.addFlags(cmd, "yaml", "json")
+	return cmd
+}
+
+func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	model, err := loadModel(o.model)
+	if err != nil {
+		return err
+	}
+	in, err := o.inputs(cmd, model)
+	if err != nil {
+		return err
+	}
+	if in.Hardware, err = machine(o.hardware); err != nil {
+		return err
+	}
+	if in.Samples, err = o.samples(env, in); err != nil {
+		return err
+	}
+	advice, err := advise.Make(in)
+	var short *advise.Shortfall
+	if errors.As(err, &short) {
+		short.WouldFit = append(short.WouldFit, smallerModels(o, in)...)
+		return exitWith(exitUnable, short)
+	}
+	if err != nil {
+		return err
+	}
+	for _, warning := range advice.Warnings {
+		env.warn("%s", warning)
+	}
+	if err := report.Advice(w, o.out.format, advice); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+// machine is the named hardware, or this machine as it reports itself.
+func machine(spec string) (profile.Hardware, error) {
+	if spec != "" {
+		h, err := loadHardware(spec)
+		if err == nil && h.Memory == nil {
+			err = fmt.Errorf("--hardware %s says nothing of host memory: join it to a machine, as in i5-10210u+%s", spec, spec)
+		}
+		return h, err
+	}
+	h, err := probe.Reported("/")
+	if err != nil {
+		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("probing this machine: %w", err))
+	}
+	return h, nil
+}
+
+// inputs checks the limits and says which of them the user set.
+func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
+	in := advise.Inputs{Model: model, Precision: o.precision, Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
+	var err error
+	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {
+		return in, err
+	}
+	grid, err := model.ImageGrid(in.Limits.ImageWidth, in.Limits.ImageHeight)
+	if err != nil {
+		return in, fmt.Errorf("--image %s: %w", o.image, err)
+	}
+	switch least := grid.Tokens + minPrompt + decodeSteps; {
+	case o.context < least:
+		return in, fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", o.context, o.image, grid.Tokens, least)
+	case o.context > model.Text.MaxPositions:
+		return in, fmt.Errorf("--context %d: %s has %d positions", o.context, model.Name, model.Text.MaxPositions)
+	case o.concurrency < 1 || o.concurrency > 1024:
+		return in, fmt.Errorf("--concurrency %d: want 1 to 1024", o.concurrency)
+	case o.seeds < 1 || o.seeds > 10000:
+		return in, fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	}
+	for _, name := range []string{"context", "image", "concurrency", "precision"} {
+		if cmd.Flags().Changed(name) {
+			in.Given = append(in.Given, name)
+		}
+	}
+	in.Largest = func(l advise.Limits) (advise.Demand, error) {
+		grid, err := model.ImageGrid(l.ImageWidth, l.ImageHeight)
+		if err != nil {
+			return nil, err
+		}
+		return demand(in, l, l.ImageWidth, l.ImageHeight, l.ContextTokens-grid.Tokens-imageMarkers-decodeSteps)
+	}
+	return in, nil
+}
+
+const (
+	minPrompt    = 16 // tokens of text beside the image
+	imageMarkers = 2
+	decodeSteps  = 8 // enough to see the cache grow; every further step allocates alike
+)
+
+// parseImage reads WIDTHxHEIGHT.
+func parseImage(s string) (width, height int, err error) {
+	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil || fmt.Sprintf("%dx%d", width, height) != s {
+		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
+	}
+	return width, height, nil
+}
+
+// demand replays one request of the limits' concurrency into programs by pool.
+func demand(in advise.Inputs, l advise.Limits, width, height, prompt int) (advise.Demand, error) {
+	t, err := workload.Request(in.Model, workload.Options{
+		Width: width, Height: height, PromptTokens: max(prompt, minPrompt), DecodeTokens: decodeSteps, Batch: l.Concurrency,
+		DType: advise.Activation(in.Hardware), Cache: workload.Static,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return replay.Split(t)
+}
+
+// samples draws requests within the limits: images of a quarter to all of the largest area, upright as often as wide, and
+// prompts from short to the rest of the context. The same seed draws the same request.
+func (o *adviseOptions) samples(env *environment, in advise.Inputs) ([]advise.Demand, error) {
+	bar := env.progress("replaying sampled requests")
+	defer bar.close()
+	var list []advise.Demand
+	for seed := range o.seeds {
+		random := rand.New(rand.NewPCG(uint64(seed), 0))
+		l := in.Limits
+		scale := 0.5 + 0.5*random.Float64()
+		width, height := max(32, int(scale*float64(l.ImageWidth))), max(32, int(scale*float64(l.ImageHeight)))
+		if random.IntN(2) == 1 {
+			width, height = height, width
+		}
+		grid, err := in.Model.ImageGrid(width, height)
+		if err != nil {
+			return nil, err
+		}
+		room := l.ContextTokens - grid.Tokens - imageMarkers - decodeSteps
+		d, err := demand(in, l, width, height, minPrompt+random.IntN(max(1, room-minPrompt)))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+		bar.set(seed+1, o.seeds)
+	}
+	return list, nil
+}
+
+// smallerModels lists the built-in models below the one asked for that would fit with all else the same.
+func smallerModels(o *adviseOptions, in advise.Inputs) []string {
+	var fit []string
+	for _, name := range profiles.ModelNames() {
+		model, err := profiles.Model(name)
+		if err != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
+			continue
+		}
+		try := in
+		try.Model = model
+		try.Largest = func(l advise.Limits) (advise.Demand, error) {
+			grid, err := model.ImageGrid(l.ImageWidth, l.ImageHeight)
+			if err != nil {
+				return nil, err
+			}
+			return demand(try, l, l.ImageWidth, l.ImageHeight, l.ContextTokens-grid.Tokens-imageMarkers-decodeSteps)
+		}
+		if try.Fits() {
+			fit = append(fit, "--model "+name)
+		}
+	}
+	return fit
+}

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/workload"
+)
+
+type benchOptions struct {
+	model, trace, image, granule string
+	allocators                   []string
+	touch                        bool
+	decode, repeats              int
+	out                          output
+}
+
+func newBenchCmd(env *environment) *cobra.Command {
+	var o benchOptions
+	cmd := &cobra.Command{
+		Use:   "bench",
+		Short: "Run a workload through vlmem's pools and through what people use today",
+		Long: `bench replays one Qwen3-VL request, or a recorded trace, through allocators and shows what each
+took and how long its operations lasted.
+
+Two kinds of run are shown apart and never compared: addresses only, where every policy places the
+same blocks in a bare range, and touched, where every page of a new block is written as a model
+would. A model's default run shows both, a trace's addresses alone unless --touch is given.`,
+		Example: `  vlmem bench --model qwen3-vl-4b
+  vlmem bench --trace snapshot.pickle --allocators vlmem,pytorch
+  vlmem bench --model qwen3-vl-2b --image 1280x720 --format json`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(env, cmd, &o) },
+	}
+	addModelFlag(cmd, &o.model)
+	flags := cmd.Flags()
+	flags.StringVar(&o.trace, "trace", "", "replay this trace, snapshot or recording instead of a model's request")
+	flags.StringVar(&o.image, "image", "640x480", "image of the model's request, WIDTHxHEIGHT pixels")
+	flags.IntVar(&o.decode, "decode", 8, "tokens to decode after the prefill")
+	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
+	flags.BoolVar(&o.touch, "touch", false, "with --trace: write every page too")
+	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
+	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
+	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown")
+	return cmd
+}
+
+// touchedNames are the allocators with memory behind their blocks.
+var touchedNames = []string{"vlmem", "malloc", "go"}
+
+// addressNames are those that bench runs over addresses unless told otherwise.
+var addressNames = []string{"vlmem", "bestfit", "buddy", "pytorch"}
+
+func allocatorNames() []string {
+	names := append([]string{"vlmem", "pytorch"}, alloc.PolicyNames()...)
+	for _, name := range touchedNames {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if err := o.check(); err != nil {
+		return err
+	}
+	programs, err := o.programs()
+	if err != nil {
+		return err
+	}
+	var result report.Bench
+	for i := range programs {
+		if err := o.run(env, cmd.Context(), &programs[i], &result); err != nil {
+			return err
+		}
+	}
+	if err := result.Write(w, o.out.format); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func (o *benchOptions) check() error {
+	for _, name := range o.allocators {
+		if !slices.Contains(allocatorNames(), name) {
+			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(allocatorNames(), ", "))
+		}
+	}
+	if o.repeats < 1 || o.repeats > 1000 {
+		return fmt.Errorf("--repeats %d: want 1 to 1000", o.repeats)
+	}
+	if o.decode < 0 || o.decode > 100000 {
+		return fmt.Errorf("--decode %d: want 0 to 100000", o.decode)
+	}
+	return nil
+}
+
+// programs is the traces of the file, one for each device, or the model's request.
+func (o *benchOptions) programs() ([]replay.Program, error) {
+	var traces []*trace.Trace
+	if o.trace != "" {
+		var err error
+		if traces, err = trace.Open(o.trace); err != nil {
+			return nil, err
+		}
+	} else {
+		t, err := o.request()
+		if err != nil {
+			return nil, err
+		}
+		traces = append(traces, t)
+	}
+	var programs []replay.Program
+	for _, t := range traces {
+		p, err := replay.Compile(t)
+		if err != nil {
+			return nil, err
+		}
+		programs = append(programs, p)
+	}
+	return programs, nil
+}
+
+func (o *benchOptions) request() (*trace.Trace, error) {
+	model, err := loadModel(o.model)
+	if err != nil {
+		return nil, err
+	}
+	width, height, err := parseImage(o.image)
+	if err != nil {
+		return nil, err
+	}
+	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30, DecodeTokens: o.decode})
+}
+
+// run adds the program's runs over addresses and, where asked for, over touched memory.
+func (o *benchOptions) run(env *environment, ctx context.Context, p *replay.Program, result *report.Bench) error {
+	entrants, err := o.entrants(p)
+	if err != nil {
+		return err
+	}
+	bar := env.progress("replaying " + p.Name)
+	defer bar.close()
+	start := time.Now()
+	summaries, err := replay.Compare(ctx, p, entrants, replay.Options{
+		Repeats: o.repeats, Clock: func() time.Duration { return time.Since(start) }, Progress: bar.set,
+	})
+	if err != nil {
+		return err
+	}
+	result.Results = append(result.Results, summaries...)
+	if o.trace != "" && !o.touch {
+		return nil
+	}
+	return o.runTouched(env, ctx, p, result)
+}
+
+// entrants opens the chosen allocators over bare addresses, more than any trace needs.
+func (o *benchOptions) entrants(p *replay.Program) ([]replay.Entrant, error) {
+	granule, err := units.ParseBytes(o.granule)
+	if err != nil || granule < 512 || granule&(granule-1) != 0 {
+		return nil, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
+	}
+	names := o.allocators
+	if len(names) == 0 {
+		names = addressNames
+	}
+	var list []replay.Entrant
+	for _, name := range names {
+		if name == "malloc" || name == "go" {
+			continue // they have no addresses of their own to give
+		}
+		open := func() (alloc.Allocator, error) {
+			return alloc.New(name, alloc.Options{Capacity: capacity, Granule: int64(granule)})
+		}
+		if name == "pytorch" {
+			open = func() (alloc.Allocator, error) { return pytorch.New(pytorch.DefaultConfig(), capacity) }
+		}
+		list = append(list, replay.Entrant{Name: name, Open: open})
+	}
+	return list, nil
+}
+
+// capacity is the bare range that policies place in: 16 TiB, so that none is refused for lack of addresses.
+const capacity = 1 << 44

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/gob"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/alloc/space"
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/resident"
+	"github.com/vlmem/vlmem/internal/rivals/goheap"
+	"github.com/vlmem/vlmem/internal/rivals/libc"
+)
+
+// touchedTime ends the repeats of touched runs early: malloc alone can take half a minute over one large image, and what
+// more repeats would add to figures that far apart is little.
+const touchedTime = 12 * time.Second
+
+// runTouched runs each allocator in a process of its own, so that resident memory is its alone and nothing that one leaves
+// behind helps or hinders the next. Repeats take turns.
+func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *replay.Program, result *report.Bench) error {
+	var names []string
+	for _, name := range touchedNames {
+		switch {
+		case len(o.allocators) > 0 && !slices.Contains(o.allocators, name):
+		case name == "malloc" && !libc.Available:
+			result.Notes = append(result.Notes, "malloc left out: this vlmem was built without cgo")
+		default:
+			names = append(names, name)
+		}
+	}
+	bar := env.progress("writing every page")
+	defer bar.close()
+	runs := make(map[string][]replay.Run, len(names))
+	start := time.Now()
+	for repeat := range o.repeats {
+		if repeat > 0 && time.Since(start) > touchedTime {
+			result.Notes = append(result.Notes, fmt.Sprintf("touched runs stopped after %d of %d repeats: they took %.0f s", repeat, o.repeats, time.Since(start).Seconds()))
+			break
+		}
+		for i, name := range names {
+			r, err := touchInChild(ctx, p, name)
+			if err != nil {
+				return fmt.Errorf("running %s over touched memory: %w", name, err)
+			}
+			runs[name] = append(runs[name], r)
+			bar.set(repeat*len(names)+i+1, o.repeats*len(names))
+		}
+	}
+	for _, name := range names {
+		result.Results = append(result.Results, p.Summarise(name, runs[name]))
+	}
+	return nil
+}
+
+// touchCommand is the hidden command of the child: a program on stdin, a run as JSON on stdout.
+const touchCommand = "bench-touched"
+
+func touchInChild(ctx context.Context, p *replay.Program, allocator string) (replay.Run, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return replay.Run{}, err
+	}
+	var in, out, complaint bytes.Buffer
+	if err := gob.NewEncoder(&in).Encode(p); err != nil {
+		return replay.Run{}, err
+	}
+	child := exec.CommandContext(ctx, self, touchCommand, allocator)
+	child.Stdin, child.Stdout, child.Stderr = &in, &out, &complaint
+	if err := child.Run(); err != nil {
+		return replay.Run{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	var r replay.Run
+	return r, json.Unmarshal(out.Bytes(), &r)
+}
+
+func newBenchTouchedCmd(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use: touchCommand + " ALLOCATOR", Hidden: true, Args: cobra.ExactArgs(1),
+		Short: "Run the program on stdin once over touched memory (bench runs this in a process of its own)",
+		RunE: func(_ *cobra.Command, args []string) error {
+			var p replay.Program
+			if err := gob.NewDecoder(env.stdin).Decode(&p); err != nil {
+				return fmt.Errorf("reading the program: %w", err)
+			}
+			r, err := touch(&p, args[0])
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(env.stdout).Encode(r)
+		},
+	}
+}
+
+// touch runs the program in this process and measures around it.
+func touch(p *replay.Program, allocator string) (replay.Run, error) {
+	run := func() (replay.Run, error) { return p.TouchLibc() }
+	if allocator != "malloc" {
+		memory, err := openMemory(allocator, p)
+		if err != nil {
+			return replay.Run{}, err
+		}
+		defer memory.Close()
+		start := time.Now()
+		run = func() (replay.Run, error) {
+			return p.Touch(memory, func() time.Duration { return time.Since(start) })
+		}
+	}
+	window, err := resident.Open()
+	if err != nil {
+		return replay.Run{}, err
+	}
+	r, err := run()
+	if err != nil {
+		return replay.Run{}, err
+	}
+	usage, err := window.Close()
+	r.PeakRSS, r.Faults, r.ExactRSS = usage.PeakBytes, usage.Faults, usage.Exact
+	return r, err
+}
+
+// hostPool is a pool over one range of host memory.
+type hostPool struct {
+	*alloc.Pool
+	memory []byte
+}
+
+func (h hostPool) Bytes(b alloc.Block) []byte { return h.memory[b.Offset : b.Offset+b.Size] }
+
+// openHostPool reserves addresses for far more than the program's lower bound; memory is taken as blocks need it.
+func openHostPool(lowerBound int64) (replay.Memory, error) {
+	var h hostPool
+	var err error
+	h.Pool, err = alloc.NewPool("general", alloc.Config{Policy: "bestfit", Max: 8 * max(lowerBound, 1<<30)}, func(size int64) (space.Space, error) {
+		s, err := space.NewHost(size, space.HostOptions{})
+		if err == nil {
+			h.memory = s.Bytes()
+		}
+		return s, err
+	})
+	return h, err
+}
+
+func openMemory(allocator string, p *replay.Program) (replay.Memory, error) {
+	switch allocator {
+	case "go":
+		return goheap.New(), nil
+	case "vlmem":
+		return openHostPool(p.LowerBound)
+	}
+	return nil, fmt.Errorf("unknown allocator %q: want one of %v", allocator, touchedNames)
+}

@@ -1,0 +1,200 @@
+// Package advise turns a machine, a model and what replays showed into settings, each with the evidence for it.
+//
+// # Budget
+//
+// Memory is two places, the card and the host, and in each
+//
+//	capacity = weights + KV cache + vision + compute + pools + pinned + other + free
+//
+// holds to the byte. Weights follow from the model and a precision; the KV cache is tokens · bytes per token; vision and
+// compute are the largest live sums of a replayed request at the limits that are set (context, image, requests at once);
+// pools is what the pools' maxima hold beyond those; other is what the driver, the system and the process take; free is
+// the rest. A setting that the user gave is kept. The precision is the highest that lies wholly on the card; where none
+// does, the lowest with as many decoder layers on the card as fit and the rest in host memory; without a card, the highest
+// that lies in host memory. Where that too fails, Shortfall says by how much and what would fit.
+//
+// # Pools
+//
+// A pool's policy is the one that reserved least when the pool's share of every sampled trace was replayed through each
+// candidate; of equals, the one that serves equal blocks or needs least bookkeeping. Its initial size is the median need
+// over the seeds. Its maximum is the largest of: the need of a request at the limits, and the need of any seed. It grows
+// by an eighth of the initial size.
+//
+// # Evidence
+//
+// Every value is a Value: what, why, and Source: measured on this machine, replayed through real policies, derived by an
+// equation, assumed, or given by the user. The same inputs give the same bytes: nothing here reads a clock or draws a number.
+package advise
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Schema is the version that configurations name in their schema key.
+const Schema = "vlmem/v1"
+
+// Limits are the largest request to make room for.
+type Limits struct {
+	ContextTokens int
+	ImageWidth    int // pixels, before preprocessing
+	ImageHeight   int
+	Concurrency   int // requests at once
+}
+
+// Image is the limits' image as people write it.
+func (l Limits) Image() string { return fmt.Sprintf("%dx%d", l.ImageWidth, l.ImageHeight) }
+
+// Inputs is what advice rests on.
+type Inputs struct {
+	Hardware profile.Hardware
+	Model    profile.Model
+	Limits   Limits
+	Given    []string // names of the limits that the user set: context, image, concurrency, precision
+	// Precision is the user's choice, "" to choose.
+	Precision string
+	// Largest replays one request at the limits and returns the program of each pool.
+	Largest func(Limits) (Demand, error)
+	// Samples are the programs of sampled requests within the limits, one for each seed.
+	Samples []Demand
+}
+
+// Demand is one trace, split into what each pool would serve; a pool without operations has no program.
+type Demand map[string]*replay.Program
+
+// live is the largest sum of requested bytes of the named pools, each at its own peak.
+func (d Demand) live(pools ...string) int64 {
+	var sum int64
+	for _, name := range pools {
+		if p := d[name]; p != nil {
+			sum += p.LowerBound
+		}
+	}
+	return sum
+}
+
+// Advice is a configuration. Its YAML form carries each value's evidence as a comment.
+type Advice struct {
+	Headline []string `yaml:"-" json:"headline"`
+	Schema   string   `yaml:"schema" json:"schema"`
+	Hardware Machine  `yaml:"hardware" json:"hardware"`
+	Model    Subject  `yaml:"model" json:"model"`
+	Budget   Budget   `yaml:"budget" json:"budget"`
+	Pools    Pools    `yaml:"pools" json:"pools"`
+	Tiles    Tiles    `yaml:"tiles" json:"tiles"`
+	Pressure Pressure `yaml:"pressure" json:"pressure"`
+	Streams  Streams  `yaml:"streams" json:"streams"`
+	Warnings []string `yaml:"-" json:"warnings,omitempty"`
+}
+
+// Machine names what the advice is for.
+type Machine struct {
+	Name   Value[string]      `yaml:"name" json:"name"`
+	CPU    Value[string]      `yaml:"cpu,omitempty" json:"cpu,omitempty"`
+	Memory Value[units.Bytes] `yaml:"memory_bytes" json:"memory_bytes"`
+	GPU    *Value[string]     `yaml:"gpu,omitempty" json:"gpu,omitempty"`
+}
+
+// Subject names the model and the elements it is held in.
+type Subject struct {
+	Name       Value[string] `yaml:"name" json:"name"`
+	Parameters Value[int64]  `yaml:"parameters" json:"parameters"`
+	Weights    Value[string] `yaml:"weights" json:"weights"`
+	KVCache    Value[string] `yaml:"kv_cache" json:"kv_cache"`
+	Activation Value[string] `yaml:"activations" json:"activations"`
+}
+
+// Make derives the advice. The error is a *Shortfall where the model does not fit.
+func Make(in Inputs) (Advice, error) {
+	largest, err := in.Largest(in.Limits)
+	if err != nil {
+		return Advice{}, fmt.Errorf("replaying a request at the limits: %w", err)
+	}
+	pools, err := sizePools(in, largest)
+	if err != nil {
+		return Advice{}, err
+	}
+	budget, err := in.solve(largest, pools)
+	if err != nil {
+		return Advice{}, err
+	}
+	tiles, warnings, err := in.tiles()
+	if err != nil {
+		return Advice{}, err
+	}
+	a := Advice{
+		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
+		Pressure: seedPressure(), Streams: in.streams(), Warnings: append(in.Hardware.Warnings, warnings...),
+	}
+	a.Headline = in.headline(budget)
+	return a, nil
+}
+
+func (in *Inputs) machine() Machine {
+	h := in.Hardware
+	m := Machine{Name: derived(h.Name, "the profile or probe this rests on")}
+	if h.CPU != nil {
+		m.CPU = derived(h.CPU.Model, fmt.Sprintf("%d cores, %d threads", h.CPU.Cores, h.CPU.Threads))
+	}
+	if h.Memory != nil {
+		why := "total"
+		if h.Memory.LimitBytes != nil && *h.Memory.LimitBytes < h.Memory.TotalBytes {
+			why = "limit set by " + h.Memory.LimitSource
+		}
+		m.Memory = derived(h.Memory.Usable(), why)
+	}
+	if g := in.gpu(); g != nil {
+		v := derived(g.Name, fmt.Sprintf("compute capability %s, %s", g.ComputeCapability, g.MemoryBytes))
+		m.GPU = &v
+	}
+	return m
+}
+
+// gpu is the card that the advice uses: the first.
+func (in *Inputs) gpu() *profile.GPU {
+	if len(in.Hardware.GPUs) == 0 {
+		return nil
+	}
+	return &in.Hardware.GPUs[0]
+}
+
+func (in *Inputs) subject(b Budget) Subject {
+	m := in.Model
+	s := Subject{
+		Name:       derived(m.Name, m.Repository),
+		Parameters: derived(m.Parameters().Total(), "counted from the configuration"),
+		Weights:    b.Precision,
+		KVCache:    assumed(string(in.activation()), "as the activations; "+units.Grouped(int64(m.KVBytesPerToken(in.activation())))+" B a token"),
+		Activation: derived(string(in.activation()), "bf16 needs compute capability 8.0; fp16 works on every card"),
+	}
+	if in.gpu() == nil {
+		s.Activation = assumed(string(in.activation()), "no card: processors compute in fp32")
+	}
+	return s
+}
+
+// activation is the element type of activations and the KV cache.
+func (in *Inputs) activation() profile.DType { return Activation(in.Hardware) }
+
+// Activation is the element type a machine computes in: fp16 on a card, fp32 on a processor.
+func Activation(h profile.Hardware) profile.DType {
+	if len(h.GPUs) == 0 {
+		return profile.FP32
+	}
+	return profile.FP16
+}
+
+func (in *Inputs) headline(b Budget) []string {
+	place, where := b.Host, "in host memory"
+	if b.Device != nil {
+		place, where = *b.Device, "on the card"
+	}
+	return []string{
+		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, in.activation(), in.Hardware.Name),
+		fmt.Sprintf("fits: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
+			place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(), b.NextLimit.Value),
+	}
+}

@@ -1,0 +1,235 @@
+package advise
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// What nobody measures before the process runs. Each is a round figure on the safe side of what people report.
+const (
+	cudaContextBytes = 256 * units.MiB // a CUDA context with its kernels, Pascal
+	systemBytes      = 3 * units.GiB / 2
+	processBytes     = 512 * units.MiB // an engine's code, tokenizer and heap, without weights
+)
+
+// Budget is where every byte goes. The items of a place add up to its capacity.
+type Budget struct {
+	Precision      Value[string] `yaml:"precision" json:"precision"`
+	ContextTokens  Value[int]    `yaml:"context_tokens" json:"context_tokens"`
+	MaxImagePixels Value[int]    `yaml:"max_image_pixels" json:"max_image_pixels"`
+	Concurrency    Value[int]    `yaml:"concurrency" json:"concurrency"`
+	LayersOnDevice Value[int]    `yaml:"layers_on_device" json:"layers_on_device"`
+	Device         *Place        `yaml:"device,omitempty" json:"device,omitempty"`
+	Host           Place         `yaml:"host" json:"host"`
+	NextLimit      Value[string] `yaml:"next_limit" json:"next_limit"`
+}
+
+// Place is the account of one memory.
+type Place struct {
+	Capacity Value[units.Bytes] `yaml:"capacity_bytes" json:"capacity_bytes"`
+	Weights  Value[units.Bytes] `yaml:"weights_bytes" json:"weights_bytes"`
+	KVCache  Value[units.Bytes] `yaml:"kv_cache_bytes" json:"kv_cache_bytes"`
+	Vision   Value[units.Bytes] `yaml:"vision_bytes" json:"vision_bytes"`
+	Compute  Value[units.Bytes] `yaml:"compute_bytes" json:"compute_bytes"`
+	Pools    Value[units.Bytes] `yaml:"pools_bytes" json:"pools_bytes"`
+	Pinned   Value[units.Bytes] `yaml:"pinned_bytes" json:"pinned_bytes"`
+	Other    Value[units.Bytes] `yaml:"other_bytes" json:"other_bytes"`
+	Free     Value[units.Bytes] `yaml:"free_bytes" json:"free_bytes"`
+}
+
+func (p *Place) used() units.Bytes {
+	return p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value + p.Other.Value
+}
+
+// settle sets what is left, which may be below zero.
+func (p *Place) settle() units.Bytes {
+	p.Free = derived(p.Capacity.Value-p.used(), "capacity less the items above")
+	return p.Free.Value
+}
+
+// load is what one request mix asks for, by part, before it is placed.
+type load struct {
+	kv, kvLayer            units.Bytes // the whole KV cache, and one layer's share
+	vision, compute, pools units.Bytes
+	pinned                 units.Bytes
+}
+
+// weigh adds up the demand of the largest request, and what the pools hold beyond it.
+func (in *Inputs) weigh(largest Demand, pools Pools) load {
+	kv := in.Model.KVBytesPerToken(in.activation()) * units.Bytes(in.Limits.ContextTokens*in.Limits.Concurrency)
+	l := load{
+		kv: kv, kvLayer: kv / units.Bytes(in.Model.Text.Layers),
+		vision:  units.Bytes(largest.live("vision_features")),
+		compute: units.Bytes(largest.live("general", "text_embeddings", "stream")),
+	}
+	l.pools = max(0, pools.maximum()-l.kv-l.vision-l.compute)
+	if in.gpu() != nil {
+		l.pinned = in.stagingBytes()
+	}
+	return l
+}
+
+// stagingBytes is two buffers for the pixels of the largest image: one is copied while the other is filled.
+func (in *Inputs) stagingBytes() units.Bytes {
+	grid, err := in.Model.ImageGrid(in.Limits.ImageWidth, in.Limits.ImageHeight)
+	if err != nil {
+		return 0 // Largest has refused such an image before
+	}
+	return units.Bytes(2 * grid.PixelBytes())
+}
+
+// solve chooses precision and layers, or says what is missing.
+func (in *Inputs) solve(largest Demand, pools Pools) (Budget, error) {
+	if in.Precision != "" && !slices.Contains(PrecisionNames(), in.Precision) {
+		return Budget{}, fmt.Errorf("unknown precision %q: want one of %s", in.Precision, strings.Join(PrecisionNames(), ", "))
+	}
+	if b, ok := in.place(largest, pools); ok {
+		return b, nil
+	}
+	allowed := in.allowed()
+	return Budget{}, in.shortfall(allowed[len(allowed)-1], in.weigh(largest, pools))
+}
+
+// allowed is the precisions to try, by falling quality.
+func (in *Inputs) allowed() []Precision {
+	return slices.DeleteFunc(Precisions(in.Model), func(p Precision) bool { return in.Precision != "" && p.Name != in.Precision })
+}
+
+// place finds the precision and the layers on the card, by the order that the package comment gives.
+func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
+	l, all := in.weigh(largest, pools), in.Model.Text.Layers
+	why := "the highest precision that lies wholly on the card"
+	if in.gpu() == nil {
+		why = "the highest precision that lies in host memory"
+	}
+	allowed := in.allowed()
+	for _, p := range allowed {
+		if b := in.budget(p, all, l); b.fits() {
+			return in.finish(b, p, why), true
+		}
+	}
+	last := allowed[len(allowed)-1]
+	for layers := all - 1; layers >= 0 && in.gpu() != nil; layers-- {
+		if b := in.budget(last, layers, l); b.fits() {
+			return in.finish(b, last, "no precision lies wholly on the card; the smallest, split"), true
+		}
+	}
+	return Budget{}, false
+}
+
+func (b *Budget) fits() bool { return b.missing() == 0 }
+
+// missing is by how much the fuller place is over.
+func (b *Budget) missing() units.Bytes {
+	over := max(0, -b.Host.Free.Value)
+	if b.Device != nil {
+		over = max(over, -b.Device.Free.Value)
+	}
+	return over
+}
+
+// budget places a precision with so many layers on the card.
+func (in *Inputs) budget(p Precision, layers int, l load) Budget {
+	b := Budget{Host: in.host()}
+	rest := in.Model.Text.Layers - layers
+	home := &b.Host
+	if g := in.gpu(); g != nil {
+		b.Device = in.device()
+		home = b.Device
+		b.Host.Weights = derived(p.LayerBytes*units.Bytes(rest), fmt.Sprintf("%d of %d decoder layers in %s", rest, in.Model.Text.Layers, p.Name))
+		b.Host.KVCache = derived(l.kvLayer*units.Bytes(rest), "of the layers in host memory")
+		none := "on the card"
+		b.Host.Vision, b.Host.Compute, b.Host.Pools = derived(units.Bytes(0), none), derived(units.Bytes(0), none), derived(units.Bytes(0), none)
+		b.Host.Pinned = derived(l.pinned, "two staging buffers for the pixels of the largest image")
+		b.Device.Pinned = derived(units.Bytes(0), "pinned memory is the host's")
+	} else {
+		b.Host.Pinned = derived(units.Bytes(0), "no card to copy to")
+		layers = in.Model.Text.Layers
+	}
+	home.Weights = derived(p.VisionBytes+p.FixedBytes+p.LayerBytes*units.Bytes(layers), p.Why)
+	home.KVCache = derived(l.kvLayer*units.Bytes(layers), in.kvWhy())
+	home.Vision = replayed(l.vision, "largest live sum of vision tensors in a request at the limits")
+	home.Compute = replayed(l.compute, "largest live sums of all other tensors in that request")
+	home.Pools = replayed(l.pools, "what the pools' maxima hold beyond the three above")
+	b.Host.settle()
+	if b.Device != nil {
+		b.Device.settle()
+	}
+	b.LayersOnDevice = derived(layers, fmt.Sprintf("of %d", in.Model.Text.Layers))
+	if in.gpu() == nil {
+		b.LayersOnDevice = derived(0, "no card")
+	}
+	return b
+}
+
+func (in *Inputs) kvWhy() string {
+	return fmt.Sprintf("%s tokens x %s B x %d at once", units.Grouped(int64(in.Limits.ContextTokens)),
+		units.Grouped(int64(in.Model.KVBytesPerToken(in.activation()))), in.Limits.Concurrency)
+}
+
+func (in *Inputs) device() *Place {
+	g := in.gpu()
+	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"), Other: assumed(cudaContextBytes, "driver context and kernels")}
+	if g.FreeBytes > 0 {
+		p.Capacity.Source = Measured
+		p.Other = measured(g.MemoryBytes-g.FreeBytes+cudaContextBytes, "in use now, and an assumed 256 MiB for the driver's context")
+	}
+	return &p
+}
+
+func (in *Inputs) host() Place {
+	m := in.Hardware.Memory
+	if m == nil {
+		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"), Other: derived(units.Bytes(0), "no host memory known")}
+	}
+	p := Place{Capacity: derived(m.Usable(), "host memory a process may fill"), Other: assumed(systemBytes+processBytes, "1.5 GiB for the system, 0.5 GiB for the process")}
+	if m.AvailableBytes != nil {
+		p.Capacity.Source = Measured
+		used := max(0, m.TotalBytes-*m.AvailableBytes)
+		if m.Usable() < m.TotalBytes {
+			used = 0 // a limit counts this process's own group, not its neighbours
+		}
+		p.Other = measured(used+processBytes, "in use now, and an assumed 0.5 GiB for the process")
+	}
+	return p
+}
+
+// finish fills in what does not decide.
+func (in *Inputs) finish(b Budget, p Precision, why string) Budget {
+	b.Precision = derived(p.Name, why)
+	b.ContextTokens = limit(in, "context", in.Limits.ContextTokens, "a long question with an image")
+	b.MaxImagePixels = limit(in, "image", in.Limits.ImageWidth*in.Limits.ImageHeight, in.Limits.Image()+" before preprocessing")
+	b.Concurrency = limit(in, "concurrency", in.Limits.Concurrency, "one user")
+	if slices.Contains(in.Given, "precision") {
+		b.Precision = Value[string]{p.Name, "set by --precision", Given}
+	}
+	b.NextLimit = in.nextLimit(b)
+	return b
+}
+
+func limit(in *Inputs, name string, v int, why string) Value[int] {
+	if slices.Contains(in.Given, name) {
+		return Value[int]{v, "set by --" + name, Given}
+	}
+	return assumed(v, why)
+}
+
+// nextLimit says what the rest of the fuller place would hold.
+func (in *Inputs) nextLimit(b Budget) Value[string] {
+	room, layers, where := b.Host.Free.Value, in.Model.Text.Layers, "host memory"
+	if b.Device != nil {
+		room, layers, where = b.Device.Free.Value, b.LayersOnDevice.Value, "the card's memory"
+	}
+	perToken := in.Model.KVBytesPerToken(in.activation()) * units.Bytes(layers) / units.Bytes(in.Model.Text.Layers)
+	if perToken == 0 {
+		return derived(where, "no layer's KV cache lies there")
+	}
+	more := int(room/perToken) / in.Limits.Concurrency
+	if top := in.Model.Text.MaxPositions; in.Limits.ContextTokens+more >= top {
+		return derived("the model's "+units.Grouped(int64(top))+" positions", where+" would hold more")
+	}
+	return derived(where, fmt.Sprintf("%s free, or about %s more tokens of KV cache", room, units.Grouped(int64(more))))
+}

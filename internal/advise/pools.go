@@ -1,0 +1,184 @@
+package advise
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Pools are the settings of each pool, named by what lives in it. Stream and Pinned exist beside a card only.
+type Pools struct {
+	General        Pool  `yaml:"general" json:"general"`
+	KVCache        Pool  `yaml:"kv_cache" json:"kv_cache"`
+	VisionFeatures Pool  `yaml:"vision_features" json:"vision_features"`
+	TextEmbeddings Pool  `yaml:"text_embeddings" json:"text_embeddings"`
+	Stream         *Pool `yaml:"stream,omitempty" json:"stream,omitempty"`
+	Pinned         *Pool `yaml:"pinned,omitempty" json:"pinned,omitempty"`
+}
+
+// Pool is the settings of one pool.
+type Pool struct {
+	Policy    Value[string]      `yaml:"policy" json:"policy"`
+	Initial   Value[units.Bytes] `yaml:"initial_bytes" json:"initial_bytes"`
+	Max       Value[units.Bytes] `yaml:"max_bytes" json:"max_bytes"`
+	Grow      Value[units.Bytes] `yaml:"grow_bytes" json:"grow_bytes"`
+	Alignment Value[units.Bytes] `yaml:"alignment_bytes" json:"alignment_bytes"`
+}
+
+// maximum is what the pools may reserve together where the model runs.
+func (p Pools) maximum() units.Bytes {
+	sum := p.General.Max.Value + p.KVCache.Max.Value + p.VisionFeatures.Max.Value + p.TextEmbeddings.Max.Value
+	if p.Stream != nil {
+		sum += p.Stream.Max.Value
+	}
+	return sum
+}
+
+// candidates are the policies a pool may have, the simplest to serve first: it wins where two reserve alike.
+var candidates = []string{"vlmem", "bestfit", "buddy"}
+
+// pageTokens is how many tokens a page of the KV cache holds: vLLM's block, and 64 KiB a layer for the 4B and 8B models.
+const pageTokens = 16
+
+const (
+	granule     = 2 * units.MiB // sizes of pools are whole granules of a card
+	cacheLine   = 64
+	deviceAlign = 512 // what CUDA kernels and PyTorch expect
+)
+
+func sizePools(in Inputs, largest Demand) (Pools, error) {
+	p := Pools{KVCache: in.kvPool()}
+	for _, pool := range []struct {
+		name string
+		into *Pool
+	}{{"general", &p.General}, {"vision_features", &p.VisionFeatures}, {"text_embeddings", &p.TextEmbeddings}} {
+		var err error
+		if *pool.into, err = in.pool(pool.name, largest); err != nil {
+			return Pools{}, fmt.Errorf("sizing pool %s: %w", pool.name, err)
+		}
+	}
+	if in.gpu() != nil {
+		staging := in.stagingBytes()
+		pinned := in.fixedPool(staging, "two buffers for the pixels of the largest image: one fills while the other is copied")
+		stream := in.fixedPool(staging, "where the two staging buffers are copied to")
+		p.Pinned, p.Stream = &pinned, &stream
+	}
+	return p, nil
+}
+
+// kvPool pages the cache: at the limits it holds every token, rounded up to pages.
+func (in *Inputs) kvPool() Pool {
+	perToken := in.Model.KVBytesPerToken(in.activation())
+	tokens := (in.Limits.ContextTokens + pageTokens - 1) / pageTokens * pageTokens * in.Limits.Concurrency
+	size := roundUp(perToken * units.Bytes(tokens))
+	return Pool{
+		Policy: derived("fixed", fmt.Sprintf("pages of %d tokens: at most %d tokens of a request are wasted", pageTokens, pageTokens-1)),
+		Initial: derived(size, fmt.Sprintf("%s tokens x %s B, held from the start: a cache that grows is copied at every token",
+			units.Grouped(int64(tokens)), units.Grouped(int64(perToken)))),
+		Max:       derived(size, "the context is bounded: it never grows beyond"),
+		Grow:      derived(units.Bytes(0), "nothing to grow"),
+		Alignment: derived(perToken*pageTokens/units.Bytes(in.Model.Text.Layers*2), "one page of K or V of one layer"),
+	}
+}
+
+func (in *Inputs) fixedPool(size units.Bytes, why string) Pool {
+	return Pool{
+		Policy: derived("fixed", "equal buffers"), Initial: derived(roundUp(size), why), Max: derived(roundUp(size), "as initial"),
+		Grow: derived(units.Bytes(0), "nothing to grow"), Alignment: in.alignment(),
+	}
+}
+
+// pool replays the pool's share of every sample and of the largest request.
+func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
+	traces := []*replay.Program{largest[name]}
+	for _, s := range in.Samples {
+		traces = append(traces, s[name])
+	}
+	needs := make(map[string][]int64, len(candidates))
+	var lower []int64
+	for _, p := range traces {
+		if p == nil {
+			continue
+		}
+		lower = append(lower, p.LowerBound)
+		reserved, err := peaks(p)
+		if err != nil {
+			return Pool{}, err
+		}
+		for i, c := range candidates {
+			needs[c] = append(needs[c], reserved[i])
+		}
+	}
+	if len(lower) == 0 {
+		return in.fixedPool(0, "nothing of this kind was allocated in any sample"), nil
+	}
+	return in.choose(needs, lower), nil
+}
+
+// peaks is the most that each candidate reserved over the program.
+func peaks(p *replay.Program) ([]int64, error) {
+	var entrants []replay.Entrant
+	for _, name := range candidates {
+		entrants = append(entrants, replay.Entrant{Name: name, Open: func() (alloc.Allocator, error) {
+			return alloc.New(name, alloc.Options{Capacity: 1 << 44})
+		}})
+	}
+	results, err := replay.Compare(context.Background(), p, entrants, replay.Options{})
+	if err != nil {
+		return nil, err
+	}
+	var reserved []int64
+	for _, r := range results {
+		reserved = append(reserved, r.PeakReservedBytes)
+	}
+	return reserved, nil
+}
+
+// choose settles a pool from what each candidate reserved for each trace; the first trace is the largest request.
+func (in *Inputs) choose(needs map[string][]int64, lower []int64) Pool {
+	best := candidates[0]
+	overheads := map[string]float64{}
+	for _, c := range candidates {
+		overheads[c] = float64(sum(needs[c]))/float64(sum(lower)) - 1
+		if overheads[c] < overheads[best] {
+			best = c
+		}
+	}
+	text := fmt.Sprintf("overhead %.1f %%", 100*overheads[best])
+	for _, c := range candidates {
+		if c != best {
+			text += fmt.Sprintf(", %s %.1f %%", c, 100*overheads[c])
+		}
+	}
+	sorted := slices.Sorted(slices.Values(needs[best]))
+	initial, most := roundUp(units.Bytes(sorted[len(sorted)/2])), roundUp(units.Bytes(sorted[len(sorted)-1]))
+	seeds := len(sorted) - 1
+	return Pool{
+		Policy:    replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
+		Initial:   replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]), units.Bytes(sorted[len(sorted)-1]), seeds)),
+		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits", seeds)),
+		Grow:      derived(roundUp(initial/8), "an eighth of initial: few steps, little idle"),
+		Alignment: in.alignment(),
+	}
+}
+
+func (in *Inputs) alignment() Value[units.Bytes] {
+	if in.gpu() != nil {
+		return derived(units.Bytes(deviceAlign), "PyTorch's quantum; wider than any vector load")
+	}
+	return derived(units.Bytes(cacheLine), "a cache line")
+}
+
+func roundUp(n units.Bytes) units.Bytes { return (n + granule - 1) / granule * granule }
+
+func sum(list []int64) int64 {
+	var total int64
+	for _, n := range list {
+		total += n
+	}
+	return total
+}

@@ -1,0 +1,71 @@
+package advise
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Shortfall is the error for a model that does not fit.
+type Shortfall struct {
+	Model, Hardware string
+	Precision       string // the smallest that was tried, or the user's
+	Where           string
+	Missing         units.Bytes
+	WouldFit        []string // settings or models that would
+}
+
+func (s *Shortfall) Error() string {
+	text := fmt.Sprintf("%s in %s does not fit %s: %s is missing %s", s.Model, s.Precision, s.Hardware, s.Missing, s.Where)
+	if len(s.WouldFit) > 0 {
+		text += "; what would fit: " + strings.Join(s.WouldFit, ", or ")
+	}
+	return text
+}
+
+// shortfall says what is missing and what would fit in its place.
+func (in *Inputs) shortfall(p Precision, l load) error {
+	b := in.budget(p, 0, l)
+	where := "in host memory"
+	if b.Device != nil && b.Device.Free.Value < b.Host.Free.Value {
+		where = "on the card"
+	}
+	s := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: p.Name, Missing: b.missing(), Where: where}
+	if tokens := in.largestContext(); tokens > 0 {
+		s.WouldFit = append(s.WouldFit, fmt.Sprintf("--context %d with --image %s", tokens, in.Limits.Image()))
+	}
+	if in.Precision != "" && in.Precision != PrecisionNames()[len(precisions)-1] {
+		s.WouldFit = append(s.WouldFit, "a smaller --precision: "+PrecisionNames()[len(precisions)-1])
+	}
+	return s
+}
+
+// largestContext is the longest context, halving down to 256 tokens, that fits with nothing else changed; 0 where none does.
+func (in *Inputs) largestContext() int {
+	for tokens := in.Limits.ContextTokens / 2; tokens >= 256; tokens /= 2 {
+		try := *in
+		try.Limits.ContextTokens = tokens
+		if try.Fits() {
+			return tokens
+		}
+	}
+	return 0
+}
+
+// Fits reports whether any precision, or the one that was asked for, fits with any number of layers on the card. It
+// replays the largest request alone.
+func (in *Inputs) Fits() bool {
+	alone := *in
+	alone.Samples = nil
+	largest, err := in.Largest(in.Limits)
+	if err != nil {
+		return false
+	}
+	pools, err := sizePools(alone, largest)
+	if err != nil {
+		return false
+	}
+	_, ok := alone.place(largest, pools)
+	return ok
+}
