@@ -1,0 +1,241 @@
+// Package engine knows the inference engines people run: how much memory each will allocate for a model and its settings, and
+// how each spells the settings that decide it.
+//
+// Estimate answers the first question item by item:
+//
+//	total = weights + vision weights + KV cache + compute + output + vision
+//
+// where compute is the decoder's working memory at its peak, output the logits the engine keeps, and vision the image tower's
+// working memory at the pixels that will be sent. Every item has an interval and a source: derived from the engine's own
+// procedure, measured elsewhere, or assumed. Derived items of llama.cpp are not formulas fitted to measurements: the decoder's
+// and the tower's graphs are built as the engine builds them and reserved by the engine's own allocator rules (package ggml),
+// the files' tensors are enumerated with the type its quantiser gives each.
+//
+// Settings are the second question: a plain value of limits is written as the file that an engine reads, with the spellings of
+// one stated version (settings.go). An engine that cannot run on a machine is refused with the reason and the best
+// alternative; a file that cannot work is never written.
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Where a figure comes from.
+const (
+	Derived  = "derived"            // from the engine's own procedure and the model's shape
+	Measured = "measured elsewhere" // by other people or on other machines
+	Assumed  = "assumed"            // a rule of thumb; the interval is wide
+	FromFile = "file"               // counted in the weights file's header
+)
+
+// Names are the engines that Estimate knows.
+var Names = []string{"llama.cpp", "transformers", "vllm", "sglang", "ollama"}
+
+// Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an engine
+// does not have are ignored by it, except where a value can only be a mistake.
+type Options struct {
+	Quant          string // weights: of llama.cpp a GGUF type, elsewhere a data type; "" the engine's customary one
+	ProjectorQuant string // llama.cpp: type of the mmproj's matrices, "" f16
+	Context        int    // tokens: per server for llama.cpp, per sequence elsewhere
+	Batch          int    // llama.cpp: logical batch; vLLM and SGLang: tokens scheduled at once
+	UBatch         int    // llama.cpp: tokens computed at once
+	Sequences      int    // that run at the same time
+	Unified        bool   // llama.cpp: sequences share one cache
+	KVType         string // "" f16 in llama.cpp, the weights' type elsewhere
+	FlashAttention string // auto, on, off
+	Device         string // cpu, gpu
+	Image          *Image // nil: the image that the engine itself warms up with; zero size: no images at all
+	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
+	Utilization    float64
+	GPU            *profile.GPU // nil: not known
+	GPUs           int          // alike cards, 0 means 1
+	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
+}
+
+// Image is the size of the largest image that will be sent, in pixels before resizing.
+type Image struct{ Width, Height int }
+
+// Files are the tensor bytes counted in the headers of weight files. A nil part was not given.
+type Files struct {
+	Decoder, Projector *units.Bytes
+}
+
+// Item is one part of an engine's memory.
+type Item struct {
+	Name   string      `yaml:"name" json:"name"`
+	Bytes  units.Bytes `yaml:"bytes" json:"bytes"`
+	Low    units.Bytes `yaml:"low_bytes" json:"low_bytes"`
+	High   units.Bytes `yaml:"high_bytes" json:"high_bytes"`
+	Where  string      `yaml:"where" json:"where"` // host or device
+	Source string      `yaml:"source" json:"source"`
+	Why    string      `yaml:"why" json:"why"`
+}
+
+// The items that every estimate has; an engine may have more.
+const (
+	Weights       = "weights"
+	VisionWeights = "vision weights"
+	KVCache       = "KV cache"
+	Compute       = "compute"
+	Output        = "output"
+	Vision        = "vision"
+)
+
+// Memory is what an engine will allocate. The *Bytes fields are the sums of the items of that name over host and device.
+type Memory struct {
+	Engine             string      `yaml:"engine" json:"engine"`
+	Version            string      `yaml:"version" json:"version"` // whose rules were followed
+	Model              string      `yaml:"model" json:"model"`
+	Quant              string      `yaml:"quant" json:"quant"`
+	KVType             string      `yaml:"kv_type" json:"kv_type"`
+	Device             string      `yaml:"device" json:"device"`
+	ContextTokens      int         `yaml:"context_tokens" json:"context_tokens"`
+	WeightsBytes       units.Bytes `yaml:"weights_bytes" json:"weights_bytes"`
+	VisionWeightsBytes units.Bytes `yaml:"vision_weights_bytes" json:"vision_weights_bytes"`
+	KVCacheBytes       units.Bytes `yaml:"kv_cache_bytes" json:"kv_cache_bytes"`
+	ComputeBytes       units.Bytes `yaml:"compute_bytes" json:"compute_bytes"`
+	OutputBytes        units.Bytes `yaml:"output_bytes" json:"output_bytes"`
+	VisionBytes        units.Bytes `yaml:"vision_bytes" json:"vision_bytes"`
+	OtherBytes         units.Bytes `yaml:"other_bytes" json:"other_bytes"` // CUDA context, workspaces, caches of the engine
+	TotalBytes         units.Bytes `yaml:"total_bytes" json:"total_bytes"`
+	LowBytes           units.Bytes `yaml:"low_bytes" json:"low_bytes"`
+	HighBytes          units.Bytes `yaml:"high_bytes" json:"high_bytes"`
+	HostBytes          units.Bytes `yaml:"host_bytes" json:"host_bytes"`
+	DeviceBytes        units.Bytes `yaml:"device_bytes" json:"device_bytes"`
+	Items              []Item      `yaml:"items" json:"items"`
+	Warnings           []string    `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+}
+
+// Refusal says that an engine cannot run what was asked on this machine, why, and what could.
+type Refusal struct {
+	Engine, Reason, Alternative string
+}
+
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s cannot run here: %s; %s", r.Engine, r.Reason, r.Alternative)
+}
+
+// Estimate is what engine will allocate for m. A *Refusal means that the engine cannot run; other errors name the option.
+func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	if o.Device == "gpu" && o.GPU != nil {
+		if err := Refuse(engine, o.GPU); err != nil {
+			return nil, err
+		}
+	}
+	var mem *Memory
+	var err error
+	switch engine {
+	case "llama.cpp":
+		mem, err = estimateLlama(m, o)
+	case "ollama":
+		mem, err = estimateOllama(m, o)
+	case "transformers":
+		mem, err = estimateTransformers(m, o)
+	case "vllm":
+		mem, err = estimateVLLM(m, o)
+	case "sglang":
+		mem, err = estimateSGLang(m, o)
+	default:
+		return nil, fmt.Errorf("unknown engine %q: want one of %s", engine, strings.Join(Names, ", "))
+	}
+	if err != nil {
+		return nil, err
+	}
+	mem.Engine, mem.Model, mem.Device = engine, m.Name, o.Device
+	mem.sum()
+	return mem, nil
+}
+
+// check refuses what no engine takes.
+func (o *Options) check() error {
+	switch o.Device {
+	case "":
+		o.Device = "gpu"
+	case "cpu", "gpu":
+	default:
+		return fmt.Errorf("device %q: want cpu or gpu", o.Device)
+	}
+	switch o.FlashAttention {
+	case "":
+		o.FlashAttention = "auto"
+	case "auto", "on", "off":
+	default:
+		return fmt.Errorf("flash attention %q: want auto, on or off", o.FlashAttention)
+	}
+	for _, f := range []struct {
+		name  string
+		value int
+		most  int
+	}{
+		{"context", o.Context, 1 << 30}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
+		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30}, {"GPUs", o.GPUs, 1024},
+	} {
+		if f.value < 0 || f.value > f.most {
+			return fmt.Errorf("%s %d: want 1 to %d", f.name, f.value, f.most)
+		}
+	}
+	if o.Utilization < 0 || o.Utilization > 1 {
+		return fmt.Errorf("utilization %g: want a share of the card's memory, above 0 and at most 1", o.Utilization)
+	}
+	return nil
+}
+
+// add appends an item; low and high bound it, and equal it where its procedure is exact.
+func (mem *Memory) add(name, where string, bytes, low, high units.Bytes, source, why string, args ...any) {
+	mem.Items = append(mem.Items, Item{name, bytes, low, high, where, source, fmt.Sprintf(why, args...)})
+}
+
+// exact appends an item that the engine's own procedure fixes to the byte.
+func (mem *Memory) exact(name, where string, bytes units.Bytes, why string, args ...any) {
+	mem.add(name, where, bytes, bytes, bytes, Derived, why, args...)
+}
+
+func (mem *Memory) warn(text string, args ...any) {
+	mem.Warnings = append(mem.Warnings, fmt.Sprintf(text, args...))
+}
+
+func (mem *Memory) sum() {
+	for _, i := range mem.Items {
+		switch i.Name {
+		case Weights:
+			mem.WeightsBytes += i.Bytes
+		case VisionWeights:
+			mem.VisionWeightsBytes += i.Bytes
+		case KVCache:
+			mem.KVCacheBytes += i.Bytes
+		case Compute:
+			mem.ComputeBytes += i.Bytes
+		case Output:
+			mem.OutputBytes += i.Bytes
+		case Vision:
+			mem.VisionBytes += i.Bytes
+		default:
+			mem.OtherBytes += i.Bytes
+		}
+		mem.TotalBytes += i.Bytes
+		mem.LowBytes += i.Low
+		mem.HighBytes += i.High
+		if i.Where == "host" {
+			mem.HostBytes += i.Bytes
+		} else {
+			mem.DeviceBytes += i.Bytes
+		}
+	}
+}
+
+// scaled is b·f, rounded.
+func scaled(b units.Bytes, f float64) units.Bytes { return units.Bytes(float64(b)*f + 0.5) }
+
+func orDefault(v, fallback int) int {
+	if v == 0 {
+		return fallback
+	}
+	return v
+}

@@ -1,0 +1,156 @@
+package ggml
+
+// Graph lists what will be computed, in order.
+type Graph struct {
+	Nodes, Leaves []*Tensor
+	seen          map[*Tensor]bool
+}
+
+// Expand adds t and what it needs, sources first, leaving out what is already there.
+func (g *Graph) Expand(ts ...*Tensor) {
+	if g.seen == nil {
+		g.seen = map[*Tensor]bool{}
+	}
+	for _, t := range ts {
+		g.visit(t)
+	}
+}
+
+func (g *Graph) visit(t *Tensor) {
+	if g.seen[t] {
+		return
+	}
+	g.seen[t] = true
+	for _, s := range t.Src {
+		g.visit(s)
+	}
+	if t.Op == OpNone {
+		g.Leaves = append(g.Leaves, t)
+	} else {
+		g.Nodes = append(g.Nodes, t)
+	}
+}
+
+// Reserve is the bytes of the one buffer that computes the graph on one backend.
+func (g *Graph) Reserve(alignment int64) int64 {
+	r := newReservation(alignment)
+	return r.run(g, func(*Tensor) int { return 0 })[0]
+}
+
+// reservation walks a graph once, with one arena per backend.
+type reservation struct {
+	arenas []*arena
+	state  map[*Tensor]*placement
+}
+
+// placement is what the walk knows of one tensor.
+type placement struct {
+	readers, views int   // still to come
+	backend        int   // whose arena holds it
+	offset         int64 // in that arena
+	owned          bool  // placed by this walk and not handed on or freed
+}
+
+func newReservation(alignments ...int64) *reservation {
+	r := &reservation{state: map[*Tensor]*placement{}}
+	for _, a := range alignments {
+		r.arenas = append(r.arenas, newArena(a))
+	}
+	return r
+}
+
+func (r *reservation) at(t *Tensor) *placement {
+	p := r.state[t]
+	if p == nil {
+		p = &placement{}
+		r.state[t] = p
+	}
+	return p
+}
+
+// run places everything and returns the tops of the arenas.
+func (r *reservation) run(g *Graph, backend func(*Tensor) int) []int64 {
+	for _, leaf := range g.Leaves {
+		r.place(leaf, backend(leaf))
+	}
+	for _, n := range g.Nodes {
+		if n.Base != nil && n.Op != OpNone {
+			r.at(n.Base).views++
+		}
+		if n.Input {
+			r.place(n, backend(n))
+		}
+		for _, s := range n.Src {
+			r.at(s).readers++
+			if s.Input {
+				r.place(s, backend(n))
+			}
+		}
+	}
+	for _, n := range g.Nodes {
+		for _, s := range n.Src {
+			r.place(s, backend(n))
+		}
+		r.place(n, backend(n))
+		for _, s := range n.Src {
+			r.read(s)
+		}
+	}
+	tops := make([]int64, len(r.arenas))
+	for i, a := range r.arenas {
+		tops[i] = a.top
+	}
+	return tops
+}
+
+// place gives t memory unless it has some, lies elsewhere or is a view.
+func (r *reservation) place(t *Tensor, backend int) {
+	p := r.at(t)
+	if p.owned || t.Base != nil || t.Home != Nowhere {
+		return
+	}
+	p.owned = true
+	if t.Op == OpInPlace && r.takeOver(t, p) {
+		return
+	}
+	p.backend, p.offset = backend, r.arenas[backend].alloc(t.Bytes()+t.Extra)
+}
+
+// takeOver gives t the memory of the first source that it may write over: one that this walk placed, of t's layout and
+// without other readers. A view is never such a source.
+func (r *reservation) takeOver(t *Tensor, p *placement) bool {
+	for _, s := range t.Src {
+		sp := r.at(s)
+		if !sp.owned || !sameLayout(t, s) || sp.readers != 1 || sp.views != 0 {
+			continue
+		}
+		p.backend, p.offset = sp.backend, sp.offset
+		sp.owned = false
+		r.arenas[sp.backend].trim(sp.offset, s.Bytes()+s.Extra, t.Bytes()+t.Extra)
+		return true
+	}
+	return false
+}
+
+// read notes that one reader of s has run and frees what nobody needs any more.
+func (r *reservation) read(s *Tensor) {
+	p := r.at(s)
+	p.readers--
+	if p.readers != 0 || p.views != 0 {
+		return
+	}
+	if s.Base != nil {
+		b := r.at(s.Base)
+		b.views--
+		if b.views == 0 && b.readers == 0 && b.owned {
+			r.free(s.Base, b)
+		}
+	} else if p.owned {
+		r.free(s, p)
+	}
+}
+
+func (r *reservation) free(t *Tensor, p *placement) {
+	r.arenas[p.backend].free(p.offset, t.Bytes()+t.Extra)
+	p.owned = false
+}

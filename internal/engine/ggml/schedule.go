@@ -1,0 +1,140 @@
+package ggml
+
+// The two backends of a split graph.
+const (
+	device = iota
+	host
+	nobody = -1
+)
+
+// ReserveSplit is the bytes of the buffers that compute the graph on a device and on the host, when operations follow their
+// weights. It rewires the graph: sources that lie on the other side become copies.
+func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, onHost int64) {
+	s := schedule{at: map[*Tensor]int{}, copies: map[*Tensor]*Tensor{}}
+	for _, t := range g.Leaves {
+		s.at[t] = s.fixed(t)
+	}
+	for _, t := range g.Nodes {
+		s.at[t] = s.fixed(t)
+	}
+	s.spread(g.Nodes)
+	s.settle(g.Nodes)
+	split := &Graph{Nodes: s.split(g.Nodes), Leaves: g.Leaves}
+	r := newReservation(deviceAlignment, hostAlignment)
+	tops := r.run(split, func(t *Tensor) int { return max(s.at[t], device) })
+	return tops[device], tops[host]
+}
+
+type schedule struct {
+	at     map[*Tensor]int     // backend of each tensor
+	copies map[*Tensor]*Tensor // of host tensors on the device and of device tensors on the host
+}
+
+// fixed is where a tensor must be: where it lies already, on the host for inputs, beside the weights it reads.
+func (s *schedule) fixed(t *Tensor) int {
+	for _, held := range []*Tensor{t, t.Base} {
+		if held == nil {
+			continue
+		}
+		switch held.Home &^ 4 {
+		case OnDevice:
+			return device
+		case OnHost:
+			return host
+		}
+	}
+	if t.Input {
+		return host
+	}
+	if t.Follow {
+		for _, src := range t.Src {
+			if src.Home.weight() {
+				return s.at[src]
+			}
+		}
+	}
+	return nobody
+}
+
+// spread gives unassigned operations to their neighbours' backend: first the device's, down and up, then any.
+func (s *schedule) spread(nodes []*Tensor) {
+	for _, deviceOnly := range []bool{true, false} {
+		for _, down := range []bool{true, false} {
+			current := nobody
+			for i := range nodes {
+				t := nodes[i]
+				if !down {
+					t = nodes[len(nodes)-1-i]
+				}
+				switch at := s.at[t]; {
+				case t.Op == OpView:
+				case at == nobody && current != nobody:
+					s.at[t] = current
+				case at == host && deviceOnly:
+					current = nobody
+				case at != nobody:
+					current = at
+				}
+			}
+		}
+	}
+}
+
+// settle puts views beside what they look at and remaining leaves beside who reads them.
+func (s *schedule) settle(nodes []*Tensor) {
+	for _, t := range nodes {
+		if s.at[t] == nobody && t.Base != nil {
+			s.at[t] = s.at[t.Base]
+		}
+		for _, src := range t.Src {
+			if s.at[src] != nobody {
+				continue
+			}
+			if src.Base != nil {
+				s.at[src] = s.at[src.Base]
+			} else {
+				s.at[src] = s.at[t]
+			}
+		}
+	}
+}
+
+// split cuts the list where the backend changes and puts the copies that a part needs at its start, each after a reading of
+// its source, so that the source lives until then.
+func (s *schedule) split(nodes []*Tensor) []*Tensor {
+	var out, part, inputs []*Tensor
+	current := nobody
+	flush := func() {
+		for _, in := range inputs {
+			reading := View(in, in.NE, in.NB)
+			reading.Op = OpNone
+			s.at[reading] = s.at[in]
+			out = append(out, reading, s.copies[in])
+		}
+		out = append(out, part...)
+		part, inputs = nil, nil
+	}
+	for _, t := range nodes {
+		if t.Op != OpView {
+			if at := s.at[t]; at != current && current != nobody {
+				flush()
+			}
+			current = s.at[t]
+			for i, src := range t.Src {
+				if s.at[src] == current {
+					continue
+				}
+				if s.copies[src] == nil {
+					c := fresh(src.Type, OpNone, src.NE[:]...)
+					c.NB = src.NB
+					s.copies[src], s.at[c] = c, current
+					inputs = append(inputs, src)
+				}
+				t.Src[i] = s.copies[src]
+			}
+		}
+		part = append(part, t)
+	}
+	flush()
+	return out
+}

@@ -1,0 +1,262 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine/ggml"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// role is what a tensor does in the model; the quantiser's recipes go by it.
+type role uint8
+
+const (
+	roleOther role = iota // norms, biases, routers: never quantised
+	roleEmbedding
+	roleOutput
+	roleAttentionV
+	roleAttentionOutput
+	roleDown   // the MLP's or the experts' way back to the model's width
+	roleMatrix // every other matrix
+)
+
+// ggufTensor is one tensor of a GGUF file.
+type ggufTensor struct {
+	role  role
+	layer int
+	shape []int64
+}
+
+// decoderTensors lists the tensors of a qwen3vl or qwen3vlmoe GGUF in layer order.
+func decoderTensors(t *profile.Text) []ggufTensor {
+	d, h := int64(t.HiddenSize), int64(t.HeadDim)
+	q, kv, f := h*int64(t.Heads), h*int64(t.KVHeads), int64(t.IntermediateSize)
+	list := []ggufTensor{{roleEmbedding, 0, []int64{d, int64(t.VocabSize)}}, {roleOther, 0, []int64{d}}}
+	if !t.TiedEmbeddings {
+		list = append(list, ggufTensor{roleOutput, 0, []int64{d, int64(t.VocabSize)}})
+	}
+	for i := range t.Layers {
+		list = append(list,
+			ggufTensor{roleOther, i, []int64{d}}, ggufTensor{roleOther, i, []int64{d}},
+			ggufTensor{roleOther, i, []int64{h}}, ggufTensor{roleOther, i, []int64{h}},
+			ggufTensor{roleMatrix, i, []int64{d, q}}, ggufTensor{roleMatrix, i, []int64{d, kv}},
+			ggufTensor{roleAttentionV, i, []int64{d, kv}}, ggufTensor{roleAttentionOutput, i, []int64{q, d}})
+		if t.MoE != nil {
+			e, x := int64(t.MoE.Experts), int64(t.MoE.IntermediateSize)
+			list = append(list, ggufTensor{roleOther, i, []int64{d, e}}, ggufTensor{roleMatrix, i, []int64{d, x, e}},
+				ggufTensor{roleMatrix, i, []int64{d, x, e}}, ggufTensor{roleDown, i, []int64{x, d, e}})
+		} else {
+			list = append(list, ggufTensor{roleMatrix, i, []int64{d, f}}, ggufTensor{roleMatrix, i, []int64{d, f}},
+				ggufTensor{roleDown, i, []int64{f, d}})
+		}
+	}
+	return list
+}
+
+// projectorTensors lists the tensors of the mmproj GGUF: matrices as roleMatrix, the rest, learned positions included, in f32.
+func projectorTensors(v *profile.Vision) []ggufTensor {
+	c, f, out := int64(v.HiddenSize), int64(v.IntermediateSize), int64(v.OutHiddenSize)
+	merged, side := c*int64(v.SpatialMergeSize*v.SpatialMergeSize), int64(v.PatchSize)
+	matrix := func(shape ...int64) ggufTensor { return ggufTensor{roleMatrix, 0, shape} }
+	plain := func(shape ...int64) ggufTensor { return ggufTensor{roleOther, 0, shape} }
+	list := []ggufTensor{plain(c), plain(c, int64(v.PositionEmbeddings)), plain(c), plain(c)} // bias, positions, post norm
+	for range v.TemporalPatchSize {
+		list = append(list, matrix(side, side, int64(v.InChannels), c))
+	}
+	for range v.Depth {
+		list = append(list, matrix(c, 3*c), plain(3*c), matrix(c, c), plain(c), plain(c), plain(c), plain(c), plain(c),
+			matrix(c, f), plain(f), matrix(f, c), plain(c))
+	}
+	mlp := []ggufTensor{matrix(merged, merged), plain(merged), matrix(merged, out), plain(out)}
+	list = append(list, mlp...)
+	for range v.DeepstackLayers {
+		list = append(append(list, mlp...), plain(merged), plain(merged))
+	}
+	return list
+}
+
+// recipe is how a file of one name stores its tensors: a base type, and where the quantiser spends more bits.
+type recipe struct {
+	name  string
+	base  string
+	mixed bool // as llama-quantize mixes types; otherwise every matrix is of the base type
+}
+
+// recipes are the names that --quant takes for llama.cpp. The names of plain types mean that every matrix has that type, as
+// convert_hf_to_gguf.py --outtype and llama-quantize --pure make them; llama-quantize without --pure gives more bits to the
+// output head and, where embeddings are tied, to them.
+var recipes = []recipe{
+	{"f32", "f32", false}, {"f16", "f16", false}, {"bf16", "bf16", false}, {"q8_0", "q8_0", false},
+	{"q4_0", "q4_0", false}, {"q4_1", "q4_1", false}, {"q5_0", "q5_0", false}, {"q5_1", "q5_1", false},
+	{"q2_k", "q2_k", true}, {"q3_k_s", "q3_k", true}, {"q3_k_m", "q3_k", true}, {"q3_k_l", "q3_k", true},
+	{"q4_k_s", "q4_k", true}, {"q4_k_m", "q4_k", true}, {"q5_k_s", "q5_k", true}, {"q5_k_m", "q5_k", true}, {"q6_k", "q6_k", true},
+	{"iq4_nl", "iq4_nl", true}, {"iq4_xs", "iq4_xs", true}, {"iq3_s", "iq3_s", true}, {"iq3_m", "iq3_s", true},
+}
+
+// aliases are the short names that llama-quantize also takes.
+var aliases = map[string]string{"fp32": "f32", "fp16": "f16", "q3_k": "q3_k_m", "q4_k": "q4_k_m", "q5_k": "q5_k_m"}
+
+func recipeByName(name string) (recipe, error) {
+	name = strings.ToLower(name)
+	if a, ok := aliases[name]; ok {
+		name = a
+	}
+	var names []string
+	for _, r := range recipes {
+		if r.name == name {
+			return r, nil
+		}
+		names = append(names, r.name)
+	}
+	return recipe{}, fmt.Errorf("unknown quantisation %q for llama.cpp: want one of %s", name, strings.Join(names, ", "))
+}
+
+// decoderBytes is the size of the decoder's tensors in a file of this recipe.
+func (r recipe) decoderBytes(t *profile.Text) units.Bytes {
+	var sum int64
+	for _, x := range decoderTensors(t) {
+		sum += tensorBytes(r.typeOf(x, t), x.shape)
+	}
+	return units.Bytes(sum)
+}
+
+// projectorBytes is the size of the projector's tensors with every matrix of one type.
+func projectorBytes(v *profile.Vision, matrices string) units.Bytes {
+	var sum int64
+	for _, x := range projectorTensors(v) {
+		kind := "f32"
+		if x.role == roleMatrix {
+			kind = fallback(matrices, x.shape[0])
+		}
+		sum += tensorBytes(kind, x.shape)
+	}
+	return units.Bytes(sum)
+}
+
+// tensorBytes is rounded up to GGUF's alignment of 32.
+func tensorBytes(kind string, shape []int64) int64 {
+	t, ok := ggml.TypeByName(kind)
+	if !ok {
+		panic("engine: no ggml type " + kind)
+	}
+	n := t.Row(shape[0])
+	for _, s := range shape[1:] {
+		n *= s
+	}
+	return (n + 31) / 32 * 32
+}
+
+// typeOf is the type that llama-quantize v0.5.0 (src/llama-quant.cpp) stores a tensor in, without an importance matrix.
+func (r recipe) typeOf(x ggufTensor, t *profile.Text) string {
+	kind := r.base
+	switch {
+	case x.role == roleOther:
+		return "f32"
+	case r.mixed:
+		kind = r.mix(x, t)
+	}
+	return fallback(kind, x.shape[0])
+}
+
+func (r recipe) mix(x ggufTensor, t *profile.Text) string {
+	n, grouped := t.Layers, t.Heads/t.KVHeads >= 4
+	switch x.role {
+	case roleOutput, roleEmbedding:
+		if (x.role == roleOutput || t.TiedEmbeddings) && r.base != "q8_0" {
+			return "q6_k"
+		}
+	case roleAttentionV:
+		return r.mixV(x.layer, n, grouped)
+	case roleAttentionOutput:
+		switch r.name {
+		case "q2_k":
+			return "q3_k"
+		case "q3_k_m", "iq3_m":
+			return "q4_k"
+		case "q3_k_l":
+			return "q5_k"
+		}
+	case roleDown:
+		return r.mixDown(x.layer, n)
+	}
+	return r.base
+}
+
+func (r recipe) mixV(layer, layers int, grouped bool) string {
+	switch r.name {
+	case "q2_k":
+		if grouped {
+			return "q4_k"
+		}
+		return "q3_k"
+	case "q3_k_m":
+		if layer < 2 {
+			return "q5_k"
+		}
+		return "q4_k"
+	case "q3_k_l":
+		return "q5_k"
+	case "iq3_m":
+		return "q4_k"
+	case "iq3_s":
+		if grouped {
+			return "q4_k"
+		}
+	case "iq4_nl", "iq4_xs":
+		if grouped {
+			return "q5_k"
+		}
+	case "q4_k_s":
+		if layer < 4 {
+			return "q5_k"
+		}
+	case "q4_k_m", "q5_k_m":
+		if moreBits(layer, layers) {
+			return "q6_k"
+		}
+	}
+	return r.base
+}
+
+func (r recipe) mixDown(layer, layers int) string {
+	early := layer < layers/8
+	switch {
+	case r.name == "q2_k":
+		return "q3_k"
+	case r.name == "q3_k_m" && layer < layers/16, r.name == "q3_k_l":
+		return "q5_k"
+	case r.name == "q3_k_m", r.name == "iq3_m" && early:
+		return "q4_k"
+	case slices.Contains([]string{"iq4_nl", "iq4_xs", "q4_k_s"}, r.name) && early:
+		return "q5_k"
+	case (r.name == "q4_k_m" || r.name == "q5_k_m") && moreBits(layer, layers):
+		return "q6_k"
+	}
+	return r.base
+}
+
+// moreBits picks the first and last eighth of the layers and every third between.
+func moreBits(layer, layers int) bool {
+	return layer < layers/8 || layer >= 7*layers/8 || (layer-layers/8)%3 == 2
+}
+
+// fallback is the type of a row that is not whole blocks of kind.
+func fallback(kind string, row int64) string {
+	t, ok := ggml.TypeByName(kind)
+	if !ok {
+		panic("engine: no ggml type " + kind)
+	}
+	if row%t.Block == 0 {
+		return kind
+	}
+	smaller := map[string]string{
+		"q2_k": "q4_0", "q3_k": "q4_0", "q4_k": "q5_0", "q5_k": "q5_1", "q6_k": "q8_0", "iq4_xs": "iq4_nl", "iq3_s": "iq4_nl",
+	}[kind]
+	if smaller == "" || row%32 != 0 {
+		return "f16"
+	}
+	return smaller
+}

@@ -1,0 +1,284 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine/ggml"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// LlamaVersion is the llama.cpp whose rules are followed here and by the settings.
+const LlamaVersion = "v0.5.0"
+
+// The defaults of llama.cpp's common arguments and of libllama's contexts.
+const (
+	llamaBatch    = 2048
+	llamaUBatch   = 512
+	llamaPad      = 256 // cells
+	hostAlignment = 32  // bytes, TENSOR_ALIGNMENT
+	cudaAlignment = 128
+)
+
+// llamaContext is the sizes of one llama.cpp context after its own rounding (llama_context's constructor).
+type llamaContext struct {
+	cells, streams, sequences int64 // cells of one stream
+	batch, ubatch             int64
+	kvType                    ggml.Type
+	flash                     bool
+}
+
+// newLlamaContext rounds as llama.cpp does: the batch is cut to the context as given, the context padded to 256 cells, and
+// without a unified cache every sequence gets an equal share, padded again.
+func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
+	ctx := int64(orDefault(o.Context, m.Text.MaxPositions))
+	c := llamaContext{sequences: int64(orDefault(o.Sequences, 1)), streams: 1}
+	c.batch = min(ctx, int64(orDefault(o.Batch, llamaBatch)))
+	c.ubatch = min(c.batch, int64(orDefault(o.UBatch, llamaUBatch)))
+	pad := func(n int64) int64 { return (n + llamaPad - 1) / llamaPad * llamaPad }
+	c.cells = pad(ctx)
+	if !o.Unified && c.sequences > 1 {
+		c.streams = c.sequences
+		c.cells = pad(c.cells / c.sequences)
+	}
+	name := strings.ToLower(o.KVType)
+	if name == "" || name == "fp16" || name == "auto" {
+		name = "f16"
+	}
+	kinds := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
+	found := false
+	for _, k := range kinds {
+		if k == name {
+			c.kvType, found = ggml.TypeByName(k)
+		}
+	}
+	if !found {
+		return c, fmt.Errorf("KV type %q: llama.cpp takes %s", o.KVType, strings.Join(kinds, ", "))
+	}
+	c.flash = o.FlashAttention != "off"
+	if c.kvType.Quantized() && !c.flash {
+		return c, fmt.Errorf("KV type %s: a quantised V cache needs flash attention", name)
+	}
+	return c, nil
+}
+
+// kvBytes is K and V of every layer: 2 · layers · streams · cells · row of kv_heads·head_dim elements.
+func (c llamaContext) kvBytes(t *profile.Text) units.Bytes {
+	return units.Bytes(2 * int64(t.Layers) * c.streams * c.cells * c.kvType.Row(int64(t.KVHeads)*int64(t.HeadDim)))
+}
+
+// shape is the graph of the largest batch over a full cache, which a context reserves: prompt, or one token a sequence.
+func (c llamaContext) shape(prompt bool) decoderShape {
+	tokens := min(c.cells*c.streams, c.ubatch)
+	if !prompt {
+		tokens = c.sequences
+	}
+	s := decoderShape{
+		cells: c.cells, streams: c.streams, kvType: c.kvType, flash: c.flash,
+		outputs: min(tokens, c.batch), tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
+	}
+	return s
+}
+
+// computeBytes is the buffers that computing needs on the device, 0 on a CPU, and on the host.
+func (c llamaContext) computeBytes(m *profile.Model, onDevice bool) (device, host units.Bytes) {
+	for _, prompt := range []bool{true, false} {
+		d, h := reserve(decoderGraph(m, c.shape(prompt)), onDevice)
+		device, host = max(device, d), max(host, h)
+	}
+	return device, host
+}
+
+func reserve(g *ggml.Graph, onDevice bool) (device, host units.Bytes) {
+	if !onDevice {
+		return 0, units.Bytes(g.Reserve(hostAlignment))
+	}
+	d, h := g.ReserveSplit(cudaAlignment, hostAlignment)
+	return units.Bytes(d), units.Bytes(h)
+}
+
+// estimateLlama follows llama.cpp loading everything on one device, or on the CPU.
+func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
+	if o.Quant == "" {
+		o.Quant = "q8_0"
+	}
+	r, err := recipeByName(o.Quant)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newLlamaContext(m, o)
+	if err != nil {
+		return nil, err
+	}
+	gpu := o.Device == "gpu"
+	mem := &Memory{Version: LlamaVersion, Quant: r.name, KVType: c.kvType.Name, ContextTokens: int(c.cells * c.streams)}
+	mem.llamaWeights(m, r, o)
+	where := o.place()
+	mem.exact(KVCache, where, c.kvBytes(&m.Text), "%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvType.Name, m.Text.Layers, llamaPad)
+	device, host := c.computeBytes(m, gpu)
+	why := fmt.Sprintf("the graph of %d tokens over %d cells, reserved by ggml's rules", c.ubatch, c.cells)
+	mem.llamaBuffers(Compute, device, host, why)
+	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
+	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences), "logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
+	if err := mem.llamaVision(m, o, c.flash); err != nil {
+		return nil, err
+	}
+	if gpu {
+		mem.cudaContext(o.GPU)
+	}
+	if int(c.cells) > m.Text.MaxPositions {
+		mem.warn("%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
+	}
+	return mem, nil
+}
+
+// place is where weights and caches go.
+func (o *Options) place() string {
+	if o.Device == "gpu" {
+		return "device"
+	}
+	return "host"
+}
+
+// llamaWeights adds the decoder's tensors: all of them on the device except the embeddings, which stay on the host for the
+// lookup; a tied table is on both, once as embeddings and once as the output head.
+func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
+	total, low, high, source := r.decoderBytes(&m.Text), units.Bytes(0), units.Bytes(0), Derived
+	why := "tensor by tensor, norms and routers in f32"
+	low, high = total, total
+	if mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text); !r.mixed && ggmlQuantized(r.base) && mixed > total {
+		high = mixed
+		mem.warn("a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
+	}
+	if o.Files != nil && o.Files.Decoder != nil {
+		total, source, why = *o.Files.Decoder, FromFile, "tensors in the file's header"
+		low, high = total, total
+	}
+	if o.Device != "gpu" {
+		mem.add(Weights, "host", total, low, high, source, "%s; mapped from the file where mmap is on", why)
+		return
+	}
+	table := units.Bytes(tensorBytes(r.typeOf(ggufTensor{roleEmbedding, 0, []int64{int64(m.Text.HiddenSize)}}, &m.Text),
+		[]int64{int64(m.Text.HiddenSize), int64(m.Text.VocabSize)}))
+	onDevice := total
+	if !m.Text.TiedEmbeddings {
+		onDevice -= table
+	}
+	mem.add(Weights, "device", onDevice, onDevice-(total-low), onDevice+(high-total), source, "%s", why)
+	mem.add(Weights, "host", table, table, table, source, "token embeddings stay on the host")
+}
+
+func ggmlQuantized(name string) bool {
+	t, ok := ggml.TypeByName(name)
+	return ok && t.Quantized()
+}
+
+// llamaBuffers adds what a graph reserved on both sides.
+func (mem *Memory) llamaBuffers(name string, device, host units.Bytes, why string) {
+	if device > 0 {
+		// A CUDA build adds temporaries for flash attention over quantised caches and for fused operations; no card was at
+		// hand to measure them.
+		mem.add(name, "device", device, device, scaled(device, 1.15), Derived, "%s", why)
+	}
+	if host > 0 {
+		mem.exact(name, "host", host, "%s", why)
+	}
+}
+
+// llamaVision adds the projector: its weights and the buffer for the largest image. llama.cpp warms up with 46x46 tokens.
+func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
+	image := o.Image
+	if image == nil {
+		side := 46 * m.Vision.PatchSize * m.Vision.SpatialMergeSize
+		image = &Image{side, side}
+	}
+	if *image == (Image{}) {
+		return nil
+	}
+	width, height, err := llamaImage(m, *image)
+	if err != nil {
+		return err
+	}
+	matrices := strings.ToLower(o.ProjectorQuant)
+	if matrices == "" {
+		matrices = "f16"
+	}
+	if _, ok := ggml.TypeByName(matrices); !ok {
+		return fmt.Errorf("projector quantisation %q: want f32, f16, bf16 or q8_0", o.ProjectorQuant)
+	}
+	if o.Files != nil && o.Files.Projector != nil {
+		b := *o.Files.Projector
+		mem.add(VisionWeights, o.place(), b, b, b, FromFile, "tensors in the mmproj's header")
+	} else {
+		mem.exact(VisionWeights, o.place(), projectorBytes(&m.Vision, matrices), "mmproj with matrices in %s", matrices)
+	}
+	g := projectorGraph(m, int64(width), int64(height), flash)
+	device, host := reserve(g, o.Device == "gpu")
+	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
+	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
+	if !flash {
+		mem.warn("without flash attention the tower's scores take %s at %dx%d", units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
+	}
+	return nil
+}
+
+// llamaImage is the size that clip.cpp resizes an image to: 8 to 4,096 tokens, sides rounded to patch·merge.
+func llamaImage(m *profile.Model, i Image) (width, height int, err error) {
+	tokenSide := m.Vision.PatchSize * m.Vision.SpatialMergeSize
+	limited := *m
+	limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels = 8*tokenSide*tokenSide, 4096*tokenSide*tokenSide
+	g, err := limited.ImageGrid(i.Width, i.Height)
+	if err != nil {
+		return 0, 0, err
+	}
+	return g.Width, g.Height, nil
+}
+
+// cudaContext is what the driver and the libraries take before anything is loaded; it differs by card, driver and build.
+func (mem *Memory) cudaContext(g *profile.GPU) {
+	name := "a card"
+	if g != nil {
+		name = g.Name
+	}
+	mem.add("CUDA context", "device", 256*units.MiB, 100*units.MiB, 600*units.MiB, Assumed, "driver context, kernels and cuBLAS workspace of %s", name)
+}
+
+// estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention as
+// supported, and at least 1,024 tokens an image.
+func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
+	if o.Quant == "" {
+		o.Quant = "q4_k_m" // what the library's default tags hold
+	}
+	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
+	o.Context = orDefault(o.Context, 4096) * orDefault(o.Sequences, 1) // num_ctx is for each of OLLAMA_NUM_PARALLEL
+	if o.Image != nil && *o.Image != (Image{}) {
+		grown := ollamaImage(m, *o.Image)
+		o.Image = &grown
+	}
+	mem, err := estimateLlama(m, o)
+	if err != nil {
+		return nil, err
+	}
+	mem.Version = OllamaVersion + " with llama.cpp " + LlamaVersion
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
+			it.Low, it.High, it.Source = scaled(it.Low, 0.9), scaled(it.High, 1.2), Assumed
+			it.Why += "; ollama pins a llama.cpp of its own"
+		}
+	}
+	return mem, nil
+}
+
+// ollamaImage enlarges an image to 1,024 tokens, which ollama asks of the Qwen-VL family.
+func ollamaImage(m *profile.Model, i Image) Image {
+	side := m.Vision.PatchSize * m.Vision.SpatialMergeSize
+	area := float64(i.Width) * float64(i.Height)
+	least := float64(1024 * side * side)
+	if area <= 0 || area >= least {
+		return i
+	}
+	f := math.Sqrt(least / area)
+	return Image{int(math.Ceil(float64(i.Width) * f)), int(math.Ceil(float64(i.Height) * f))}
+}

@@ -1,0 +1,237 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/engine/ggml"
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// decoderShape is what decides the size of a decoder graph beside the model.
+type decoderShape struct {
+	tokens    int64 // in the batch that is computed at once
+	outputs   int64 // tokens whose logits are computed
+	cells     int64 // of the KV cache that attention sees, in one stream
+	streams   int64 // separate caches: 1 where sequences share one
+	sequences int64
+	kvType    ggml.Type
+	flash     bool
+}
+
+// decoderGraph builds the graph that llama.cpp computes for a batch of Qwen3-VL tokens (src/models/qwen3vl.cpp,
+// qwen3vlmoe.cpp and src/llama-graph.cpp of v0.5.0). Weights are leaves whose type does not matter here; what does is the
+// order of operations and which of them share memory.
+func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
+	b := newDecoder(m, s)
+	x := b.embed()
+	for i := range m.Text.Layers {
+		x = b.layer(i, x)
+	}
+	x = b.norm(x, "output_norm")
+	b.graph.Expand(ggml.MulMat(b.weight("output", b.d, int64(m.Text.VocabSize)), x))
+	return &b.graph
+}
+
+type decoder struct {
+	graph      ggml.Graph
+	text       *profile.Text
+	shape      decoderShape
+	d, h       int64 // width, head width
+	deepstack  int
+	embeddings *ggml.Tensor // [d·(1+deepstack), tokens]
+	positions, rows, values, mask, outputs,
+	rotateK, rotateV *ggml.Tensor
+	leaves map[string]*ggml.Tensor
+}
+
+func newDecoder(m *profile.Model, s decoderShape) *decoder {
+	b := &decoder{text: &m.Text, shape: s, d: int64(m.Text.HiddenSize), h: int64(m.Text.HeadDim),
+		deepstack: len(m.Vision.DeepstackLayers), leaves: map[string]*ggml.Tensor{}}
+	maskType, valueRows := ggml.F16, s.tokens
+	if !s.flash {
+		maskType, valueRows = ggml.F32, s.tokens*int64(m.Text.KVHeads)*b.h // V lies transposed: one row an element
+	}
+	b.positions = ggml.Input("inp_pos", ggml.I32, 4*s.tokens)
+	b.rows = ggml.Input("attn_inp_k_idxs", ggml.I64, s.tokens)
+	b.values = ggml.Input("attn_inp_v_idxs", ggml.I64, valueRows)
+	b.mask = ggml.Input("attn_inp_kq_mask", maskType, s.cells, s.tokens/s.streams, 1, s.streams)
+	b.outputs = ggml.Input("out_ids", ggml.I32, s.outputs)
+	if s.kvType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
+		n := int64(64)
+		for b.h%(2*n) == 0 {
+			n *= 2
+		}
+		b.rotateK, b.rotateV = ggml.Input("attn_inp_k_rot", ggml.F32, n, n), ggml.Input("attn_inp_v_rot", ggml.F32, 64, 64)
+	}
+	return b
+}
+
+func (b *decoder) weight(name string, ne ...int64) *ggml.Tensor {
+	if b.leaves[name] == nil {
+		b.leaves[name] = ggml.Leaf(name, ggml.F32, ggml.WeightDevice, ne...)
+	}
+	return b.leaves[name]
+}
+
+func (b *decoder) norm(x *ggml.Tensor, name string) *ggml.Tensor {
+	return ggml.InPlace(ggml.InPlace(x), b.weight(name, x.NE[0]))
+}
+
+// embed gathers the token embeddings, widened with zeros for the deepstack features that image tokens bring in the same
+// rows. The input for image embeddings takes part in every graph, read or not.
+func (b *decoder) embed() *ggml.Tensor {
+	s, wide := b.shape, b.d*int64(1+b.deepstack)
+	tokens := ggml.Input("inp_tokens", ggml.I32, s.tokens)
+	table := ggml.Leaf("token_embd", ggml.F32, ggml.WeightHost, b.d, int64(b.text.VocabSize)) // stays on the host
+	x := ggml.GetRows(table, tokens)
+	if b.deepstack > 0 {
+		x = ggml.New(ggml.F32, []*ggml.Tensor{x}, wide, s.tokens)
+	}
+	b.graph.Expand(x, ggml.Input("inp_embd", ggml.F32, wide, s.tokens))
+	b.embeddings = x
+	if b.deepstack > 0 {
+		x = b.columns(0)
+	}
+	b.graph.Expand(x)
+	return x
+}
+
+// columns looks at the embeddings of the text, 0, or of a deepstack level.
+func (b *decoder) columns(int) *ggml.Tensor {
+	nb := b.embeddings.NB[1]
+	return ggml.View(b.embeddings, [4]int64{b.d, b.shape.tokens, 1, 1}, [4]int64{4, nb, nb * b.shape.tokens, nb * b.shape.tokens})
+}
+
+func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
+	name := func(part string) string { return fmt.Sprintf("blk.%d.%s", i, part) }
+	residual := x
+	a := b.attention(name, b.norm(x, name("attn_norm")))
+	if i == b.text.Layers-1 {
+		a, residual = ggml.GetRows(a, b.outputs), ggml.GetRows(residual, b.outputs)
+	}
+	residual = ggml.InPlace(a, residual)
+	f := b.norm(residual, name("ffn_norm"))
+	if b.text.MoE != nil {
+		f = b.experts(name, f)
+	} else {
+		width := int64(b.text.IntermediateSize)
+		up := ggml.MulMat(b.weight(name("ffn_up"), b.d, width), f)
+		gate := ggml.MulMat(b.weight(name("ffn_gate"), b.d, width), f)
+		f = ggml.MulMat(b.weight(name("ffn_down"), width, b.d), ggml.Same(gate, up))
+	}
+	x = ggml.InPlace(f, residual)
+	if i < b.deepstack {
+		x = ggml.InPlace(x, b.columns(i+1))
+	}
+	return x
+}
+
+func (b *decoder) attention(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
+	s, heads, kvHeads := b.shape, int64(b.text.Heads), int64(b.text.KVHeads)
+	project := func(part string, n int64) *ggml.Tensor {
+		return ggml.Reshape(ggml.MulMat(b.weight(name(part), b.d, n*b.h), x), b.h, n, s.tokens)
+	}
+	q, k, v := project("attn_q", heads), project("attn_k", kvHeads), project("attn_v", kvHeads)
+	q = ggml.Rope(b.norm(q, name("attn_q_norm")), b.positions)
+	k = ggml.Rope(b.norm(k, name("attn_k_norm")), b.positions)
+	q, k, v = rotate(q, b.rotateK), rotate(k, b.rotateK), rotate(v, b.rotateV)
+	b.graph.Expand(q, v, k)
+	keys, values := b.cache(name, k, v)
+	out := rotate(b.attend(q, keys, values), b.rotateV)
+	return ggml.MulMat(b.weight(name("attn_output"), heads*b.h, b.d), out)
+}
+
+// rotate multiplies by a Hadamard matrix, in groups of its size.
+func rotate(x, by *ggml.Tensor) *ggml.Tensor {
+	if by == nil {
+		return x
+	}
+	n := by.NE[0]
+	return ggml.Reshape(ggml.MulMat(by, ggml.Reshape(x, n, x.Elements()/n)), x.NE[:]...)
+}
+
+// cache writes the new keys and values and looks at what attention reads.
+func (b *decoder) cache(name func(string) string, k, v *ggml.Tensor) (keys, values *ggml.Tensor) {
+	s, kvHeads := b.shape, int64(b.text.KVHeads)
+	width, home := kvHeads*b.h, ggml.OnDevice
+	cacheK := ggml.Leaf(name("cache_k"), s.kvType, home, width, s.cells, s.streams)
+	cacheV := ggml.Leaf(name("cache_v"), s.kvType, home, width, s.cells, s.streams)
+	merge := func(c *ggml.Tensor) *ggml.Tensor {
+		if s.streams > 1 {
+			return ggml.Reshape(c, width, s.cells*s.streams)
+		}
+		return c
+	}
+	flat := [4]int64{width, s.tokens, 1, 1}
+	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), b.rows))
+	row := s.kvType.Row(b.h)
+	look := func(c *ggml.Tensor) *ggml.Tensor {
+		return ggml.View(c, [4]int64{b.h, kvHeads, s.cells, s.streams},
+			[4]int64{s.kvType.Bytes, row, row * kvHeads, row * kvHeads * s.cells})
+	}
+	if s.flash {
+		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), b.values))
+		return look(cacheK), look(cacheV)
+	}
+	elements := ggml.Reshape(cacheV, 1, cacheV.Elements())
+	b.graph.Expand(ggml.SetRows(elements, ggml.Reshape(ggml.Reshape(v, width, s.tokens), 1, width*s.tokens), b.values))
+	size := s.kvType.Bytes
+	return look(cacheK), ggml.View(cacheV, [4]int64{s.cells, kvHeads, b.h, s.streams},
+		[4]int64{size, size * s.cells * b.h, size * s.cells, size * s.cells * width})
+}
+
+// attend is one fused operation with flash attention, scores [cells, tokens, heads] in f32 without.
+func (b *decoder) attend(q, keys, values *ggml.Tensor) *ggml.Tensor {
+	s, heads := b.shape, int64(b.text.Heads)
+	perStream := s.tokens / s.streams
+	q = ggml.View(q, [4]int64{b.h, heads, perStream, s.streams}, [4]int64{4, q.NB[1], q.NB[2], q.NB[3] / s.streams})
+	q, keys, values = ggml.Permute(q, 0, 2, 1, 3), ggml.Permute(keys, 0, 2, 1, 3), ggml.Permute(values, 0, 2, 1, 3)
+	var out *ggml.Tensor
+	if s.flash {
+		if s.kvType == ggml.F32 { // the fused operation reads halves
+			keys = ggml.New(ggml.F16, []*ggml.Tensor{keys}, keys.NE[:]...)
+			values = ggml.New(ggml.F16, []*ggml.Tensor{values}, values.NE[:]...)
+		}
+		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.mask}, b.h, heads, perStream, s.streams)
+		out.Follow = false
+		out = ggml.Reshape(out, b.h*heads, s.tokens)
+	} else {
+		scores := ggml.InPlace(ggml.MulMat(keys, q), b.mask)
+		out = ggml.Permute(ggml.MulMat(values, scores), 0, 2, 1, 3)
+		out = ggml.New(ggml.F32, []*ggml.Tensor{out}, b.h*heads, s.tokens)
+	}
+	b.graph.Expand(out)
+	return out
+}
+
+// experts routes every token to its experts and sums what they answer.
+func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
+	moe, tokens := b.text.MoE, x.NE[1]
+	all, used, width := int64(moe.Experts), int64(moe.ExpertsPerToken), int64(moe.IntermediateSize)
+	probabilities := ggml.InPlace(ggml.MulMat(b.weight(name("ffn_gate_inp"), b.d, all), x))
+	sorted := ggml.New(ggml.I32, []*ggml.Tensor{probabilities}, all, tokens)
+	chosen := ggml.View(sorted, [4]int64{used, tokens, 1, 1}, sorted.NB)
+	weights := ggml.GetRows(ggml.Reshape(probabilities, 1, all, tokens), chosen)
+	weights = ggml.Reshape(weights, used, tokens)
+	sum := ggml.InPlace(ggml.New(ggml.F32, []*ggml.Tensor{weights}, 1, tokens))
+	weights = ggml.Reshape(ggml.InPlace(weights, sum), 1, used, tokens)
+	b.graph.Expand(weights)
+
+	wide := ggml.Reshape(x, b.d, 1, tokens)
+	up := ggml.MulMatID(b.weight(name("ffn_up_exps"), b.d, width, all), wide, chosen)
+	gate := ggml.MulMatID(b.weight(name("ffn_gate_exps"), b.d, width, all), wide, chosen)
+	answers := ggml.MulMatID(b.weight(name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
+	answers = ggml.InPlace(answers, weights)
+	b.graph.Expand(answers)
+	parts := make([]*ggml.Tensor, used)
+	for i := range parts {
+		parts[i] = ggml.View(answers, [4]int64{b.d, tokens, 1, 1}, [4]int64{4, answers.NB[2], answers.NB[2] * tokens, answers.NB[2] * tokens})
+		b.graph.Expand(parts[i])
+	}
+	out := parts[0]
+	for _, p := range parts[1:] {
+		out = ggml.InPlace(out, p)
+		b.graph.Expand(out)
+	}
+	return out
+}

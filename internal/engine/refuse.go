@@ -1,0 +1,49 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// Refuse says whether an engine cannot run on a card; nil means that nothing is known against it.
+//
+// vLLM's documentation asks for compute capability 7.5, builds with nvcc from 12.8 leave 7.0 out (vllm CMakeLists.txt);
+// SGLang's attention kernels (FlashInfer) start at 7.5; PyTorch's wheels for CUDA 12.6 still hold 5.0 and 6.0 code; ollama
+// takes 5.0 upwards.
+func Refuse(engine string, g *profile.GPU) error {
+	major, minor, err := g.Capability()
+	if err != nil {
+		return fmt.Errorf("card %s: compute capability %w", g.Name, err)
+	}
+	capability := 10*major + minor
+	least := map[string]int{"vllm": 75, "sglang": 75, "transformers": 50, "pytorch": 50, "llama.cpp": 50, "llama-server": 50, "ollama": 50}[engine]
+	if capability >= least {
+		return nil
+	}
+	r := &Refusal{
+		Engine:      engine,
+		Reason:      fmt.Sprintf("%s has compute capability %s and %s needs %d.%d", g.Name, g.ComputeCapability, engine, least/10, least%10),
+		Alternative: "llama.cpp (--for llama-server) or ollama with a GGUF of the same model runs on it",
+	}
+	if capability < 50 {
+		r.Alternative = "run on the CPU: llama.cpp with --device cpu"
+	}
+	return r
+}
+
+// PascalFacts is what a user of a Pascal card (compute capability 6.x) must know, a line each, nil for other cards.
+func PascalFacts(g *profile.GPU) []string {
+	major, _, err := g.Capability()
+	if err != nil || major != 6 {
+		return nil
+	}
+	return []string{
+		"driver: stay on the 580 branch, the last that supports Pascal; the open kernel modules do not",
+		"CUDA: 12.9 or older; CUDA 13 no longer compiles for Pascal",
+		"PyTorch: the cu126 wheels alone still hold code for it (2.8 and later; an upstream proposal drops them in 2.15)",
+		"data type: float16 weights with float32 arithmetic; bfloat16, FP8 and INT4 tensor-core kernels do not run",
+		"attention: sdpa or eager; FlashAttention needs 8.0, and torch.compile's Triton 7.0",
+		"llama.cpp: build with CUDA 12 and -DCMAKE_CUDA_ARCHITECTURES=61; -fa on works and saves the score matrices",
+	}
+}
