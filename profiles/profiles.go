@@ -1,7 +1,7 @@
-// Package profiles holds the machines and models that vlmem knows without measuring: YAML files, embedded.
+// Package profiles holds the machines, models and request mixes that vlmem knows without measuring: YAML files, embedded.
 //
-// hardware/NAME.yaml follows profile.Hardware, model/NAME.yaml follows profile.Model; the file's name is the name that
-// --hardware and --model take. Each value's source stands in the file. To add one, add the file: nothing else lists them.
+// hardware/NAME.yaml follows profile.Hardware, model/NAME.yaml follows profile.Model, mix/NAME.yaml follows profile.Mix; the
+// file's name is the name that --hardware, --model and --mix take. Each value's source stands in the file. To add one, add the file: nothing else lists them.
 package profiles
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-//go:embed hardware/*.yaml model/*.yaml
+//go:embed hardware/*.yaml model/*.yaml mix/*.yaml
 var files embed.FS
 
 // HardwareNames lists the built-in machines and cards in alphabetical order.
@@ -21,6 +21,9 @@ func HardwareNames() []string { return names("hardware") }
 
 // ModelNames lists the built-in models in alphabetical order.
 func ModelNames() []string { return names("model") }
+
+// MixNames lists the built-in request mixes in alphabetical order.
+func MixNames() []string { return names("mix") }
 
 // Hardware reads a built-in machine or card. The error of an unknown name says so alone; callers list the names.
 func Hardware(name string) (profile.Hardware, error) {
@@ -38,6 +41,15 @@ func Model(name string) (profile.Model, error) {
 		return profile.Model{}, err
 	}
 	return profile.DecodeModel(name+".yaml", data)
+}
+
+// Mix reads a built-in request mix.
+func Mix(name string) (profile.Mix, error) {
+	data, err := read("mix", name)
+	if err != nil {
+		return profile.Mix{}, err
+	}
+	return profile.DecodeMix(name+".yaml", data)
 }
 
 func read(kind, name string) ([]byte, error) {
