@@ -16,6 +16,7 @@ func (s *pass) rows() int64 { return s.batch * s.length }
 type kvCache struct {
 	keys, values []block // per layer
 	capacity     int64   // tokens per sequence of a static cache, 0 for a dynamic one
+	paged        bool    // the caller holds it in blocks, into which kernels write
 }
 
 // decode runs the text model over embeddings that the caller holds and returns the normed hidden states. In each layer,
@@ -63,6 +64,30 @@ func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {
 		return s.length, false // sdpa slices an empty static cache to the new tokens
 	}
 	return cache.capacity, true
+}
+
+// scatter puts the image features into the rows of their tokens, out of place. It frees the plain embeddings; held are the
+// features and the masks, which the model keeps until the pass ends.
+func (p *program) scatter(embeds block, x images, rows int64) (out block, held []block) {
+	d := int64(p.model.Text.HiddenSize)
+	embedded := p.keep(trace.VisionFeatures, "image_embeds", x.tokens*d*p.elem)
+	equal := func() block {
+		number := p.alloc("token", 8)
+		mask := p.alloc("mask", rows)
+		p.free(number)
+		return mask
+	}
+	imageMask, videoMask := equal(), equal()
+	count := p.sumOfBools(rows)
+	p.free(p.integerOp("mul", 8), count)
+	p.free(p.sumOfBools(rows))
+	out = p.keep(trace.TextEmbeddings, "masked_scatter", rows*d*p.elem)
+	if !p.cpu { // the kernel wants the mask in full and its prefix sum
+		whole := p.alloc("masked_scatter.mask", rows*d)
+		p.free(p.alloc("masked_scatter.prefix_sum", 8*rows*d), whole)
+	}
+	p.free(embeds)
+	return out, []block{embedded, videoMask, imageMask}
 }
 
 // causalMask is the mask tensor where the attention needs one: of booleans for sdpa, additive for eager attention.
@@ -180,6 +205,9 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 func (p *program) store(s pass, cache *kvCache, layer int) {
 	p.module = "kv_cache"
 	defer func() { p.module = "decoder.attention" }()
+	if cache.paged {
+		return
+	}
 	perToken := s.batch * int64(p.model.Text.KVHeads*p.model.Text.HeadDim) * p.elem
 	first := layer == len(cache.keys)
 	switch {

@@ -214,7 +214,7 @@ func (g *generation) prefill(vision bool) {
 	s := pass{batch: g.batch, length: g.prompt, vision: g.x.tokens}
 	var held []block
 	if vision {
-		embeds, held = g.scatter(embeds, rows)
+		embeds, held = g.scatter(embeds, g.x, rows)
 		for range g.features.deepstack {
 			s.deepstack = append(s.deepstack, g.keep(trace.VisionFeatures, "deepstack", g.x.tokens*d*g.elem))
 		}
@@ -229,30 +229,6 @@ func (g *generation) prefill(vision bool) {
 	g.free(ids)
 	g.advance(logits, false)
 	g.free(unfinished)
-}
-
-// scatter puts the image features into the rows of their tokens, out of place. It frees the plain embeddings; held are the
-// features and the masks, which the model keeps until the pass ends.
-func (g *generation) scatter(embeds block, rows int64) (out block, held []block) {
-	d := int64(g.model.Text.HiddenSize)
-	embedded := g.keep(trace.VisionFeatures, "image_embeds", g.x.tokens*d*g.elem)
-	equal := func() block {
-		number := g.alloc("token", 8)
-		mask := g.alloc("mask", rows)
-		g.free(number)
-		return mask
-	}
-	imageMask, videoMask := equal(), equal()
-	count := g.sumOfBools(rows)
-	g.free(g.integerOp("mul", 8), count)
-	g.free(g.sumOfBools(rows))
-	out = g.keep(trace.TextEmbeddings, "masked_scatter", rows*d*g.elem)
-	if !g.cpu { // the kernel wants the mask in full and its prefix sum
-		whole := g.alloc("masked_scatter.mask", rows*d)
-		g.free(g.alloc("masked_scatter.prefix_sum", 8*rows*d), whole)
-	}
-	g.free(embeds)
-	return out, []block{embedded, videoMask, imageMask}
 }
 
 // head frees the normed states and returns the logits of the last token of each sequence.

@@ -1,6 +1,8 @@
 package workload
 
 import (
+	"slices"
+
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
 )
@@ -71,7 +73,7 @@ func (p *program) tower(x images) features {
 	var f features
 	for layer := range v.Depth {
 		hidden = p.visionBlock(x, hidden)
-		if contains(v.DeepstackLayers, layer) {
+		if slices.Contains(v.DeepstackLayers, layer) {
 			f.deepstack = append(f.deepstack, p.merger("deepstack", x, true))
 		}
 	}
@@ -83,15 +85,6 @@ func (p *program) tower(x images) features {
 		p.free(pixels)
 	}
 	return f
-}
-
-func contains(list []int, v int) bool {
-	for _, l := range list {
-		if l == v {
-			return true
-		}
-	}
-	return false
 }
 
 // repeatInterleave spreads one value per image over n elements: cumulative counts, indices, gathered values.
