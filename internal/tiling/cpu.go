@@ -143,23 +143,29 @@ func deepest(l1 EffectiveCache, v kernel.Variant, step int) int {
 
 func (t *CPUTiles) sgemm(v kernel.Variant) {
 	l1, l2 := t.Caches[0], t.Caches[1]
-	g := SGEMMTiles{MR: v.MR, NR: v.NR, KC: deepest(l1, v, kcStep)}
-	free := l2.Ways - 1 - l2.panelWays(g.NR*g.KC)
-	g.MC = multiple(free*int(l2.WayBytes)/(floatBytes*g.KC), g.MR)
-	g.NC = withoutL3
+	g := t.Deeper(v, deepest(l1, v, kcStep))
 	t.explain("mr, nr", Derived, "the %s register kernel", v.Name)
 	t.explain("kc", l1.Source, "the deepest micropanels of A (%d rows) and B (%d columns) that share L1 with C", g.MR, g.NR)
-	t.explain("mc", l2.Source, "%d of %d ways of L2 hold the block of A", max(free, 0), l2.Ways)
+	t.explain("mc", l2.Source, "the rows of A that %d ways of L2 hold beside a micropanel of B", l2.Ways)
 	if len(t.Caches) < 3 {
 		t.explain("nc", Assumed, "there is no L3 to hold a panel of B")
 	} else {
+		t.explain("nc", t.Caches[2].Source, "the columns of B that %d ways of L3 hold beside a block of A", t.Caches[2].Ways)
+	}
+	t.SGEMM = g
+}
+
+// Deeper is the model's answer for a kc other than the one it chose: mc and nc by the equations for L2 and L3.
+func (t *CPUTiles) Deeper(v kernel.Variant, kc int) SGEMMTiles {
+	l2 := t.Caches[1]
+	g := SGEMMTiles{MR: v.MR, NR: v.NR, KC: kc, NC: withoutL3}
+	g.MC = multiple((l2.Ways-1-l2.panelWays(g.NR*kc))*int(l2.WayBytes)/(floatBytes*kc), g.MR)
+	if len(t.Caches) == 3 {
 		l3 := t.Caches[2]
-		free := l3.Ways - 1 - l3.panelWays(g.MC*g.KC)
-		g.NC = free * int(l3.WayBytes) / (floatBytes * g.KC)
-		t.explain("nc", l3.Source, "%d of %d ways of L3 hold the panel of B", max(free, 0), l3.Ways)
+		g.NC = (l3.Ways - 1 - l3.panelWays(g.MC*kc)) * int(l3.WayBytes) / (floatBytes * kc)
 	}
 	g.NC = multiple(g.NC, g.NR)
-	t.SGEMM = g
+	return g
 }
 
 func (t *CPUTiles) attention(v kernel.Variant, d int) {

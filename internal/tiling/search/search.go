@@ -1,0 +1,79 @@
+// Package search finds tiles by timing them on this machine, starting from what the model of package tiling says.
+//
+// The model names one point; caches with other replacement rules than it assumes, prefetchers and neighbours move the
+// optimum a little. So the neighbourhood of the model's point is timed by successive halving (Jamieson and Talwalkar,
+// AISTATS 2016): every candidate twice, the better half twice more, and so on until one is left or the time is spent. A
+// candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is the thread's processor
+// time, so that other programs' turns do not count.
+//
+// Large problems are timed on a part of themselves that still fills every level of the cache; see [Product].
+package search
+
+import (
+	"cmp"
+	"math"
+	"runtime"
+	"slices"
+	"time"
+)
+
+// Budget is what a search may spend unless told otherwise, in all, making its operands included.
+const Budget = 2 * time.Second
+
+// Timing is one candidate and what was seen of it.
+type Timing[T any] struct {
+	Tiles   T
+	Seconds float64 // of the fastest run
+	Runs    int
+}
+
+// Found is the outcome of a search.
+type Found[T any] struct {
+	Best    T
+	Timings []Timing[T] // the fastest first; candidates that the budget did not reach are left out
+	Spent   time.Duration
+}
+
+// halve times candidates until one is left or the budget is spent. time runs one and returns its seconds, or whatever else
+// compares them. The first candidate is the model's: it is always timed, and it warms the caches with a run that does not
+// count.
+func halve[T any](candidates []T, budget time.Duration, run func(T) float64) Found[T] {
+	start := time.Now()
+	over := func() bool { return time.Since(start) > budget }
+	timings := make([]Timing[T], len(candidates))
+	for i, c := range candidates {
+		timings[i] = Timing[T]{Tiles: c, Seconds: math.Inf(1)}
+	}
+	run(candidates[0])
+	for alive := timings; ; alive = alive[:min(len(alive), max(finalists, (len(alive)+1)/2))] {
+		for i := range alive {
+			if i > 0 && over() {
+				break
+			}
+			alive[i].Seconds = min(alive[i].Seconds, run(alive[i].Tiles), run(alive[i].Tiles))
+			alive[i].Runs += 2
+		}
+		slices.SortStableFunc(alive, faster)
+		if over() || alive[0].Runs >= enoughRuns {
+			break
+		}
+	}
+	reached := slices.DeleteFunc(timings, func(t Timing[T]) bool { return t.Runs == 0 })
+	return Found[T]{Best: reached[0].Tiles, Timings: reached, Spent: time.Since(start)}
+}
+
+func faster[T any](a, b Timing[T]) int { return cmp.Compare(a.Seconds, b.Seconds) }
+
+const (
+	finalists  = 3 // timed against one another to the end
+	enoughRuns = 16
+)
+
+// Seconds is the processor time of f on the calling thread.
+func Seconds(f func()) float64 {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	start := now()
+	f()
+	return now() - start
+}
