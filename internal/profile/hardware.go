@@ -35,6 +35,8 @@ type Hardware struct {
 	System   *System           `yaml:"system,omitempty" json:"system,omitempty"`
 	Unknown  map[string]string `yaml:"unknown,omitempty" json:"unknown,omitempty"` // field path → why it could not be read
 	Warnings []string          `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+	// Fingerprint is equal for probed machines whose figures may be compared with each other.
+	Fingerprint string `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty"`
 }
 
 // Sources says where the values of a section come from, by YAML key; the key "default" speaks for the rest.
@@ -188,12 +190,13 @@ type BandwidthPoint struct {
 	Level   string      `yaml:"level,omitempty" json:"level,omitempty"` // L1, L2, L3, DRAM
 }
 
-// Cache returns the data or unified cache of a level, or nil. Where kinds of core differ it is the smallest.
+// Cache returns the data or unified cache of a level, or nil where none tells its size. Where kinds of core differ it is the
+// smallest.
 func (c *CPU) Cache(level int) *Cache {
 	var found *Cache
 	for i := range c.Caches {
 		k := &c.Caches[i]
-		if k.Level == level && k.Type != "instruction" && (found == nil || k.SizeBytes < found.SizeBytes) {
+		if k.Level == level && k.Type != "instruction" && k.SizeBytes > 0 && (found == nil || k.SizeBytes < found.SizeBytes) {
 			found = k
 		}
 	}
@@ -225,7 +228,9 @@ func (h *Hardware) Validate() error {
 		for i, c := range h.CPU.Caches {
 			key := fmt.Sprintf("cpu.caches[%d]", i)
 			positive(key+".level", float64(c.Level))
-			positive(key+".size_bytes", float64(c.SizeBytes))
+			if _, unknown := h.Unknown[key+".size_bytes"]; !unknown { // some ARM kernels list caches without a size
+				positive(key+".size_bytes", float64(c.SizeBytes))
+			}
 			positive(key+".instances", float64(c.Instances))
 			if !slices.Contains([]string{"data", "instruction", "unified"}, c.Type) {
 				faults = append(faults, key+".type must be data, instruction or unified")
