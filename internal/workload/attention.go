@@ -28,7 +28,7 @@ func (a *attend) scores() int64  { return a.batch * a.heads * a.queries * a.keys
 func (p *program) flash(a attend) block {
 	var mask block
 	if a.mask {
-		mask = p.alloc("sdpa.mask", a.batch*a.queries*a.keys*p.elem)
+		mask = p.additive("sdpa.mask", a.batch*a.keys, p.elem) // of one query, the same for all heads
 	}
 	out := p.alloc("sdpa", a.outputs()*p.elem)
 	sums := p.alloc("sdpa.logsumexp", 4*a.batch*a.heads*a.queries)
@@ -42,6 +42,14 @@ func (p *program) flash(a attend) block {
 	if a.mask {
 		p.free(mask)
 	}
+	return out
+}
+
+// additive is a mask of n booleans turned into zeros and minus infinity, of size bytes each.
+func (p *program) additive(op string, n, size int64) block {
+	zero, lowest := p.alloc(op+".zero", size), p.alloc(op+".min", size)
+	out := p.alloc(op, n*size)
+	p.free(lowest, zero)
 	return out
 }
 
@@ -79,7 +87,7 @@ func (p *program) mathAttention(a attend) block {
 		ones := p.alloc("sdpa.causal", a.queries*a.keys)
 		lower := p.alloc("sdpa.tril", a.queries*a.keys)
 		p.free(ones)
-		drop = append(drop, p.alloc("sdpa.bias", 4*a.queries*a.keys))
+		drop = append(drop, p.additive("sdpa.bias", a.queries*a.keys, 4))
 		p.free(lower)
 	}
 	if a.heads > a.kvHeads {
@@ -90,8 +98,9 @@ func (p *program) mathAttention(a attend) block {
 	p.free(scaledKeys)
 	weights := p.alloc("sdpa.softmax", 4*a.scores())
 	infinite := p.alloc("sdpa.isneginf", a.scores())
-	p.temporary("sdpa.all", a.scores()/a.keys)
-	p.free(infinite, scores)
+	all := p.alloc("sdpa.all", a.scores()/a.keys)
+	p.temporary("sdpa.zero", 4)
+	p.free(all, infinite, scores)
 	if !p.fp32 {
 		p.free(p.alloc("sdpa.to_16bit", a.scores()*p.elem))
 	}
@@ -119,7 +128,7 @@ func (p *program) eager(a attend) (out block, kept []block) {
 		repeats = append(repeats, p.alloc("eager.repeat_kv", repeated), p.alloc("eager.repeat_kv", repeated))
 	}
 	product := p.alloc("eager.scores", a.scores()*p.elem)
-	scores := p.floatOp("eager.scale", a.scores()*p.elem)
+	scores := p.numberOp("eager.scale", a.scores()*p.elem, p.elem)
 	p.free(product)
 	if a.mask {
 		masked := p.alloc("eager.mask", a.scores()*p.elem)

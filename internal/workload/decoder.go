@@ -26,7 +26,10 @@ type kvCache struct {
 //	norm, gate, silu, up, product [S,F], down [S,D], residual; after the first layers the deepstack features are added
 func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	p.module = "decoder"
-	mask, masked := p.causalMask(s, cache)
+	var mask []block
+	if p.math == Eager {
+		mask = append(mask, p.eagerMask(s, cache))
+	}
 	cos, sin := p.textRotary(s.rows())
 	hidden, output := embeds, embeds
 	for layer := range p.model.Text.Layers {
@@ -48,9 +51,7 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 		p.free(output)
 	}
 	p.free(sin, cos)
-	if masked {
-		p.free(mask)
-	}
+	p.free(mask...)
 	p.free(hidden)
 	return normed
 }
@@ -71,16 +72,21 @@ func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {
 func (p *program) scatter(embeds block, x images, rows int64) (out block, held []block) {
 	d := int64(p.model.Text.HiddenSize)
 	embedded := p.keep(trace.VisionFeatures, "image_embeds", x.tokens*d*p.elem)
-	equal := func() block {
-		number := p.alloc("token", 8)
-		mask := p.alloc("mask", rows)
-		p.free(number)
-		return mask
+	imageMask, videoMask := p.integerOp("mask", rows), p.integerOp("mask", rows)
+	images := p.sumOfBools(rows)
+	var videos block
+	if x.video { // the tokens of either kind are counted, those in use checked
+		videos = p.sumOfBools(rows)
 	}
-	imageMask, videoMask := equal(), equal()
-	count := p.sumOfBools(rows)
-	p.free(p.integerOp("mul", 8), count)
-	p.free(p.sumOfBools(rows))
+	expected := p.integerOp("mul", 8)
+	equal := p.integerOp("eq", 1)
+	p.free(expected)
+	p.temporary("all", 1)
+	p.free(equal)
+	if !x.video {
+		videos = p.sumOfBools(rows)
+	}
+	p.free(images, videos)
 	out = p.keep(trace.TextEmbeddings, "masked_scatter", rows*d*p.elem)
 	if !p.cpu { // the kernel wants the mask in full and its prefix sum
 		whole := p.alloc("masked_scatter.mask", rows*d)
@@ -90,28 +96,34 @@ func (p *program) scatter(embeds block, x images, rows int64) (out block, held [
 	return out, []block{embedded, videoMask, imageMask}
 }
 
-// causalMask is the mask tensor where the attention needs one: of booleans for sdpa, additive for eager attention.
-func (p *program) causalMask(s pass, cache *kvCache) (mask block, masked bool) {
-	keys, masked := p.keys(s, cache)
-	if !masked {
-		return 0, false
-	}
+// eagerMask is the additive mask [batch, 1, new tokens, keys] of eager attention.
+func (p *program) eagerMask(s pass, cache *kvCache) block {
+	p.module = "decoder"
+	keys, _ := p.keys(s, cache)
+	bools := p.boolMask(s, keys, true)
+	out := p.additive("mask", s.batch*s.length*keys, p.elem)
+	p.free(bools)
+	return out
+}
+
+// boolMask says which of the keys each new token may see. The position of the first is a number, or a tensor in a static
+// cache.
+func (p *program) boolMask(s pass, keys int64, number bool) block {
 	batches, heads := p.alloc("mask.arange", 8*s.batch), p.alloc("mask.arange", 8)
 	order := p.alloc("mask.arange", 8*s.length)
-	queries := p.integerOp("mask.positions", 8*s.length)
+	var queries block
+	if number {
+		queries = p.integerOp("mask.positions", 8*s.length)
+	} else {
+		queries = p.alloc("mask.positions", 8*s.length)
+	}
 	p.free(order)
 	order = p.alloc("mask.arange", 8*keys)
 	seen := p.integerOp("mask.positions", 8*keys)
 	p.free(order)
-	mask = p.alloc("mask.bool", s.batch*s.length*keys)
+	out := p.alloc("mask.bool", s.batch*s.length*keys)
 	p.free(batches, heads, queries, seen)
-	if p.math != Eager {
-		return mask, true
-	}
-	zero, lowest := p.alloc("mask.zero", p.elem), p.alloc("mask.min", p.elem)
-	additive := p.alloc("mask", s.batch*s.length*keys*p.elem)
-	p.free(lowest, zero, mask)
-	return additive, true
+	return out
 }
 
 // textRotary is the table of the interleaved rotary embedding over n tokens: time, height and width rotate parts of it.
@@ -190,10 +202,14 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 	p.free(rotatedK, v)
 
 	keys, masked := p.keys(s, cache)
-	attended, weights := p.attention(attend{
+	a := attend{
 		batch: s.batch, heads: heads, kvHeads: kvHeads, queries: s.length, keys: keys, dim: dim,
 		causal: s.length > 1 && !masked, mask: masked,
-	})
+	}
+	if masked && s.length == 1 && p.math != Eager { // the heads of a group become queries
+		a.heads, a.queries = kvHeads, heads/kvHeads
+	}
+	attended, weights := p.attention(a)
 	out = p.linear("o_proj", trace.General, rows, int64(t.HiddenSize))
 	p.free(attended, rotatedQ, norm)
 	return out, weights

@@ -22,8 +22,9 @@ func (p *program) experts(rows int64, norm block) block {
 	p.free(tokens)
 	weights := p.alloc("index_weights", pairs*p.elem)
 	cast := p.alloc("histogram.cast", 4*pairs)
-	histogram := p.alloc("histogram", 4*count)
+	histogram := p.histogram(count)
 	offsets := p.alloc("offsets", 4*count)
+	p.temporary("offsets.cast", 4*count)
 
 	both := p.linear("gate_up_proj", trace.General, pairs, 2*width)
 	active := p.alloc("silu", pairs*width*p.elem)
@@ -64,4 +65,16 @@ func (p *program) route(rows, count, top int64) (logits, scores, chosen block) {
 	}
 	p.free(probabilities)
 	return logits, scores, chosen
+}
+
+// histogram counts the pairs of each expert, in fp32.
+func (p *program) histogram(count int64) block {
+	if !p.cpu {
+		return p.alloc("histogram", 4*count)
+	}
+	edges := p.alloc("histogram.edges", 4*(count+1))
+	out := p.alloc("histogram", 4*count)
+	p.temporary("histogram.thread", 4*count)
+	p.free(edges)
+	return out
 }

@@ -1,5 +1,7 @@
 package workload
 
+import "github.com/vlmem/vlmem/internal/profile"
+
 // prepare is what generate does before the model runs: text positions from the attention mask, and three-dimensional ones
 // (time, height, width) for the vision tokens. All of it is int64, S = prompt tokens of each of B sequences.
 func (g *generation) prepare() {
@@ -7,6 +9,9 @@ func (g *generation) prepare() {
 	g.events.Mark("prepare")
 	rows := g.batch * g.prompt
 	flag := g.alloc("flag", 8)
+	if g.batch > 1 { // is any token padding
+		g.anyOf(g.batch)
+	}
 	text := g.textPositions(rows)
 	if len(g.x.grids) == 0 {
 		deltas := g.alloc("rope_deltas", 8*g.batch)
@@ -18,19 +23,43 @@ func (g *generation) prepare() {
 	types := g.alloc("any", 1)
 	g.temporary("types.bool", rows)
 	g.free(types)
+	var perFrame []block
+	if g.x.video { // each temporal patch counts as an image
+		perFrame = append(perFrame, g.repeatRows(int64(len(g.x.grids)), int64(len(g.x.segments()))))
+	}
 	positions := g.alloc("positions", 24*rows)
-	var locals []block
+	var locals, lengths []block
 	for sequence := range int(g.batch) {
-		locals = g.sequencePositions(sequence, locals)
+		var length block
+		locals, length = g.sequencePositions(sequence, locals)
+		lengths = append(lengths, length)
 	}
 	deltas := g.alloc("rope_deltas", 8*g.batch)
+	g.free(reversed(lengths)...)
 	g.free(locals...)
+	g.free(perFrame...)
 	ids := g.alloc("position_ids", 32*rows)
 	g.free(text, positions)
-	number := g.alloc("eos", 8)
-	g.temporary("eq", rows)
-	g.free(number)
+	g.anyOf(rows)
 	g.prepared = []block{flag, ids, deltas}
+}
+
+// repeatRows repeats the rows of the grid, three int64 each, to n rows.
+func (p *program) repeatRows(images, n int64) block {
+	sums := p.alloc("cumsum", 8*images)
+	p.temporary("flag", 8)
+	index := p.alloc("index", 8*n)
+	p.free(sums)
+	out := p.alloc("grid_thw", 24*n)
+	p.free(index)
+	return out
+}
+
+// anyOf compares n elements with a number and folds the answers into one.
+func (p *program) anyOf(n int64) {
+	equal := p.integerOp("eq", n)
+	p.temporary("any", 1)
+	p.free(equal)
 }
 
 // textPositions numbers the tokens that the mask lets through.
@@ -38,17 +67,15 @@ func (g *generation) textPositions(rows int64) block {
 	sums := g.alloc("cumsum", 8*rows)
 	less := g.integerOp("sub", 8*rows)
 	g.free(sums)
-	number := g.alloc("zero", 8)
-	masked := g.alloc("eq", rows)
-	g.free(number)
+	masked := g.integerOp("eq", rows)
 	out := g.alloc("text_positions", 8*rows)
 	g.free(masked, less)
 	return out
 }
 
 // sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It frees the
-// locals of the sequence before as Python rebinds them, and returns its own.
-func (g *generation) sequencePositions(sequence int, before []block) []block {
+// locals of the sequence before as Python rebinds them, and returns its own and the position after the last.
+func (g *generation) sequencePositions(sequence int, before []block) (locals []block, end block) {
 	s := g.prompt
 	selectRows := func() block {
 		mask := g.alloc("mask.bool", s)
@@ -57,33 +84,84 @@ func (g *generation) sequencePositions(sequence int, before []block) []block {
 		g.free(where, mask)
 		return out
 	}
-	locals := []block{selectRows(), selectRows()}
+	locals = []block{selectRows(), selectRows()}
 	g.free(before...)
-	locals = append(locals, g.textRun(g.text/2+1))
-	patch, fold := g.model.Vision.PatchSize, g.model.Vision.SpatialMergeSize
+	first := true
+	locals = append(locals, g.textRun(g.text/2+1+g.x.timestamp(g.model, 0), first))
 	for i := range g.perSequence {
 		grid := g.x.grids[sequence*g.perSequence+i]
-		for range grid.Temporal {
-			rows, columns := g.alloc("rows", 8*int64(grid.Height/patch/fold)), g.alloc("columns", 8*int64(grid.Width/patch/fold))
-			locals = append(locals, g.alloc("vision_positions", 24*int64(grid.Tokens/grid.Temporal)))
-			g.free(rows, columns)
-			locals = append(locals, g.textRun(2))
+		for frame := range grid.Temporal {
+			if !first {
+				locals = append(locals, g.textRun(2+g.x.timestamp(g.model, frame), first))
+			}
+			locals = append(locals, g.visionRun(grid, first)...)
+			first = false
 		}
 	}
-	locals = append(locals, g.textRun(g.text-g.text/2+1))
+	locals = append(locals, g.textRun(g.text-g.text/2+1, first))
 	locals = append(locals, g.alloc("llm_positions", 24*s))
 	mask := g.alloc("mask.bool", s)
 	g.free(g.nonzero(s, 1), mask)
 	highest := g.alloc("max", 8)
-	delta := g.integerOp("add", 8)
-	g.free(highest, delta)
-	return locals
+	after := g.integerOp("add", 8)
+	g.free(highest)
+	end = g.integerOp("sub", 8)
+	g.free(after)
+	return locals, end
 }
 
-// textRun numbers n tokens of text.
-func (g *generation) textRun(n int64) block {
+// textRun numbers n tokens of text. The position it starts from is a number before the first image and a tensor after.
+func (g *generation) textRun(n int64, first bool) block {
 	order := g.alloc("arange", 8*n)
-	out := g.integerOp("text_run", 24*n)
+	var out block
+	if first {
+		out = g.integerOp("text_run", 24*n)
+	} else {
+		out = g.alloc("text_run", 24*n)
+	}
 	g.free(order)
+	if !first {
+		g.inPlace()
+	}
 	return out
+}
+
+// visionRun numbers the tokens of one temporal patch by time, row and column, and moves the position past it.
+func (g *generation) visionRun(grid profile.Grid, first bool) []block {
+	side := g.model.Vision.PatchSize * g.model.Vision.SpatialMergeSize
+	shifted := func(n int) block {
+		order := g.alloc("arange", 8*int64(n))
+		var out block
+		if first {
+			out = g.integerOp("add", 8*int64(n))
+		} else {
+			out = g.alloc("add", 8*int64(n))
+		}
+		g.free(order)
+		return out
+	}
+	order := g.alloc("arange", 8)
+	if g.cpu {
+		number, cast := g.alloc("number", 8), g.alloc("number", 4)
+		scaled := g.mixed("mul", 4, 4)
+		g.free(cast, number, order)
+		order = scaled
+	}
+	time := g.alloc("to_int64", 8)
+	g.free(order)
+	rows, columns := shifted(grid.Height/side), shifted(grid.Width/side)
+	out := g.alloc("vision_positions", 24*int64(grid.Tokens/grid.Temporal))
+	if first {
+		g.inPlace()
+	}
+	g.free(time, rows, columns)
+	g.temporary("gt", 1)
+	step := g.integerOp("div", 8)
+	if !first {
+		g.free(step)
+		return []block{out}
+	}
+	position := g.integerOp("position", 8)
+	g.free(step)
+	return []block{out, position}
 }

@@ -76,11 +76,14 @@ func (p *program) integerOp(op string, bytes int64) block {
 }
 
 // floatOp is integerOp for tensors of fp32, to which the CPU casts the number.
-func (p *program) floatOp(op string, bytes int64) block {
+func (p *program) floatOp(op string, bytes int64) block { return p.numberOp(op, bytes, 4) }
+
+// numberOp is floatOp for elements of size bytes.
+func (p *program) numberOp(op string, bytes, size int64) block {
 	if !p.cpu {
 		return p.alloc(op, bytes)
 	}
-	number, cast := p.alloc("number", 8), p.alloc("number", 4)
+	number, cast := p.alloc("number", 8), p.alloc("number", size)
 	out := p.alloc(op, bytes)
 	p.free(cast, number)
 	return out

@@ -117,107 +117,92 @@ func (r *recording) options() Options {
 	}
 }
 
-// summary is what the comparison looks at.
-type summary struct {
-	sizes []int64 // of allocations of 4 KiB and more, in order
-	names []string
-	all   int
-	peak  int64
+// lived is one allocation: what it is, and the bytes live once it is made, the program's inputs not counted.
+type lived struct {
+	bytes, live int64
+	name        string
 }
 
-const comparedFrom = 4 << 10
-
-func (s *summary) add(bytes int64, name string) {
-	s.all++
-	if bytes >= comparedFrom {
-		s.sizes = append(s.sizes, bytes)
-		s.names = append(s.names, name)
-	}
-}
-
-func summarizeRecorded(events []recorded) summary {
-	var s summary
+func livesOfRecording(events []recorded) []lived {
+	var list []lived
 	var live int64
 	sizes := map[int]int64{}
 	for _, e := range events {
 		switch e.op {
 		case 'a':
-			s.add(e.bytes, e.name)
 			sizes[e.id] = e.bytes
 			live += e.bytes
-			s.peak = max(s.peak, live)
+			list = append(list, lived{e.bytes, live, e.name})
 		case 'f':
 			live -= sizes[e.id]
-			delete(sizes, e.id)
 		}
 	}
-	return s
+	return list
 }
 
-// summarizeGenerated leaves out the inputs, which a recording finds allocated.
-func summarizeGenerated(t *trace.Trace) summary {
-	var s summary
+// livesOfTrace leaves out the inputs, which a recording finds allocated.
+func livesOfTrace(t *trace.Trace) []lived {
+	var list []lived
 	var live int64
-	sizes := map[uint32]int64{}
+	sizes := make([]int64, t.Slots)
 	begun := false
 	for _, e := range t.Events {
 		switch e.Op {
 		case trace.OpMark:
 			begun = begun || t.Tags[e.Tag] == "prepare"
 		case trace.OpAlloc:
+			sizes[e.Slot] = 0
 			if begun {
-				s.add(e.Size, t.Tags[e.Tag])
 				sizes[e.Slot] = e.Size
 				live += e.Size
-				s.peak = max(s.peak, live)
+				list = append(list, lived{e.Size, live, t.Tags[e.Tag]})
 			}
 		case trace.OpFree:
 			live -= sizes[e.Slot]
-			delete(sizes, e.Slot)
 		}
 	}
-	return s
+	return list
 }
 
-func TestDebugCompare(t *testing.T) {
-	files := strings.Fields(os.Getenv("COMPARE"))
-	for _, f := range files {
-		r := readRecording(t, f)
-		tr, err := Request(r.model(t), r.options())
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, b := summarizeRecorded(r.withoutScratch()), summarizeGenerated(tr)
-		t.Logf("%s: count %d / %d, all %d / %d, peak %d / %d", filepath.Base(f), len(a.sizes), len(b.sizes), a.all, b.all, a.peak, b.peak)
-		shown := 0
-		i, j := 0, 0
-		for i < len(a.sizes) && j < len(b.sizes) {
-			if a.sizes[i] != b.sizes[j] {
-				shown++
-				if shown > 12 {
-					break
-				}
-				t.Logf("  at %d/%d: recorded %d %s (after %s), generated %d %s", i, j, a.sizes[i], a.names[i], a.names[max(0, i-1)], b.sizes[j], b.names[j])
-				// resync: look ahead
-				di, dj := resync(a.sizes[i:], b.sizes[j:])
-				i += di
-				j += dj
-				continue
+func highest(list []lived) (peak int64) {
+	for _, l := range list {
+		peak = max(peak, l.live)
+	}
+	return peak
+}
+
+// The generated program makes the allocations of the recorded one: each of them, of the same size, in the same order, and
+// with the same bytes live at each.
+func TestRequestMatchesRecordings(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt.gz")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no recordings in testdata, %v", err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt.gz"), func(t *testing.T) {
+			r := readRecording(t, file)
+			generated, err := Request(r.model(t), r.options())
+			if err != nil {
+				t.Fatal(err)
 			}
-			i++
-			j++
-		}
+			checkWhole(t, generated)
+			compare(t, livesOfRecording(r.withoutScratch()), livesOfTrace(generated))
+		})
 	}
 }
 
-func resync(a, b []int64) (int, int) {
-	for d := 1; d < 40; d++ {
-		for x := 0; x <= d; x++ {
-			y := d - x
-			if x+3 < len(a) && y+3 < len(b) && slices.Equal(a[x:x+3], b[y:y+3]) {
-				return x, y
-			}
-		}
+func compare(t *testing.T, recorded, generated []lived) {
+	t.Helper()
+	if len(recorded) != len(generated) {
+		t.Errorf("%d allocations, recorded %d", len(generated), len(recorded))
 	}
-	return 1, 1
+	var peak int64
+	for i := range min(len(recorded), len(generated)) {
+		a, b := recorded[i], generated[i]
+		if a.bytes != b.bytes || a.live != b.live {
+			t.Fatalf("allocation %d: %d bytes of %d live (%s), recorded %d of %d (%s)", i, b.bytes, b.live, b.name, a.bytes, a.live, a.name)
+		}
+		peak = max(peak, a.live)
+	}
+	t.Logf("%d allocations, peak %d bytes", len(recorded), peak)
 }

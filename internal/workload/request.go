@@ -111,8 +111,9 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 	}
 	g := generation{
 		program: newProgram(name(model, o), &model, o),
-		x:       gather(grids...), batch: int64(o.Batch), perSequence: o.Images,
-		prompt: promptTokens(&model, grids[:o.Images], o), text: int64(o.PromptTokens), video: o.Frames > 0,
+		x:       gather(o.Frames > 0, grids...), batch: int64(o.Batch), perSequence: o.Images,
+		prompt: promptTokens(&model, gather(o.Frames > 0, grids[:o.Images]...), int64(o.PromptTokens)),
+		text:   int64(o.PromptTokens),
 	}
 	if limit := int64(model.Text.MaxPositions); g.prompt+int64(o.DecodeTokens) > limit {
 		return nil, fmt.Errorf("%d prompt and %d decode tokens exceed the model's %d positions", g.prompt, o.DecodeTokens, limit)
@@ -133,22 +134,23 @@ func name(m profile.Model, o Options) string {
 
 // promptTokens is the length of one sequence: text, vision tokens with two markers around each image or each temporal
 // patch of a video, and before each such patch its time stamp.
-func promptTokens(m *profile.Model, grids []profile.Grid, o Options) int64 {
-	n := int64(o.PromptTokens)
-	for _, g := range grids {
+func promptTokens(m *profile.Model, x images, text int64) int64 {
+	n := text
+	for _, g := range x.grids {
 		n += int64(g.Tokens) + 2*int64(g.Temporal)
 		for i := range g.Temporal {
-			if o.Frames > 0 {
-				n += timestampTokens(m, i)
-			}
+			n += x.timestamp(m, i)
 		}
 	}
 	return n
 }
 
-// timestampTokens is the length of "<3.3 seconds>" before temporal patch i: one token per digit and point, and three for
+// timestamp is the length in tokens of "<3.3 seconds>" before temporal patch i of a video: one token per digit and point, and three for
 // "<", " seconds" and ">". The tokenizer splits numbers into digits.
-func timestampTokens(m *profile.Model, i int) int64 {
+func (x *images) timestamp(m *profile.Model, i int) int64 {
+	if !x.video {
+		return 0
+	}
 	t := float64(m.Vision.TemporalPatchSize)
 	seconds := (t*float64(i) + (t-1)/2) / m.Preprocess.VideoFPS
 	return int64(len(fmt.Sprintf("%.1f", seconds))) + 3
@@ -162,7 +164,6 @@ type generation struct {
 	perSequence int
 	prompt      int64 // tokens of each sequence
 	text        int64 // of which text, half of it before the images
-	video       bool
 
 	inputs    []block // held by the caller
 	prepared  []block // what generate keeps: unfinished flags, rope deltas, position ids
@@ -174,7 +175,7 @@ type generation struct {
 }
 
 // step is what one step of generate leaves to the next.
-type step struct{ mask, positions, logits, next, ids block }
+type step struct{ mask, positions, logits, next, ids, unfinished block }
 
 func (g *generation) run(steps int) {
 	g.takeInputs()
@@ -185,7 +186,7 @@ func (g *generation) run(steps int) {
 		g.features = g.tower(g.x)
 	}
 	g.events.Mark("prefill")
-	g.prefill(vision)
+	g.prefill(vision, steps)
 	for i := range steps {
 		g.decodeStep(i == steps-1)
 	}
@@ -206,10 +207,19 @@ func (g *generation) takeInputs() {
 }
 
 // prefill embeds the prompt, scatters the vision features into it and runs the decoder over all of it.
-func (g *generation) prefill(vision bool) {
+func (g *generation) prefill(vision bool, steps int) {
 	d, rows := int64(g.model.Text.HiddenSize), g.batch*g.prompt
 	g.module = "prefill"
-	unfinished, ids := g.alloc("unfinished", 8*g.batch), g.alloc("input_ids", 8*rows)
+	if g.kv.capacity > 0 {
+		for range g.model.Text.Layers {
+			g.prepared = append(g.prepared, g.alloc("static_cache.length", 8))
+		}
+	}
+	if vision {
+		g.anyOf(rows)
+	}
+	g.carried.unfinished = g.alloc("unfinished", 8*g.batch)
+	ids := g.alloc("input_ids", 8*rows)
 	embeds := g.keep(trace.TextEmbeddings, "embed_tokens", rows*d*g.elem)
 	s := pass{batch: g.batch, length: g.prompt, vision: g.x.tokens}
 	var held []block
@@ -227,8 +237,7 @@ func (g *generation) prefill(vision bool) {
 	g.length = g.prompt
 	logits := g.head(normed)
 	g.free(ids)
-	g.advance(logits, false)
-	g.free(unfinished)
+	g.advance(logits, steps == 0)
 }
 
 // head frees the normed states and returns the logits of the last token of each sequence.
@@ -270,15 +279,41 @@ func (g *generation) advance(logits block, last bool) {
 	if !first {
 		g.free(old.ids)
 	}
-	flags := g.alloc("stop", b)
-	g.temporary("unfinished", 8*b)
-	g.free(flags, logits)
+	next.unfinished = g.stop()
+	g.free(old.unfinished)
+	g.anyUnfinished()
+	g.free(logits)
 	g.carried = next
-	g.free(g.following...)
-	g.following = nil
-	if !last {
-		g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
+	if last {
+		return
 	}
+	before := g.following
+	g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
+	g.free(before...)
+	if g.kv.capacity > 0 && g.math != Eager {
+		g.following = append(g.following, g.boolMask(pass{batch: b, length: 1, past: g.length}, g.kv.capacity, false))
+	}
+}
+
+// stop asks the stopping criteria which sequences go on.
+func (g *generation) stop() block {
+	b := g.batch
+	done, met := g.alloc("stop.done", b), g.alloc("stop.met", b)
+	either := g.alloc("stop.or", b)
+	g.free(met, done)
+	running := g.alloc("stop.not", b)
+	g.free(either)
+	wide := g.alloc("stop.to_int64", 8*b)
+	out := g.alloc("unfinished", 8*b)
+	g.free(wide, running)
+	return out
+}
+
+// anyUnfinished asks whether any sequence does.
+func (g *generation) anyUnfinished() {
+	highest := g.alloc("stop.max", 8)
+	none := g.integerOp("stop.eq", 1)
+	g.free(highest, none)
 }
 
 // decodeStep runs the decoder over one token of each sequence.
@@ -295,7 +330,7 @@ func (g *generation) decodeStep(last bool) {
 
 // finish returns from generate.
 func (g *generation) finish(vision bool) {
-	g.free(g.carried.positions, g.carried.mask)
+	g.free(g.carried.positions, g.carried.mask, g.carried.unfinished)
 	g.free(g.following...)
 	g.free(g.carried.logits, g.carried.next)
 	g.free(g.prepared...)

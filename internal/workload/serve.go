@@ -211,16 +211,8 @@ func (s *server) admit() error {
 // takeOn runs the tower and the prefill of one request.
 func (s *server) takeOn(r Served) error {
 	s.events.At(int64(s.clock * 1e9))
-	x := gather(r.Images...)
-	length := int64(r.Prompt) + x.tokens
-	for _, g := range r.Images {
-		length += 2 * int64(g.Temporal)
-		for i := range g.Temporal {
-			if s.mix.Seconds != nil {
-				length += timestampTokens(s.model, i)
-			}
-		}
-	}
+	x := gather(s.mix.Seconds != nil, r.Images...)
+	length := promptTokens(s.model, x, int64(r.Prompt))
 	if limit := int64(s.model.Text.MaxPositions); length+int64(r.Output) > limit {
 		return fmt.Errorf("mix %s: a request of %d prompt and %d output tokens exceeds the %d positions of %s",
 			s.mix.Name, length, r.Output, limit, s.model.Name)

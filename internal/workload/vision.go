@@ -12,10 +12,11 @@ type images struct {
 	grids   []profile.Grid
 	patches int64 // N over all grids
 	tokens  int64
+	video   bool
 }
 
-func gather(grids ...profile.Grid) images {
-	x := images{grids: grids}
+func gather(video bool, grids ...profile.Grid) images {
+	x := images{grids: grids, video: video}
 	for _, g := range grids {
 		x.patches += int64(g.Patches)
 		x.tokens += int64(g.Tokens)
@@ -209,6 +210,7 @@ func (p *program) positionIDs(x images) block {
 		p.free(columns)
 		stacked := p.alloc("stack", 16*plane)
 		each = append(each, p.alloc("repeat", 16*int64(g.Patches)))
+		p.repeatShape()
 		p.free(stacked)
 		locals = []block{byRow, byColumn}
 	}
@@ -220,15 +222,43 @@ func (p *program) positionIDs(x images) block {
 	return out
 }
 
+// repeatShape is the list of shapes that the CPU works out for repeat.
+func (p *program) repeatShape() {
+	if !p.cpu {
+		return
+	}
+	order, number := p.alloc("repeat.shape", 16), p.alloc("number", 8)
+	sum := p.alloc("repeat.shape", 16)
+	p.free(number)
+	shape := p.alloc("repeat.shape", 32)
+	p.free(sum, order, shape)
+}
+
 // cumulativeLengths are the borders of the segments, int32.
 func (p *program) cumulativeLengths(x images) block {
 	count := int64(len(x.segments()))
 	areas := p.alloc("area", 8*int64(len(x.grids)))
-	each := p.repeatInterleave(int64(len(x.grids)), count)
+	each := p.repeatAreas(int64(len(x.grids)), count)
 	p.free(areas)
 	sums := p.alloc("cumsum", 4*count)
+	p.temporary("cumsum.cast", 4*count)
 	out := p.alloc("cu_seqlens", 4*(count+1))
 	p.free(sums, each)
+	return out
+}
+
+// repeatAreas repeats the area of each image by its temporal patches, whose column of the grid is copied where there are several.
+func (p *program) repeatAreas(images, n int64) block {
+	if images == 1 {
+		return p.repeatInterleave(images, n)
+	}
+	repeats, sums := p.alloc("contiguous", 8*images), p.alloc("cumsum", 8*images)
+	flag, copied := p.alloc("flag", 8), p.alloc("contiguous", 8*images)
+	p.free(copied, flag)
+	index := p.alloc("index", 8*n)
+	p.free(sums, repeats)
+	out := p.alloc("repeat_interleave", 8*n)
+	p.free(index)
 	return out
 }
 
