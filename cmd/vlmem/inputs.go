@@ -40,6 +40,9 @@ func loadModel(name string) (profile.Model, error) {
 		if err != nil {
 			return profile.Model{}, fmt.Errorf("reading --model: %w", err)
 		}
+		if profile.LooksLikeHuggingFace(data) {
+			return profile.DecodeHuggingFace(name, data)
+		}
 		return profile.DecodeModel(name, data)
 	}
 	m, err := profiles.Model(strings.ToLower(name))

@@ -109,6 +109,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	root.AddCommand(
 		newAdviseCmd(env),
 		newBenchCmd(env),
+		newEstimateCmd(env),
 		newBenchTouchedCmd(env),
 		newProfilesCmd(env),
 		newVersionCmd(env),

@@ -9,13 +9,12 @@ import (
 
 // decoderShape is what decides the size of a decoder graph beside the model.
 type decoderShape struct {
-	tokens    int64 // in the batch that is computed at once
-	outputs   int64 // tokens whose logits are computed
-	cells     int64 // of the KV cache that attention sees, in one stream
-	streams   int64 // separate caches: 1 where sequences share one
-	sequences int64
-	kvType    ggml.Type
-	flash     bool
+	tokens  int64 // in the batch that is computed at once
+	outputs int64 // tokens whose logits are computed
+	cells   int64 // of the KV cache that attention sees, in one stream
+	streams int64 // separate caches: 1 where sequences share one
+	kvType  ggml.Type
+	flash   bool
 }
 
 // decoderGraph builds the graph that llama.cpp computes for a batch of Qwen3-VL tokens (src/models/qwen3vl.cpp,

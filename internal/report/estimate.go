@@ -1,0 +1,38 @@
+package report
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Estimate renders what an engine will allocate.
+func Estimate(w io.Writer, format string, mem *engine.Memory) error {
+	if format != "table" {
+		return Document(w, format, mem)
+	}
+	fmt.Fprintf(w, "%s on %s %s (%s), KV cache %s, %s tokens, on the %s\n\n",
+		mem.Model, mem.Engine, mem.Version, mem.Quant, mem.KVType, units.Grouped(int64(mem.ContextTokens)), mem.Device)
+	var rows [][]string
+	for _, i := range mem.Items {
+		rows = append(rows, []string{i.Name, i.Where, i.Bytes.String(), interval(i.Low, i.High), i.Source, i.Why})
+	}
+	rows = append(rows, []string{"total", "", mem.TotalBytes.String(), interval(mem.LowBytes, mem.HighBytes), "", places(mem)})
+	return Table(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE", "WHY"}, rows, 2)
+}
+
+func interval(low, high units.Bytes) string {
+	if low == high {
+		return "exact"
+	}
+	return low.String() + " - " + high.String()
+}
+
+func places(mem *engine.Memory) string {
+	if mem.Device == "cpu" {
+		return ""
+	}
+	return fmt.Sprintf("%s on the device, %s on the host", mem.DeviceBytes, mem.HostBytes)
+}
