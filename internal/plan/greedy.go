@@ -1,0 +1,97 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+)
+
+// Order is a rule that says which buffer a greedy packing places first.
+type Order int
+
+// The greedy orders. Ties go to the larger, then the longer-lived, then the earlier buffer.
+const (
+	BySize     Order = iota // largest first
+	ByArea                  // largest size · lifetime first
+	ByLifetime              // longest-lived first
+	ByStart                 // as an online allocator sees them
+	orders
+)
+
+var orderNames = [orders]string{"size", "area", "lifetime", "start"}
+
+// String names the order.
+func (o Order) String() string { return orderNames[o] }
+
+// Pack places the buffers in the given order, each in the tightest gap that holds it among those placed before that overlap
+// it in time, at the lowest of equals, and on top of them where no gap does. It takes O(n²) time and O(n) memory.
+func Pack(p *Problem, o Order) Solution {
+	return packInOrder(p, o.sort(p.Buffers))
+}
+
+// Greedy is the lowest of the packings of all orders; the first of equals.
+func Greedy(p *Problem) Solution {
+	best := Pack(p, 0)
+	for o := Order(1); o < orders; o++ {
+		if s := Pack(p, o); s.Height < best.Height {
+			best = s
+		}
+	}
+	return best
+}
+
+// sort gives the indexes of the buffers in the order o.
+func (o Order) sort(buffers []Buffer) []int {
+	key := func(b *Buffer) float64 { // falling
+		life, size := float64(b.Upper-b.Lower), float64(b.Size)
+		return [orders]float64{BySize: size, ByArea: size * life, ByLifetime: life, ByStart: -float64(b.Lower)}[o]
+	}
+	list := make([]int, len(buffers))
+	for i := range list {
+		list[i] = i
+	}
+	slices.SortStableFunc(list, func(i, j int) int {
+		a, b := &buffers[i], &buffers[j]
+		return cmp.Or(cmp.Compare(key(b), key(a)), cmp.Compare(b.Size, a.Size), cmp.Compare(b.Upper-b.Lower, a.Upper-a.Lower), cmp.Compare(a.Lower, b.Lower))
+	})
+	return list
+}
+
+// placement is a placed buffer, with what the scan for gaps reads side by side.
+type placement struct{ lower, upper, offset, end int64 }
+
+// packInOrder is Pack for an order given as indexes. The placed ones are kept sorted by offset, so that one scan past those
+// that overlap in time meets every gap.
+func packInOrder(p *Problem, order []int) Solution {
+	s := Solution{Offsets: make([]int64, len(p.Buffers))}
+	placed := make([]placement, 0, len(order))
+	for _, i := range order {
+		b := &p.Buffers[i]
+		x := bestGap(placed, b)
+		s.Offsets[i] = x
+		s.Height = max(s.Height, x+b.Size)
+		at, _ := slices.BinarySearchFunc(placed, x, func(q placement, x int64) int { return cmp.Compare(q.offset, x) })
+		placed = slices.Insert(placed, at, placement{b.Lower, b.Upper, x, x + b.Size})
+	}
+	return s
+}
+
+func bestGap(placed []placement, b *Buffer) int64 {
+	var top int64 // highest end so far: the gap ahead begins here
+	best, tightest := int64(-1), int64(0)
+	for k := range placed {
+		q := &placed[k]
+		if q.upper <= b.Lower || q.lower >= b.Upper {
+			continue
+		}
+		if gap := q.offset - top; gap >= b.Size {
+			if x := b.place(top); x+b.Size <= q.offset && (best < 0 || gap < tightest) {
+				best, tightest = x, gap
+			}
+		}
+		top = max(top, q.end)
+	}
+	if best >= 0 {
+		return best
+	}
+	return b.place(top)
+}
