@@ -50,6 +50,39 @@ func ParseConf(s string) (Config, error) {
 	return p.out, nil
 }
 
+// String is the PYTORCH_ALLOC_CONF that ParseConf reads as c; "" for the default one.
+func (c Config) String() string {
+	var keys []string
+	add := func(format string, value any) { keys = append(keys, fmt.Sprintf(format, value)) }
+	d := DefaultConfig()
+	if c.Expandable {
+		add("expandable_segments:%s", "True")
+	}
+	if c.LargeSegmentSize != d.LargeSegmentSize {
+		add("large_segment_size_mb:%d", c.LargeSegmentSize/mib)
+	}
+	if c.MaxSplitSize != unlimited {
+		add("max_split_size_mb:%d", c.MaxSplitSize/mib)
+	}
+	if c.MaxNonSplitRounding != d.MaxNonSplitRounding {
+		add("max_non_split_rounding_mb:%d", c.MaxNonSplitRounding/mib)
+	}
+	if c.GCThreshold > 0 {
+		add("garbage_collection_threshold:%v", c.GCThreshold)
+	}
+	if c.MemoryFraction > 0 {
+		add("per_process_memory_fraction:%v", c.MemoryFraction)
+	}
+	if c.Roundup != d.Roundup {
+		var sizes []string
+		for i, n := range c.Roundup {
+			sizes = append(sizes, fmt.Sprintf("%d:%d", int64(1)<<i, n))
+		}
+		add("roundup_power2_divisions:[%s]", strings.Join(sizes, ","))
+	}
+	return strings.Join(keys, ",")
+}
+
 // confTokens cuts at , : [ and ], which are tokens too.
 func confTokens(s string) []string {
 	var tokens []string

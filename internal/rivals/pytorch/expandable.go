@@ -1,5 +1,11 @@
 package pytorch
 
+import (
+	"math"
+
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
+)
+
 // leastExpandable steps from the best fit to later candidates while those can grow less: free memory at the end of an
 // expandable segment counts with the addresses behind it, so that smaller holes are filled first.
 func (a *Allocator) leastExpandable(set *freeSet, c cursor) cursor {
@@ -81,15 +87,21 @@ func (a *Allocator) expandable(p int32, stream uint16, size int64) int32 {
 			return i
 		}
 	}
-	page := a.page(p)
-	length := (a.limit + a.limit/8 + page - 1) / page * page
+	length := a.addressSpace(p)
 	addr, ok := a.driver.reserve(length)
-	if !ok || size > length {
+	if !ok || size > length || addr > math.MaxInt64-length {
 		return none
 	}
 	i := a.addSegment(addr, length, p, stream, true)
 	unmapped.insert(free{0, addr, i})
 	return i
+}
+
+// addressSpace is the length of an expandable segment: 9/8 of the device, so that pages unmapped early on can be mapped
+// again at the end.
+func (a *Allocator) addressSpace(p int32) int64 {
+	page := a.page(p)
+	return (a.limit + a.limit/8 + page - 1) / page * page
 }
 
 func (a *Allocator) allocatable(i int32) bool {
@@ -114,6 +126,7 @@ func (a *Allocator) mapPages(i int32, size int64) int32 {
 	}
 	a.blocks[i].mapped = true
 	a.took(size)
+	a.note(snapshot.SegmentMap, addr, size, s.stream)
 	return a.cacheMerged(i, s.pool)
 }
 
@@ -144,6 +157,7 @@ func (a *Allocator) unmap(i int32) {
 	a.uncache(i, s.pool)
 	a.driver.decommit(from, to-from)
 	a.gave(to - from)
+	a.note(snapshot.SegmentUnmap, from, to-from, s.stream)
 	if from > b.addr {
 		rest := a.split(i, from-b.addr)
 		a.cache(i, s.pool)

@@ -19,7 +19,8 @@ const chunk = 128
 // freeSet holds the cached blocks of one stream and pool in order of size, then address: runs, none empty, each sorted and
 // before the next.
 type freeSet struct {
-	runs [][]free
+	runs  [][]free
+	spare []free // the array of the run that was emptied last: sets that hold one block at a time allocate nothing
 }
 
 // cursor is a place in a freeSet: of a block, or behind the last.
@@ -74,7 +75,7 @@ func (s *freeSet) last() (f free, ok bool) {
 
 func (s *freeSet) insert(f free) {
 	if len(s.runs) == 0 {
-		s.runs = append(s.runs, append(make([]free, 0, chunk), f))
+		s.runs = append(s.runs, append(s.array(), f))
 		return
 	}
 	c := s.seek(f)
@@ -83,7 +84,7 @@ func (s *freeSet) insert(f free) {
 	}
 	run := s.runs[c.run]
 	if len(run) == chunk {
-		rest := append(make([]free, 0, chunk), run[chunk/2:]...)
+		rest := append(s.array(), run[chunk/2:]...)
 		s.runs[c.run] = run[:chunk/2]
 		s.runs = slices.Insert(s.runs, c.run+1, rest)
 		if c.at > chunk/2 {
@@ -97,12 +98,22 @@ func (s *freeSet) insert(f free) {
 	s.runs[c.run] = run
 }
 
+// array is room for a run.
+func (s *freeSet) array() []free {
+	if run := s.spare; run != nil {
+		s.spare = nil
+		return run
+	}
+	return make([]free, 0, chunk)
+}
+
 // remove takes out the block at c.
 func (s *freeSet) remove(c cursor) {
 	run := s.runs[c.run]
 	copy(run[c.at:], run[c.at+1:])
 	s.runs[c.run] = run[:len(run)-1]
 	if len(run) == 1 {
+		s.spare = run[:0]
 		s.runs = slices.Delete(s.runs, c.run, c.run+1)
 	}
 }

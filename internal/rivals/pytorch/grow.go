@@ -1,5 +1,7 @@
 package pytorch
 
+import "github.com/vlmem/vlmem/internal/trace/snapshot"
+
 // grow answers a miss: it takes memory from the driver, giving cached memory back first where that is called for, and
 // returns a block of at least size bytes that is in no set, or none.
 func (a *Allocator) grow(p int32, stream uint16, size int64) int32 {
@@ -33,6 +35,7 @@ func (a *Allocator) take(p int32, stream uint16, size int64) int32 {
 		return none
 	}
 	a.took(want)
+	a.note(snapshot.SegmentAlloc, addr, want, stream)
 	return a.addSegment(addr, want, p, stream, false)
 }
 
@@ -49,6 +52,7 @@ func (a *Allocator) returnSegment(i int32) {
 	a.uncache(i, s.pool)
 	a.driver.free(s.addr, s.size)
 	a.gave(s.size)
+	a.note(snapshot.SegmentFree, s.addr, s.size, s.stream)
 	a.dropSegment(b.segment)
 }
 

@@ -26,6 +26,7 @@ import (
 	"math"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 const (
@@ -94,6 +95,8 @@ type Allocator struct {
 	stats        alloc.Stats
 	cachedBytes  int64
 	retries      int64
+
+	observe func(what snapshot.Action, addr, size int64, stream uint16) // nil unless recorded
 }
 
 var _ alloc.Allocator = (*Allocator)(nil)
@@ -143,6 +146,7 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 	b := &a.blocks[i]
 	b.requested = r.Size
 	a.stats.Requested += r.Size
+	a.note(snapshot.Alloc, b.addr, r.Size, r.Stream)
 	offset := b.addr
 	if pad > 0 {
 		offset = (offset + r.Align - 1) &^ (r.Align - 1)
@@ -161,6 +165,7 @@ func (a *Allocator) place(n int64, pair int32, stream uint16) (int32, error) {
 	if i == none {
 		if i = a.grow(p, stream, size); i == none {
 			a.stats.OutOfMemory++
+			a.note(snapshot.OutOfMemory, a.allowed-a.stats.Reserved, size, stream)
 			return none, a.outOfMemory(n)
 		}
 	}
@@ -261,6 +266,7 @@ func (a *Allocator) Free(b alloc.Block) error {
 	a.stats.Frees++
 	block.live = false
 	block.generation++
+	a.note(snapshot.FreeRequested, block.addr, block.requested, a.segments[block.segment].stream)
 	if streams := a.uses[i]; len(streams) > 0 {
 		delete(a.uses, i)
 		a.events.record(a, i, streams)
@@ -288,6 +294,7 @@ func (a *Allocator) release(i int32) {
 	b := &a.blocks[i]
 	p := a.segments[b.segment].pool
 	a.stats.Live -= b.size
+	a.note(snapshot.FreeCompleted, b.addr, b.requested, a.segments[b.segment].stream)
 	if a.cached(b.prev, true) {
 		a.uncache(b.prev, p)
 		i = a.merge(b.prev, i)
@@ -357,6 +364,13 @@ func (a *Allocator) dropSegment(s int32) {
 	a.dropBlock(a.segments[s].head)
 	a.segments[s] = segment{}
 	a.spareSegment = append(a.spareSegment, s)
+}
+
+// note tells the observer what happened, as PyTorch records it.
+func (a *Allocator) note(what snapshot.Action, addr, size int64, stream uint16) {
+	if a.observe != nil {
+		a.observe(what, addr, size, stream)
+	}
 }
 
 // took counts memory that came from the driver.

@@ -58,6 +58,7 @@ func (s *Snapshot) recording(device int) Recording {
 	for i := len(r.Entries) - 1; i >= 0; i-- {
 		u.entry(&r.Entries[i])
 	}
+	u.classify(r.Entries)
 	r.Segments = u.segments
 	r.Live = slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
 	if u.lost > 0 {
@@ -72,6 +73,7 @@ func (s *Snapshot) recording(device int) Recording {
 // undo walks a recording backwards.
 type undo struct {
 	segments []Segment // in address order
+	guessed  bool      // some segment's pool is a guess from its size
 	live     map[int64]Live
 	lost     int
 	twice    int
@@ -173,6 +175,23 @@ func (u *undo) restore(e *Entry) {
 		u.segments = slices.Delete(u.segments, i, i+1)
 	}
 	u.segments = slices.Insert(u.segments, i, s)
+	u.guessed = true
+}
+
+// classify settles to which pool restored runs of pages belong: that of the first block placed in them or freed from them.
+func (u *undo) classify(entries []Entry) {
+	settled := map[int64]bool{}
+	for i := 0; u.guessed && i < len(entries); i++ {
+		e := &entries[i]
+		k := u.find(e.Addr)
+		if e.Action != Alloc && e.Action != FreeCompleted || k == len(u.segments) {
+			continue
+		}
+		if s := &u.segments[k]; s.Expandable && s.Address <= e.Addr && !settled[s.Address] {
+			s.Small = e.Size <= smallSegment/2
+			settled[s.Address] = true
+		}
+	}
 }
 
 func joins(a, b Segment) bool {

@@ -241,6 +241,9 @@ func (d *decoder) segment(o *object) error {
 	if id := f.pool("segment_pool_id"); id != nil {
 		s.Pool = *id
 	}
+	if s.TotalSize > math.MaxInt64-s.Address {
+		f.fail(fmt.Errorf("%d bytes at %d end beyond 63 bits", s.TotalSize, s.Address))
+	}
 	f.fail(d.segmentBlocks(&s, f.object("blocks")))
 	if f.err != nil {
 		return fmt.Errorf("segment: %w", f.err)
