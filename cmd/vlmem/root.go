@@ -111,6 +111,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newBenchCmd(env),
 		newEstimateCmd(env),
 		newBenchTouchedCmd(env),
+		newProbeCmd(env),
 		newProfilesCmd(env),
 		newVersionCmd(env),
 	)

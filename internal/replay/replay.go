@@ -25,6 +25,8 @@ type Options struct {
 	Repeats  int
 	Clock    Clock
 	Progress func(done, of int)
+	// Yardstick, where set, is a fixed piece of work that is timed before and after each timed run: how fast the machine was.
+	Yardstick func()
 }
 
 // Compare runs the program over addresses through every entrant: once to account, then Repeats times to time, in turn.
@@ -37,7 +39,7 @@ func Compare(ctx context.Context, p *Program, entrants []Entrant, o Options) ([]
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if err := e.run(p, round, &list[i], &times[i], o.Clock); err != nil {
+			if err := e.run(p, round, &list[i], &times[i], o); err != nil {
 				return nil, fmt.Errorf("replaying %s through %s: %w", p.Name, e.Name, err)
 			}
 			if o.Progress != nil {
@@ -54,15 +56,19 @@ func Compare(ctx context.Context, p *Program, entrants []Entrant, o Options) ([]
 }
 
 // run opens a fresh allocator and accounts for it in round 0, times it in the others.
-func (e Entrant) run(p *Program, round int, s *Summary, times *[][]int64, clock Clock) error {
+func (e Entrant) run(p *Program, round int, s *Summary, times *[][]int64, o Options) error {
 	a, err := e.Open()
 	if err != nil {
 		return err
 	}
 	defer a.Close()
 	if round > 0 {
-		ns, err := p.timed(a, nil, clock)
+		before := o.yardstick()
+		ns, err := p.timed(a, nil, o.Clock)
 		*times = append(*times, ns)
+		if o.Yardstick != nil {
+			s.YardstickNs = append(s.YardstickNs, (before+o.yardstick())/2)
+		}
 		return err
 	}
 	b, err := p.account(a)
@@ -72,6 +78,16 @@ func (e Entrant) run(p *Program, round int, s *Summary, times *[][]int64, clock 
 	s.Allocator, s.Kind = e.Name, Addresses
 	s.place(p, b)
 	return nil
+}
+
+// yardstick is the nanoseconds that the yardstick takes now, 0 without one.
+func (o Options) yardstick() float64 {
+	if o.Yardstick == nil {
+		return 0
+	}
+	start := o.Clock()
+	o.Yardstick()
+	return float64(o.Clock() - start)
 }
 
 // account runs the program and keeps books. A refused request leaves its block out; that is an outcome, not an error.

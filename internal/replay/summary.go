@@ -39,6 +39,10 @@ type Summary struct {
 	PageFaults            *int64  `json:"page_faults" yaml:"page_faults"`
 	PeakRSSBytes          *int64  `json:"peak_rss_bytes" yaml:"peak_rss_bytes"`
 	OOMs                  int64   `json:"ooms" yaml:"ooms"`
+
+	// RepeatNs is each repeat's mean time of an operation; YardstickNs, where a yardstick was given, its time around it.
+	RepeatNs    []float64 `json:"repeat_ns,omitempty" yaml:"-"`
+	YardstickNs []float64 `json:"yardstick_ns,omitempty" yaml:"-"`
 }
 
 // place fills in what an accounting run saw.
@@ -71,7 +75,7 @@ func (s *Summary) time(operations, size int, repeats [][]int64) {
 		means = append(means, float64(total)/float64(operations))
 	}
 	slices.Sort(batches)
-	s.Repeats = len(repeats)
+	s.Repeats, s.RepeatNs = len(repeats), means
 	s.NsPerOpMean = stat.Mean(means, nil)
 	s.NsPerOpP50 = stat.Quantile(0.50, stat.Empirical, batches, nil)
 	s.NsPerOpP99 = stat.Quantile(0.99, stat.Empirical, batches, nil)
