@@ -64,8 +64,10 @@ type Solution struct {
 	Height  int64
 }
 
-// Check says what no problem can be: an empty lifetime, a size below one byte, a negative alignment.
+// Check says what no problem can be: an empty lifetime, a size below one byte, a negative alignment; and refuses sizes and
+// alignments whose sum leaves 62 bits, so that no offset can overflow.
 func (p *Problem) Check() error {
+	var sum int64
 	for i := range p.Buffers {
 		switch b := &p.Buffers[i]; {
 		case b.Upper <= b.Lower:
@@ -74,6 +76,10 @@ func (p *Problem) Check() error {
 			return fmt.Errorf("buffer %s has size %d: must be above zero", b.ID, b.Size)
 		case b.Align < 0:
 			return fmt.Errorf("buffer %s has alignment %d: must not be negative", b.ID, b.Align)
+		case b.Size >= 1<<62-sum || b.Align >= 1<<62-sum-b.Size:
+			return fmt.Errorf("buffer %s: the sizes add up to more than 2^62 bytes", b.ID)
+		default:
+			sum += b.Size + b.Align
 		}
 	}
 	return nil

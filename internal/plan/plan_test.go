@@ -20,11 +20,11 @@ func TestLowerBound(t *testing.T) {
 }
 
 func TestCheckNamesTheBuffer(t *testing.T) {
-	for _, b := range []Buffer{{Lower: 1, Upper: 1, Size: 1}, {Lower: 0, Upper: 1}, {Lower: 0, Upper: 1, Size: 1, Align: -1}} {
+	for _, b := range []Buffer{{Lower: 1, Upper: 1, Size: 1}, {Lower: 0, Upper: 1}, {Lower: 0, Upper: 1, Size: 1, Align: -1}, {Lower: 0, Upper: 1, Size: 1 << 62}} {
 		b.ID = "x7"
 		if err := (&Problem{Buffers: []Buffer{b}}).Check(); err == nil || !slices.Contains([]string{
 			"buffer x7 lives over [1, 1): upper must be above lower", "buffer x7 has size 0: must be above zero",
-			"buffer x7 has alignment -1: must not be negative"}, err.Error()) {
+			"buffer x7 has alignment -1: must not be negative", "buffer x7: the sizes add up to more than 2^62 bytes"}, err.Error()) {
 			t.Errorf("%+v: %v", b, err)
 		}
 	}
