@@ -10,6 +10,7 @@ import (
 // goroutines; a Pool is.
 type Arena struct {
 	policy  Policy
+	commits resident // policy, where it says what is committed
 	backing backing
 	align   int64
 	asked   []int64 // bytes requested, by Ref; 0 for what is not live
@@ -26,6 +27,7 @@ type ArenaOptions struct {
 
 // NewArena makes an arena over s, which it closes in the end.
 func NewArena(s space.Space, o ArenaOptions) (*Arena, error) {
+	o.Granule = s.Granule()
 	p, err := NewPolicy(o.Policy, s.Size(), o.PolicyOptions)
 	if err != nil {
 		return nil, err
@@ -39,6 +41,10 @@ func NewArenaOf(p Policy, s space.Space, o ArenaOptions) *Arena {
 	a.backing = backing{space: s, granule: s.Granule(), limit: s.Size()}
 	if o.Max > 0 {
 		a.backing.limit = min(a.backing.limit, roundDown(o.Max, s.Granule()))
+	}
+	if r, ok := p.(resident); ok {
+		a.commits = r
+		r.use(&a.backing)
 	}
 	return a
 }
@@ -55,7 +61,7 @@ func (a *Arena) Alloc(r Request) (Block, error) {
 	if !ok {
 		return Block{}, a.outOfMemory(r)
 	}
-	if !a.backing.cover(b.Offset, b.Size) {
+	if a.commits == nil && !a.backing.cover(b.Offset, b.Size) {
 		if err := a.policy.Remove(b); err != nil {
 			return Block{}, err
 		}
@@ -111,6 +117,10 @@ func (a *Arena) Free(b Block) error {
 // Release gives every whole free granule back and returns the bytes given back.
 func (a *Arena) Release() (int64, error) {
 	before := a.backing.returned
+	if a.commits != nil {
+		err := a.commits.release()
+		return a.backing.returned - before, err
+	}
 	var failed error
 	a.policy.Walk(func(s Span) bool {
 		if !s.Live {
@@ -132,6 +142,10 @@ func (a *Arena) Stats() Stats {
 
 // Walk calls f for every span up to the highest address ever used. A span is split where what is committed changes.
 func (a *Arena) Walk(f func(Span) bool) {
+	if a.commits != nil {
+		a.policy.Walk(f)
+		return
+	}
 	a.policy.Walk(func(s Span) bool { return a.backing.split(s, f) })
 }
 
@@ -154,6 +168,9 @@ func (a *Arena) Check() error {
 	}
 	if live != a.stats.Live || requested != a.stats.Requested || !ok {
 		return fmt.Errorf("%d bytes live for %d requested, committed %v; counted %d for %d", live, requested, ok, a.stats.Live, a.stats.Requested)
+	}
+	if a.commits != nil {
+		return nil
 	}
 	return a.backing.check()
 }

@@ -31,6 +31,7 @@ var ErrNotLive = errors.New("not a live block")
 
 // PolicyOptions are the settings of every policy; each reads its own.
 type PolicyOptions struct {
+	Granule int64 // vlmem: the unit of commitment; an arena sets it to that of its space
 	Quantum int64 // sizes and offsets are multiples of it, a power of two; 0 for the policy's own
 	Block   int64 // fixed: the size of every block
 }
@@ -45,6 +46,7 @@ var policies = []struct {
 	{"buddy-lazy", newBuddyLazy},
 	{"buddy-whole", newBuddyWhole},
 	{"fixed", newFixed},
+	{"vlmem", newVlmem},
 }
 
 // PolicyNames lists the policies.

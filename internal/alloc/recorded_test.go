@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,16 +117,22 @@ func overhead(s Stats, bound int64) float64 {
 }
 
 func TestShowRecorded(t *testing.T) {
-	for _, p := range recorded(t) {
-		line := p.name
-		for _, name := range []string{"bestfit", "buddy", "buddy-lazy", "buddy-whole", "vlmem"} {
-			a, err := New(name, Options{Capacity: 64 << 30})
+	for _, granule := range []int64{2 << 20, 4 << 10} {
+		var over, returned []float64
+		for _, p := range recorded(t) {
+			b, _ := New("bestfit", Options{Capacity: 64 << 30})
+			bs, _ := p.replay(t, b)
+			a, err := New("vlmem", Options{Capacity: 64 << 30, Granule: granule})
 			if err != nil {
 				t.Fatal(err)
 			}
-			s, _ := p.replay(t, a)
-			line += "  " + name + " " + strconv.FormatFloat(overhead(s, p.bound), 'f', 2, 64)
+			s, n := p.replay(t, a)
+			over = append(over, overhead(s, p.bound))
+			returned = append(returned, 100*float64(s.Returned)/float64(n))
+			t.Logf("%-40s bestfit %.2f vlmem %.3f returned %.2f", p.name, overhead(bs, p.bound), overhead(s, p.bound), returned[len(returned)-1])
 		}
-		t.Log(line)
+		slices.Sort(over)
+		slices.Sort(returned)
+		t.Logf("granule %d: over %.3f returned %.2f", granule, (over[3]+over[4])/2, (returned[3]+returned[4])/2)
 	}
 }

@@ -5,37 +5,37 @@ import (
 	"math/bits"
 )
 
-// spans divides [0, top) into spans that are live or holes, and finds the best hole for a size.
+// spans divides [0, top) into spans and finds the best free one for a size.
 //
-// Spans are entries of one flat array named by 32-bit indices: half the size of pointers, nothing for the garbage collector
-// to follow, and an index is at once the handle a caller gives back. Entry 0 is the ends of the address list and is no
-// span; entries not in use hang on a list through next.
+// A span is live, a hole (free and committed) or a gap (free, addresses only; policies that know nothing of commitment have
+// none). Spans are entries of one flat array named by 32-bit indices: half the size of pointers, nothing for the garbage
+// collector to follow, and an index is at once the handle a caller gives back. Entry 0 is the ends of the address list and
+// is no span; entries not in use hang on a list through next.
 //
 // Every span knows its neighbours in address order, so that freeing merges with both in constant time, and no two
-// neighbours are both holes. Holes are indexed by (size, offset): the smallest that fits, the lowest among equals.
+// neighbours are both holes or both gaps. Holes and gaps are indexed by (size, offset): the smallest that fits, the lowest
+// among equals.
 //
-// The index is a two-level one. A bin holds the sizes that agree in their highest set bit and the six bits after it,
+// An index has two levels. A bin holds the sizes that agree in their highest set bit and the six bits after it,
 //
 //	bin(size) = 64·(⌊log2 size⌋ − 6) + next six bits,
 //
 // so sizes in one bin differ by at most 1/64; two levels of bitmap find the next bin in use in a few instructions. Inside
-// a bin the holes are a treap ordered by (size, offset) with a priority hashed from the index: expected O(log holes in the
-// bin), and no balance to store. A single tree over all holes was tried first and took twice the time at 10^5 live blocks;
-// sorted arrays in bins were as fast on real traces and quadratic where every hole has one size.
+// a bin the spans are a treap ordered by (size, offset) with a priority hashed from the index: expected O(log spans in the
+// bin), and no balance to store.
 type spans struct {
 	s      []span
 	unused uint32 // entries to reuse
 	count  int    // spans in use
 	top    int64  // end of the last span
-	free   int64  // bytes in holes
-	holes  index
+	free   [2]index
 }
 
 // span is one run of addresses; 40 bytes.
 type span struct {
 	off, size   int64
 	prev, next  uint32 // neighbours by address; 0 at the ends
-	left, right uint32 // children in the bin's treap, of a hole
+	left, right uint32 // children in the bin's treap, of a free span
 	state       spanState
 }
 
@@ -45,9 +45,11 @@ const (
 	unusedSpan spanState = iota
 	liveSpan
 	holeSpan
+	gapSpan
 )
 
 const (
+	maxSpan  = 1<<47 - 1
 	binBits  = 6
 	binCount = (47 - binBits + 1) << binBits // sizes below 2^47, what amd64 can address
 )
@@ -56,9 +58,13 @@ type index struct {
 	roots   [binCount]uint32
 	bins    [binCount / 64]uint64 // bit b: roots[b] is not empty
 	summary uint64                // bit w: bins[w] is not zero
+	bytes   int64
 }
 
 func newSpans() *spans { return &spans{s: make([]span, 1, 64)} }
+
+// of is the index of the free spans in a state.
+func (t *spans) of(state spanState) *index { return &t.free[state-holeSpan] }
 
 func binOf(size int64) int {
 	if size < 1<<binBits {
@@ -71,20 +77,21 @@ func binOf(size int64) int {
 // priority orders a treap. The multiplier is odd, so no two entries share one.
 func priority(i uint32) uint32 { return i * 0x9E3779B1 }
 
-// before orders holes by size, then offset.
+// before orders free spans by size, then offset.
 func (t *spans) before(i uint32, size, off int64) bool {
 	s := &t.s[i]
 	return s.size < size || s.size == size && s.off < off
 }
 
-// insert puts hole x into the index.
+// insert puts free span x into its index.
 func (t *spans) insert(x uint32) {
 	size, off := t.s[x].size, t.s[x].off
-	t.free += size
+	in := t.of(t.s[x].state)
+	in.bytes += size
 	b := binOf(size)
-	t.holes.bins[b>>6] |= 1 << (b & 63)
-	t.holes.summary |= 1 << (b >> 6)
-	link := &t.holes.roots[b]
+	in.bins[b>>6] |= 1 << (b & 63)
+	in.summary |= 1 << (b >> 6)
+	link := &in.roots[b]
 	for p := priority(x); *link != 0 && priority(*link) > p; {
 		link = t.child(*link, size, off)
 	}
@@ -111,12 +118,13 @@ func (t *spans) child(i uint32, size, off int64) *uint32 {
 	return &t.s[i].left
 }
 
-// remove takes hole x out of the index.
+// remove takes free span x out of its index.
 func (t *spans) remove(x uint32) {
 	size, off := t.s[x].size, t.s[x].off
-	t.free -= size
+	in := t.of(t.s[x].state)
+	in.bytes -= size
 	b := binOf(size)
-	link := &t.holes.roots[b]
+	link := &in.roots[b]
 	for *link != x {
 		link = t.child(*link, size, off)
 	}
@@ -129,22 +137,23 @@ func (t *spans) remove(x uint32) {
 		}
 	}
 	*link = l | r
-	if t.holes.roots[b] == 0 {
-		t.holes.bins[b>>6] &^= 1 << (b & 63)
-		if t.holes.bins[b>>6] == 0 {
-			t.holes.summary &^= 1 << (b >> 6)
+	if in.roots[b] == 0 {
+		in.bins[b>>6] &^= 1 << (b & 63)
+		if in.bins[b>>6] == 0 {
+			in.summary &^= 1 << (b >> 6)
 		}
 	}
 }
 
-// best is the smallest hole of at least size bytes, the lowest among equals, or 0.
-func (t *spans) best(size int64) uint32 { return t.after(size, 0) }
+// best is the smallest span in state of at least size bytes, the lowest among equals, or 0.
+func (t *spans) best(state spanState, size int64) uint32 { return t.after(state, size, 0) }
 
-// after is the first hole at or after (size, off) in the order of the index, or 0.
-func (t *spans) after(size, off int64) uint32 {
+// after is the first span in state at or after (size, off) in the order of the index, or 0.
+func (t *spans) after(state spanState, size, off int64) uint32 {
+	in := t.of(state)
 	b := binOf(size)
 	found := uint32(0)
-	for i := t.holes.roots[b]; i != 0; {
+	for i := in.roots[b]; i != 0; {
 		if t.before(i, size, off) {
 			i = t.s[i].right
 		} else {
@@ -154,11 +163,52 @@ func (t *spans) after(size, off int64) uint32 {
 	if found != 0 {
 		return found
 	}
-	i := t.holes.next(b)
+	i := in.next(b)
 	for i != 0 && t.s[i].left != 0 {
 		i = t.s[i].left
 	}
 	return i
+}
+
+// preceding is the last span in state before (size, off) in the order of the index, or 0.
+func (t *spans) preceding(state spanState, size, off int64) uint32 {
+	in := t.of(state)
+	b := binOf(size)
+	found := uint32(0)
+	for i := in.roots[b]; i != 0; {
+		if t.before(i, size, off) {
+			found, i = i, t.s[i].right
+		} else {
+			i = t.s[i].left
+		}
+	}
+	if found != 0 {
+		return found
+	}
+	i := in.previous(b)
+	for i != 0 && t.s[i].right != 0 {
+		i = t.s[i].right
+	}
+	return i
+}
+
+// fit is the best span in state that holds size bytes at a multiple of align, or 0. Offsets are multiples of quantum.
+//
+// Above the quantum a few of the spans that are large enough are tried before one is taken that fits wherever it starts.
+func (t *spans) fit(state spanState, size, align, quantum int64) uint32 {
+	const tries = 8
+	i := t.best(state, size)
+	for range tries {
+		if i == 0 {
+			return 0
+		}
+		s := &t.s[i]
+		if roundUp(s.off, align)+size <= s.off+s.size {
+			return i
+		}
+		i = t.after(state, s.size, s.off+1)
+	}
+	return t.best(state, size+align-quantum)
 }
 
 // next is the root of the first bin in use after b, or 0.
@@ -175,17 +225,23 @@ func (x *index) next(b int) uint32 {
 	return x.roots[w<<6+bits.TrailingZeros64(x.bins[w])]
 }
 
-// largest is the size of the largest hole.
-func (t *spans) largest() int64 {
-	if t.holes.summary == 0 {
+// previous is the root of the last bin in use before b, or 0.
+func (x *index) previous(b int) uint32 {
+	w := b >> 6
+	if rest := x.bins[w] & (1<<(b&63) - 1); rest != 0 {
+		return x.roots[w<<6+bits.Len64(rest)-1]
+	}
+	rest := x.summary & (1<<w - 1)
+	if rest == 0 {
 		return 0
 	}
-	w := bits.Len64(t.holes.summary) - 1
-	i := t.holes.roots[w<<6+bits.Len64(t.holes.bins[w])-1]
-	for t.s[i].right != 0 {
-		i = t.s[i].right
-	}
-	return t.s[i].size
+	w = bits.Len64(rest) - 1
+	return x.roots[w<<6+bits.Len64(x.bins[w])-1]
+}
+
+// largest is the size of the largest span in state.
+func (t *spans) largest(state spanState) int64 {
+	return t.s[t.preceding(state, maxSpan, 0)].size
 }
 
 // add makes a span of [off, off+size) between neighbours prev and t.s[prev].next.
@@ -215,20 +271,17 @@ func (t *spans) drop(i uint32) {
 	t.count--
 }
 
-// take makes [off, off+size) of hole i live and returns its span; what is left on either side stays a hole.
+// take makes [off, off+size) of free span i live and returns its span; what is left on either side stays as it was.
 func (t *spans) take(i uint32, off, size int64) uint32 {
 	t.remove(i)
-	s := &t.s[i]
-	if head := off - s.off; head > 0 {
-		prev := s.prev
-		s.off, s.size = off, s.size-head
-		h := t.add(prev, off-head, head, holeSpan)
-		t.insert(h)
+	state := t.s[i].state
+	if head := off - t.s[i].off; head > 0 {
+		t.s[i].off, t.s[i].size = off, t.s[i].size-head
+		t.insert(t.add(t.s[i].prev, off-head, head, state))
 	}
 	if tail := t.s[i].size - size; tail > 0 {
 		t.s[i].size = size
-		r := t.add(i, off+size, tail, holeSpan)
-		t.insert(r)
+		t.insert(t.add(i, off+size, tail, state))
 	}
 	t.s[i].state = liveSpan
 	return i
@@ -237,45 +290,43 @@ func (t *spans) take(i uint32, off, size int64) uint32 {
 // grow appends a hole so that the last span is a hole of at least size bytes at a multiple of align, and returns it, or 0
 // where limit forbids.
 func (t *spans) grow(size, align, limit int64) uint32 {
-	last := t.s[0].prev
-	start := t.top
-	if last != 0 && t.s[last].state == holeSpan {
-		start = t.s[last].off
+	start, prev := t.top, t.s[0].prev
+	if t.s[prev].state == holeSpan {
+		start, prev = t.s[prev].off, t.s[prev].prev
 	}
 	end := roundUp(start, align) + size
-	if end > limit || end < 0 {
+	if end > limit {
 		return 0
 	}
 	if start < t.top {
-		t.remove(last)
-		t.s[last].size = end - start
-	} else {
-		last = t.add(last, start, end-start, holeSpan)
+		t.remove(t.s[0].prev)
+		t.drop(t.s[0].prev)
 	}
+	last := t.add(prev, start, end-start, holeSpan)
 	t.top = end
 	t.insert(last)
 	return last
 }
 
-// live says whether i is a live span at [off, off+size).
-func (t *spans) live(i uint64, off, size int64) bool {
+// isLive says whether i is a live span at [off, off+size).
+func (t *spans) isLive(i uint64, off, size int64) bool {
 	return i > 0 && i < uint64(len(t.s)) && t.s[i].state == liveSpan && t.s[i].off == off && t.s[i].size == size
 }
 
-// release makes live span i a hole, merged with the holes beside it, and returns the hole.
-func (t *spans) release(i uint32) uint32 {
-	if p := t.s[i].prev; p != 0 && t.s[p].state == holeSpan {
+// settle gives span i, live or new, a free state, merges it with neighbours in the same state, and indexes it.
+func (t *spans) settle(i uint32, state spanState) uint32 {
+	if p := t.s[i].prev; t.s[p].state == state {
 		t.remove(p)
 		t.s[i].off = t.s[p].off
 		t.s[i].size += t.s[p].size
 		t.drop(p)
 	}
-	if n := t.s[i].next; n != 0 && t.s[n].state == holeSpan {
+	if n := t.s[i].next; t.s[n].state == state {
 		t.remove(n)
 		t.s[i].size += t.s[n].size
 		t.drop(n)
 	}
-	t.s[i].state = holeSpan
+	t.s[i].state = state
 	t.insert(i)
 	return i
 }
@@ -284,81 +335,92 @@ func (t *spans) release(i uint32) uint32 {
 func (t *spans) walk(f func(Span) bool) {
 	for i := t.s[0].next; i != 0; i = t.s[i].next {
 		s := &t.s[i]
-		if !f(Span{Offset: s.off, Size: s.size, Live: s.state == liveSpan}) {
+		if !f(Span{Offset: s.off, Size: s.size, Live: s.state == liveSpan, Committed: s.state != gapSpan}) {
 			return
 		}
 	}
 }
 
-// check verifies that spans tile [0, top), that neighbours are merged, and that the index holds the holes and nothing else.
+// check verifies that spans tile [0, top), that neighbours are merged, and that the indexes hold the free spans and
+// nothing else.
 func (t *spans) check() error {
-	var end, free int64
-	holes, count := 0, 0
-	wasHole := false
+	var end int64
+	var bytes [2]int64
+	var free [2]int
+	count := 0
+	before := liveSpan
 	for i := t.s[0].next; i != 0; i = t.s[i].next {
 		s := &t.s[i]
-		hole := s.state == holeSpan
 		switch {
 		case s.off != end || s.size <= 0:
 			return fmt.Errorf("span %d at %d of %d bytes does not follow %d", i, s.off, s.size, end)
 		case s.state == unusedSpan:
 			return fmt.Errorf("span %d at %d is listed and unused", i, s.off)
-		case hole && wasHole:
-			return fmt.Errorf("holes before and at %d are not merged", s.off)
+		case s.state != liveSpan && s.state == before:
+			return fmt.Errorf("free spans before and at %d are not merged", s.off)
 		case t.s[s.next].prev != i:
 			return fmt.Errorf("span after %d does not point back", s.off)
-		case hole && t.after(s.size, s.off) != i:
-			return fmt.Errorf("hole at %d of %d bytes is not indexed", s.off, s.size)
+		case s.state != liveSpan && t.after(s.state, s.size, s.off) != i:
+			return fmt.Errorf("free span at %d of %d bytes is not indexed", s.off, s.size)
 		}
-		if hole {
-			free += s.size
-			holes++
+		if s.state != liveSpan {
+			bytes[s.state-holeSpan] += s.size
+			free[s.state-holeSpan]++
 		}
-		end, wasHole = s.off+s.size, hole
+		end, before = s.off+s.size, s.state
 		count++
 	}
-	if end != t.top || free != t.free || count != t.count {
-		return fmt.Errorf("spans end at %d with %d free in %d; the table says %d, %d, %d", end, free, count, t.top, t.free, t.count)
+	if end != t.top || count != t.count {
+		return fmt.Errorf("%d spans end at %d; the table says %d and %d", count, end, t.count, t.top)
 	}
-	return t.checkIndex(holes)
+	for k := range t.free {
+		if bytes[k] != t.free[k].bytes {
+			return fmt.Errorf("%d bytes are free in state %d; the index says %d", bytes[k], k, t.free[k].bytes)
+		}
+		if err := t.checkIndex(holeSpan+spanState(k), free[k]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// checkIndex verifies order and heap property in every bin, and the number of holes.
-func (t *spans) checkIndex(holes int) error {
+// checkIndex verifies order and heap property in every bin, and the number of spans.
+func (t *spans) checkIndex(state spanState, want int) error {
+	in := t.of(state)
 	indexed := 0
-	for b, root := range t.holes.roots {
-		if set := t.holes.bins[b>>6]>>(b&63)&1 == 1; set != (root != 0) {
+	for b, root := range in.roots {
+		if set := in.bins[b>>6]>>(b&63)&1 == 1; set != (root != 0) {
 			return fmt.Errorf("bin %d: bitmap says %v, root is %d", b, set, root)
 		}
-		n, err := t.checkTreap(root, b)
+		n, err := t.checkTreap(root, state, b)
 		if err != nil {
 			return err
 		}
 		indexed += n
 	}
-	if indexed != holes {
-		return fmt.Errorf("%d holes indexed, %d listed", indexed, holes)
+	if indexed != want {
+		return fmt.Errorf("%d spans indexed in state %d, %d listed", indexed, state, want)
 	}
 	return nil
 }
 
-func (t *spans) checkTreap(i uint32, bin int) (int, error) {
+func (t *spans) checkTreap(i uint32, state spanState, bin int) (int, error) {
 	if i == 0 {
 		return 0, nil
 	}
 	s := &t.s[i]
-	if s.state != holeSpan || binOf(s.size) != bin {
-		return 0, fmt.Errorf("bin %d holds span %d of %d bytes, state %d", bin, i, s.size, s.state)
+	if s.state != state || binOf(s.size) != bin {
+		return 0, fmt.Errorf("bin %d of state %d holds span %d of %d bytes, state %d", bin, state, i, s.size, s.state)
 	}
 	for _, c := range []uint32{s.left, s.right} {
 		if c != 0 && (priority(c) > priority(i) || t.before(c, s.size, s.off) != (c == s.left)) {
 			return 0, fmt.Errorf("bin %d: span %d is misplaced under %d", bin, c, i)
 		}
 	}
-	l, err := t.checkTreap(s.left, bin)
+	l, err := t.checkTreap(s.left, state, bin)
 	if err != nil {
 		return 0, err
 	}
-	r, err := t.checkTreap(s.right, bin)
+	r, err := t.checkTreap(s.right, state, bin)
 	return l + r + 1, err
 }

@@ -1,0 +1,208 @@
+package stream
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// Workers does the work of each stream on an operating system thread of its own, in host memory: copies really copy and
+// computing really computes, so what overlaps on the machine overlaps in time.
+type Workers struct {
+	mem   []byte
+	begun time.Time
+
+	mu       sync.Mutex
+	progress sync.Cond // some stream finished something
+	streams  []worker
+	closed   bool
+	ended    sync.WaitGroup
+}
+
+type worker struct {
+	wake      sync.Cond
+	queue     []task
+	submitted uint64
+	completed uint64
+}
+
+// task is a piece of work, or a wait where event is set.
+type task struct {
+	work  Work
+	event Event
+	wait  bool
+}
+
+// NewWorkers starts n streams over mem, which is their device memory.
+func NewWorkers(n int, mem []byte) *Workers {
+	w := &Workers{mem: mem, begun: time.Now(), streams: make([]worker, n)}
+	w.progress.L = &w.mu
+	w.ended.Add(n)
+	for i := range w.streams {
+		w.streams[i].wake.L = &w.mu
+		go w.serve(&w.streams[i])
+	}
+	return w
+}
+
+// serve does the work of one stream until Close.
+func (w *Workers) serve(s *worker) {
+	runtime.LockOSThread()
+	defer w.ended.Done()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for {
+		for len(s.queue) == 0 && !w.closed {
+			s.wake.Wait()
+		}
+		if len(s.queue) == 0 {
+			return
+		}
+		t := s.queue[0]
+		s.queue = s.queue[1:]
+		if t.wait {
+			for w.streams[t.event.Stream].completed < t.event.Seq {
+				w.progress.Wait()
+			}
+		} else {
+			w.mu.Unlock()
+			w.do(t.work)
+			w.mu.Lock()
+		}
+		s.completed++
+		w.progress.Broadcast()
+	}
+}
+
+func (w *Workers) do(k Work) {
+	out, in := w.mem[k.Out.Offset:][:k.Out.Bytes], w.mem[k.In.Offset:][:k.In.Bytes]
+	switch k.Kind {
+	case Upload:
+		copy(out, k.Host)
+	case Download:
+		copy(k.Host, in)
+	case Compute:
+		mix(floats(out), floats(in), k.Rounds)
+	}
+}
+
+// floats sees bytes as float32s; Work.check holds their alignment.
+func floats(b []byte) []float32 {
+	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
+}
+
+// mix is Compute. Eight elements at a time, since one alone would wait out the latency of every multiplication.
+func mix(out, in []float32, rounds int) {
+	const lanes = 8
+	whole := len(in) / lanes * lanes
+	for i := 0; i < whole; i += lanes {
+		x := [lanes]float32(in[i:])
+		for range rounds {
+			for j := range x {
+				x[j] = float32(x[j]*mixFactor) + mixTerm
+			}
+		}
+		copy(out[i:], x[:])
+	}
+	for i := whole; i < len(in); i++ {
+		x := in[i]
+		for range rounds {
+			x = float32(x*mixFactor) + mixTerm
+		}
+		out[i] = x
+	}
+}
+
+// Name is host.
+func (w *Workers) Name() string { return "host" }
+
+// Streams is the number of streams.
+func (w *Workers) Streams() int { return len(w.streams) }
+
+// Submit queues work. Host must stay untouched until it is done.
+func (w *Workers) Submit(s uint16, k Work) error {
+	if err := k.check(int64(len(w.mem)), true); err != nil {
+		return err
+	}
+	return w.push(s, task{work: k})
+}
+
+func (w *Workers) push(s uint16, t task) error {
+	if err := checkStream(s, len(w.streams)); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		return ErrClosed
+	}
+	to := &w.streams[s]
+	to.queue = append(to.queue, t)
+	to.submitted++
+	to.wake.Signal()
+	return nil
+}
+
+// Record returns the event after everything submitted so far: a count, since a stream keeps its order.
+func (w *Workers) Record(s uint16) (Event, error) {
+	if err := checkStream(s, len(w.streams)); err != nil {
+		return Event{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return Event{Stream: s, Seq: w.streams[s].submitted}, nil
+}
+
+// Wait makes later work of s wait for e.
+func (w *Workers) Wait(s uint16, e Event) error {
+	if done, err := w.Done(e); done || err != nil || e.Stream == s {
+		return err
+	}
+	return w.push(s, task{event: e, wait: true})
+}
+
+// Done says whether e has been reached.
+func (w *Workers) Done(e Event) (bool, error) {
+	if err := checkStream(e.Stream, len(w.streams)); err != nil {
+		return false, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := &w.streams[e.Stream]
+	if e.Seq > s.submitted {
+		return false, fmt.Errorf("event %d of stream %d was never recorded", e.Seq, e.Stream)
+	}
+	return s.completed >= e.Seq, nil
+}
+
+// Synchronize returns when everything queued on s so far is done.
+func (w *Workers) Synchronize(s uint16) error {
+	if err := checkStream(s, len(w.streams)); err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for until := w.streams[s].submitted; w.streams[s].completed < until; {
+		w.progress.Wait()
+	}
+	return nil
+}
+
+// Elapsed is wall time since the backend was made.
+func (w *Workers) Elapsed() time.Duration { return time.Since(w.begun) }
+
+// Close finishes all work and ends the threads.
+func (w *Workers) Close() error {
+	w.mu.Lock()
+	w.closed = true
+	for i := range w.streams {
+		w.streams[i].wake.Signal()
+	}
+	w.mu.Unlock()
+	w.ended.Wait()
+	return nil
+}
+
+var _ Backend = (*Workers)(nil)
