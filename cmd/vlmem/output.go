@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,7 @@ import (
 // output is the --format and -o of a command. Its writer holds everything back until commit, so that a failure leaves
 // neither half a result on stdout nor half a file.
 type output struct {
+	flag    string // what path was given with, where it is not -o
 	format  string
 	path    string
 	formats []string
@@ -36,14 +38,15 @@ func (o *output) open(env *environment) (*pending, error) {
 	if o.path == "" {
 		return &pending{to: env.stdout}, nil
 	}
+	flag := cmp.Or(o.flag, "-o")
 	if info, err := os.Stat(o.path); err == nil && info.IsDir() {
-		return nil, fmt.Errorf("writing -o %s: it is a folder, want a file's name", o.path)
+		return nil, fmt.Errorf("writing %s %s: it is a folder, want a file's name", flag, o.path)
 	}
 	temporary, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*")
 	if err != nil {
-		return nil, fmt.Errorf("writing -o %s: cannot create a file there: %w", o.path, err)
+		return nil, fmt.Errorf("writing %s %s: cannot create a file there: %w", flag, o.path, err)
 	}
-	return &pending{temporary: temporary, path: o.path}, nil
+	return &pending{temporary: temporary, path: o.path, flag: flag}, nil
 }
 
 // pending is a result not yet shown.
@@ -52,6 +55,7 @@ type pending struct {
 	to        io.Writer
 	temporary *os.File
 	path      string
+	flag      string
 }
 
 // commit shows the result: on stdout, or as the named file in place of what was there.
@@ -72,15 +76,15 @@ func (p *pending) commit() error {
 	}
 	if err != nil {
 		_ = os.Remove(p.temporary.Name())
-		return fmt.Errorf("writing -o %s: %w", p.path, err)
+		return fmt.Errorf("writing %s %s: %w", p.flag, p.path, err)
 	}
 	p.temporary = nil
 	return nil
 }
 
-// discard forgets a result that was not committed; after commit it does nothing.
+// discard forgets a result that was not committed; after commit, and for a nil result, it does nothing.
 func (p *pending) discard() {
-	if p.temporary != nil {
+	if p != nil && p.temporary != nil {
 		_ = p.temporary.Close()
 		_ = os.Remove(p.temporary.Name())
 	}

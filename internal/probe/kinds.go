@@ -15,19 +15,18 @@ func (t *Topology) readKinds(r *root) []profile.CoreKind {
 	if kinds := t.kindsByPMU(r); len(kinds) > 1 {
 		return kinds
 	}
-	for _, w := range []struct{ file, label string }{
-		{"cpu_capacity", "capacity"},
-		{"regs/identification/midr_el1", "midr"},
-		{"cpufreq/base_frequency", "base frequency kHz"},
-	} {
-		if kinds := t.kindsByFile(r, w.file, w.label, 0); len(kinds) > 1 {
+	for _, file := range []string{"cpu_capacity", "regs/identification/midr_el1", "cpufreq/base_frequency"} {
+		if kinds := t.kindsByFile(r, file, 0); len(kinds) > 1 {
 			return kinds
 		}
 	}
 	if r.exists(fmt.Sprintf("%s/cpu%d/cpufreq/base_frequency", cpuDir, max(t.visible.first(), 0))) {
 		return nil
 	}
-	return t.kindsByFile(r, "cpufreq/cpuinfo_max_freq", "max frequency kHz", 0.10)
+	if kinds := t.kindsByFile(r, "cpufreq/cpuinfo_max_freq", 0.10); len(kinds) > 1 {
+		return kinds
+	}
+	return nil
 }
 
 func (t *Topology) kindsByPMU(r *root) []profile.CoreKind {
@@ -43,35 +42,38 @@ func (t *Topology) kindsByPMU(r *root) []profile.CoreKind {
 	return kinds
 }
 
-// kindsByFile groups CPUs by the text of one file, values within tolerance of the group's lowest counting as one. Every CPU
-// must have it: cores that differ in what they tell need not differ in kind.
-func (t *Topology) kindsByFile(r *root, file, label string, tolerance float64) []profile.CoreKind {
-	groups := map[int]cpuset{}
+// kindsByFile groups CPUs by the number in one file, values within tolerance of the group's lowest counting as one. Every CPU
+// must have it: cores that differ in what they tell need not differ in kind. The highest number counts as the strongest.
+func (t *Topology) kindsByFile(r *root, file string, tolerance float64) []profile.CoreKind {
+	byValue := map[int]cpuset{}
 	for _, cpu := range t.visible.list() {
 		value, err := r.number(fmt.Sprintf("%s/cpu%d/%s", cpuDir, cpu, file))
 		if err != nil || value == 0 {
 			return nil
 		}
-		groups[value] = groups[value].with(cpu)
+		byValue[value] = byValue[value].with(cpu)
 	}
-	var kinds []profile.CoreKind
-	var members cpuset
+	var groups []cpuset
 	lowest := 0
-	flush := func() {
-		if len(members) > 0 {
-			kinds = append(kinds, t.kind(fmt.Sprintf("%s %d", label, lowest), members))
-		}
-	}
-	for _, value := range slices.Sorted(maps.Keys(groups)) {
-		if len(members) > 0 && float64(value-lowest) <= tolerance*float64(lowest) {
-			members = members.or(groups[value])
+	for _, value := range slices.Sorted(maps.Keys(byValue)) {
+		if last := len(groups) - 1; last >= 0 && float64(value-lowest) <= tolerance*float64(lowest) {
+			groups[last] = groups[last].or(byValue[value])
 			continue
 		}
-		flush()
-		lowest, members = value, groups[value]
+		lowest, groups = value, append(groups, byValue[value])
 	}
-	flush()
-	slices.Reverse(kinds) // the strongest first
+	slices.Reverse(groups)
+	var kinds []profile.CoreKind
+	for i, cpus := range groups {
+		name := "middle"
+		switch i {
+		case 0:
+			name = "performance"
+		case len(groups) - 1:
+			name = "efficiency"
+		}
+		kinds = append(kinds, t.kind(name, cpus))
+	}
 	return kinds
 }
 

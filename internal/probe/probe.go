@@ -60,6 +60,7 @@ func Read(dir string) (profile.Hardware, *Topology, error) {
 		rd.h.Unknown[key] = why
 	}
 	rd.h.Name = rd.name()
+	rd.h.Fingerprint = Fingerprint(rd.h)
 	return rd.h, rd.t, nil
 }
 

@@ -301,7 +301,8 @@ func depth(o *Object) int {
 	return 201
 }
 
-// build drops what has neither an allowed CPU nor an allowed NUMA node and hangs the rest into a tree.
+// build drops what has neither an allowed CPU nor an allowed NUMA node, and dies and groups that tell nothing beside another
+// part, and hangs the rest into a tree.
 func (t *Topology) build() {
 	slices.SortStableFunc(t.objects, func(a, b *Object) int {
 		return cmp.Or(cmp.Compare(b.set.count(), a.set.count()), cmp.Compare(depth(a), depth(b)), cmp.Compare(a.set.first(), b.set.first()))
@@ -309,6 +310,11 @@ func (t *Topology) build() {
 	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
 		o.visible = o.set.and(t.visible)
 		return len(o.visible) == 0 && !t.holdsNode(o)
+	})
+	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
+		return (o.Type == Die || o.Type == Group) && slices.ContainsFunc(t.objects, func(p *Object) bool {
+			return p.Type != Die && p.Type != Group && p.set.equal(o.set)
+		})
 	})
 	t.Root = &Object{Type: Machine, ID: 0, set: t.online, visible: t.visible}
 	for i, o := range t.objects {
@@ -344,7 +350,7 @@ func (t *Topology) hangNodes() {
 	for i, n := range t.Nodes {
 		node := &Object{Type: NUMANode, ID: n.ID, Memory: n.MemoryBytes, set: t.nodeSets[i], visible: t.nodeSets[i].and(t.visible)}
 		parent := t.Root
-		for i := 0; i < len(parent.Children) && !node.set.equal(parent.set); i++ {
+		for i := 0; i < len(parent.Children) && (parent == t.Root || !node.set.equal(parent.set)); i++ {
 			if c := parent.Children[i]; len(node.set) > 0 && c.Type != NUMANode && node.set.within(c.set) {
 				parent, i = c, -1
 			}

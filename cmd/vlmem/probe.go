@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/probe"
+	"github.com/vlmem/vlmem/internal/report"
+)
+
+type probeOptions struct {
+	out      output
+	save     string
+	root     string
+	deep     bool
+	reported bool
+	topology bool
+}
+
+func newProbeCmd(env *environment) *cobra.Command {
+	var o probeOptions
+	cmd := &cobra.Command{
+		Use:   "probe",
+		Short: "Find out what this machine is, and what it really does",
+		Long: `probe reads what the machine reports (processors, caches, memory, limits, cards) and measures what it does
+(the cache capacities felt, latency, bandwidth, arithmetic, page faults). Its YAML is what --hardware takes.`,
+		Example: `  vlmem probe
+  vlmem probe --deep --save mine.yaml
+  vlmem probe --topology
+  vlmem probe --root CAPTURE --format json`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, env, &o) },
+	}
+	o.out.addFlags(cmd, "table", "yaml", "json")
+	cmd.Flags().BoolVar(&o.deep, "deep", false, "measure finely, with every number of threads (under a minute)")
+	cmd.Flags().BoolVar(&o.reported, "reported", false, "read what the machine reports and measure nothing")
+	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")
+	cmd.Flags().StringVar(&o.root, "root", "/", "read a captured machine: a folder with its sys and proc; measures nothing")
+	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
+	cmd.MarkFlagsMutuallyExclusive("deep", "reported")
+	cmd.MarkFlagsMutuallyExclusive("deep", "topology")
+	return cmd
+}
+
+func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
+	live := o.root == "/"
+	if o.deep && !live {
+		return fmt.Errorf("--deep measures the machine it runs on, and --root %s is a capture: drop one", o.root)
+	}
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	saved, err := o.openSave(env)
+	if err != nil {
+		return err
+	}
+	defer saved.discard()
+	hardware, topology, err := probe.Read(o.root)
+	if err != nil {
+		return err
+	}
+	if o.topology {
+		if err := topology.Draw(w); err != nil {
+			return err
+		}
+		return w.commit()
+	}
+	if live {
+		probe.Cards(&hardware, !o.reported)
+	}
+	if live && !o.reported {
+		bar := env.progress("measuring")
+		defer bar.close()
+		m, err := probe.Measure(cmd.Context(), probe.Options{Hardware: hardware, Deep: o.deep, Progress: bar.set})
+		if err != nil {
+			return exitWith(exitUnable, err)
+		}
+		bar.close()
+		m.Into(&hardware)
+	}
+	if o.out.format != "table" || o.out.path != "" { // a table on the screen shows them itself
+		for _, warning := range hardware.Warnings {
+			env.warn("%s", warning)
+		}
+	}
+	if o.save != "" {
+		if err := report.Document(saved, "yaml", hardware); err != nil {
+			return err
+		}
+		if err := saved.commit(); err != nil {
+			return err
+		}
+	}
+	if err := (report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}).Write(w, o.out.format); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+// openSave checks --save before any work is done. Without the flag it holds nothing.
+func (o *probeOptions) openSave(env *environment) (*pending, error) {
+	if o.save == "" {
+		return &pending{}, nil
+	}
+	out := output{flag: "--save", format: "yaml", path: o.save, formats: []string{"yaml"}}
+	return out.open(env)
+}

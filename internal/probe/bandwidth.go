@@ -1,0 +1,334 @@
+package probe
+
+import (
+	"fmt"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/probe/kernel"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+func exp2(x float64) float64 { return math.Exp2(x) }
+
+// The streams and the bytes they count per element, by STREAM's convention: what the program reads and writes, without the
+// lines that the hardware reads because it writes them.
+var streamKernels = []struct {
+	name   string
+	arrays int
+	run    func(arrays [3][]float32)
+}{
+	{"load", 1, func(a [3][]float32) { loaded = kernel.Load(a[0]) }},
+	{"copy", 2, func(a [3][]float32) { kernel.Copy(a[0], a[1]) }},
+	{"triad", 3, func(a [3][]float32) { kernel.Triad(a[0], a[1], a[2], 3) }},
+}
+
+var loaded float32 // keeps Load's result
+
+const (
+	// sliceBytes is one timing of a stream over DRAM: below a millisecond, so that most slices see no interruption.
+	sliceBytes = 4 << 20
+	// sliceTime is what passes over a small working set are gathered to.
+	sliceTime = 200 * time.Microsecond
+)
+
+// worker is a pinned thread with memory of its own, which its CPU touched first and so lies on its node.
+type worker struct {
+	floats []float32
+	work   chan func(w *worker)
+	region *kernel.Region
+}
+
+// startWorkers pins one thread to each CPU and gives each bytes of memory.
+func startWorkers(cpus []int, bytes int, pages kernel.Pages) ([]*worker, error) {
+	workers := make([]*worker, len(cpus))
+	errs := make([]error, len(cpus))
+	var ready sync.WaitGroup
+	for i, cpu := range cpus {
+		w := &worker{work: make(chan func(*worker))}
+		workers[i] = w
+		ready.Go(func() {
+			w.region, errs[i] = kernel.Map(bytes, pages)
+		})
+		ready.Wait()
+		if errs[i] != nil {
+			stopWorkers(workers[:i])
+			return nil, errs[i]
+		}
+		w.floats = w.region.Floats()
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread and its affinity end here
+			_ = pin(cpu)           // refused: the kernel places the thread, and the spread shows it
+			for f := range w.work {
+				f(w)
+			}
+		}()
+	}
+	each(workers, func(w *worker) { w.region.Populate() })
+	return workers, nil
+}
+
+func stopWorkers(workers []*worker) {
+	for _, w := range workers {
+		close(w.work)
+		_ = w.region.Close() // nothing follows that the memory would be missed by
+	}
+}
+
+// each runs f on all workers at once and waits.
+func each(workers []*worker, f func(*worker)) {
+	var wg sync.WaitGroup
+	wg.Add(len(workers))
+	for _, w := range workers {
+		w.work <- func(w *worker) { defer wg.Done(); f(w) }
+	}
+	wg.Wait()
+}
+
+// slice is one timing of a stream.
+type slice struct {
+	start, end time.Time
+	rate       float64 // bytes per second
+	clean      bool    // the kernel left the thread its CPU
+}
+
+// stream runs one kernel over the first bytes of the worker's memory until stop is set.
+func (w *worker) stream(name string, bytes int, stop *atomic.Bool) []slice {
+	i := slices.IndexFunc(streamKernels, func(k struct {
+		name   string
+		arrays int
+		run    func([3][]float32)
+	}) bool {
+		return k.name == name
+	})
+	k := streamKernels[i]
+	length := min(bytes/4, len(w.floats)) / k.arrays / kernel.Block * kernel.Block
+	var arrays [3][]float32
+	for a := range k.arrays {
+		arrays[a] = w.floats[a*length:][:length]
+	}
+	counted := float64(4 * k.arrays)
+	var all []slice
+	for at := 0; !stop.Load(); {
+		before, s := interruptions(), slice{start: time.Now()}
+		done := 0
+		if bytes > sliceBytes {
+			n := min(sliceBytes/4/k.arrays, length-at)
+			var part [3][]float32
+			for a := range k.arrays {
+				part[a] = arrays[a][at : at+n]
+			}
+			k.run(part)
+			if done, at = n, at+n; at >= length {
+				at = 0
+			}
+		} else {
+			for done == 0 || time.Since(s.start) < sliceTime {
+				for range max(1, 16384/length) {
+					k.run(arrays)
+					done += length
+				}
+			}
+		}
+		s.end = time.Now()
+		s.rate = float64(done) * counted / s.end.Sub(s.start).Seconds()
+		s.clean = interruptions() == before
+		all = append(all, s)
+	}
+	return all
+}
+
+// rate is the sum over workers of the median rate of slices that fell where all workers ran, and the largest spread among them.
+func rate(workers []*worker, name string, bytes int, window time.Duration) (units.Rate, float64) {
+	all := make(map[*worker][]slice, len(workers))
+	var mu sync.Mutex
+	var stop atomic.Bool
+	timer := time.AfterFunc(window, func() { stop.Store(true) })
+	defer timer.Stop()
+	each(workers, func(w *worker) {
+		s := w.stream(name, bytes, &stop)
+		mu.Lock()
+		defer mu.Unlock()
+		all[w] = s
+	})
+	var from, until time.Time
+	for _, s := range all {
+		if s[0].start.After(from) {
+			from = s[0].start
+		}
+		if end := s[len(s)-1].end; until.IsZero() || end.Before(until) {
+			until = end
+		}
+	}
+	total, worst := 0.0, 0.0
+	for _, s := range all {
+		var together, rest []float64
+		for _, x := range s {
+			if rest = append(rest, x.rate); x.clean && !x.start.Before(from) && !x.end.After(until) {
+				together = append(together, x.rate)
+			}
+		}
+		if len(together) == 0 {
+			together = rest
+		}
+		total += median(together)
+		worst = max(worst, spread(together))
+	}
+	return units.Rate(total), worst
+}
+
+// quietRate repeats rate until it is quiet, and keeps the quietest.
+func (ms *measuring) quietRate(workers []*worker, name string, bytes int) (best units.Rate, noise float64) {
+	noise = math.Inf(1)
+	for range ms.rounds {
+		r, s := rate(workers, name, bytes, ms.window)
+		if s < noise {
+			best, noise = r, s
+		}
+		if noise < noisy {
+			break
+		}
+	}
+	return best, noise
+}
+
+// bandwidths measures every stream at every level that was found, with one thread and with more.
+func (ms *measuring) bandwidths() error {
+	counts := []int{1}
+	if n := len(ms.cpus); n > 1 {
+		for threads := 2; ms.everyCount && threads < n; threads = nextCount(threads) {
+			counts = append(counts, threads)
+		}
+		counts = append(counts, n)
+	}
+	for _, threads := range counts {
+		if err := ms.bandwidthsWith(threads); err != nil {
+			return err
+		}
+		if err := ms.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextCount goes 1, 2, 3, … 16, then by a quarter.
+func nextCount(n int) int { return n + max(1, n/16*4) }
+
+func (ms *measuring) bandwidthsWith(threads int) error {
+	per := max(ms.stream/threads, 4*int(ms.m.LLCBytes)/threads, 8<<20)
+	workers, err := startWorkers(ms.cpus[:threads], per, kernel.OrdinaryPages)
+	if err != nil {
+		return err
+	}
+	defer stopWorkers(workers)
+	levels := []struct {
+		name  string
+		bytes int
+	}{{"L1", int(ms.m.L1Bytes) / 2}, {"L2", int(ms.m.L2Bytes) / 2}, {"L3", int(ms.m.LLCBytes) / 2 / threads}, {"DRAM", per}}
+	if threads > 1 && !ms.levels {
+		levels = levels[3:]
+	}
+	for _, level := range levels {
+		if level.bytes < 2048*3 || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
+			continue
+		}
+		for _, k := range streamKernels {
+			if ms.ctx.Err() != nil {
+				return ms.ctx.Err()
+			}
+			r, noise := ms.quietRate(workers, k.name, level.bytes)
+			ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
+				Kernel: k.name, Bytes: units.Bytes(level.bytes * threads), Threads: threads, PerS: r, Level: level.name})
+			if level.name == "DRAM" && k.name == "load" {
+				ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = r, threads
+				if noise > noisy {
+					ms.warn("DRAM load with %d threads varies by %.0f %% between slices", threads, 100*noise)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// costs measures arithmetic, page faults and memcpy.
+func (ms *measuring) costs() error {
+	var flops []float64
+	for range 20 {
+		start := time.Now()
+		operations := kernel.MultiplyAdd(20000)
+		flops = append(flops, float64(operations)/time.Since(start).Seconds())
+	}
+	ms.m.FP32FlopsPerS = median(flops)
+	for _, f := range []struct {
+		key   string
+		pages kernel.Pages
+		step  int
+	}{{"page_fault", kernel.BasePages, pageBytes}, {"huge_page_fault", kernel.HugePages, int(units.MiB) * 2}} {
+		if err := ms.faultCost(f.key, f.pages, f.step); err != nil {
+			return err
+		}
+	}
+	if err := ms.copyCost(); err != nil {
+		return err
+	}
+	return ms.step()
+}
+
+const faultRegion = 32 << 20
+
+// faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would be.
+func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
+	region, err := kernel.Map(faultRegion, pages)
+	if err != nil {
+		return err
+	}
+	defer region.Close()
+	var costs []float64
+	for range 3 {
+		before, start := pageFaults(), time.Now()
+		b := region.Bytes()
+		for i := 0; i < len(b); i += size {
+			b[i] = 1
+		}
+		elapsed := time.Since(start).Seconds()
+		for i := 0; i < len(b); i += pageBytes {
+			b[i] = 1
+		}
+		if faults := pageFaults() - before; faults > 2*int64(len(b)/size) {
+			ms.m.Unknown["measured.costs_s."+key] = fmt.Sprintf("the kernel gave base pages: %d faults for %v", faults, units.Bytes(len(b)))
+			return nil
+		}
+		costs = append(costs, elapsed/float64(len(b)/size))
+		if err := region.Drop(); err != nil {
+			return err
+		}
+	}
+	ms.m.Costs[key] = median(costs)
+	return nil
+}
+
+// copyCost times Go's copy, the libc memcpy of a Go program, over memory that no cache holds.
+func (ms *measuring) copyCost() error {
+	region, err := kernel.Map(max(faultRegion, 2*int(ms.m.LLCBytes)), kernel.OrdinaryPages)
+	if err != nil {
+		return err
+	}
+	defer region.Close()
+	b := region.Bytes()
+	region.Populate()
+	var costs []float64
+	half := len(b) / 2
+	for at := 0; at+sliceBytes/4 <= half; at += sliceBytes / 4 {
+		start := time.Now()
+		n := copy(b[half+at:half+at+sliceBytes/4], b[at:])
+		costs = append(costs, time.Since(start).Seconds()/float64(n))
+	}
+	ms.m.Costs["memcpy_per_byte"] = median(costs)
+	return nil
+}

@@ -1,0 +1,180 @@
+package probe
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/cuda"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Cards adds the CUDA devices of the live machine to h. A machine without a driver has none, and h.Unknown says why.
+// With measure, transfers and launches are timed on each card.
+func Cards(h *profile.Hardware, measure bool) {
+	cards(h, "", "/", measure)
+	h.Fingerprint = Fingerprint(*h)
+}
+
+// cards takes the driver at library, "" for the system's.
+func cards(h *profile.Hardware, library, root string, measure bool) {
+	if h.Unknown == nil {
+		h.Unknown = map[string]string{}
+	}
+	driver, err := cuda.Open(library)
+	if err != nil {
+		h.Unknown["gpus"] = err.Error()
+		if why := cuda.Diagnose(root, err, 0); why != "" {
+			h.Unknown["gpus"] = why
+			h.Warnings = append(h.Warnings, why)
+		}
+		return
+	}
+	defer driver.Close()
+	devices, err := driver.Devices()
+	if err != nil {
+		h.Unknown["gpus"] = err.Error()
+	}
+	if why := cuda.Diagnose(root, err, len(devices)); why != "" {
+		h.Warnings = append(h.Warnings, why)
+	}
+	for i, d := range devices {
+		g := describe(d)
+		g.DriverVersion = driverVersion(driver.Version(), root)
+		for name, why := range d.Unknown {
+			h.Unknown[fmt.Sprintf("gpus[%d].%s", i, name)] = why
+		}
+		t := transfer{driver: driver, ordinal: d.Ordinal, card: &g}
+		if err := t.run(measure); err != nil {
+			h.Unknown[fmt.Sprintf("gpus[%d].free_bytes", i)] = err.Error()
+		}
+		h.GPUs = append(h.GPUs, g)
+	}
+}
+
+// describe turns what the driver answers into a card.
+func describe(d cuda.Device) profile.GPU {
+	return profile.GPU{
+		Name: d.Name, ComputeCapability: d.ComputeCapability(), MemoryBytes: units.Bytes(d.TotalBytes), SMCount: d.SMs,
+		SharedMemoryPerBlockBytes: units.Bytes(d.SharedPerBlock), SharedMemoryPerBlockOptin: units.Bytes(d.SharedPerBlockOptin),
+		SharedMemoryPerSMBytes: units.Bytes(d.SharedPerSM), SharedMemoryReservedBytes: units.Bytes(d.SharedReserved),
+		MaxThreadsPerBlock: d.MaxThreadsPerBlock, MaxThreadsPerSM: d.MaxThreadsPerSM, MaxBlocksPerSM: d.MaxBlocksPerSM,
+		RegistersPerSM: d.RegistersPerSM, RegistersPerBlock: d.RegistersPerBlock,
+		L2Bytes: units.Bytes(d.L2Bytes), BandwidthBytesPerS: units.Rate(d.BandwidthBytesPerS()), ClockHz: d.ClockHz,
+		CopyEngines: d.CopyEngines, PCIBusID: d.PCIBusID, UUID: d.UUID,
+		ManagedMemory: d.ManagedMemory, ConcurrentManagedAccess: d.ConcurrentManagedAccess,
+		MemoryPools: d.MemoryPools, VirtualMemoryManagement: d.VirtualMemoryManagement,
+		Source: profile.Sources{"default": "reported: CUDA driver", "bandwidth_bytes_per_s": "derived: 2 × memory clock × bus width"},
+	}
+}
+
+// driverVersion names the kernel module's version where the kernel tells it, else the newest CUDA that the driver speaks.
+func driverVersion(speaks int, root string) string {
+	if version, _ := cuda.KernelDriver(root); version != "" {
+		return version
+	}
+	return fmt.Sprintf("CUDA %d.%d", speaks/1000, speaks%1000/10)
+}
+
+// transfer times one card.
+type transfer struct {
+	driver  *cuda.Driver
+	ordinal int
+	card    *profile.GPU
+}
+
+const (
+	transferBytes = 64 << 20
+	transferRuns  = 5 // the median counts
+	launchRuns    = 200
+)
+
+// run reads what needs a context, free memory, and with measure what needs time.
+func (t transfer) run(measure bool) (err error) {
+	ctx, err := t.driver.Retain(t.ordinal)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := ctx.Release(); err == nil {
+			err = e
+		}
+	}()
+	free, _, err := ctx.MemInfo()
+	if err != nil {
+		return err
+	}
+	t.card.FreeBytes = units.Bytes(free)
+	if !measure || free < 4*transferBytes {
+		return nil
+	}
+	return t.time(ctx)
+}
+
+// time measures copies between host and card, over pinned and pageable memory, within the card, and an empty launch.
+func (t transfer) time(ctx *cuda.Context) error {
+	device, err := ctx.Alloc(2 * transferBytes)
+	if err != nil {
+		return err
+	}
+	defer ctx.Free(device)
+	pinned, err := ctx.HostAlloc(transferBytes, 0)
+	if err != nil {
+		return err
+	}
+	defer ctx.HostFree(pinned)
+	pageable := make([]byte, transferBytes)
+	for _, c := range []struct {
+		into  *units.Rate
+		key   string
+		bytes float64
+		copy  func() error
+	}{
+		{&t.card.H2DPinnedBytesPerS, "h2d_pinned_bytes_per_s", transferBytes, func() error { return ctx.ToDevice(device, pinned) }},
+		{&t.card.D2HPinnedBytesPerS, "d2h_pinned_bytes_per_s", transferBytes, func() error { return ctx.ToHost(pinned, device) }},
+		{&t.card.H2DPageableBytesPerS, "h2d_pageable_bytes_per_s", transferBytes, func() error { return ctx.ToDevice(device, pageable) }},
+		{&t.card.D2HPageableBytesPerS, "d2h_pageable_bytes_per_s", transferBytes, func() error { return ctx.ToHost(pageable, device) }},
+		{&t.card.DeviceCopyBytesPerS, "device_copy_bytes_per_s", 2 * transferBytes, func() error { // read and written
+			return ctx.Copy(device+transferBytes, device, transferBytes)
+		}},
+	} {
+		seconds, err := medianSeconds(ctx, transferRuns, c.copy)
+		if err != nil {
+			return err
+		}
+		*c.into = units.Rate(c.bytes / seconds)
+		t.card.Source[c.key] = fmt.Sprintf("measured: %v, median of %d", units.Bytes(transferBytes), transferRuns)
+	}
+	return t.launches(ctx, device)
+}
+
+// launches times the smallest piece of work, a memset of one byte queued and waited for: what a kernel launch costs at least.
+func (t transfer) launches(ctx *cuda.Context, device cuda.Ptr) error {
+	stream, err := ctx.NewStream()
+	if err != nil {
+		return err
+	}
+	defer stream.Destroy()
+	seconds, err := medianSeconds(ctx, launchRuns, func() error { return stream.Set(device, 0, 1) })
+	if err != nil {
+		return err
+	}
+	t.card.LaunchLatencySeconds = seconds
+	t.card.Source["launch_latency_s"] = fmt.Sprintf("measured: one-byte memset and wait, median of %d", launchRuns)
+	return nil
+}
+
+func medianSeconds(ctx *cuda.Context, runs int, f func() error) (float64, error) {
+	var all []float64
+	for range runs + 1 { // the first pays for what the driver sets up
+		start := time.Now()
+		if err := f(); err != nil {
+			return 0, err
+		}
+		if err := ctx.Synchronize(); err != nil {
+			return 0, err
+		}
+		all = append(all, time.Since(start).Seconds())
+	}
+	return median(all[1:]), nil
+}

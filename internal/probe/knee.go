@@ -1,0 +1,266 @@
+package probe
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"gonum.org/v1/gonum/stat"
+)
+
+// A latency curve over the working set is a staircase: flat while a cache holds the set, rising to the next level's latency
+// where it no longer does. Finding the steps is a change-point problem on y = ln(seconds) over x = log2(bytes):
+//
+//	minimize  Σ_segments [ Σ_i w_i·(y_i − mean)² + penalty ]
+//
+// exactly, by dynamic programming. A point's weight w is the width in octaves that it stands for, so a finer grid in one place
+// does not outweigh the rest. Short or tilted segments are the slopes between steps; the others are plateaus.
+//
+// The capacity of a level is the largest working set whose latency stays below the geometric mean of the plateaus on both sides,
+// the split with the least weight on its wrong side. The interval comes from resampling the repeats of every point (bootstrap),
+// widened by one point of the grid on each side, which bounds what the grid can tell. Confidence is the share of resamples inside,
+// times the Kolmogorov-Smirnov distance of the latencies within an octave on both sides: 1 where they do not overlap.
+const (
+	// A step of factor f between plateaus of a octave each costs ln(f)²/2 to smooth over: 0.03 keeps steps above 1.28.
+	penalty     = 0.03
+	minPlateau  = 0.5  // octaves
+	minStep     = 1.25 // factor between neighbouring plateaus
+	maxSlope    = 0.4  // of a plateau, ln(seconds) per octave: noise and the TLB tilt it, a step is far steeper
+	resamples   = 200
+	tail        = 0.05 // of the resamples, on each side of the interval
+	separation  = 1.0  // octaves on each side that Kolmogorov-Smirnov compares
+	leastPoints = 4
+)
+
+// point is one working set with the latencies that repeated samples gave.
+type point struct {
+	bytes   int
+	seconds []float64
+}
+
+// curve holds points in ascending order of bytes.
+type curve []point
+
+func (c curve) logs() []float64 {
+	y := make([]float64, len(c))
+	for i, p := range c {
+		y[i] = math.Log(typical(p.seconds))
+	}
+	return y
+}
+
+// widths is the octaves each point stands for: half the distance to its neighbours.
+func (c curve) widths() []float64 {
+	w := make([]float64, len(c))
+	for i := range c {
+		low, high := max(i-1, 0), min(i+1, len(c)-1)
+		w[i] = math.Log2(float64(c[high].bytes)/float64(c[low].bytes)) / 2
+	}
+	return w
+}
+
+// add puts samples in, keeping the order.
+func (c curve) add(bytes int, seconds ...float64) curve {
+	i, found := slices.BinarySearchFunc(c, bytes, func(p point, b int) int { return cmp.Compare(p.bytes, b) })
+	if !found {
+		c = slices.Insert(c, i, point{bytes: bytes})
+	}
+	c[i].seconds = append(c[i].seconds, seconds...)
+	return c
+}
+
+// segment is points first to last of a curve with the weighted mean of ln(seconds).
+type segment struct {
+	first, last int
+	level       float64
+}
+
+// segments is the optimal partition of y with weights w.
+func segments(y, w []float64) []segment {
+	n := len(y)
+	sw, swy, swyy := make([]float64, n+1), make([]float64, n+1), make([]float64, n+1)
+	for i := range n {
+		sw[i+1], swy[i+1], swyy[i+1] = sw[i]+w[i], swy[i]+w[i]*y[i], swyy[i]+w[i]*y[i]*y[i]
+	}
+	best, from := make([]float64, n+1), make([]int, n+1)
+	for end := 1; end <= n; end++ {
+		best[end] = math.Inf(1)
+		for start := range end {
+			weight, sum := sw[end]-sw[start], swy[end]-swy[start]
+			cost := best[start] + swyy[end] - swyy[start] - sum*sum/weight + penalty
+			if cost < best[end] {
+				best[end], from[end] = cost, start
+			}
+		}
+	}
+	var parts []segment
+	for end := n; end > 0; end = from[end] {
+		start := from[end]
+		parts = append(parts, segment{start, end - 1, (swy[end] - swy[start]) / (sw[end] - sw[start])})
+	}
+	slices.Reverse(parts)
+	return parts
+}
+
+// plateaus are the segments that are long and flat, neighbours of nearly one level joined. The rest are slopes.
+func (c curve) plateaus() []segment {
+	if len(c) < leastPoints {
+		return nil
+	}
+	y := c.logs()
+	var flat []segment
+	for _, s := range segments(y, c.widths()) {
+		switch last := len(flat) - 1; {
+		case c.octaves(s) < minPlateau || math.Abs(c.slope(s, y)) > maxSlope:
+		case last >= 0 && s.level-flat[last].level < math.Log(minStep): // a fall is a fluke of noise: memory gets no faster
+			flat[last].last = s.last
+		default:
+			flat = append(flat, s)
+		}
+	}
+	return flat
+}
+
+// slope is the rise of y per octave over a segment.
+func (c curve) slope(s segment, y []float64) float64 {
+	x := make([]float64, 0, s.last-s.first+1)
+	for _, p := range c[s.first : s.last+1] {
+		x = append(x, math.Log2(float64(p.bytes)))
+	}
+	_, slope := stat.LinearRegression(x, y[s.first:s.last+1], c.widths()[s.first:s.last+1], false)
+	return slope
+}
+
+// knee is the capacity of one cache level as felt.
+type knee struct {
+	bytes, low, high int
+	confidence       float64
+	factor           float64 // by how much latency rises
+}
+
+// octaves is how far a segment spans.
+func (c curve) octaves(s segment) float64 {
+	return math.Log2(float64(c[s.last].bytes) / float64(c[s.first].bytes))
+}
+
+// knees finds at most limit steps of c, smallest first. Where there are more, the narrowest plateau between two others is taken
+// for a part of a slope, which a noisy neighbour in a shared cache draws out.
+func (c curve) knees(limit int, rng *rand.Rand) []knee {
+	var found []knee
+	flat := c.plateaus()
+	for len(flat) > 2 && len(flat)-1 > limit {
+		narrowest := 1
+		for i := 1; i < len(flat)-1; i++ {
+			if c.octaves(flat[i]) < c.octaves(flat[narrowest]) {
+				narrowest = i
+			}
+		}
+		flat = slices.Delete(flat, narrowest, narrowest+1)
+	}
+	for i := range len(flat) - 1 {
+		found = append(found, c.locate(flat[i], flat[i+1], rng))
+	}
+	return found
+}
+
+// locate places the step between two plateaus and says how sure it is.
+func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
+	w, middle := c.widths(), (lower.level+upper.level)/2
+	at := split(c.logs(), w, middle, lower.first, upper.last)
+	var ends []float64
+	y := c.logs()
+	resampled := slices.Clone(y)
+	for range resamples {
+		for i := lower.first; i <= upper.last; i++ {
+			resampled[i] = math.Log(resampleTypical(c[i].seconds, rng))
+		}
+		ends = append(ends, float64(split(resampled, w, middle, lower.first, upper.last)))
+	}
+	slices.Sort(ends)
+	low := int(stat.Quantile(tail, stat.Empirical, ends, nil))
+	high := int(stat.Quantile(1-tail, stat.Empirical, ends, nil))
+	low, high = max(low-1, 0), min(high+1, len(c)-1)
+	inside := 0
+	for _, e := range ends {
+		if int(e) >= low && int(e) <= high {
+			inside++
+		}
+	}
+	return knee{
+		bytes: c[at].bytes, low: c[low].bytes, high: c[high].bytes,
+		confidence: float64(inside) / float64(len(ends)) * c.apart(at),
+		factor:     math.Exp(upper.level - lower.level),
+	}
+}
+
+// split is the index in [first, last) after which y lies above middle, with the least weighted distance on the wrong side.
+func split(y, w []float64, middle float64, first, last int) int {
+	wrong := 0.0
+	for i := first + 1; i <= last; i++ {
+		wrong += w[i] * max(middle-y[i], 0)
+	}
+	best, at := math.Inf(1), first
+	for i := first; i < last; i++ {
+		if i > first {
+			wrong += w[i]*max(y[i]-middle, 0) - w[i]*max(middle-y[i], 0)
+		}
+		if wrong < best-1e-12 {
+			best, at = wrong, i
+		}
+	}
+	return at
+}
+
+func resampleTypical(x []float64, rng *rand.Rand) float64 {
+	if len(x) == 1 {
+		return x[0]
+	}
+	draw := make([]float64, len(x))
+	for i := range draw {
+		draw[i] = x[rng.IntN(len(x))]
+	}
+	return typical(draw)
+}
+
+// apart is the Kolmogorov-Smirnov distance between the latencies up to an octave below and above point at.
+func (c curve) apart(at int) float64 {
+	var below, above []float64
+	for i, p := range c {
+		distance := math.Log2(float64(p.bytes) / float64(c[at].bytes))
+		switch {
+		case i <= at && distance >= -separation:
+			below = append(below, p.seconds...)
+		case i > at && distance <= separation:
+			above = append(above, p.seconds...)
+		}
+	}
+	if len(below) == 0 || len(above) == 0 {
+		return 0
+	}
+	slices.Sort(below)
+	slices.Sort(above)
+	return stat.KolmogorovSmirnov(below, nil, above, nil)
+}
+
+// typical is the lower quartile of repeats: whatever disturbs a walk makes it slower.
+func typical(x []float64) float64 {
+	return stat.Quantile(0.25, stat.Empirical, slices.Sorted(slices.Values(x)), nil)
+}
+
+func median(x []float64) float64 {
+	sorted := slices.Sorted(slices.Values(x))
+	if n := len(sorted); n%2 == 0 {
+		return (sorted[n/2-1] + sorted[n/2]) / 2
+	}
+	return sorted[len(sorted)/2]
+}
+
+// spread is the interquartile range of x over its median, the measure of noise here.
+func spread(x []float64) float64 {
+	if len(x) < 2 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(x))
+	return (stat.Quantile(0.75, stat.Empirical, sorted, nil) - stat.Quantile(0.25, stat.Empirical, sorted, nil)) / median(sorted)
+}
