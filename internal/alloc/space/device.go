@@ -90,7 +90,8 @@ func (d *Device) Commit(off, n int64) error {
 			continue
 		}
 		if err := d.ctx.Map(d.Address(i*d.granule), d.granule); err != nil {
-			return errors.Join(fmt.Errorf("committing %d bytes of device memory: %w", n, err), d.unmap(fresh))
+			d.unmap(fresh) // where this fails too, the context is lost, and the first error says so
+			return fmt.Errorf("committing %d bytes of device memory: %w", n, err)
 		}
 		d.committed[i] = true
 		fresh = append(fresh, i)

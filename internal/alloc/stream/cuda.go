@@ -45,7 +45,8 @@ func NewCUDA(c *cuda.Context, n int, base cuda.Ptr, size int64) (*CUDA, error) {
 	for range n {
 		s, err := c.NewStream()
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("making a stream: %w", err), d.Close())
+			d.Close() // its error would repeat this one
+			return nil, fmt.Errorf("making a stream: %w", err)
 		}
 		d.streams = append(d.streams, cudaStream{stream: s})
 	}

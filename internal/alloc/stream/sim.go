@@ -134,6 +134,9 @@ func (m *Sim) Record(s uint16) (Event, error) {
 
 // Wait makes later work of s wait for e.
 func (m *Sim) Wait(s uint16, e Event) error {
+	if err := checkStream(s, len(m.streams)); err != nil {
+		return err
+	}
 	if done, err := m.Done(e); done || err != nil || e.Stream == s {
 		return err
 	}

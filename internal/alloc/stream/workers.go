@@ -157,6 +157,9 @@ func (w *Workers) Record(s uint16) (Event, error) {
 
 // Wait makes later work of s wait for e.
 func (w *Workers) Wait(s uint16, e Event) error {
+	if err := checkStream(s, len(w.streams)); err != nil {
+		return err
+	}
 	if done, err := w.Done(e); done || err != nil || e.Stream == s {
 		return err
 	}
