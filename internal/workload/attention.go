@@ -102,7 +102,7 @@ func (p *program) mathAttention(a attend) block {
 	p.temporary("sdpa.zero", 4)
 	p.free(all, infinite, scores)
 	if !p.fp32 {
-		p.free(p.alloc("sdpa.to_16bit", a.scores()*p.elem))
+		drop = append(drop, p.alloc("sdpa.to_16bit", a.scores()*p.elem))
 	}
 	product := p.alloc("sdpa.product", 4*a.outputs())
 	if !p.fp32 {

@@ -28,15 +28,17 @@ func (g *generation) prepare() {
 		perFrame = append(perFrame, g.repeatRows(int64(len(g.x.grids)), int64(len(g.x.segments()))))
 	}
 	positions := g.alloc("positions", 24*rows)
-	var locals, lengths []block
+	var locals positionLocals
+	var ends []block
 	for sequence := range int(g.batch) {
-		var length block
-		locals, length = g.sequencePositions(sequence, locals)
-		lengths = append(lengths, length)
+		ends = append(ends, g.sequencePositions(sequence, &locals))
 	}
 	deltas := g.alloc("rope_deltas", 8*g.batch)
-	g.free(reversed(lengths)...)
-	g.free(locals...)
+	g.free(reversed(ends)...)
+	g.free(locals.selected...)
+	g.free(locals.runs...)
+	g.free(locals.vision...)
+	g.free(locals.whole...)
 	g.free(perFrame...)
 	ids := g.alloc("position_ids", 32*rows)
 	g.free(text, positions)
@@ -73,41 +75,52 @@ func (g *generation) textPositions(rows int64) block {
 	return out
 }
 
-// sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It frees the
-// locals of the sequence before as Python rebinds them, and returns its own and the position after the last.
-func (g *generation) sequencePositions(sequence int, before []block) (locals []block, end block) {
-	s := g.prompt
-	selectRows := func() block {
-		mask := g.alloc("mask.bool", s)
-		where := g.nonzero(s, 1)
-		out := g.alloc("index", 8*s)
-		g.free(where, mask)
-		return out
-	}
-	locals = []block{selectRows(), selectRows()}
-	g.free(before...)
+// positionLocals are the variables of the loop over sequences, each freed when the next turn binds it anew.
+type positionLocals struct{ selected, runs, vision, whole []block }
+
+// sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It returns the
+// position after the last.
+func (g *generation) sequencePositions(sequence int, l *positionLocals) (end block) {
+	g.free(l.selected...)
+	l.selected = []block{g.selectTokens(), g.selectTokens()}
+	g.free(l.runs...)
 	first := true
-	locals = append(locals, g.textRun(g.text/2+1+g.x.timestamp(g.model, 0), first))
+	l.runs = []block{g.textRun(g.text/2+1+g.x.timestamp(g.model, 0), first)}
 	for i := range g.perSequence {
 		grid := g.x.grids[sequence*g.perSequence+i]
 		for frame := range grid.Temporal {
 			if !first {
-				locals = append(locals, g.textRun(2+g.x.timestamp(g.model, frame), first))
+				l.runs = append(l.runs, g.textRun(2+g.x.timestamp(g.model, frame), first))
 			}
-			locals = append(locals, g.visionRun(grid, first)...)
+			if !first { // the list of runs holds it still
+				l.runs = append(l.runs, l.vision...)
+				l.vision = nil
+			}
+			l.runs = append(l.runs, g.visionRun(grid, l, first)...)
 			first = false
 		}
 	}
-	locals = append(locals, g.textRun(g.text-g.text/2+1, first))
-	locals = append(locals, g.alloc("llm_positions", 24*s))
-	mask := g.alloc("mask.bool", s)
-	g.free(g.nonzero(s, 1), mask)
+	l.runs = append(l.runs, g.textRun(g.text-g.text/2+1, first))
+	whole := g.alloc("llm_positions", 24*g.prompt)
+	g.free(l.whole...)
+	l.whole = []block{whole}
+	mask := g.alloc("mask.bool", g.prompt)
+	g.free(g.nonzero(g.prompt, 1), mask)
 	highest := g.alloc("max", 8)
 	after := g.integerOp("add", 8)
 	g.free(highest)
 	end = g.integerOp("sub", 8)
 	g.free(after)
-	return locals, end
+	return end
+}
+
+// selectTokens picks the tokens of a sequence, or their types, that the mask lets through.
+func (g *generation) selectTokens() block {
+	mask := g.alloc("mask.bool", g.prompt)
+	where := g.nonzero(g.prompt, 1)
+	out := g.alloc("index", 8*g.prompt)
+	g.free(where, mask)
+	return out
 }
 
 // textRun numbers n tokens of text. The position it starts from is a number before the first image and a tensor after.
@@ -126,8 +139,9 @@ func (g *generation) textRun(n int64, first bool) block {
 	return out
 }
 
-// visionRun numbers the tokens of one temporal patch by time, row and column, and moves the position past it.
-func (g *generation) visionRun(grid profile.Grid, first bool) []block {
+// visionRun numbers the tokens of one temporal patch by time, row and column, and moves the position past it: to a new tensor
+// the first time, which it returns.
+func (g *generation) visionRun(grid profile.Grid, l *positionLocals, first bool) []block {
 	side := g.model.Vision.PatchSize * g.model.Vision.SpatialMergeSize
 	shifted := func(n int) block {
 		order := g.alloc("arange", 8*int64(n))
@@ -155,13 +169,15 @@ func (g *generation) visionRun(grid profile.Grid, first bool) []block {
 		g.inPlace()
 	}
 	g.free(time, rows, columns)
+	g.free(l.vision...)
+	l.vision = []block{out}
 	g.temporary("gt", 1)
 	step := g.integerOp("div", 8)
 	if !first {
 		g.free(step)
-		return []block{out}
+		return nil
 	}
 	position := g.integerOp("position", 8)
 	g.free(step)
-	return []block{out, position}
+	return []block{position}
 }

@@ -1,10 +1,7 @@
 package workload
 
 import (
-	"bufio"
-	"compress/gzip"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,68 +15,44 @@ import (
 
 // recording is what tools/reference wrote of one run.
 type recording struct {
-	header map[string]string
-	events []recorded
-}
-
-type recorded struct {
-	op    byte // m, a, f
-	id    int
-	bytes int64
-	name  string // of the phase or the operator
-}
-
-func (r *recording) number(key string) int {
-	n, err := strconv.Atoi(r.header[key])
-	if err != nil {
-		panic(fmt.Sprintf("header %s: %v", key, err))
-	}
-	return n
+	*trace.Trace
+	settings map[string]string // key=value in the trace's name
 }
 
 func readRecording(t *testing.T, path string) *recording {
 	t.Helper()
-	file, err := os.Open(path)
+	traces, err := trace.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer file.Close()
-	unpacked, err := gzip.NewReader(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &recording{header: map[string]string{}}
-	for lines := bufio.NewScanner(unpacked); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		switch fields[0] {
-		case "#":
-			r.header[fields[1]] = fields[2]
-		case "m":
-			r.events = append(r.events, recorded{op: 'm', name: fields[1]})
-		case "a":
-			id, _ := strconv.Atoi(fields[1])
-			bytes, _ := strconv.ParseInt(fields[2], 10, 64)
-			r.events = append(r.events, recorded{op: 'a', id: id, bytes: bytes, name: fields[3]})
-		case "f":
-			id, _ := strconv.Atoi(fields[1])
-			r.events = append(r.events, recorded{op: 'f', id: id})
-		}
+	r := &recording{Trace: traces[0], settings: map[string]string{}}
+	for _, setting := range strings.Fields(r.Name) {
+		key, value, _ := strings.Cut(setting, "=")
+		r.settings[key] = value
 	}
 	return r
 }
 
+func (r *recording) number(key string) int {
+	n, err := strconv.Atoi(r.settings[key])
+	if err != nil {
+		panic(fmt.Sprintf("setting %s: %v", key, err))
+	}
+	return n
+}
+
 // withoutScratch drops what a matrix product takes and gives back before anything else happens. oneDNN does so for 16-bit
 // products, in sizes that depend on the machine's vector units and say nothing of the model.
-func (r *recording) withoutScratch() []recorded {
-	var kept []recorded
-	for i := 0; i < len(r.events); i++ {
-		e := r.events[i]
-		product := slices.Contains([]string{"mm", "addmm", "bmm"}, e.name)
-		if product && i+1 < len(r.events) && r.events[i+1].op == 'f' && r.events[i+1].id == e.id {
+func (r *recording) withoutScratch() *trace.Trace {
+	kept := &trace.Trace{Tags: r.Tags, Slots: r.Slots}
+	for i := 0; i < len(r.Events); i++ {
+		e := r.Events[i]
+		product := e.Op == trace.OpAlloc && slices.Contains([]string{"mm", "addmm", "bmm"}, r.Tags[e.Tag])
+		if product && i+1 < len(r.Events) && r.Events[i+1].Op == trace.OpFree && r.Events[i+1].Slot == e.Slot {
 			i++
 			continue
 		}
-		kept = append(kept, e)
+		kept.Events = append(kept.Events, e)
 	}
 	return kept
 }
@@ -87,7 +60,7 @@ func (r *recording) withoutScratch() []recorded {
 // model is the built-in model with as few layers as the recording kept.
 func (r *recording) model(t *testing.T) profile.Model {
 	t.Helper()
-	m, err := profiles.Model(r.header["model"])
+	m, err := profiles.Model(r.settings["model"])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +71,7 @@ func (r *recording) model(t *testing.T) profile.Model {
 	}
 	m.Preprocess.MinPixels, m.Preprocess.VideoMinPixels = 1, 1 // recordings give sides as resized
 	m.Vision.DeepstackLayers = nil
-	for _, l := range strings.Split(r.header["deepstack"], ",") {
+	for _, l := range strings.Split(r.settings["deepstack"], ",") {
 		n, _ := strconv.Atoi(l)
 		m.Vision.DeepstackLayers = append(m.Vision.DeepstackLayers, n)
 	}
@@ -107,13 +80,13 @@ func (r *recording) model(t *testing.T) profile.Model {
 
 func (r *recording) options() Options {
 	attention := Flash
-	if a := r.header["attention"]; a != "sdpa" {
+	if a := r.settings["attention"]; a != "sdpa" {
 		attention = Attention(a)
 	}
 	return Options{
 		Width: r.number("width"), Height: r.number("height"), Frames: r.number("frames"), PromptTokens: r.number("text"),
-		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.header["dtype"]),
-		Attention: attention, Cache: Cache(r.header["cache"]), Device: CPU, Threads: r.number("threads"),
+		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
+		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),
 	}
 }
 
@@ -123,25 +96,8 @@ type lived struct {
 	name        string
 }
 
-func livesOfRecording(events []recorded) []lived {
-	var list []lived
-	var live int64
-	sizes := map[int]int64{}
-	for _, e := range events {
-		switch e.op {
-		case 'a':
-			sizes[e.id] = e.bytes
-			live += e.bytes
-			list = append(list, lived{e.bytes, live, e.name})
-		case 'f':
-			live -= sizes[e.id]
-		}
-	}
-	return list
-}
-
-// livesOfTrace leaves out the inputs, which a recording finds allocated.
-func livesOfTrace(t *trace.Trace) []lived {
+// lives lists the allocations after the inputs, which a recording finds there.
+func lives(t *trace.Trace) []lived {
 	var list []lived
 	var live int64
 	sizes := make([]int64, t.Slots)
@@ -164,13 +120,6 @@ func livesOfTrace(t *trace.Trace) []lived {
 	return list
 }
 
-func highest(list []lived) (peak int64) {
-	for _, l := range list {
-		peak = max(peak, l.live)
-	}
-	return peak
-}
-
 // The generated program makes the allocations of the recorded one: each of them, of the same size, in the same order, and
 // with the same bytes live at each.
 func TestRequestMatchesRecordings(t *testing.T) {
@@ -186,7 +135,7 @@ func TestRequestMatchesRecordings(t *testing.T) {
 				t.Fatal(err)
 			}
 			checkWhole(t, generated)
-			compare(t, livesOfRecording(r.withoutScratch()), livesOfTrace(generated))
+			compare(t, lives(r.withoutScratch()), lives(generated))
 		})
 	}
 }

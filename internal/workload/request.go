@@ -289,10 +289,10 @@ func (g *generation) advance(logits block, last bool) {
 	}
 	before := g.following
 	g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
-	g.free(before...)
 	if g.kv.capacity > 0 && g.math != Eager {
 		g.following = append(g.following, g.boolMask(pass{batch: b, length: 1, past: g.length}, g.kv.capacity, false))
 	}
+	g.free(before...)
 }
 
 // stop asks the stopping criteria which sequences go on.

@@ -10,11 +10,8 @@ and so are frees of it. The widths are the published ones; --layers and --depth 
 so that a recording needs minutes and not the memory of the whole model. The first layers, which deepstack feeds, are
 kept, and the header says what was kept.
 
-A recording is text: a header of "# key value" lines, then in program order
-
-    m PHASE          a phase begins: prepare, vision, prefill, decode
-    a ID BYTES OP    an allocation, with the innermost operator that was running
-    f ID             its free
+A recording is a trace in vlmem's own format (docs/trace-format.md): phases prepare, vision, prefill and decode, each
+allocation with the innermost operator that was running as its tag, and in its name what was run, as key=value.
 """
 
 import argparse
@@ -125,21 +122,22 @@ def record(model, model_inputs, steps, cache, math):
             return json.load(f)["traceEvents"]
 
 
-def lines(events):
-    """Memory events in order, each with the innermost operator around it."""
+def steps_of(events):
+    """Phases, allocations and frees in order, each allocation with the innermost operator around it."""
     spans = sorted(
         (e for e in events if e.get("ph") == "X" and e.get("cat") in ("cpu_op", "user_annotation")),
         key=lambda e: (e["ts"], -e["dur"]),
     )
     memory = [e for e in events if e.get("name") == "[memory]"]
     memory.sort(key=lambda e: e["ts"])
-    ids, stack, at, next_id = {}, [], 0, 0
+    ids, free, stack, at = {}, [], [], 0
+    yield ("m", "prepare")
     for e in memory:
         while at < len(spans) and spans[at]["ts"] <= e["ts"]:
             span = spans[at]
             at += 1
             if span["name"].startswith("phase:"):
-                yield "m " + span["name"][len("phase:"):]
+                yield ("m", span["name"].removeprefix("phase:"))
             stack.append(span)
         while stack and stack[-1]["ts"] + stack[-1]["dur"] < e["ts"]:
             stack.pop()
@@ -148,11 +146,32 @@ def lines(events):
             if args["Addr"] in ids:
                 raise SystemExit(f"allocation at {args['Addr']:x}, which is live: the profiler lost the order of events")
             op = next((s["name"] for s in reversed(stack) if s["ts"] + s["dur"] >= e["ts"] and s["cat"] == "cpu_op"), "-")
-            ids[args["Addr"]] = next_id
-            yield f"a {next_id} {args['Bytes']} {op.removeprefix('aten::')}"
-            next_id += 1
+            ids[args["Addr"]] = free.pop() if free else len(ids)
+            yield ("a", ids[args["Addr"]], args["Bytes"], op.removeprefix("aten::"))
         elif args["Addr"] in ids:
-            yield f"f {ids.pop(args['Addr'])}"
+            free.append(ids.pop(args["Addr"]))
+            yield ("f", free[-1])
+
+
+def write(path, header, steps):
+    """The trace format of vlmem: a table of tags as they come up, the events, and their count."""
+    tags, count = {}, 0
+    with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, 0) as out:
+        title = " ".join(f"{key}={value}" for key, value in header.items())
+        out.write(f"vlmem-trace 1 name={json.dumps(title)}\n".encode())
+        for step in steps:
+            if step[0] in "am" and step[-1] not in tags:
+                tags[step[-1]] = len(tags) + 1
+                out.write(f"t {tags[step[-1]]} {json.dumps(step[-1])}\n".encode())
+            if step[0] == "m":
+                line = f"m {tags[step[1]]}"
+            elif step[0] == "a":
+                line = f"a {step[1]} {step[2]} 0 general {tags[step[3]]}"
+            else:
+                line = f"f {step[1]}"
+            out.write((line + "\n").encode())
+            count += 1
+        out.write(f"end {count}\n".encode())
 
 
 def main():
@@ -194,12 +213,7 @@ def main():
         transformers=transformers.__version__, python=platform.python_version(),
     )
     events = record(model, given, o.steps, o.cache, o.attention == "math")
-    out = gzip.GzipFile(o.output, "wb", compresslevel=9, mtime=0) if o.output.endswith(".gz") else open(o.output, "wb")
-    with out:
-        for key, value in header.items():
-            out.write(f"# {key} {value}\n".encode())
-        for line in lines(events):
-            out.write((line + "\n").encode())
+    write(o.output, header, steps_of(events))
 
 
 if __name__ == "__main__":
