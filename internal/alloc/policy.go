@@ -34,6 +34,7 @@ type PolicyOptions struct {
 	Granule int64 // vlmem: the unit of commitment; an arena sets it to that of its space
 	Quantum int64 // sizes and offsets are multiples of it, a power of two; 0 for the policy's own
 	Block   int64 // fixed: the size of every block
+	Plan    *Plan // plan: what an earlier run needs; nil for nothing
 }
 
 // policies is the name table. A policy joins it, its own file, and the conformance list in policy_test.go.
@@ -46,6 +47,8 @@ var policies = []struct {
 	{"buddy-lazy", newBuddyLazy},
 	{"buddy-whole", newBuddyWhole},
 	{"fixed", newFixed},
+	{"plan", newPlanned},
+	{"plan", newPlanned},
 	{"vlmem", newVlmem},
 }
 

@@ -1,0 +1,351 @@
+package alloc
+
+import (
+	"cmp"
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/plan"
+)
+
+// Plan is where the blocks of a run of a program go the next time: its allocations in order, each with the place that packing
+// their lifetimes gave it. It never changes and may serve several allocators.
+type Plan struct {
+	entries []entry
+	bySize  map[int64][]int32 // entries of one size, in order
+	height  int64
+	bound   int64
+}
+
+// entry is one planned allocation.
+type entry struct {
+	size, offset int64
+	rank         int32 // by address
+}
+
+// NewPlan packs the lifetimes of a run. Sizes are rounded up to quantum, a power of two, 0 for 512.
+func NewPlan(run *plan.Problem, quantum int64, o plan.Options) (*Plan, error) {
+	if quantum == 0 {
+		quantum = defaultQuantum
+	}
+	rounded := plan.Problem{Buffers: slices.Clone(run.Buffers)}
+	slices.SortStableFunc(rounded.Buffers, func(a, b plan.Buffer) int { return cmp.Compare(a.Lower, b.Lower) })
+	for i := range rounded.Buffers {
+		b := &rounded.Buffers[i]
+		b.Size = roundUp(b.Size, quantum)
+		if b.Align <= quantum {
+			b.Align = 0 // given, since every offset is a sum of sizes
+		}
+	}
+	if err := rounded.Check(); err != nil {
+		return nil, fmt.Errorf("packing a run: %w", err)
+	}
+	solved := plan.Solve(&rounded, o)
+	p := &Plan{bySize: map[int64][]int32{}, height: solved.Height, bound: solved.LowerBound}
+	for i, b := range rounded.Buffers {
+		p.entries = append(p.entries, entry{size: b.Size, offset: solved.Offsets[i]})
+		p.bySize[b.Size] = append(p.bySize[b.Size], int32(i))
+	}
+	byAddress := make([]int32, len(p.entries))
+	for i := range byAddress {
+		byAddress[i] = int32(i)
+	}
+	slices.SortStableFunc(byAddress, func(a, b int32) int { return cmp.Compare(p.entries[a].offset, p.entries[b].offset) })
+	for rank, i := range byAddress {
+		p.entries[i].rank = int32(rank)
+	}
+	return p, nil
+}
+
+// Height is the bytes that the planned run needs, LowerBound the least it could need.
+func (p *Plan) Height() int64     { return p.height }
+func (p *Plan) LowerBound() int64 { return p.bound }
+
+// planned serves a run from the plan of an earlier one, and what deviates from it by best fit.
+//
+// Matching. The run's allocations are held against the plan in order. One of the size that is next takes the next place.
+// Any other takes the nearest place of its size, ahead or behind, that this run has not used, within a window: so the two
+// keep in step over blocks that are missing, extra or in another order. Many misses in a row widen the window to the whole
+// plan, which skips a phase left out.
+//
+// Safety. A planned place is taken only if all of it is free at that moment, as the one table of spans says that knows every
+// live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes to the best of the holes
+// that the next planned places leave alone, else above the plan, and only where that is full to any hole.
+type planned struct {
+	bestFit
+	plan   *Plan
+	next   int      // the entry that is due
+	used   []bool   // entries matched in this run
+	misses int      // allocations without a match since the last match
+	live   bitset   // ranks of the entries that are live at their planned places
+	spanOf []uint32 // by rank, of those
+	owner  []int32  // by Ref: rank + 1 of a planned block, 0 for others
+}
+
+const (
+	planWindow  = 64 // entries looked at around the one that is due
+	planPatient = 8  // misses in a row before the whole plan is looked at
+	planHoles   = 8  // holes tried for a deviation
+)
+
+func newPlanned(limit int64, o PolicyOptions) (Policy, error) {
+	online, err := newBestFit(limit, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &planned{bestFit: *online.(*bestFit), plan: o.Plan}
+	if p.plan == nil {
+		p.plan = &Plan{}
+	}
+	p.used = make([]bool, len(p.plan.entries))
+	p.spanOf = make([]uint32, len(p.plan.entries))
+	return p, nil
+}
+
+// Restart begins the plan anew, for the next run of the program. Blocks still live stay where they are.
+func (p *planned) Restart() {
+	p.next, p.misses = 0, 0
+	clear(p.used)
+}
+
+func (p *planned) Place(size, align int64) (Block, bool) {
+	if size <= 0 || size > p.limit {
+		return Block{}, false
+	}
+	size, align = roundUp(size, p.quantum), max(align, p.quantum)
+	i := p.match(size)
+	if i < 0 {
+		return p.deviate(size, align)
+	}
+	e := &p.plan.entries[i]
+	span := uint32(0)
+	if e.offset&(align-1) == 0 {
+		span = p.takeAt(e.offset, size, e.rank)
+	}
+	if span == 0 {
+		return p.deviate(size, align)
+	}
+	p.live.add(int64(e.rank))
+	p.spanOf[e.rank] = span
+	for uint32(len(p.owner)) <= span {
+		p.owner = append(p.owner, 0)
+	}
+	p.owner[span] = e.rank + 1
+	return Block{Offset: e.offset, Size: size, Ref: uint64(span)}, true
+}
+
+func (p *planned) Remove(b Block) error {
+	if err := p.bestFit.Remove(b); err != nil {
+		return err
+	}
+	if b.Ref < uint64(len(p.owner)) && p.owner[b.Ref] > 0 {
+		p.live.remove(int64(p.owner[b.Ref] - 1))
+		p.owner[b.Ref] = 0
+	}
+	return nil
+}
+
+// match is the entry for an allocation of size bytes, marked as used, or -1.
+func (p *planned) match(size int64) int {
+	i := p.next
+	if i >= len(p.used) || p.used[i] || p.plan.entries[i].size != size {
+		i = p.nearest(size)
+	}
+	if i < 0 {
+		p.misses++
+		return -1
+	}
+	p.used[i] = true
+	p.misses = 0
+	if i >= p.next {
+		p.next = i + 1
+	}
+	return i
+}
+
+// nearest is the unused entry of the size that is nearest to the one that is due, ahead first, or -1.
+func (p *planned) nearest(size int64) int {
+	list := p.plan.bySize[size]
+	window := planWindow
+	if p.misses >= planPatient {
+		window = len(p.used)
+	}
+	at, _ := slices.BinarySearch(list, int32(p.next))
+	for _, i := range list[at:] {
+		if int(i) >= p.next+window {
+			break
+		}
+		if !p.used[i] {
+			return int(i)
+		}
+	}
+	for _, i := range slices.Backward(list[:at]) {
+		if int(i) < p.next-window {
+			break
+		}
+		if !p.used[i] {
+			return int(i)
+		}
+	}
+	return -1
+}
+
+// takeAt makes [off, off+size) live if it is free, and returns its span or 0. The search for the span that holds off starts
+// from the planned block below it that is nearest.
+func (p *planned) takeAt(off, size int64, rank int32) uint32 {
+	t := p.table
+	i := t.s[0].next
+	if below := p.live.before(int64(rank)); below >= 0 {
+		i = p.spanOf[below]
+	}
+	for i != 0 && t.s[i].off+t.s[i].size <= off {
+		i = t.s[i].next
+	}
+	if i == 0 || t.s[i].next == 0 && t.s[i].state == holeSpan {
+		if i = p.reach(off + size); i == 0 {
+			return 0
+		}
+	}
+	s := &t.s[i]
+	if s.state != holeSpan || s.off > off || off+size > s.off+s.size {
+		return 0
+	}
+	return t.take(i, off, size)
+}
+
+// reach makes the table end at or above end with a hole, which it returns, or 0 where the limit forbids.
+func (p *planned) reach(end int64) uint32 {
+	t := p.table
+	start, last := t.top, t.s[0].prev
+	if last != 0 && t.s[last].state == holeSpan {
+		if t.top >= end {
+			return last
+		}
+		start = t.s[last].off
+	}
+	return t.grow(end-start, 1, p.limit)
+}
+
+// deviate places what the plan does not.
+func (p *planned) deviate(size, align int64) (Block, bool) {
+	t := p.table
+	hole := t.best(holeSpan, size)
+	for range planHoles {
+		if hole == 0 {
+			break
+		}
+		s := &t.s[hole]
+		off := roundUp(s.off, align)
+		if off+size <= s.off+s.size && !p.due(off, size) {
+			return Block{Offset: off, Size: size, Ref: uint64(t.take(hole, off, size))}, true
+		}
+		hole = t.after(holeSpan, s.size, s.off+1)
+	}
+	off := roundUp(max(t.top, p.plan.height), align)
+	if last := t.s[0].prev; last != 0 && t.s[last].state == holeSpan {
+		off = roundUp(max(t.s[last].off, p.plan.height), align)
+	}
+	if hole := p.reach(off + size); hole != 0 {
+		return Block{Offset: off, Size: size, Ref: uint64(t.take(hole, off, size))}, true
+	}
+	return p.bestFit.Place(size, align)
+}
+
+// due says whether one of the next planned places touches [off, off+size).
+func (p *planned) due(off, size int64) bool {
+	for i := p.next; i < min(p.next+planWindow, len(p.used)); i++ {
+		e := &p.plan.entries[i]
+		if !p.used[i] && e.offset < off+size && off < e.offset+e.size {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *planned) Check() error {
+	if err := p.bestFit.Check(); err != nil {
+		return err
+	}
+	for span, rank := range p.owner {
+		if rank > 0 && (p.table.s[span].state != liveSpan || p.spanOf[rank-1] != uint32(span) || !p.live.has(int64(rank-1))) {
+			return fmt.Errorf("span %d is said to be planned block %d", span, rank-1)
+		}
+	}
+	for rank := range p.live.all() {
+		if span := p.spanOf[rank]; p.owner[span] != int32(rank)+1 {
+			return fmt.Errorf("planned block %d is said to be span %d", rank, span)
+		}
+	}
+	return nil
+}
+
+// before is the greatest element below i, or -1.
+func (s *bitset) before(i int64) int64 {
+	for l := range s.levels {
+		w := min(i>>6, int64(len(s.levels[l]))-1)
+		word := s.levels[l][w]
+		if w == i>>6 {
+			word &= 1<<(i&63) - 1
+		}
+		if word == 0 {
+			i >>= 6
+			continue
+		}
+		i = w<<6 + int64(63-bits.LeadingZeros64(word))
+		for l--; l >= 0; l-- {
+			i = i<<6 + int64(63-bits.LeadingZeros64(s.levels[l][i]))
+		}
+		return i
+	}
+	return -1
+}
+
+// Recorder is an allocator that notes the lifetimes of the blocks it grants, to plan the next run from. It is not safe for use
+// by several goroutines.
+type Recorder struct {
+	Allocator
+	run  plan.Problem
+	now  int64
+	open map[int64]int // live blocks: offset → index in run
+}
+
+// NewRecorder records what a is asked for from now on.
+func NewRecorder(a Allocator) *Recorder { return &Recorder{Allocator: a, open: map[int64]int{}} }
+
+// Alloc is the allocator's, noted.
+func (r *Recorder) Alloc(q Request) (Block, error) {
+	b, err := r.Allocator.Alloc(q)
+	if err == nil {
+		r.open[b.Offset] = len(r.run.Buffers)
+		r.run.Buffers = append(r.run.Buffers, plan.Buffer{Lower: r.now, Size: q.Size, Align: q.Align})
+		r.now++
+	}
+	return b, err
+}
+
+// Free is the allocator's, noted.
+func (r *Recorder) Free(b Block) error {
+	if err := r.Allocator.Free(b); err != nil {
+		return err
+	}
+	if i, ok := r.open[b.Offset]; ok {
+		r.run.Buffers[i].Upper = r.now
+		r.now++
+		delete(r.open, b.Offset)
+	}
+	return nil
+}
+
+// Run is what was recorded; blocks still live end now.
+func (r *Recorder) Run() *plan.Problem {
+	run := plan.Problem{Buffers: slices.Clone(r.run.Buffers)}
+	for i := range run.Buffers {
+		b := &run.Buffers[i]
+		b.ID = fmt.Sprint(i)
+		if b.Upper == 0 {
+			b.Upper = r.now
+		}
+	}
+	return &run
+}
