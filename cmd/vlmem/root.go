@@ -113,6 +113,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newBenchTouchedCmd(env),
 		newProbeCmd(env),
 		newProfilesCmd(env),
+		newTraceCmd(env),
 		newVersionCmd(env),
 	)
 	return root

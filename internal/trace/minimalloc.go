@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// lifetime is one row of a packing problem: size bytes over the half-open interval [lower, upper).
-type lifetime struct {
+// miniMallocBuffer is one row of a packing problem: size bytes over the half-open interval [lower, upper).
+type miniMallocBuffer struct {
 	lower, upper, size int64
 }
 
@@ -21,7 +21,7 @@ type lifetime struct {
 func ReadMiniMalloc(r io.Reader, name string) (*Trace, error) {
 	lines := bufio.NewScanner(r)
 	var columns map[string]int
-	var rows []lifetime
+	var rows []miniMallocBuffer
 	ids := map[string]int{}
 	for n := 1; lines.Scan(); n++ {
 		cells := strings.Split(strings.TrimSpace(lines.Text()), ",")
@@ -30,7 +30,7 @@ func ReadMiniMalloc(r io.Reader, name string) (*Trace, error) {
 		case columns == nil:
 			columns, err = miniMallocColumns(cells)
 		case len(cells) > 1 || cells[0] != "":
-			var row lifetime
+			var row miniMallocBuffer
 			var id string
 			if row, id, err = miniMallocRow(cells, columns); err == nil && ids[id] != 0 {
 				err = fmt.Errorf("id %q was used in line %d", id, ids[id])
@@ -48,7 +48,7 @@ func ReadMiniMalloc(r io.Reader, name string) (*Trace, error) {
 	if columns == nil {
 		return nil, fmt.Errorf("%s: the file is empty", name)
 	}
-	return fromLifetimes(rows), nil
+	return fromBuffers(rows), nil
 }
 
 func miniMallocColumns(cells []string) (map[string]int, error) {
@@ -64,7 +64,7 @@ func miniMallocColumns(cells []string) (map[string]int, error) {
 	return columns, nil
 }
 
-func miniMallocRow(cells []string, columns map[string]int) (row lifetime, id string, err error) {
+func miniMallocRow(cells []string, columns map[string]int) (row miniMallocBuffer, id string, err error) {
 	for column, into := range map[string]*int64{"lower": &row.lower, "upper": &row.upper, "size": &row.size} {
 		i := columns[column]
 		if i >= len(cells) {
@@ -86,8 +86,8 @@ func miniMallocRow(cells []string, columns map[string]int) (row lifetime, id str
 	return row, id, err
 }
 
-// fromLifetimes orders begins and ends by time, ends first, and otherwise by row.
-func fromLifetimes(rows []lifetime) *Trace {
+// fromBuffers orders begins and ends by time, ends first, and otherwise by row.
+func fromBuffers(rows []miniMallocBuffer) *Trace {
 	type moment struct {
 		time int64
 		row  int
@@ -119,30 +119,12 @@ func fromLifetimes(rows []lifetime) *Trace {
 	return b.Trace()
 }
 
-// WriteMiniMalloc writes the lifetimes of t as a packing problem whose clock counts the events: a block lives from its
-// OpAlloc to its OpFree, or to the end of the trace. Ids count the allocations.
+// WriteMiniMalloc writes the lifetimes of t as a packing problem whose clock counts the events. Ids count the allocations.
 func (t *Trace) WriteMiniMalloc(w io.Writer) error {
-	type begun struct{ id, at, size int64 }
 	b := bufio.NewWriter(w)
 	fmt.Fprintln(b, "id,lower,upper,size")
-	live := make([]begun, t.Slots)
-	id := int64(0)
-	ends := t.Deferred()
-	for i, e := range t.Events {
-		switch {
-		case e.Op == OpAlloc:
-			live[e.Slot] = begun{id, int64(i), e.Size}
-			id++
-		case e.Op == OpFree && !ends, e.Op == OpFreeCompleted:
-			l := live[e.Slot]
-			fmt.Fprintf(b, "%d,%d,%d,%d\n", l.id, l.at, i, l.size)
-			live[e.Slot] = begun{}
-		}
-	}
-	for _, l := range live {
-		if l.size > 0 {
-			fmt.Fprintf(b, "%d,%d,%d,%d\n", l.id, l.at, len(t.Events), l.size)
-		}
+	for id, l := range t.Lifetimes() {
+		fmt.Fprintf(b, "%d,%d,%d,%d\n", id, l.Begin, l.End, l.Size)
 	}
 	return b.Flush()
 }

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/trace"
+)
+
+type traceImportOptions struct {
+	device int
+	out    output
+}
+
+func newTraceImportCmd(env *environment) *cobra.Command {
+	var o traceImportOptions
+	cmd := &cobra.Command{
+		Use:   "import FILE",
+		Short: "Turn a recording into vlmem's own trace format",
+		Long: `import writes a recording as vlmem's own trace: what was live at its start first, then every allocation and free, with
+the requested sizes and the innermost line of the program's own code as call site. Addresses are left behind.
+
+` + traceFiles,
+		Example: "  vlmem trace import snapshot.pickle -o run.vlmt",
+		Args:    oneTraceFile,
+		RunE:    func(_ *cobra.Command, args []string) error { return runTraceImport(env, &o, args[0]) },
+	}
+	o.out.addFlags(cmd, "text")
+	_ = cmd.Flags().MarkHidden("format")
+	cmd.Flags().IntVar(&o.device, "device", -1, "device to take, counted from 0 (needed where the file holds several)")
+	return cmd
+}
+
+func runTraceImport(env *environment, o *traceImportOptions, path string) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	t, err := oneDevice(path, o.device)
+	if err != nil {
+		return err
+	}
+	for _, line := range t.Warnings {
+		env.warn("%s", line)
+	}
+	if err := t.Write(w); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+// oneDevice opens the only trace of a file, or that of the device asked for.
+func oneDevice(path string, device int) (*trace.Trace, error) {
+	traces, err := trace.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if traces, err = selectDevice(traces, device); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	if len(traces) > 1 {
+		return nil, fmt.Errorf("%s holds %d devices: choose one with --device", path, len(traces))
+	}
+	return traces[0], nil
+}
+
+func deviceError(device, devices int) error {
+	return fmt.Errorf("no device %d: the file holds %d, counted from 0", device, devices)
+}
