@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 type benchOptions struct {
 	model, trace, image, granule string
 	allocators                   []string
+	save, against                string
 	touch                        bool
 	decode, repeats              int
 	out                          output
@@ -52,7 +54,9 @@ would. A model's default run shows both, a trace's addresses alone unless --touc
 	flags.BoolVar(&o.touch, "touch", false, "with --trace: write every page too")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
-	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown")
+	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
+	flags.StringVar(&o.against, "against", "", "compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
+	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher")
 	return cmd
 }
 
@@ -81,6 +85,14 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	gate, err := o.openGate(env)
+	if err != nil {
+		return err
+	}
+	defer gate.saved.discard()
+	if gate.active() && !cmd.Flags().Changed("repeats") {
+		o.repeats = gateRepeats
+	}
 	programs, err := o.programs()
 	if err != nil {
 		return err
@@ -91,10 +103,11 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 			return err
 		}
 	}
+	failed := gate.close(&result)
 	if err := result.Write(w, o.out.format); err != nil {
 		return err
 	}
-	return w.commit()
+	return errors.Join(w.commit(), failed)
 }
 
 func (o *benchOptions) check() error {
@@ -161,6 +174,7 @@ func (o *benchOptions) run(env *environment, ctx context.Context, p *replay.Prog
 	start := time.Now()
 	summaries, err := replay.Compare(ctx, p, entrants, replay.Options{
 		Repeats: o.repeats, Clock: func() time.Duration { return time.Since(start) }, Progress: bar.set,
+		Yardstick: o.yardstick(),
 	})
 	if err != nil {
 		return err
@@ -198,5 +212,5 @@ func (o *benchOptions) entrants(p *replay.Program) ([]replay.Entrant, error) {
 	return list, nil
 }
 
-// capacity is the bare range that policies place in: 16 TiB, so that none is refused for lack of addresses.
-const capacity = 1 << 44
+// capacity is the bare range that policies place in: 4 TiB, so that none is refused for lack of addresses.
+const capacity = 1 << 42

@@ -124,7 +124,7 @@ func peaks(p *replay.Program) ([]int64, error) {
 	var entrants []replay.Entrant
 	for _, name := range candidates {
 		entrants = append(entrants, replay.Entrant{Name: name, Open: func() (alloc.Allocator, error) {
-			return alloc.New(name, alloc.Options{Capacity: 1 << 44})
+			return alloc.New(name, alloc.Options{Capacity: 1 << 42})
 		}})
 	}
 	results, err := replay.Compare(context.Background(), p, entrants, replay.Options{})

@@ -8,15 +8,15 @@
 //
 // # Times
 //
-// A machine's speed drifts by more than a regression worth catching. Each repeat is therefore divided by the time that a
-// fixed piece of work, the yardstick, took right before and after it:
+// A machine's speed drifts by more than a regression worth catching. Repeats are therefore divided by the time that a
+// fixed piece of work, the yardstick, took right before and after them; for a group of consecutive repeats
 //
-//	sample = min over a group of consecutive repeats of (ns per operation / yardstick ns)
+//	sample = min (ns per operation) / min (yardstick ns)
 //
-// The minimum drops repeats that something else interrupted. Samples of both sides are compared by the Mann-Whitney test
+// The minima drop what something else interrupted. Samples of both sides are compared by the Mann-Whitney test
 // of x/perf/benchmath, which assumes no distribution. A time has regressed when it is significantly different, and its
-// median is worse by more than the threshold. It is inconclusive when the samples of a side spread so widely that a
-// regression of the threshold could hide in them. Times of different machines are not compared; a fingerprint tells them apart.
+// median is worse by more than the threshold. It is inconclusive when the medians are so uncertain that a regression of
+// twice the threshold could hide in them. Times of different machines are not compared; a fingerprint tells them apart.
 //
 // Rejected: comparing nanoseconds as they are (a neighbour on the same host moves them by 10 %), means instead of minima
 // (one preemption in a repeat of 2 ms moves it by more than the threshold), and a t-test (the distributions have tails).

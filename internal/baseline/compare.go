@@ -131,9 +131,9 @@ func change(before, after float64) float64 {
 	return after/before - 1
 }
 
-// times compares the samples of two results.
+// times compares the samples of two results, shown in nanoseconds at the speed that the machine had for the baseline.
 func times(b, a replay.Summary, t Thresholds) Finding {
-	f := finding(b, "time", "yardsticks/op", Same)
+	f := finding(b, "time", "ns/op", Same)
 	f.Threshold = t.Time
 	if b.Kind == replay.Touched {
 		f.Threshold = t.TouchedTime
@@ -145,16 +145,19 @@ func times(b, a replay.Summary, t Thresholds) Finding {
 	}
 	limits := benchmath.DefaultThresholds
 	limits.CompareAlpha = t.Alpha
-	before, after := benchmath.NewSample(old, &limits), benchmath.NewSample(now, &limits)
-	f.Before, f.After = median(old), median(now)
+	f.P = benchmath.AssumeNothing.Compare(benchmath.NewSample(old, &limits), benchmath.NewSample(now, &limits)).P
+	speed := 1.0
+	if len(b.YardstickNs) > 0 {
+		speed = slices.Min(b.YardstickNs)
+	}
+	f.Before, f.After = speed*median(old), speed*median(now)
 	f.Change = change(f.Before, f.After)
-	f.P = benchmath.AssumeNothing.Compare(before, after).P
-	switch spread := max(relativeSpread(old), relativeSpread(now)); {
+	switch uncertain := 2 * (medianError(old) + medianError(now)); {
 	case f.P < t.Alpha && f.Change > f.Threshold:
 		f.Verdict = Regressed
 	case f.P < t.Alpha && f.Change < -f.Threshold:
 		f.Verdict = Better
-	case spread > 2*f.Threshold || f.P >= t.Alpha && f.Change > 2*f.Threshold:
+	case f.Change+uncertain > 2*f.Threshold:
 		f.Verdict = Inconclusive
 	}
 	return f
@@ -163,24 +166,21 @@ func times(b, a replay.Summary, t Thresholds) Finding {
 // groupSize is how many repeats give one sample, their minimum.
 const groupSize = 5
 
-// samples is the minima of groups of repeats, in yardsticks per operation. Touched repeats are few and long: each is one.
+// samples is one figure for each group of repeats, in yardsticks per operation. Touched repeats are few and long: each is a
+// group.
 func samples(s replay.Summary) []float64 {
 	size := groupSize
 	if s.Kind == replay.Touched {
 		size = 1
 	}
 	var list []float64
-	for group := range slices.Chunk(s.RepeatNs, size) {
-		at := len(list) * size
-		best := math.Inf(1)
-		for i, ns := range group {
-			yardstick := 1.0
-			if at+i < len(s.YardstickNs) {
-				yardstick = s.YardstickNs[at+i]
-			}
-			best = min(best, ns/yardstick)
+	for i := 0; i < len(s.RepeatNs); i += size {
+		end := min(i+size, len(s.RepeatNs))
+		yardstick := 1.0
+		if end <= len(s.YardstickNs) {
+			yardstick = slices.Min(s.YardstickNs[i:end])
 		}
-		list = append(list, best)
+		list = append(list, slices.Min(s.RepeatNs[i:end])/yardstick)
 	}
 	return list
 }
@@ -189,9 +189,9 @@ func median(values []float64) float64 {
 	return stat.Quantile(0.5, stat.Empirical, slices.Sorted(slices.Values(values)), nil)
 }
 
-// relativeSpread is the range of the middle half over the median.
-func relativeSpread(values []float64) float64 {
+// medianError is the standard error of the median over the median: 0.93 of the middle half's range over √n, as if normal.
+func medianError(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	low, high := stat.Quantile(0.25, stat.Empirical, sorted, nil), stat.Quantile(0.75, stat.Empirical, sorted, nil)
-	return (high - low) / median(values)
+	return 0.93 * (high - low) / math.Sqrt(float64(len(values))) / median(values)
 }

@@ -6,29 +6,47 @@ import (
 	"io"
 	"strconv"
 
+	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Bench is the outcome of a benchmark: every allocator's summary, and notes on what was left out and why.
+// Bench is the outcome of a benchmark: every allocator's summary, how they compare with a saved run, and notes on what was
+// left out and why.
 type Bench struct {
-	Results []replay.Summary `json:"results" yaml:"results"`
-	Notes   []string         `json:"notes,omitempty" yaml:"notes,omitempty"`
+	Results    []replay.Summary     `json:"results" yaml:"results"`
+	Comparison *baseline.Comparison `json:"comparison,omitempty" yaml:"comparison,omitempty"`
+	Notes      []string             `json:"notes,omitempty" yaml:"notes,omitempty"`
 }
 
-// Write renders the outcome as table, markdown, csv, json or yaml.
+// Write renders the outcome in one of the formats for people or for other programs.
 func (b Bench) Write(w io.Writer, format string) error {
 	switch format {
 	case "json", "yaml":
 		return Document(w, format, b)
 	case "csv":
 		return b.csv(w)
+	case "benchfmt":
+		return b.benchfmt(w)
+	case "junit":
+		return b.junit(w)
+	case "github":
+		return b.annotations(w)
+	case "action-benchmark":
+		return b.actionBenchmark(w)
+	case "bencher":
+		return b.bencher(w)
 	}
 	for i, group := range b.groups() {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
 		if err := group.write(w, format); err != nil {
+			return err
+		}
+	}
+	if b.Comparison != nil {
+		if err := b.compared(w, format); err != nil {
 			return err
 		}
 	}
