@@ -59,7 +59,7 @@ const (
 	smallShare  = 8
 	padShare    = 512      // of a block may be lost to padding it to whole granules
 	returnShare = 100      // of the bytes granted may be returned before slack is given
-	slackShare  = 500      // of the peak of live bytes is the slack
+	slackShare  = 1200     // of the peak of live bytes is the slack
 	spacing     = 64 << 20 // of address space before a fresh block of whole granules, so that its hole can grow
 	candidates  = 8        // holes looked at for one that can grow, or that holds whole granules
 )
