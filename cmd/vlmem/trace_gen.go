@@ -1,0 +1,261 @@
+package main
+
+import (
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/workload"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// traceGenOptions is a mix of requests, one request, or one request to llama.cpp.
+type traceGenOptions struct {
+	model, mix, engine, image, dtype string
+	attention, cache, device         string
+	context                          int
+	serve                            workload.ServeOptions
+	request                          workload.Options
+	path                             string
+}
+
+func newTraceGenCmd(env *environment) *cobra.Command {
+	var o traceGenOptions
+	cmd := &cobra.Command{
+		Use:   "gen",
+		Short: "Generate a trace of a model's memory from its architecture",
+		Long: `gen writes the allocations and frees that a model makes: of one request to transformers, of one to llama.cpp, or of
+a mix of requests served with continuous batching and a paged KV cache. Equal options and seed give equal traces. Weights
+are not included. Mixes are written as a stream, however long they are.`,
+		Example: `  vlmem trace gen --mix documents --model qwen3-vl-4b --requests 200 --seed 7 -o documents.trace.gz
+  vlmem trace gen --model qwen3-vl-8b --image 1920x1080 --decode 64 --dtype fp16 --attention math -o pascal.trace
+  vlmem trace gen --engine llama.cpp --image 4032x3024 --ctx 8192 -o llama.trace`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runTraceGen(env, cmd, &o) },
+	}
+	addModelFlag(cmd, &o.model)
+	flags := cmd.Flags()
+	flags.StringVar(&o.mix, "mix", "", "requests to serve: "+strings.Join(profiles.MixNames(), ", ")+", or a mix file")
+	flags.IntVar(&o.serve.Requests, "requests", 100, "with --mix: how many")
+	flags.Uint64Var(&o.serve.Seed, "seed", 1, "with --mix: of every random choice")
+	flags.BoolVar(&o.serve.Eager, "eager", false, "with --mix: decode operator by operator instead of as one captured graph")
+	flags.StringVar(&o.engine, "engine", "transformers", "of one request: transformers or llama.cpp")
+	flags.StringVar(&o.image, "image", "", "of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
+	flags.IntVar(&o.request.Images, "images", 0, "of one request: how many such images (default 1)")
+	flags.IntVar(&o.request.Frames, "frames", 0, "of one request: make the image a video of so many sampled frames")
+	flags.IntVar(&o.request.PromptTokens, "prompt", 30, "of one request: tokens of text")
+	flags.IntVar(&o.request.DecodeTokens, "decode", 64, "of one request: decode steps after the prefill")
+	flags.IntVar(&o.request.Batch, "batch", 1, "of one request: sequences at once")
+	flags.StringVar(&o.dtype, "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
+	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, math (no fused kernel), eager")
+	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
+	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
+	flags.IntVar(&o.context, "ctx", 4096, "with --engine llama.cpp: tokens of context")
+	flags.StringVarP(&o.path, "output", "o", "", "write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
+	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
+	return cmd
+}
+
+func runTraceGen(env *environment, cmd *cobra.Command, o *traceGenOptions) error {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	source, err := o.source()
+	if err != nil {
+		return err
+	}
+	return writeStream(env, o.path, source)
+}
+
+// check refuses flags of one kind of trace given with another, which would be silently without effect.
+func (o *traceGenOptions) check(cmd *cobra.Command) error {
+	mix := []string{"requests", "seed", "eager"}
+	single := []string{"image", "images", "frames", "prompt", "decode", "batch", "attention", "cache", "device", "engine"}
+	foreign, reason := mix, "needs --mix"
+	if o.mix != "" {
+		foreign, reason = append(single, "ctx"), "cannot be combined with --mix, which draws requests"
+	} else if o.engine == "llama.cpp" {
+		foreign = append(mix, "images", "frames", "batch", "dtype", "attention", "cache", "device")
+		reason = "has no effect on --engine llama.cpp"
+	} else if cmd.Flags().Changed("ctx") {
+		return errors.New("--ctx needs --engine llama.cpp")
+	}
+	for _, name := range foreign {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s %s; see %s --help", name, reason, cmd.CommandPath())
+		}
+	}
+	if o.engine != "transformers" && o.engine != "llama.cpp" {
+		return fmt.Errorf("--engine %q: want transformers or llama.cpp", o.engine)
+	}
+	return nil
+}
+
+// eventSource is a trace in memory or a stream.
+type eventSource interface {
+	Title() string
+	Tags() []string
+	All() iter.Seq2[trace.Event, error]
+}
+
+func (o *traceGenOptions) source() (eventSource, error) {
+	model, err := loadModel(o.model)
+	if err != nil {
+		return nil, err
+	}
+	if o.mix != "" {
+		mix, err := loadMix(o.mix)
+		if err != nil {
+			return nil, err
+		}
+		o.serve.DType = profile.DType(o.dtype)
+		return workload.Serve(model, mix, o.serve)
+	}
+	r := o.request
+	if o.image == "" {
+		o.image = "1280x720"
+	}
+	if o.image != "none" {
+		if r.Width, r.Height, err = parseImage(o.image); err != nil {
+			return nil, err
+		}
+	}
+	var t *trace.Trace
+	if o.engine == "llama.cpp" {
+		t, err = o.llama(model, r)
+	} else {
+		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
+		r.Cache, r.Device = workload.Cache(o.cache), workload.Device(o.device)
+		t, err = workload.Request(model, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return held{t}, nil
+}
+
+// llama takes the buffers from the engine's own graphs: once for the image it warms up with, once for the one that is sent.
+func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace.Trace, error) {
+	settings := engine.Options{Context: o.context, FlashAttention: "auto", Device: "cpu"}
+	settings.Image = &engine.Image{Width: r.Width, Height: r.Height}
+	sent, err := engine.Estimate("llama.cpp", &model, settings)
+	if err != nil {
+		return nil, err
+	}
+	b := workload.LlamaBuffers{
+		KVCache: int64(sent.KVCacheBytes), Compute: int64(sent.ComputeBytes), Output: int64(sent.OutputBytes), Vision: int64(sent.VisionBytes),
+	}
+	if r.Width > 0 {
+		settings.Image = nil
+		warm, err := engine.Estimate("llama.cpp", &model, settings)
+		if err != nil {
+			return nil, err
+		}
+		b.VisionWarmUp = int64(warm.VisionBytes)
+	}
+	return workload.LlamaCPP(model, b, workload.LlamaOptions{
+		Width: r.Width, Height: r.Height, PromptTokens: r.PromptTokens, DecodeTokens: r.DecodeTokens,
+	})
+}
+
+// held is a trace in memory as a source of events.
+type held struct{ *trace.Trace }
+
+func (h held) Title() string  { return h.Name }
+func (h held) Tags() []string { return h.Trace.Tags }
+func (h held) All() iter.Seq2[trace.Event, error] {
+	return func(yield func(trace.Event, error) bool) {
+		for _, e := range h.Events {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// loadMix reads a built-in mix or a mix file.
+func loadMix(name string) (profile.Mix, error) {
+	if isFile(name) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return profile.Mix{}, fmt.Errorf("reading --mix: %w", err)
+		}
+		return profile.DecodeMix(name, data)
+	}
+	m, err := profiles.Mix(strings.ToLower(name))
+	if err != nil {
+		return profile.Mix{}, fmt.Errorf("%w: want one of %s, or a file", err, strings.Join(profiles.MixNames(), ", "))
+	}
+	return m, nil
+}
+
+// writeStream writes a trace to stdout or, atomically, to a file, in memory for what is live alone.
+func writeStream(env *environment, path string, source eventSource) error {
+	out := output{format: "trace", formats: []string{"trace"}, path: path}
+	p, err := out.open(env)
+	if err != nil {
+		return err
+	}
+	defer p.discard()
+	var to io.Writer = env.stdout
+	if p.temporary != nil {
+		to = p.temporary
+	}
+	count, err := writeEvents(to, strings.HasSuffix(path, ".gz"), source)
+	if err != nil {
+		return fmt.Errorf("generating: %w", err)
+	}
+	if err := p.commit(); err != nil {
+		return err
+	}
+	if path != "" {
+		env.warn("%s: %s events of %s", path, units.Grouped(count), source.Title())
+	}
+	return nil
+}
+
+// writeEvents writes a trace, packed or not.
+func writeEvents(to io.Writer, packed bool, source eventSource) (count int64, err error) {
+	if !packed {
+		return writeTrace(to, source)
+	}
+	z := gzip.NewWriter(to)
+	if count, err = writeTrace(z, source); err != nil {
+		return count, err
+	}
+	return count, z.Close()
+}
+
+// writeTrace names each tag before its first use.
+func writeTrace(to io.Writer, source eventSource) (count int64, err error) {
+	w, err := trace.NewWriter(to, source.Title(), false)
+	if err != nil {
+		return 0, err
+	}
+	tags := 1
+	for e, err := range source.All() {
+		if err != nil {
+			return count, err
+		}
+		for ; int(e.Tag) >= tags; tags++ {
+			if _, err := w.Tag(source.Tags()[tags]); err != nil {
+				return count, err
+			}
+		}
+		if err := w.Write(e); err != nil {
+			return count, err
+		}
+		count++
+	}
+	return count, w.Close()
+}
