@@ -48,7 +48,6 @@ var policies = []struct {
 	{"buddy-whole", newBuddyWhole},
 	{"fixed", newFixed},
 	{"plan", newPlanned},
-	{"plan", newPlanned},
 	{"vlmem", newVlmem},
 }
 
