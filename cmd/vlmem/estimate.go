@@ -54,6 +54,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.IntVar(&o.UBatch, "ubatch", 0, "llama.cpp's -ub: tokens computed at once (default 512)")
 	flags.IntVar(&o.Sequences, "parallel", 0, "sequences at once (default: 1, or the server's own for vLLM)")
 	flags.BoolVar(&o.Unified, "kv-unified", false, "llama.cpp: the sequences share one cache")
+	flags.IntVar(&o.Outputs, "outputs", 0, "llama.cpp: tokens of a batch whose logits are computed (default: all; of llama-server, one a slot)")
 	flags.StringVar(&o.KVType, "kv-type", "", "type of the KV cache, such as f16, q8_0 or fp8 (default: the engine's)")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")

@@ -33,7 +33,7 @@ const (
 )
 
 // Names are the engines that Estimate knows.
-var Names = []string{"llama.cpp", "transformers", "vllm", "sglang", "ollama"}
+var Names = []string{"llama.cpp", "llama-server", "transformers", "vllm", "sglang", "ollama"}
 
 // Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an engine
 // does not have are ignored by it, except where a value can only be a mistake.
@@ -45,6 +45,7 @@ type Options struct {
 	UBatch         int    // llama.cpp: tokens computed at once
 	Sequences      int    // that run at the same time
 	Unified        bool   // llama.cpp: sequences share one cache
+	Outputs        int    // llama.cpp: tokens of a batch whose logits are computed, 0 for all of them
 	KVType         string // "" f16 in llama.cpp, the weights' type elsewhere
 	FlashAttention string // auto, on, off
 	Device         string // cpu, gpu
@@ -134,6 +135,8 @@ func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
 	switch engine {
 	case "llama.cpp":
 		mem, err = estimateLlama(m, o)
+	case "llama-server":
+		mem, err = estimateLlama(m, o.server())
 	case "ollama":
 		mem, err = estimateOllama(m, o)
 	case "transformers":
@@ -174,7 +177,7 @@ func (o *Options) check() error {
 		value int
 		most  int
 	}{
-		{"context", o.Context, 1 << 30}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
+		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
 		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30}, {"GPUs", o.GPUs, 1024},
 	} {
 		if f.value < 0 || f.value > f.most {

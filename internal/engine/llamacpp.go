@@ -25,7 +25,7 @@ const (
 // llamaContext is the sizes of one llama.cpp context after its own rounding (llama_context's constructor).
 type llamaContext struct {
 	cells, streams, sequences int64 // cells of one stream
-	batch, ubatch             int64
+	batch, ubatch, outputs    int64
 	kvType                    ggml.Type
 	flash                     bool
 }
@@ -37,6 +37,7 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	c := llamaContext{sequences: int64(orDefault(o.Sequences, 1)), streams: 1}
 	c.batch = min(ctx, int64(orDefault(o.Batch, llamaBatch)))
 	c.ubatch = min(c.batch, int64(orDefault(o.UBatch, llamaUBatch)))
+	c.outputs = int64(orDefault(o.Outputs, int(c.batch)))
 	pad := func(n int64) int64 { return (n + llamaPad - 1) / llamaPad * llamaPad }
 	c.cells = pad(ctx)
 	if !o.Unified && c.sequences > 1 {
@@ -72,14 +73,14 @@ func (c llamaContext) kvBytes(t *profile.Text) units.Bytes {
 // shape is the graph of the largest batch over a full cache, which a context reserves: prompt, or one token a sequence.
 func (c llamaContext) shape(prompt bool) decoderShape {
 	tokens := min(c.cells*c.streams, c.ubatch)
+	outputs := min(tokens, c.outputs)
 	if !prompt {
-		tokens = c.sequences
+		tokens, outputs = c.sequences, c.sequences
 	}
-	s := decoderShape{
+	return decoderShape{
 		cells: c.cells, streams: c.streams, kvType: c.kvType, flash: c.flash,
-		outputs: min(tokens, c.batch), tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
+		outputs: outputs, tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
 	}
-	return s
 }
 
 // computeBytes is the buffers that computing needs on the device, 0 on a CPU, and on the host.
@@ -118,7 +119,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	where := o.place()
 	mem.exact(KVCache, where, c.kvBytes(&m.Text), "%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvType.Name, m.Text.Layers, llamaPad)
 	device, host := c.computeBytes(m, gpu)
-	why := fmt.Sprintf("the graph of %d tokens over %d cells, reserved by ggml's rules", c.ubatch, c.cells)
+	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch, min(c.ubatch, c.outputs), c.cells)
 	mem.llamaBuffers(Compute, device, host, why)
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
 	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences), "logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
@@ -132,6 +133,15 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		mem.warn("%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
 	}
 	return mem, nil
+}
+
+// server is what llama-server makes of options: four slots over one cache unless told, and logits for the slots alone.
+func (o Options) server() Options {
+	if o.Sequences == 0 {
+		o.Sequences, o.Unified = 4, true
+	}
+	o.Outputs = orDefault(o.Outputs, o.Sequences)
+	return o
 }
 
 // place is where weights and caches go.
@@ -261,10 +271,16 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Whether the llama-server that it pins computes all logits or those of its slots decides much of the buffer.
+	o.Outputs = orDefault(o.Sequences, 1)
+	least, err := estimateLlama(m, o)
+	if err != nil {
+		return nil, err
+	}
 	mem.Version = OllamaVersion + " with llama.cpp " + LlamaVersion
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
-			it.Low, it.High, it.Source = scaled(it.Low, 0.9), scaled(it.High, 1.2), Assumed
+			it.Low, it.High, it.Source = scaled(least.Items[i].Low, 0.9), scaled(it.High, 1.2), Assumed
 			it.Why += "; ollama pins a llama.cpp of its own"
 		}
 	}

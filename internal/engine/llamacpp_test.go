@@ -88,7 +88,7 @@ func TestLlamaBuffersAsRecorded(t *testing.T) {
 	for _, r := range records(t, "testdata/llamacpp_cpu.csv") {
 		mem, err := Estimate("llama.cpp", model(t, r["model"]), Options{
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
-			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", KVType: r["kv_type"],
+			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
 			FlashAttention: r["flash_attention"], Device: "cpu", Image: &Image{},
 		})
 		if err != nil {
@@ -100,8 +100,8 @@ func TestLlamaBuffersAsRecorded(t *testing.T) {
 			got    units.Bytes
 		}{{"model_bytes", mem.WeightsBytes}, {"context_bytes", mem.KVCacheBytes}, {"compute_bytes", mem.ComputeBytes}} {
 			if want := r.int(t, c.column); int(c.got) != want {
-				t.Errorf("%s ctx %s ubatch %s parallel %s unified %s kv %s fa %s: %s is %d, want %d (%+.3f %%)", r["model"], r["ctx"], r["ubatch"], r["parallel"],
-					r["unified"], r["kv_type"], r["flash_attention"], c.column, c.got, want, 100*(float64(c.got)/float64(want)-1))
+				t.Errorf("%s ctx %s ubatch %s parallel %s unified %s outputs %s kv %s fa %s: %s is %d, want %d (%+.3f %%)", r["model"], r["ctx"], r["ubatch"], r["parallel"],
+					r["unified"], r["outputs"], r["kv_type"], r["flash_attention"], c.column, c.got, want, 100*(float64(c.got)/float64(want)-1))
 			}
 		}
 	}

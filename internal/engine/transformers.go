@@ -8,8 +8,11 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// TransformersVersion is the transformers whose modeling_qwen3_vl.py was followed.
-const TransformersVersion = "4.57"
+// The transformers whose modeling_qwen3_vl.py was followed, and the one whose arguments are written.
+const (
+	TransformersVersion = "4.57"
+	TransformersWritten = "5.23.0"
+)
 
 // transformersPeak is what one generate() call holds beyond the weights at its two peaks, in bytes, for one sequence with
 // elements of b bytes, N patches that become T tokens, S tokens of prompt, P values a patch, C the tower's width, d its head

@@ -11,9 +11,9 @@ import (
 
 // The versions whose rules are followed.
 const (
-	VLLMVersion   = "0.31"
-	SGLangVersion = "0.5"
-	OllamaVersion = "0.14"
+	VLLMVersion   = "0.33.0"
+	SGLangVersion = "0.5.23"
+	OllamaVersion = "0.17.4"
 )
 
 // vllmBlock is the tokens of one block of the KV cache on CUDA.

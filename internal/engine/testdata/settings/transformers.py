@@ -1,0 +1,21 @@
+# written by vlmem for transformers 5.23.0
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+FROM_PRETRAINED = {
+    "pretrained_model_name_or_path": "Qwen/Qwen3-VL-8B-Instruct",  # what to load
+    "dtype": "float16",  # bfloat16 needs compute capability 8.0, this card has 6.1
+    "attn_implementation": "sdpa",  # fused attention where the card has it
+    "device_map": "auto",  # fills the card first, then the host
+    "max_memory": {0: "6144MiB", 1: "6144MiB", "cpu": "24576MiB"},  # weights alone: caches and activations need what is left
+}
+PROCESSOR = {
+    "size": {"shortest_edge": 65536, "longest_edge": 2088960},  # areas in pixels
+}
+GENERATE = {
+}
+
+
+def load():
+    path = FROM_PRETRAINED["pretrained_model_name_or_path"]
+    model = AutoModelForImageTextToText.from_pretrained(**FROM_PRETRAINED)
+    return model, AutoProcessor.from_pretrained(path, **PROCESSOR), GENERATE
