@@ -10,6 +10,7 @@ type mark struct {
 	off, end int64
 	last     Event
 	more     []Event // of further streams that used the block; nil mostly
+	stamp    int64   // the number of the free
 }
 
 // marks are disjoint and sorted by address. They are few: work under way, not all that was ever freed. A sorted slice
@@ -54,11 +55,13 @@ func (m *marks) cut(off, end int64) {
 	var kept [2]mark
 	n := 0
 	if first := m.list[from]; first.off < off {
-		kept[n] = mark{first.off, off, first.last, first.more}
+		kept[n] = first
+		kept[n].end = off
 		n++
 	}
 	if last := m.list[to-1]; last.end > end {
-		kept[n] = mark{end, last.end, last.last, last.more}
+		kept[n] = last
+		kept[n].off = end
 		n++
 	}
 	for _, k := range m.list[from:to] {

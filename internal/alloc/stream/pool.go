@@ -116,77 +116,84 @@ func (p *Pool) meet(s uint16) error {
 	return nil
 }
 
-// place takes upstream memory that no other stream works on, or makes the stream wait for those that do.
+// place takes upstream memory that no other stream works on. Where a few tries find none, it takes the place that was freed
+// longest ago, whose work ends first in all likelihood, and makes the stream wait for it.
 func (p *Pool) place(r alloc.Request) (alloc.Block, error) {
-	first, err := p.upstream.Alloc(r)
-	if err != nil || len(p.marks.list) == 0 {
-		return first, err
+	if len(p.marks.list) == 0 {
+		return p.upstream.Alloc(r)
 	}
-	clear, err := p.clear(first, r.Stream)
-	if err != nil {
-		return alloc.Block{}, errors.Join(err, p.upstream.Free(first))
+	var held [tries]alloc.Block // what was looked at: holding it makes the allocator offer something else
+	n, best, oldest := 0, 0, int64(0)
+	fail := func(err error) (alloc.Block, error) {
+		return alloc.Block{}, errors.Join(err, p.giveBack(held[:n], alloc.Block{}))
 	}
-	if !clear {
-		if b, ok, err := p.elsewhere(r); ok || err != nil {
-			return b, errors.Join(err, p.upstream.Free(first))
-		}
-		if err := p.waitFor(first, r.Stream); err != nil {
-			return alloc.Block{}, errors.Join(err, p.upstream.Free(first))
-		}
-	}
-	p.marks.cut(first.Offset, first.Offset+first.Size)
-	return first, nil
-}
-
-// elsewhere looks for memory that needs no wait, as far as Ahead and tries allow. It holds what it rejects meanwhile.
-func (p *Pool) elsewhere(r alloc.Request) (found alloc.Block, ok bool, err error) {
-	if p.marks.bytes > p.ahead {
-		return alloc.Block{}, false, nil
-	}
-	var held [tries]alloc.Block
-	n := 0
-	for ; n < tries && !ok && err == nil; n++ {
-		if held[n], err = p.upstream.Alloc(r); errors.Is(err, alloc.ErrOutOfMemory) {
-			err = nil
+	for n < tries && (n == 0 || p.mayLook(r.Size)) {
+		b, err := p.upstream.Alloc(r)
+		if n > 0 && errors.Is(err, alloc.ErrOutOfMemory) {
 			break
 		}
-		if err == nil {
-			ok, err = p.clear(held[n], r.Stream)
+		if err != nil {
+			return fail(err)
+		}
+		held[n] = b
+		n++
+		since, err := p.blockedSince(b, r.Stream)
+		if err != nil {
+			return fail(err)
+		}
+		if n == 1 || since < oldest {
+			best, oldest = n-1, since
+		}
+		if since == 0 {
+			break
 		}
 	}
-	if ok && err == nil {
-		n--
-		found = held[n]
-		p.marks.cut(found.Offset, found.Offset+found.Size)
+	chosen := held[best]
+	if oldest > 0 {
+		if err := p.waitFor(chosen, r.Stream); err != nil {
+			return fail(err)
+		}
+	} else if n > 1 {
 		p.counters.Avoided++
 	}
-	for _, b := range held[:n] {
-		err = errors.Join(err, p.upstream.Free(b))
-	}
-	return found, ok, err
+	p.marks.cut(chosen.Offset, chosen.Offset+chosen.Size)
+	return chosen, p.giveBack(held[:n], chosen)
 }
 
-// clear says whether s may use b without waiting.
-func (p *Pool) clear(b alloc.Block, s uint16) (bool, error) {
+// mayLook says whether another place may be looked at: one among the free memory, or new memory while Ahead allows it.
+func (p *Pool) mayLook(size int64) bool {
+	return p.marks.bytes <= p.ahead || p.upstream.Stats().LargestFree >= size
+}
+
+// giveBack frees what was looked at, but for one.
+func (p *Pool) giveBack(held []alloc.Block, except alloc.Block) error {
+	var failed error
+	for _, b := range held {
+		if b != except {
+			failed = errors.Join(failed, p.upstream.Free(b))
+		}
+	}
+	return failed
+}
+
+// blockedSince is the stamp of the latest free in b whose work s would have to await, 0 where it may use b at once.
+func (p *Pool) blockedSince(b alloc.Block, s uint16) (int64, error) {
+	var since int64
 	for _, k := range p.marks.over(b.Offset, b.Offset+b.Size) {
-		if blocked, err := p.blocked(k.last, s); blocked || err != nil {
-			return false, err
-		}
-		for _, e := range k.more {
-			if blocked, err := p.blocked(e, s); blocked || err != nil {
-				return false, err
+		passed, err := k.passed(func(e Event) (bool, error) {
+			if e.Stream == s {
+				return true, nil
 			}
+			return p.backend.Done(e)
+		})
+		if err != nil {
+			return 0, err
+		}
+		if !passed {
+			since = max(since, k.stamp)
 		}
 	}
-	return true, nil
-}
-
-func (p *Pool) blocked(e Event, s uint16) (bool, error) {
-	if e.Stream == s {
-		return false, nil
-	}
-	done, err := p.backend.Done(e)
-	return !done, err
+	return since, nil
 }
 
 // waitFor makes s wait for the last event of every other stream that works on b.
@@ -259,7 +266,7 @@ func (p *Pool) Free(b alloc.Block) error {
 	if err != nil {
 		return fmt.Errorf("freeing [%d,%d): %w", b.Offset, b.Offset+b.Size, err)
 	}
-	k := mark{off: live.upstream.Offset, end: live.upstream.Offset + live.upstream.Size}
+	k := mark{off: live.upstream.Offset, end: live.upstream.Offset + live.upstream.Size, stamp: p.stats.Frees + 1}
 	if len(p.seen) > 1 {
 		if k.last, err = p.backend.Record(live.stream); err != nil {
 			return fmt.Errorf("freeing in order of stream %d: %w", live.stream, err)

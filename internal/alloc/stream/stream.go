@@ -14,11 +14,11 @@
 //	addresses   ████ live ████░░░░░░░░ free ░░░░░░░░████ live ████
 //	marks                     ▒▒▒ (1, 17) ▒▒▒            event 17 of stream 1 must pass first
 //
-// A block granted to stream t over a mark of stream s ≠ t that is not done costs one of two things. While no more than
-// Options.Ahead bytes lie under marks, the pool asks the allocator for another place: memory is spent to keep streams apart,
-// which is how a pipeline gets its second buffer. Beyond that it borrows: t is told to wait for the event, on the device and
-// without blocking the program. Marks vanish when their events are seen to be done. With one stream there are none,
-// and a pool costs what its allocator costs.
+// Where the allocator offers stream t a block over a mark of stream s ≠ t that is not done, the pool holds it and asks for
+// another place: among free memory always, in new memory while no more than Options.Ahead bytes lie under marks. So memory is
+// spent to keep streams apart, which is how a pipeline gets its second buffer. Where no place is clear it borrows the one
+// freed longest ago: t is told to wait for the event, on the device and without blocking the program. Marks vanish when
+// their events are seen to be done. With one stream there are none, and a pool costs what its allocator costs.
 //
 // Keeping freed blocks in lists per stream, as other stream-ordered pools do, was the other way. It reuses within a stream
 // only blocks that fit as they are, needs a rule for when to give them up, and leaves neighbours apart meanwhile.
