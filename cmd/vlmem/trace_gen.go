@@ -38,7 +38,7 @@ func newTraceGenCmd(env *environment) *cobra.Command {
 a mix of requests served with continuous batching and a paged KV cache. Equal options and seed give equal traces. Weights
 are not included. Mixes are written as a stream, however long they are.`,
 		Example: `  vlmem trace gen --mix documents --model qwen3-vl-4b --requests 200 --seed 7 -o documents.trace.gz
-  vlmem trace gen --model qwen3-vl-8b --image 1920x1080 --decode 64 --dtype fp16 --attention math -o pascal.trace
+  vlmem trace gen --model qwen3-vl-8b --image 1920x1080 --decode 64 --dtype fp16 --attention no-flash -o pascal.trace
   vlmem trace gen --engine llama.cpp --image 4032x3024 --ctx 8192 -o llama.trace`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runTraceGen(env, cmd, &o) },
@@ -57,7 +57,7 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.IntVar(&o.request.DecodeTokens, "decode", 64, "of one request: decode steps after the prefill")
 	flags.IntVar(&o.request.Batch, "batch", 1, "of one request: sequences at once")
 	flags.StringVar(&o.dtype, "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
-	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, math (no fused kernel), eager")
+	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, no-flash (below sm_80), math, eager")
 	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
 	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
 	flags.IntVar(&o.context, "ctx", 4096, "with --engine llama.cpp: tokens of context")

@@ -11,13 +11,26 @@ type attend struct {
 // attention is the call in the implementation of the options. It returns the output, contiguous as the next product
 // wants it, and what the caller keeps beside it: eager attention returns its weights, and the decoder layer holds them.
 func (p *program) attention(a attend) (out block, weights []block) {
-	switch p.math {
-	case Eager:
+	switch {
+	case p.attn == Eager:
 		return p.eager(a)
-	case Math:
+	case p.attn == Math, p.attn == NoFlash && a.heads > a.kvHeads:
 		return p.mathAttention(a), nil
+	case p.attn == NoFlash:
+		return p.efficient(a), nil
 	}
 	return p.flash(a), nil
+}
+
+// efficient is the memory-efficient kernel without gradients: its output and no statistics.
+func (p *program) efficient(a attend) block {
+	if !a.mask {
+		return p.alloc("sdpa", a.outputs()*p.elem)
+	}
+	mask := p.additive("sdpa.mask", a.batch*a.keys, p.elem)
+	out := p.alloc("sdpa", a.outputs()*p.elem)
+	p.free(mask)
+	return out
 }
 
 func (a *attend) outputs() int64 { return a.batch * a.heads * a.queries * a.dim }

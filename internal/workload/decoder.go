@@ -27,7 +27,7 @@ type kvCache struct {
 func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	p.module = "decoder"
 	var mask []block
-	if p.math == Eager {
+	if p.attn == Eager {
 		mask = append(mask, p.eagerMask(s, cache))
 	}
 	cos, sin := p.textRotary(s.rows())
@@ -60,8 +60,8 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {
 	switch {
 	case cache.capacity == 0:
-		return s.past + s.length, p.math == Eager
-	case p.math != Eager && s.past == 0:
+		return s.past + s.length, p.attn == Eager
+	case p.attn != Eager && s.past == 0:
 		return s.length, false // sdpa slices an empty static cache to the new tokens
 	}
 	return cache.capacity, true
@@ -206,7 +206,7 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 		batch: s.batch, heads: heads, kvHeads: kvHeads, queries: s.length, keys: keys, dim: dim,
 		causal: s.length > 1 && !masked, mask: masked,
 	}
-	if masked && s.length == 1 && p.math != Eager { // the heads of a group become queries
+	if masked && s.length == 1 && p.attn != Eager { // the heads of a group become queries
 		a.heads, a.queries = kvHeads, heads/kvHeads
 	}
 	attended, weights := p.attention(a)

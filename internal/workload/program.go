@@ -18,7 +18,7 @@ type program struct {
 	elem   int64 // bytes of an activation
 	fp32   bool  // activations are fp32, so casts to fp32 return their input
 	cpu    bool
-	math   Attention
+	attn   Attention
 	cache  Cache
 	thread int64 // that share a CPU attention kernel's scratch
 
@@ -35,7 +35,7 @@ func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
-		cpu: o.Device == CPU, math: o.Attention, cache: o.Cache, thread: int64(max(o.Threads, 1)),
+		cpu: o.Device == CPU, attn: o.Attention, cache: o.Cache, thread: int64(max(o.Threads, 1)),
 	}
 }
 

@@ -3,6 +3,7 @@ package workload
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -11,12 +12,14 @@ import (
 // Attention is an implementation of attention in transformers.
 type Attention string
 
-// The implementations. Flash is sdpa with a fused kernel. Math is sdpa on hardware or in a release of PyTorch where no
-// fused kernel takes the call, as with grouped queries below sm_80. Eager is attn_implementation="eager".
+// The implementations. Flash is sdpa with a fused kernel that takes grouped queries. NoFlash is sdpa below sm_80, with releases
+// of PyTorch whose memory-efficient kernel refuses grouped queries (2.9 did, 2.14 no longer): the tower gets that kernel, the
+// decoder none. Math is sdpa without any fused kernel. Eager is attn_implementation="eager".
 const (
-	Flash Attention = "flash"
-	Math  Attention = "math"
-	Eager Attention = "eager"
+	Flash   Attention = "flash"
+	NoFlash Attention = "no-flash"
+	Math    Attention = "math"
+	Eager   Attention = "eager"
 )
 
 // Cache is an implementation of the KV cache in transformers.
@@ -81,8 +84,8 @@ func (o *Options) validate() error {
 		return errors.New("neither an image nor prompt tokens are given")
 	case o.DType != profile.FP32 && o.DType != profile.BF16 && o.DType != profile.FP16:
 		return fmt.Errorf("element type %q: want fp32, bf16 or fp16", o.DType)
-	case o.Attention != Flash && o.Attention != Math && o.Attention != Eager:
-		return fmt.Errorf("attention %q: want flash, math or eager", o.Attention)
+	case !slices.Contains([]Attention{Flash, NoFlash, Math, Eager}, o.Attention):
+		return fmt.Errorf("attention %q: want flash, no-flash, math or eager", o.Attention)
 	case o.Cache != Dynamic && o.Cache != Static:
 		return fmt.Errorf("cache %q: want dynamic or static", o.Cache)
 	case o.Device != CUDA && o.Device != CPU:
@@ -289,7 +292,7 @@ func (g *generation) advance(logits block, last bool) {
 	}
 	before := g.following
 	g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
-	if g.kv.capacity > 0 && g.math != Eager {
+	if g.kv.capacity > 0 && g.attn != Eager {
 		g.following = append(g.following, g.boolMask(pass{batch: b, length: 1, past: g.length}, g.kv.capacity, false))
 	}
 	g.free(before...)
