@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -63,7 +64,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
-	if in.Hardware, err = machine(o.hardware); err != nil {
+	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
 	if in.Samples, err = o.samples(env, in); err != nil {
@@ -87,8 +88,8 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	return w.commit()
 }
 
-// machine is the named hardware, or this machine as it reports itself.
-func machine(spec string) (profile.Hardware, error) {
+// machine is the named hardware, or this machine as it reports and measures itself.
+func machine(env *environment, ctx context.Context, spec string) (profile.Hardware, error) {
 	if spec != "" {
 		h, err := loadHardware(spec)
 		if err == nil && h.Memory == nil {
@@ -100,6 +101,14 @@ func machine(spec string) (profile.Hardware, error) {
 	if err != nil {
 		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("probing this machine: %w", err))
 	}
+	probe.Cards(&h, false)
+	bar := env.progress("measuring this machine")
+	defer bar.close()
+	m, err := probe.Measure(ctx, probe.Options{Hardware: h, Progress: bar.set})
+	if err != nil {
+		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("measuring this machine: %w", err))
+	}
+	m.Into(&h)
 	return h, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/plan"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
@@ -93,13 +94,13 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if gate.active() && !cmd.Flags().Changed("repeats") {
 		o.repeats = gateRepeats
 	}
-	programs, err := o.programs()
+	traces, err := o.traces()
 	if err != nil {
 		return err
 	}
 	var result report.Bench
-	for i := range programs {
-		if err := o.run(env, cmd.Context(), &programs[i], &result); err != nil {
+	for _, t := range traces {
+		if err := o.run(env, cmd.Context(), t, &result); err != nil {
 			return err
 		}
 	}
@@ -125,30 +126,13 @@ func (o *benchOptions) check() error {
 	return nil
 }
 
-// programs is the traces of the file, one for each device, or the model's request.
-func (o *benchOptions) programs() ([]replay.Program, error) {
-	var traces []*trace.Trace
+// traces is those of the file, one for each device, or the model's request.
+func (o *benchOptions) traces() ([]*trace.Trace, error) {
 	if o.trace != "" {
-		var err error
-		if traces, err = trace.Open(o.trace); err != nil {
-			return nil, err
-		}
-	} else {
-		t, err := o.request()
-		if err != nil {
-			return nil, err
-		}
-		traces = append(traces, t)
+		return trace.Open(o.trace)
 	}
-	var programs []replay.Program
-	for _, t := range traces {
-		p, err := replay.Compile(t)
-		if err != nil {
-			return nil, err
-		}
-		programs = append(programs, p)
-	}
-	return programs, nil
+	t, err := o.request()
+	return []*trace.Trace{t}, err
 }
 
 func (o *benchOptions) request() (*trace.Trace, error) {
@@ -163,16 +147,23 @@ func (o *benchOptions) request() (*trace.Trace, error) {
 	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30, DecodeTokens: o.decode})
 }
 
-// run adds the program's runs over addresses and, where asked for, over touched memory.
-func (o *benchOptions) run(env *environment, ctx context.Context, p *replay.Program, result *report.Bench) error {
-	entrants, err := o.entrants(p)
+// run adds the trace's runs over addresses and, where asked for, over touched memory.
+func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace, result *report.Bench) error {
+	for _, warning := range t.Warnings {
+		env.warn("%s", warning)
+	}
+	p, err := replay.Compile(t)
+	if err != nil {
+		return err
+	}
+	entrants, err := o.entrants(t)
 	if err != nil {
 		return err
 	}
 	bar := env.progress("replaying " + p.Name)
 	defer bar.close()
 	start := time.Now()
-	summaries, err := replay.Compare(ctx, p, entrants, replay.Options{
+	summaries, err := replay.Compare(ctx, &p, entrants, replay.Options{
 		Repeats: o.repeats, Clock: func() time.Duration { return time.Since(start) }, Progress: bar.set,
 		Yardstick: o.yardstick(),
 	})
@@ -183,11 +174,11 @@ func (o *benchOptions) run(env *environment, ctx context.Context, p *replay.Prog
 	if o.trace != "" && !o.touch {
 		return nil
 	}
-	return o.runTouched(env, ctx, p, result)
+	return o.runTouched(env, ctx, &p, result)
 }
 
 // entrants opens the chosen allocators over bare addresses, more than any trace needs.
-func (o *benchOptions) entrants(p *replay.Program) ([]replay.Entrant, error) {
+func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 	granule, err := units.ParseBytes(o.granule)
 	if err != nil || granule < 512 || granule&(granule-1) != 0 {
 		return nil, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
@@ -201,15 +192,25 @@ func (o *benchOptions) entrants(p *replay.Program) ([]replay.Entrant, error) {
 		if name == "malloc" || name == "go" {
 			continue // they have no addresses of their own to give
 		}
-		open := func() (alloc.Allocator, error) {
-			return alloc.New(name, alloc.Options{Capacity: capacity, Granule: int64(granule)})
+		options := alloc.Options{Capacity: capacity, Granule: int64(granule)}
+		if name == "plan" {
+			if options.Plan, err = planned(t); err != nil {
+				return nil, err
+			}
 		}
+		open := func() (alloc.Allocator, error) { return alloc.New(name, options) }
 		if name == "pytorch" {
 			open = func() (alloc.Allocator, error) { return pytorch.New(pytorch.DefaultConfig(), capacity) }
 		}
 		list = append(list, replay.Entrant{Name: name, Open: open})
 	}
 	return list, nil
+}
+
+// planned packs the trace itself: what bench shows for plan is a program's second run, served from the plan of its first.
+func planned(t *trace.Trace) (*alloc.Plan, error) {
+	lives, _ := packingProblem(t, 1)
+	return alloc.NewPlan(lives, 0, plan.Options{})
 }
 
 // capacity is the bare range that policies place in: 4 TiB, so that none is refused for lack of addresses.

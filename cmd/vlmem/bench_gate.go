@@ -40,8 +40,8 @@ func (o *benchOptions) openGate(env *environment) (*gate, error) {
 	}
 	if o.save != "" {
 		var err error
-		if g.saved, err = (&output{path: o.save, format: "json", formats: []string{"json"}}).open(env); err != nil {
-			return nil, fmt.Errorf("--save: %w", err)
+		if g.saved, err = (&output{flag: "--save", path: o.save, format: "json", formats: []string{"json"}}).open(env); err != nil {
+			return nil, err
 		}
 	}
 	return g, nil
