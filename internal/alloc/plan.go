@@ -66,12 +66,17 @@ func (p *Plan) LowerBound() int64 { return p.bound }
 //
 // Matching. The run's allocations are held against the plan in order. One of the size that is next takes the next place.
 // Any other takes the nearest place of its size, ahead or behind, that this run has not used, within a window: so the two
-// keep in step over blocks that are missing, extra or in another order. Many misses in a row widen the window to the whole
-// plan, which skips a phase left out.
+// keep in step over blocks that are missing, extra or in another order. The window ahead is narrow, so that an extra block does
+// not take the place of a later one and that one the place of the next; every miss in a row doubles it, up to the whole plan,
+// which skips a phase left out.
 //
 // Safety. A planned place is taken only if all of it is free at that moment, as the one table of spans says that knows every
-// live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes to the best of the holes
-// that the next planned places leave alone, else above the plan, and only where that is full to any hole.
+// live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes above the plan while
+// that costs little, where it can never be in the way; else to the best of the holes that the next planned places leave alone;
+// else to the best hole.
+//
+// Limits. A plan is rigid: it pays where runs repeat, and a few late frees of large blocks cost what these blocks hold. Growing
+// above the plan before any hole that is due was tried, and is worse the more a run deviates.
 type planned struct {
 	bestFit
 	plan   *Plan
@@ -84,9 +89,11 @@ type planned struct {
 }
 
 const (
-	planWindow  = 64 // entries looked at around the one that is due
-	planPatient = 8  // misses in a row before the whole plan is looked at
-	planHoles   = 8  // holes tried for a deviation
+	planBehind = 64  // entries looked at that the run has passed by
+	planAhead  = 4   // entries looked at from the one that is due, doubled by every miss since the last match
+	planDue    = 64  // entries whose places a deviation leaves alone
+	planHoles  = 8   // holes tried for a deviation
+	planSpare  = 128 // deviations go above the plan while they add less than 1/128 to it
 )
 
 func newPlanned(limit int64, o PolicyOptions) (Policy, error) {
@@ -164,24 +171,21 @@ func (p *planned) match(size int64) int {
 	return i
 }
 
-// nearest is the unused entry of the size that is nearest to the one that is due, ahead first, or -1.
+// nearest is the unused entry of the size that is nearest to the one that is due, behind first, since nothing is lost by it, or -1.
 func (p *planned) nearest(size int64) int {
+	ahead := min(planAhead<<min(p.misses, 32), len(p.used))
 	list := p.plan.bySize[size]
-	window := planWindow
-	if p.misses >= planPatient {
-		window = len(p.used)
-	}
 	at, _ := slices.BinarySearch(list, int32(p.next))
-	for _, i := range list[at:] {
-		if int(i) >= p.next+window {
+	for _, i := range slices.Backward(list[:at]) {
+		if int(i) < p.next-planBehind {
 			break
 		}
 		if !p.used[i] {
 			return int(i)
 		}
 	}
-	for _, i := range slices.Backward(list[:at]) {
-		if int(i) < p.next-window {
+	for _, i := range list[at:] {
+		if int(i) >= p.next+ahead {
 			break
 		}
 		if !p.used[i] {
@@ -230,6 +234,11 @@ func (p *planned) reach(end int64) uint32 {
 // deviate places what the plan does not.
 func (p *planned) deviate(size, align int64) (Block, bool) {
 	t := p.table
+	if above := p.above(align); above+size <= p.plan.height+p.plan.height/planSpare {
+		if hole := p.reach(above + size); hole != 0 {
+			return Block{Offset: above, Size: size, Ref: uint64(t.take(hole, above, size))}, true
+		}
+	}
 	hole := t.best(holeSpan, size)
 	for range planHoles {
 		if hole == 0 {
@@ -242,19 +251,24 @@ func (p *planned) deviate(size, align int64) (Block, bool) {
 		}
 		hole = t.after(holeSpan, s.size, s.off+1)
 	}
-	off := roundUp(max(t.top, p.plan.height), align)
-	if last := t.s[0].prev; last != 0 && t.s[last].state == holeSpan {
-		off = roundUp(max(t.s[last].off, p.plan.height), align)
-	}
-	if hole := p.reach(off + size); hole != 0 {
-		return Block{Offset: off, Size: size, Ref: uint64(t.take(hole, off, size))}, true
+	if t.top < p.plan.height {
+		p.reach(p.plan.height)
 	}
 	return p.bestFit.Place(size, align)
 }
 
+// above is the lowest place at or above the plan's height with nothing above it.
+func (p *planned) above(align int64) int64 {
+	end := p.table.top
+	if last := p.table.s[0].prev; p.table.s[last].state == holeSpan {
+		end = p.table.s[last].off
+	}
+	return roundUp(max(end, p.plan.height), align)
+}
+
 // due says whether one of the next planned places touches [off, off+size).
 func (p *planned) due(off, size int64) bool {
-	for i := p.next; i < min(p.next+planWindow, len(p.used)); i++ {
+	for i := p.next; i < min(p.next+planDue, len(p.used)); i++ {
 		e := &p.plan.entries[i]
 		if !p.used[i] && e.offset < off+size && off < e.offset+e.size {
 			return true

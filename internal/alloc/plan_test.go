@@ -57,13 +57,17 @@ func TestPlanServesASecondRun(t *testing.T) {
 	}
 }
 
-// deviating is p with random deviations: each allocation is left out, doubled, resized or swapped with the next step, with
-// chance rate each.
+// deviating is p with random deviations: each allocation is left out, resized, preceded by another of its size that lives for
+// some steps, or swapped with the step before, with chance rate each.
 func deviating(p program, rate float64, seed uint64) program {
 	random := rand.New(rand.NewPCG(seed, 0))
 	d := program{name: p.name, ids: p.ids}
 	dropped := map[int]bool{}
-	for _, s := range p.steps {
+	extra := map[int]step{} // frees of added blocks, by step
+	for at, s := range p.steps {
+		if free, ok := extra[at]; ok {
+			d.steps = append(d.steps, free)
+		}
 		switch {
 		case s.size == 0 && dropped[s.id]:
 			continue
@@ -74,6 +78,7 @@ func deviating(p program, rate float64, seed uint64) program {
 			s.size += 1 + random.Int64N(s.size)
 		case s.size > 0 && random.Float64() < rate:
 			d.steps = append(d.steps, step{d.ids, s.size})
+			extra[at+1+random.IntN(200)] = step{id: d.ids}
 			d.ids++
 		}
 		d.steps = append(d.steps, s)
@@ -95,7 +100,7 @@ func deviating(p program, rate float64, seed uint64) program {
 	return d
 }
 
-// A run that deviates from the plan stays near what best fit needs without one.
+// A run that deviates from the plan pays for it, but not more than this; every replay ends with a Check.
 func TestPlanServesDeviations(t *testing.T) {
 	for _, p := range recorded(t) {
 		made := planOf(t, p, effort/10)
@@ -109,6 +114,9 @@ func TestPlanServesDeviations(t *testing.T) {
 				}
 				s, _ := d.replay(t, a)
 				over[i] = overhead(s, d.bound)
+			}
+			if over[0] > 16 {
+				t.Errorf("%s: %.1f %% deviating: plan %.2f %%", p.name, 100*rate, over[0])
 			}
 			t.Logf("%s: %.1f %% deviating: plan %.2f %%, best fit %.2f %%", p.name, 100*rate, over[0], over[1])
 		}
@@ -172,7 +180,7 @@ func TestPlanIsNeverUnsafe(t *testing.T) {
 // A plan is followed over blocks left out, added and swapped; a place in use is passed by.
 func TestPlanKeepsInStep(t *testing.T) {
 	run := &plan.Problem{}
-	for i, size := range []int64{1, 2, 3, 4, 5} {
+	for i, size := range []int64{100, 200, 300, 400, 500} {
 		run.Buffers = append(run.Buffers, plan.Buffer{ID: fmt.Sprint(i), Lower: int64(i), Upper: 9, Size: size * 512})
 	}
 	made, err := NewPlan(run, 0, plan.Options{})
@@ -188,12 +196,11 @@ func TestPlanKeepsInStep(t *testing.T) {
 		sizes    []int64 // in 512 bytes
 		deviates []int   // indexes that get no planned place
 	}{
-		{"the same", []int64{1, 2, 3, 4, 5}, nil},
-		{"left out", []int64{1, 4, 5}, nil},
-		{"added", []int64{1, 2, 7, 3, 4, 5}, []int{2}},
-		{"doubled", []int64{1, 1, 2, 3}, []int{1}},
-		{"swapped", []int64{2, 1, 4, 3, 5}, nil},
-		{"resized", []int64{1, 6, 3}, []int{1}},
+		{"the same", []int64{100, 200, 300, 400, 500}, nil},
+		{"left out", []int64{100, 400, 500}, nil},
+		{"added", []int64{100, 200, 7, 300, 400, 500}, []int{2}},
+		{"swapped", []int64{200, 100, 400, 300, 500}, nil},
+		{"a phase left out", []int64{7, 500}, []int{0}},
 	} {
 		p, err := newPlanned(1<<20, PolicyOptions{Plan: made})
 		if err != nil {
