@@ -1,0 +1,176 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/plan"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// planOptions are the flags of trace plan.
+type planOptions struct {
+	out      output
+	capacity string
+	align    string
+	effort   int64
+	patience time.Duration
+}
+
+func newTracePlanCmd(env *environment) *cobra.Command {
+	var o planOptions
+	cmd := &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Pack the lifetimes of a trace into the lowest arena",
+		Long: `Packs the blocks of a trace, whose lifetimes are all known, into one arena: the least memory a program seen before needs.
+
+The lower bound is the largest sum of requested bytes live at one time. A packing is optimal where it meets that bound or
+where the search has refuted every lower height. The packing depends on --effort alone, unless --patience ends it early.
+With --format csv the result is the offset of every block, in the order of allocation.`,
+		Example: "  vlmem trace plan recording.pickle\n  vlmem trace plan problem.csv --capacity 1MiB --format csv -o packed.csv",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
+	}
+	o.out.addFlags(cmd, "table", "yaml", "json", "csv")
+	cmd.Flags().StringVar(&o.capacity, "capacity", "", "stop at the first packing that fits this size, such as 1GiB (default: the lowest that is found)")
+	cmd.Flags().StringVar(&o.align, "align", "", "round sizes up to it (default: 512 B, what CUDA's allocators align to; 1 B for packing problems)")
+	cmd.Flags().Int64Var(&o.effort, "effort", plan.DefaultEffort, "work to spend, in comparisons of two blocks (about a nanosecond each)")
+	cmd.Flags().DurationVar(&o.patience, "patience", 7*time.Second, "end the search after this long, whatever effort is left")
+	return cmd
+}
+
+func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOptions) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	start := time.Now()
+	p, bound, err := o.problem(env, file)
+	if err != nil {
+		return err
+	}
+	limits := plan.Options{Effort: o.effort}
+	limits.Stop = func() bool { return time.Since(start) > o.patience || cmd.Context().Err() != nil }
+	if o.capacity != "" {
+		c, err := units.ParseBytes(o.capacity)
+		if err != nil {
+			return fmt.Errorf("reading --capacity: %w", err)
+		}
+		limits.Capacity = int64(c)
+	}
+	r := plan.Solve(p, limits)
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	if verdict, err := plan.Validate(p, &r.Solution); verdict != plan.Good {
+		return exitWith(exitGate, fmt.Errorf("checking the packing of %s: %v: %w", file, verdict, err))
+	}
+	if err := o.write(w, p, bound, r, time.Since(start)); err != nil {
+		return err
+	}
+	if err := w.commit(); err != nil {
+		return err
+	}
+	if limits.Capacity > 0 && r.Height > limits.Capacity {
+		return exitWith(exitGate, fmt.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file, units.Bytes(r.Height), units.Bytes(limits.Capacity)))
+	}
+	return nil
+}
+
+// recordedAlign is what CUDA's allocators round sizes to.
+const recordedAlign = 512
+
+// problem reads the lifetimes of a file, with the largest sum of requested bytes live at one time.
+func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int64, error) {
+	f, err := trace.OpenFile(file)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	traces, err := f.Traces()
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(traces) != 1 {
+		return nil, 0, fmt.Errorf("%s holds traces of %d devices: import one of them to a file of its own first", file, len(traces))
+	}
+	for _, warning := range traces[0].Warnings {
+		env.warn("%s", warning)
+	}
+	align := int64(recordedAlign)
+	if f.Format == trace.MiniMalloc {
+		align = 1
+	}
+	if o.align != "" {
+		a, err := units.ParseBytes(o.align)
+		if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
+			return nil, 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
+		}
+		align = int64(a)
+	}
+	p, bound := packingProblem(traces[0], align)
+	return p, bound, p.Check()
+}
+
+// packingProblem rounds the sizes of a trace up to align, which is as good as aligning every offset.
+func packingProblem(t *trace.Trace, align int64) (*plan.Problem, int64) {
+	p := &plan.Problem{}
+	for i, l := range t.Lifetimes() {
+		p.Buffers = append(p.Buffers, plan.Buffer{ID: strconv.Itoa(i), Lower: int64(l.Begin), Upper: int64(l.End), Size: l.Size})
+	}
+	bound := p.LowerBound()
+	for i := range p.Buffers {
+		b := &p.Buffers[i]
+		b.Size = (b.Size + align - 1) / align * align
+	}
+	return p, bound
+}
+
+// packed is the result of trace plan.
+type packed struct {
+	Buffers         int     `yaml:"buffers" json:"buffers"`
+	LowerBoundBytes int64   `yaml:"lower_bound_bytes" json:"lower_bound_bytes"`
+	HeightBytes     int64   `yaml:"height_bytes" json:"height_bytes"`
+	Overhead        float64 `yaml:"overhead" json:"overhead"`
+	Optimal         bool    `yaml:"optimal" json:"optimal"`
+	Stopped         bool    `yaml:"stopped" json:"stopped"` // by --patience
+	Effort          int64   `yaml:"effort" json:"effort"`
+	Seconds         float64 `yaml:"seconds" json:"seconds"`
+}
+
+func (o *planOptions) write(w io.Writer, p *plan.Problem, bound int64, r plan.Result, took time.Duration) error {
+	s := packed{len(p.Buffers), bound, r.Height, 0, r.Optimal, r.Stopped, r.Effort, took.Seconds()}
+	if bound > 0 {
+		s.Overhead = float64(r.Height)/float64(bound) - 1
+	}
+	switch o.out.format {
+	case "csv":
+		return writeOffsets(w, p, r.Offsets)
+	case "table":
+		optimal := map[bool]string{true: "yes", false: "not known"}[s.Optimal]
+		return report.Table(w, []string{"BLOCKS", "LOWER BOUND", "HEIGHT", "OVERHEAD", "OPTIMAL", "TIME"}, [][]string{{
+			strconv.Itoa(s.Buffers), units.Bytes(bound).String(), units.Bytes(r.Height).String(),
+			fmt.Sprintf("%.3f %%", 100*s.Overhead), optimal, fmt.Sprintf("%.2f s", s.Seconds)}}, 0, 1, 2, 3, 5)
+	}
+	return report.Document(w, o.out.format, s)
+}
+
+// writeOffsets writes the packing as MiniMalloc does: the problem with a column of offsets.
+func writeOffsets(w io.Writer, p *plan.Problem, offsets []int64) error {
+	if _, err := fmt.Fprintln(w, "id,lower,upper,size,offset"); err != nil {
+		return err
+	}
+	for i, b := range p.Buffers {
+		if _, err := fmt.Fprintf(w, "%s,%d,%d,%d,%d\n", b.ID, b.Lower, b.Upper, b.Size, offsets[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
