@@ -35,11 +35,13 @@ type BenchResult struct {
 type Overlap struct {
 	Images                     int
 	ImageBytes                 int64
-	Rounds                     int
+	ComputedBytes              int64   // of an image
+	Rounds                     int     // over them
 	CopySeconds                float64 // of one image alone
 	ComputeSeconds             float64
 	Serial, Overlapped         float64
 	Speedup, Slowest, Quickest float64
+	Ceiling                    float64 // speedup of the same work with nothing between the streams: what the machine had to give
 	Waits, Avoided             int64
 	PeakReserved               int64
 	ResultsEqual               bool // both ways brought the same features back; false where nothing is stored
@@ -220,8 +222,13 @@ func (b *bench) overlap(o BenchOptions) error {
 		return errors.Join(err, pool.Close())
 	}
 	err = b.race(p, pool, o.Repeats)
+	if err == nil {
+		b.result.Overlap.Ceiling, err = b.ceiling(p, pool, o.Repeats)
+	}
 	return errors.Join(err, pool.Close())
 }
+
+const balancedRounds = 8
 
 // balance times the parts of one image and sets how long computing is.
 func (b *bench) balance(p *Pipeline, pool *Pool, flops float64) error {
@@ -235,21 +242,21 @@ func (b *bench) balance(p *Pipeline, pool *Pool, flops float64) error {
 	if err != nil {
 		return err
 	}
-	elements := float64(p.Bytes / 4)
-	if p.Rounds = int(flops / 2 / elements); flops == 0 {
-		// The time of a round is the slope between two counts: what computing does besides falls out of it.
-		const few, many = 8, 72
-		short, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: few})
+	p.Computed, p.Rounds = p.Bytes, int(flops/2/float64(p.Bytes/4))
+	if flops == 0 {
+		// As many elements as are computed in the time of the copy. More rounds where all of them take less.
+		p.Rounds = balancedRounds
+		all, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: p.Rounds})
 		if err != nil {
 			return err
 		}
-		long, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: many})
-		if err != nil {
-			return err
+		if ratio := copied / all; ratio < 1 {
+			p.Computed = int64(ratio*float64(p.Bytes/4)) * 4
+		} else {
+			p.Rounds = int(ratio * balancedRounds)
 		}
-		round := max((long-short)/(many-few), 1e-12)
-		p.Rounds = max(1, int((copied-short)/round)+few)
 	}
+	r.Bytes = p.Computed
 	computed, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: p.Rounds})
 	if err != nil {
 		return err
@@ -299,12 +306,56 @@ func (b *bench) race(p Pipeline, pool *Pool, repeats int) error {
 		ratios = append(ratios, s.Seconds()/v.Seconds())
 	}
 	o := &b.result.Overlap
-	o.Images, o.ImageBytes, o.Rounds, o.ResultsEqual = p.Images, p.Bytes, p.Rounds, equal
+	o.Images, o.ImageBytes, o.ComputedBytes, o.Rounds, o.ResultsEqual = p.Images, p.Bytes, p.Computed, p.Rounds, equal
 	o.Serial, o.Overlapped, o.Speedup = middle(serial), middle(overlapped), middle(ratios)
 	o.Slowest, o.Quickest = ratios[0], ratios[len(ratios)-1]
 	c := pool.Counters()
 	o.Waits, o.Avoided, o.PeakReserved = c.Waits, c.Avoided, pool.Stats().PeakReserved
 	return nil
+}
+
+// ceiling runs the copies and the computing of a pipeline on two streams that know nothing of one another, and after one
+// another, in turn. Where other programs use the machine it falls towards 1, and no pipeline can do better.
+func (b *bench) ceiling(p Pipeline, pool *Pool, repeats int) (float64, error) {
+	images, err := pool.Alloc(alloc.Request{Size: 2 * p.Bytes, Align: 256})
+	if err != nil {
+		return 0, err
+	}
+	copies := Work{Kind: Upload, Out: Range{images.Offset, p.Bytes}, Host: turn(p.Pixels, 0)}
+	half := Range{images.Offset + p.Bytes, p.Computed}
+	computing := Work{Kind: Compute, Out: half, In: half, Rounds: p.Rounds}
+	var ratios []float64
+	for range repeats {
+		apart, err := b.flood(p.Images, copies, computing, true)
+		if err != nil {
+			return 0, err
+		}
+		together, err := b.flood(p.Images, copies, computing, false)
+		if err != nil {
+			return 0, err
+		}
+		ratios = append(ratios, apart/together)
+	}
+	return middle(ratios), pool.Free(images)
+}
+
+// flood queues n pieces of each work, one kind a stream, and times them one stream after the other or both at once.
+func (b *bench) flood(n int, first, second Work, apart bool) (float64, error) {
+	begun := b.Elapsed()
+	for s, w := range []Work{first, second} {
+		for range n {
+			if err := b.Submit(uint16(s), w); err != nil {
+				return 0, err
+			}
+		}
+		if apart {
+			if err := b.Synchronize(uint16(s)); err != nil {
+				return 0, err
+			}
+		}
+	}
+	err := errors.Join(b.Synchronize(0), b.Synchronize(1))
+	return (b.Elapsed() - begun).Seconds(), err
 }
 
 // reuse compares locking pages for each transfer with a pool of locked memory, at several sizes up to the image's.

@@ -16,7 +16,7 @@ import (
 func TestPipelineSim(t *testing.T) {
 	const n = 4_000_000
 	rates := Rates{UploadBytesPerS: n * 1e3, DownloadBytesPerS: n * 1e3, MemoryBytesPerS: 1e15, FlopsPerS: 2 * n / 4 * 1e3, CopyEngines: 2}
-	p := Pipeline{Images: 10, Bytes: n, Rounds: 1}
+	p := Pipeline{Images: 10, Bytes: n, Computed: n, Rounds: 1}
 	for _, c := range []struct {
 		ahead  int64
 		ms     float64

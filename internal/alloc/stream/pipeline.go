@@ -17,9 +17,10 @@ import (
 // queued and freed when its computing is, so how many images are in flight is the pool's doing: with Options.Ahead of an image
 // or more it takes a second buffer, with 0 it waits for the first.
 type Pipeline struct {
-	Images int
-	Bytes  int64 // of one image, whole float32s; its features are an eighth of it
-	Rounds int   // of Compute over the image
+	Images   int
+	Bytes    int64 // of one image, whole float32s; its features are the first eighth of it
+	Computed int64 // bytes of it that are computed on
+	Rounds   int   // of Compute
 	// Host memory to copy from and to, used in turn; none for the simulation.
 	Pixels, Features [][]byte
 }
@@ -79,7 +80,7 @@ func (p Pipeline) image(b Backend, pool *Pool, i int, copies, computes uint16) (
 	if err != nil {
 		return alloc.Block{}, fmt.Errorf("image %d: %w", i, err)
 	}
-	pixels := Range{block.Offset, p.Bytes}
+	pixels, computed := Range{block.Offset, p.Bytes}, Range{block.Offset, p.Computed}
 	features := Range{block.Offset, p.Bytes / featureShare / 4 * 4}
 	if err := b.Submit(copies, Work{Kind: Upload, Out: pixels, Host: turn(p.Pixels, i)}); err != nil {
 		return alloc.Block{}, err
@@ -96,7 +97,7 @@ func (p Pipeline) image(b Backend, pool *Pool, i int, copies, computes uint16) (
 			return alloc.Block{}, err
 		}
 	}
-	if err := b.Submit(computes, Work{Kind: Compute, Out: pixels, In: pixels, Rounds: p.Rounds}); err != nil {
+	if err := b.Submit(computes, Work{Kind: Compute, Out: computed, In: computed, Rounds: p.Rounds}); err != nil {
 		return alloc.Block{}, err
 	}
 	return block, b.Submit(computes, Work{Kind: Download, In: features, Host: turn(p.Features, i)})

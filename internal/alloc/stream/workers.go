@@ -93,21 +93,23 @@ func floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
-// mix is Compute. Eight elements at a time, since one alone would wait out the latency of every multiplication.
+// mix is Compute. Eight elements at a time in variables of their own, which the compiler keeps in registers as it does not
+// an array's: one alone would wait out the latency of every multiplication.
 func mix(out, in []float32, rounds int) {
 	const lanes = 8
-	whole := len(in) / lanes * lanes
-	for i := 0; i < whole; i += lanes {
-		x := [lanes]float32(in[i:])
+	out = out[:len(in)]
+	for len(in) >= lanes {
+		a, b, c, d, e, f, g, h := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
 		for range rounds {
-			for j := range x {
-				x[j] = float32(x[j]*mixFactor) + mixTerm
-			}
+			a, b = float32(a*mixFactor)+mixTerm, float32(b*mixFactor)+mixTerm
+			c, d = float32(c*mixFactor)+mixTerm, float32(d*mixFactor)+mixTerm
+			e, f = float32(e*mixFactor)+mixTerm, float32(f*mixFactor)+mixTerm
+			g, h = float32(g*mixFactor)+mixTerm, float32(h*mixFactor)+mixTerm
 		}
-		copy(out[i:], x[:])
+		out[0], out[1], out[2], out[3], out[4], out[5], out[6], out[7] = a, b, c, d, e, f, g, h
+		out, in = out[lanes:], in[lanes:]
 	}
-	for i := whole; i < len(in); i++ {
-		x := in[i]
+	for i, x := range in {
 		for range rounds {
 			x = float32(x*mixFactor) + mixTerm
 		}
