@@ -251,8 +251,15 @@ func (d *decoder) take(n int) ([]byte, error) {
 }
 
 func (d *decoder) number(op byte) error {
-	width := map[byte]int{opBinInt: 4, opBinInt1: 1, opBinInt2: 2, opBinFloat: 8}[op]
-	if op == opLong1 {
+	width := 1
+	switch op {
+	case opBinInt2:
+		width = 2
+	case opBinInt:
+		width = 4
+	case opBinFloat:
+		width = 8
+	case opLong1:
 		n, err := d.byte()
 		if err != nil {
 			return err
@@ -424,7 +431,10 @@ func (d *decoder) collect(one bool, width int, want shape) (items []value, to *o
 		return nil, nil, fmt.Errorf("items for %s that is not there", shapeNames[want])
 	}
 	to = &d.objects[d.stack[len(d.stack)-1].n]
-	if to.shape != want || len(items)%width != 0 {
+	if len(items)%width != 0 {
+		return nil, nil, errors.New("a dictionary's last key has no value")
+	}
+	if to.shape != want {
 		return nil, nil, fmt.Errorf("items for %s, found %s", shapeNames[want], shapeNames[to.shape])
 	}
 	return items, to, d.spend(16 * len(items))

@@ -234,6 +234,13 @@ func (e *encoder) settings(s *Settings) {
 		e.float(s.GCThreshold)
 		e.text("expandable_segments")
 		e.bool(s.Expandable)
+		for _, o := range s.Other {
+			if e.text(o.Key); o.Bool {
+				e.bool(o.Number != 0)
+			} else {
+				e.number(o.Number)
+			}
+		}
 		e.text("roundup_power2_divisions")
 		e.dict(func() {
 			for i, n := range s.Roundup {

@@ -352,6 +352,15 @@ func (d *decoder) settings(o *object) {
 			s.Roundup[i] = g.number(strconv.Itoa(1 << i))
 		}
 	}
+	for i := 0; i+1 < len(o.items); i += 2 {
+		switch key, v := d.texts[o.items[i].n], o.items[i+1]; key {
+		case "max_split_size", "expandable_segments":
+		default:
+			if v.kind == kInt || v.kind == kBool {
+				s.Other = append(s.Other, Setting{Key: key, Number: v.n, Bool: v.kind == kBool})
+			}
+		}
+	}
 	d.out.Settings = s
 }
 

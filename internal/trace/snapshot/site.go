@@ -11,9 +11,8 @@ func (s *Snapshot) site(stack []int32) string {
 	for _, i := range stack {
 		f := s.Frames[i]
 		if r := siteRank(f); r > rank {
-			best, rank = fmt.Sprintf("%s:%d %s", lastElements(f.Filename, 2), f.Line, f.Name), r
-			if r == 1 {
-				best = f.Name
+			if best, rank = f.Name, r; r > 1 {
+				best = fmt.Sprintf("%s:%d %s", lastElements(f.Filename, 2), f.Line, f.Name)
 			}
 		}
 	}
@@ -37,10 +36,6 @@ func siteRank(f Frame) int {
 
 // lastElements keeps the end of a path, enough to find the file.
 func lastElements(path string, n int) string {
-	path = strings.ReplaceAll(path, `\`, "/")
-	at := len(path)
-	for ; n > 0 && at > 0; n-- {
-		at = strings.LastIndexByte(path[:at], '/')
-	}
-	return path[at+1:]
+	elements := strings.Split(strings.ReplaceAll(path, `\`, "/"), "/")
+	return strings.Join(elements[max(0, len(elements)-n):], "/")
 }

@@ -115,6 +115,14 @@ type Settings struct {
 	GCThreshold  float64
 	Expandable   bool
 	Roundup      [16]int64 // roundup_power2_divisions for 1 MiB, 2 MiB, 4 MiB, …
+	Other        []Setting // that do not bear on placement, in file order
+}
+
+// Setting is one of the allocator's settings: a number, or a boolean as 0 or 1.
+type Setting struct {
+	Key    string
+	Number int64
+	Bool   bool // Number is a boolean
 }
 
 // Annotation is a range of the program that the profiler named.
