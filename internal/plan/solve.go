@@ -14,8 +14,8 @@ type Options struct {
 	Stop func() bool
 }
 
-// DefaultEffort is some three seconds on a laptop.
-const DefaultEffort = 2e9
+// DefaultEffort is some five seconds on a laptop.
+const DefaultEffort = 5e9
 
 // boundCost is what a visit of the search's bound costs, in comparisons.
 const boundCost = 4
@@ -123,7 +123,7 @@ func (s *solver) search() {
 	}
 	x := newSearch(s.problem)
 	x.stop = s.options.Stop
-	for restarts := 32; !s.done(); restarts *= 4 {
+	for restarts := 8; !s.done(); restarts *= 4 {
 		fine := max(s.quantum, s.result.Height/512)
 		for low, target := s.refutedBelow, max(s.goal, s.refutedBelow); !s.done(); {
 			switch s.try(x, target, restarts) {
