@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -12,16 +12,15 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
 
 type adviseOptions struct {
-	model, hardware, image, precision string
-	context, concurrency, seeds       int
-	out                               output
+	model, hardware, image, precision, mix string
+	context, concurrency, seeds            int
+	out                                    output
 }
 
 func newAdviseCmd(env *environment) *cobra.Command {
@@ -45,7 +44,9 @@ It exits with 3 where the model does not fit, saying by how much and what would.
 	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
 	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(advise.PrecisionNames(), ", ")+" (default: the best that fits)")
-	flags.IntVar(&o.seeds, "seeds", 20, "sampled requests that pools are sized from")
+	flags.IntVar(&o.seeds, "seeds", 20, "samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
+	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(), ", ")+", or a file) instead of evenly within the limits")
+	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	o.out.addFlags(cmd, "yaml", "json")
 	return cmd
 }
@@ -67,8 +68,12 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
-	if in.Samples, err = o.samples(env, in); err != nil {
-		return err
+	in.Largest = largestRequest(&in, workload.Flash)
+	in.Unfused = largestRequest(&in, workload.NoFlash)
+	if in.Fits() { // sampling takes seconds, and says nothing of what does not fit
+		if in.Samples, err = o.samples(env, &in); err != nil {
+			return err
+		}
 	}
 	advice, err := advise.Make(in)
 	var short *advise.Shortfall
@@ -138,21 +143,8 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 			in.Given = append(in.Given, name)
 		}
 	}
-	in.Largest = func(l advise.Limits) (advise.Demand, error) {
-		grid, err := model.ImageGrid(l.ImageWidth, l.ImageHeight)
-		if err != nil {
-			return nil, err
-		}
-		return demand(in, l, l.ImageWidth, l.ImageHeight, l.ContextTokens-grid.Tokens-imageMarkers-decodeSteps)
-	}
 	return in, nil
 }
-
-const (
-	minPrompt    = 16 // tokens of text beside the image
-	imageMarkers = 2
-	decodeSteps  = 8 // enough to see the cache grow; every further step allocates alike
-)
 
 // parseImage reads WIDTHxHEIGHT.
 func parseImage(s string) (width, height int, err error) {
@@ -160,47 +152,6 @@ func parseImage(s string) (width, height int, err error) {
 		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
 	}
 	return width, height, nil
-}
-
-// demand replays one request of the limits' concurrency into programs by pool.
-func demand(in advise.Inputs, l advise.Limits, width, height, prompt int) (advise.Demand, error) {
-	t, err := workload.Request(in.Model, workload.Options{
-		Width: width, Height: height, PromptTokens: max(prompt, minPrompt), DecodeTokens: decodeSteps, Batch: l.Concurrency,
-		DType: advise.Activation(in.Hardware), Cache: workload.Static,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return replay.Split(t)
-}
-
-// samples draws requests within the limits: images of a quarter to all of the largest area, upright as often as wide, and
-// prompts from short to the rest of the context. The same seed draws the same request.
-func (o *adviseOptions) samples(env *environment, in advise.Inputs) ([]advise.Demand, error) {
-	bar := env.progress("replaying sampled requests")
-	defer bar.close()
-	var list []advise.Demand
-	for seed := range o.seeds {
-		random := rand.New(rand.NewPCG(uint64(seed), 0))
-		l := in.Limits
-		scale := 0.5 + 0.5*random.Float64()
-		width, height := max(32, int(scale*float64(l.ImageWidth))), max(32, int(scale*float64(l.ImageHeight)))
-		if random.IntN(2) == 1 {
-			width, height = height, width
-		}
-		grid, err := in.Model.ImageGrid(width, height)
-		if err != nil {
-			return nil, err
-		}
-		room := l.ContextTokens - grid.Tokens - imageMarkers - decodeSteps
-		d, err := demand(in, l, width, height, minPrompt+random.IntN(max(1, room-minPrompt)))
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, d)
-		bar.set(seed+1, o.seeds)
-	}
-	return list, nil
 }
 
 // smallerModels lists the built-in models below the one asked for that would fit with all else the same.
@@ -213,13 +164,7 @@ func smallerModels(o *adviseOptions, in advise.Inputs) []string {
 		}
 		try := in
 		try.Model = model
-		try.Largest = func(l advise.Limits) (advise.Demand, error) {
-			grid, err := model.ImageGrid(l.ImageWidth, l.ImageHeight)
-			if err != nil {
-				return nil, err
-			}
-			return demand(try, l, l.ImageWidth, l.ImageHeight, l.ContextTokens-grid.Tokens-imageMarkers-decodeSteps)
-		}
+		try.Largest = largestRequest(&try, workload.Flash)
 		if try.Fits() {
 			fit = append(fit, "--model "+name)
 		}

@@ -58,6 +58,8 @@ type Inputs struct {
 	Precision string
 	// Largest replays one request at the limits and returns the program of each pool.
 	Largest func(Limits) (Demand, error)
+	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.
+	Unfused func(Limits) (Demand, error)
 	// Samples are the programs of sampled requests within the limits, one for each seed.
 	Samples []Demand
 }
@@ -129,8 +131,29 @@ func Make(in Inputs) (Advice, error) {
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
 		Pressure: seedPressure(), Streams: in.streams(), Warnings: append(in.Hardware.Warnings, warnings...),
 	}
+	a.Warnings = append(a.Warnings, in.unfused(largest)...)
 	a.Headline = in.headline(budget)
 	return a, nil
+}
+
+// unfused warns of PyTorch's releases that have no fused attention for grouped queries on an old card: there the scores of
+// all heads are held at once. Releases as pytorch's sdpa_utils of 2.9 and 2.14 say.
+func (in *Inputs) unfused(largest Demand) []string {
+	if in.Unfused == nil || in.gpu() == nil {
+		return nil
+	}
+	if major, _, err := in.gpu().Capability(); err != nil || major >= 8 {
+		return nil
+	}
+	demand, err := in.Unfused(in.Limits)
+	if err != nil {
+		return nil
+	}
+	more := units.Bytes(demand.live("general") - largest.live("general"))
+	if more <= 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("PyTorch up to 2.9 has no fused attention for grouped queries below compute capability 8.0: the largest request would take %s more there", more)}
 }
 
 func (in *Inputs) machine() Machine {
