@@ -45,7 +45,7 @@ func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 			continue
 		}
 		t.Nodes = append(t.Nodes, t.readNode(r, dir, id, cpus))
-		t.nodeSets = append(t.nodeSets, cpus.and(t.online))
+		t.nodeSets = append(t.nodeSets, cpus)
 		columns = append(columns, column)
 	}
 	t.keepColumns(columns)

@@ -97,7 +97,13 @@ func (rd *reading) readCPU() {
 		c.Cores, c.Source["cores"] = c.Threads, "assumed: one thread per core"
 		rd.unknown("cpu.cores", errors.New("the kernel describes no core"))
 	}
-	if len(c.Caches) == 0 && rd.h.Unknown["cpu.caches"] == "" {
+	if len(c.Caches) == 0 && rd.root.live {
+		if c.Caches = liveCaches(c.Vendor, c.Threads); len(c.Caches) > 0 {
+			c.Source["caches"] = "reported: CPUID of one core"
+			delete(rd.t.unknown, "cpu.caches")
+		}
+	}
+	if len(c.Caches) == 0 && rd.t.unknown["cpu.caches"] == "" {
 		rd.unknown("cpu.caches", fmt.Errorf("no cache below /%s", cpuDir))
 	}
 	for i, k := range c.Caches {

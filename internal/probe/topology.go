@@ -49,7 +49,7 @@ type Topology struct {
 	Warnings []string
 
 	objects  []*Object
-	nodeSets []cpuset // the online CPUs of Nodes, allowed or not
+	nodeSets []cpuset // the CPUs of Nodes, allowed or not
 	online   cpuset   // online CPUs of which something is known
 	visible  cpuset   // online ∩ the cgroup's cpuset
 	unknown  map[string]string
@@ -89,8 +89,6 @@ func readTopology(r *root, info cpuInfo) *Topology {
 		}
 	case len(info.processors) > 0:
 		t.fromCPUInfo(info)
-	default:
-		t.unknown["cpu.threads"] = fmt.Sprintf("/%s describes no CPU and /proc/cpuinfo lists none", cpuDir)
 	}
 	cpus, nodes := allowedByCgroup(r)
 	t.visible = t.online
@@ -355,7 +353,7 @@ func (t *Topology) hangNodes() {
 				parent, i = c, -1
 			}
 		}
-		if len(node.set) > 0 && !node.set.equal(parent.set) {
+		if len(node.set) > 0 && node.set.within(parent.set) && !node.set.equal(parent.set) {
 			parent = group(parent, node.set)
 		}
 		parent.Children = append(parent.Children, node)
