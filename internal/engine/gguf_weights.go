@@ -114,6 +114,23 @@ func recipeByName(name string) (recipe, error) {
 	return recipe{}, fmt.Errorf("unknown quantisation %q for llama.cpp: want one of %s", name, strings.Join(names, ", "))
 }
 
+// paddingOnDevice is what a CUDA build adds to the decoder's tensors: a quantised row that is not whole multiples of 512 elements
+// is padded once a tensor, and tensors start at multiples of 128 bytes.
+func (r recipe) paddingOnDevice(t *profile.Text) units.Bytes {
+	const rowElements = 512
+	var sum int64
+	for _, x := range decoderTensors(t) {
+		kind, _ := ggml.TypeByName(r.typeOf(x, t))
+		size := tensorBytes(kind.Name, x.shape)
+		padded := size
+		if odd := x.shape[0] % rowElements; kind.Quantized() && odd != 0 {
+			padded += kind.Row(rowElements - odd)
+		}
+		sum += (padded+cudaAlignment-1)/cudaAlignment*cudaAlignment - size
+	}
+	return units.Bytes(sum)
+}
+
 // decoderBytes is the size of the decoder's tensors in a file of this recipe.
 func (r recipe) decoderBytes(t *profile.Text) units.Bytes {
 	var sum int64

@@ -86,7 +86,9 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 // computeBytes is the buffers that computing needs on the device, 0 on a CPU, and on the host.
 func (c llamaContext) computeBytes(m *profile.Model, onDevice bool) (device, host units.Bytes) {
 	for _, prompt := range []bool{true, false} {
-		d, h := reserve(decoderGraph(m, c.shape(prompt)), onDevice)
+		shape := c.shape(prompt)
+		shape.device = onDevice
+		d, h := reserve(decoderGraph(m, shape), onDevice)
 		device, host = max(device, d), max(host, h)
 	}
 	return device, host
@@ -172,7 +174,7 @@ func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
 	}
 	table := units.Bytes(tensorBytes(r.typeOf(ggufTensor{roleEmbedding, 0, []int64{int64(m.Text.HiddenSize)}}, &m.Text),
 		[]int64{int64(m.Text.HiddenSize), int64(m.Text.VocabSize)}))
-	onDevice := total
+	onDevice := total + r.paddingOnDevice(&m.Text)
 	if !m.Text.TiedEmbeddings {
 		onDevice -= table
 	}

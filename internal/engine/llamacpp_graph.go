@@ -15,6 +15,7 @@ type decoderShape struct {
 	streams int64 // separate caches: 1 where sequences share one
 	kvType  ggml.Type
 	flash   bool
+	device  bool // computed on a card
 }
 
 // decoderGraph builds the graph that llama.cpp computes for a batch of Qwen3-VL tokens (src/models/qwen3vl.cpp,
@@ -193,6 +194,9 @@ func (b *decoder) attend(q, keys, values *ggml.Tensor) *ggml.Tensor {
 		}
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.mask}, b.h, heads, perStream, s.streams)
 		out.Follow = false
+		if s.device && keys.Type != ggml.F16 { // CUDA's kernels for batches put halves of both behind the result
+			out.Extra = 2*2*keys.Elements() + (cudaAlignment-out.Bytes()%cudaAlignment)%cudaAlignment
+		}
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), b.mask)

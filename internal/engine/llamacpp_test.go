@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/engine/ggml"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/profiles"
@@ -83,40 +84,66 @@ func shared(t *testing.T, path ...string) string {
 	return file
 }
 
-// Every buffer of every recorded context, to the byte.
+// Every buffer of every recorded context, to the byte: on the CPU, and split between a device and the host.
 func TestLlamaBuffersAsRecorded(t *testing.T) {
-	for _, r := range records(t, "testdata/llamacpp_cpu.csv") {
-		mem, err := Estimate("llama.cpp", model(t, r["model"]), Options{
+	for _, r := range records(t, "testdata/llamacpp_contexts.csv") {
+		m := model(t, r["model"])
+		o := Options{
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
 			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
-			FlashAttention: r["flash_attention"], Device: "cpu", Image: &Image{},
-		})
-		if err != nil {
-			t.Errorf("%v: %v", r, err)
-			continue
+			FlashAttention: r["flash_attention"], Image: &Image{},
 		}
-		for _, c := range []struct {
-			column string
-			got    units.Bytes
-		}{{"model_bytes", mem.WeightsBytes}, {"context_bytes", mem.KVCacheBytes}, {"compute_bytes", mem.ComputeBytes}} {
-			if want := r.int(t, c.column); int(c.got) != want {
-				t.Errorf("%s ctx %s ubatch %s parallel %s unified %s outputs %s kv %s fa %s: %s is %d, want %d (%+.3f %%)", r["model"], r["ctx"], r["ubatch"], r["parallel"],
-					r["unified"], r["outputs"], r["kv_type"], r["flash_attention"], c.column, c.got, want, 100*(float64(c.got)/float64(want)-1))
+		o.Device = "cpu"
+		onHost := estimate(t, "llama.cpp", m, o)
+		o.Device = "gpu"
+		split := estimate(t, "llama.cpp", m, o)
+		for column, got := range map[string]units.Bytes{
+			"model_bytes": onHost.WeightsBytes, "context_bytes": onHost.KVCacheBytes, "compute_bytes": onHost.ComputeBytes,
+			"device_model_bytes": split.on("device", Weights), "host_model_bytes": split.on("host", Weights),
+			"device_compute_bytes": split.on("device", Compute), "host_compute_bytes": split.on("host", Compute),
+		} {
+			if want := r.int(t, column); int(got) != want {
+				t.Errorf("%v: %s is %d, want %d (%+.3f %%)", r, column, got, want, 100*(float64(got)/float64(want)-1))
 			}
 		}
 	}
 }
 
-// Every projector's weights and buffer, to the byte.
+// on sums the items of one name in one place.
+func (mem *Memory) on(where, name string) units.Bytes {
+	var sum units.Bytes
+	for _, i := range mem.Items {
+		if i.Where == where && i.Name == name {
+			sum += i.Bytes
+		}
+	}
+	return sum
+}
+
+func estimate(t *testing.T, engine string, m *profile.Model, o Options) *Memory {
+	t.Helper()
+	mem, err := Estimate(engine, m, o)
+	if err != nil {
+		t.Fatalf("%s %s %+v: %v", engine, m.Name, o, err)
+	}
+	return mem
+}
+
+// Every projector's weights and buffers, to the byte.
 func TestLlamaProjectorAsRecorded(t *testing.T) {
 	for _, r := range records(t, "testdata/llamacpp_projector.csv") {
 		m := model(t, r["model"])
-		if got, want := projectorBytes(&m.Vision, "f16"), r.int(t, "weights_bytes"); int(got) != want {
-			t.Errorf("%s: mmproj is %d bytes, want %d", r["model"], got, want)
+		graph := func() *ggml.Graph {
+			return projectorGraph(m, int64(r.int(t, "width")), int64(r.int(t, "height")), r["flash_attention"] == "on")
 		}
-		g := projectorGraph(m, int64(r.int(t, "width")), int64(r.int(t, "height")), r["flash_attention"] == "on")
-		if got, want := g.Reserve(hostAlignment), r.int(t, "compute_bytes"); int(got) != want {
-			t.Errorf("%s %sx%s fa %s: buffer is %d bytes, want %d", r["model"], r["width"], r["height"], r["flash_attention"], got, want)
+		device, host := graph().ReserveSplit(cudaAlignment, hostAlignment)
+		for column, got := range map[string]int64{
+			"weights_bytes": int64(projectorBytes(&m.Vision, "f16")), "compute_bytes": graph().Reserve(hostAlignment),
+			"device_compute_bytes": device, "host_compute_bytes": host,
+		} {
+			if want := r.int(t, column); int(got) != want {
+				t.Errorf("%v: %s is %d, want %d", r, column, got, want)
+			}
 		}
 	}
 }

@@ -40,7 +40,6 @@ func (g *Graph) Reserve(alignment int64) int64 {
 // reservation walks a graph once, with one arena per backend.
 type reservation struct {
 	arenas []*arena
-	state  map[*Tensor]*placement
 }
 
 // placement is what the walk knows of one tensor.
@@ -52,36 +51,32 @@ type placement struct {
 }
 
 func newReservation(alignments ...int64) *reservation {
-	r := &reservation{state: map[*Tensor]*placement{}}
+	r := &reservation{}
 	for _, a := range alignments {
 		r.arenas = append(r.arenas, newArena(a))
 	}
 	return r
 }
 
-func (r *reservation) at(t *Tensor) *placement {
-	p := r.state[t]
-	if p == nil {
-		p = &placement{}
-		r.state[t] = p
-	}
-	return p
-}
-
 // run places everything and returns the tops of the arenas.
 func (r *reservation) run(g *Graph, backend func(*Tensor) int) []int64 {
+	for _, list := range [][]*Tensor{g.Leaves, g.Nodes} {
+		for _, t := range list {
+			t.placed = placement{}
+		}
+	}
 	for _, leaf := range g.Leaves {
 		r.place(leaf, backend(leaf))
 	}
 	for _, n := range g.Nodes {
 		if n.Base != nil && n.Op != OpNone {
-			r.at(n.Base).views++
+			n.Base.placed.views++
 		}
 		if n.Input {
 			r.place(n, backend(n))
 		}
 		for _, s := range n.Src {
-			r.at(s).readers++
+			s.placed.readers++
 			if s.Input {
 				r.place(s, backend(n))
 			}
@@ -105,7 +100,7 @@ func (r *reservation) run(g *Graph, backend func(*Tensor) int) []int64 {
 
 // place gives t memory unless it has some, lies elsewhere or is a view.
 func (r *reservation) place(t *Tensor, backend int) {
-	p := r.at(t)
+	p := &t.placed
 	if p.owned || t.Base != nil || t.Home != Nowhere {
 		return
 	}
@@ -120,7 +115,7 @@ func (r *reservation) place(t *Tensor, backend int) {
 // without other readers. A view is never such a source.
 func (r *reservation) takeOver(t *Tensor, p *placement) bool {
 	for _, s := range t.Src {
-		sp := r.at(s)
+		sp := &s.placed
 		if !sp.owned || !sameLayout(t, s) || sp.readers != 1 || sp.views != 0 {
 			continue
 		}
@@ -134,13 +129,13 @@ func (r *reservation) takeOver(t *Tensor, p *placement) bool {
 
 // read notes that one reader of s has run and frees what nobody needs any more.
 func (r *reservation) read(s *Tensor) {
-	p := r.at(s)
+	p := &s.placed
 	p.readers--
 	if p.readers != 0 || p.views != 0 {
 		return
 	}
 	if s.Base != nil {
-		b := r.at(s.Base)
+		b := &s.Base.placed
 		b.views--
 		if b.views == 0 && b.readers == 0 && b.owned {
 			r.free(s.Base, b)

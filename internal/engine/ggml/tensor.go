@@ -26,6 +26,8 @@ type Tensor struct {
 	Home   Home    // where it lies before the graph runs
 	Follow bool    // its place follows the weights it reads; rope and flash attention do not
 	Extra  int64   // bytes that the device asks for beyond the elements
+
+	placed placement // by the reservation under way
 }
 
 // Home says which backend holds a tensor before the graph is reserved.

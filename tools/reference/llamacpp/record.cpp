@@ -8,6 +8,7 @@
 // that llama.cpp's own fitting uses, KV and output apart: the context's share is KV + output.
 #include "llama.h"
 #include "llama-ext.h"
+#include "standin.h"
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -28,6 +29,7 @@ int main(int argc, char ** argv) {
     if (argc != 4) { fprintf(stderr, "usage: record MODEL.gguf WEIGHTS_NAME MODEL_NAME < settings\n"); return 2; }
     llama_log_set(log_line, nullptr);
     ggml_backend_load_all_from_path(getenv("GGML_BACKENDS")); // the folder of libggml-cpu-*.so
+    if (getenv("RECORD_DEVICE")) standin::install(); // everything on a card that is not there
     llama_backend_init();
     auto mparams = llama_model_default_params();
     mparams.no_alloc = true;
