@@ -13,7 +13,7 @@ type Arena struct {
 	commits resident // policy, where it says what is committed
 	backing backing
 	align   int64
-	asked   []int64 // bytes requested, by Ref; 0 for what is not live
+	ledger  ledger
 	stats   Stats
 }
 
@@ -67,7 +67,7 @@ func (a *Arena) Alloc(r Request) (Block, error) {
 		}
 		return Block{}, a.outOfMemory(r)
 	}
-	a.record(b.Ref, r.Size)
+	a.ledger.open(b, r.Size)
 	a.stats.grant(r.Size, b.Size)
 	return b, nil
 }
@@ -81,13 +81,6 @@ func (r Request) check() error {
 		return fmt.Errorf("allocating %d bytes: alignment %d is not a power of two", r.Size, r.Align)
 	}
 	return nil
-}
-
-func (a *Arena) record(ref uint64, size int64) {
-	for uint64(len(a.asked)) <= ref {
-		a.asked = append(a.asked, 0)
-	}
-	a.asked[ref] = size
 }
 
 // grant and take count one block in and out.
@@ -106,11 +99,39 @@ func (s *Stats) take(requested, size int64) {
 
 // Free takes back a block.
 func (a *Arena) Free(b Block) error {
-	if err := a.policy.Remove(b); err != nil {
-		return err
+	_, asked := a.ledger.close(b)
+	if asked == 0 {
+		return fmt.Errorf("freeing [%d,%d): %w", b.Offset, b.Offset+b.Size, ErrNotLive)
 	}
-	a.stats.take(a.asked[b.Ref], b.Size)
-	a.asked[b.Ref] = 0
+	return a.takeBack(b, asked)
+}
+
+// takeBack ends a block whose account was closed with asked bytes.
+func (a *Arena) takeBack(b Block, asked int64) error {
+	a.stats.take(asked, b.Size)
+	return a.policy.Remove(b)
+}
+
+// reclaim ends a block that a cache held, whose free was counted there.
+func (a *Arena) reclaim(b Block) {
+	a.stats.Live -= b.Size
+	if err := a.policy.Remove(b); err != nil {
+		panic(err) // the cache and the policy disagree about a block that no caller holds
+	}
+}
+
+// Prepare commits memory for n bytes ahead of their use.
+func (a *Arena) Prepare(n int64) error {
+	if a.commits != nil {
+		b, ok := a.policy.Place(roundUp(n, a.backing.granule), 1)
+		if !ok {
+			return fmt.Errorf("committing %d bytes ahead: %w", n, a.outOfMemory(Request{Size: n}))
+		}
+		return a.policy.Remove(b)
+	}
+	if !a.backing.cover(0, n) {
+		return fmt.Errorf("committing %d bytes ahead: %w", n, a.outOfMemory(Request{Size: n}))
+	}
 	return nil
 }
 
@@ -151,23 +172,28 @@ func (a *Arena) Walk(f func(Span) bool) {
 
 // Check verifies the policy, and that the tables of the arena agree with it.
 func (a *Arena) Check() error {
+	if requested := a.ledger.asked(); requested != a.stats.Requested {
+		return fmt.Errorf("%d bytes requested, %d counted", requested, a.stats.Requested)
+	}
+	return a.checkShared()
+}
+
+// checkShared is Check without what a pool counts for the arena.
+func (a *Arena) checkShared() error {
 	if err := a.policy.Check(); err != nil {
 		return err
 	}
-	var live, requested int64
-	ok := true
+	var live int64
+	committed := true
 	a.Walk(func(s Span) bool {
 		if s.Live {
 			live += s.Size
-			ok = ok && s.Committed
+			committed = committed && s.Committed
 		}
 		return true
 	})
-	for _, n := range a.asked {
-		requested += n
-	}
-	if live != a.stats.Live || requested != a.stats.Requested || !ok {
-		return fmt.Errorf("%d bytes live for %d requested, committed %v; counted %d for %d", live, requested, ok, a.stats.Live, a.stats.Requested)
+	if live != a.stats.Live || !committed {
+		return fmt.Errorf("%d bytes live, committed %v; counted %d", live, committed, a.stats.Live)
 	}
 	if a.commits != nil {
 		return nil

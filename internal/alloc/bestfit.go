@@ -22,6 +22,8 @@ func newBestFit(limit int64, o PolicyOptions) (Policy, error) {
 	return &bestFit{table: newSpans(), limit: limit, quantum: o.Quantum}, nil
 }
 
+func (p *bestFit) Grant(size int64) int64 { return roundUp(size, p.quantum) }
+
 func (p *bestFit) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > p.limit {
 		return Block{}, false

@@ -71,6 +71,15 @@ func (p *buddy) put(at, n int64) {
 	}
 }
 
+// Grant leaves out that an alignment above the size makes a whole block larger.
+func (p *buddy) Grant(size int64) int64 {
+	n := (size + p.unit - 1) / p.unit
+	if p.whole {
+		n = 1 << orderOf(n)
+	}
+	return n * p.unit
+}
+
 func (p *buddy) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > p.limit {
 		return Block{}, false

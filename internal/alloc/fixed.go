@@ -27,6 +27,8 @@ func newFixed(limit int64, o PolicyOptions) (Policy, error) {
 	return &fixed{spacing: spacing, count: limit / spacing}, nil
 }
 
+func (p *fixed) Grant(int64) int64 { return p.spacing }
+
 func (p *fixed) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > p.spacing || align > p.spacing&-p.spacing {
 		return Block{}, false

@@ -24,7 +24,7 @@ func New(name string, o Options) (Allocator, error) {
 		if o.Granule == 0 {
 			o.Granule = space.DeviceGranule
 		}
-		open := func(size int64) (space.Space, error) { return space.NewBare(16*size, o.Granule) }
+		open := func(size int64) (space.Space, error) { return space.NewBare(size, o.Granule) }
 		return NewPool("general", Config{Policy: "vlmem", Max: roundUp(o.Capacity, o.Granule), PolicyOptions: o.PolicyOptions}, open)
 	}
 	if o.Quantum == 0 {

@@ -14,6 +14,8 @@ import (
 type Policy interface {
 	// Place grants at least size bytes at a multiple of align (a power of two), or says that no place is left.
 	Place(size, align int64) (Block, bool)
+	// Grant is the size of the block that Place gives for a size.
+	Grant(size int64) int64
 	// Remove takes back a block that Place granted; any other block is ErrNotLive.
 	Remove(Block) error
 	// Extent is the end of the highest block ever placed: the addresses held.

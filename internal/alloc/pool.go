@@ -4,19 +4,24 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
+	"github.com/vlmem/vlmem/internal/alloc/home"
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
 
 // Config is what a pool is made of. Sizes are in bytes.
 type Config struct {
-	Policy  string // a name of PolicyNames
-	Initial int64  // committed when the pool is made
-	Max     int64  // most bytes committed
-	Grow    int64  // least size of a space after the first; 0 for one space of Max
-	Align   int64  // of requests that ask for none; 0 for the policy's own
+	Policy     string // a name of PolicyNames
+	Initial    int64  // committed when the pool is made
+	Max        int64  // most bytes committed
+	Grow       int64  // least size of a space after the first; 0 for one space of Max
+	Align      int64  // of requests that ask for none; 0 for the policy's own
+	CacheBlock int64  // largest block that the caches keep; 0 for 64 KiB, negative for no caches
 	PolicyOptions
 }
+
+const defaultCacheBlock = 64 << 10
 
 // Opener reserves a space of at least size bytes.
 type Opener func(size int64) (space.Space, error)
@@ -25,18 +30,37 @@ type Opener func(size int64) (space.Space, error)
 //
 // The spaces of a pool lie one after another in its addresses: Block.Offset is the offset in a space plus where that space
 // begins. The upper half of Block.Ref is the space's number, the lower half the policy's own.
+//
+// Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock. Before
+// a request is refused the caches are emptied and it is tried again.
 type Pool struct {
 	name   string
 	config Config
 	open   Opener
 
-	mu     sync.Mutex
-	arenas []*Arena
-	bases  []int64
-	stats  Stats // what the arenas do not count: peaks of the sums, refusals
+	spaces atomic.Pointer[[]region] // replaced as a whole, under mu
+	shards [shardCount]atomic.Pointer[shard]
+	epoch  atomic.Uint64 // changes with live
+	live   atomic.Int64  // bytes granted by the arenas, cached ones with them
+	peak   atomic.Int64  // of live bytes without cached ones
+
+	mu       sync.Mutex // over the arenas and what follows
+	reserved int64      // peak
+	refused  int64
 }
 
-const arenaShift = 32
+// region is one space of a pool and where it begins.
+type region struct {
+	arena *Arena
+	base  int64
+}
+
+const (
+	regionShift = 32
+	shardCount  = 32
+	// addressShare is how much more address space than memory the vlmem policy is given: it leaves gaps and comes back to them.
+	addressShare = 16
+)
 
 // NewPool makes a pool and commits its initial size.
 func NewPool(name string, c Config, open Opener) (*Pool, error) {
@@ -46,13 +70,18 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 	if c.Align < 0 || c.Align&(c.Align-1) != 0 {
 		return nil, fmt.Errorf("making pool %s: alignment %d is not a power of two", name, c.Align)
 	}
+	if c.CacheBlock == 0 {
+		c.CacheBlock = defaultCacheBlock
+	}
 	p := &Pool{name: name, config: c, open: open}
+	p.spaces.Store(new([]region))
 	if err := p.grow(max(c.Initial, 1)); err != nil {
 		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
-	if c.Initial > 0 && !p.arenas[0].backing.cover(0, c.Initial) {
-		err := p.arenas[0].outOfMemory(Request{Size: c.Initial})
-		return nil, errors.Join(fmt.Errorf("making pool %s: committing ahead: %w", name, err), p.Close())
+	if c.Initial > 0 {
+		if err := p.regions()[0].arena.Prepare(c.Initial); err != nil {
+			return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
+		}
 	}
 	p.note()
 	return p, nil
@@ -61,11 +90,15 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 // Name is the name of the pool.
 func (p *Pool) Name() string { return p.name }
 
-// grow opens a space for at least size bytes. The caller holds the lock, or is alone.
+func (p *Pool) regions() []region { return *p.spaces.Load() }
+
+// grow opens a space for at least size bytes.
 func (p *Pool) grow(size int64) error {
-	left := p.config.Max
-	for _, a := range p.arenas {
-		left -= a.backing.limit
+	old := p.regions()
+	left, base := p.config.Max, int64(0)
+	for _, r := range old {
+		left -= r.arena.backing.limit
+		base = r.base + r.arena.backing.space.Size()
 	}
 	want := min(max(size, p.config.Grow), left)
 	if p.config.Grow == 0 {
@@ -74,104 +107,209 @@ func (p *Pool) grow(size int64) error {
 	if want < size {
 		return ErrOutOfMemory
 	}
-	s, err := p.open(want)
+	addresses := want
+	if p.config.Policy == "vlmem" {
+		addresses *= addressShare
+	}
+	s, err := p.open(addresses)
 	if err != nil {
 		return err
 	}
-	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions, Align: p.config.Align, Max: want})
+	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions, Align: p.config.Align, Max: roundUp(want, s.Granule())})
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
-	base := int64(0)
-	if n := len(p.arenas); n > 0 {
-		base = p.bases[n-1] + p.arenas[n-1].backing.space.Size()
-	}
-	p.arenas, p.bases = append(p.arenas, a), append(p.bases, base)
+	p.store(append(old[:len(old):len(old)], region{a, base}))
 	return nil
 }
 
+func (p *Pool) store(list []region) { p.spaces.Store(&list) }
+
 // Alloc grants a block.
 func (p *Pool) Alloc(r Request) (Block, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var err error
-	for i := range p.arenas {
-		var b Block
-		if b, err = p.allocFrom(i, r); err == nil {
-			return b, nil
+	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.config.Align {
+		if s := p.shards[home.Hint()%shardCount].Load(); s != nil {
+			size := p.regions()[0].arena.policy.Grant(r.Size)
+			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {
+				if lowest {
+					p.notePeak()
+				}
+				return b, nil
+			}
 		}
 	}
-	if errors.Is(err, ErrOutOfMemory) && p.grow(r.Size) == nil {
-		var b Block
-		if b, err = p.allocFrom(len(p.arenas)-1, r); err == nil {
-			return b, nil
-		}
-	}
-	if !errors.Is(err, ErrOutOfMemory) {
-		return Block{}, err
-	}
-	return Block{}, p.outOfMemory(r)
+	return p.allocShared(r)
 }
 
-func (p *Pool) allocFrom(i int, r Request) (Block, error) {
-	b, err := p.arenas[i].Alloc(r)
+// allocShared grants a block from the arenas.
+func (p *Pool) allocShared(r Request) (Block, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b, err := p.place(r)
+	if err == nil || !errors.Is(err, ErrOutOfMemory) {
+		return b, err
+	}
+	if p.drain() > 0 {
+		if b, err = p.place(r); err == nil {
+			return b, nil
+		}
+	}
+	var short *OutOfMemory
+	if errors.As(err, &short) {
+		p.explain(short, r)
+	}
+	return Block{}, err
+}
+
+// place tries the arenas in order, then a new one.
+func (p *Pool) place(r Request) (Block, error) {
+	var err error
+	for i := range p.regions() {
+		var b Block
+		if b, err = p.placeIn(i, r); err == nil || !errors.Is(err, ErrOutOfMemory) {
+			return b, err
+		}
+	}
+	if p.grow(r.Size) != nil {
+		return Block{}, err
+	}
+	return p.placeIn(len(p.regions())-1, r)
+}
+
+func (p *Pool) placeIn(i int, r Request) (Block, error) {
+	g := p.regions()[i]
+	b, err := g.arena.Alloc(r)
 	if err != nil {
 		return Block{}, err
 	}
+	p.live.Add(b.Size)
+	p.epoch.Add(1)
 	p.note()
-	b.Offset += p.bases[i]
-	b.Ref |= uint64(i) << arenaShift
+	b.Offset += g.base
+	b.Ref |= uint64(i) << regionShift
 	return b, nil
 }
 
 // note keeps the peaks of the sums over spaces.
 func (p *Pool) note() {
-	s := p.sum()
-	p.stats.PeakLive = max(p.stats.PeakLive, s.Live)
-	p.stats.PeakReserved = max(p.stats.PeakReserved, s.Reserved)
+	var reserved int64
+	for _, g := range p.regions() {
+		reserved += g.arena.backing.committed
+	}
+	p.reserved = max(p.reserved, reserved)
+	p.notePeak()
 }
 
-func (p *Pool) outOfMemory(r Request) error {
-	p.stats.OutOfMemory++
-	s := p.sum()
-	left := p.config.Max - s.Reserved
-	return &OutOfMemory{Pool: p.name, Requested: r.Size, Live: s.Live, Reserved: s.Reserved, Limit: p.config.Max,
-		LargestFree: s.LargestFree, Free: s.Free + left}
+// notePeak keeps the peak of live bytes. With one goroutine at work it is exact; with several it may miss as much as they
+// cache between them, because sums over shards are not taken at one moment.
+func (p *Pool) notePeak() {
+	live := p.live.Load() - p.cached()
+	for {
+		peak := p.peak.Load()
+		if live <= peak || p.peak.CompareAndSwap(peak, live) {
+			return
+		}
+	}
+}
+
+// cached is the bytes in all shards.
+func (p *Pool) cached() (sum int64) {
+	for i := range p.shards {
+		if s := p.shards[i].Load(); s != nil {
+			sum += s.cached.Load()
+		}
+	}
+	return sum
 }
 
 // Free takes back a block.
 func (p *Pool) Free(b Block) error {
+	list := p.regions()
+	i := b.Ref >> regionShift
+	if i >= uint64(len(list)) {
+		return p.notLive(b)
+	}
+	inside := Block{Offset: b.Offset - list[i].base, Size: b.Size, Ref: b.Ref & (1<<regionShift - 1)}
+	account, asked := list[i].arena.ledger.close(inside)
+	if asked == 0 {
+		return p.notLive(b)
+	}
+	if b.Size <= p.config.CacheBlock && p.shard().push(b, account, asked) {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	i := b.Ref >> arenaShift
-	if i >= uint64(len(p.arenas)) {
-		return fmt.Errorf("freeing [%d,%d) in pool %s: %w", b.Offset, b.Offset+b.Size, p.name, ErrNotLive)
-	}
-	b.Offset -= p.bases[i]
-	b.Ref &= 1<<arenaShift - 1
-	return p.arenas[i].Free(b)
+	p.live.Add(-b.Size)
+	p.epoch.Add(1)
+	return list[i].arena.takeBack(inside, asked)
 }
 
-// Release gives every whole free granule back to the system and returns the bytes given back.
+func (p *Pool) notLive(b Block) error {
+	return fmt.Errorf("freeing [%d,%d) in pool %s: %w", b.Offset, b.Offset+b.Size, p.name, ErrNotLive)
+}
+
+// shard is the caller's, made at its first free.
+func (p *Pool) shard() *shard {
+	slot := &p.shards[home.Hint()%shardCount]
+	if s := slot.Load(); s != nil {
+		return s
+	}
+	slot.CompareAndSwap(nil, new(shard))
+	return slot.Load()
+}
+
+// Trim empties the caches and returns the bytes that went back to the arenas.
+func (p *Pool) Trim() int64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.drain()
+}
+
+func (p *Pool) drain() (total int64) {
+	list := p.regions()
+	for i := range p.shards {
+		if s := p.shards[i].Load(); s != nil {
+			s.drain(func(b Block) {
+				g := list[b.Ref>>regionShift]
+				p.live.Add(-b.Size)
+				total += b.Size
+				g.arena.reclaim(Block{Offset: b.Offset - g.base, Size: b.Size, Ref: b.Ref & (1<<regionShift - 1)})
+			})
+		}
+	}
+	p.epoch.Add(1)
+	return total
+}
+
+// Release empties the caches, gives every whole free granule back to the system and returns the bytes given back.
 func (p *Pool) Release() (int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.drain()
 	var total int64
-	for _, a := range p.arenas {
-		n, err := a.Release()
+	for _, g := range p.regions() {
+		n, err := g.arena.Release()
 		total += n
 		if err != nil {
-			return total, err
+			return total, fmt.Errorf("releasing pool %s: %w", p.name, err)
 		}
 	}
 	return total, nil
 }
 
-// sum adds the counters of the spaces.
+// explain turns an arena's refusal into the pool's.
+func (p *Pool) explain(e *OutOfMemory, r Request) {
+	p.refused++
+	s := p.sum()
+	*e = OutOfMemory{Pool: p.name, Requested: r.Size, Live: s.Live, Reserved: s.Reserved, Limit: p.config.Max,
+		LargestFree: max(s.LargestFree, e.LargestFree), Free: s.Free + p.config.Max - s.Reserved, Cause: e.Cause}
+}
+
+// sum adds the counters of spaces and shards. Free blocks in the caches count as free.
 func (p *Pool) sum() Stats {
 	var t Stats
-	for _, a := range p.arenas {
-		s := a.Stats()
+	for _, g := range p.regions() {
+		s := g.arena.Stats()
 		t.Requested += s.Requested
 		t.Live += s.Live
 		t.Reserved += s.Reserved
@@ -183,6 +321,18 @@ func (p *Pool) sum() Stats {
 		t.Returned += s.Returned
 		t.Moved += s.Moved
 	}
+	for i := range p.shards {
+		if s := p.shards[i].Load(); s != nil {
+			s.mu.Lock()
+			t.Requested += s.stats.Requested
+			t.Allocs += s.stats.Allocs
+			t.Frees += s.stats.Frees
+			cached := s.cached.Load()
+			s.mu.Unlock()
+			t.Live -= cached
+			t.Free += cached
+		}
+	}
 	return t
 }
 
@@ -191,18 +341,19 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sum()
-	s.PeakLive, s.PeakReserved, s.OutOfMemory = p.stats.PeakLive, p.stats.PeakReserved, p.stats.OutOfMemory
+	s.PeakLive, s.PeakReserved, s.OutOfMemory = max(p.peak.Load(), s.Live), p.reserved, p.refused
 	return s
 }
 
-// Walk calls f for every span of every space.
+// Walk calls f for every span of every space, in address order, with the caches emptied before.
 func (p *Pool) Walk(f func(Span) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.drain()
 	more := true
-	for i, a := range p.arenas {
-		a.Walk(func(s Span) bool {
-			s.Offset += p.bases[i]
+	for _, g := range p.regions() {
+		g.arena.Walk(func(s Span) bool {
+			s.Offset += g.base
 			more = f(s)
 			return more
 		})
@@ -212,14 +363,26 @@ func (p *Pool) Walk(f func(Span) bool) {
 	}
 }
 
-// Check verifies every space.
+// Check verifies every space, and that the caches hold what they count.
 func (p *Pool) Check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i, a := range p.arenas {
-		if err := a.Check(); err != nil {
+	for i := range p.shards {
+		if s := p.shards[i].Load(); s != nil {
+			if err := s.check(); err != nil {
+				return fmt.Errorf("pool %s, shard %d: %w", p.name, i, err)
+			}
+		}
+	}
+	var live int64
+	for i, g := range p.regions() {
+		if err := g.arena.checkShared(); err != nil {
 			return fmt.Errorf("pool %s, space %d: %w", p.name, i, err)
 		}
+		live += g.arena.stats.Live
+	}
+	if live != p.live.Load() {
+		return fmt.Errorf("pool %s: %d bytes live, %d counted", p.name, live, p.live.Load())
 	}
 	return nil
 }
@@ -229,9 +392,12 @@ func (p *Pool) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var failed error
-	for _, a := range p.arenas {
-		failed = errors.Join(failed, a.Close())
+	for _, g := range p.regions() {
+		failed = errors.Join(failed, g.arena.Close())
 	}
-	p.arenas, p.bases = nil, nil
+	p.store(nil)
+	for i := range p.shards {
+		p.shards[i].Store(nil)
+	}
 	return failed
 }

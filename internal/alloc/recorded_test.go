@@ -88,28 +88,30 @@ func readProgram(t testing.TB, file string) program {
 	return p
 }
 
-// replay runs the program and returns the allocator's counters and the bytes allocated.
+// replay runs the program, checks the allocator, and returns its counters and the bytes allocated.
 func (p program) replay(t testing.TB, a Allocator) (Stats, int64) {
-	blocks := make([]Block, p.ids)
-	var allocated int64
-	for _, s := range p.steps {
-		if s.size == 0 {
-			if err := a.Free(blocks[s.id]); err != nil {
-				t.Fatal(err)
-			}
-			continue
-		}
-		b, err := a.Alloc(Request{Size: s.size})
-		if err != nil {
-			t.Fatal(err)
-		}
-		blocks[s.id] = b
-		allocated += s.size
-	}
+	allocated := p.run(t, a)
 	if err := a.Check(); err != nil {
 		t.Fatal(err)
 	}
 	return a.Stats(), allocated
+}
+
+func (p program) run(t testing.TB, a Allocator) (allocated int64) {
+	blocks := make([]Block, p.ids)
+	for _, s := range p.steps {
+		var err error
+		if s.size == 0 {
+			err = a.Free(blocks[s.id])
+		} else {
+			blocks[s.id], err = a.Alloc(Request{Size: s.size})
+			allocated += s.size
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return allocated
 }
 
 func overhead(s Stats, bound int64) float64 {

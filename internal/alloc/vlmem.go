@@ -17,7 +17,7 @@ import (
 //
 // Place so that few granules are in use in part. Blocks are kept apart by what they do to granules, each kind in a zone of
 // its own: blocks of whole granules (padded to it where that costs at most 1/512 of the block) start on granules, so that
-// every hole among them is whole granules; blocks under 1/8 granule cannot pin large ones; the rest, odd sizes, are
+// every hole among them is whole granules; blocks under 1/16 granule cannot pin large ones; the rest, odd sizes, are
 // packed to the byte, neighbours sharing a granule. In a zone the smallest committed hole that fits is taken.
 //
 // Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is placed
@@ -56,7 +56,7 @@ const (
 )
 
 const (
-	smallShare  = 8
+	smallShare  = 16
 	padShare    = 512      // of a block may be lost to padding it to whole granules
 	returnShare = 100      // of the bytes granted may be returned before slack is given
 	slackShare  = 1200     // of the peak of live bytes is the slack
@@ -98,6 +98,11 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 }
 
 func (p *vlmem) use(b *backing) { p.pages = b }
+
+func (p *vlmem) Grant(size int64) int64 {
+	_, size = p.classify(roundUp(size, p.quantum))
+	return size
+}
 
 func (p *vlmem) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > maxSpan/2 {
@@ -361,10 +366,10 @@ func (p *vlmem) reserve(n int64) bool {
 	return p.pages.committed+n <= p.pages.limit
 }
 
-// giveBack returns at least n bytes of free granules where there are as many: the largest holes first, those between odd
-// sizes before those that whole blocks can take as they are.
+// giveBack returns at least n bytes of free granules where there are as many: the largest holes first, and those among
+// whole blocks before others, because they leave no part of a granule behind.
 func (p *vlmem) giveBack(n int64) {
-	for _, z := range [...]int{oddZone, smallZone, wholeZone} {
+	for _, z := range [...]int{wholeZone, oddZone, smallZone} {
 		t := p.zones[z].spans
 		h := t.preceding(holeSpan, maxSpan, 0)
 		for tries := 0; n > 0 && h != 0 && t.s[h].size >= p.granule && tries < candidates; {
