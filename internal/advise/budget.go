@@ -106,6 +106,9 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 		why = "the highest precision that lies in host memory"
 	}
 	allowed := in.allowed()
+	if len(allowed) == 0 {
+		return Budget{}, false
+	}
 	for _, p := range allowed {
 		if b := in.budget(p, all, l); b.fits() {
 			return in.finish(b, p, why), true
