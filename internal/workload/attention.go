@@ -78,9 +78,9 @@ func (p *program) flashScratch(a attend) {
 	}
 	qs = min(qs, a.queries)
 	ks := min(512, a.keys)
-	scratch := p.alloc("sdpa.scratch", 4*p.thread*(qs*ks+2*qs+qs*a.dim))
+	scratch := p.alloc("sdpa.scratch", 4*p.threads*(qs*ks+2*qs+qs*a.dim))
 	if !p.fp32 {
-		p.temporary("sdpa.scratch_16bit", p.elem*p.thread*qs*ks)
+		p.temporary("sdpa.scratch_16bit", p.elem*p.threads*qs*ks)
 	}
 	p.free(scratch)
 }

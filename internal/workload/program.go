@@ -12,15 +12,14 @@ type block = uint32
 // after operators and modules and return what the Python code keeps; what an operator or module drops on its way is freed
 // inside, in the order in which Python drops it.
 type program struct {
-	events *trace.Builder
-	model  *profile.Model
-	dtype  profile.DType
-	elem   int64 // bytes of an activation
-	fp32   bool  // activations are fp32, so casts to fp32 return their input
-	cpu    bool
-	attn   Attention
-	cache  Cache
-	thread int64 // that share a CPU attention kernel's scratch
+	events  *trace.Builder
+	model   *profile.Model
+	dtype   profile.DType
+	elem    int64 // bytes of an activation
+	fp32    bool  // activations are fp32, so casts to fp32 return their input
+	cpu     bool
+	attn    Attention
+	threads int64 // that share a CPU attention kernel's scratch
 
 	module    string // names the call sites
 	tags      map[site]uint32
@@ -35,7 +34,7 @@ func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
-		cpu: o.Device == CPU, attn: o.Attention, cache: o.Cache, thread: int64(max(o.Threads, 1)),
+		cpu: o.Device == CPU, attn: o.Attention, threads: int64(max(o.Threads, 1)),
 	}
 }
 

@@ -84,7 +84,7 @@ func (r *recording) options() Options {
 		attention = Attention(a)
 	}
 	return Options{
-		Width: r.number("width"), Height: r.number("height"), Frames: r.number("frames"), PromptTokens: r.number("text"),
+		Width: r.number("width"), Height: r.number("height"), Images: r.number("images"), Frames: r.number("frames"), PromptTokens: r.number("text"),
 		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
 		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),
 	}

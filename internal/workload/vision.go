@@ -103,18 +103,33 @@ func (p *program) repeatInterleave(images, n int64) block {
 // as fp32 [N, 4].
 func (p *program) interpolation(x images) (indices, weights block) {
 	p.module = "vision.positions"
-	n, count := x.patches, int64(len(x.grids))
-	product := p.alloc("counts", 8*count)
-	counts := p.alloc("counts", 8*count)
-	p.free(product)
-	heights := p.repeatInterleave(count, n)
-	widths := p.repeatInterleave(count, n)
-	sums := p.alloc("cumsum", 8*count)
-	padded := p.alloc("pad", 8*count)
-	p.free(sums)
-	starts := p.repeatInterleave(count, n)
-	p.free(padded)
+	n := x.patches
+	locals := p.patchOrder(n, int64(len(x.grids)))
+	locals = append(locals, p.rowsAndColumns(n)...)
+	rowTaps, rowWeights := p.taps(n)
+	columnTaps, columnWeights := p.taps(n)
+	scaled := p.integerOp("mul", 16*n)
+	indices = p.alloc("indices", 32*n)
+	p.free(scaled)
+	weights = p.alloc("weights", 16*n)
+	p.free(locals...)
+	p.free(rowTaps, rowWeights, columnTaps, columnWeights)
+	p.module = "vision"
+	return indices, weights
+}
 
+// patchOrder numbers n patches within their image, beside the height and width of it. All it returns is int64.
+func (p *program) patchOrder(n, images int64) (locals []block) {
+	product := p.alloc("counts", 8*images)
+	counts := p.alloc("counts", 8*images)
+	p.free(product)
+	heights := p.repeatInterleave(images, n)
+	widths := p.repeatInterleave(images, n)
+	sums := p.alloc("cumsum", 8*images)
+	padded := p.alloc("pad", 8*images)
+	p.free(sums)
+	starts := p.repeatInterleave(images, n)
+	p.free(padded)
 	total := p.alloc("sum", 8)
 	order := p.alloc("arange", 8*n)
 	p.free(total)
@@ -123,7 +138,11 @@ func (p *program) interpolation(x images) (indices, weights block) {
 	area := p.alloc("mul", 8*n)
 	within := p.alloc("remainder", 8*n)
 	p.free(shifted, area)
-	locals := []block{counts, heights, widths, starts, within}
+	return []block{counts, heights, widths, starts, within}
+}
+
+// rowsAndColumns turns the numbers of patches, which go block of the merger by block, into rows and columns.
+func (p *program) rowsAndColumns(n int64) (locals []block) {
 	across := p.integerOp("div", 8*n)
 	inColumn := p.integerOp("remainder", 8*n)
 	quotient := p.integerOp("div", 8*n)
@@ -135,22 +154,13 @@ func (p *program) interpolation(x images) (indices, weights block) {
 	scaled := p.integerOp("mul", 8*n)
 	blockRow := p.alloc("div", 8*n)
 	p.free(scaled)
-	locals = append(locals, across, inColumn, inRow, blockColumn, blockRow)
+	locals = []block{across, inColumn, inRow, blockColumn, blockRow}
 	for range 2 { // row and column
 		scaled = p.integerOp("mul", 8*n)
 		locals = append(locals, p.alloc("add", 8*n))
 		p.free(scaled)
 	}
-	rowTaps, rowWeights := p.taps(n)
-	columnTaps, columnWeights := p.taps(n)
-	scaled = p.integerOp("mul", 16*n)
-	indices = p.alloc("indices", 32*n)
-	p.free(scaled)
-	weights = p.alloc("weights", 16*n)
-	p.free(locals...)
-	p.free(rowTaps, rowWeights, columnTaps, columnWeights)
-	p.module = "vision"
-	return indices, weights
+	return locals
 }
 
 // taps are the two neighbours of n positions along one axis, int64 [N, 2], and their weights, fp32 [N, 2].

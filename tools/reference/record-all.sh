@@ -17,6 +17,8 @@ record --model 4b --image 640x480 --attention math -o "$out/4b-640x480-fp32-math
 record --model 4b --image 640x480 --attention math --dtype bf16 -o "$out/4b-640x480-bf16-math.txt.gz"
 record --model 4b --image 640x480 --cache static -o "$out/4b-640x480-fp32-static.txt.gz"
 record --model 2b --image 640x480 --batch 2 -o "$out/2b-640x480-fp32-batch.txt.gz"
+record --model 2b --image 512x512 --images 3 --batch 2 -o "$out/2b-512x512-fp32-images.txt.gz"
+record --model 4b --image 896x1536 --images 2 --dtype bf16 --steps 20 -o "$out/4b-896x1536-bf16-images.txt.gz"
 record --model 2b --image 320x256 --frames 8 -o "$out/2b-320x256-fp32-video.txt.gz"
 record --model 2b --image 640x480 --threads 2 -o "$out/2b-640x480-fp32-threads.txt.gz"
 record --model 30b-a3b --image 640x480 -o "$out/30b-a3b-640x480-fp32.txt.gz"

@@ -68,14 +68,14 @@ def build(name, layers, depth, deepstack, experts, attention, dtype):
     return model
 
 
-def inputs(width, height, frames, text, batch):
+def inputs(width, height, images, frames, text, batch):
     """What the processor hands over for sides that are already multiples of 32."""
     t, h, w = max(1, frames // 2), height // 16, width // 16
-    pixels = torch.rand(batch * t * h * w, 1536)
-    grid = torch.tensor([[t, h, w]] * batch)
+    pixels = torch.rand(batch * images * t * h * w, 1536)
+    grid = torch.tensor([[t, h, w]] * (batch * images))
     token = VIDEO_TOKEN if frames else IMAGE_TOKEN
     ids = [1000 + i for i in range(text // 2)]
-    for i in range(t):
+    for i in [i for _ in range(images) for i in range(t)]:
         if frames:  # "<0.2 seconds>" at two frames a second: a token per digit and point, and three around them
             ids += [3000] * (len(f"{(2 * i + 0.5) / 2:.1f}") + 3)
         ids += [VISION_START] + [token] * (h * w // 4) + [VISION_END]
@@ -178,6 +178,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=WIDTHS, default="2b")
     parser.add_argument("--image", default="640x480", help="sides after resizing: multiples of 32")
+    parser.add_argument("--images", type=int, default=1, help="such images in each sequence")
     parser.add_argument("--frames", type=int, default=0, help="a video of this many sampled frames instead")
     parser.add_argument("--text", type=int, default=30, help="prompt tokens besides the vision tokens")
     parser.add_argument("--steps", type=int, default=8, help="decode steps after the prefill")
@@ -200,16 +201,16 @@ def main():
     deepstack = [int(v) for v in o.deepstack.split(",")]
     experts = o.experts if "num_experts_per_tok" in WIDTHS[o.model] else 0
     model = build(o.model, o.layers, o.depth, deepstack, experts, "eager" if o.attention == "eager" else "sdpa", o.dtype)
-    warm = inputs(64, 64, o.frames and 2, 4, o.batch)
+    warm = inputs(64, 64, 1, o.frames and 2, 4, o.batch)
     with torch.no_grad():
         model.generate(**warm, max_new_tokens=2, do_sample=False, pad_token_id=0)
     model.model.rope_deltas = None
-    given = inputs(width, height, o.frames, o.text, o.batch)
+    given = inputs(width, height, o.images, o.frames, o.text, o.batch)
     mark_phases(model)
     header = dict(
         model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, experts=experts, width=width, height=height,
-        frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps, batch=o.batch, dtype=o.dtype,
-        attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
+        images=o.images, frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps,
+        batch=o.batch, dtype=o.dtype, attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
         transformers=transformers.__version__, python=platform.python_version(),
     )
     events = record(model, given, o.steps, o.cache, o.attention == "math")
