@@ -1,0 +1,117 @@
+package probe
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the kernel's
+// stall counters, those of the process's own group where they are kept, since they tell of it alone. What is used is the
+// working set: page cache that can be dropped counts as free. What could not be read is in the error, the rest in the reading.
+func Pressure(rootDir string) (pressure.Reading, error) {
+	r, err := openRoot(rootDir)
+	if err != nil {
+		return pressure.Reading{}, err
+	}
+	defer r.close()
+	var reading pressure.Reading
+	host, hostErr := hostBudget(r)
+	if hostErr == nil {
+		reading.Budgets = append(reading.Budgets, host)
+	}
+	groups, groupErr := controlGroups(r, "memory")
+	if b, ok := groupBudget(r, groups); ok {
+		reading.Budgets = append(reading.Budgets, b)
+	}
+	reading.Stall, err = readStall(r, groups)
+	return reading, errors.Join(hostErr, groupErr, err)
+}
+
+func hostBudget(r *root) (pressure.Budget, error) {
+	text, err := r.text("proc/meminfo")
+	if err != nil {
+		return pressure.Budget{}, err
+	}
+	kib := map[string]units.Bytes{}
+	for line := range strings.Lines(text) {
+		name, rest, _ := strings.Cut(line, ":")
+		if f := strings.Fields(rest); len(f) > 0 {
+			if n, err := strconv.ParseInt(f[0], 10, 50); err == nil {
+				kib[name] = units.Bytes(n) * units.KiB
+			}
+		}
+	}
+	total, available := kib["MemTotal"], kib["MemAvailable"]
+	if total <= 0 || available <= 0 {
+		return pressure.Budget{}, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
+	}
+	return pressure.Budget{Name: "host", Used: max(total-available, 0), Limit: total}, nil
+}
+
+// groupBudget is the tightest of the groups that have a limit.
+func groupBudget(r *root, groups []controlGroup) (pressure.Budget, bool) {
+	var tightest pressure.Budget
+	for _, g := range groups {
+		stat, statErr := r.counters(g.dir + "/memory.stat")
+		limit, _, err := g.memoryLimit(r, stat)
+		if err != nil || statErr != nil || limit >= noLimit {
+			continue
+		}
+		left, err := g.memoryLeft(r, limit, stat)
+		if err != nil {
+			continue
+		}
+		b := pressure.Budget{Name: "cgroup", Used: limit - left, Limit: limit}
+		if tightest.Limit == 0 || b.Fraction() > tightest.Fraction() {
+			tightest = b
+		}
+	}
+	return tightest, tightest.Limit > 0
+}
+
+// readStall reads the stall counters, nil where the kernel keeps none.
+func readStall(r *root, groups []controlGroup) (*pressure.Stall, error) {
+	file := "proc/pressure/memory"
+	if len(groups) > 0 && groups[0].v2 && r.exists(groups[0].dir+"/memory.pressure") {
+		file = groups[0].dir + "/memory.pressure"
+	}
+	if !r.exists(file) {
+		return nil, nil
+	}
+	text, err := r.text(file)
+	if err != nil {
+		return nil, err
+	}
+	return parseStall("/"+file, text)
+}
+
+// parseStall reads lines such as "some avg10=1.50 avg60=0.40 avg300=0.10 total=12345", averages in percent.
+func parseStall(file, text string) (*pressure.Stall, error) {
+	var s pressure.Stall
+	into := map[string]*float64{"some": &s.Some, "full": &s.Full}
+	seen := 0
+	lines := bufio.NewScanner(strings.NewReader(text))
+	for n := 1; lines.Scan(); n++ {
+		f := strings.Fields(lines.Text())
+		if len(f) < 2 || into[f[0]] == nil {
+			continue
+		}
+		value, ok := strings.CutPrefix(f[1], "avg10=")
+		percent, err := strconv.ParseFloat(value, 64)
+		if !ok || err != nil || percent < 0 || percent > 100 {
+			return nil, fmt.Errorf("%s:%d: %q: want avg10=PERCENT", file, n, f[1])
+		}
+		*into[f[0]] = percent / 100
+		seen++
+	}
+	if seen == 0 {
+		return nil, fmt.Errorf("%s: neither a line of some nor of full", file)
+	}
+	return &s, nil
+}

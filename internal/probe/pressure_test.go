@@ -1,0 +1,93 @@
+package probe
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// plant writes files below a new root.
+func plant(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+const hostFiles = "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    2000 kB\n"
+
+func TestPressureReadsHostAndStall(t *testing.T) {
+	r, err := Pressure(plant(t, map[string]string{
+		"proc/meminfo":         hostFiles,
+		"proc/self/cgroup":     "0::/\n",
+		"proc/pressure/memory": "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=0\n",
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := pressure.Budget{Name: "host", Used: 6000 * units.KiB, Limit: 8000 * units.KiB}
+	if len(r.Budgets) != 1 || r.Budgets[0] != want || r.Stall == nil || *r.Stall != (pressure.Stall{Some: 0.125, Full: 0.03}) {
+		t.Errorf("got %+v, stall %+v", r.Budgets, r.Stall)
+	}
+}
+
+func TestPressureReadsTheTightestGroup(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"version 2": {
+			"proc/self/mountinfo":                       "32 31 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n",
+			"proc/self/cgroup":                          "0::/outer/inner\n",
+			"sys/fs/cgroup/cgroup.controllers":          "cpu memory\n",
+			"sys/fs/cgroup/outer/memory.max":            "1000\n",
+			"sys/fs/cgroup/outer/memory.current":        "900\n",
+			"sys/fs/cgroup/outer/memory.stat":           "anon 500\ninactive_file 200\n",
+			"sys/fs/cgroup/outer/inner/memory.max":      "max\n",
+			"sys/fs/cgroup/outer/inner/memory.current":  "900\n",
+			"sys/fs/cgroup/outer/inner/memory.stat":     "inactive_file 0\n",
+			"sys/fs/cgroup/outer/inner/memory.pressure": "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n",
+		},
+		"version 1": {
+			"proc/self/mountinfo":                              "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+			"proc/self/cgroup":                                 "4:memory:/inner\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":       "9223372036854771712\n",
+			"sys/fs/cgroup/memory/memory.usage_in_bytes":       "5000\n",
+			"sys/fs/cgroup/memory/memory.stat":                 "total_inactive_file 0\n",
+			"sys/fs/cgroup/memory/inner/memory.limit_in_bytes": "1000\n",
+			"sys/fs/cgroup/memory/inner/memory.usage_in_bytes": "900\n",
+			"sys/fs/cgroup/memory/inner/memory.stat":           "total_inactive_file 200\nhierarchical_memory_limit 1000\n",
+			"proc/pressure/memory":                             "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n",
+		},
+	} {
+		files["proc/meminfo"] = hostFiles
+		r, err := Pressure(plant(t, files))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		want := pressure.Budget{Name: "cgroup", Used: 700, Limit: 1000}
+		if len(r.Budgets) != 2 || r.Budgets[1] != want || r.Stall == nil || r.Stall.Some != 0.01 {
+			t.Errorf("%s: got %+v, stall %+v", name, r.Budgets, r.Stall)
+		}
+	}
+}
+
+func TestPressureSaysWhatIsMissing(t *testing.T) {
+	r, err := Pressure(plant(t, map[string]string{"proc/self/cgroup": "0::/\n"}))
+	if err == nil || !strings.Contains(err.Error(), "/proc/meminfo: not there") || len(r.Budgets) != 0 || r.Stall != nil {
+		t.Errorf("got %+v, %v", r, err)
+	}
+	_, err = Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n", "proc/pressure/memory": "some avg10=lots\n"}))
+	if err == nil || !strings.Contains(err.Error(), `/proc/pressure/memory:1: "avg10=lots"`) {
+		t.Errorf("got %v", err)
+	}
+}
