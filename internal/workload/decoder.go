@@ -33,7 +33,7 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	cos, sin := p.textRotary(s.rows())
 	hidden, output := embeds, embeds
 	for layer := range p.model.Text.Layers {
-		next := p.decoderLayer(s, hidden, cache, layer)
+		next := p.decoderLayer(s, cache, layer)
 		if output != hidden {
 			p.free(output)
 		}
@@ -132,13 +132,7 @@ func (p *program) textRotary(n int64) (cos, sin block) {
 	positions := p.alloc("rotary.positions", 12*n)
 	freqs := p.alloc("rotary.freqs", 6*n*dim)
 	p.free(positions)
-	table := func(op string) block {
-		raw := p.alloc("rotary."+op, 6*n*dim)
-		scaled := p.floatOp("rotary.scale", 6*n*dim)
-		p.free(raw)
-		return scaled
-	}
-	thirdsCos, thirdsSin := table("cos"), table("sin")
+	thirdsCos, thirdsSin := p.wave("cos", 6*n*dim), p.wave("sin", 6*n*dim)
 	kind := trace.TextEmbeddings
 	if !p.fp32 {
 		kind = trace.General
@@ -157,8 +151,8 @@ func (p *program) textRotary(n int64) (cos, sin block) {
 	return narrowCos, narrowSin
 }
 
-// decoderLayer reads hidden, which the caller frees, and returns the layer's output.
-func (p *program) decoderLayer(s pass, hidden block, cache *kvCache, layer int) block {
+// decoderLayer returns the output of a layer, whose input the caller holds.
+func (p *program) decoderLayer(s pass, cache *kvCache, layer int) block {
 	t := &p.model.Text
 	rows, d := s.rows(), int64(t.HiddenSize)
 	p.module = "decoder.attention"

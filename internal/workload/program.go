@@ -168,6 +168,14 @@ func (p *program) rmsNorm(rows, width int64) block {
 	return out
 }
 
+// wave is the cosine or sine of a table of angles, in fp32, times the scale of the rotary embedding.
+func (p *program) wave(op string, bytes int64) block {
+	raw := p.alloc("rotary."+op, bytes)
+	scaled := p.floatOp("rotary.scale", bytes)
+	p.free(raw)
+	return scaled
+}
+
 // rotate is x·cos + rotate_half(x)·sin on n elements of size bytes each; x stays.
 func (p *program) rotate(n, size int64) block {
 	straight := p.alloc("rope.mul", n*size)

@@ -82,6 +82,8 @@ func (o *Options) validate() error {
 		return errors.New("counts of images, frames, tokens, sequences and threads may not be negative")
 	case o.PromptTokens == 0 && o.Images == 0:
 		return errors.New("neither an image nor prompt tokens are given")
+	case o.Frames > 0 && o.Images == 0:
+		return errors.New("a video needs a width and a height")
 	case o.DType != profile.FP32 && o.DType != profile.BF16 && o.DType != profile.FP16:
 		return fmt.Errorf("element type %q: want fp32, bf16 or fp16", o.DType)
 	case !slices.Contains([]Attention{Flash, NoFlash, Math, Eager}, o.Attention):

@@ -35,7 +35,7 @@ func TestEveryRequestIsValidAndFreesAll(t *testing.T) {
 			Device:    rapid.SampledFrom([]Device{CUDA, CPU}).Draw(t, "device"),
 		}
 		if rapid.Bool().Draw(t, "text alone") {
-			o.Width, o.Height, o.Images = 0, 0, 0
+			o.Width, o.Height, o.Images, o.Frames = 0, 0, 0, 0
 		}
 		tr, err := Request(rapid.SampledFrom(models).Draw(t, "model"), o)
 		if err != nil {
@@ -152,7 +152,7 @@ func TestScoresWithoutFusedKernels(t *testing.T) {
 func TestRequestRefuses(t *testing.T) {
 	m := shallow(t, "qwen3-vl-2b")
 	for _, o := range []Options{
-		{}, {PromptTokens: -1}, {Width: 64000, Height: 20}, {PromptTokens: 5, DType: profile.INT8}, {PromptTokens: 5, Cache: "paged"},
+		{}, {PromptTokens: -1}, {PromptTokens: 5, Frames: 4}, {Width: 64000, Height: 20}, {PromptTokens: 5, DType: profile.INT8}, {PromptTokens: 5, Cache: "paged"},
 		{PromptTokens: 5, Device: "tpu"}, {PromptTokens: 5, Attention: "ring"}, {PromptTokens: 262144, DecodeTokens: 1},
 	} {
 		if _, err := Request(m, o); err == nil {

@@ -334,13 +334,7 @@ func (p *program) visionRotary(x images) (cos, sin block) {
 	positions := p.alloc("rotary.positions", 8*n)
 	freqs := p.alloc("rotary.freqs", 2*n*dim)
 	p.free(positions)
-	half := func(op string) block {
-		raw := p.alloc("rotary."+op, 2*n*dim)
-		scaled := p.floatOp("rotary.scale", 2*n*dim)
-		p.free(raw)
-		return scaled
-	}
-	halfCos, halfSin := half("cos"), half("sin")
+	halfCos, halfSin := p.wave("cos", 2*n*dim), p.wave("sin", 2*n*dim)
 	whole := func(half block) block {
 		joined := p.alloc("rotary.join", 2*n*dim)
 		out := p.alloc("rotary", 4*n*dim)
