@@ -22,7 +22,8 @@ type Policy interface {
 	Extent() int64
 	// Holes is the number of free bytes below Extent and the largest free range among them.
 	Holes() (free, largest int64)
-	// Walk calls f for every span of [0, Extent) in address order until f returns false. Committed is left false.
+	// Walk calls f for every span of [0, Extent) in address order until f returns false. A policy that knows
+	// nothing of commitment calls every span committed.
 	Walk(f func(Span) bool)
 	// Check verifies the policy's own invariants; it takes time in the number of spans.
 	Check() error

@@ -53,16 +53,16 @@ func (t *slots) sorted() []slot {
 func (t *slots) walk(extent int64, f func(Span) bool) {
 	end := int64(0)
 	for _, s := range t.sorted() {
-		if s.off > end && !f(Span{Offset: end, Size: s.off - end}) {
+		if s.off > end && !f(Span{Offset: end, Size: s.off - end, Committed: true}) {
 			return
 		}
-		if !f(Span{Offset: s.off, Size: s.size, Live: true}) {
+		if !f(Span{Offset: s.off, Size: s.size, Live: true, Committed: true}) {
 			return
 		}
 		end = s.off + s.size
 	}
 	if end < extent {
-		f(Span{Offset: end, Size: extent - end})
+		f(Span{Offset: end, Size: extent - end, Committed: true})
 	}
 }
 

@@ -1,0 +1,219 @@
+// Package alloctest is the judge of every allocator: a shadow that knows what is live without asking, a suite of tests that
+// every policy, pool and rival runs, and text scripts of operations with the state after each.
+//
+// The shadow keeps each granted block in a list by address and trusts nothing the allocator says. After every operation it
+// holds that
+//
+//   - no two blocks overlap, and none begins below zero;
+//   - a block begins at a multiple of the alignment asked for and is at least as large as was asked for;
+//   - a block freed but still in use by another stream is not granted again (Hold, Settle);
+//   - Requested, Live, Allocs, Frees, OutOfMemory and PeakLive are the shadow's own counts;
+//
+// and when asked (Verify) that a walk shows exactly its blocks, in order and tiling without overlap.
+package alloctest
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/alloc"
+)
+
+// Shadow is an allocator that passes everything on to another and checks each answer. A violation is an *alloc* error that
+// wraps ErrViolation. It is not safe for use by several goroutines.
+type Shadow struct {
+	alloc.Allocator
+	live  []entry // by offset
+	held  []entry // freed blocks that may not be granted yet, by offset
+	stats alloc.Stats
+	loose bool // peaks may be lower than the truth
+}
+
+type entry struct {
+	block     alloc.Block
+	requested int64
+}
+
+// ErrViolation is in the chain of every error about a broken promise.
+var ErrViolation = errors.New("allocator broke its promise")
+
+// NewShadow watches a, which is empty.
+func NewShadow(a alloc.Allocator) *Shadow { return &Shadow{Allocator: a} }
+
+func violation(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrViolation, fmt.Sprintf(format, args...))
+}
+
+// Alloc passes the request on and judges the block.
+func (s *Shadow) Alloc(r alloc.Request) (alloc.Block, error) {
+	b, err := s.Allocator.Alloc(r)
+	if err != nil {
+		if errors.Is(err, alloc.ErrOutOfMemory) {
+			s.stats.OutOfMemory++
+		}
+		return b, errors.Join(err, s.compare())
+	}
+	if err := s.admit(b, r); err != nil {
+		return b, err
+	}
+	s.stats.Allocs++
+	s.stats.Requested += r.Size
+	s.stats.Live += b.Size
+	s.stats.PeakLive = max(s.stats.PeakLive, s.stats.Live)
+	return b, s.compare()
+}
+
+// admit adds the block to the list if it may be granted.
+func (s *Shadow) admit(b alloc.Block, r alloc.Request) error {
+	switch {
+	case b.Size < r.Size:
+		return violation("%d bytes granted for %d", b.Size, r.Size)
+	case b.Offset < 0:
+		return violation("block at %d", b.Offset)
+	case r.Align > 0 && b.Offset%r.Align != 0:
+		return violation("block at %d is not aligned to %d", b.Offset, r.Align)
+	}
+	if e := overlap(s.held, b); e != nil {
+		return violation("block [%d,%d) reuses [%d,%d) before its wait", b.Offset, b.Offset+b.Size, e.block.Offset, e.block.Offset+e.block.Size)
+	}
+	if e := overlap(s.live, b); e != nil {
+		return violation("block [%d,%d) overlaps live [%d,%d)", b.Offset, b.Offset+b.Size, e.block.Offset, e.block.Offset+e.block.Size)
+	}
+	s.live = insert(s.live, entry{b, r.Size})
+	return nil
+}
+
+func search(list []entry, off int64) (int, bool) {
+	return slices.BinarySearchFunc(list, off, func(e entry, off int64) int { return cmp.Compare(e.block.Offset, off) })
+}
+
+func insert(list []entry, e entry) []entry {
+	i, _ := search(list, e.block.Offset)
+	return slices.Insert(list, i, e)
+}
+
+// overlap is an entry of the list that shares bytes with b, or nil.
+func overlap(list []entry, b alloc.Block) *entry {
+	i, _ := search(list, b.Offset)
+	if i < len(list) && list[i].block.Offset < b.Offset+b.Size {
+		return &list[i]
+	}
+	if i > 0 && list[i-1].block.Offset+list[i-1].block.Size > b.Offset {
+		return &list[i-1]
+	}
+	return nil
+}
+
+// Free passes the block on. Freeing a block that is not live must be an error and change nothing.
+func (s *Shadow) Free(b alloc.Block) error {
+	i, found := search(s.live, b.Offset)
+	found = found && s.live[i].block == b
+	err := s.Allocator.Free(b)
+	switch {
+	case !found && err == nil:
+		return violation("free of [%d,%d), which is not live, was taken", b.Offset, b.Offset+b.Size)
+	case found && err != nil:
+		return violation("free of a live block: %v", err)
+	case !found:
+		return errors.Join(err, s.compare())
+	}
+	s.stats.Frees++
+	s.stats.Requested -= s.live[i].requested
+	s.stats.Live -= b.Size
+	s.live = slices.Delete(s.live, i, i+1)
+	return s.compare()
+}
+
+// Hold says that a block freed just now is still in use by another stream.
+func (s *Shadow) Hold(b alloc.Block) { s.held = insert(s.held, entry{block: b}) }
+
+// Settle says that the use a Hold told of is over.
+func (s *Shadow) Settle(b alloc.Block) {
+	if i, found := search(s.held, b.Offset); found {
+		s.held = slices.Delete(s.held, i, i+1)
+	}
+}
+
+// Blocks lists the live blocks by address.
+func (s *Shadow) Blocks() []alloc.Block {
+	list := make([]alloc.Block, len(s.live))
+	for i, e := range s.live {
+		list[i] = e.block
+	}
+	return list
+}
+
+// Moved says that compaction moved a live block: from is as the shadow knew it, to is where it lies now.
+func (s *Shadow) Moved(from, to alloc.Block) error {
+	i, found := search(s.live, from.Offset)
+	if !found || s.live[i].block != from {
+		return violation("move of [%d,%d), which is not live", from.Offset, from.Offset+from.Size)
+	}
+	requested := s.live[i].requested
+	s.live = slices.Delete(s.live, i, i+1)
+	if to.Size < requested {
+		return violation("block of %d bytes moved into %d", requested, to.Size)
+	}
+	if e := overlap(s.live, to); e != nil {
+		return violation("block moved to [%d,%d) overlaps live [%d,%d)", to.Offset, to.Offset+to.Size, e.block.Offset, e.block.Offset+e.block.Size)
+	}
+	s.live = insert(s.live, entry{to, requested})
+	s.stats.Live += to.Size - from.Size
+	return nil
+}
+
+// compare holds the allocator's counters against the shadow's.
+func (s *Shadow) compare() error {
+	got, want := s.Allocator.Stats(), s.stats
+	if s.loose {
+		got.PeakLive = want.PeakLive
+	}
+	type counts struct{ Requested, Live, Allocs, Frees, OutOfMemory, PeakLive int64 }
+	pick := func(t alloc.Stats) counts {
+		return counts{t.Requested, t.Live, t.Allocs, t.Frees, t.OutOfMemory, t.PeakLive}
+	}
+	if pick(got) != pick(want) {
+		return violation("counts %+v, not %+v", pick(got), pick(want))
+	}
+	if got.Reserved < got.Live || got.PeakReserved < got.Reserved || got.Grown-got.Returned != got.Reserved {
+		return violation("reserved %d (peak %d, grown %d, returned %d) with %d live", got.Reserved, got.PeakReserved, got.Grown, got.Returned, got.Live)
+	}
+	if got.LargestFree > got.Free {
+		return violation("largest free range %d of %d free", got.LargestFree, got.Free)
+	}
+	return nil
+}
+
+// Verify walks the allocator and lets it check itself.
+func (s *Shadow) Verify() error {
+	if err := s.Check(); err != nil {
+		return violation("its own check: %v", err)
+	}
+	var end int64
+	var walked []alloc.Block
+	var failed error
+	s.Walk(func(p alloc.Span) bool {
+		if p.Size <= 0 || p.Offset < end || p.Live && !p.Committed {
+			failed = violation("walk shows [%d,%d), live %v, committed %v, after %d", p.Offset, p.Offset+p.Size, p.Live, p.Committed, end)
+		}
+		end = p.Offset + p.Size
+		if p.Live {
+			walked = append(walked, alloc.Block{Offset: p.Offset, Size: p.Size})
+		}
+		return failed == nil
+	})
+	if failed != nil {
+		return failed
+	}
+	for i, e := range s.live {
+		if i >= len(walked) || walked[i].Offset != e.block.Offset || walked[i].Size != e.block.Size {
+			return violation("walk shows %d live blocks, not %d; the first that differs is at %d", len(walked), len(s.live), e.block.Offset)
+		}
+	}
+	if len(walked) != len(s.live) {
+		return violation("walk shows %d live blocks, not %d", len(walked), len(s.live))
+	}
+	return nil
+}

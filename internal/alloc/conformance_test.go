@@ -1,0 +1,170 @@
+package alloc_test
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/alloc/alloctest"
+	"github.com/vlmem/vlmem/internal/alloc/space"
+)
+
+var update = flag.Bool("update", false, "rewrite the states in testdata")
+
+const capacity = 64 << 20
+
+// conforming lists every policy, pool and manager of this package. Rivals run the suite in their own.
+var conforming = []struct {
+	name string
+	make func() (alloc.Allocator, error)
+	alloctest.Options
+}{
+	{"bestfit", bare("bestfit"), alloctest.Options{}},
+	{"buddy", bare("buddy"), alloctest.Options{}},
+	{"buddy-lazy", bare("buddy-lazy"), alloctest.Options{}},
+	{"buddy-whole", bare("buddy-whole"), alloctest.Options{}},
+	{"fixed", bare("fixed"), alloctest.Options{MaxSize: 64 << 10}},
+	{"vlmem arena", arena("vlmem", space.DeviceGranule), alloctest.Options{}},
+	{"vlmem arena in pages", arena("vlmem", space.HostGranule), alloctest.Options{}},
+	{"vlmem", bare("vlmem"), alloctest.Options{Concurrent: true}},
+	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Concurrent: true}},
+	{"pool of buddies, growing", pool("buddy", 8<<20), alloctest.Options{Concurrent: true}},
+	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Concurrent: true}},
+	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
+}
+
+func bare(name string) func() (alloc.Allocator, error) {
+	return func() (alloc.Allocator, error) { return alloc.New(name, alloc.Options{Capacity: capacity}) }
+}
+
+func arena(policy string, granule int64) func() (alloc.Allocator, error) {
+	return func() (alloc.Allocator, error) {
+		s, err := space.NewBare(16*capacity, granule)
+		if err != nil {
+			return nil, err
+		}
+		return alloc.NewArena(s, alloc.ArenaOptions{Policy: policy, Max: capacity})
+	}
+}
+
+// pool is one over host memory.
+func pool(policy string, grow int64) func() (alloc.Allocator, error) {
+	return func() (alloc.Allocator, error) {
+		open := func(size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) }
+		return alloc.NewPool("test", alloc.Config{Policy: policy, Max: capacity, Grow: grow}, open)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for _, c := range conforming {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			alloctest.Run(t, func() alloc.Allocator {
+				a, err := c.make()
+				if err != nil {
+					t.Fatal(err)
+				}
+				return a
+			}, c.Options)
+		})
+	}
+}
+
+func TestEveryPolicyConforms(t *testing.T) {
+	listed := map[string]bool{"plan": true} // in plan_test.go
+	for _, c := range conforming {
+		listed[c.name] = true
+	}
+	for _, name := range alloc.PolicyNames() {
+		if !listed[name] {
+			t.Errorf("policy %s is not in the conformance list", name)
+		}
+	}
+}
+
+func TestScripts(t *testing.T) {
+	files, err := filepath.Glob("testdata/policy/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts: %v", err)
+	}
+	for _, f := range files {
+		t.Run(filepath.Base(f), func(t *testing.T) { alloctest.Script(t, f, *update) })
+	}
+}
+
+// TestProperties lets rapid choose the operations, so that a failure shrinks to the shortest sequence that shows it.
+func TestProperties(t *testing.T) {
+	for _, c := range conforming {
+		t.Run(c.name, func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				a, err := c.make()
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer a.Close()
+				s := alloctest.NewShadow(a)
+				maxSize := c.MaxSize
+				if maxSize == 0 {
+					maxSize = 24 << 20
+				}
+				for range rapid.IntRange(1, 40).Draw(t, "operations") {
+					if blocks := s.Blocks(); len(blocks) > 0 && rapid.Bool().Draw(t, "free") {
+						err = s.Free(rapid.SampledFrom(blocks).Draw(t, "block"))
+					} else {
+						_, err = s.Alloc(alloc.Request{Size: rapid.Int64Range(1, maxSize).Draw(t, "size")})
+					}
+					if broke(err) {
+						t.Fatal(err)
+					}
+				}
+				if err := s.Verify(); err != nil {
+					t.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// FuzzAllocators reads operations out of bytes: a free of a live block, or an allocation of a size in any magnitude.
+func FuzzAllocators(f *testing.F) {
+	r := rand.New(rand.NewPCG(3, 4))
+	seed := make([]byte, 200)
+	for i := range seed {
+		seed[i] = byte(r.Uint32())
+	}
+	f.Add(uint8(0), seed)
+	f.Add(uint8(5), []byte{0, 21, 0, 21, 1, 0, 0, 22})
+	f.Fuzz(func(t *testing.T, which uint8, text []byte) {
+		c := conforming[int(which)%len(conforming)]
+		a, err := c.make()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		s := alloctest.NewShadow(a)
+		for ; len(text) >= 2; text = text[2:] {
+			blocks := s.Blocks()
+			if text[0]&1 == 1 && len(blocks) > 0 {
+				err = s.Free(blocks[int(text[1])%len(blocks)])
+			} else {
+				_, err = s.Alloc(alloc.Request{Size: int64(text[0]>>1)<<(text[1]%20) + 1, Align: 1 << (text[1] >> 5)})
+			}
+			if broke(err) {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Verify(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// broke says whether an error is more than running out of memory, or being asked for more than a policy ever grants.
+func broke(err error) bool {
+	return err != nil && (errors.Is(err, alloctest.ErrViolation) || !errors.Is(err, alloc.ErrOutOfMemory))
+}
