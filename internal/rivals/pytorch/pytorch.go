@@ -21,7 +21,6 @@
 package pytorch
 
 import (
-	"errors"
 	"fmt"
 	"math"
 
@@ -128,18 +127,13 @@ func (a *Allocator) addPools() int32 {
 	return int32(len(a.pools) - 2)
 }
 
-// Alloc grants the block that PyTorch would. PyTorch knows no alignment above its 512 bytes; more is served as programs
-// do, from a block larger by as much.
+// Alloc grants the block that PyTorch would. PyTorch knows no alignment but its 512 bytes, and neither does this.
 func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
-	pad := int64(0)
-	if r.Align > minBlock {
-		pad = r.Align - minBlock
-	}
-	if r.Size < 1 || r.Align < 0 || r.Align&(r.Align-1) != 0 || r.Size > math.MaxInt64/4-pad {
-		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two", r.Size, r.Align)
+	if r.Size < 1 || r.Size > math.MaxInt64/4 || r.Align < 0 || r.Align > minBlock || r.Align&(r.Align-1) != 0 {
+		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two up to %d", r.Size, r.Align, minBlock)
 	}
 	a.events.process(a)
-	i, err := a.place(r.Size+pad, smallPool, r.Stream)
+	i, err := a.place(r.Size, smallPool, r.Stream)
 	if err != nil {
 		return alloc.Block{}, err
 	}
@@ -147,11 +141,7 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 	b.requested = r.Size
 	a.stats.Requested += r.Size
 	a.note(snapshot.Alloc, b.addr, r.Size, r.Stream)
-	offset := b.addr
-	if pad > 0 {
-		offset = (offset + r.Align - 1) &^ (r.Align - 1)
-	}
-	return alloc.Block{Offset: offset, Size: b.addr + b.size - offset, Ref: uint64(b.generation)<<32 | uint64(uint32(i))}, nil
+	return alloc.Block{Offset: b.addr, Size: b.size, Ref: uint64(b.generation)<<32 | uint64(uint32(i))}, nil
 }
 
 // place finds or makes a block for n bytes in the pair of pools that begins at pair.
@@ -276,15 +266,13 @@ func (a *Allocator) Free(b alloc.Block) error {
 	return nil
 }
 
-var errNotLive = errors.New("not a live block: a double free, or another allocator's block")
-
 func (a *Allocator) resolve(b alloc.Block) (int32, error) {
 	i := int64(uint32(b.Ref))
 	if i >= int64(len(a.blocks)) {
-		return none, errNotLive
+		return none, alloc.ErrNotLive
 	}
-	if block := &a.blocks[i]; !block.live || block.generation != uint32(b.Ref>>32) || b.Offset < block.addr || b.Offset+b.Size != block.addr+block.size {
-		return none, errNotLive
+	if block := &a.blocks[i]; !block.live || block.generation != uint32(b.Ref>>32) || b.Offset != block.addr || b.Size != block.size {
+		return none, alloc.ErrNotLive
 	}
 	return int32(i), nil
 }
