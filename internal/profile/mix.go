@@ -1,9 +1,11 @@
 package profile
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -66,12 +68,15 @@ type Lognormal struct {
 	Sigma  float64 `yaml:"sigma" json:"sigma"`
 }
 
+// mostCount bounds every number of a mix, so that no product of two leaves an int64.
+const mostCount = 1e9
+
+// mostImages bounds the images of a request.
+const mostImages = 4096
+
 // Quantile is the value below which a share u of the distribution lies, 0 ≤ u < 1, rounded to a whole count.
 func (d *Distribution) Quantile(u float64) int {
-	v := d.continuous(u)
-	if d.Max > 0 {
-		v = min(v, d.Max)
-	}
+	v := min(d.continuous(u), d.highest())
 	return int(math.Round(max(v, d.Min)))
 }
 
@@ -85,6 +90,23 @@ func (d *Distribution) continuous(u float64) float64 {
 		return d.Weighted[pick(d.Weighted, u)][0]
 	}
 	return interpolate(d.Quantiles, u)
+}
+
+// highest is the most that the distribution yields.
+func (d *Distribution) highest() float64 {
+	most := float64(mostCount)
+	switch {
+	case d.Constant != nil:
+		most = *d.Constant
+	case d.Weighted != nil:
+		most = slices.MaxFunc(d.Weighted, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })[0]
+	case d.Quantiles != nil:
+		most = d.Quantiles[len(d.Quantiles)-1][1]
+	}
+	if d.Max > 0 {
+		most = min(most, d.Max)
+	}
+	return max(most, d.Min)
 }
 
 // pick is the index of the entry in which a share u of all weight falls.
@@ -145,18 +167,23 @@ func (m *Mix) Validate() error {
 			faults = append(faults, fmt.Sprintf(format, args...))
 		}
 	}
-	check(m.Arrivals.PerSecond > 0, "arrivals.per_second must be above zero")
-	check(m.Arrivals.Variation > 0, "arrivals.coefficient_of_variation must be above zero")
+	for _, f := range []struct {
+		key   string
+		value float64
+	}{
+		{"arrivals.per_second", m.Arrivals.PerSecond}, {"arrivals.coefficient_of_variation", m.Arrivals.Variation},
+		{"service.concurrency", float64(m.Service.Concurrency)}, {"service.step_seconds", m.Service.StepSeconds},
+		{"service.prefill_per_s", m.Service.PrefillPerSec},
+	} {
+		check(f.value > 0 && f.value <= mostCount, "%s must be above zero and at most %.0e", f.key, mostCount)
+	}
 	check(m.Arrivals.Together >= 0, "arrivals.together may not be negative")
-	check(m.Service.Concurrency > 0, "service.concurrency must be above zero")
-	check(m.Service.StepSeconds > 0, "service.step_seconds must be above zero")
-	check(m.Service.PrefillPerSec > 0, "service.prefill_per_s must be above zero")
 	check(len(m.Sizes) == 0 || m.Tokens == nil, "sizes and tokens are both given: want one of them")
 	check(m.Seconds == nil || len(m.Sizes) > 0, "seconds needs sizes, of the frames")
 	noImages := m.Images.Constant != nil && *m.Images.Constant == 0
 	check(noImages || len(m.Sizes) > 0 || m.Tokens != nil, "neither sizes nor tokens are given")
 	for i, s := range m.Sizes {
-		check(s.Width > 0 && s.Height > 0 && s.Weight > 0, "sizes[%d]: width, height and weight must be above zero", i)
+		check(s.Width > 0 && s.Height > 0 && s.Weight > 0 && s.Weight <= mostCount, "sizes[%d]: width, height and weight must be above zero", i)
 	}
 	for _, d := range []struct {
 		key string
@@ -168,6 +195,9 @@ func (m *Mix) Validate() error {
 			}
 		}
 	}
+	if len(faults) == 0 {
+		check(m.Images.highest() <= mostImages, "images: at most %d to a request; set max", mostImages)
+	}
 	if len(faults) > 0 {
 		return errors.New(strings.Join(faults, "; "))
 	}
@@ -176,7 +206,7 @@ func (m *Mix) Validate() error {
 
 func (d *Distribution) validate() error {
 	forms := 0
-	for _, given := range []bool{d.Constant != nil, d.Lognormal != nil, d.Weighted != nil, d.Quantiles != nil} {
+	for _, given := range []bool{d.Constant != nil, d.Lognormal != nil, len(d.Weighted) > 0, len(d.Quantiles) > 0} {
 		if given {
 			forms++
 		}
@@ -184,21 +214,24 @@ func (d *Distribution) validate() error {
 	if forms != 1 {
 		return errors.New("want exactly one of constant, lognormal, weighted and quantiles")
 	}
-	if d.Constant != nil && *d.Constant < 0 || d.Min < 0 || d.Max < 0 {
-		return errors.New("counts may not be negative")
+	if d.Constant != nil && !isCount(*d.Constant) || !isCount(d.Min) || !isCount(d.Max) {
+		return fmt.Errorf("counts must lie between 0 and %.0e", mostCount)
 	}
 	if d.Max > 0 && d.Max < d.Min {
 		return errors.New("max is below min")
 	}
-	if l := d.Lognormal; l != nil && (l.Median <= 0 || l.Sigma < 0) {
+	if l := d.Lognormal; l != nil && (!isCount(l.Median) || l.Median == 0 || !isCount(l.Sigma)) {
 		return errors.New("lognormal needs a median above zero and a sigma that is not negative")
 	}
 	return errors.Join(validWeights(d.Weighted), validQuantiles(d.Quantiles))
 }
 
+// isCount is false of what is negative, too large or not a number.
+func isCount(v float64) bool { return v >= 0 && v <= mostCount }
+
 func validWeights(weighted [][2]float64) error {
 	for i, w := range weighted {
-		if w[0] < 0 || w[1] <= 0 {
+		if !isCount(w[0]) || !isCount(w[1]) || w[1] == 0 {
 			return fmt.Errorf("weighted[%d]: want a value that is not negative and a weight above zero", i)
 		}
 	}
@@ -213,7 +246,7 @@ func validQuantiles(knots [][2]float64) error {
 		return errors.New("quantiles must begin at probability 0 and end at 1")
 	}
 	for i, k := range knots {
-		if k[1] < 0 || i > 0 && (k[0] <= knots[i-1][0] || k[1] < knots[i-1][1]) {
+		if !isCount(k[1]) || i > 0 && (!(k[0] > knots[i-1][0]) || k[1] < knots[i-1][1]) {
 			return fmt.Errorf("quantiles[%d]: probabilities must rise and values may not fall or be negative", i)
 		}
 	}

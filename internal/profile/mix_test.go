@@ -75,6 +75,11 @@ func TestMixRefuses(t *testing.T) {
 		{"min: 4, max: 2000", "min: 4, max: 2", "max is below min"},
 		{"median: 100", "median: 0", "median above zero"},
 		{"prompt: {lognormal: {median: 100, sigma: 1}", "prompt: {constant: 3, lognormal: {median: 100, sigma: 1}", "exactly one"},
+		{"median: 100", "median: .nan", "median above zero"},
+		{"[1, 500]", "[1, .inf]", "quantiles[2]"},
+		{"per_second: 2", "per_second: .inf", "arrivals.per_second"},
+		{"images: {weighted: [[0, 1], [1, 3]]}", "images: {lognormal: {median: 3, sigma: 1}}", "set max"},
+		{"images: {weighted: [[0, 1], [1, 3]]}", "images: {weighted: []}", "exactly one"},
 		{"width: 640", "width: 0", "sizes[0]"},
 		{"prompt:", "tokens: {constant: 5}\nprompt:", "sizes and tokens"},
 	} {
@@ -83,4 +88,25 @@ func TestMixRefuses(t *testing.T) {
 			t.Errorf("%s → %s: error %v, want one with %q", c.from, c.to, err, c.want)
 		}
 	}
+}
+
+func FuzzDecodeMix(f *testing.F) {
+	f.Add([]byte(goodMix))
+	f.Add([]byte(strings.Replace(goodMix, "weighted: [[0, 1], [1, 3]]", "constant: 1e9", 1)))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := DecodeMix("mix.yaml", data)
+		if err != nil {
+			return
+		}
+		for _, u := range []float64{0, 0.5, math.Nextafter(1, 0)} {
+			for _, d := range []*Distribution{&m.Images, &m.Prompt, &m.Output} {
+				if v := d.Quantile(u); v < 0 || v > mostCount {
+					t.Errorf("quantile %v is %d", u, v)
+				}
+			}
+			if len(m.Sizes) > 0 {
+				m.Size(u)
+			}
+		}
+	})
 }
