@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,21 +13,24 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-func exp2(x float64) float64 { return math.Exp2(x) }
-
-// The streams and the bytes they count per element, by STREAM's convention: what the program reads and writes, without the
-// lines that the hardware reads because it writes them.
-var streamKernels = []struct {
+// streamKernel is one kind of stream and how many arrays it runs over. Its rate counts the bytes that the program reads and
+// writes, by STREAM's convention, without the lines that the hardware reads because it writes them.
+type streamKernel struct {
 	name   string
 	arrays int
 	run    func(arrays [3][]float32)
-}{
-	{"load", 1, func(a [3][]float32) { loaded = kernel.Load(a[0]) }},
+}
+
+var streamKernels = []streamKernel{
+	{"load", 1, func(a [3][]float32) { keepSum(kernel.Load(a[0])) }},
 	{"copy", 2, func(a [3][]float32) { kernel.Copy(a[0], a[1]) }},
 	{"triad", 3, func(a [3][]float32) { kernel.Triad(a[0], a[1], a[2], 3) }},
 }
 
-var loaded float32 // keeps Load's result
+// keepSum makes a sum matter.
+//
+//go:noinline
+func keepSum(float32) {}
 
 const (
 	// sliceBytes is one timing of a stream over DRAM: below a millisecond, so that most slices see no interruption.
@@ -98,60 +100,66 @@ type slice struct {
 }
 
 // stream runs one kernel over the first bytes of the worker's memory until stop is set.
-func (w *worker) stream(name string, bytes int, stop *atomic.Bool) []slice {
-	i := slices.IndexFunc(streamKernels, func(k struct {
-		name   string
-		arrays int
-		run    func([3][]float32)
-	}) bool {
-		return k.name == name
-	})
-	k := streamKernels[i]
+func (w *worker) stream(k streamKernel, bytes int, stop *atomic.Bool) []slice {
 	length := min(bytes/4, len(w.floats)) / k.arrays / kernel.Block * kernel.Block
 	var arrays [3][]float32
 	for a := range k.arrays {
 		arrays[a] = w.floats[a*length:][:length]
 	}
-	counted := float64(4 * k.arrays)
+	pass := k.gathered
+	if bytes > sliceBytes {
+		pass = k.onward()
+	}
 	var all []slice
-	for at := 0; !stop.Load(); {
-		before, s := interruptions(), slice{start: time.Now()}
-		done := 0
-		if bytes > sliceBytes {
-			n := min(sliceBytes/4/k.arrays, length-at)
-			var part [3][]float32
-			for a := range k.arrays {
-				part[a] = arrays[a][at : at+n]
-			}
-			k.run(part)
-			if done, at = n, at+n; at >= length {
-				at = 0
-			}
-		} else {
-			for done == 0 || time.Since(s.start) < sliceTime {
-				for range max(1, 16384/length) {
-					k.run(arrays)
-					done += length
-				}
-			}
-		}
-		s.end = time.Now()
-		s.rate = float64(done) * counted / s.end.Sub(s.start).Seconds()
-		s.clean = interruptions() == before
+	for len(all) == 0 || !stop.Load() {
+		before, start := interruptions(), time.Now()
+		elements := pass(arrays)
+		s := slice{start: start, end: time.Now(), clean: interruptions() == before}
+		s.rate = float64(4*k.arrays*elements) / s.end.Sub(start).Seconds()
 		all = append(all, s)
 	}
 	return all
 }
 
+// gathered runs over whole small arrays until sliceTime has passed, and says over how many elements.
+func (k streamKernel) gathered(arrays [3][]float32) (elements int) {
+	length := len(arrays[0])
+	between := max(1, 16384/length) // passes between two looks at the clock
+	for start := time.Now(); elements == 0 || time.Since(start) < sliceTime; {
+		for range between {
+			k.run(arrays)
+		}
+		elements += between * length
+	}
+	return elements
+}
+
+// onward returns a pass over the next piece of large arrays, one after the other.
+func (k streamKernel) onward() func(arrays [3][]float32) (elements int) {
+	at := 0
+	return func(arrays [3][]float32) int {
+		n := min(sliceBytes/4/k.arrays, len(arrays[0])-at)
+		var part [3][]float32
+		for a := range k.arrays {
+			part[a] = arrays[a][at : at+n]
+		}
+		k.run(part)
+		if at += n; at >= len(arrays[0]) {
+			at = 0
+		}
+		return n
+	}
+}
+
 // rate is the sum over workers of the median rate of slices that fell where all workers ran, and the largest spread among them.
-func rate(workers []*worker, name string, bytes int, window time.Duration) (units.Rate, float64) {
+func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) (units.Rate, float64) {
 	all := make(map[*worker][]slice, len(workers))
 	var mu sync.Mutex
 	var stop atomic.Bool
 	timer := time.AfterFunc(window, func() { stop.Store(true) })
 	defer timer.Stop()
 	each(workers, func(w *worker) {
-		s := w.stream(name, bytes, &stop)
+		s := w.stream(k, bytes, &stop)
 		mu.Lock()
 		defer mu.Unlock()
 		all[w] = s
@@ -183,10 +191,10 @@ func rate(workers []*worker, name string, bytes int, window time.Duration) (unit
 }
 
 // quietRate repeats rate until it is quiet, and keeps the quietest.
-func (ms *measuring) quietRate(workers []*worker, name string, bytes int) (best units.Rate, noise float64) {
+func (ms *measuring) quietRate(workers []*worker, k streamKernel, bytes int) (best units.Rate, noise float64) {
 	noise = math.Inf(1)
 	for range ms.rounds {
-		r, s := rate(workers, name, bytes, ms.window)
+		r, s := rate(workers, k, bytes, ms.window)
 		if s < noise {
 			best, noise = r, s
 		}
@@ -242,7 +250,7 @@ func (ms *measuring) bandwidthsWith(threads int) error {
 			if ms.ctx.Err() != nil {
 				return ms.ctx.Err()
 			}
-			r, noise := ms.quietRate(workers, k.name, level.bytes)
+			r, noise := ms.quietRate(workers, k, level.bytes)
 			ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
 				Kernel: k.name, Bytes: units.Bytes(level.bytes * threads), Threads: threads, PerS: r, Level: level.name})
 			if level.name == "DRAM" && k.name == "load" {

@@ -46,7 +46,7 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 		}
 		t := transfer{driver: driver, ordinal: d.Ordinal, card: &g}
 		if err := t.run(measure); err != nil {
-			h.Unknown[fmt.Sprintf("gpus[%d].free_bytes", i)] = err.Error()
+			h.Unknown[fmt.Sprintf("gpus[%d].measured", i)] = err.Error()
 		}
 		h.GPUs = append(h.GPUs, g)
 	}

@@ -249,7 +249,7 @@ func (ms *measuring) refineSteps() error {
 
 // scale moves bytes by octaves, to whole pages.
 func scale(bytes int, octaves float64) int {
-	return int(float64(bytes)*exp2(octaves)/pageBytes) * pageBytes
+	return int(float64(bytes)*math.Exp2(octaves)/pageBytes) * pageBytes
 }
 
 // capacities names the steps: the first is L1's, the last the last level's.

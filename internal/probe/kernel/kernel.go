@@ -114,17 +114,19 @@ func triadPortable(dst, a, b []float32, s float32) {
 }
 
 func multiplyAddPortable(rounds int) int {
-	x := [8]float32{1, 2, 3, 4, 5, 6, 7, 8}
-	a, b, c, d, e, f, g, h := x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+	var a, b, c, d, e, f, g, h float32 = 1, 2, 3, 4, 5, 6, 7, 8
 	for range rounds {
 		a, b, c, d = a*0.5+1, b*0.5+1, c*0.5+1, d*0.5+1
 		e, f, g, h = e*0.5+1, f*0.5+1, g*0.5+1, h*0.5+1
 	}
-	sink = a + b + c + d + e + f + g + h
+	keep(a + b + c + d + e + f + g + h)
 	return rounds * 16
 }
 
-var sink float32
+// keep makes a result matter.
+//
+//go:noinline
+func keep(float32) {}
 
 const basePage = 4096
 

@@ -1,0 +1,66 @@
+package probe
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/cuda/standin"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// TestCards reads a stand-in driver. Its times mean nothing; that each is taken and named as measured does.
+func TestCards(t *testing.T) {
+	lib := standin.Build(t, standin.Options{Card: "gtx1080ti"})
+	var h profile.Hardware
+	cards(&h, lib.Path, t.TempDir(), true)
+	if len(h.GPUs) != 1 {
+		t.Fatalf("%d cards, unknown %v", len(h.GPUs), h.Unknown)
+	}
+	g := h.GPUs[0]
+	if g.Name != "NVIDIA GeForce GTX 1080 Ti" || g.ComputeCapability != "6.1" || g.SMCount != 28 || g.SharedMemoryPerBlockBytes != 48*units.KiB ||
+		g.SharedMemoryPerSMBytes != 96*units.KiB || g.MaxThreadsPerBlock != 1024 || g.L2Bytes == 0 || g.MemoryBytes == 0 || g.FreeBytes == 0 {
+		t.Errorf("card: %+v", g)
+	}
+	for key, rate := range map[string]units.Rate{
+		"h2d_pinned_bytes_per_s": g.H2DPinnedBytesPerS, "d2h_pinned_bytes_per_s": g.D2HPinnedBytesPerS, "h2d_pageable_bytes_per_s": g.H2DPageableBytesPerS,
+		"d2h_pageable_bytes_per_s": g.D2HPageableBytesPerS, "device_copy_bytes_per_s": g.DeviceCopyBytesPerS, "launch_latency_s": units.Rate(g.LaunchLatencySeconds),
+	} {
+		if rate <= 0 || !strings.HasPrefix(g.Source[key], "measured") {
+			t.Errorf("%s is %v by %q", key, rate, g.Source[key])
+		}
+	}
+	if err := h.Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNoCards(t *testing.T) {
+	for name, options := range map[string]standin.Options{
+		"no device": {Card: "none"},
+		"mismatch":  {Fail: []string{"cuInit:1:803"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var h profile.Hardware
+			cards(&h, standin.Build(t, options).Path, t.TempDir(), true)
+			if len(h.GPUs) != 0 || h.Unknown["gpus"] == "" {
+				t.Errorf("cards %v, unknown %v", h.GPUs, h.Unknown)
+			}
+		})
+	}
+	var h profile.Hardware
+	cards(&h, "/nonexistent/libcuda.so.1", t.TempDir(), true)
+	if h.Unknown["gpus"] == "" {
+		t.Error("a missing driver is not told")
+	}
+}
+
+// TestCardFails: a card whose memory cannot be had is still described.
+func TestCardFails(t *testing.T) {
+	lib := standin.Build(t, standin.Options{Fail: []string{"cuMemAlloc_v2:1:2"}})
+	var h profile.Hardware
+	cards(&h, lib.Path, t.TempDir(), true)
+	if len(h.GPUs) != 1 || h.GPUs[0].SMCount != 30 || h.Unknown["gpus[0].measured"] == "" {
+		t.Errorf("cards %v, unknown %v", h.GPUs, h.Unknown)
+	}
+}
