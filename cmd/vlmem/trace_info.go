@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/report"
@@ -78,5 +80,5 @@ func surveyFile(f *trace.File, top int) ([]trace.Info, error) {
 		}
 		s.Add(e)
 	}
-	return []trace.Info{s.Info(r.Title(), r.Tags(), top)}, nil
+	return []trace.Info{s.Info(cmp.Or(r.Title(), f.Title()), r.Tags(), top)}, nil
 }

@@ -34,7 +34,7 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 func traceInfo(w io.Writer, d trace.Info) error {
 	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", d.Name, units.Grouped(d.Events), units.Grouped(d.Allocs), units.Grouped(d.Frees))
 	if d.Seconds > 0 {
-		fmt.Fprintf(w, ", %.3f s", d.Seconds)
+		fmt.Fprintf(w, ", %.3g s", d.Seconds)
 	}
 	fmt.Fprintf(w, "\n  peak, which is the lower bound  %v in %s blocks, at event %s\n", units.Bytes(d.LowerBound), units.Grouped(d.PeakBlocks), units.Grouped(d.PeakEvent))
 	fmt.Fprintf(w, "  live at the end                 %v in %s blocks\n", units.Bytes(d.LiveBytes), units.Grouped(d.LiveBlocks))

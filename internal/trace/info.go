@@ -126,7 +126,8 @@ func (s *Survey) alloc(e Event) {
 	s.kinds[e.Kind].add(e.Size)
 	s.sites[e.Tag].add(e.Size)
 	s.blocks++
-	if s.total.add(e.Size); s.total.live == s.total.peak && s.total.live > 0 {
+	before := s.total.peak
+	if s.total.add(e.Size); s.total.peak > before {
 		s.peak, s.peakBlocks = s.events, s.blocks
 	}
 }

@@ -164,7 +164,7 @@ func (f *File) Traces() ([]*Trace, error) {
 			return nil, err
 		}
 		if t.Name == "" {
-			t.Name = f.title()
+			t.Name = f.Title()
 		}
 		return []*Trace{t}, nil
 	case MiniMalloc:
@@ -172,7 +172,7 @@ func (f *File) Traces() ([]*Trace, error) {
 		if err != nil {
 			return nil, err
 		}
-		t.Name = f.title()
+		t.Name = f.Title()
 		return []*Trace{t}, nil
 	}
 	recordings, err := f.Recordings()
@@ -180,7 +180,7 @@ func (f *File) Traces() ([]*Trace, error) {
 		return nil, err
 	}
 	for i := range recordings {
-		name := f.title()
+		name := f.Title()
 		if len(recordings) > 1 {
 			name = fmt.Sprintf("%s.dev%d", name, recordings[i].Device)
 		}
@@ -189,8 +189,8 @@ func (f *File) Traces() ([]*Trace, error) {
 	return list, nil
 }
 
-// title is the file's name without the endings that say how it is stored.
-func (f *File) title() string {
+// Title is the file's name without the endings that say how it is stored.
+func (f *File) Title() string {
 	name := filepath.Base(f.Path)
 	for {
 		switch ext := filepath.Ext(name); ext {

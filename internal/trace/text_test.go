@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -238,6 +240,34 @@ func TestStreamIsBounded(t *testing.T) {
 	})
 	if allocations > 2000 || r.Slots() != 1000 { // the writer's own buffers are among them
 		t.Errorf("%v allocations and %d slots for 100,000 events with 1,000 blocks live", allocations, r.Slots())
+	}
+}
+
+// 10^8 events need the memory of the 1,000 blocks that are live at once.
+func TestHundredMillionEvents(t *testing.T) {
+	if os.Getenv("VLMEM_LONG") == "" {
+		t.Skip("set VLMEM_LONG to read 10^8 events")
+	}
+	r, err := NewReader(&endless{left: 100_000_000}, "endless")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, n := NewSurvey(), 0
+	for e, err := range r.All() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Add(e)
+		n++
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	if n < 100_000_000 || r.Slots() != 1000 || m.HeapSys > 64<<20 {
+		t.Errorf("%d events, %d slots, %d bytes of heap at most", n, r.Slots(), m.HeapSys)
+	}
+	if info := s.Info("", r.Tags(), 1); info.LowerBound != 4096*1000 {
+		t.Errorf("lower bound %d", info.LowerBound)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 )
 
 // The pickle opcodes that snapshots use: Python's pickler at protocol 4 writes the first block, PyTorch's own C++ pickler
@@ -102,13 +103,15 @@ type object struct {
 type decoder struct {
 	r      *bufio.Reader
 	offset int64
-	budget int64
+	limit  int64
+	budget int64 // of limit, what is left
 
 	stack   []value
 	memo    []value
 	objects []object
 	texts   []string
 	intern  map[string]int64
+	scratch []byte
 
 	out      Snapshot
 	blocks   []Block
@@ -123,7 +126,7 @@ func Read(r io.Reader) (*Snapshot, error) { return ReadWithin(r, DefaultBudget) 
 
 // ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold.
 func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), budget: budget, intern: map[string]int64{}, frames: map[Frame]int32{}, stacks: map[string]int32{}}
+	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), limit: budget, budget: budget, intern: map[string]int64{}, frames: map[Frame]int32{}, stacks: map[string]int32{}}
 	top, err := d.run()
 	if err == nil {
 		err = d.finish(top)
@@ -140,7 +143,7 @@ func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
 // spend pays n bytes from the budget.
 func (d *decoder) spend(n int) error {
 	if d.budget -= int64(n); d.budget < 0 {
-		return errors.New("the pickle needs more memory than a snapshot of this reader may (2 GiB unless set): record fewer entries (max_entries)")
+		return fmt.Errorf("the pickle needs more memory than the %d MiB that reading may take: record fewer entries (max_entries)", d.limit>>20)
 	}
 	return nil
 }
@@ -319,20 +322,20 @@ func (d *decoder) text(op byte) error {
 	if size > maxText {
 		return fmt.Errorf("a string of %d bytes: snapshots hold none above %d", size, maxText)
 	}
-	if err := d.spend(int(size) + 16); err != nil {
-		return err
-	}
-	p := make([]byte, size)
-	n, err := io.ReadFull(d.r, p)
+	d.scratch = slices.Grow(d.scratch[:0], int(size))[:size]
+	n, err := io.ReadFull(d.r, d.scratch)
 	d.offset += int64(n)
 	if err != nil {
 		return err
 	}
-	i, ok := d.intern[string(p)]
+	i, ok := d.intern[string(d.scratch)]
 	if !ok {
 		i = int64(len(d.texts))
-		d.texts = append(d.texts, string(p))
+		d.texts = append(d.texts, string(d.scratch))
 		d.intern[d.texts[i]] = i
+		if err := d.spend(int(size) + 64); err != nil {
+			return err
+		}
 	}
 	return d.push(value{kText, i})
 }

@@ -199,7 +199,7 @@ func TestBudget(t *testing.T) {
 		{head: "\x80\x04]", body: "Na"},                                            // one long list
 		{head: "\x80\x04}", body: "\x8c\x01aNs"},                                   // one large dictionary
 		{head: "\x80\x04N", body: "\x85"},                                          // depth
-		{head: "\x80\x04", body: "X\x00\x10\x00\x00" + strings.Repeat("y", 1<<12)}, // text, interned
+		{head: "\x80\x04", body: "X\x00\x10\x00\x00" + strings.Repeat("y", 1<<12)}, // text, the same again
 	} {
 		c.times = 1 << 30 / len(c.body)
 		_, err := ReadWithin(&c, 16<<20)
