@@ -22,6 +22,7 @@ import (
 
 type benchOptions struct {
 	model, trace, image, granule string
+	limit                        string
 	allocators                   []string
 	save, against                string
 	touch                        bool
@@ -54,10 +55,11 @@ would. A model's default run shows both, a trace's addresses alone unless --touc
 	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
 	flags.BoolVar(&o.touch, "touch", false, "with --trace: write every page too")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
+	flags.StringVar(&o.limit, "limit", "", "memory that runs over addresses may reserve, such as 8GiB (default: more than any trace needs)")
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
 	flags.StringVar(&o.against, "against", "", "compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
-	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher")
+	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher", "html")
 	return cmd
 }
 
@@ -94,21 +96,44 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if gate.active() && !cmd.Flags().Changed("repeats") {
 		o.repeats = gateRepeats
 	}
-	traces, err := o.traces()
+	result, timelines, err := o.runAll(env, cmd.Context())
 	if err != nil {
 		return err
 	}
-	var result report.Bench
-	for _, t := range traces {
-		if err := o.run(env, cmd.Context(), t, &result); err != nil {
-			return err
-		}
+	var failed error
+	if interrupted := cmd.Context().Err() != nil; interrupted {
+		failed = exitWith(exitInconclusive, errors.New("interrupted: the results shown are partial"))
+	} else {
+		failed = gate.close(&result)
 	}
-	failed := gate.close(&result)
-	if err := result.Write(w, o.out.format); err != nil {
+	if err := o.write(env, cmd.Context(), w, result, timelines); err != nil {
 		return err
 	}
 	return errors.Join(w.commit(), failed)
+}
+
+// runAll runs every trace, until ctx ends.
+func (o *benchOptions) runAll(env *environment, ctx context.Context) (result report.Bench, timelines []report.NamedTimeline, err error) {
+	traces, err := o.traces()
+	if err != nil {
+		return result, nil, err
+	}
+	for _, t := range traces {
+		if ctx.Err() != nil {
+			break
+		}
+		if err := o.run(env, ctx, t, &result); err != nil {
+			return result, nil, err
+		}
+		if o.out.format == "html" {
+			line, err := o.timeline(t)
+			if err != nil {
+				return result, nil, err
+			}
+			timelines = append(timelines, line)
+		}
+	}
+	return result, timelines, nil
 }
 
 func (o *benchOptions) check() error {
@@ -163,14 +188,18 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 	bar := env.progress("replaying " + p.Name)
 	defer bar.close()
 	start := time.Now()
-	summaries, err := replay.Compare(ctx, &p, entrants, replay.Options{
+	summaries, stopped := replay.Compare(ctx, &p, entrants, replay.Options{
 		Repeats: o.repeats, Clock: func() time.Duration { return time.Since(start) }, Progress: bar.set,
 		Yardstick: o.yardstick(),
 	})
-	if err != nil {
-		return err
+	if stopped != nil && !errors.Is(stopped, context.Canceled) {
+		return stopped
 	}
 	result.Results = append(result.Results, summaries...)
+	if stopped != nil {
+		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
+		return nil
+	}
 	if o.trace != "" && !o.touch {
 		return nil
 	}
@@ -182,6 +211,10 @@ func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 	granule, err := units.ParseBytes(o.granule)
 	if err != nil || granule < 512 || granule&(granule-1) != 0 {
 		return nil, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
+	}
+	capacity, err := o.capacity()
+	if err != nil {
+		return nil, err
 	}
 	names := o.allocators
 	if len(names) == 0 {
@@ -213,5 +246,17 @@ func planned(t *trace.Trace) (*alloc.Plan, error) {
 	return alloc.NewPlan(lives, 0, plan.Options{})
 }
 
-// capacity is the bare range that policies place in: 4 TiB, so that none is refused for lack of addresses.
-const capacity = 1 << 42
+// boundless is a range that no trace fills, so that no request is refused for lack of addresses: 4 TiB.
+const boundless = 1 << 42
+
+// capacity is the bytes that a bare range may reserve.
+func (o *benchOptions) capacity() (int64, error) {
+	if o.limit == "" {
+		return boundless, nil
+	}
+	limit, err := units.ParseBytes(o.limit)
+	if err != nil || limit < 64*units.MiB || limit > boundless {
+		return 0, fmt.Errorf("--limit %s: want 64 MiB to 4 TiB, such as 8GiB", o.limit)
+	}
+	return int64(limit), nil
+}

@@ -50,6 +50,9 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 		}
 		for i, name := range names {
 			r, err := touchInChild(ctx, p, name)
+			if ctx.Err() != nil {
+				break
+			}
 			if err != nil {
 				return fmt.Errorf("running %s over touched memory: %w", name, err)
 			}
@@ -57,7 +60,13 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 			bar.set(repeat*len(names)+i+1, o.repeats*len(names))
 		}
 	}
+	if ctx.Err() != nil {
+		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
+	}
 	for _, name := range names {
+		if len(runs[name]) == 0 {
+			continue
+		}
 		result.Results = append(result.Results, p.Summarise(name, runs[name]))
 	}
 	return nil

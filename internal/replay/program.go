@@ -53,11 +53,8 @@ type Step struct {
 func Compile(t *trace.Trace) (Program, error) {
 	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots}
 	frees := trace.OpFree
-	for _, e := range t.Events {
-		if e.Op == trace.OpFreeCompleted {
-			frees = trace.OpFreeCompleted
-			break
-		}
+	if t.Deferred() {
+		frees = trace.OpFreeCompleted
 	}
 	sizes := make([]int64, t.Slots)
 	var live int64

@@ -29,30 +29,28 @@ type Options struct {
 	Yardstick func()
 }
 
-// Compare runs the program over addresses through every entrant: once to account, then Repeats times to time, in turn.
+// Compare runs the program over addresses through every entrant: once to account, then Repeats times to time, in turn. Where
+// ctx ends first, its error comes with what was done: entrants accounted for, timed by the repeats that were whole.
 func Compare(ctx context.Context, p *Program, entrants []Entrant, o Options) ([]Summary, error) {
 	list := make([]Summary, len(entrants))
 	times := make([][][]int64, len(entrants))
 	total := len(entrants) * (o.Repeats + 1)
-	for round := range o.Repeats + 1 {
-		for i, e := range entrants {
-			if err := ctx.Err(); err != nil {
-				return nil, err
-			}
-			if err := e.run(p, round, &list[i], &times[i], o); err != nil {
-				return nil, fmt.Errorf("replaying %s through %s: %w", p.Name, e.Name, err)
-			}
-			if o.Progress != nil {
-				o.Progress(round*len(entrants)+i+1, total)
-			}
+	done := 0
+	for done < total && ctx.Err() == nil {
+		round, i := done/len(entrants), done%len(entrants)
+		if err := entrants[i].run(p, round, &list[i], &times[i], o); err != nil {
+			return nil, fmt.Errorf("replaying %s through %s: %w", p.Name, entrants[i].Name, err)
+		}
+		if done++; o.Progress != nil {
+			o.Progress(done, total)
 		}
 	}
 	for i := range list {
-		if o.Repeats > 0 {
+		if len(times[i]) > 0 {
 			list[i].time(p.Operations(), Batch, times[i])
 		}
 	}
-	return list, nil
+	return list[:min(done, len(list))], ctx.Err()
 }
 
 // run opens a fresh allocator and accounts for it in round 0, times it in the others.

@@ -161,14 +161,24 @@ func TestTouchedRunsWriteTheirPages(t *testing.T) {
 	}
 }
 
-func TestCompareStops(t *testing.T) {
+func TestCompareStopsWithWhatIsDone(t *testing.T) {
 	p, err := Compile(parse(t, "a=512 a"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := Compare(ctx, &p, []Entrant{{"bestfit", bestfit}}, Options{Clock: ticks()}); err != context.Canceled {
-		t.Errorf("got %v, want %v", err, context.Canceled)
+	entrants := []Entrant{{"first", bestfit}, {"second", bestfit}}
+	for runs, want := range []struct{ results, repeats int }{{0, 0}, {1, 0}, {2, 0}, {2, 1}} {
+		ctx, cancel := context.WithCancel(context.Background())
+		if runs == 0 {
+			cancel()
+		}
+		got, err := Compare(ctx, &p, entrants, Options{Repeats: 5, Clock: ticks(), Progress: func(done, _ int) {
+			if done == runs {
+				cancel()
+			}
+		}})
+		if err != context.Canceled || len(got) != want.results || len(got) > 0 && got[0].Repeats != want.repeats {
+			t.Errorf("stopped after %d runs: %d results, %v", runs, len(got), err)
+		}
 	}
 }

@@ -84,12 +84,8 @@ func (g benchGroup) write(w io.Writer, format string) error {
 	title := fmt.Sprintf("%s: %s operations, lower bound %s", first.Workload, units.Grouped(int64(first.Operations)), units.Bytes(first.LowerBoundBytes))
 	var rows [][]string
 	for _, r := range g {
-		last := units.Bytes(r.ReturnedBytes).String()
-		if r.PageFaults != nil {
-			last = units.Grouped(*r.PageFaults)
-		}
 		rows = append(rows, []string{r.Allocator, nanoseconds(r.NsPerOpMean), nanoseconds(r.NsPerOpP50), nanoseconds(r.NsPerOpP99),
-			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(), fmt.Sprintf("%.2f %%", 100*r.Overhead), last})
+			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(), fmt.Sprintf("%.2f %%", 100*r.Overhead), lastColumn(r)})
 	}
 	if format == "markdown" {
 		fmt.Fprintf(w, "### %s\n\n%s\n\n", title, what)
@@ -105,6 +101,14 @@ func (g benchGroup) write(w io.Writer, format string) error {
 		}
 	}
 	return nil
+}
+
+// lastColumn is the bytes given back, or the page faults where pages were touched.
+func lastColumn(r replay.Summary) string {
+	if r.PageFaults != nil {
+		return units.Grouped(*r.PageFaults)
+	}
+	return units.Bytes(r.ReturnedBytes).String()
 }
 
 // nanoseconds prints a time per operation with three digits that count.
