@@ -20,6 +20,7 @@ import (
 
 type estimateOptions struct {
 	model, engine, hardware, image, projector string
+	gpuLayers                                 int
 	engine.Options
 	out output
 }
@@ -55,6 +56,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.IntVar(&o.Sequences, "parallel", 0, "sequences at once (default: 1, or the server's own for vLLM)")
 	flags.BoolVar(&o.Unified, "kv-unified", false, "llama.cpp: the sequences share one cache")
 	flags.IntVar(&o.Outputs, "outputs", 0, "llama.cpp: tokens of a batch whose logits are computed (default: all; of llama-server, one a slot)")
+	flags.IntVar(&o.gpuLayers, "ngl", -1, "llama.cpp: layers on the card, the head counting as one after the last (default: all)")
 	flags.StringVar(&o.KVType, "kv-type", "", "type of the KV cache, such as f16, q8_0 or fp8 (default: the engine's)")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
@@ -78,6 +80,9 @@ func runEstimate(env *environment, o *estimateOptions) error {
 	}
 	if err := o.complete(); err != nil {
 		return err
+	}
+	if o.gpuLayers >= 0 {
+		o.HostLayers = max(0, model.Text.Layers+1-o.gpuLayers)
 	}
 	mem, err := engine.Estimate(o.engine, &model, o.Options)
 	var refusal *engine.Refusal

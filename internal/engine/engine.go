@@ -48,6 +48,7 @@ type Options struct {
 	Outputs        int    // llama.cpp: tokens of a batch whose logits are computed, 0 for all of them
 	KVType         string // "" f16 in llama.cpp, the weights' type elsewhere
 	FlashAttention string // auto, on, off
+	HostLayers     int    // llama.cpp with a card: layers that stay on the host, the head counting as one after the last
 	Device         string // cpu, gpu
 	Image          *Image // nil: the image that the engine itself warms up with; zero size: no images at all
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
@@ -107,8 +108,11 @@ type Memory struct {
 	HighBytes          units.Bytes `yaml:"high_bytes" json:"high_bytes"`
 	HostBytes          units.Bytes `yaml:"host_bytes" json:"host_bytes"`
 	DeviceBytes        units.Bytes `yaml:"device_bytes" json:"device_bytes"`
+	CardBytes          units.Bytes `yaml:"card_bytes,omitempty" json:"card_bytes,omitempty"` // memory of the card, where it is known
 	Items              []Item      `yaml:"items" json:"items"`
 	Warnings           []string    `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+
+	filled bool // the cache takes whatever the other items leave, so that the total is known better than they are
 }
 
 // Refusal says that an engine cannot run what was asked on this machine, why, and what could.
@@ -153,6 +157,12 @@ func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem.Engine, mem.Model, mem.Device = engine, m.Name, o.Device
 	mem.sum()
+	if o.Device == "gpu" && o.GPU != nil {
+		mem.CardBytes = o.GPU.MemoryBytes * units.Bytes(orDefault(o.GPUs, 1))
+		if short := mem.DeviceBytes - mem.CardBytes; short > 0 {
+			mem.warn("%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
+		}
+	}
 	return mem, nil
 }
 
@@ -177,11 +187,11 @@ func (o *Options) check() error {
 		value int
 		most  int
 	}{
-		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
+		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
 		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30}, {"GPUs", o.GPUs, 1024},
 	} {
 		if f.value < 0 || f.value > f.most {
-			return fmt.Errorf("%s %d: want 1 to %d", f.name, f.value, f.most)
+			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)
 		}
 	}
 	if o.Utilization < 0 || o.Utilization > 1 {
@@ -230,6 +240,9 @@ func (mem *Memory) sum() {
 		} else {
 			mem.DeviceBytes += i.Bytes
 		}
+	}
+	if mem.filled {
+		mem.LowBytes, mem.HighBytes = mem.TotalBytes, mem.TotalBytes
 	}
 }
 

@@ -26,17 +26,19 @@ const (
 // ggufTensor is one tensor of a GGUF file.
 type ggufTensor struct {
 	role  role
-	layer int
+	layer int // outside for tensors of no layer
 	shape []int64
 }
+
+const outside = -1
 
 // decoderTensors lists the tensors of a qwen3vl or qwen3vlmoe GGUF in layer order.
 func decoderTensors(t *profile.Text) []ggufTensor {
 	d, h := int64(t.HiddenSize), int64(t.HeadDim)
 	q, kv, f := h*int64(t.Heads), h*int64(t.KVHeads), int64(t.IntermediateSize)
-	list := []ggufTensor{{roleEmbedding, 0, []int64{d, int64(t.VocabSize)}}, {roleOther, 0, []int64{d}}}
+	list := []ggufTensor{{roleEmbedding, outside, []int64{d, int64(t.VocabSize)}}, {roleOther, outside, []int64{d}}}
 	if !t.TiedEmbeddings {
-		list = append(list, ggufTensor{roleOutput, 0, []int64{d, int64(t.VocabSize)}})
+		list = append(list, ggufTensor{roleOutput, outside, []int64{d, int64(t.VocabSize)}})
 	}
 	for i := range t.Layers {
 		list = append(list,
@@ -114,21 +116,34 @@ func recipeByName(name string) (recipe, error) {
 	return recipe{}, fmt.Errorf("unknown quantisation %q for llama.cpp: want one of %s", name, strings.Join(names, ", "))
 }
 
-// paddingOnDevice is what a CUDA build adds to the decoder's tensors: a quantised row that is not whole multiples of 512 elements
-// is padded once a tensor, and tensors start at multiples of 128 bytes.
-func (r recipe) paddingOnDevice(t *profile.Text) units.Bytes {
-	const rowElements = 512
-	var sum int64
-	for _, x := range decoderTensors(t) {
-		kind, _ := ggml.TypeByName(r.typeOf(x, t))
-		size := tensorBytes(kind.Name, x.shape)
-		padded := size
-		if odd := x.shape[0] % rowElements; kind.Quantized() && odd != 0 {
-			padded += kind.Row(rowElements - odd)
-		}
-		sum += (padded+cudaAlignment-1)/cudaAlignment*cudaAlignment - size
+// placedBytes is the decoder's tensors by place when hostLayers layers stay on the host: the embeddings stay there too, the head
+// and its norm go with a layer after the last, a tied table is in both places.
+func (r recipe) placedBytes(t *profile.Text, hostLayers int) (device, host units.Bytes) {
+	list := decoderTensors(t)
+	if t.TiedEmbeddings {
+		list = append(list, ggufTensor{roleEmbedding, t.Layers, list[0].shape}) // the head
 	}
-	return units.Bytes(sum)
+	for i, x := range list {
+		layer := x.layer
+		if layer == outside {
+			layer = t.Layers
+		}
+		kind, _ := ggml.TypeByName(r.typeOf(x, t))
+		rows := int64(1)
+		for _, n := range x.shape[1:] {
+			rows *= n
+		}
+		switch onHost := layer < hostLayers; {
+		case i == 0:
+			host += units.Bytes(tensorBytes(kind.Name, x.shape))
+		case onHost && i == len(list)-1 && t.TiedEmbeddings: // the same table
+		case onHost:
+			host += units.Bytes(tensorBytes(kind.Name, x.shape))
+		default:
+			device += units.Bytes(kind.OnDevice(x.shape[0], rows, cudaAlignment))
+		}
+	}
+	return device, host
 }
 
 // decoderBytes is the size of the decoder's tensors in a file of this recipe.

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -15,7 +16,11 @@ type decoderShape struct {
 	streams int64 // separate caches: 1 where sequences share one
 	kvType  ggml.Type
 	flash   bool
-	device  bool // computed on a card
+	device  bool // computed on a card, but for the first hostLayers
+	// hostLayers have their weights and cache on the host. Batches of 32 tokens and more are computed on the card all the
+	// same, from copies.
+	hostLayers int
+	weights    recipe // what the copies are stored in
 }
 
 // decoderGraph builds the graph that llama.cpp computes for a batch of Qwen3-VL tokens (src/models/qwen3vl.cpp,
@@ -25,10 +30,22 @@ func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 	b := newDecoder(m, s)
 	x := b.embed()
 	for i := range m.Text.Layers {
+		b.home = ggml.WeightDevice
+		if i < s.hostLayers {
+			b.home = ggml.WeightHost
+		}
 		x = b.layer(i, x)
 	}
+	b.home = ggml.WeightDevice
+	if s.hostLayers > m.Text.Layers { // the head as well
+		b.home = ggml.WeightHost
+	}
 	x = b.norm(x, "output_norm")
-	b.graph.Expand(ggml.MulMat(b.weight("output", b.d, int64(m.Text.VocabSize)), x))
+	head := roleOutput
+	if m.Text.TiedEmbeddings {
+		head = roleEmbedding
+	}
+	b.graph.Expand(ggml.MulMat(b.matrix(head, "output", b.d, int64(m.Text.VocabSize)), x))
 	return &b.graph
 }
 
@@ -38,15 +55,15 @@ type decoder struct {
 	shape      decoderShape
 	d, h       int64 // width, head width
 	deepstack  int
+	home       ggml.Home    // of the layer being built
 	embeddings *ggml.Tensor // [d·(1+deepstack), tokens]
 	positions, rows, values, mask, outputs,
 	rotateK, rotateV *ggml.Tensor
-	leaves map[string]*ggml.Tensor
 }
 
 func newDecoder(m *profile.Model, s decoderShape) *decoder {
 	b := &decoder{text: &m.Text, shape: s, d: int64(m.Text.HiddenSize), h: int64(m.Text.HeadDim),
-		deepstack: len(m.Vision.DeepstackLayers), leaves: map[string]*ggml.Tensor{}}
+		deepstack: len(m.Vision.DeepstackLayers)}
 	maskType, valueRows := ggml.F16, s.tokens
 	if !s.flash {
 		maskType, valueRows = ggml.F32, s.tokens*int64(m.Text.KVHeads)*b.h // V lies transposed: one row an element
@@ -66,15 +83,24 @@ func newDecoder(m *profile.Model, s decoderShape) *decoder {
 	return b
 }
 
-func (b *decoder) weight(name string, ne ...int64) *ggml.Tensor {
-	if b.leaves[name] == nil {
-		b.leaves[name] = ggml.Leaf(name, ggml.F32, ggml.WeightDevice, ne...)
+// matrix is a weight in the type that the file stores it in; only copies of it count.
+func (b *decoder) matrix(role role, name string, ne ...int64) *ggml.Tensor {
+	layer := 0
+	_, _ = fmt.Sscanf(name, "blk.%d.", &layer)
+	kind, ok := ggml.TypeByName(b.shape.weights.typeOf(ggufTensor{role, layer, ne}, b.text))
+	if !ok {
+		kind = ggml.F32
 	}
-	return b.leaves[name]
+	return ggml.Leaf(name, kind, b.home, ne...)
 }
 
+// norm is a root mean square and a weight. Small batches are kept with the layer that they belong to.
 func (b *decoder) norm(x *ggml.Tensor, name string) *ggml.Tensor {
-	return ggml.InPlace(ggml.InPlace(x), b.weight(name, x.NE[0]))
+	n := ggml.InPlace(x)
+	if b.shape.tokens < 32 && strings.HasPrefix(name, "blk.") {
+		n.Pin = b.home
+	}
+	return ggml.InPlace(n, ggml.Leaf(name, ggml.F32, b.home, x.NE[0]))
 }
 
 // embed gathers the token embeddings, widened with zeros for the deepstack features that image tokens bring in the same
@@ -115,9 +141,9 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 		f = b.experts(name, f)
 	} else {
 		width := int64(b.text.IntermediateSize)
-		up := ggml.MulMat(b.weight(name("ffn_up"), b.d, width), f)
-		gate := ggml.MulMat(b.weight(name("ffn_gate"), b.d, width), f)
-		f = ggml.MulMat(b.weight(name("ffn_down"), width, b.d), ggml.Same(gate, up))
+		up := ggml.MulMat(b.matrix(roleMatrix, name("ffn_up"), b.d, width), f)
+		gate := ggml.MulMat(b.matrix(roleMatrix, name("ffn_gate"), b.d, width), f)
+		f = ggml.MulMat(b.matrix(roleDown, name("ffn_down"), width, b.d), ggml.Same(gate, up))
 	}
 	x = ggml.InPlace(f, residual)
 	if i < b.deepstack {
@@ -128,17 +154,17 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 
 func (b *decoder) attention(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
 	s, heads, kvHeads := b.shape, int64(b.text.Heads), int64(b.text.KVHeads)
-	project := func(part string, n int64) *ggml.Tensor {
-		return ggml.Reshape(ggml.MulMat(b.weight(name(part), b.d, n*b.h), x), b.h, n, s.tokens)
+	project := func(role role, part string, n int64) *ggml.Tensor {
+		return ggml.Reshape(ggml.MulMat(b.matrix(role, name(part), b.d, n*b.h), x), b.h, n, s.tokens)
 	}
-	q, k, v := project("attn_q", heads), project("attn_k", kvHeads), project("attn_v", kvHeads)
+	q, k, v := project(roleMatrix, "attn_q", heads), project(roleMatrix, "attn_k", kvHeads), project(roleAttentionV, "attn_v", kvHeads)
 	q = ggml.Rope(b.norm(q, name("attn_q_norm")), b.positions)
 	k = ggml.Rope(b.norm(k, name("attn_k_norm")), b.positions)
 	q, k, v = rotate(q, b.rotateK), rotate(k, b.rotateK), rotate(v, b.rotateV)
 	b.graph.Expand(q, v, k)
 	keys, values := b.cache(name, k, v)
 	out := rotate(b.attend(q, keys, values), b.rotateV)
-	return ggml.MulMat(b.weight(name("attn_output"), heads*b.h, b.d), out)
+	return ggml.MulMat(b.matrix(roleAttentionOutput, name("attn_output"), heads*b.h, b.d), out)
 }
 
 // rotate multiplies by a Hadamard matrix, in groups of its size.
@@ -153,7 +179,7 @@ func rotate(x, by *ggml.Tensor) *ggml.Tensor {
 // cache writes the new keys and values and looks at what attention reads.
 func (b *decoder) cache(name func(string) string, k, v *ggml.Tensor) (keys, values *ggml.Tensor) {
 	s, kvHeads := b.shape, int64(b.text.KVHeads)
-	width, home := kvHeads*b.h, ggml.OnDevice
+	width, home := kvHeads*b.h, b.home.Cache()
 	cacheK := ggml.Leaf(name("cache_k"), s.kvType, home, width, s.cells, s.streams)
 	cacheV := ggml.Leaf(name("cache_v"), s.kvType, home, width, s.cells, s.streams)
 	merge := func(c *ggml.Tensor) *ggml.Tensor {
@@ -211,7 +237,7 @@ func (b *decoder) attend(q, keys, values *ggml.Tensor) *ggml.Tensor {
 func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
 	moe, tokens := b.text.MoE, x.NE[1]
 	all, used, width := int64(moe.Experts), int64(moe.ExpertsPerToken), int64(moe.IntermediateSize)
-	probabilities := ggml.InPlace(ggml.MulMat(b.weight(name("ffn_gate_inp"), b.d, all), x))
+	probabilities := ggml.InPlace(ggml.MulMat(b.matrix(roleOther, name("ffn_gate_inp"), b.d, all), x))
 	sorted := ggml.New(ggml.I32, []*ggml.Tensor{probabilities}, all, tokens)
 	chosen := ggml.View(sorted, [4]int64{used, tokens, 1, 1}, sorted.NB)
 	weights := ggml.GetRows(ggml.Reshape(probabilities, 1, all, tokens), chosen)
@@ -221,9 +247,9 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 	b.graph.Expand(weights)
 
 	wide := ggml.Reshape(x, b.d, 1, tokens)
-	up := ggml.MulMatID(b.weight(name("ffn_up_exps"), b.d, width, all), wide, chosen)
-	gate := ggml.MulMatID(b.weight(name("ffn_gate_exps"), b.d, width, all), wide, chosen)
-	answers := ggml.MulMatID(b.weight(name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
+	up := ggml.MulMatID(b.matrix(roleMatrix, name("ffn_up_exps"), b.d, width, all), wide, chosen)
+	gate := ggml.MulMatID(b.matrix(roleMatrix, name("ffn_gate_exps"), b.d, width, all), wide, chosen)
+	answers := ggml.MulMatID(b.matrix(roleDown, name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
 	answers = ggml.InPlace(answers, weights)
 	b.graph.Expand(answers)
 	parts := make([]*ggml.Tensor, used)

@@ -109,6 +109,27 @@ func TestLlamaBuffersAsRecorded(t *testing.T) {
 	}
 }
 
+// Every buffer when only some layers lie on the card.
+func TestLlamaOffloadAsRecorded(t *testing.T) {
+	for _, r := range records(t, "testdata/llamacpp_offload.csv") {
+		m := model(t, r["model"])
+		mem := estimate(t, "llama.cpp", m, Options{
+			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
+			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
+			FlashAttention: r["flash_attention"], Image: &Image{}, Device: "gpu", HostLayers: m.Text.Layers + 1 - r.int(t, "gpu_layers"),
+		})
+		for column, got := range map[string]units.Bytes{
+			"device_model_bytes": mem.on("device", Weights), "host_model_bytes": mem.on("host", Weights),
+			"device_context_bytes": mem.on("device", KVCache), "host_context_bytes": mem.on("host", KVCache),
+			"device_compute_bytes": mem.on("device", Compute), "host_compute_bytes": mem.on("host", Compute),
+		} {
+			if want := r.int(t, column); int(got) != want {
+				t.Errorf("%v: %s is %d, want %d (%+.3f %%)", r, column, got, want, 100*(float64(got)/float64(want)-1))
+			}
+		}
+	}
+}
+
 // on sums the items of one name in one place.
 func (mem *Memory) on(where, name string) units.Bytes {
 	var sum units.Bytes

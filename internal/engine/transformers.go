@@ -101,7 +101,7 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
 		mem.add(Weights, o.place(), *o.Files.Decoder, *o.Files.Decoder, *o.Files.Decoder, FromFile, "tensors in the files' headers, tower included")
 		return
 	}
-	spread := 0.001
+	spread := 0.0
 	if bits < 16 {
 		spread = 0.05
 	}

@@ -130,6 +130,7 @@ func (mem *Memory) vllmCache(m *profile.Model, o Options, kv int64) {
 	}
 	blocks := vllmBlocks(&m.Text, budget-used, kv)
 	most, least := vllmBlocks(&m.Text, budget-low, kv), vllmBlocks(&m.Text, budget-high, kv)
+	mem.filled = blocks > 0
 	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least), perBlock*units.Bytes(most), Derived,
 		"%d blocks of %d tokens: what is left of %.4g of the card", blocks, vllmBlock, share)
 	if perBlock*units.Bytes(blocks) < need {
@@ -223,6 +224,7 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 		weights += i.Bytes
 	}
 	tokens := max(0, (scaled(o.GPU.MemoryBytes, share)-weights)/perToken)
+	mem.filled = tokens > 0
 	mem.add(KVCache, "device", tokens*perToken, scaled(tokens*perToken, 0.93), tokens*perToken, Derived, "%d tokens: static share %.3f (%s) without the weights", tokens, share, why)
 	rest := scaled(o.GPU.MemoryBytes, 1-share)
 	mem.add(Compute, "device", rest, 0, rest, Derived, "what SGLang leaves to activations, CUDA graphs and the tower; above it the run is out of memory")

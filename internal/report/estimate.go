@@ -34,5 +34,9 @@ func places(mem *engine.Memory) string {
 	if mem.Device == "cpu" {
 		return ""
 	}
-	return fmt.Sprintf("%s on the device, %s on the host", mem.DeviceBytes, mem.HostBytes)
+	card := ""
+	if mem.CardBytes > 0 {
+		card = " of " + mem.CardBytes.String()
+	}
+	return fmt.Sprintf("%s%s on the device, %s on the host", mem.DeviceBytes, card, mem.HostBytes)
 }

@@ -75,5 +75,20 @@ func (t Type) Row(n int64) int64 {
 	return n / t.Block * t.Bytes
 }
 
+// padding is what a CUDA build adds behind a quantised tensor whose rows are not whole multiples of 512 elements.
+func (t Type) padding(row int64) int64 {
+	const step = 512
+	if !t.Quantized() || row%step == 0 {
+		return 0
+	}
+	return t.Row(step - row%step)
+}
+
+// OnDevice is the bytes of a tensor of n rows with elements each in device memory.
+func (t Type) OnDevice(elements, n, alignment int64) int64 {
+	size := t.Row(elements)*n + t.padding(elements)
+	return (size + alignment - 1) / alignment * alignment
+}
+
 // BitsPerElement is the storage of one element, scales included.
 func (t Type) BitsPerElement() float64 { return 8 * float64(t.Bytes) / float64(t.Block) }

@@ -19,6 +19,11 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 	}
 	s.spread(g.Nodes)
 	s.settle(g.Nodes)
+	for _, t := range g.Nodes {
+		if s.at[t] == host {
+			t.Extra = 0
+		}
+	}
 	split := &Graph{Nodes: s.split(g.Nodes), Leaves: g.Leaves}
 	r := newReservation(deviceAlignment, hostAlignment)
 	tops := r.run(split, func(t *Tensor) int { return max(s.at[t], device) })
@@ -30,30 +35,62 @@ type schedule struct {
 	copies map[*Tensor]*Tensor // of host tensors on the device and of device tensors on the host
 }
 
-// fixed is where a tensor must be: where it lies already, on the host for inputs, beside the weights it reads.
+// minBatch is how many rows make an operation worth copying its weights to the device.
+const minBatch = 32
+
+// fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it reads. Large
+// batches leave weights that lie on the host.
 func (s *schedule) fixed(t *Tensor) int {
 	for _, held := range []*Tensor{t, t.Base} {
 		if held == nil {
 			continue
 		}
-		switch held.Home &^ 4 {
-		case OnDevice:
-			return device
-		case OnHost:
-			return host
+		if at := held.Home.backend(); at != nobody {
+			return at
 		}
 	}
 	if t.Input {
 		return host
 	}
-	if t.Follow {
-		for _, src := range t.Src {
-			if src.Home.weight() {
-				return s.at[src]
-			}
+	if t.Pin != Nowhere {
+		return t.Pin.backend()
+	}
+	if !t.Follow {
+		return nobody
+	}
+	for _, src := range t.Src {
+		if !src.Home.weight() {
+			continue
 		}
+		if s.at[src] == host && t.batch() >= minBatch {
+			return device
+		}
+		return s.at[src]
 	}
 	return nobody
+}
+
+func (h Home) backend() int {
+	switch h.Cache() {
+	case OnDevice:
+		return device
+	case OnHost:
+		return host
+	}
+	return nobody
+}
+
+// batch is the rows that decide whether an operation is moved to the device with its weights.
+func (t *Tensor) batch() int64 {
+	switch {
+	case t.Op == OpGetRows:
+		return 0
+	case t.Op == OpMulMat && len(t.Src) == 3:
+		return t.NE[2]
+	case t.Op == OpMulMat:
+		return t.NE[1]
+	}
+	return t.NE[1] * t.NE[2] * t.NE[3]
 }
 
 // spread gives unassigned operations to their neighbours' backend: first the device's, down and up, then any.
@@ -99,8 +136,19 @@ func (s *schedule) settle(nodes []*Tensor) {
 	}
 }
 
-// split cuts the list where the backend changes and puts the copies that a part needs at its start, each after a reading of
-// its source, so that the source lives until then.
+// borrows reports whether t reads a weight that lies on the other side.
+func (s *schedule) borrows(t *Tensor) bool {
+	for _, src := range t.Src {
+		if src.Home.weight() && s.at[src] != s.at[t] {
+			return true
+		}
+	}
+	return false
+}
+
+// split cuts the list where the backend changes, and before an operation that borrows a weight, so that one borrowed weight can
+// take the place of the last. The copies that a part needs come at its start, each after a reading of its source, so that the
+// source lives until then.
 func (s *schedule) split(nodes []*Tensor) []*Tensor {
 	var out, part, inputs []*Tensor
 	current := nobody
@@ -116,7 +164,7 @@ func (s *schedule) split(nodes []*Tensor) []*Tensor {
 	}
 	for _, t := range nodes {
 		if t.Op != OpView {
-			if at := s.at[t]; at != current && current != nobody {
+			if at := s.at[t]; current != nobody && (at != current || len(inputs) > 0 && s.borrows(t)) {
 				flush()
 			}
 			current = s.at[t]
@@ -127,6 +175,9 @@ func (s *schedule) split(nodes []*Tensor) []*Tensor {
 				if s.copies[src] == nil {
 					c := fresh(src.Type, OpNone, src.NE[:]...)
 					c.NB = src.NB
+					if current == device {
+						c.Extra = src.Type.padding(src.NE[0])
+					}
 					s.copies[src], s.at[c] = c, current
 					inputs = append(inputs, src)
 				}

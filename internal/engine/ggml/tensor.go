@@ -25,6 +25,7 @@ type Tensor struct {
 	Input  bool    // set by the program before each run; never overwritten by another tensor
 	Home   Home    // where it lies before the graph runs
 	Follow bool    // its place follows the weights it reads; rope and flash attention do not
+	Pin    Home    // where it must run, Nowhere to let the scheduler choose
 	Extra  int64   // bytes that the device asks for beyond the elements
 
 	placed placement // by the reservation under way
@@ -43,6 +44,9 @@ const (
 )
 
 func (h Home) weight() bool { return h&4 != 0 }
+
+// Cache is the same place for something that is no weight.
+func (h Home) Cache() Home { return h &^ 4 }
 
 // Leaf is memory that exists before the graph runs: a weight or the cache.
 func Leaf(name string, t Type, home Home, ne ...int64) *Tensor {

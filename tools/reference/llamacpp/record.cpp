@@ -1,6 +1,6 @@
 // Record the buffers that libllama allocates for a GGUF: one CSV row per setting read from stdin.
 //
-//   record MODEL.gguf WEIGHTS_NAME MODEL_NAME < settings > rows.csv
+//   record MODEL.gguf WEIGHTS_NAME MODEL_NAME [GPU_LAYERS] < settings > rows.csv
 //
 // A setting is one line: ctx batch ubatch parallel kv_type flash(on|off|auto) unified(0|1) outputs, where outputs
 // 0 means logits of a whole batch, as libllama has it, and llama-server asks for one a slot. The model is opened with no_alloc, so that
@@ -26,7 +26,7 @@ static std::string captured;
 static void log_line(ggml_log_level, const char * text, void *) { captured += text; }
 
 int main(int argc, char ** argv) {
-    if (argc != 4) { fprintf(stderr, "usage: record MODEL.gguf WEIGHTS_NAME MODEL_NAME < settings\n"); return 2; }
+    if (argc != 4 && argc != 5) { fprintf(stderr, "usage: record MODEL.gguf WEIGHTS_NAME MODEL_NAME [GPU_LAYERS] < settings\n"); return 2; }
     llama_log_set(log_line, nullptr);
     ggml_backend_load_all_from_path(getenv("GGML_BACKENDS")); // the folder of libggml-cpu-*.so
     if (getenv("RECORD_DEVICE")) standin::install(); // everything on a card that is not there
@@ -35,6 +35,7 @@ int main(int argc, char ** argv) {
     mparams.no_alloc = true;
     mparams.load_mode = LLAMA_LOAD_MODE_NONE;
     mparams.use_extra_bufts = false;
+    if (argc == 5) mparams.n_gpu_layers = atoi(argv[4]); // the head counts as one after the last
     llama_model * model = llama_model_load_from_file(argv[1], mparams);
     if (!model) { fprintf(stderr, "%s", captured.c_str()); return 1; }
     printf("model,weights_file,ctx,batch,ubatch,parallel,kv_type,flash_attention,unified,outputs,device,model_bytes,context_bytes,compute_bytes\n");

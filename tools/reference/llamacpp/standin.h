@@ -63,8 +63,14 @@ static ggml_backend_buffer_type_t get_buft(ggml_backend_dev_t) { return &buft; }
 static ggml_backend_buffer_type_t get_host_buft(ggml_backend_dev_t) { return &host_buft; }
 static bool supports_op(ggml_backend_dev_t, const ggml_tensor *) { return true; }
 static bool supports_buft(ggml_backend_dev_t, ggml_backend_buffer_type_t b) { return b == &buft; }
+// As ggml_backend_cuda_device_offload_op, with its default of 32.
 static bool offload_op(ggml_backend_dev_t, const ggml_tensor * op) {
-    return op->op == GGML_OP_MUL_MAT ? op->ne[1] >= 32 : op->op == GGML_OP_MUL_MAT_ID && op->ne[2] >= 32; // as ggml-cuda.cu
+    switch (op->op) {
+        case GGML_OP_GET_ROWS: return false;
+        case GGML_OP_MUL_MAT: return op->ne[1] >= 32;
+        case GGML_OP_MUL_MAT_ID: case GGML_OP_ROPE: return op->ne[2] >= 32;
+        default: return ggml_nrows(op) >= 32;
+    }
 }
 
 static const char * reg_name(ggml_backend_reg_t) { return "DEV"; }

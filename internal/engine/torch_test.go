@@ -1,0 +1,197 @@
+package engine
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Peaks above the weights in MiB, walked through the source of transformers 4.57 by hand for a prompt of the image and 30
+// tokens: of the whole call, and of the tower alone for the two towers.
+func TestTransformersPeak(t *testing.T) {
+	for _, c := range []struct {
+		width, height int
+		peak          map[string]float64
+		tower         [2]float64 // of 2B and 8B
+	}{
+		{640, 480, map[string]float64{"2b": 65, "4b": 84, "8b": 97, "32b": 163}, [2]float64{59, 69}},
+		{1024, 1024, map[string]float64{"2b": 209, "4b": 272, "8b": 312, "32b": 524}, [2]float64{200, 234}},
+		{1920, 1080, map[string]float64{"2b": 412, "4b": 536, "8b": 614, "32b": 1030}, [2]float64{398, 466}},
+		{3840, 2160, map[string]float64{"2b": 1635, "4b": 2123, "8b": 2434, "32b": 4082}, [2]float64{1590, 1865}},
+	} {
+		for size, want := range c.peak {
+			m := model(t, "qwen3-vl-"+size)
+			g, err := m.ImageGrid(c.width, c.height)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := newTransformersPeak(m, g, g.Tokens+30, 2)
+			near(t, size+" whole", float64(max(p.tower(), p.prefill(3)))/(1<<20), want, 0.012)
+			if i := map[string]int{"2b": 1, "8b": 2}[size]; i > 0 {
+				near(t, size+" tower", float64(p.tower())/(1<<20), c.tower[i-1], 0.01)
+			}
+			mem := estimate(t, "transformers", m, Options{Context: g.Tokens + 30, Image: &Image{c.width, c.height}, Device: "cpu"})
+			items := mem.TotalBytes - mem.WeightsBytes - mem.VisionWeightsBytes - mem.OutputBytes
+			near(t, size+" items", float64(items)/(1<<20), want, 0.012)
+		}
+	}
+}
+
+func near(t *testing.T, what string, got, want, relative float64) {
+	t.Helper()
+	if math.Abs(got/want-1) > relative {
+		t.Errorf("%s: %.1f, want %.1f within %.1f %%", what, got, want, 100*relative)
+	}
+}
+
+// Without fused attention for grouped heads the scores dominate: 4B and 8B at 1080p about 1.6 GiB, at 4K about 18.5 GiB.
+func TestTransformersPeakOnPascal(t *testing.T) {
+	for _, c := range []struct {
+		image Image
+		want  float64
+	}{{Image{1920, 1080}, 1.6}, {Image{3840, 2160}, 18.5}} {
+		m := model(t, "qwen3-vl-4b")
+		g, err := m.ImageGrid(c.image.Width, c.image.Height)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem := estimate(t, "transformers", m, Options{Context: g.Tokens + 30, Image: &c.image, GPU: card(t, "gtx-1080"), Device: "gpu"})
+		got := mem.KVCacheBytes + mem.ComputeBytes + mem.VisionBytes + mem.OutputBytes
+		near(t, "on Pascal", float64(got)/(1<<30), c.want, 0.06)
+	}
+}
+
+// vLLM: pages of 16 tokens, whole pages shared out among the layers.
+func TestVLLMBlocks(t *testing.T) {
+	for _, c := range []struct {
+		model     string
+		available units.Bytes
+		bytes     int64
+		page      units.Bytes
+		blocks    int64
+	}{
+		{"qwen3-vl-8b", 10 * units.GiB, 2, 65536, 4551}, // 163,840 pages / 36
+		{"qwen3-vl-8b", 10 * units.GiB, 1, 32768, 9102}, // fp8
+		{"qwen3-vl-2b", units.GiB, 2, 65536, 585},       // 16,384 / 28
+		{"qwen3-vl-30b-a3b", 10 * units.GiB, 2, 32768, 6826},
+		{"qwen3-vl-8b", 65536*36 - 1, 2, 65536, 0},
+		{"qwen3-vl-8b", 65536 * 36, 2, 65536, 1},
+		{"qwen3-vl-8b", -5, 2, 65536, 0},
+	} {
+		text := &model(t, c.model).Text
+		if page := vllmPageBytes(text, c.bytes); page != c.page {
+			t.Errorf("%s: page of %d bytes, want %d", c.model, page, c.page)
+		}
+		if blocks := vllmBlocks(text, c.available, c.bytes); blocks != c.blocks {
+			t.Errorf("%s: %d blocks in %s, want %d", c.model, blocks, c.available, c.blocks)
+		}
+	}
+}
+
+// vLLM: the encoder's budget is the largest image, 16,384 embeddings of four times the text's width.
+func TestVLLMEncoderBudget(t *testing.T) {
+	for size, want := range map[string]units.Bytes{"2b": 256, "4b": 320, "8b": 512, "32b": 640} {
+		m := model(t, "qwen3-vl-"+size)
+		g, err := vllmLargestImage(m, Options{})
+		if err != nil || g.Patches != 65536 || g.Tokens != 16384 {
+			t.Fatalf("profiled image %+v, %v", g, err)
+		}
+		if tokens, bytes := vllmEncoderBudget(m, 2048, g.Tokens, 2); tokens != 16384 || bytes != want*units.MiB {
+			t.Errorf("%s: %d embeddings, %s, want 16384 and %d MiB", size, tokens, bytes, want)
+		}
+	}
+}
+
+// vLLM's items and its cache add up to the share of the card, to one block.
+func TestVLLMAddsUp(t *testing.T) {
+	g := &profile.GPU{Name: "NVIDIA H100 80GB HBM3", ComputeCapability: "9.0", MemoryBytes: 80 * units.GiB}
+	for _, share := range []float64{0, 0.5, 0.92} {
+		m := model(t, "qwen3-vl-8b")
+		mem := estimate(t, "vllm", m, Options{GPU: g, Device: "gpu", Utilization: share, Context: 8192})
+		if share == 0 {
+			share = 0.92
+		}
+		budget := units.Bytes(math.Ceil(float64(g.MemoryBytes) * share))
+		if gap := budget - mem.TotalBytes; gap < 0 || gap >= 65536*36 {
+			t.Errorf("share %g: %s of %s", share, mem.TotalBytes, budget)
+		}
+	}
+	small := &profile.GPU{Name: "NVIDIA T4", ComputeCapability: "7.5", MemoryBytes: 15 * units.GiB}
+	mem := estimate(t, "vllm", model(t, "qwen3-vl-8b"), Options{GPU: small, Device: "gpu"})
+	if mem.KVCacheBytes != 0 || !strings.Contains(strings.Join(mem.Warnings, ""), "will not start") {
+		t.Errorf("8B does not fit a T4: %s of cache, %v", mem.KVCacheBytes, mem.Warnings)
+	}
+}
+
+// SGLang: (memory − reserved)/memory, cut by 0.95 for the small tower and by 0.910 for the large one.
+func TestSGLangStatic(t *testing.T) {
+	for _, c := range []struct {
+		model           string
+		memory          units.Bytes
+		chunked, graphs int
+		want            float64
+	}{
+		{"qwen3-vl-4b", 24 * units.GiB, 2048, 8, 0.95 * (24576 - 512 - 3072 - 16 - 128) / 24576},
+		{"qwen3-vl-8b", 24 * units.GiB, 2048, 8, 0.9097 * (24576 - 512 - 3072 - 16 - 128) / 24576},
+		{"qwen3-vl-8b", 80 * units.GiB, 8192, 256, 0.9097 * (81920 - 512 - 12288 - 512 - 128) / 81920},
+		{"qwen3-vl-8b", 80 * units.GiB, 2048, 8, 0.9097 * (81920 - 10240) / 81920}, // at least 10 GiB
+	} {
+		if got := sglangStatic(model(t, c.model), c.memory, c.chunked, c.graphs, 1); math.Abs(got-c.want) > 0.0005 {
+			t.Errorf("%s on %s: %.4f, want %.4f", c.model, c.memory, got, c.want)
+		}
+	}
+	m := model(t, "qwen3-vl-8b")
+	mem := estimate(t, "sglang", m, Options{GPU: &newer, Device: "gpu", Utilization: 0.8})
+	if got := mem.WeightsBytes + mem.VisionWeightsBytes + mem.KVCacheBytes; math.Abs(float64(got)/(0.8*float64(newer.MemoryBytes))-1) > 1e-4 {
+		t.Errorf("weights and cache are %s of %s", got, newer.MemoryBytes)
+	}
+}
+
+func TestRefuse(t *testing.T) {
+	for _, c := range []struct {
+		engine, capability string
+		refused            bool
+	}{
+		{"vllm", "6.1", true}, {"vllm", "7.0", true}, {"vllm", "7.5", false}, {"sglang", "6.1", true}, {"sglang", "8.9", false},
+		{"llama.cpp", "6.1", false}, {"ollama", "6.1", false}, {"ollama", "3.5", true}, {"transformers", "6.1", false}, {"llama-server", "6.1", false},
+	} {
+		g := &profile.GPU{Name: "card", ComputeCapability: c.capability, MemoryBytes: 8 * units.GiB}
+		_, err := Estimate(c.engine, model(t, "qwen3-vl-2b"), Options{GPU: g, Device: "gpu", Context: 4096})
+		var refusal *Refusal
+		if errors.As(err, &refusal) != c.refused {
+			t.Errorf("%s on %s: %v", c.engine, c.capability, err)
+		}
+		if c.refused && (refusal.Reason == "" || refusal.Alternative == "") {
+			t.Errorf("%s on %s: nothing to go on: %+v", c.engine, c.capability, refusal)
+		}
+	}
+}
+
+// Items, sums and bounds agree for every engine and size.
+func TestMemoryAddsUp(t *testing.T) {
+	for _, engine := range Names {
+		for _, size := range []string{"2b", "4b", "8b", "32b", "30b-a3b", "235b-a22b"} {
+			mem := estimate(t, engine, model(t, "qwen3-vl-"+size), Options{Device: "gpu", Context: 20000, GPU: &newer})
+			var total, low, high units.Bytes
+			for _, i := range mem.Items {
+				if i.Low > i.Bytes || i.Bytes > i.High || i.Low < 0 || i.Why == "" || i.Source == "" {
+					t.Errorf("%s %s: %+v", engine, size, i)
+				}
+				total, low, high = total+i.Bytes, low+i.Low, high+i.High
+			}
+			if mem.filled {
+				low, high = total, total
+			}
+			if total != mem.TotalBytes || low != mem.LowBytes || high != mem.HighBytes || mem.HostBytes+mem.DeviceBytes != total {
+				t.Errorf("%s %s: items %s, total %s", engine, size, total, mem.TotalBytes)
+			}
+			if parts := mem.WeightsBytes + mem.VisionWeightsBytes + mem.KVCacheBytes + mem.ComputeBytes + mem.OutputBytes + mem.VisionBytes + mem.OtherBytes; parts != total {
+				t.Errorf("%s %s: parts %s, total %s", engine, size, parts, total)
+			}
+		}
+	}
+}
