@@ -1,7 +1,6 @@
 package search
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -162,20 +161,4 @@ func attentionAround(v kernel.Variant, model tiling.AttentionTiles, s AttentionS
 		}
 	}
 	return list
-}
-
-// Compare times two ways to do the same in turn, pairs times, and returns the median of first's time over second's, and
-// the median times themselves.
-func Compare(pairs int, first, second func()) (ratio, firstSeconds, secondSeconds float64) {
-	var ratios, firsts, seconds []float64
-	for range pairs {
-		f, s := Seconds(first), Seconds(second)
-		ratios, firsts, seconds = append(ratios, f/s), append(firsts, f), append(seconds, s)
-	}
-	return median(ratios), median(firsts), median(seconds)
-}
-
-func median(list []float64) float64 {
-	slices.SortFunc(list, cmp.Compare[float64])
-	return (list[(len(list)-1)/2] + list[len(list)/2]) / 2
 }

@@ -3,8 +3,8 @@
 // The model names one point; caches with other replacement rules than it assumes, prefetchers and neighbours move the
 // optimum a little. So the neighbourhood of the model's point is timed by successive halving (Jamieson and Talwalkar,
 // AISTATS 2016): every candidate twice, the better half twice more, and so on until one is left or the time is spent. A
-// candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is the thread's processor
-// time, so that other programs' turns do not count.
+// candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is processor time,
+// so that other programs' turns do not count.
 //
 // Large problems are timed on a part of themselves that still fills every level of the cache; see [Product].
 package search
@@ -12,7 +12,6 @@ package search
 import (
 	"cmp"
 	"math"
-	"runtime"
 	"slices"
 	"time"
 )
@@ -69,10 +68,8 @@ const (
 	enoughRuns = 16
 )
 
-// Seconds is the processor time of f on the calling thread.
+// Seconds is the processor time of f, which must be the only thing this process does.
 func Seconds(f func()) float64 {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	start := now()
 	f()
 	return now() - start

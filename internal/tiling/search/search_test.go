@@ -96,10 +96,35 @@ func TestSearchesThisMachine(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	order := ""
-	if _, first, second := Compare(2, func() { order += "a" }, func() { order += "b" }); order != "abab" || first < 0 || second < 0 {
-		t.Errorf("order %q, %g and %g s", order, first, second)
+	Compare(2, func() { order += "a" }, func() { order += "b" })
+	if order != "abab" {
+		t.Errorf("order %q", order)
 	}
 	if m := median([]float64{3, 1, 2, 10}); m != 2.5 {
 		t.Errorf("median %g", m)
+	}
+}
+
+func TestContests(t *testing.T) {
+	v := kernel.Here()[0]
+	model, err := tiling.CPU(machine(), nil, tiling.CPUWork{HeadDim: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, called := 0, false
+	o := Options{Budget: time.Millisecond, Pairs: 1, Grid: true, OnStep: func() { steps++ },
+		Product: []Rival{{"rival", func(c, a, b kernel.Matrix) { called = c.Rows == 40 && b.Columns == 30 && a.Columns == 20 }}}}
+	for _, c := range []Contest{HoldMultiply(v, &model, Product{40, 30, 20}, o), HoldAttention(v, model.Attention, AttentionShape{40, 30, 16}, 8, o)} {
+		if c.Contestants[0].Name != "chosen" || len(c.Contestants) < 8 || len(c.Heat) < 2 || c.GridPoints < 1 {
+			t.Errorf("%+v", c)
+		}
+		for _, e := range c.Contestants {
+			if e.Seconds < 0 || e.Pairs != 1 {
+				t.Errorf("%s: %+v", c.Shape, e)
+			}
+		}
+	}
+	if !called || steps == 0 {
+		t.Errorf("rival called %v, %d steps", called, steps)
 	}
 }
