@@ -1,12 +1,14 @@
 package pytorch
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 // program makes a trace of n events whose sizes, lifetimes and use of streams resemble training and inference: most blocks
@@ -96,6 +98,68 @@ func recordThenCheck(t *testing.T, name string, tr *trace.Trace, cfg Config, tot
 	}
 	if got := Check(&r[0], stated, total); !got.Exact() {
 		t.Errorf("%s: %+v", name, got)
+	}
+}
+
+// Where blocks of the large pool keep tails, the start of a recording leaves hundreds of sizes open; later placements tell.
+func TestCheckConcludesTailsOfPrograms(t *testing.T) {
+	concluded := 0
+	for seed := range uint64(20) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		b := trace.NewBuilder("tails")
+		var live []uint32
+		for b.Len() < 3000 {
+			if len(live) == 0 || r.IntN(100) < 52 && len(live) < 100 {
+				live = append(live, b.Alloc(mib+r.Int64N(5*mib), trace.General, 0, 0))
+				continue
+			}
+			i := r.IntN(len(live))
+			b.Free(live[i], 0)
+			live = append(live[:i], live[i+1:]...)
+		}
+		s, err := Record(b.Trace(), DefaultConfig(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Traces[0] = s.Traces[0][1000:]
+		got := Check(&s.Recordings()[0], DefaultConfig(), 0)
+		if !got.Exact() {
+			t.Errorf("seed %d: %+v", seed, got)
+		}
+		concluded += got.TailsConcluded
+	}
+	if concluded == 0 {
+		t.Error("no tail had to be concluded")
+	}
+}
+
+// Flat rows lose which segments are expandable and the sizes of free blocks; pages alone among the events tell the first.
+func TestCheckFlatRows(t *testing.T) {
+	for _, conf := range []string{"", "expandable_segments:True"} {
+		cfg, err := ParseConf(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := Record(program(rand.New(rand.NewPCG(5, 1)), 3000, 2), cfg, 300*mib)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Traces[0] = s.Traces[0][len(s.Traces[0])-2500:]
+		var rows bytes.Buffer
+		if err := snapshot.WriteCSV(&rows, &s.Recordings()[0]); err != nil {
+			t.Fatal(err)
+		}
+		r, err := snapshot.ReadCSV(&rows, "rows")
+		if err != nil {
+			t.Fatal(err)
+		}
+		stated, err := ConfigOf(&r)
+		if err != nil || stated.Expandable != cfg.Expandable {
+			t.Fatalf("%q: read as %q, %v", conf, stated, err)
+		}
+		if got := Check(&r, stated, 300*mib); !got.Exact() || got.SegmentsTotal+got.ReleasesTotal == 0 {
+			t.Errorf("%q: %+v", conf, got)
+		}
 	}
 }
 

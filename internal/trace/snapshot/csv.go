@@ -41,7 +41,24 @@ func ReadCSV(r io.Reader, name string) (Recording, error) {
 	if n == 0 {
 		return c.out, fmt.Errorf("%s: the file is empty", name)
 	}
+	c.expandable()
 	return c.out, nil
+}
+
+// expandable marks the segments of the start as runs of pages where the events are about pages alone: rows do not say.
+func (c *csvReader) expandable() {
+	pages, segments := false, false
+	for i := range c.out.Entries {
+		switch c.out.Entries[i].Action {
+		case SegmentMap, SegmentUnmap:
+			pages = true
+		case SegmentAlloc, SegmentFree:
+			segments = true
+		}
+	}
+	for i := range c.out.Segments {
+		c.out.Segments[i].Expandable = pages && !segments
+	}
 }
 
 type csvReader struct {
