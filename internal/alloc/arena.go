@@ -97,6 +97,20 @@ func (s *Stats) take(requested, size int64) {
 	s.Live -= size
 }
 
+// add sums what can be summed: peaks of parts are no peak of the whole.
+func (s *Stats) add(o Stats) {
+	s.Requested += o.Requested
+	s.Live += o.Live
+	s.Reserved += o.Reserved
+	s.Free += o.Free
+	s.LargestFree = max(s.LargestFree, o.LargestFree)
+	s.Allocs += o.Allocs
+	s.Frees += o.Frees
+	s.Grown += o.Grown
+	s.Returned += o.Returned
+	s.Moved += o.Moved
+}
+
 // Free takes back a block.
 func (a *Arena) Free(b Block) error {
 	_, asked := a.ledger.close(b)

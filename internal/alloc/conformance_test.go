@@ -36,6 +36,7 @@ var conforming = []struct {
 	{"pool of buddies, growing", pool("buddy", 8<<20), alloctest.Options{Concurrent: true}},
 	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Concurrent: true}},
 	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
+	{"pools", pools, alloctest.Options{Concurrent: true}},
 }
 
 func bare(name string) func() (alloc.Allocator, error) {
@@ -58,6 +59,14 @@ func pool(policy string, grow int64) func() (alloc.Allocator, error) {
 		open := func(size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) }
 		return alloc.NewPool("test", alloc.Config{Policy: policy, Max: capacity, Grow: grow}, open)
 	}
+}
+
+func pools() (alloc.Allocator, error) {
+	open := func(_ string, size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) }
+	return alloc.NewPools(map[string]alloc.Config{
+		alloc.GeneralPool: {Policy: "vlmem", Max: capacity},
+		alloc.KVCachePool: {Policy: "fixed", Max: capacity},
+	}, open)
 }
 
 func TestConformance(t *testing.T) {

@@ -38,15 +38,39 @@ type Pool struct {
 	config Config
 	open   Opener
 
+	whole  *peaks                   // of the manager, or the pool's own
 	spaces atomic.Pointer[[]region] // replaced as a whole, under mu
 	shards [shardCount]atomic.Pointer[shard]
-	epoch  atomic.Uint64 // changes with live
-	live   atomic.Int64  // bytes granted by the arenas, cached ones with them
-	peak   atomic.Int64  // of live bytes without cached ones
+	caches atomic.Pointer[[]*shard] // the shards that exist
+	epoch  atomic.Uint64            // changes with live
+	live   atomic.Int64             // bytes granted by the arenas, cached ones with them
+	held   atomic.Int64             // bytes reserved now
+	own    peaks
 
-	mu       sync.Mutex // over the arenas and what follows
-	reserved int64      // peak
-	refused  int64
+	mu      sync.Mutex // over the arenas and what follows
+	refused int64
+}
+
+// peaks are the largest sums over some pools. With one goroutine at work they are exact. With several, live may miss as
+// much as they cache between them, because the sum is not taken at one moment.
+type peaks struct {
+	pools          []*Pool
+	live, reserved atomic.Int64
+}
+
+func (k *peaks) note() {
+	var live, reserved int64
+	for _, p := range k.pools {
+		live += p.live.Load() - p.cached()
+		reserved += p.held.Load()
+	}
+	raise(&k.live, live)
+	raise(&k.reserved, reserved)
+}
+
+func raise(peak *atomic.Int64, n int64) {
+	for old := peak.Load(); n > old && !peak.CompareAndSwap(old, n); old = peak.Load() {
+	}
 }
 
 // region is one space of a pool and where it begins.
@@ -75,6 +99,8 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 	}
 	p := &Pool{name: name, config: c, open: open}
 	p.spaces.Store(new([]region))
+	p.caches.Store(new([]*shard))
+	p.own.pools = []*Pool{p}
 	if err := p.grow(max(c.Initial, 1)); err != nil {
 		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
@@ -132,7 +158,7 @@ func (p *Pool) Alloc(r Request) (Block, error) {
 			size := p.regions()[0].arena.policy.Grant(r.Size)
 			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {
 				if lowest {
-					p.notePeak()
+					p.notePeaks()
 				}
 				return b, nil
 			}
@@ -190,34 +216,27 @@ func (p *Pool) placeIn(i int, r Request) (Block, error) {
 	return b, nil
 }
 
-// note keeps the peaks of the sums over spaces.
+// note keeps what is reserved, and the peaks.
 func (p *Pool) note() {
 	var reserved int64
 	for _, g := range p.regions() {
 		reserved += g.arena.backing.committed
 	}
-	p.reserved = max(p.reserved, reserved)
-	p.notePeak()
+	p.held.Store(reserved)
+	p.notePeaks()
 }
 
-// notePeak keeps the peak of live bytes. With one goroutine at work it is exact; with several it may miss as much as they
-// cache between them, because sums over shards are not taken at one moment.
-func (p *Pool) notePeak() {
-	live := p.live.Load() - p.cached()
-	for {
-		peak := p.peak.Load()
-		if live <= peak || p.peak.CompareAndSwap(peak, live) {
-			return
-		}
+func (p *Pool) notePeaks() {
+	p.own.note()
+	if p.whole != nil {
+		p.whole.note()
 	}
 }
 
 // cached is the bytes in all shards.
 func (p *Pool) cached() (sum int64) {
-	for i := range p.shards {
-		if s := p.shards[i].Load(); s != nil {
-			sum += s.cached.Load()
-		}
+	for _, s := range *p.caches.Load() {
+		sum += s.cached.Load()
 	}
 	return sum
 }
@@ -254,7 +273,14 @@ func (p *Pool) shard() *shard {
 	if s := slot.Load(); s != nil {
 		return s
 	}
-	slot.CompareAndSwap(nil, new(shard))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if slot.Load() == nil {
+		s := new(shard)
+		list := append((*p.caches.Load())[:len(*p.caches.Load()):len(*p.caches.Load())], s)
+		p.caches.Store(&list)
+		slot.Store(s)
+	}
 	return slot.Load()
 }
 
@@ -267,15 +293,13 @@ func (p *Pool) Trim() int64 {
 
 func (p *Pool) drain() (total int64) {
 	list := p.regions()
-	for i := range p.shards {
-		if s := p.shards[i].Load(); s != nil {
-			s.drain(func(b Block) {
-				g := list[b.Ref>>regionShift]
-				p.live.Add(-b.Size)
-				total += b.Size
-				g.arena.reclaim(Block{Offset: b.Offset - g.base, Size: b.Size, Ref: b.Ref & (1<<regionShift - 1)})
-			})
-		}
+	for _, s := range *p.caches.Load() {
+		s.drain(func(b Block) {
+			g := list[b.Ref>>regionShift]
+			p.live.Add(-b.Size)
+			total += b.Size
+			g.arena.reclaim(Block{Offset: b.Offset - g.base, Size: b.Size, Ref: b.Ref & (1<<regionShift - 1)})
+		})
 	}
 	p.epoch.Add(1)
 	return total
@@ -294,6 +318,7 @@ func (p *Pool) Release() (int64, error) {
 			return total, fmt.Errorf("releasing pool %s: %w", p.name, err)
 		}
 	}
+	p.note()
 	return total, nil
 }
 
@@ -309,29 +334,17 @@ func (p *Pool) explain(e *OutOfMemory, r Request) {
 func (p *Pool) sum() Stats {
 	var t Stats
 	for _, g := range p.regions() {
-		s := g.arena.Stats()
-		t.Requested += s.Requested
-		t.Live += s.Live
-		t.Reserved += s.Reserved
-		t.Free += s.Free
-		t.LargestFree = max(t.LargestFree, s.LargestFree)
-		t.Allocs += s.Allocs
-		t.Frees += s.Frees
-		t.Grown += s.Grown
-		t.Returned += s.Returned
-		t.Moved += s.Moved
+		t.add(g.arena.Stats())
 	}
-	for i := range p.shards {
-		if s := p.shards[i].Load(); s != nil {
-			s.mu.Lock()
-			t.Requested += s.stats.Requested
-			t.Allocs += s.stats.Allocs
-			t.Frees += s.stats.Frees
-			cached := s.cached.Load()
-			s.mu.Unlock()
-			t.Live -= cached
-			t.Free += cached
-		}
+	for _, s := range *p.caches.Load() {
+		s.mu.Lock()
+		t.Requested += s.stats.Requested
+		t.Allocs += s.stats.Allocs
+		t.Frees += s.stats.Frees
+		cached := s.cached.Load()
+		s.mu.Unlock()
+		t.Live -= cached
+		t.Free += cached
 	}
 	return t
 }
@@ -341,7 +354,7 @@ func (p *Pool) Stats() Stats {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sum()
-	s.PeakLive, s.PeakReserved, s.OutOfMemory = max(p.peak.Load(), s.Live), p.reserved, p.refused
+	s.PeakLive, s.PeakReserved, s.OutOfMemory = max(p.own.live.Load(), s.Live), p.own.reserved.Load(), p.refused
 	return s
 }
 
@@ -367,11 +380,9 @@ func (p *Pool) Walk(f func(Span) bool) {
 func (p *Pool) Check() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.shards {
-		if s := p.shards[i].Load(); s != nil {
-			if err := s.check(); err != nil {
-				return fmt.Errorf("pool %s, shard %d: %w", p.name, i, err)
-			}
+	for i, s := range *p.caches.Load() {
+		if err := s.check(); err != nil {
+			return fmt.Errorf("pool %s, shard %d: %w", p.name, i, err)
 		}
 	}
 	var live int64
@@ -396,6 +407,7 @@ func (p *Pool) Close() error {
 		failed = errors.Join(failed, g.arena.Close())
 	}
 	p.store(nil)
+	p.caches.Store(new([]*shard))
 	for i := range p.shards {
 		p.shards[i].Store(nil)
 	}
