@@ -47,13 +47,41 @@ func (o *Optimizer) Attention(s AttentionShape) (*Attention, error) {
 	if s.KVHeads <= 0 || s.Heads%s.KVHeads != 0 || s.Rows < 0 || s.Rows > s.Tokens {
 		return nil, fmt.Errorf("laying out attention: %d heads, %d key-value heads and %d of %d rows do not go together", s.Heads, s.KVHeads, s.Rows, s.Tokens)
 	}
-	a := &Attention{}
-	parts, err := s.parts()
+	l, err := o.attentionLayout(s)
 	if err != nil {
 		return nil, fmt.Errorf("laying out attention: %w", err)
 	}
+	block, err := o.Make(Spec{Shape: []int{int(l.height)}, DType: profile.INT8})
+	if err != nil {
+		return nil, fmt.Errorf("laying out attention: %w", err)
+	}
+	a := &Attention{Bytes: l.height, Separate: l.separate}
+	for i, into := range []**Tensor{&a.Q, &a.K, &a.V, &a.Scores, &a.Out} {
+		*into = block.view(l.offsets[i], s.shape(i), s.DType)
+	}
+	return a, nil
+}
+
+// attentionLayout is where the parts of a layer lie in its block.
+type attentionLayout struct {
+	offsets          []int64
+	height, separate int64
+}
+
+// attentionLayout packs the parts by their lifetimes, once for each shape: the layers of a model share one.
+func (o *Optimizer) attentionLayout(s AttentionShape) (attentionLayout, error) {
+	o.mu.Lock()
+	l, known := o.layouts[s]
+	o.mu.Unlock()
+	if known {
+		return l, nil
+	}
+	parts, err := s.parts()
+	if err != nil {
+		return l, err
+	}
 	for _, p := range parts {
-		a.Separate += p.Size
+		l.separate += p.Size
 	}
 	blocked := s.Rows < s.Tokens
 	if blocked {
@@ -61,19 +89,21 @@ func (o *Optimizer) Attention(s AttentionShape) (*Attention, error) {
 		parts = parts[:outPart]
 	}
 	packed := plan.Solve(&plan.Problem{Buffers: parts}, plan.Options{Effort: 1e6})
+	l.offsets, l.height = packed.Offsets, packed.Height
 	if blocked {
-		packed.Offsets = append(packed.Offsets, packed.Offsets[qPart])
+		l.offsets = append(l.offsets, l.offsets[qPart])
 	}
-	block, err := o.Make(Spec{Shape: []int{int(packed.Height)}, DType: profile.INT8})
-	if err != nil {
-		return nil, fmt.Errorf("laying out attention: %w", err)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.layouts) >= maxLayouts {
+		clear(o.layouts)
 	}
-	a.Bytes = packed.Height
-	for i, into := range []**Tensor{&a.Q, &a.K, &a.V, &a.Scores, &a.Out} {
-		*into = block.view(packed.Offsets[i], s.shape(i), s.DType)
-	}
-	return a, nil
+	o.layouts[s] = l
+	return l, nil
 }
+
+// maxLayouts bounds what a server that sees a new number of tokens with every request remembers.
+const maxLayouts = 256
 
 // The parts of an attention layer, in the order of the steps that make them.
 const (

@@ -35,6 +35,7 @@ type Optimizer struct {
 
 	mu      sync.Mutex
 	pools   map[poolKey]*pool
+	layouts map[AttentionShape]attentionLayout
 	monitor *pressure.Monitor
 	state   pressure.State
 	closed  bool
@@ -82,7 +83,7 @@ func New(o Options) (*Optimizer, error) {
 	if o.Collect == nil {
 		o.Collect = debug.FreeOSMemory
 	}
-	return &Optimizer{options: o, pools: map[poolKey]*pool{}, monitor: monitor}, nil
+	return &Optimizer{options: o, pools: map[poolKey]*pool{}, layouts: map[AttentionShape]attentionLayout{}, monitor: monitor}, nil
 }
 
 func openHost(size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) }
