@@ -17,11 +17,11 @@ type Config struct {
 	Max        int64  // most bytes committed
 	Grow       int64  // least size of a space after the first; 0 for one space of Max
 	Align      int64  // of requests that ask for none; 0 for the policy's own
-	CacheBlock int64  // largest block that the caches keep; 0 for 64 KiB, negative for no caches
+	CacheBlock int64  // largest block that the caches keep; 0 for 16 KiB, negative for no caches
 	PolicyOptions
 }
 
-const defaultCacheBlock = 64 << 10
+const defaultCacheBlock = 16 << 10
 
 // Opener reserves a space of at least size bytes.
 type Opener func(size int64) (space.Space, error)

@@ -120,7 +120,9 @@ func (p program) run(t testing.TB, a Allocator) (allocated int64) {
 }
 
 // overhead is the peak reserved over the bound, in per cent.
-func overhead(s Stats, bound int64) float64 { return 100 * (float64(s.PeakReserved)/float64(bound) - 1) }
+func overhead(s Stats, bound int64) float64 {
+	return 100 * (float64(s.PeakReserved)/float64(bound) - 1)
+}
 
 // published are the overheads in per cent of simple policies on a recording, computed by others.
 type published struct{ bestfit, buddyWhole, buddy float64 }

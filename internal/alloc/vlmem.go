@@ -28,8 +28,8 @@ import (
 //	after    ■■■■■■□□····■■■■···▣▣▣▣▣▣      four granules moved, the peak is as it was
 //
 // Giving back is not free on a card. Once the bytes returned pass 1 % of the bytes granted, the commitment may rise to
-// 0.2 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same granules in
-// every round of a loop, and costs nothing where more than that is lost anyway.
+// 0.05 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same few granules
+// in every round of a loop, and costs nothing where more than that is lost anyway.
 //
 // docs/allocator.md has the figures and the designs that were rejected.
 type vlmem struct {
@@ -59,7 +59,7 @@ const (
 	smallShare  = 16
 	padShare    = 512      // of a block may be lost to padding it to whole granules
 	returnShare = 100      // of the bytes granted may be returned before slack is given
-	slackShare  = 1200     // of the peak of live bytes is the slack
+	slackShare  = 2000     // of the peak of live bytes is the slack
 	spacing     = 64 << 20 // of address space before a fresh block of whole granules, so that its hole can grow
 	candidates  = 8        // holes looked at for one that can grow, or that holds whole granules
 )
