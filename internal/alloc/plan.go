@@ -24,6 +24,9 @@ type entry struct {
 	rank         int32 // by address
 }
 
+// planEffort packs a recorded program in about a second; ten times as much gains less than 0.1 % on any seen so far.
+const planEffort = 5e8
+
 // NewPlan packs the lifetimes of a run. Sizes are rounded up to quantum, a power of two, 0 for 512.
 func NewPlan(run *plan.Problem, quantum int64, o plan.Options) (*Plan, error) {
 	if quantum == 0 {
@@ -40,6 +43,9 @@ func NewPlan(run *plan.Problem, quantum int64, o plan.Options) (*Plan, error) {
 	}
 	if err := rounded.Check(); err != nil {
 		return nil, fmt.Errorf("packing a run: %w", err)
+	}
+	if o.Effort == 0 {
+		o.Effort = planEffort
 	}
 	solved := plan.Solve(&rounded, o)
 	p := &Plan{bySize: map[int64][]int32{}, height: solved.Height, bound: solved.LowerBound}
