@@ -23,7 +23,7 @@ import (
 type benchOptions struct {
 	model, trace, image, granule string
 	limit                        string
-	allocators                   []string
+	allocators, reports          []string
 	save, against                string
 	touch                        bool
 	decode, repeats              int
@@ -53,13 +53,15 @@ would. A model's default run shows both, a trace's addresses alone unless --touc
 	flags.StringVar(&o.image, "image", "640x480", "image of the model's request, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.decode, "decode", 8, "tokens to decode after the prefill")
 	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
-	flags.BoolVar(&o.touch, "touch", false, "with --trace: write every page too")
+	flags.BoolVar(&o.touch, "touch", false, "write every page too (default: for a model's request, not for a trace)")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
 	flags.StringVar(&o.limit, "limit", "", "memory that runs over addresses may reserve, such as 8GiB (default: more than any trace needs)")
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
 	flags.StringVar(&o.against, "against", "", "compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
+	flags.StringArrayVar(&o.reports, "report", nil, "also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
 	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher", "html")
+	cmd.AddCommand(newBenchTilesCmd(env))
 	return cmd
 }
 
@@ -88,6 +90,14 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	reports, err := o.openReports(env)
+	if err != nil {
+		return err
+	}
+	defer discardAll(reports)
+	if !cmd.Flags().Changed("touch") {
+		o.touch = o.trace == ""
+	}
 	gate, err := o.openGate(env)
 	if err != nil {
 		return err
@@ -106,10 +116,12 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	} else {
 		failed = gate.close(&result)
 	}
-	if err := o.write(env, cmd.Context(), w, result, timelines); err != nil {
-		return err
+	for _, r := range append(reports, resultFile{o.out.format, w}) {
+		if err := o.write(env, cmd.Context(), r, result, timelines); err != nil {
+			return err
+		}
 	}
-	return errors.Join(w.commit(), failed)
+	return failed
 }
 
 // runAll runs every trace, until ctx ends.
@@ -125,7 +137,7 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context) (result rep
 		if err := o.run(env, ctx, t, &result); err != nil {
 			return result, nil, err
 		}
-		if o.out.format == "html" {
+		if o.wants("html") {
 			line, err := o.timeline(t)
 			if err != nil {
 				return result, nil, err
@@ -200,7 +212,7 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
 		return nil
 	}
-	if o.trace != "" && !o.touch {
+	if !o.touch {
 		return nil
 	}
 	return o.runTouched(env, ctx, &p, result)
