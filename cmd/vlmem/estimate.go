@@ -126,7 +126,7 @@ func (o *estimateOptions) complete() error {
 			return err
 		}
 		if len(h.GPUs) > 0 {
-			o.GPU, o.GPUs = &h.GPUs[0], len(h.GPUs)
+			o.GPU = &h.GPUs[0]
 		}
 	}
 	if o.Device == "" {
@@ -195,6 +195,11 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 		return profile.Model{}, fmt.Errorf("reading --model: %s: %w", path, err)
 	}
 	o.files().Decoder = total(g.Tensors)
+	for _, t := range g.Tensors {
+		if t.Name == "token_embd.weight" {
+			o.files().Embeddings = t.Bytes
+		}
+	}
 	if o.Quant == "" {
 		o.Quant = mainType(g.Tensors)
 	}

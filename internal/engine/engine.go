@@ -54,7 +54,6 @@ type Options struct {
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
 	GPU            *profile.GPU // nil: not known
-	GPUs           int          // alike cards, 0 means 1
 	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
 }
 
@@ -64,6 +63,7 @@ type Image struct{ Width, Height int }
 // Files are the tensor bytes counted in the headers of weight files. A nil part was not given.
 type Files struct {
 	Decoder, Projector *units.Bytes
+	Embeddings         units.Bytes // of Decoder, the token embeddings; 0 where not known
 }
 
 // Item is one part of an engine's memory.
@@ -158,7 +158,7 @@ func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
 	mem.Engine, mem.Model, mem.Device = engine, m.Name, o.Device
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
-		mem.CardBytes = o.GPU.MemoryBytes * units.Bytes(orDefault(o.GPUs, 1))
+		mem.CardBytes = o.GPU.MemoryBytes
 		if short := mem.DeviceBytes - mem.CardBytes; short > 0 {
 			mem.warn("%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
 		}
@@ -188,7 +188,7 @@ func (o *Options) check() error {
 		most  int
 	}{
 		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
-		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30}, {"GPUs", o.GPUs, 1024},
+		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)

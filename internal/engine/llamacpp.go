@@ -108,6 +108,9 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		o.Quant = "q8_0"
 	}
 	r, err := recipeByName(o.Quant)
+	if _, known := ggml.TypeByName(o.Quant); err != nil && known && o.Files != nil && o.Files.Decoder != nil {
+		r, err = recipe{o.Quant, o.Quant, false}, nil // a mixture without a recipe here: the file's header says its size
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -176,6 +179,14 @@ func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
 	}
 	device, host := r.placedBytes(&m.Text, o.HostLayers)
 	device += total - r.decoderBytes(&m.Text) // what a file differs by
+	if o.Files != nil && o.Files.Embeddings > 0 {
+		table := ggufTensor{roleEmbedding, outside, []int64{int64(m.Text.HiddenSize), int64(m.Text.VocabSize)}}
+		differs := o.Files.Embeddings - units.Bytes(tensorBytes(r.typeOf(table, &m.Text), table.shape))
+		host += differs
+		if !m.Text.TiedEmbeddings {
+			device -= differs
+		}
+	}
 	mem.add(Weights, "device", device, device-(total-low), device+(high-total), source, "%s", why)
 	stay := "token embeddings stay on the host"
 	if o.HostLayers > 0 {

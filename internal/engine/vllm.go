@@ -217,7 +217,7 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	chunked = orDefault(o.Batch, chunked)
 	share, why := o.Utilization, "as given"
 	if share == 0 {
-		share, why = sglangStatic(m, o.GPU.MemoryBytes, chunked, graphs, orDefault(o.GPUs, 1)), "SGLang's own"
+		share, why = sglangStatic(m, o.GPU.MemoryBytes, chunked, graphs, 1), "SGLang's own"
 	}
 	var weights units.Bytes
 	for _, i := range mem.Items {

@@ -3,24 +3,20 @@ package ggml
 // Graph lists what will be computed, in order.
 type Graph struct {
 	Nodes, Leaves []*Tensor
-	seen          map[*Tensor]bool
 }
 
-// Expand adds t and what it needs, sources first, leaving out what is already there.
+// Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one graph.
 func (g *Graph) Expand(ts ...*Tensor) {
-	if g.seen == nil {
-		g.seen = map[*Tensor]bool{}
-	}
 	for _, t := range ts {
 		g.visit(t)
 	}
 }
 
 func (g *Graph) visit(t *Tensor) {
-	if g.seen[t] {
+	if t.listed == g {
 		return
 	}
-	g.seen[t] = true
+	t.listed = g
 	for _, s := range t.Src {
 		g.visit(s)
 	}

@@ -10,29 +10,23 @@ const (
 // ReserveSplit is the bytes of the buffers that compute the graph on a device and on the host, when operations follow their
 // weights. It rewires the graph: sources that lie on the other side become copies.
 func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, onHost int64) {
-	s := schedule{at: map[*Tensor]int{}, copies: map[*Tensor]*Tensor{}}
 	for _, t := range g.Leaves {
-		s.at[t] = s.fixed(t)
+		t.at = fixed(t)
 	}
 	for _, t := range g.Nodes {
-		s.at[t] = s.fixed(t)
+		t.at = fixed(t)
 	}
-	s.spread(g.Nodes)
-	s.settle(g.Nodes)
+	spread(g.Nodes)
+	settle(g.Nodes)
 	for _, t := range g.Nodes {
-		if s.at[t] == host {
+		if t.at == host {
 			t.Extra = 0
 		}
 	}
-	split := &Graph{Nodes: s.split(g.Nodes), Leaves: g.Leaves}
+	parts := &Graph{Nodes: split(g.Nodes), Leaves: g.Leaves}
 	r := newReservation(deviceAlignment, hostAlignment)
-	tops := r.run(split, func(t *Tensor) int { return max(s.at[t], device) })
+	tops := r.run(parts, func(t *Tensor) int { return max(t.at, device) })
 	return tops[device], tops[host]
-}
-
-type schedule struct {
-	at     map[*Tensor]int     // backend of each tensor
-	copies map[*Tensor]*Tensor // of host tensors on the device and of device tensors on the host
 }
 
 // minBatch is how many rows make an operation worth copying its weights to the device.
@@ -40,7 +34,7 @@ const minBatch = 32
 
 // fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it reads. Large
 // batches leave weights that lie on the host.
-func (s *schedule) fixed(t *Tensor) int {
+func fixed(t *Tensor) int {
 	for _, held := range []*Tensor{t, t.Base} {
 		if held == nil {
 			continue
@@ -62,10 +56,10 @@ func (s *schedule) fixed(t *Tensor) int {
 		if !src.Home.weight() {
 			continue
 		}
-		if s.at[src] == host && t.batch() >= minBatch {
+		if src.at == host && t.batch() >= minBatch {
 			return device
 		}
-		return s.at[src]
+		return src.at
 	}
 	return nobody
 }
@@ -94,7 +88,7 @@ func (t *Tensor) batch() int64 {
 }
 
 // spread gives unassigned operations to their neighbours' backend: first the device's, down and up, then any.
-func (s *schedule) spread(nodes []*Tensor) {
+func spread(nodes []*Tensor) {
 	for _, deviceOnly := range []bool{true, false} {
 		for _, down := range []bool{true, false} {
 			current := nobody
@@ -103,10 +97,10 @@ func (s *schedule) spread(nodes []*Tensor) {
 				if !down {
 					t = nodes[len(nodes)-1-i]
 				}
-				switch at := s.at[t]; {
+				switch at := t.at; {
 				case t.Op == OpView:
 				case at == nobody && current != nobody:
-					s.at[t] = current
+					t.at = current
 				case at == host && deviceOnly:
 					current = nobody
 				case at != nobody:
@@ -118,28 +112,28 @@ func (s *schedule) spread(nodes []*Tensor) {
 }
 
 // settle puts views beside what they look at and remaining leaves beside who reads them.
-func (s *schedule) settle(nodes []*Tensor) {
+func settle(nodes []*Tensor) {
 	for _, t := range nodes {
-		if s.at[t] == nobody && t.Base != nil {
-			s.at[t] = s.at[t.Base]
+		if t.at == nobody && t.Base != nil {
+			t.at = t.Base.at
 		}
 		for _, src := range t.Src {
-			if s.at[src] != nobody {
+			if src.at != nobody {
 				continue
 			}
 			if src.Base != nil {
-				s.at[src] = s.at[src.Base]
+				src.at = src.Base.at
 			} else {
-				s.at[src] = s.at[t]
+				src.at = t.at
 			}
 		}
 	}
 }
 
 // borrows reports whether t reads a weight that lies on the other side.
-func (s *schedule) borrows(t *Tensor) bool {
+func borrows(t *Tensor) bool {
 	for _, src := range t.Src {
-		if src.Home.weight() && s.at[src] != s.at[t] {
+		if src.Home.weight() && src.at != t.at {
 			return true
 		}
 	}
@@ -149,39 +143,40 @@ func (s *schedule) borrows(t *Tensor) bool {
 // split cuts the list where the backend changes, and before an operation that borrows a weight, so that one borrowed weight can
 // take the place of the last. The copies that a part needs come at its start, each after a reading of its source, so that the
 // source lives until then.
-func (s *schedule) split(nodes []*Tensor) []*Tensor {
+func split(nodes []*Tensor) []*Tensor {
 	var out, part, inputs []*Tensor
+	copies := map[*Tensor]*Tensor{} // of host tensors on the device and of device tensors on the host
 	current := nobody
 	flush := func() {
 		for _, in := range inputs {
 			reading := View(in, in.NE, in.NB)
 			reading.Op = OpNone
-			s.at[reading] = s.at[in]
-			out = append(out, reading, s.copies[in])
+			reading.at = in.at
+			out = append(out, reading, copies[in])
 		}
 		out = append(out, part...)
 		part, inputs = nil, nil
 	}
 	for _, t := range nodes {
 		if t.Op != OpView {
-			if at := s.at[t]; current != nobody && (at != current || len(inputs) > 0 && s.borrows(t)) {
+			if at := t.at; current != nobody && (at != current || len(inputs) > 0 && borrows(t)) {
 				flush()
 			}
-			current = s.at[t]
+			current = t.at
 			for i, src := range t.Src {
-				if s.at[src] == current {
+				if src.at == current {
 					continue
 				}
-				if s.copies[src] == nil {
+				if copies[src] == nil {
 					c := fresh(src.Type, OpNone, src.NE[:]...)
 					c.NB = src.NB
 					if current == device {
 						c.Extra = src.Type.padding(src.NE[0])
 					}
-					s.copies[src], s.at[c] = c, current
+					copies[src], c.at = c, current
 					inputs = append(inputs, src)
 				}
-				t.Src[i] = s.copies[src]
+				t.Src[i] = copies[src]
 			}
 		}
 		part = append(part, t)

@@ -28,6 +28,8 @@ type Tensor struct {
 	Pin    Home    // where it must run, Nowhere to let the scheduler choose
 	Extra  int64   // bytes that the device asks for beyond the elements
 
+	listed *Graph    // that has it
+	at     int       // backend, by the schedule under way
 	placed placement // by the reservation under way
 }
 
