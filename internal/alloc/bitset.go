@@ -16,9 +16,15 @@ func (s *bitset) has(i int64) bool {
 }
 
 func (s *bitset) add(i int64) {
-	s.reserve(i)
-	for l := range s.levels {
-		s.levels[l][i>>6] |= 1 << (i & 63)
+	if len(s.levels) == 0 || i>>6 >= int64(len(s.levels[0])) {
+		s.reserve(i)
+	}
+	for _, level := range s.levels {
+		old := level[i>>6]
+		level[i>>6] = old | 1<<(i&63)
+		if old != 0 { // then the levels above know
+			return
+		}
 		i >>= 6
 	}
 }
@@ -52,8 +58,8 @@ func summarize(words []uint64) []uint64 {
 
 // remove takes i out.
 func (s *bitset) remove(i int64) {
-	for l := range s.levels {
-		w := &s.levels[l][i>>6]
+	for _, level := range s.levels {
+		w := &level[i>>6]
 		if *w &^= 1 << (i & 63); *w != 0 {
 			return
 		}

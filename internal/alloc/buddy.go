@@ -20,7 +20,8 @@ import (
 //
 // Free blocks of an order are a bitset by index, so being free is the only thing known about them and a buddy is looked up
 // in one load. Eager merging joins buddies when a block is freed; lazy merging leaves them apart, so that the next request
-// of the order needs no split, and joins all of them when the range would otherwise grow or be exhausted.
+// of the order needs no split, and joins all of them when the range would otherwise grow or be
+// exhausted.
 type buddy struct {
 	unit    int64 // bytes of order 0
 	limit   int64 // whole units
@@ -32,7 +33,10 @@ type buddy struct {
 	waiting int // blocks freed since the last merge
 }
 
-const defaultPage = 4096
+const (
+	defaultPage = 4096
+	lazyShare   = 16 // of the live blocks have to be freed before a lazy merge, which looks at all, is worth its time
+)
 
 func newBuddy(limit int64, o PolicyOptions) (Policy, error) { return makeBuddy(limit, o, buddy{}) }
 
@@ -111,7 +115,7 @@ func orderOf(n int64) int {
 // its first unit, or -1.
 func (p *buddy) split(k int) int64 {
 	at, from := p.lowest(k)
-	if p.waiting > 0 && (at < 0 || (at+1<<k)*p.unit > p.extent) {
+	if p.waiting > 0 && at < 0 || p.waiting > p.live.count()/lazyShare && (at+1<<k)*p.unit > p.extent {
 		p.merge()
 		at, from = p.lowest(k)
 	}

@@ -37,9 +37,11 @@ func (t *slots) remove(b Block) error {
 	return nil
 }
 
+func (t *slots) count() int { return len(t.blocks) - len(t.unused) }
+
 // sorted lists the live blocks by address.
 func (t *slots) sorted() []slot {
-	list := make([]slot, 0, len(t.blocks)-len(t.unused))
+	list := make([]slot, 0, t.count())
 	for _, s := range t.blocks {
 		if s.size > 0 {
 			list = append(list, s)
