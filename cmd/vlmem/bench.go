@@ -72,8 +72,8 @@ var touchedNames = []string{"vlmem", "malloc", "go"}
 var addressNames = []string{"vlmem", "bestfit", "buddy", "pytorch"}
 
 func allocatorNames() []string {
-	names := append([]string{"vlmem", "pytorch"}, alloc.PolicyNames()...)
-	for _, name := range touchedNames {
+	var names []string
+	for _, name := range slices.Concat(addressNames, alloc.PolicyNames(), touchedNames) {
 		if !slices.Contains(names, name) {
 			names = append(names, name)
 		}

@@ -2,7 +2,7 @@ package main
 
 import (
 	"context"
-	"io"
+	"fmt"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,10 +32,49 @@ func (o *benchOptions) timeline(t *trace.Trace) (report.NamedTimeline, error) {
 	return named, err
 }
 
-// write renders the result; a page shows the machine too.
-func (o *benchOptions) write(env *environment, ctx context.Context, w io.Writer, result report.Bench, timelines []report.NamedTimeline) error {
-	if o.out.format != "html" {
-		return result.Write(w, o.out.format)
+// resultFile is where the result goes in one format.
+type resultFile struct {
+	format string
+	*pending
+}
+
+// openReports checks each --report before anything runs.
+func (o *benchOptions) openReports(env *environment) ([]resultFile, error) {
+	var files []resultFile
+	for _, report := range o.reports {
+		format, path, ok := strings.Cut(report, "=")
+		if !ok || path == "" {
+			discardAll(files)
+			return nil, fmt.Errorf("--report %q: want FORMAT=FILE, such as junit=report.xml", report)
+		}
+		w, err := (&output{flag: "--report", format: format, path: path, formats: o.out.formats}).open(env)
+		if err != nil {
+			discardAll(files)
+			return nil, err
+		}
+		files = append(files, resultFile{format, w})
+	}
+	return files, nil
+}
+
+func discardAll(files []resultFile) {
+	for _, f := range files {
+		f.discard()
+	}
+}
+
+// wants reports whether the result is written in this format anywhere.
+func (o *benchOptions) wants(format string) bool {
+	return o.out.format == format || slices.ContainsFunc(o.reports, func(r string) bool { return strings.HasPrefix(r, format+"=") })
+}
+
+// write renders the result and shows it; a page shows the machine too.
+func (o *benchOptions) write(env *environment, ctx context.Context, to resultFile, result report.Bench, timelines []report.NamedTimeline) error {
+	if to.format != "html" {
+		if err := result.Write(to, to.format); err != nil {
+			return err
+		}
+		return to.commit()
 	}
 	machine, err := machine(env, context.WithoutCancel(ctx), "")
 	if err != nil {
@@ -53,7 +92,10 @@ func (o *benchOptions) write(env *environment, ctx context.Context, w io.Writer,
 			{Name: "machine", Value: machine.Name}, {Name: "fingerprint", Value: machine.Fingerprint},
 		},
 	}
-	return page.Write(w)
+	if err := page.Write(to); err != nil {
+		return err
+	}
+	return to.commit()
 }
 
 // chosen lists the allocators that took part.

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// TestCommandReference holds docs/commands.md to the commands themselves; -update writes it.
+func TestCommandReference(t *testing.T) {
+	const path = "../../docs/commands.md"
+	var b strings.Builder
+	b.WriteString("# Commands\n\nWritten from the commands' own help by `go test ./cmd/vlmem -update`.\n")
+	reference(&b, newRootCmd(&environment{}))
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(want) != b.String() {
+		t.Errorf("%s is not what the commands say; run go test ./cmd/vlmem -update", path)
+	}
+}
+
+func reference(b *strings.Builder, cmd *cobra.Command) {
+	if cmd.Hidden || cmd.Name() == "help" || cmd.Name() == "completion" {
+		return
+	}
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short + "."
+	}
+	fmt.Fprintf(b, "\n## %s\n\n%s\n", cmd.CommandPath(), text)
+	if cmd.Runnable() && cmd.HasParent() {
+		fmt.Fprintf(b, "\n    %s\n", cmd.UseLine())
+	}
+	if cmd.Example != "" {
+		fmt.Fprintf(b, "\nExamples:\n\n%s\n", indent(cmd.Example))
+	}
+	if flags := cmd.LocalFlags().FlagUsagesWrapped(100); flags != "" {
+		fmt.Fprintf(b, "\nFlags:\n\n%s", indent(flags))
+	}
+	for _, sub := range cmd.Commands() {
+		reference(b, sub)
+	}
+}
+
+// indent makes a code block of text: four blanks before each line, whatever stood there.
+func indent(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if line = strings.TrimRight(line, " \n"); line != "" {
+			b.WriteString("    " + strings.TrimPrefix(line, "  "))
+		}
+		b.WriteString("\n")
+	}
+	return strings.TrimRight(b.String(), "\n") + "\n"
+}

@@ -1,0 +1,187 @@
+package vlmem
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// build makes vlmem once for the tests that run what the documentation says, and skips them in short runs.
+func build(t *testing.T) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs the commands of the documentation")
+	}
+	binary := filepath.Join(t.TempDir(), "vlmem")
+	if out, err := exec.Command("go", "build", "-o", binary, "./cmd/vlmem").CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return binary
+}
+
+// shell runs a script in a folder, with vlmem's own folder first on the path, and returns its exit code and output.
+func shell(t *testing.T, folder, binary, script string, variables ...string) (int, string) {
+	t.Helper()
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip("no bash")
+	}
+	cmd := exec.Command(bash, "-e", "-o", "pipefail", "-c", script)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), append(variables, "PATH="+filepath.Dir(binary)+string(filepath.ListSeparator)+os.Getenv("PATH"))...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err = cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode(), out.String()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return 0, out.String()
+}
+
+// quick keeps the runs of a documented gate short; with so few repeats times may be too noisy to say, which is exit 4.
+const quick = "--image 64x64 --decode 1 --repeats 10"
+
+func TestStepsOfTheAction(t *testing.T) {
+	binary := build(t)
+	data, err := os.ReadFile("action.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var action struct {
+		Inputs map[string]struct{ Default string }
+		Runs   struct {
+			Steps []struct{ Name, Run string }
+		}
+	}
+	if err := yaml.Load(data, &action); err != nil {
+		t.Fatal(err)
+	}
+	folder, temp := t.TempDir(), t.TempDir()
+	root, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	expression := regexp.MustCompile(`\$\{\{ *([\w.]+) *\}\}`)
+	ran := 0
+	for _, step := range action.Runs.Steps {
+		if step.Run == "" {
+			continue
+		}
+		script := expression.ReplaceAllStringFunc(step.Run, func(e string) string {
+			switch name := expression.FindStringSubmatch(e)[1]; name {
+			case "github.action_path":
+				return root
+			case "runner.temp":
+				return temp
+			case "inputs.arguments":
+				return action.Inputs["arguments"].Default + " " + quick
+			default:
+				return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
+			}
+		})
+		if code, out := shell(t, folder, binary, script, "GITHUB_STEP_SUMMARY="+filepath.Join(temp, "step")); code != 0 && code != 4 {
+			t.Errorf("step %q: exit %d\n%s", step.Name, code, out)
+		}
+		ran++
+	}
+	if ran != 3 {
+		t.Errorf("%d steps ran, want 3", ran)
+	}
+	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-junit.xml"), filepath.Join(folder, "vlmem-baseline.json")} {
+		if info, err := os.Stat(file); err != nil || info.Size() == 0 {
+			t.Errorf("%s was not written: %v", filepath.Base(file), err)
+		}
+	}
+}
+
+func TestGitLabSnippet(t *testing.T) {
+	binary := build(t)
+	folder := t.TempDir()
+	for _, block := range fenced(t, "docs/ci.md", "yaml") {
+		var jobs map[string]struct{ Script []string }
+		if err := yaml.Load([]byte(block), &jobs); err != nil || len(jobs["memory"].Script) == 0 {
+			continue // the workflow of GitHub, whose action has a test of its own
+		}
+		for _, line := range jobs["memory"].Script {
+			if strings.HasPrefix(line, "go build") {
+				continue // built by the test, elsewhere
+			}
+			line = strings.ReplaceAll(strings.ReplaceAll(line, "/tmp/vlmem bench", binary+" bench "+quick), "/tmp/vlmem", binary)
+			if code, out := shell(t, folder, binary, line); code != 0 && code != 4 {
+				t.Errorf("%s: exit %d\n%s", line, code, out)
+			}
+		}
+		return
+	}
+	t.Error("docs/ci.md has no GitLab job")
+}
+
+// fenced returns the blocks of a language in a Markdown file.
+func fenced(t *testing.T, file, language string) []string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(data), -1) {
+		blocks = append(blocks, m[1])
+	}
+	return blocks
+}
+
+// commandLine is a line of a code block, indented or fenced, that starts vlmem.
+var commandLine = regexp.MustCompile(`(?m)^(?:    )?(?:\$ )?(vlmem [^…]*?)(?:\s+#.*)?$`)
+
+// TestDocumentedCommands runs every command of README and docs in one folder, in order, with the files that they name.
+func TestDocumentedCommands(t *testing.T) {
+	binary := build(t)
+	if runtime.GOOS != "linux" {
+		t.Skip("the documentation is written for Linux")
+	}
+	folder := t.TempDir()
+	prepare := "vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && vlmem probe --reported --format yaml -o laptop.yaml"
+	if code, out := shell(t, folder, binary, prepare); code != 0 {
+		t.Fatalf("%s: exit %d\n%s", prepare, code, out)
+	}
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var seen []string
+	for _, file := range append([]string{"README.md"}, files...) {
+		if file == filepath.Join("docs", "commands.md") {
+			continue // generated from the commands themselves
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range commandLine.FindAllStringSubmatch(string(data), -1) {
+			line := strings.TrimSpace(m[1])
+			if slices.Contains(seen, line) || strings.Contains(line, "|") && strings.HasPrefix(line, "|") {
+				continue
+			}
+			seen = append(seen, line)
+			if code, out := shell(t, folder, binary, line); code == 2 || code > 4 {
+				t.Errorf("%s: %s: exit %d\n%s", file, line, code, out)
+			}
+		}
+	}
+	if len(seen) < 10 {
+		t.Errorf("only %d commands found", len(seen))
+	}
+}
