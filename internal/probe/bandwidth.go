@@ -33,6 +33,7 @@ var streamKernels = []streamKernel{
 func keepSum(float32) {}
 
 const (
+	leastStream = 3 * 4 * kernel.Block // bytes: a block for each array of a triad
 	// sliceBytes is one timing of a stream over DRAM: below a millisecond, so that most slices see no interruption.
 	sliceBytes = 4 << 20
 	// sliceTime is what passes over a small working set are gathered to.
@@ -205,17 +206,10 @@ func (ms *measuring) quietRate(workers []*worker, k streamKernel, bytes int) (be
 	return best, noise
 }
 
-// bandwidths measures every stream at every level that was found, with one thread and with more.
+// bandwidths measures the streams: at every level with one thread and with all, over main memory also in between.
 func (ms *measuring) bandwidths() error {
-	counts := []int{1}
-	if n := len(ms.cpus); n > 1 {
-		for threads := 2; ms.everyCount && threads < n; threads = nextCount(threads) {
-			counts = append(counts, threads)
-		}
-		counts = append(counts, n)
-	}
-	for _, threads := range counts {
-		if err := ms.bandwidthsWith(threads); err != nil {
+	for _, threads := range ms.threadCounts() {
+		if err := ms.bandwidthsWith(threads, threads == 1 || ms.everyCount && threads == len(ms.cpus)); err != nil {
 			return err
 		}
 		if err := ms.step(); err != nil {
@@ -225,25 +219,35 @@ func (ms *measuring) bandwidths() error {
 	return nil
 }
 
-// nextCount goes 1, 2, 3, … 16, then by a quarter.
-func nextCount(n int) int { return n + max(1, n/16*4) }
+// threadCounts is 1, doublings of it where asked for, and all.
+func (ms *measuring) threadCounts() []int {
+	counts := []int{1}
+	for threads := 2; ms.everyCount && threads < len(ms.cpus); threads *= 2 {
+		counts = append(counts, threads)
+	}
+	if all := len(ms.cpus); all > 1 {
+		counts = append(counts, all)
+	}
+	return counts
+}
 
-func (ms *measuring) bandwidthsWith(threads int) error {
+// bandwidthsWith measures with so many threads, over the caches too where levels is set.
+func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
 	per := max(ms.stream/threads, 4*int(ms.m.LLCBytes)/threads, 8<<20)
 	workers, err := startWorkers(ms.cpus[:threads], per, kernel.OrdinaryPages)
 	if err != nil {
 		return err
 	}
 	defer stopWorkers(workers)
-	levels := []struct {
+	places := []struct {
 		name  string
-		bytes int
+		bytes int // of each thread
 	}{{"L1", int(ms.m.L1Bytes) / 2}, {"L2", int(ms.m.L2Bytes) / 2}, {"L3", int(ms.m.LLCBytes) / 2 / threads}, {"DRAM", per}}
-	if threads > 1 && !ms.levels {
-		levels = levels[3:]
+	if !levels {
+		places = places[3:]
 	}
-	for _, level := range levels {
-		if level.bytes < 2048*3 || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
+	for _, level := range places {
+		if level.bytes < leastStream || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
 			continue
 		}
 		for _, k := range streamKernels {

@@ -162,23 +162,19 @@ type memoryLimits struct {
 const noLimit = math.MaxInt64 / 2
 
 func readMemoryLimits(r *root) (memoryLimits, error) {
-	groups, err := controlGroups(r, "memory")
+	groups, firstErr := controlGroups(r, "memory")
 	var m memoryLimits
-	var firstErr error = err
-	note := func(err error) {
+	for i, g := range groups {
+		m.v2 = g.v2
+		stat, statErr := r.counters(g.dir + "/memory.stat")
+		limit, file, err := g.memoryLimit(r)
 		if firstErr == nil {
 			firstErr = err
 		}
-	}
-	for _, g := range groups {
-		m.v2 = g.v2
-		stat, statErr := r.counters(g.dir + "/memory.stat")
-		limit, file, err := g.memoryLimit(r, stat)
-		if err != nil {
-			note(err)
-			continue
+		if above, ok := stat["hierarchical_memory_limit"]; ok && i == len(groups)-1 && (err != nil || above < limit) {
+			limit, file, err = above, g.dir+"/memory.stat", nil // set above what is mounted
 		}
-		if limit >= noLimit {
+		if err != nil || limit >= noLimit {
 			continue
 		}
 		if m.limit == nil || limit < *m.limit {
@@ -195,20 +191,14 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 }
 
 // memoryLimit is the limit of one group. The root group of a version 2 hierarchy has no such file, and no limit.
-func (g controlGroup) memoryLimit(r *root, stat map[string]units.Bytes) (units.Bytes, string, error) {
+func (g controlGroup) memoryLimit(r *root) (units.Bytes, string, error) {
+	file := g.dir + "/memory.limit_in_bytes"
 	if g.v2 {
-		file := g.dir + "/memory.max"
-		if !r.exists(file) {
+		if file = g.dir + "/memory.max"; !r.exists(file) {
 			return noLimit, file, nil
 		}
-		limit, err := r.limit(file)
-		return limit, file, err
 	}
-	file := g.dir + "/memory.limit_in_bytes"
 	limit, err := r.limit(file)
-	if above, ok := stat["hierarchical_memory_limit"]; ok && (err != nil || above < limit) {
-		return above, g.dir + "/memory.stat", nil
-	}
 	return limit, file, err
 }
 

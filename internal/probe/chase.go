@@ -78,17 +78,17 @@ func (c *chaser) chain(bytes int, order string) (*kernel.Line, int) {
 }
 
 const (
-	sliceSteps = 1 << 14 // one timing: short enough to fall between two interruptions, long enough for the clock
-	maxSlices  = 12      // per sample of a large working set
+	sliceSteps  = 1 << 13 // one timing: short enough to fall between two interruptions, long enough for the clock
+	leastSlices = 3
+	mostSlices  = 12 // of a sample of a large working set
 )
 
 // latency is the time per step over one chain: the median over timed slices of the walk, those that the kernel interrupted
 // left out while others remain.
 func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted int) {
 	at, nodes := c.chain(bytes, order)
-	slicesWanted := min(max((nodes+sliceSteps-1)/sliceSteps, 3), maxSlices)
 	var clean, all []float64
-	for range slicesWanted {
+	for range min(max(nodes/sliceSteps, leastSlices), mostSlices) {
 		before := interruptions()
 		start := time.Now()
 		at = kernel.Walk(at, sliceSteps)

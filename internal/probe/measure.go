@@ -42,28 +42,31 @@ func (m *Measurement) Into(h *profile.Hardware) {
 	h.Warnings = append(h.Warnings, m.Warnings...)
 }
 
-// plan is how far a measurement goes.
+// plan is how far a measurement goes. The times bound it on a machine that others keep busy too.
 type plan struct {
-	top                int           // largest working set, bytes
-	stream             int           // memory that streams run over, bytes
-	coarse, fine       float64       // points per octave: of the sweep, around a step
-	repeats            int           // of each fine point
-	refine             time.Duration // for each step
-	window             time.Duration // for each bandwidth
-	rounds             int           // of a bandwidth, until it is quiet
-	everyCount, levels bool          // all thread counts; threads at each level
+	top          int           // largest working set, bytes
+	stream       int           // memory that streams run over, bytes
+	coarse, fine float64       // points per octave: of the sweep, around a step
+	repeats      int           // of each fine point
+	sweep        time.Duration // for the sweep of one order
+	refine       time.Duration // for each step
+	window       time.Duration // for one timing of a bandwidth
+	rounds       int           // of a bandwidth, until it is quiet
+	everyCount   bool          // thread counts between one and all
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 128 << 20, coarse: 2, fine: 16, repeats: 5, refine: 200 * time.Millisecond,
-		window: 15 * time.Millisecond, rounds: 3}
-	deep = plan{top: 512 << 20, stream: 1 << 30, coarse: 6, fine: 32, repeats: 15, refine: 4 * time.Second,
-		window: 150 * time.Millisecond, rounds: 5, everyCount: true, levels: true}
+	quick = plan{top: 128 << 20, stream: 128 << 20, coarse: 2, fine: 16, repeats: 5, sweep: 350 * time.Millisecond,
+		refine: 150 * time.Millisecond, window: 15 * time.Millisecond, rounds: 3}
+	deep = plan{top: 512 << 20, stream: 512 << 20, coarse: 6, fine: 32, repeats: 15, sweep: 6 * time.Second,
+		refine: 4 * time.Second, window: 150 * time.Millisecond, rounds: 5, everyCount: true}
 )
 
 const (
 	leastTop = 16 << 20 // below this no last-level cache would show
 	noisy    = 0.15     // spread of repeats that is worth a warning
+	// leastRepeats of a fine point, whatever the time: an interval needs some.
+	leastRepeats = 3
 )
 
 // measuring is a measurement under way.
@@ -82,13 +85,12 @@ type measuring struct {
 	samples, interruption int
 }
 
-// totalSteps is how often step is called; progress alone depends on it.
-const totalSteps = 13
-
+// step tells progress: a step for the memory, one for each order, each cache level, the capacities, each number of threads and
+// the costs.
 func (ms *measuring) step() error {
 	ms.steps++
-	if ms.progress != nil {
-		ms.progress(min(ms.steps, totalSteps), totalSteps)
+	if total := 6 + min(ms.dataLevels(), 3) + len(ms.threadCounts()); ms.progress != nil {
+		ms.progress(min(ms.steps, total), total)
 	}
 	return ms.ctx.Err()
 }
@@ -198,9 +200,14 @@ func (ms *measuring) latencies() error {
 		order string
 		into  *curve
 	}{{PageLocal, &ms.local}, {Random, &ms.random}, {LinePerPage, &ms.tlb}} {
-		for _, bytes := range grid(pageBytes, ms.top, ms.coarse) {
+		sizes := grid(pageBytes, ms.top, ms.coarse)
+		deadline := time.Now().Add(ms.sweep)
+		for i, bytes := range sizes {
 			if ms.ctx.Err() != nil {
 				return ms.ctx.Err()
+			}
+			if time.Now().After(deadline) && i < len(sizes)-1 {
+				continue // what is left of the time goes to the largest, main memory
 			}
 			*sweep.into = sweep.into.add(bytes, ms.sample(bytes, sweep.order))
 		}
@@ -236,7 +243,7 @@ func (ms *measuring) refineSteps() error {
 					ms.random = ms.random.add(bytes, ms.sample(bytes, Random))
 				}
 			}
-			if repeat >= 2 && time.Now().After(deadline) {
+			if repeat >= leastRepeats-1 && time.Now().After(deadline) {
 				break
 			}
 		}
