@@ -56,9 +56,9 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 		return err
 	}
 	check := report.TraceCheck{File: path}
-	verdict := error(nil)
+	var verdicts []error
 	for i := range recordings {
-		cfg, err := o.config(&recordings[i])
+		cfg, err := o.config(env, &recordings[i])
 		if err != nil {
 			return err
 		}
@@ -68,7 +68,9 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 		for _, line := range r.Warnings {
 			env.warn("%s", line)
 		}
-		verdict = worse(verdict, checkVerdict(r))
+		if r.Compared()+r.Unplaced > 0 {
+			verdicts = append(verdicts, checkVerdict(r))
+		}
 	}
 	if err := check.Write(w, o.out.format); err != nil {
 		return err
@@ -76,35 +78,48 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 	if err := w.commit(); err != nil {
 		return err
 	}
-	return verdict
+	if len(verdicts) == 0 {
+		return exitWith(exitInconclusive, fmt.Errorf("%s: the recording holds no allocations to compare", path))
+	}
+	return worst(verdicts)
 }
 
-func (o *traceCheckOptions) config(r *snapshot.Recording) (pytorch.Config, error) {
+func (o *traceCheckOptions) config(env *environment, r *snapshot.Recording) (pytorch.Config, error) {
 	if o.conf != "" {
 		return pytorch.ParseConf(o.conf)
 	}
-	return pytorch.ConfigOf(r)
+	cfg, err := pytorch.ConfigOf(r)
+	if err != nil {
+		env.warn("%s", oneLine(err))
+	}
+	return cfg, nil
 }
 
-// checkVerdict is the exit that a device's result asks for. A device without allocations asks for none.
+// checkVerdict is the exit that a device's result asks for.
 func checkVerdict(r pytorch.Result) error {
 	switch {
-	case r.Exact() || r.AddressesTotal+r.SegmentsTotal+r.ReleasesTotal+r.Unplaced == 0:
+	case r.Exact():
 		return nil
-	case r.AddressesTotal+r.SegmentsTotal+r.ReleasesTotal == 0:
+	case r.Compared() == 0:
 		return exitWith(exitInconclusive, fmt.Errorf("device %d: the recording allows no prediction", r.Device))
 	}
 	return exitWith(exitGate, fmt.Errorf("device %d: %d of %d addresses, %d of %d segments and %d of %d releases are as recorded",
 		r.Device, r.AddressesMatched, r.AddressesTotal, r.SegmentsMatched, r.SegmentsTotal, r.ReleasesMatched, r.ReleasesTotal))
 }
 
-// worse prefers a mismatch to what could not be told.
-func worse(a, b error) error {
-	var coded *exitError
-	if a == nil || b != nil && errors.As(a, &coded) && coded.code == exitInconclusive {
-		return b
+// worst is the first mismatch, or else the first of what could not be told.
+func worst(verdicts []error) error {
+	var unsure error
+	for _, err := range verdicts {
+		var coded *exitError
+		switch {
+		case errors.As(err, &coded) && coded.code == exitGate:
+			return err
+		case unsure == nil:
+			unsure = err
+		}
 	}
-	return a
+	return unsure
 }
 
 func openRecordings(path string) ([]snapshot.Recording, error) {

@@ -1,13 +1,17 @@
 package trace
 
 import (
+	"bufio"
 	"bytes"
 	"compress/gzip"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 func file(t *testing.T, name string, data []byte) string {
@@ -117,6 +121,39 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, %v; want an error with %q", filepath.Base(c.path), traces, err, c.want)
 		}
 	}
+}
+
+// Whatever opens is a program that can be replayed, and written.
+func FuzzTraces(f *testing.F) {
+	for _, text := range []string{ownText, flatText, kineto, packing} {
+		f.Add([]byte(text))
+	}
+	var pickle bytes.Buffer
+	if err := snapshot.Write(&pickle, &snapshot.Snapshot{Traces: [][]snapshot.Entry{{
+		{Action: snapshot.Alloc, Addr: 512, Size: 8, Stack: snapshot.NoStack}, {Action: snapshot.FreeCompleted, Addr: 1024, Size: 9, TimeUs: 7, Stack: snapshot.NoStack},
+	}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(pickle.Bytes())
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := &File{Path: "x", in: bufio.NewReader(bytes.NewReader(data)), Format: formatOf(data[:min(len(data), 512)])}
+		if file.Format == 0 {
+			return
+		}
+		traces, err := file.Traces()
+		if err != nil {
+			return
+		}
+		for _, tr := range traces {
+			if err := tr.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			if err := tr.Write(io.Discard); err != nil {
+				t.Fatal(err)
+			}
+			tr.Info(3)
+		}
+	})
 }
 
 // A problem written and read again has the same lifetimes, so the same packing.

@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
@@ -56,7 +57,7 @@ func (c *recordingTrace) warn(n int, what string) {
 }
 
 func (c *recordingTrace) entry(e *snapshot.Entry) {
-	c.b.At(max(0, e.TimeUs-c.r.Entries[0].TimeUs) * 1000)
+	c.b.At(min(max(0, e.TimeUs-c.r.Entries[0].TimeUs), math.MaxInt64/1000) * 1000)
 	switch e.Action {
 	case snapshot.Alloc:
 		c.alloc(e.Addr, e.Size, e.Stream, e.Stack)

@@ -21,9 +21,12 @@ type Result struct {
 	Warnings         []string
 }
 
+// Compared is how many addresses, segments and releases were predicted.
+func (r Result) Compared() int { return r.AddressesTotal + r.SegmentsTotal + r.ReleasesTotal }
+
 // Exact reports whether everything that could be compared agreed; it is false where there was nothing.
 func (r Result) Exact() bool {
-	return r.AddressesTotal > 0 && r.AddressesMatched == r.AddressesTotal && r.SegmentsMatched == r.SegmentsTotal && r.ReleasesMatched == r.ReleasesTotal
+	return r.Compared() > 0 && r.AddressesMatched == r.AddressesTotal && r.SegmentsMatched == r.SegmentsTotal && r.ReleasesMatched == r.ReleasesTotal
 }
 
 // maxConclusions bounds how often a recording is replayed to conclude the sizes of blocks at its start.
@@ -39,17 +42,20 @@ const (
 // unknownDevice is larger than every card.
 const unknownDevice = int64(1) << 40
 
-// ConfigOf is the configuration that a recording states, or shows by mapping pages.
+// ConfigOf is the configuration that a recording states, or shows by mapping pages. An error means that its
+// PYTORCH_ALLOC_CONF is not one this package reads; the configuration is then what the other settings say.
 func ConfigOf(r *snapshot.Recording) (Config, error) {
-	cfg := DefaultConfig()
+	cfg, err := DefaultConfig(), error(nil)
 	if s := r.Settings; s != nil {
-		parsed, err := ParseConf(s.Conf)
-		if err != nil {
-			return cfg, fmt.Errorf("reading the recording's settings: %w", err)
+		if parsed, e := ParseConf(s.Conf); e != nil {
+			err = fmt.Errorf("reading the recording's settings: %w", e)
+		} else {
+			cfg = parsed
 		}
-		cfg = parsed
-		cfg.Expandable = s.Expandable
-		cfg.Roundup = s.Roundup
+		cfg.Expandable = cfg.Expandable || s.Expandable
+		if s.Roundup != ([16]int64{}) {
+			cfg.Roundup = s.Roundup
+		}
 		if s.MaxSplitSize > 0 {
 			cfg.MaxSplitSize = s.MaxSplitSize
 		}
@@ -60,7 +66,7 @@ func ConfigOf(r *snapshot.Recording) (Config, error) {
 	for i := range r.Entries {
 		cfg.Expandable = cfg.Expandable || r.Entries[i].Action == snapshot.SegmentMap
 	}
-	return cfg, nil
+	return cfg, err
 }
 
 // Check replays a recording through the policy and compares each address that it gives, and each segment that it asks
@@ -128,7 +134,7 @@ func (c *checker) run(conclude bool) bool {
 			return false
 		}
 	}
-	c.leftovers()
+	c.out.SegmentsTotal -= len(c.driver.pending) // the recording ends before the request that they were for
 	if c.out.Unplaced > 0 {
 		c.out.Warnings = append(c.out.Warnings, fmt.Sprintf("device %d: %d allocations lie in no segment that the recording holds, so their addresses cannot be predicted", c.out.Device, c.out.Unplaced))
 	}

@@ -130,20 +130,6 @@ func (a *Allocator) mapPages(i int32, size int64) int32 {
 	return a.cacheMerged(i, s.pool)
 }
 
-// cacheMerged joins block i, in no set, with its free mapped neighbours and caches the result.
-func (a *Allocator) cacheMerged(i, p int32) int32 {
-	if prev := a.blocks[i].prev; a.cached(prev, true) {
-		a.uncache(prev, p)
-		i = a.merge(prev, i)
-	}
-	if next := a.blocks[i].next; a.cached(next, true) {
-		a.uncache(next, p)
-		i = a.merge(i, next)
-	}
-	a.cache(i, p)
-	return i
-}
-
 // unmap gives back the whole pages inside cached block i of an expandable segment, and the segment with its last page.
 func (a *Allocator) unmap(i int32) {
 	b := a.blocks[i]

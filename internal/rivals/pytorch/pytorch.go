@@ -133,7 +133,7 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two up to %d", r.Size, r.Align, minBlock)
 	}
 	a.events.process(a)
-	i, err := a.place(r.Size, smallPool, r.Stream)
+	i, err := a.place(r.Size, r.Stream)
 	if err != nil {
 		return alloc.Block{}, err
 	}
@@ -144,12 +144,11 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 	return alloc.Block{Offset: b.addr, Size: b.size, Ref: uint64(b.generation)<<32 | uint64(uint32(i))}, nil
 }
 
-// place finds or makes a block for n bytes in the pair of pools that begins at pair.
-func (a *Allocator) place(n int64, pair int32, stream uint16) (int32, error) {
-	size := a.cfg.round(n)
-	p := pair
+// place finds or makes a block for n bytes in the default pools.
+func (a *Allocator) place(n int64, stream uint16) (int32, error) {
+	size, p := a.cfg.round(n), smallPool
 	if size > smallLimit {
-		p++
+		p = largePool
 	}
 	i := a.search(p, stream, size)
 	if i == none {
@@ -280,18 +279,24 @@ func (a *Allocator) resolve(b alloc.Block) (int32, error) {
 // release makes block i, neither live nor waiting, reusable.
 func (a *Allocator) release(i int32) {
 	b := &a.blocks[i]
-	p := a.segments[b.segment].pool
+	s := &a.segments[b.segment]
 	a.stats.Live -= b.size
-	a.note(snapshot.FreeCompleted, b.addr, b.requested, a.segments[b.segment].stream)
-	if a.cached(b.prev, true) {
-		a.uncache(b.prev, p)
-		i = a.merge(b.prev, i)
+	a.note(snapshot.FreeCompleted, b.addr, b.requested, s.stream)
+	a.cacheMerged(i, s.pool)
+}
+
+// cacheMerged joins block i, in no set, with its free mapped neighbours and caches the result.
+func (a *Allocator) cacheMerged(i, p int32) int32 {
+	if prev := a.blocks[i].prev; a.cached(prev, true) {
+		a.uncache(prev, p)
+		i = a.merge(prev, i)
 	}
 	if next := a.blocks[i].next; a.cached(next, true) {
 		a.uncache(next, p)
 		i = a.merge(i, next)
 	}
 	a.cache(i, p)
+	return i
 }
 
 // cached reports whether i is a neighbour to merge with: free, waiting for nothing, and mapped as said.
@@ -398,14 +403,7 @@ func (a *Allocator) Retries() int64 { return a.retries }
 
 // Close returns all memory.
 func (a *Allocator) Close() error {
-	for s := range a.segments {
-		if seg := a.segments[s]; seg.used && !seg.expandable {
-			a.driver.free(seg.addr, seg.size)
-		} else if seg.used {
-			a.driver.release(seg.addr, seg.size)
-		}
-	}
 	a.gave(a.stats.Reserved)
-	a.blocks, a.segments, a.pools = nil, nil, nil
+	a.blocks, a.segments, a.pools, a.cachedBytes = nil, nil, nil, 0
 	return nil
 }

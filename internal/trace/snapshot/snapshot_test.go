@@ -127,6 +127,20 @@ func resolved(s *Snapshot) [][][]Frame {
 	return out
 }
 
+// Protocol 2, as PyTorch's own pickler writes it: no frames, numbered memos, single items.
+func TestReadProtocol2(t *testing.T) {
+	const pickle = "\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\r\x00\x00\x00device_tracesq\x03]q\x04]q\x05}q\x06(" +
+		"X\x06\x00\x00\x00actionq\x07X\x05\x00\x00\x00allocq\x08X\x04\x00\x00\x00addrq\t\x8a\x06\x00\x00\x00\x00\x00@" +
+		"X\x04\x00\x00\x00sizeq\nK\x08X\x06\x00\x00\x00streamq\x0bK\x00X\x07\x00\x00\x00time_usq\x0cK\x05" +
+		"X\x06\x00\x00\x00framesq\r]q\x0eX\x07\x00\x00\x00pool_idq\x0fK\x00K\x00\x86q\x10uaa" +
+		"X\x14\x00\x00\x00external_annotationsq\x11Nu."
+	got, err := Read(strings.NewReader(pickle))
+	want := &Snapshot{Segments: []Segment{}, Traces: [][]Entry{{{Action: Alloc, Addr: 1 << 46, Size: 8, TimeUs: 5, Pool: &PoolID{}, Stack: NoStack}}}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	var good bytes.Buffer
 	if err := Write(&good, example()); err != nil {
