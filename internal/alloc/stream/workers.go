@@ -2,30 +2,50 @@ package stream
 
 import (
 	"fmt"
-	"runtime"
+	"math"
 	"sync"
 	"time"
 	"unsafe"
 )
 
-// Workers does the work of each stream on an operating system thread of its own, in host memory: copies really copy and
-// computing really computes, so what overlaps on the machine overlaps in time.
+// Workers does the work of each stream on a goroutine of its own, in host memory: copies really copy and computing really
+// computes, so what overlaps on the machine overlaps in time. The goroutines are not locked to threads: each has one while
+// it works all the same, and handing work to a locked one costs two more switches.
 type Workers struct {
 	mem   []byte
 	begun time.Time
 
-	mu       sync.Mutex
-	progress sync.Cond // some stream finished something
-	streams  []worker
-	closed   bool
-	ended    sync.WaitGroup
+	mu      sync.Mutex
+	streams []worker
+	closed  bool
+	ended   sync.WaitGroup
 }
 
+// worker is one stream. Those who wait for it say from which count on they want to be woken: waking every one at each step
+// costs more than small work itself.
 type worker struct {
-	wake      sync.Cond
+	wake      sync.Cond // there is work
+	reached   sync.Cond // completed is at least wanted
+	wanted    uint64
 	queue     []task
 	submitted uint64
 	completed uint64
+}
+
+// await returns once seq pieces of work are done. The lock of the backend is held.
+func (s *worker) await(seq uint64) {
+	for s.completed < seq {
+		s.wanted = min(s.wanted, seq)
+		s.reached.Wait()
+	}
+}
+
+// finish counts a piece of work.
+func (s *worker) finish() {
+	if s.completed++; s.completed >= s.wanted {
+		s.wanted = math.MaxUint64
+		s.reached.Broadcast()
+	}
 }
 
 // task is a piece of work, or a wait where event is set.
@@ -38,18 +58,17 @@ type task struct {
 // NewWorkers starts n streams over mem, which is their device memory.
 func NewWorkers(n int, mem []byte) *Workers {
 	w := &Workers{mem: mem, begun: time.Now(), streams: make([]worker, n)}
-	w.progress.L = &w.mu
 	w.ended.Add(n)
 	for i := range w.streams {
-		w.streams[i].wake.L = &w.mu
-		go w.serve(&w.streams[i])
+		s := &w.streams[i]
+		s.wake.L, s.reached.L, s.wanted = &w.mu, &w.mu, math.MaxUint64
+		go w.serve(s)
 	}
 	return w
 }
 
 // serve does the work of one stream until Close.
 func (w *Workers) serve(s *worker) {
-	runtime.LockOSThread()
 	defer w.ended.Done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -63,16 +82,13 @@ func (w *Workers) serve(s *worker) {
 		t := s.queue[0]
 		s.queue = s.queue[1:]
 		if t.wait {
-			for w.streams[t.event.Stream].completed < t.event.Seq {
-				w.progress.Wait()
-			}
+			w.streams[t.event.Stream].await(t.event.Seq)
 		} else {
 			w.mu.Unlock()
 			w.do(t.work)
 			w.mu.Lock()
 		}
-		s.completed++
-		w.progress.Broadcast()
+		s.finish()
 	}
 }
 
@@ -189,9 +205,7 @@ func (w *Workers) Synchronize(s uint16) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for until := w.streams[s].submitted; w.streams[s].completed < until; {
-		w.progress.Wait()
-	}
+	w.streams[s].await(w.streams[s].submitted)
 	return nil
 }
 
