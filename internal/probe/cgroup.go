@@ -164,20 +164,17 @@ const noLimit = math.MaxInt64 / 2
 func readMemoryLimits(r *root) (memoryLimits, error) {
 	groups, firstErr := controlGroups(r, "memory")
 	var m memoryLimits
-	for i, g := range groups {
+	for _, g := range groups {
 		m.v2 = g.v2
 		stat, statErr := r.counters(g.dir + "/memory.stat")
-		limit, file, err := g.memoryLimit(r)
+		limit, file, err := g.memoryLimit(r, stat)
 		if firstErr == nil {
 			firstErr = err
-		}
-		if above, ok := stat["hierarchical_memory_limit"]; ok && i == len(groups)-1 && (err != nil || above < limit) {
-			limit, file, err = above, g.dir+"/memory.stat", nil // set above what is mounted
 		}
 		if err != nil || limit >= noLimit {
 			continue
 		}
-		if m.limit == nil || limit < *m.limit {
+		if m.limit == nil || limit <= *m.limit { // of equal ones the ancestor's: it sets what the others repeat
 			m.limit, m.source = &limit, "/"+file
 		}
 		if left, err := g.memoryLeft(r, limit, stat); err == nil && statErr == nil && (m.available == nil || left < *m.available) {
@@ -190,8 +187,9 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 	return m, firstErr
 }
 
-// memoryLimit is the limit of one group. The root group of a version 2 hierarchy has no such file, and no limit.
-func (g controlGroup) memoryLimit(r *root) (units.Bytes, string, error) {
+// memoryLimit is the limit of one group, and the file that tells it. The root group of a version 2 hierarchy has no such file,
+// and no limit. Version 1 repeats in stat what any ancestor sets, those above the mount included.
+func (g controlGroup) memoryLimit(r *root, stat map[string]units.Bytes) (units.Bytes, string, error) {
 	file := g.dir + "/memory.limit_in_bytes"
 	if g.v2 {
 		if file = g.dir + "/memory.max"; !r.exists(file) {
@@ -199,6 +197,9 @@ func (g controlGroup) memoryLimit(r *root) (units.Bytes, string, error) {
 		}
 	}
 	limit, err := r.limit(file)
+	if above, ok := stat["hierarchical_memory_limit"]; ok && (err != nil || above < limit) {
+		return above, g.dir + "/memory.stat", nil
+	}
 	return limit, file, err
 }
 
