@@ -210,6 +210,15 @@ func (mem *Memory) exact(name, where string, bytes units.Bytes, why string, args
 	mem.add(name, where, bytes, bytes, bytes, Derived, why, args...)
 }
 
+// raise lifts the upper bound of the items of a name and place.
+func (mem *Memory) raise(name, where string, high units.Bytes) {
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == name && it.Where == where {
+			it.High = max(it.High, high)
+		}
+	}
+}
+
 func (mem *Memory) warn(text string, args ...any) {
 	mem.Warnings = append(mem.Warnings, fmt.Sprintf(text, args...))
 }

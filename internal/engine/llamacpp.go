@@ -162,9 +162,8 @@ func (o *Options) place() string {
 // llamaWeights adds the decoder's tensors: all of them on the device except the embeddings, which stay on the host for the
 // lookup; a tied table is on both, once as embeddings and once as the output head.
 func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
-	total, low, high, source := r.decoderBytes(&m.Text), units.Bytes(0), units.Bytes(0), Derived
-	why := "tensor by tensor, norms and routers in f32"
-	low, high = total, total
+	total := r.decoderBytes(&m.Text)
+	low, high, source, why := total, total, Derived, "tensor by tensor, norms and routers in f32"
 	if mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text); !r.mixed && ggmlQuantized(r.base) && mixed > total {
 		high = mixed
 		mem.warn("a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
@@ -229,19 +228,49 @@ func (mem *Memory) llamaBuffers(name string, device, host units.Bytes, why strin
 	}
 }
 
-// llamaVision adds the projector: its weights and the buffer for the largest image. llama.cpp warms up with 46x46 tokens.
+// llamaWarmupSide is the tokens along each side of the image that llama.cpp reserves the tower's buffer for at start.
+const llamaWarmupSide = 46
+
+// llamaVision adds the projector: its weights and the buffer for the largest image. A buffer once reserved is kept, so that the
+// warm-up image bounds a smaller one's.
 func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
-	image := o.Image
-	if image == nil {
-		side := 46 * m.Vision.PatchSize * m.Vision.SpatialMergeSize
-		image = &Image{side, side}
+	side := llamaWarmupSide * m.Vision.PatchSize * m.Vision.SpatialMergeSize
+	image := Image{side, side}
+	if o.Image != nil {
+		image = *o.Image
 	}
-	if *image == (Image{}) {
+	if image == (Image{}) {
 		return nil
 	}
-	width, height, err := llamaImage(m, *image)
+	width, height, err := llamaImage(m, image)
 	if err != nil {
 		return err
+	}
+	if err := mem.llamaProjector(m, o); err != nil {
+		return err
+	}
+	gpu := o.Device == "gpu"
+	device, host := reserve(projectorGraph(m, int64(width), int64(height), flash), gpu)
+	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
+	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
+	if width*height < side*side {
+		device, host := reserve(projectorGraph(m, int64(side), int64(side), flash), gpu)
+		mem.raise(Vision, "device", device)
+		mem.raise(Vision, "host", host)
+		mem.warn("llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, device+host)
+	}
+	if !flash {
+		mem.warn("without flash attention the tower's scores take %s at %dx%d", units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
+	}
+	return nil
+}
+
+// llamaProjector adds the tower's weights.
+func (mem *Memory) llamaProjector(m *profile.Model, o Options) error {
+	if o.Files != nil && o.Files.Projector != nil {
+		b := *o.Files.Projector
+		mem.add(VisionWeights, o.place(), b, b, b, FromFile, "tensors in the mmproj's header")
+		return nil
 	}
 	matrices := strings.ToLower(o.ProjectorQuant)
 	if matrices == "" {
@@ -250,19 +279,7 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	if _, ok := ggml.TypeByName(matrices); !ok {
 		return fmt.Errorf("projector quantisation %q: want f32, f16, bf16 or q8_0", o.ProjectorQuant)
 	}
-	if o.Files != nil && o.Files.Projector != nil {
-		b := *o.Files.Projector
-		mem.add(VisionWeights, o.place(), b, b, b, FromFile, "tensors in the mmproj's header")
-	} else {
-		mem.exact(VisionWeights, o.place(), projectorBytes(&m.Vision, matrices), "mmproj with matrices in %s", matrices)
-	}
-	g := projectorGraph(m, int64(width), int64(height), flash)
-	device, host := reserve(g, o.Device == "gpu")
-	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
-	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
-	if !flash {
-		mem.warn("without flash attention the tower's scores take %s at %dx%d", units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
-	}
+	mem.exact(VisionWeights, o.place(), projectorBytes(&m.Vision, matrices), "mmproj with matrices in %s", matrices)
 	return nil
 }
 

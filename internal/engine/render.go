@@ -51,7 +51,11 @@ func argumentText(version string, l lines) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s%s\n", writtenBy, version)
 	for _, s := range l {
-		fmt.Fprintf(&b, "# %s\n--%s %s\n", s.why, s.key, shellWord(plain(s.value)))
+		fmt.Fprintf(&b, "# %s\n--%s", s.why, s.key)
+		if s.value != true { // a flag stands alone
+			b.WriteString(" " + shellWord(plain(s.value)))
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

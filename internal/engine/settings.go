@@ -301,6 +301,9 @@ func (s *Settings) llamaSettings() (lines, error) {
 	if pixels > 0 {
 		side := s.Model.Vision.PatchSize * s.Model.Vision.SpatialMergeSize
 		l.add("image-max-tokens", pixels/(side*side), "larger images are scaled down to the size that was budgeted")
+		if warm := llamaWarmupSide * side; pixels < warm*warm {
+			l.add("no-warmup", true, "the warm-up image of %dx%d would reserve more than was budgeted", warm, warm)
+		}
 	}
 	// Fitting by itself would override layers and context that were budgeted together.
 	l.add("fit", "off", "layers and context are set above")

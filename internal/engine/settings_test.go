@@ -132,7 +132,8 @@ func TestWriteLlamaServer(t *testing.T) {
 			t.Errorf("want one section and a version:\n%s", files["llama-server.ini"])
 		}
 		for line := range strings.Lines(files["llama-server.args"]) {
-			if name, _, ok := strings.Cut(strings.TrimPrefix(line, "--"), " "); ok && strings.HasPrefix(line, "--") {
+			if argument, ok := strings.CutPrefix(strings.TrimSpace(line), "--"); ok {
+				name, _, _ := strings.Cut(argument, " ")
 				known(t, "llama-server", names, name)
 			}
 		}
