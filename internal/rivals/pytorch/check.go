@@ -104,7 +104,8 @@ type checker struct {
 	streams map[int64]uint16
 	private map[snapshot.PoolID]int32
 	release snapshot.Action
-	retried bool // memory went back to the driver since the last allocation
+	freed   bool // a block became free since the last allocation
+	retried bool // and then memory went back to the driver
 	out     Result
 
 	concluded, tail int64 // the block whose tail the first mismatch gives away
@@ -174,7 +175,7 @@ func (c *checker) request(e *snapshot.Entry) (p int32, stream uint16, size int64
 
 // alloc predicts where a block goes and compares.
 func (c *checker) alloc(e *snapshot.Entry) bool {
-	defer func() { c.retried = false }()
+	defer func() { c.freed, c.retried = false, false }()
 	p, stream, size := c.request(e)
 	i := c.a.search(p, stream, size)
 	if len(c.driver.pending) == 0 && (i == none || c.a.blocks[i].addr != e.Addr) && !c.covered(e.Addr) {
@@ -185,16 +186,8 @@ func (c *checker) alloc(e *snapshot.Entry) bool {
 		return true
 	}
 	c.out.AddressesTotal++
-	if i != none && len(c.driver.pending) > 0 {
-		if !c.retried && c.conclude(i, e, size) {
-			return false
-		}
-		c.a.cache(i, p) // the recording took a new segment instead
-		i = none
-	}
-	if i == none && len(c.driver.pending) > 0 {
-		i = c.a.take(p, stream, size)
-		c.leftovers()
+	if len(c.driver.pending) > 0 {
+		return c.taken(i, e, p, size)
 	}
 	if i == none && c.out.AddressesTotal == 1 {
 		i = c.lostSegment(e, p, size)
@@ -213,6 +206,38 @@ func (c *checker) alloc(e *snapshot.Entry) bool {
 		c.a.cacheMerged(i, p)
 	}
 	c.force(e, p, size)
+	return true
+}
+
+// taken compares where the recording took memory from the driver. A cached block that fits, i, contradicts it, unless
+// blocks became free and then memory went back: a retry waits for events and asks the driver without another search.
+func (c *checker) taken(i int32, e *snapshot.Entry, p int32, size int64) bool {
+	expected := i == none || c.retried
+	if !expected && c.conclude(i, e, size) {
+		return false
+	}
+	if i != none {
+		c.a.cache(i, p)
+	}
+	got := c.a.take(p, c.stream(e.Stream), size)
+	if !expected {
+		c.driver.asked = 0
+		c.mismatch(i, e)
+	}
+	c.leftovers()
+	if got == none || c.a.blocks[got].addr != e.Addr {
+		c.mismatch(got, e)
+		if got != none {
+			c.a.cacheMerged(got, p)
+		}
+		c.force(e, p, size)
+		return true
+	}
+	if expected {
+		c.out.AddressesMatched++
+	}
+	c.a.grant(got, p, size)
+	c.live[e.Addr] = got
 	return true
 }
 
@@ -259,7 +284,7 @@ func (c *checker) mismatch(i int32, e *snapshot.Entry) {
 	if c.out.FirstMismatch != "" {
 		return
 	}
-	predicted := "a new segment"
+	predicted := "memory from the driver"
 	if i != none {
 		predicted = fmt.Sprintf("address %d", c.a.blocks[i].addr)
 	}
@@ -325,6 +350,7 @@ func (c *checker) free(e *snapshot.Entry) {
 	if !ok {
 		return // it lay in no known segment
 	}
+	c.freed = true
 	delete(c.live, e.Addr)
 	delete(c.unsure, e.Addr)
 	c.a.blocks[i].live = false
@@ -333,7 +359,7 @@ func (c *checker) free(e *snapshot.Entry) {
 
 // giveBack lets the policy give a segment or pages back, and compares.
 func (c *checker) giveBack(e *snapshot.Entry) {
-	c.retried = true
+	c.retried = c.freed
 	c.out.ReleasesTotal++
 	i := c.freeAt(e.Addr)
 	if i == none {

@@ -88,6 +88,22 @@ func TestCheckFindsMismatch(t *testing.T) {
 	}
 }
 
+// A segment taken where a cached block fits is a mismatch, though its address is the recording's.
+func TestCheckNeedlessSegment(t *testing.T) {
+	const base = int64(1) << 40
+	r := snapshot.Recording{Entries: []snapshot.Entry{
+		{Action: snapshot.SegmentAlloc, Addr: base, Size: 2 * mib},
+		{Action: snapshot.Alloc, Addr: base, Size: 512},
+		{Action: snapshot.SegmentAlloc, Addr: base + 4*mib, Size: 2 * mib},
+		{Action: snapshot.Alloc, Addr: base + 4*mib, Size: 512},
+		{Action: snapshot.Alloc, Addr: base + 512, Size: 512},
+	}}
+	got := Check(&r, DefaultConfig(), 0)
+	if got.AddressesTotal != 3 || got.AddressesMatched != 2 || got.SegmentsTotal != 2 || got.SegmentsMatched != 1 || got.FirstMismatch == "" {
+		t.Errorf("got %+v, want the second segment and its block to differ", got)
+	}
+}
+
 // A block that was there at the start may have kept a tail which nothing in the file states; where the next block is
 // placed behind it tells.
 func TestCheckConcludesTails(t *testing.T) {

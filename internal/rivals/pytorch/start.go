@@ -68,6 +68,8 @@ func (c *checker) native(s snapshot.Segment, lives []snapshot.Live) {
 	c.lay(i, c.pieces(s.Address, s.Address+s.TotalSize, p, lives))
 }
 
+// expandable lays the runs of pages of one pool and stream, in address order. Those beyond the reach of the first segment
+// belong to a further one.
 func (c *checker) expandable(key rangeKey, runs []snapshot.Segment, lives []snapshot.Live) {
 	space := c.a.addressSpace(key.pool)
 	base := c.base(key, runs, space)
@@ -77,9 +79,13 @@ func (c *checker) expandable(key rangeKey, runs []snapshot.Segment, lives []snap
 	i := c.a.addSegment(base, space, key.pool, c.stream(key.stream), true)
 	var list []piece
 	at := base
-	for _, s := range runs {
-		if s.Address < at || s.Address-base > space-s.TotalSize {
-			continue // not in the same range of addresses; what lies there cannot be predicted
+	for k, s := range runs {
+		if k > 0 && s.Address-base > space-s.TotalSize {
+			c.expandable(key, runs[k:], lives)
+			break
+		}
+		if s.Address < at || s.TotalSize > space {
+			continue // runs that overlap: no recording of an allocator
 		}
 		if s.Address > at {
 			list = append(list, piece{addr: at, size: s.Address - at})
@@ -111,7 +117,7 @@ func (c *checker) base(key rangeKey, runs []snapshot.Segment, space int64) int64
 			}
 		case snapshot.Alloc, snapshot.OutOfMemory:
 			for _, m := range mapped {
-				if e.Stream == key.stream && (c.a.cfg.round(e.Size) <= smallLimit) == small && runs[0].Address-m.Addr < space {
+				if e.Stream == key.stream && (c.a.cfg.round(e.Size) <= smallLimit) == small && runs[0].Address+runs[0].TotalSize-m.Addr <= space {
 					base = min(base, m.Addr)
 					held += m.Size
 				}
