@@ -164,6 +164,29 @@ func TestOutputFileIsWholeOrUntouched(t *testing.T) {
 	}
 }
 
+func TestOutputKeepsDevicesAndLinks(t *testing.T) {
+	if got := vlmem(t, nil, "profiles", "-o", os.DevNull); got.code != 0 {
+		t.Fatalf("exit %d: %s", got.code, got.stderr)
+	}
+	if info, err := os.Stat(os.DevNull); err != nil || info.Mode().IsRegular() {
+		t.Fatalf("%s is now %v, %v", os.DevNull, info.Mode(), err)
+	}
+	file := write(t, "file", "old")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(file, link); err != nil {
+		t.Skip(err)
+	}
+	if got := vlmem(t, nil, "profiles", "-o", link); got.code != 0 {
+		t.Fatalf("exit %d: %s", got.code, got.stderr)
+	}
+	if data, err := os.ReadFile(file); err != nil || len(data) < 100 {
+		t.Errorf("the file behind the link holds %q, %v", data, err)
+	}
+	if target, err := os.Readlink(link); err != nil || target != file {
+		t.Errorf("the link leads to %q, %v", target, err)
+	}
+}
+
 func TestSettingsGiveWayToFlags(t *testing.T) {
 	user := t.TempDir()
 	if err := os.Mkdir(filepath.Join(user, "vlmem"), 0o755); err != nil {

@@ -38,15 +38,26 @@ func (o *output) open(env *environment) (*pending, error) {
 	if o.path == "" {
 		return &pending{to: env.stdout}, nil
 	}
-	flag := cmp.Or(o.flag, "-o")
-	if info, err := os.Stat(o.path); err == nil && info.IsDir() {
+	flag, path := cmp.Or(o.flag, "-o"), o.path
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target // the file is replaced, not the link to it
+	}
+	info, err := os.Stat(path)
+	if err == nil && info.IsDir() {
 		return nil, fmt.Errorf("writing %s %s: it is a folder, want a file's name", flag, o.path)
 	}
-	temporary, err := os.CreateTemp(filepath.Dir(o.path), "."+filepath.Base(o.path)+".*")
+	if err == nil && !info.Mode().IsRegular() { // a device or a pipe: written to, never replaced
+		device, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, fmt.Errorf("writing %s %s: %w", flag, o.path, err)
+		}
+		return &pending{to: device}, nil
+	}
+	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return nil, fmt.Errorf("writing %s %s: cannot create a file there: %w", flag, o.path, err)
 	}
-	return &pending{temporary: temporary, path: o.path, flag: flag}, nil
+	return &pending{temporary: temporary, path: path, flag: flag}, nil
 }
 
 // pending is a result not yet shown.
