@@ -1,4 +1,25 @@
 // Package alloc places blocks of memory.
+//
+// It is layers, each with one duty and usable without those above it:
+//
+//	space.Space   addresses, granules, and memory or none behind them
+//	Policy        where a block lies in [0, n): best fit, buddies, equal blocks, a plan, vlmem
+//	Arena         one policy over one space: what is committed, requested and live
+//	Pool          arenas opened as it grows, under a lock, behind caches of freed blocks by size that need none
+//	Pools         the pools of a process by what lives in them, with the peaks of their sums
+//	Movable       blocks of an arena behind handles, which compaction moves together
+//
+// All tables lie in Go memory, never in the range that is managed: a host cannot write headers into a card, and a range
+// of bare addresses has nowhere to write them.
+//
+// What is lost is told apart. With requested r, granted g ≥ r, committed c ≥ g, and B the largest sum of r over time,
+//
+//	overhead                = max c / B − 1
+//	internal fragmentation  = 1 − r/g
+//	external fragmentation  = 1 − largest free range / all free bytes
+//
+// Cost per operation, with h holes and k orders: best fit and vlmem O(log h), a buddy O(k), equal blocks O(log64 n), a
+// cached size O(1) without a lock that others take. docs/allocator.md has the figures, and what was tried and dropped.
 package alloc
 
 import "errors"

@@ -160,6 +160,10 @@ func random(t *testing.T, s *Shadow, o Options) {
 		free(t, s, b)
 	}
 	verify(t, s)
+	t.Logf("%d allocations, %d frees, %d refused, at most %d bytes live", s.stats.Allocs, s.stats.Frees, s.stats.OutOfMemory, s.stats.PeakLive)
+	if s.stats.Allocs < int64(operations)/4 {
+		t.Errorf("only %d of %d operations were allocations that succeeded", s.stats.Allocs, operations)
+	}
 }
 
 // Driver makes random operations on a shadow.
