@@ -61,6 +61,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
 	flags.StringVar(&o.image, "image", "", "largest image, WIDTHxHEIGHT pixels, or none (default: the engine's own warm-up image)")
+	flags.BoolVar(&o.NoWarmup, "no-warmup", false, "llama.cpp: it is started without the warm-up image")
 	flags.IntVar(&o.PromptTokens, "prompt", 0, "transformers: tokens of the prompt, images included (default: the whole context)")
 	flags.Float64Var(&o.Utilization, "utilization", 0, "vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
 	o.out.addFlags(cmd, "table", "json", "yaml")

@@ -253,7 +253,7 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	device, host := reserve(projectorGraph(m, int64(width), int64(height), flash), gpu)
 	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
 	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
-	if width*height < side*side {
+	if width*height < side*side && !o.NoWarmup {
 		device, host := reserve(projectorGraph(m, int64(side), int64(side), flash), gpu)
 		mem.raise(Vision, "device", device)
 		mem.raise(Vision, "host", host)
