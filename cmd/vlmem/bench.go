@@ -27,6 +27,7 @@ type benchOptions struct {
 	save, against                string
 	touch                        bool
 	decode, repeats              int
+	backend                      backendOptions
 	out                          output
 }
 
@@ -43,7 +44,8 @@ same blocks in a bare range, and touched, where every page of a new block is wri
 would. A model's default run shows both, a trace's addresses alone unless --touch is given.`,
 		Example: `  vlmem bench --model qwen3-vl-4b
   vlmem bench --trace snapshot.pickle --allocators vlmem,pytorch
-  vlmem bench --model qwen3-vl-2b --image 1280x720 --format json`,
+  vlmem bench --model qwen3-vl-2b --image 1280x720 --format json
+  vlmem bench --backend sim --hardware gtx-1080-ti`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(env, cmd, &o) },
 	}
@@ -59,6 +61,7 @@ would. A model's default run shows both, a trace's addresses alone unless --touc
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
 	flags.StringVar(&o.against, "against", "", "compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
+	addBackendFlags(cmd, &o.backend)
 	flags.StringArrayVar(&o.reports, "report", nil, "also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
 	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher", "html")
 	cmd.AddCommand(newBenchTilesCmd(env))
@@ -82,6 +85,10 @@ func allocatorNames() []string {
 }
 
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
+	if cmd.Flags().Changed("backend") || cmd.Flags().Changed("hardware") {
+		o.backend.model, o.backend.image, o.backend.repeats = o.model, o.image, o.repeats
+		return runBenchBackend(env, o.backend, &o.out)
+	}
 	w, err := o.out.open(env)
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		return w.commit()
 	}
 	if live {
-		probe.Cards(&hardware, !o.reported)
+		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
 	}
 	if live && !o.reported {
 		bar := env.progress("measuring")

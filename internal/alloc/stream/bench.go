@@ -22,29 +22,33 @@ type BenchOptions struct {
 
 // BenchResult is what Bench saw. Times are seconds of the backend's clock, medians over the repeats.
 type BenchResult struct {
-	Backend  string
-	Clock    string // measured, or simulated
-	Device   string
-	Overlap  Overlap
-	Reuse    []Reuse  // empty for the simulation
-	Costs    []OpCost // of memory, by who serves it
-	Warnings []string
+	Backend  string   `json:"backend" yaml:"backend"`
+	Clock    string   `json:"clock" yaml:"clock"` // measured, or simulated
+	Device   string   `json:"device" yaml:"device"`
+	Overlap  Overlap  `json:"overlap" yaml:"overlap"`
+	Reuse    []Reuse  `json:"reuse,omitempty" yaml:"reuse,omitempty"` // empty for the simulation
+	Costs    []OpCost `json:"costs,omitempty" yaml:"costs,omitempty"` // of memory, by who serves it
+	Warnings []string `json:"warnings,omitempty" yaml:"warnings,omitempty"`
 }
 
 // Overlap compares the two ways to run a pipeline. Speedup is the median of the ratios of runs made in turn.
 type Overlap struct {
-	Images                     int
-	ImageBytes                 int64
-	ComputedBytes              int64   // of an image
-	Rounds                     int     // over them
-	CopySeconds                float64 // of one image alone
-	ComputeSeconds             float64
-	Serial, Overlapped         float64
-	Speedup, Slowest, Quickest float64
-	Ceiling                    float64 // speedup of the same work with nothing between the streams: what the machine had to give
-	Waits, Avoided             int64
-	PeakReserved               int64
-	ResultsEqual               bool // both ways brought the same features back; false where nothing is stored
+	Images         int     `json:"images" yaml:"images"`
+	ImageBytes     int64   `json:"image_bytes" yaml:"image_bytes"`
+	ComputedBytes  int64   `json:"computed_bytes" yaml:"computed_bytes"` // of an image
+	Rounds         int     `json:"rounds" yaml:"rounds"`                 // over them
+	CopySeconds    float64 `json:"copy_s" yaml:"copy_s"`                 // of one image alone
+	ComputeSeconds float64 `json:"compute_s" yaml:"compute_s"`
+	Serial         float64 `json:"serial_s" yaml:"serial_s"`
+	Overlapped     float64 `json:"overlapped_s" yaml:"overlapped_s"`
+	Speedup        float64 `json:"speedup" yaml:"speedup"`
+	Slowest        float64 `json:"slowest" yaml:"slowest"`
+	Quickest       float64 `json:"quickest" yaml:"quickest"`
+	Ceiling        float64 `json:"ceiling" yaml:"ceiling"` // speedup of the same work with nothing between the streams: what the machine had to give
+	Waits          int64   `json:"waits" yaml:"waits"`
+	Avoided        int64   `json:"avoided" yaml:"avoided"`
+	PeakReserved   int64   `json:"peak_reserved_bytes" yaml:"peak_reserved_bytes"`
+	ResultsEqual   bool    `json:"results_equal" yaml:"results_equal"` // both ways brought the same features back; false where nothing is stored
 }
 
 // Bound is the most that overlap can gain with these times.
@@ -54,17 +58,18 @@ func (o Overlap) Bound() float64 {
 
 // Reuse compares page-locking memory for every transfer with taking it from a pool of locked memory.
 type Reuse struct {
-	Bytes         int64
-	Fresh, Pooled float64 // seconds a transfer: memory, copy, giving back
-	Ratio         float64
+	Bytes  int64   `json:"bytes" yaml:"bytes"`
+	Fresh  float64 `json:"fresh_s" yaml:"fresh_s"`   // seconds a transfer: taking memory, copying, giving it back
+	Pooled float64 `json:"pooled_s" yaml:"pooled_s"` // likewise
+	Ratio  float64 `json:"ratio" yaml:"ratio"`
 }
 
 // OpCost is the time of one allocation or free.
 type OpCost struct {
-	Server   string
-	NsMedian float64
-	NsLow    float64 // over the repeats
-	NsHigh   float64
+	Server   string  `json:"server" yaml:"server"`
+	NsMedian float64 `json:"ns_per_op_p50" yaml:"ns_per_op_p50"`
+	NsLow    float64 `json:"ns_per_op_low" yaml:"ns_per_op_low"` // over the repeats
+	NsHigh   float64 `json:"ns_per_op_high" yaml:"ns_per_op_high"`
 }
 
 // bench is a backend with the memory it works in, for as long as a benchmark runs.
@@ -244,17 +249,17 @@ func (b *bench) balance(p *Pipeline, pool *Pool, flops float64) error {
 	}
 	p.Computed, p.Rounds = p.Bytes, int(flops/2/float64(p.Bytes/4))
 	if flops == 0 {
-		// As many elements as are computed in the time of the copy. More rounds where all of them take less.
-		p.Rounds = balancedRounds
-		all, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: p.Rounds})
-		if err != nil {
-			return err
+		// Rounds until the whole image takes as long as its copy, then so much of it as does.
+		took := 0.0
+		for p.Rounds = balancedRounds; ; p.Rounds *= 2 {
+			if took, err = b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: p.Rounds}); err != nil {
+				return err
+			}
+			if took >= copied {
+				break
+			}
 		}
-		if ratio := copied / all; ratio < 1 {
-			p.Computed = int64(ratio*float64(p.Bytes/4)) * 4
-		} else {
-			p.Rounds = int(ratio * balancedRounds)
-		}
+		p.Computed = int64(copied/took*float64(p.Bytes/4)) * 4
 	}
 	r.Bytes = p.Computed
 	computed, err := b.median(9, Work{Kind: Compute, Out: r, In: r, Rounds: p.Rounds})
