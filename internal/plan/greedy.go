@@ -62,8 +62,17 @@ type placement struct{ lower, upper, offset, end int64 }
 
 // packInOrder is Pack for an order given as indexes.
 func packInOrder(p *Problem, order []int) Solution {
-	s := Solution{Offsets: make([]int64, len(p.Buffers))}
+	return packAround(p, Solution{Offsets: make([]int64, len(p.Buffers))}, nil, order)
+}
+
+// packAround leaves the buffers in fixed at their offsets in s and places those in order.
+func packAround(p *Problem, s Solution, fixed, order []int) Solution {
 	placed := newShelf(p)
+	for _, i := range fixed {
+		b := &p.Buffers[i]
+		placed.add(placement{b.Lower, b.Upper, s.Offsets[i], s.Offsets[i] + b.Size})
+		s.Height = max(s.Height, s.Offsets[i]+b.Size)
+	}
 	for _, i := range order {
 		b := &p.Buffers[i]
 		x := bestGap(placed.at(b), b)

@@ -85,25 +85,60 @@ func (p *Problem) Check() error {
 	return nil
 }
 
+// edge is where the load changes.
+type edge struct {
+	time  int64
+	size  int64 // that begins, negative where it ends
+	index int
+}
+
+// edges lists begins and ends by time; at one time, ends before begins.
+func (p *Problem) edges() []edge {
+	list := make([]edge, 0, 2*len(p.Buffers))
+	for i, b := range p.Buffers {
+		list = append(list, edge{b.Lower, b.Size, i}, edge{b.Upper, -b.Size, i})
+	}
+	slices.SortFunc(list, func(a, b edge) int {
+		return cmp.Or(cmp.Compare(a.time, b.time), cmp.Compare(a.size, b.size), cmp.Compare(a.index, b.index))
+	})
+	return list
+}
+
 // LowerBound is the largest sum of sizes that live at one time.
 func (p *Problem) LowerBound() int64 {
-	type edge struct{ time, size int64 }
-	edges := make([]edge, 0, 2*len(p.Buffers))
-	for _, b := range p.Buffers {
-		edges = append(edges, edge{b.Lower, b.Size}, edge{b.Upper, -b.Size})
-	}
-	slices.SortFunc(edges, func(a, b edge) int { // at one time, ends before begins
-		if a.time != b.time {
-			return cmp.Compare(a.time, b.time)
-		}
-		return cmp.Compare(a.size, b.size)
-	})
 	var load, peak int64
-	for _, e := range edges {
+	for _, e := range p.edges() {
 		load += e.size
 		peak = max(peak, load)
 	}
 	return peak
+}
+
+// critical splits the indexes of the buffers, in order, into those that live at a moment whose load is at least threshold, and
+// the others.
+func (p *Problem) critical(threshold int64) (critical, rest []int) {
+	// moment counts the critical moments so far; a buffer lives at one if the count moved during its life.
+	begun, lived := make([]int, len(p.Buffers)), make([]bool, len(p.Buffers))
+	moment, load := 0, int64(0)
+	for _, e := range p.edges() {
+		load += e.size
+		if e.size < 0 {
+			lived[e.index] = moment > begun[e.index]
+			continue
+		}
+		begun[e.index] = moment
+		if load >= threshold {
+			moment++
+		}
+	}
+	for i, c := range lived {
+		if c {
+			critical = append(critical, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	return critical, rest
 }
 
 // height is the highest end of any buffer at the given offsets.

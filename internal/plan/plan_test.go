@@ -156,8 +156,8 @@ func TestSolveStops(t *testing.T) {
 		t.Errorf("stopped %v after %d questions", r.Stopped, asked)
 	}
 	enough := Solve(p, Options{Capacity: 1 << 40})
-	if g := Greedy(p); enough.Height != g.Height {
-		t.Errorf("height %d where the first packing is low enough, want the greedy %d", enough.Height, g.Height)
+	if g := Pack(p, BySize); enough.Height != g.Height {
+		t.Errorf("height %d where the first packing is low enough, want the greedy one by size, %d", enough.Height, g.Height)
 	}
 }
 

@@ -30,16 +30,69 @@ type Result struct {
 }
 
 // Solve packs p. It does not fail: the greedy packing stands where nothing better is found.
+//
+// Buffers that live at every critical section lie at the bottom, which costs nothing where offsets need no alignment: whatever
+// lies below one of them can change places with it, as a whole layer. Weights and what else a program holds from end to end
+// thus stay out of the search.
 func Solve(p *Problem, o Options) Result {
 	if o.Effort <= 0 {
 		o.Effort = DefaultEffort
 	}
+	base, rest := p.foundation()
+	if len(base) == 0 {
+		return solve(p, o)
+	}
+	upper := &Problem{}
+	for _, i := range rest {
+		upper.Buffers = append(upper.Buffers, p.Buffers[i])
+	}
+	offsets, height := make([]int64, len(p.Buffers)), int64(0)
+	for _, i := range base {
+		offsets[i] = height
+		height += p.Buffers[i].Size
+	}
+	if o.Capacity > 0 {
+		o.Capacity = max(o.Capacity-height, 1)
+	}
+	r := solve(upper, o)
+	for k, i := range rest {
+		offsets[i] = height + r.Offsets[k]
+	}
+	r.Offsets, r.Height, r.LowerBound = offsets, height+r.Height, height+r.LowerBound
+	return r
+}
+
+// foundation splits the indexes of the buffers into those that span all sections and the others; into none and all where an
+// alignment is asked for.
+func (p *Problem) foundation() (base, rest []int) {
+	last := int32(0)
+	spans := spansOf(p)
+	for i := range spans {
+		last = max(last, spans[i].hi)
+		if spans[i].align > 1 {
+			return nil, nil
+		}
+	}
+	for i, v := range spans {
+		if v.lo == 0 && v.hi == last {
+			base = append(base, i)
+		} else {
+			rest = append(rest, i)
+		}
+	}
+	return base, rest
+}
+
+func solve(p *Problem, o Options) Result {
 	s := solver{problem: p, options: o, quantum: quantum(p)}
 	s.result.LowerBound = p.LowerBound()
 	s.refutedBelow = s.roundUp(s.result.LowerBound)
 	s.goal = max(s.refutedBelow, o.Capacity)
-	s.keep(Greedy(p))
-	s.spend(int64(orders) * s.passCost())
+	s.greedy(BySize)
+	s.core()
+	for o := BySize + 1; o < orders && !s.done(); o++ {
+		s.greedy(o)
+	}
 	s.repair()
 	s.search()
 	s.result.Optimal = s.result.Height <= s.refutedBelow
@@ -92,10 +145,48 @@ func (s *solver) done() bool {
 	return s.result.Stopped || s.result.Height <= max(s.goal, s.refutedBelow) || s.left() <= 0
 }
 
-// passCost is the comparisons of one greedy pass and the sorting before it.
+// passCost estimates the comparisons of one greedy pass and the sorting before it. Windows save most of those of short-lived
+// buffers.
 func (s *solver) passCost() int64 {
 	n := int64(len(s.problem.Buffers))
-	return n*(n+1)/2 + 32*n
+	return n*(n+1)/2/max(min(n/windowBuffers, mostWindows)/8, 1) + 32*n
+}
+
+func (s *solver) greedy(o Order) {
+	s.keep(Pack(s.problem, o))
+	s.spend(s.passCost())
+}
+
+// coreShares are the loads, in shares of the highest, from which on a moment is critical; tried in turn.
+var coreShares = [...]float64{0.99, 0.95, 0.85, 0.7}
+
+// core packs the buffers that live at critical moments apart, where a search can afford them, and the rest around them by the
+// greedy orders. In a long program most buffers live where there is room to spare, and only hide the few that matter.
+func (s *solver) core() {
+	for _, share := range coreShares {
+		if s.done() {
+			return
+		}
+		critical, rest := s.problem.critical(int64(share * float64(s.result.LowerBound)))
+		if len(rest) < len(critical)/4 || len(critical) < 2 {
+			return // what is left is the whole problem
+		}
+		sub := &Problem{}
+		for _, i := range critical {
+			sub.Buffers = append(sub.Buffers, s.problem.Buffers[i])
+		}
+		packed := Solve(sub, Options{Capacity: s.goal, Effort: max(s.left()/8, 1), Stop: s.options.Stop})
+		s.spend(packed.Effort)
+		for o := Order(0); o < orders && !s.done(); o++ {
+			offsets := make([]int64, len(s.problem.Buffers))
+			for k, i := range critical {
+				offsets[i] = packed.Offsets[k]
+			}
+			order := slices.DeleteFunc(o.sort(s.problem.Buffers), func(i int) bool { _, fixed := slices.BinarySearch(critical, i); return fixed })
+			s.keep(packAround(s.problem, Solution{Offsets: offsets}, critical, order))
+			s.spend(s.passCost())
+		}
+	}
 }
 
 // repair turns the wheels of all orders until the effort set aside for it is spent: all of it where the exact search cannot

@@ -1,6 +1,9 @@
 package plan
 
-import "fmt"
+import (
+	"fmt"
+	"sort"
+)
 
 // Verdict is what the validator finds.
 type Verdict int
@@ -21,7 +24,8 @@ var verdictNames = [...]string{"good", "bad problem", "bad count", "bad offset",
 // String names the verdict.
 func (v Verdict) String() string { return verdictNames[v] }
 
-// Validate judges a solution by the definition alone. It shares no code with the solvers and compares every pair, O(n²).
+// Validate judges a solution by the definition alone. It shares no code with the solvers and compares every pair that lives at
+// one time, up to O(n²) of them.
 // The error says which buffers are at fault; it is nil exactly where the verdict is Good.
 func Validate(p *Problem, s *Solution) (Verdict, error) {
 	for _, b := range p.Buffers {
@@ -48,12 +52,20 @@ func Validate(p *Problem, s *Solution) (Verdict, error) {
 	if top != s.Height {
 		return BadHeight, fmt.Errorf("height %d, highest end %d", s.Height, top)
 	}
-	for i, b := range p.Buffers {
-		for j, c := range p.Buffers[:i] {
-			inTime := b.Lower < c.Upper && c.Lower < b.Upper
-			inSpace := s.Offsets[i] < s.Offsets[j]+c.Size && s.Offsets[j] < s.Offsets[i]+b.Size
-			if inTime && inSpace {
-				return BadOverlap, fmt.Errorf("buffers %s at %d and %s at %d", c.ID, s.Offsets[j], b.ID, s.Offsets[i])
+	byBegin := make([]int, len(p.Buffers))
+	for i := range byBegin {
+		byBegin[i] = i
+	}
+	sort.SliceStable(byBegin, func(i, j int) bool { return p.Buffers[byBegin[i]].Lower < p.Buffers[byBegin[j]].Lower })
+	for k, i := range byBegin {
+		b := &p.Buffers[i]
+		for _, j := range byBegin[k+1:] {
+			c := &p.Buffers[j]
+			if c.Lower >= b.Upper {
+				break // and so do all after it
+			}
+			if s.Offsets[i] < s.Offsets[j]+c.Size && s.Offsets[j] < s.Offsets[i]+b.Size {
+				return BadOverlap, fmt.Errorf("buffers %s at %d and %s at %d", b.ID, s.Offsets[i], c.ID, s.Offsets[j])
 			}
 		}
 	}
