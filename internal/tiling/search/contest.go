@@ -130,34 +130,39 @@ func neighbours(t kernel.Blocks) []kernel.Blocks {
 	return []kernel.Blocks{{MC: t.MC, NC: t.NC, KC: t.KC / 2}, {MC: t.MC, NC: t.NC, KC: 2 * t.KC}, {MC: t.MC / 2, NC: t.NC, KC: t.KC}, {MC: 2 * t.MC, NC: t.NC, KC: t.KC}}
 }
 
-// gridMultiply times every combination of depths and heights (and two widths) twice on the whole product.
+// gridMultiply times every combination of depths and heights on the whole product.
 func (c *Contest) gridMultiply(o Options, p Product, run func(kernel.How, kernel.Blocks) func()) kernel.Blocks {
 	best, fastest := kernel.Blocks{}, math.Inf(1)
 	seen := map[kernel.Blocks]bool{}
 	for _, kc := range []int{64, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024} {
-		for _, mc := range []int{24, 48, 96, 144, 192, 288, 384, 576, 768, 1020} {
-			for _, nc := range []int{1024, 4096} {
-				t := kernel.Blocks{MC: min(mc, p.M), NC: min(nc, p.N), KC: min(kc, p.K)}
-				if seen[t] {
-					continue
-				}
-				seen[t] = true
-				seconds := math.Inf(1)
-				for range 2 {
-					seconds = min(seconds, Seconds(run(kernel.Tiled, t)))
-				}
-				c.heat(kc, mc, p.FLOPs()/seconds/1e9)
-				if seconds < fastest {
-					best, fastest = t, seconds
-				}
-				if o.OnStep != nil {
-					o.OnStep()
-				}
+		for _, mc := range []int{24, 48, 96, 144, 192, 264, 348, 516, 768, 1032} {
+			t := kernel.Blocks{MC: mc, NC: min(4096, p.N), KC: min(kc, p.K)}
+			if seen[t] {
+				continue
+			}
+			seen[t] = true
+			seconds := c.point(o, run(kernel.Tiled, t))
+			c.heat(kc, mc, p.FLOPs()/seconds/1e9)
+			if seconds < fastest {
+				best, fastest = t, seconds
 			}
 		}
 	}
 	c.GridPoints = len(seen)
 	return best
+}
+
+// point times one point of a grid: twice where that is quick.
+func (c *Contest) point(o Options, f func()) float64 {
+	const quick = 0.2
+	seconds := Seconds(f)
+	if seconds < quick {
+		seconds = min(seconds, Seconds(f))
+	}
+	if o.OnStep != nil {
+		o.OnStep()
+	}
+	return seconds
 }
 
 // HoldAttention is [HoldMultiply] for one head of attention. ruleTile is the shared-memory rule's square tile, 0 for none.
@@ -200,23 +205,17 @@ func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionSha
 	return contest
 }
 
-// gridAttention times every combination of block sizes twice on the whole head.
+// gridAttention times every combination of block sizes on the whole head.
 func (c *Contest) gridAttention(o Options, s AttentionShape, run func(kernel.How, kernel.AttentionBlocks) func()) kernel.AttentionBlocks {
 	best, fastest := kernel.AttentionBlocks{}, math.Inf(1)
 	for _, kv := range []int{32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 1024} {
 		for _, q := range []int{12, 24, 36, 48, 72, 96, 120, 180, 264, 384} {
 			t := kernel.AttentionBlocks{Queries: min(q, s.Queries), Keys: min(kv, s.Keys)}
 			c.GridPoints++
-			seconds := math.Inf(1)
-			for range 2 {
-				seconds = min(seconds, Seconds(run(kernel.Tiled, t)))
-			}
+			seconds := c.point(o, run(kernel.Tiled, t))
 			c.heat(kv, q, s.FLOPs()/seconds/1e9)
 			if seconds < fastest {
 				best, fastest = t, seconds
-			}
-			if o.OnStep != nil {
-				o.OnStep()
 			}
 		}
 	}

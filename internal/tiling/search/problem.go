@@ -25,17 +25,20 @@ func Filled(rows, columns int) kernel.Matrix {
 	return m
 }
 
-// The part of a product that is timed: two blocks of A and two passes over C, or all there is, and columns until the panel
-// of B outgrows L2.
+// The part of a product that is timed: all of one that takes tens of milliseconds; of a larger one a block of A, two passes over C, or all there is, and columns until both C and the
+// panel of B outgrow L2, as they do in the whole: else passes over C look free and shallow blocks look good.
 const (
-	partBlocks  = 2
-	partRows    = 384
-	partColumns = 1024
+	partRows    = 192
+	partColumns = 2048
+	partPasses  = 2
+	wholeFLOPs  = 2.5e9
 )
 
 func (p Product) part(b kernel.Blocks) Product {
-	rows := b.MC * max(partBlocks, partRows/b.MC)
-	return Product{min(p.M, rows), min(p.N, partColumns), min(p.K, partBlocks*b.KC)}
+	if p.FLOPs() <= wholeFLOPs {
+		return p
+	}
+	return Product{min(p.M, b.MC*max(1, partRows/b.MC)), min(p.N, partColumns), min(p.K, partPasses*b.KC)}
 }
 
 // Multiply searches the blocks of a product around the model's. Candidates are compared by time per multiplication, each on
@@ -68,7 +71,8 @@ func view(m kernel.Matrix, rows, columns int) kernel.Matrix {
 
 // blocksAround lists the model's blocks first and then its answers for other depths, from half to eight times its own: the
 // equations charge L1 with whole micropanels of A, which in truth stream through. A depth is an even part of K, so that no
-// pass is short; mc varies by two either way.
+// pass is short; mc is the equations' and, since B in L2 is worth as much, four register tiles. Few enough candidates that each can be
+// timed more than once matters more than their closeness: speed is flat around its best.
 func blocksAround(v kernel.Variant, model *tiling.CPUTiles, p Product) []kernel.Blocks {
 	var list []kernel.Blocks
 	add := func(g tiling.SGEMMTiles, mc int) {
@@ -86,9 +90,9 @@ func blocksAround(v kernel.Variant, model *tiling.CPUTiles, p Product) []kernel.
 			depths = append(depths, kc)
 		}
 	}
-	for _, kc := range spread(depths, 7) {
+	for _, kc := range spread(depths, 6) {
 		g := model.Deeper(v, kc)
-		for _, mc := range []int{g.MC, g.MC / 2, 2 * g.MC} {
+		for _, mc := range []int{g.MC, 4 * v.MR} {
 			add(g, mc)
 		}
 	}

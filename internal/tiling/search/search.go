@@ -2,7 +2,7 @@
 //
 // The model names one point; caches with other replacement rules than it assumes, prefetchers and neighbours move the
 // optimum a little. So the neighbourhood of the model's point is timed by successive halving (Jamieson and Talwalkar,
-// AISTATS 2016): every candidate twice, the better half twice more, and so on until one is left or the time is spent. A
+// AISTATS 2016): every candidate three times, the better half three times more, and so on until one is left or the time is spent. A
 // candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is processor time,
 // so that other programs' turns do not count.
 //
@@ -49,8 +49,10 @@ func halve[T any](candidates []T, budget time.Duration, run func(T) float64) Fou
 			if i > 0 && over() {
 				break
 			}
-			alive[i].Seconds = min(alive[i].Seconds, run(alive[i].Tiles), run(alive[i].Tiles))
-			alive[i].Runs += 2
+			for range roundRuns {
+				alive[i].Seconds = min(alive[i].Seconds, run(alive[i].Tiles))
+				alive[i].Runs++
+			}
 		}
 		slices.SortStableFunc(alive, faster)
 		if over() || alive[0].Runs >= enoughRuns {
@@ -64,8 +66,9 @@ func halve[T any](candidates []T, budget time.Duration, run func(T) float64) Fou
 func faster[T any](a, b Timing[T]) int { return cmp.Compare(a.Seconds, b.Seconds) }
 
 const (
-	finalists  = 3 // timed against one another to the end
-	enoughRuns = 16
+	finalists  = 5 // timed against one another to the end
+	enoughRuns = 24
+	roundRuns  = 3
 )
 
 // Seconds is the processor time of f, which must be the only thing this process does.

@@ -27,7 +27,7 @@ func TestHalveFindsTheFastest(t *testing.T) {
 		if cost[f.Best] != slices.Min(cost) || len(f.Timings) != n || f.Timings[0].Tiles != f.Best || f.Timings[0].Runs < enoughRuns {
 			t.Fatalf("costs %v: found %+v", cost, f)
 		}
-		if most := 1 + 2*n + 2*n + 2*finalists*enoughRuns; runs > most {
+		if most := 1 + 2*roundRuns*n + 2*finalists*enoughRuns; runs > most {
 			t.Fatalf("%d candidates took %d runs, more than %d", n, runs, most)
 		}
 	})
@@ -58,7 +58,7 @@ func TestCandidates(t *testing.T) {
 		size := func(name string) int { return rapid.IntRange(1, 5000).Draw(t, name) }
 		p := Product{size("m"), size("n"), size("k")}
 		list := blocksAround(v, &model, p)
-		if len(list) == 0 || len(list) > 22 {
+		if len(list) == 0 || len(list) > 13 {
 			t.Fatalf("%d candidates for %+v", len(list), p)
 		}
 		for i, b := range list {
