@@ -79,27 +79,31 @@ func (p *Plan) LowerBound() int64 { return p.bound }
 // Safety. A planned place is taken only if all of it is free at that moment, as the one table of spans says that knows every
 // live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes above the plan while
 // that costs little, where it can never be in the way; else to the best of the holes that the next planned places leave alone;
-// else to the best hole.
+// else to the best hole. A run that deviates again and again is another program: the plan is then given up until Restart, and best
+// fit serves what follows.
 //
 // Limits. A plan is rigid: it pays where runs repeat, and a few late frees of large blocks cost what these blocks hold. Growing
 // above the plan before any hole that is due was tried, and is worse the more a run deviates.
 type planned struct {
 	bestFit
-	plan   *Plan
-	next   int      // the entry that is due
-	used   []bool   // entries matched in this run
-	misses int      // allocations without a match since the last match
-	live   bitset   // ranks of the entries that are live at their planned places
-	spanOf []uint32 // by rank, of those
-	owner  []int32  // by Ref: rank + 1 of a planned block, 0 for others
+	plan    *Plan
+	next    int      // the entry that is due
+	used    []bool   // entries matched in this run
+	misses  int      // allocations without a match since the last match
+	strayed float64  // share of the last allocations that deviated
+	live    bitset   // ranks of the entries that are live at their planned places
+	spanOf  []uint32 // by rank, of those
+	owner   []int32  // by Ref: rank + 1 of a planned block, 0 for others
 }
 
 const (
-	planBehind = 64  // entries looked at that the run has passed by
-	planAhead  = 4   // entries looked at from the one that is due, doubled by every miss since the last match
-	planDue    = 64  // entries whose places a deviation leaves alone
-	planHoles  = 8   // holes tried for a deviation
-	planSpare  = 128 // deviations go above the plan while they add less than 1/128 to it
+	planBehind = 64   // entries looked at that the run has passed by
+	planAhead  = 4    // entries looked at from the one that is due, doubled by every miss since the last match
+	planDue    = 64   // entries whose places a deviation leaves alone
+	planHoles  = 8    // holes tried for a deviation
+	planSpare  = 128  // deviations go above the plan while they add less than 1/128 to it
+	planMemory = 128  // allocations over which strayed is averaged
+	planStray  = 0.06 // share of deviations above which the plan is given up for this run
 )
 
 func newPlanned(limit int64, o PolicyOptions) (Policy, error) {
@@ -118,7 +122,7 @@ func newPlanned(limit int64, o PolicyOptions) (Policy, error) {
 
 // Restart begins the plan anew, for the next run of the program. Blocks still live stay where they are.
 func (p *planned) Restart() {
-	p.next, p.misses = 0, 0
+	p.next, p.misses, p.strayed = 0, 0, 0
 	clear(p.used)
 }
 
@@ -127,18 +131,19 @@ func (p *planned) Place(size, align int64) (Block, bool) {
 		return Block{}, false
 	}
 	size, align = roundUp(size, p.quantum), max(align, p.quantum)
-	i := p.match(size)
-	if i < 0 {
-		return p.deviate(size, align)
+	if p.strayed > planStray {
+		return p.bestFit.Place(size, align)
 	}
-	e := &p.plan.entries[i]
-	span := uint32(0)
-	if e.offset&(align-1) == 0 {
-		span = p.takeAt(e.offset, size, e.rank)
+	i, span := p.match(size), uint32(0)
+	if i >= 0 && p.plan.entries[i].offset&(align-1) == 0 {
+		span = p.takeAt(p.plan.entries[i].offset, size, p.plan.entries[i].rank)
 	}
 	if span == 0 {
+		p.strayed += (1 - p.strayed) / planMemory
 		return p.deviate(size, align)
 	}
+	p.strayed -= p.strayed / planMemory
+	e := &p.plan.entries[i]
 	p.live.add(int64(e.rank))
 	p.spanOf[e.rank] = span
 	for uint32(len(p.owner)) <= span {
