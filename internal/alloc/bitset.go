@@ -29,7 +29,8 @@ func (s *bitset) add(i int64) {
 	}
 }
 
-// reserve makes the levels long enough for i, and adds levels until the last is one word.
+// reserve makes level 0 long enough for i, at least twice as long as it was, and every other level long enough for the words
+// of the one below, up to one that is a single word.
 func (s *bitset) reserve(i int64) {
 	for l := 0; l == 0 || i > 0; l++ {
 		if l == len(s.levels) {
@@ -39,10 +40,12 @@ func (s *bitset) reserve(i int64) {
 			}
 			s.levels = append(s.levels, level)
 		}
-		if need := i>>6 + 1 - int64(len(s.levels[l])); need > 0 {
-			s.levels[l] = append(s.levels[l], make([]uint64, need)...)
+		if have := int64(len(s.levels[l])); i>>6 >= have {
+			longer := make([]uint64, max(i>>6+1, 2*have))
+			copy(longer, s.levels[l])
+			s.levels[l] = longer
 		}
-		i >>= 6
+		i = int64(len(s.levels[l])) - 1
 	}
 }
 

@@ -37,6 +37,7 @@ type Pool struct {
 	name   string
 	config Config
 	open   Opener
+	align  int64 // of every block: at least what the policy's sizes are multiples of
 
 	whole  *peaks                   // of the manager, or the pool's own
 	spaces atomic.Pointer[[]region] // replaced as a whole, under mu
@@ -104,6 +105,8 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 	if err := p.grow(max(c.Initial, 1)); err != nil {
 		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
+	least := p.regions()[0].arena.policy.Grant(1)
+	p.align = max(c.Align, least&-least)
 	if c.Initial > 0 {
 		if err := p.regions()[0].arena.Prepare(c.Initial); err != nil {
 			return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
@@ -153,7 +156,7 @@ func (p *Pool) store(list []region) { p.spaces.Store(&list) }
 
 // Alloc grants a block.
 func (p *Pool) Alloc(r Request) (Block, error) {
-	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.config.Align {
+	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.align {
 		if s := p.shards[home.Hint()%shardCount].Load(); s != nil {
 			size := p.regions()[0].arena.policy.Grant(r.Size)
 			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {

@@ -69,6 +69,7 @@ type resident interface {
 	Policy
 	use(*backing)
 	release() error
+	spare() int64 // bytes that are free in whole granules
 }
 
 func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
@@ -424,6 +425,18 @@ func (p *vlmem) release() error {
 		}
 	}
 	return nil
+}
+
+func (p *vlmem) spare() (sum int64) {
+	for _, z := range p.zones {
+		z.walk(func(s Span) bool {
+			if s.Committed && !s.Live {
+				sum += max(0, roundDown(s.Offset+s.Size, p.granule)-roundUp(s.Offset, p.granule))
+			}
+			return true
+		})
+	}
+	return sum
 }
 
 func (p *vlmem) Remove(b Block) error {
