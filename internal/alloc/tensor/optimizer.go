@@ -253,16 +253,41 @@ func (o *Optimizer) Feed(r pressure.Reading) (pressure.State, error) {
 	return s, failed
 }
 
-// respond does what a level asks of one pool. Caches are trimmed when the level rises, and again at every reading while it is high.
+// respond does what a level asks of one pool. Caches are trimmed when the level rises. Under high pressure, at every reading,
+// they are emptied and idle granules go back, which does what compaction would: the blocks stay, the holes between them are
+// no longer paid for.
 func (p *pool) respond(s pressure.State) error {
-	if s.Response.ReturnMemory {
+	switch {
+	case s.Response.ReturnMemory:
 		_, err := p.Release()
 		return err
-	}
-	if s.Changed && s.Response.CacheShare < 1 {
+	case s.Response.GrowAhead:
+		return p.growAhead()
+	case s.Changed && s.Response.CacheShare < 1:
 		p.Trim()
 	}
 	return nil
+}
+
+// aheadShare of what a pool reserves is kept committed and free at low pressure.
+const aheadShare = 8
+
+// growAhead commits memory for the next tensors by taking a block and giving it back: on a card, mapping granules costs more
+// than everything else in an allocation. A pool at its maximum is left as it is.
+func (p *pool) growAhead() error {
+	s := p.Stats()
+	want := s.Reserved / aheadShare
+	if want == 0 || s.LargestFree >= want {
+		return nil
+	}
+	b, err := p.Alloc(alloc.Request{Size: want})
+	if errors.Is(err, alloc.ErrOutOfMemory) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return p.Free(b)
 }
 
 // PoolStats are the counters of one pool.

@@ -230,6 +230,30 @@ func TestPressure(t *testing.T) {
 	}
 }
 
+// Low pressure commits ahead of need, up to a pool's maximum and no further.
+func TestLowPressureGrowsAhead(t *testing.T) {
+	o := options()
+	o.Pools["general"] = alloc.Config{Policy: "bestfit", Max: 18 << 20}
+	m := open(t, o)
+	for range 2 {
+		if _, err := m.Allocate([]int{8 << 20}, profile.INT8, ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.Feed(at("host", 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := m.Stats()[0]; s.Reserved != 18<<20 || s.Live != 16<<20 {
+		t.Errorf("%d bytes reserved for %d live", s.Reserved, s.Live)
+	}
+	if _, err := m.Allocate([]int{1 << 20}, profile.INT8, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Feed(at("host", 10)); err != nil {
+		t.Errorf("a pool without room for more: %v", err)
+	}
+}
+
 // Tensors of several goroutines never share memory.
 func TestConcurrentUse(t *testing.T) {
 	m := open(t, options())
