@@ -32,7 +32,7 @@ var arrows = map[string]string{
 	"internal/alloc/stream":    "internal/alloc internal/alloc/space internal/cuda internal/profile internal/units",
 	"internal/alloc/tensor":    "internal/alloc internal/alloc/space internal/alloc/stream internal/pressure internal/profile internal/units",
 	"internal/pressure":        "internal/units",
-	"internal/placement":       "internal/profile internal/pressure internal/units internal/alloc/stream",
+	"internal/placement":       "internal/profile internal/units internal/alloc internal/alloc/stream",
 	"internal/rivals":          "internal/alloc internal/trace internal/units internal/rivals",
 	"internal/plan":            "internal/units",
 	"internal/replay":          "internal/trace internal/alloc internal/rivals internal/plan",

@@ -85,7 +85,7 @@ func allocatorNames() []string {
 }
 
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
-	if cmd.Flags().Changed("backend") || cmd.Flags().Changed("hardware") {
+	if cmd.Flags().Changed("backend") {
 		o.backend.model, o.backend.image, o.backend.repeats = o.model, o.image, o.repeats
 		return runBenchBackend(env, o.backend, &o.out)
 	}

@@ -63,7 +63,6 @@ func TestBenchBackendRefuses(t *testing.T) {
 		says string
 	}{
 		{"--backend tpu", 2, "unknown --backend"},
-		{"--backend host --hardware gtx-1080", 2, "only a simulated card"},
 		{"--backend sim --hardware i5-10210u", 2, "no card to simulate"},
 		{"--backend sim --image 64", 2, "want WIDTHxHEIGHT"},
 		{"--backend sim --repeats 0", 2, "at least 1"},
