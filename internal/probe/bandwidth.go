@@ -199,7 +199,7 @@ func (ms *measuring) quietRate(workers []*worker, k streamKernel, bytes int) (be
 		if s < noise {
 			best, noise = r, s
 		}
-		if noise < noisy {
+		if noise < noisy || time.Since(ms.start) > ms.total {
 			break
 		}
 	}

@@ -42,10 +42,20 @@ type point struct {
 // curve holds points in ascending order of bytes.
 type curve []point
 
+// logs is ln(seconds) of each point. A larger set is never faster and disturbance only adds, so each value is bounded by all later
+// ones; that takes out what hit one size and not the next.
 func (c curve) logs() []float64 {
 	y := make([]float64, len(c))
 	for i, p := range c {
 		y[i] = math.Log(typical(p.seconds))
+	}
+	return bounded(y)
+}
+
+// bounded makes y ascend by taking each value down to the least of those after it, in place.
+func bounded(y []float64) []float64 {
+	for i := len(y) - 2; i >= 0; i-- {
+		y[i] = min(y[i], y[i+1])
 	}
 	return y
 }
@@ -128,7 +138,7 @@ func (c curve) slope(s segment, y []float64) float64 {
 	for _, p := range c[s.first : s.last+1] {
 		x = append(x, math.Log2(float64(p.bytes)))
 	}
-	_, slope := stat.LinearRegression(x, y[s.first:s.last+1], c.widths()[s.first:s.last+1], false)
+	_, slope := stat.LinearRegression(x, y[s.first:s.last+1], nil, false)
 	return slope
 }
 
@@ -170,12 +180,12 @@ func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
 	at := split(c.logs(), w, middle, lower.first, upper.last)
 	var ends []float64
 	y := c.logs()
-	resampled := slices.Clone(y)
 	for range resamples {
+		resampled := slices.Clone(y)
 		for i := lower.first; i <= upper.last; i++ {
 			resampled[i] = math.Log(resampleTypical(c[i].seconds, rng))
 		}
-		ends = append(ends, float64(split(resampled, w, middle, lower.first, upper.last)))
+		ends = append(ends, float64(split(bounded(resampled), w, middle, lower.first, upper.last)))
 	}
 	slices.Sort(ends)
 	low := int(stat.Quantile(tail, stat.Empirical, ends, nil))

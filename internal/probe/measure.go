@@ -52,19 +52,22 @@ type plan struct {
 	refine       time.Duration // for each step
 	window       time.Duration // for one timing of a bandwidth
 	rounds       int           // of a bandwidth, until it is quiet
+	total        time.Duration // after which nothing is repeated
 	everyCount   bool          // thread counts between one and all
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 128 << 20, coarse: 2, fine: 16, repeats: 5, sweep: 350 * time.Millisecond,
-		refine: 150 * time.Millisecond, window: 15 * time.Millisecond, rounds: 3}
+	quick = plan{top: 128 << 20, stream: 128 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 350 * time.Millisecond,
+		refine: 150 * time.Millisecond, window: 15 * time.Millisecond, rounds: 3, total: 2 * time.Second}
 	deep = plan{top: 512 << 20, stream: 512 << 20, coarse: 6, fine: 32, repeats: 15, sweep: 6 * time.Second,
-		refine: 4 * time.Second, window: 150 * time.Millisecond, rounds: 5, everyCount: true}
+		refine: 4 * time.Second, window: 150 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
 )
 
 const (
 	leastTop = 16 << 20 // below this no last-level cache would show
 	noisy    = 0.15     // spread of repeats that is worth a warning
+	// lastShare is how many times the time of an inner step the last one gets.
+	lastShare = 4
 	// leastRepeats of a fine point, whatever the time: an interval needs some.
 	leastRepeats = 3
 )
@@ -79,6 +82,7 @@ type measuring struct {
 	rng      *rand.Rand
 	progress func(done, total int)
 	steps    int
+	start    time.Time
 
 	chaser                *chaser
 	random, local, tlb    curve
@@ -115,7 +119,7 @@ func Measure(ctx context.Context, opts Options) (Measurement, error) {
 }
 
 func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
-	ms := &measuring{plan: quick, ctx: ctx, hardware: opts.Hardware, rng: rand.New(rand.NewPCG(1, 2)), progress: opts.Progress}
+	ms := &measuring{plan: quick, start: time.Now(), ctx: ctx, hardware: opts.Hardware, rng: rand.New(rand.NewPCG(1, 2)), progress: opts.Progress}
 	if opts.Deep {
 		ms.plan = deep
 	}
@@ -227,24 +231,26 @@ func (ms *measuring) sample(bytes int, order string) float64 {
 	return seconds
 }
 
-// refineSteps samples the neighbourhood of each step of the page-local curve finely and repeatedly.
+// refineSteps samples an octave on both sides of each step finely and repeatedly: the last step longest and on half the grid,
+// since its samples take milliseconds and its cache is shared.
 func (ms *measuring) refineSteps() error {
-	for i, k := range ms.local.knees(ms.dataLevels(), ms.rng) {
-		step := 1 / ms.coarse
-		around := grid(max(scale(k.bytes, -step), pageBytes), min(scale(k.bytes, 2*step), ms.top), ms.fine)
-		deadline := time.Now().Add(ms.refine)
+	places := ms.stepPlaces()
+	for i, place := range places {
+		share, perOctave := ms.refine, ms.fine
+		if i == len(places)-1 {
+			share, perOctave = lastShare*ms.refine, ms.fine/2
+		}
+		around := grid(max(scale(place, -1), pageBytes), min(scale(place, 1.25), ms.top), perOctave)
+		deadline := time.Now().Add(share)
 		for repeat := range ms.repeats {
+			if repeat >= leastRepeats && time.Now().After(deadline) {
+				break
+			}
 			for _, bytes := range around {
 				if ms.ctx.Err() != nil {
 					return ms.ctx.Err()
 				}
 				ms.local = ms.local.add(bytes, ms.sample(bytes, PageLocal))
-				if i == 1 || i == 0 {
-					ms.random = ms.random.add(bytes, ms.sample(bytes, Random))
-				}
-			}
-			if repeat >= leastRepeats-1 && time.Now().After(deadline) {
-				break
 			}
 		}
 		if err := ms.step(); err != nil {
@@ -252,6 +258,25 @@ func (ms *measuring) refineSteps() error {
 		}
 	}
 	return nil
+}
+
+// stepPlaces is where to look for steps: where the sweep shows one, and at the reported inner caches, which noise may have hidden
+// from it. The last level is looked for only where it shows, since what is reported of it is often not one's own.
+func (ms *measuring) stepPlaces() []int {
+	var places []int
+	for _, k := range ms.local.knees(ms.dataLevels(), ms.rng) {
+		places = append(places, k.bytes)
+	}
+	reported := ms.reported()
+	for i := range len(reported) - 1 {
+		size := int(reported[i])
+		near := func(place int) bool { return math.Abs(math.Log2(float64(place)/float64(size))) < 0.75 }
+		if size < ms.top && !slices.ContainsFunc(places, near) {
+			places = append(places, size)
+		}
+	}
+	slices.Sort(places)
+	return places
 }
 
 // scale moves bytes by octaves, to whole pages.

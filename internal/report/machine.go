@@ -143,7 +143,7 @@ func brief(isa []string) string {
 }
 
 func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
-	const format = "  %-6s%-11s%-18s%-6s%-13s%s\n"
+	const format = "  %-6s%-10s%-21s%-6s%-12s%s\n"
 	if len(caches) == 0 {
 		return
 	}
