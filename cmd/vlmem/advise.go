@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,7 +20,9 @@ import (
 
 type adviseOptions struct {
 	model, hardware, image, precision, mix string
+	target, trace, grow                    string
 	context, concurrency, seeds            int
+	explain                                bool
 	out                                    output
 }
 
@@ -47,16 +50,19 @@ It exits with 3 where the model does not fit, saying by how much and what would.
 	flags.IntVar(&o.seeds, "seeds", 20, "samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
 	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(), ", ")+", or a file) instead of evenly within the limits")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
+	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
+	flags.StringVar(&o.trace, "trace", "", "with --for pytorch: choose by replaying this recording instead of the model's own requests")
+	flags.StringVar(&o.grow, "grow", "", "make this as large as fits with all else as it is: context, image or concurrency")
+	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"}, cobra.ShellCompDirectiveNoFileComp))
 	o.out.addFlags(cmd, "yaml", "json")
 	return cmd
 }
 
 func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
-	w, err := o.out.open(env)
-	if err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
-	defer w.discard()
 	model, err := loadModel(o.model)
 	if err != nil {
 		return err
@@ -65,13 +71,24 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.target != "" {
+		if in.Hardware, err = reported(env, o.hardware); err != nil {
+			return err
+		}
+		return runAdviseFor(env, cmd.Context(), o, in)
+	}
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
 	in.Largest = largestRequest(&in, workload.Flash)
 	in.Unfused = largestRequest(&in, workload.NoFlash)
 	if in.Fits() { // sampling takes seconds, and says nothing of what does not fit
-		if in.Samples, err = o.samples(env, &in); err != nil {
+		if in.Samples, err = o.samples(env, &in, 0, o.seeds); err != nil {
 			return err
 		}
 	}
@@ -93,8 +110,21 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	return w.commit()
 }
 
-// machine is the named hardware, or this machine as it reports and measures itself.
-func machine(env *environment, ctx context.Context, spec string) (profile.Hardware, error) {
+// check refuses flags that do not go together.
+func (o *adviseOptions) check() error {
+	switch {
+	case o.target != "" && !slices.Contains(adviseTargets(), o.target):
+		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
+	case o.trace != "" && o.target != "pytorch":
+		return errors.New("--trace chooses PYTORCH_ALLOC_CONF: it goes with --for pytorch")
+	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
+		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", o.grow)
+	}
+	return nil
+}
+
+// reported is the named hardware, or this machine as it reports itself.
+func reported(env *environment, spec string) (profile.Hardware, error) {
 	if spec != "" {
 		h, err := loadHardware(spec)
 		if err == nil && h.Memory == nil {
@@ -107,6 +137,15 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("probing this machine: %w", err))
 	}
 	probe.Cards(&h, false)
+	return h, nil
+}
+
+// machine is the named hardware, or this machine as it reports and measures itself.
+func machine(env *environment, ctx context.Context, spec string) (profile.Hardware, error) {
+	h, err := reported(env, spec)
+	if err != nil || spec != "" {
+		return h, err
+	}
 	bar := env.progress("measuring this machine")
 	defer bar.close()
 	m, err := probe.Measure(ctx, probe.Options{Hardware: h, Progress: bar.set})

@@ -75,7 +75,8 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 // touchCommand is the hidden command of the child: a program on stdin, a run as JSON on stdout.
 const touchCommand = "bench-touched"
 
-func touchInChild(ctx context.Context, p *replay.Program, allocator string) (replay.Run, error) {
+// touchInChild runs the program once in a process of its own, with these variables, NAME=value, beside the environment's.
+func touchInChild(ctx context.Context, p *replay.Program, allocator string, variables ...string) (replay.Run, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return replay.Run{}, err
@@ -86,8 +87,14 @@ func touchInChild(ctx context.Context, p *replay.Program, allocator string) (rep
 	}
 	child := exec.CommandContext(ctx, self, touchCommand, allocator)
 	child.Stdin, child.Stdout, child.Stderr = &in, &out, &complaint
+	if len(variables) > 0 {
+		child.Env = append(os.Environ(), variables...)
+	}
 	if err := child.Run(); err != nil {
 		return replay.Run{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	if bytes.Contains(complaint.Bytes(), []byte("cannot be preloaded")) { // the loader goes on without it
+		return replay.Run{}, fmt.Errorf("%s", bytes.TrimSpace(complaint.Bytes()))
 	}
 	var r replay.Run
 	return r, json.Unmarshal(out.Bytes(), &r)

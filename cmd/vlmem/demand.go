@@ -21,10 +21,10 @@ const (
 type asked struct{ width, height, images, prompt int }
 
 // request is the trace of one request, for as many users at once as the limits say.
-func request(in *advise.Inputs, a asked, attention workload.Attention) (*trace.Trace, error) {
+func request(in *advise.Inputs, a asked, attention workload.Attention, cache workload.Cache) (*trace.Trace, error) {
 	return workload.Request(in.Model, workload.Options{
 		Width: a.width, Height: a.height, Images: a.images, PromptTokens: max(a.prompt, minPrompt), DecodeTokens: decodeSteps,
-		Batch: in.Limits.Concurrency, DType: advise.Activation(in.Hardware), Attention: attention, Cache: workload.Static,
+		Batch: in.Limits.Concurrency, DType: advise.Activation(in.Hardware), Attention: attention, Cache: cache,
 	})
 }
 
@@ -37,7 +37,7 @@ func largestRequest(in *advise.Inputs, attention workload.Attention) func(advise
 		if err != nil {
 			return nil, err
 		}
-		t, err := request(&at, asked{l.ImageWidth, l.ImageHeight, 1, room(l, grid)}, attention)
+		t, err := request(&at, asked{l.ImageWidth, l.ImageHeight, 1, room(l, grid)}, attention, workload.Static)
 		if err != nil {
 			return nil, err
 		}
@@ -54,8 +54,28 @@ func room(l advise.Limits, grids ...profile.Grid) int {
 	return left
 }
 
-// samples draws one sequence of requests for each seed. The same seed draws the same requests.
-func (o *adviseOptions) samples(env *environment, in *advise.Inputs) ([]advise.Demand, error) {
+// samples draws one sequence of requests for each seed from first on. The same seed draws the same requests.
+func (o *adviseOptions) samples(env *environment, in *advise.Inputs, first, count int) ([]advise.Demand, error) {
+	bar := env.progress("sampling requests")
+	defer bar.close()
+	var list []advise.Demand
+	for i := range count {
+		t, err := o.sequence(in, uint64(first+i), workload.Static)
+		if err != nil {
+			return nil, err
+		}
+		d, err := replay.Split(t)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, d)
+		bar.set(i+1, count)
+	}
+	return list, nil
+}
+
+// sequence is the requests of one seed, one after another.
+func (o *adviseOptions) sequence(in *advise.Inputs, seed uint64, cache workload.Cache) (*trace.Trace, error) {
 	draw := evenly(in)
 	if o.mix != "" {
 		mix, err := loadMix(o.mix)
@@ -64,31 +84,20 @@ func (o *adviseOptions) samples(env *environment, in *advise.Inputs) ([]advise.D
 		}
 		draw = fromMix(in, mix)
 	}
-	bar := env.progress("sampling requests")
-	defer bar.close()
-	var list []advise.Demand
-	for seed := range o.seeds {
-		requests, err := draw(uint64(seed))
-		if err != nil {
-			return nil, err
-		}
-		sequence := &trace.Trace{Name: "sample"}
-		for _, a := range requests {
-			t, err := request(in, a, workload.Flash)
-			if err != nil {
-				return nil, err
-			}
-			sequence.Events = append(sequence.Events, t.Events...)
-			sequence.Slots = max(sequence.Slots, t.Slots)
-		}
-		d, err := replay.Split(sequence)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, d)
-		bar.set(seed+1, o.seeds)
+	requests, err := draw(seed)
+	if err != nil {
+		return nil, err
 	}
-	return list, nil
+	sequence := &trace.Trace{Name: "sample"}
+	for _, a := range requests {
+		t, err := request(in, a, workload.Flash, cache)
+		if err != nil {
+			return nil, err
+		}
+		sequence.Events = append(sequence.Events, t.Events...)
+		sequence.Slots = max(sequence.Slots, t.Slots)
+	}
+	return sequence, nil
 }
 
 // evenly draws within the limits: images of a quarter to all of the largest area, upright as often as wide, and prompts from

@@ -17,7 +17,11 @@ type Shortfall struct {
 }
 
 func (s *Shortfall) Error() string {
-	text := fmt.Sprintf("%s in %s does not fit %s: %s is missing %s", s.Model, s.Precision, s.Hardware, s.Missing, s.Where)
+	precision := s.Precision
+	if precision == "" {
+		precision = "16 bits"
+	}
+	text := fmt.Sprintf("%s in %s does not fit %s: %s is missing %s", s.Model, precision, s.Hardware, s.Missing, s.Where)
 	if len(s.WouldFit) > 0 {
 		text += "; what would fit: " + strings.Join(s.WouldFit, ", or ")
 	}

@@ -1,0 +1,346 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/workload"
+)
+
+// mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
+const mallocTarget = "malloc"
+
+func adviseTargets() []string { return append(slices.Clone(engine.Targets), mallocTarget) }
+
+// bundle is the files for one engine with what was found on the way.
+type bundle struct {
+	Engine   string               `json:"engine"`
+	Version  string               `json:"version"`
+	Files    []bundleFile         `json:"files"`
+	Use      []string             `json:"use"`
+	Notes    []string             `json:"notes,omitempty"`
+	Headline []string             `json:"headline"`
+	Estimate *engine.Memory       `json:"estimate,omitempty"`
+	Torch    *advise.TorchChoice  `json:"torch,omitempty"`
+	Malloc   *advise.MallocChoice `json:"malloc,omitempty"`
+}
+
+type bundleFile struct {
+	Name    string `json:"name"`
+	Content string `json:"content"`
+}
+
+// runAdviseFor writes the files that one engine reads.
+func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in advise.Inputs) error {
+	into, err := o.openBundle(env)
+	if err != nil {
+		return err
+	}
+	defer into.discard()
+	var b bundle
+	switch {
+	case o.target == mallocTarget:
+		b, err = o.malloc(env, ctx, &in)
+	case o.target == "pytorch":
+		b, err = o.pytorch(env, &in)
+	default:
+		b, err = o.engine(env, &in)
+	}
+	if err != nil {
+		return unable(err)
+	}
+	b.comment()
+	if o.out.format == "json" {
+		if err := report.Document(into.first(), "json", b); err != nil {
+			return err
+		}
+		return into.commit()
+	}
+	for i, f := range b.Files {
+		w, err := into.file(i, f.Name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprint(w, f.Content)
+	}
+	if left := len(b.Files) - 1; left > 0 && into.folder == "" {
+		env.warn("%d more files for %s: -o FOLDER/ writes them all", left, o.target)
+	}
+	if !commentable(b.Files[0].Name) {
+		for _, line := range slices.Concat(b.Headline[:1], b.Notes) {
+			env.warn("%s", line)
+		}
+	}
+	return into.commit()
+}
+
+// unable gives what an engine or a machine cannot do its exit code.
+func unable(err error) error {
+	var refusal *engine.Refusal
+	var short *advise.Shortfall
+	if errors.As(err, &refusal) || errors.As(err, &short) {
+		return exitWith(exitUnable, err)
+	}
+	return err
+}
+
+// engine settles an engine whose memory internal/engine estimates.
+func (o *adviseOptions) engine(env *environment, in *advise.Inputs) (bundle, error) {
+	d, err := advise.Deploy(o.target, *in)
+	var refusal *engine.Refusal
+	if errors.As(err, &refusal) {
+		if alternative, e := advise.Deploy("llama-server", *in); e == nil {
+			refusal.Alternative += "; with llama-server " + alternative.Headline[0]
+		}
+	}
+	if err != nil {
+		return bundle{}, err
+	}
+	if o.grow != "" {
+		if d, err = o.larger(in, d); err != nil {
+			return bundle{}, err
+		}
+	}
+	for _, warning := range d.Memory.Warnings {
+		env.warn("%s", warning)
+	}
+	b, err := written(o.target, d.Settings)
+	b.Headline, b.Estimate = d.Headline, d.Memory
+	return b, err
+}
+
+// larger grows what --grow names as far as the weights and the layers on the card stay as they are.
+func (o *adviseOptions) larger(in *advise.Inputs, d advise.Deployment) (advise.Deployment, error) {
+	fixed := *in
+	fixed.Precision, fixed.Given = d.Memory.Quant, []string{"context", "image", "concurrency", "precision"}
+	try := func(l advise.Limits) (advise.Deployment, bool) {
+		fixed.Limits = l
+		got, err := advise.Deploy(o.target, fixed)
+		same := got.Settings.GPULayers == d.Settings.GPULayers && got.Settings.Host == d.Settings.Host
+		return got, err == nil && same
+	}
+	limits, err := advise.Grow(o.grow, d.Limits, &in.Model, func(l advise.Limits) bool { _, ok := try(l); return ok })
+	if err != nil {
+		return d, err
+	}
+	if got, ok := try(limits); ok {
+		got.Headline = slices.Insert(got.Headline, 1, fmt.Sprintf("%s grown as far as the rest allows", o.grow))
+		return got, nil
+	}
+	return d, nil
+}
+
+// written spells settings for a target.
+func written(target string, s engine.Settings) (bundle, error) {
+	w, err := engine.Write(target, s)
+	if err != nil {
+		return bundle{}, err
+	}
+	b := bundle{Engine: w.Engine, Version: w.Version, Use: w.Use, Notes: w.Notes}
+	for _, f := range w.Files {
+		b.Files = append(b.Files, bundleFile(f))
+	}
+	return b, nil
+}
+
+// torchRuns is how many runs PyTorch's settings are chosen from where there is no recording.
+const torchRuns = 6
+
+// pytorch chooses PYTORCH_ALLOC_CONF by replay: of the user's recording, or of the model's own requests.
+func (o *adviseOptions) pytorch(env *environment, in *advise.Inputs) (bundle, error) {
+	if g := in.Hardware.GPUs; len(g) > 0 {
+		if err := engine.Refuse("pytorch", &g[0]); err != nil {
+			return bundle{}, err
+		}
+	}
+	traces, recorded, err := o.torchTraces(in)
+	if err != nil {
+		return bundle{}, err
+	}
+	bar := env.progress("replaying PyTorch's settings")
+	defer bar.close()
+	choice, err := advise.TuneTorch(traces, recorded, bar.set)
+	if err != nil {
+		return bundle{}, err
+	}
+	s := engine.Settings{Model: &in.Model, AllocConf: choice.Best.Conf}
+	if len(in.Hardware.GPUs) > 0 {
+		s.GPU = &in.Hardware.GPUs[0]
+	}
+	if !choice.Helps() {
+		s.AllocConf = "backend:native" // the default, said aloud: an empty value would be no advice
+	}
+	b, err := written("pytorch", s)
+	b.Torch, b.Headline = &choice, torchHeadline(&choice)
+	return b, err
+}
+
+func (o *adviseOptions) torchTraces(in *advise.Inputs) (list []*trace.Trace, recorded string, err error) {
+	if o.trace == "" {
+		for seed := range uint64(torchRuns) {
+			t, err := o.sequence(in, seed, workload.Dynamic)
+			if err != nil {
+				return nil, "", err
+			}
+			t.Name = fmt.Sprintf("seed %d", seed)
+			list = append(list, t)
+		}
+		return list, "", nil
+	}
+	f, err := trace.OpenFile(o.trace)
+	if err != nil {
+		return nil, "", err
+	}
+	defer f.Close()
+	if !f.Format.Recorded() {
+		list, err = f.Traces()
+		return list, "", err
+	}
+	recordings, err := f.Recordings()
+	if err != nil {
+		return nil, "", err
+	}
+	for i := range recordings {
+		t := trace.FromRecording(fmt.Sprintf("device %d", recordings[i].Device), &recordings[i])
+		if cfg, err := pytorch.ConfigOf(&recordings[i]); err == nil {
+			recorded = cfg.String()
+		}
+		if len(t.Events) > 0 {
+			list = append(list, t)
+		}
+	}
+	if len(list) == 0 {
+		return nil, "", fmt.Errorf("%s: no allocation is recorded", o.trace)
+	}
+	return list, recorded, nil
+}
+
+// torchHeadline says what the choice saves and how far to trust it.
+func torchHeadline(c *advise.TorchChoice) []string {
+	var list []string
+	if c.Helps() {
+		list = append(list, fmt.Sprintf("predicted reserved: %s before, %s after (%.1f %% less), of at least %s requested at once", c.Default.Reserved,
+			c.Best.Reserved, 100*(1-float64(c.Best.Reserved)/float64(c.Default.Reserved)), c.LowerBound))
+	} else {
+		list = append(list, fmt.Sprintf("nothing helps: the default reserves %s, and no other of %d settings less; at least %s is requested at once",
+			c.Default.Reserved, len(c.Tried)-1, c.LowerBound))
+	}
+	if c.Recorded != nil {
+		list = append(list, fmt.Sprintf("recorded under %s, which reserves %s", c.Recorded.Conf, c.Recorded.Reserved))
+	}
+	list = append(list, fmt.Sprintf("the best of %d settings, each replayed through the allocator from an empty start [replayed]", len(c.Tried)))
+	agree, of := c.Confidence()
+	if of == 0 {
+		return append(list, "confidence: none, the trace is too short to hold a part back")
+	}
+	list = append(list, fmt.Sprintf("confidence: on %d of %d held-out parts what the rest chose reserves no more than the default", agree, of))
+	for _, h := range c.HeldOut {
+		conf := h.Conf
+		if conf == "" {
+			conf = "the default"
+		}
+		list = append(list, fmt.Sprintf("held out %s: %s reserves %s, the default %s, the best there %s", h.Part, conf, h.Chosen, h.Default, h.Best))
+	}
+	return list
+}
+
+// commentable says whether a file's grammar has comments of whole lines.
+func commentable(name string) bool { return filepath.Ext(name) != ".json" }
+
+// comment writes what was found and what to know at the head of each file that may hold comments.
+func (b *bundle) comment() {
+	for i := range b.Files {
+		f := &b.Files[i]
+		if !commentable(f.Name) {
+			continue
+		}
+		mark := "# "
+		if filepath.Ext(f.Name) == ".ini" {
+			mark = "; "
+		}
+		first, rest, _ := strings.Cut(f.Content, "\n")
+		lines := []string{first}
+		for _, line := range b.Headline {
+			lines = append(lines, mark+line)
+		}
+		for _, line := range b.Use {
+			lines = append(lines, mark+"use: "+line)
+		}
+		for _, line := range b.Notes {
+			lines = append(lines, mark+"note: "+line)
+		}
+		f.Content = strings.Join(append(lines, rest), "\n")
+	}
+}
+
+// destination is where a bundle goes: its first file to stdout or -o, or all of them into a folder.
+type destination struct {
+	env    *environment
+	out    output
+	folder string
+	files  []*pending
+}
+
+func (o *adviseOptions) openBundle(env *environment) (*destination, error) {
+	if o.out.format != "yaml" && o.out.format != "json" {
+		return nil, fmt.Errorf("unknown --format %q with --for: want yaml, for the engine's own files, or json", o.out.format)
+	}
+	d := &destination{env: env, out: o.out}
+	info, err := os.Stat(o.out.path)
+	if o.out.path != "" && (strings.HasSuffix(o.out.path, "/") || err == nil && info.IsDir()) && o.out.format != "json" {
+		if err != nil {
+			return nil, fmt.Errorf("writing -o %s: no such folder", o.out.path)
+		}
+		d.folder = o.out.path
+		return d, nil
+	}
+	w, err := o.out.open(env)
+	if err != nil {
+		return nil, err
+	}
+	d.files = append(d.files, w)
+	return d, nil
+}
+
+// first is where the one result goes.
+func (d *destination) first() *pending { return d.files[0] }
+
+// file is where file i of the bundle goes; those that have no place are dropped.
+func (d *destination) file(i int, name string) (*pending, error) {
+	if d.folder == "" {
+		if i == 0 {
+			return d.files[0], nil
+		}
+		return &pending{}, nil
+	}
+	w, err := (&output{format: d.out.format, formats: d.out.formats, path: filepath.Join(d.folder, name)}).open(d.env)
+	if err == nil {
+		d.files = append(d.files, w)
+	}
+	return w, err
+}
+
+func (d *destination) commit() error {
+	for _, f := range d.files {
+		if err := f.commit(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *destination) discard() {
+	for _, f := range d.files {
+		f.discard()
+	}
+}

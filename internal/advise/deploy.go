@@ -1,0 +1,349 @@
+package advise
+
+import (
+	"fmt"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Deployment is one engine on one machine: settings under which the engine's own estimate fits, at the high end of its
+// interval, and that estimate.
+type Deployment struct {
+	Settings engine.Settings
+	Memory   *engine.Memory
+	Limits   Limits
+	Headline []string // what was decided and why, and where each byte goes
+}
+
+// memoryRoom is what an engine may fill.
+type memoryRoom struct{ device, host units.Bytes }
+
+// attempt is one choice of settings on the way to a deployment.
+type attempt struct {
+	limits     Limits
+	quant      string
+	hostLayers int         // llama.cpp: layers left on the host, the head counting as one
+	spill      units.Bytes // transformers: weights left on the host
+}
+
+// Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest, with
+// as many layers on the card as fit; a shorter context; a smaller image. The error is an *engine.Refusal where the engine
+// cannot run on the card, and a *Shortfall where nothing fits.
+func Deploy(target string, in Inputs) (Deployment, error) {
+	if g := in.gpu(); g != nil {
+		if err := engine.Refuse(target, g); err != nil {
+			return Deployment{}, err
+		}
+	}
+	quants, err := in.quants(target)
+	if err != nil {
+		return Deployment{}, err
+	}
+	var least attempt
+	var over units.Bytes
+	var where string
+	for limits := range in.shrinking() {
+		for a := range in.attempts(target, limits, quants) {
+			mem, err := in.estimate(target, a)
+			if err != nil {
+				return Deployment{}, err
+			}
+			missing, place := in.overflow(target, mem, &a)
+			if missing == 0 {
+				return in.deployment(target, a, mem)
+			}
+			if over == 0 || missing < over {
+				least, over, where = a, missing, place
+			}
+		}
+	}
+	short := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: least.quant, Missing: over, Where: where}
+	if alone := in; in.gpu() != nil {
+		alone.Hardware.GPUs = nil
+		if _, err := Deploy(target, alone); err == nil {
+			short.WouldFit = append(short.WouldFit, "the processor alone: --hardware without the card")
+		}
+	}
+	return Deployment{}, short
+}
+
+// quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one would
+// be another repository.
+func (in *Inputs) quants(target string) ([]string, error) {
+	if in.Precision != "" {
+		name := strings.ToLower(in.Precision)
+		switch {
+		case name == "fp16" && ggufEngine(target):
+			name = "f16"
+		case name == "fp16":
+			name = "float16"
+		}
+		return []string{name}, nil
+	}
+	if ggufEngine(target) {
+		return []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"}, nil
+	}
+	if slices.Contains(engine.Targets, target) {
+		return []string{""}, nil
+	}
+	return nil, fmt.Errorf("unknown target %q: want one of %s", target, strings.Join(engine.Targets, ", "))
+}
+
+func ggufEngine(target string) bool { return target == "llama-server" || target == "ollama" }
+
+// leastContext leaves an answer room beside the image.
+const leastContext = 512
+
+// shrinking is the limits, then those with half the context until an image and 512 tokens barely fit, then those with half
+// the image's sides. What the user gave is kept.
+func (in *Inputs) shrinking() iter.Seq[Limits] {
+	return func(yield func(Limits) bool) {
+		l := in.Limits
+		for {
+			if !yield(l) {
+				return
+			}
+			grid, err := in.Model.ImageGrid(l.ImageWidth, l.ImageHeight)
+			switch {
+			case err != nil:
+				return
+			case !slices.Contains(in.Given, "context") && l.ContextTokens/2 >= grid.Tokens+leastContext:
+				l.ContextTokens /= 2
+			case !slices.Contains(in.Given, "image") && min(l.ImageWidth, l.ImageHeight) >= 128:
+				l.ImageWidth, l.ImageHeight = l.ImageWidth/2, l.ImageHeight/2
+			default:
+				return
+			}
+		}
+	}
+}
+
+// attempts is everything on the card for each of the quants, then the last split between card and host.
+func (in *Inputs) attempts(target string, l Limits, quants []string) iter.Seq[attempt] {
+	return func(yield func(attempt) bool) {
+		for _, q := range quants {
+			if !yield(attempt{limits: l, quant: q}) {
+				return
+			}
+		}
+		last := attempt{limits: l, quant: quants[len(quants)-1]}
+		switch {
+		case in.gpu() == nil:
+		case ggufEngine(target):
+			for last.hostLayers = 1; last.hostLayers <= in.Model.Text.Layers+1; last.hostLayers++ {
+				if !yield(last) {
+					return
+				}
+			}
+		case target == "transformers":
+			last.spill = 1 // settled by overflow
+			yield(last)
+		}
+	}
+}
+
+// estimate asks the engine's own procedure.
+func (in *Inputs) estimate(target string, a attempt) (*engine.Memory, error) {
+	o := engine.Options{
+		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
+		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
+	}
+	if target == "llama-server" {
+		o.Context *= o.Sequences // the server's context is that of all slots
+		o.NoWarmup = true        // as the settings have it
+	}
+	if o.GPU != nil {
+		o.Device = "gpu"
+	}
+	if target == "vllm" {
+		o.Utilization = in.vllmShare()
+	}
+	return engine.Estimate(target, &in.Model, o)
+}
+
+// vllmShare is vLLM's own share of the card, or what other programs leave of it: it refuses to start with more than is free.
+func (in *Inputs) vllmShare() float64 {
+	const own = 0.92
+	if g := in.gpu(); g != nil && g.FreeBytes > 0 {
+		return min(own, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
+	}
+	return own
+}
+
+// room is the free memory where it was measured, else all of it less what system and process take.
+func (in *Inputs) room() memoryRoom {
+	host := in.host()
+	r := memoryRoom{host: max(0, host.Capacity.Value-host.Other.Value)}
+	if g := in.gpu(); g != nil {
+		r.device = g.MemoryBytes
+		if g.FreeBytes > 0 {
+			r.device = g.FreeBytes
+		}
+	}
+	return r
+}
+
+// overflow is by how much an estimate is too large at the high end of its interval, 0 where it fits, and where. For
+// transformers it settles how much of the weights spills to the host.
+func (in *Inputs) overflow(target string, mem *engine.Memory, a *attempt) (units.Bytes, string) {
+	room := in.room()
+	var device, host, weights units.Bytes
+	for _, i := range mem.Items {
+		switch {
+		case i.Where == "host":
+			host += i.High
+		case i.Name == engine.KVCache && (target == "vllm" || target == "sglang"):
+			need := in.Model.KVBytesPerToken("fp16") * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
+			if i.Low < need { // the engine gives the cache what the rest leaves
+				return need - i.Low, "on the card"
+			}
+		default:
+			device += i.High
+			if i.Name == engine.Weights {
+				weights += i.High
+			}
+		}
+	}
+	if target == "vllm" || target == "sglang" {
+		return max(0, host-room.host), "in host memory"
+	}
+	if a.spill > 0 {
+		a.spill = max(0, device-room.device)
+		if most := weights * 9 / 10; a.spill > most { // a tenth stays: what one layer and the embeddings need to pass through
+			return a.spill - most, "on the card"
+		}
+		device, host = device-a.spill, host+a.spill
+	}
+	if device > room.device && in.gpu() != nil {
+		return device - room.device, "on the card"
+	}
+	return max(0, host-room.host), "in host memory"
+}
+
+// deployment writes down what was found.
+func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Deployment, error) {
+	l := a.limits
+	d := Deployment{Memory: mem, Limits: l, Settings: engine.Settings{
+		Model: &in.Model, GPU: in.gpu(), GPUs: 1, Context: l.ContextTokens, Sequences: l.Concurrency,
+		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight},
+	}}
+	s := &d.Settings
+	if !ggufEngine(target) {
+		s.Quant = a.quant
+	} else {
+		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
+		s.Projector = fmt.Sprintf("mmproj-%s-F16.gguf", in.Model.Name)
+		s.FullOff = in.gpu() != nil && a.hostLayers == 0
+		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
+	}
+	if target == "ollama" {
+		s.Path, s.Projector = "./"+s.Path, "./"+s.Projector
+	}
+	if target == "vllm" {
+		s.Share = in.vllmShare()
+	}
+	if a.spill > 0 {
+		s.Host = a.spill
+		for _, i := range mem.Items {
+			if i.Name == engine.Weights || i.Name == engine.VisionWeights {
+				s.Device += i.High
+			}
+		}
+		s.Device -= a.spill
+	}
+	if cpu := in.Hardware.CPU; cpu != nil && (in.gpu() == nil || a.hostLayers > 0) {
+		s.Threads = cpu.Cores
+	}
+	if a.spill > 0 {
+		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w string) bool { return strings.Contains(w, " more than the ") }) // it was counted whole
+	}
+	d.Headline = in.engineHeadline(target, a, mem)
+	return d, nil
+}
+
+// engineHeadline says what was decided and where each byte goes.
+func (in *Inputs) engineHeadline(target string, a attempt, mem *engine.Memory) []string {
+	room, where := in.room(), "in host memory"
+	used, high, capacity := mem.HostBytes, units.Bytes(0), room.host
+	if in.gpu() != nil {
+		used, capacity, where = mem.DeviceBytes, room.device, "on the card"
+	}
+	for _, i := range mem.Items {
+		if (i.Where == "host") == (in.gpu() == nil) {
+			high += i.High
+		}
+	}
+	if target == "vllm" || target == "sglang" {
+		high = used
+	}
+	used, high = used-a.spill, high-a.spill
+	list := []string{fmt.Sprintf("%s (%s) on %s: %s of %s %s, at most %s; %s tokens, images up to %s, %d at once", in.Model.Name, mem.Quant,
+		in.Hardware.Name, used, capacity, where, high, units.Grouped(int64(a.limits.ContextTokens)), a.limits.Image(), a.limits.Concurrency)}
+	if a.limits != in.Limits {
+		list = append(list, fmt.Sprintf("%s tokens and images up to %s did not fit", units.Grouped(int64(in.Limits.ContextTokens)), in.Limits.Image()))
+	}
+	if a.hostLayers > 0 {
+		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers, in.Model.Text.Layers+1))
+	}
+	if a.spill > 0 {
+		list = append(list, fmt.Sprintf("%s of the weights stay in host memory and pass through the card", a.spill))
+	}
+	for _, i := range mem.Items {
+		text := fmt.Sprintf("%s, %s: %s", i.Where, i.Name, i.Bytes)
+		if i.Low != i.High {
+			text += fmt.Sprintf(" (%s to %s)", i.Low, i.High)
+		}
+		list = append(list, text+" ["+i.Source+"]")
+	}
+	return list
+}
+
+const (
+	contextStep = 256 // tokens; llama.cpp pads a context to it
+	imageStep   = 8   // sides grow by eighths of what they were
+)
+
+// Grow is the limits with one of them, context, image or concurrency, as large as fits says, up to what the model takes.
+func Grow(what string, from Limits, m *profile.Model, fits func(Limits) bool) (Limits, error) {
+	at, most := 0, 0
+	set := func(n int) Limits {
+		l := from
+		switch what {
+		case "context":
+			l.ContextTokens = n * contextStep
+		case "concurrency":
+			l.Concurrency = n
+		case "image":
+			l.ImageWidth, l.ImageHeight = from.ImageWidth*n/imageStep, from.ImageHeight*n/imageStep
+		}
+		return l
+	}
+	switch what {
+	case "context":
+		at, most = from.ContextTokens/contextStep, m.Text.MaxPositions/contextStep
+	case "concurrency":
+		at, most = from.Concurrency, 256
+	case "image":
+		at, most = imageStep, imageStep*int(math.Sqrt(float64(m.Preprocess.MaxPixels)/float64(from.ImageWidth*from.ImageHeight)))
+	default:
+		return from, fmt.Errorf("growing %s: want context, image or concurrency", what)
+	}
+	start := at
+	for over := most + 1; at+1 < over; {
+		if middle := at + (over-at)/2; fits(set(middle)) {
+			at = middle
+		} else {
+			over = middle
+		}
+	}
+	if at == start {
+		return from, nil
+	}
+	return set(at), nil
+}

@@ -1,0 +1,124 @@
+package advise_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// ampere is a card that every engine takes.
+func ampere(memory units.Bytes) profile.GPU {
+	return profile.GPU{Name: "ampere", ComputeCapability: "8.6", MemoryBytes: memory, SMCount: 82}
+}
+
+func deployInputs(t *testing.T, model string, card *profile.GPU) advise.Inputs {
+	t.Helper()
+	h, err := profiles.Hardware("i5-10210u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := profiles.Model(model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if card != nil {
+		h.GPUs = []profile.GPU{*card}
+	}
+	return advise.Inputs{Hardware: h, Model: m, Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+}
+
+func TestDeploymentsFitAtTheHighEnd(t *testing.T) {
+	for _, target := range []string{"vllm", "sglang", "llama-server", "ollama", "transformers"} {
+		for _, gib := range []int64{2, 4, 6, 8, 12, 24} {
+			card := ampere(units.Bytes(gib) * units.GiB)
+			in := deployInputs(t, "qwen3-vl-4b", &card)
+			d, err := advise.Deploy(target, in)
+			var short *advise.Shortfall
+			if errors.As(err, &short) {
+				if gib > 12 || short.Missing <= 0 {
+					t.Errorf("%s on %d GiB: %v", target, gib, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var high units.Bytes
+			for _, i := range d.Memory.Items {
+				if i.Where == "device" {
+					high += i.High
+				}
+			}
+			if exact := target == "vllm" || target == "sglang"; !exact && high-d.Settings.Host > card.MemoryBytes {
+				t.Errorf("%s on %d GiB: %s at most on the card", target, gib, high)
+			}
+			if need := in.Model.KVBytesPerToken(profile.FP16) * units.Bytes(d.Limits.ContextTokens); d.Memory.KVCacheBytes < need {
+				t.Errorf("%s on %d GiB: a cache of %s for %s", target, gib, d.Memory.KVCacheBytes, need)
+			}
+			if _, err := engine.Write(target, d.Settings); err != nil {
+				t.Errorf("%s on %d GiB: %v", target, gib, err)
+			}
+		}
+	}
+}
+
+func TestDeployKeepsWhatTheUserGave(t *testing.T) {
+	card := ampere(3 * units.GiB)
+	in := deployInputs(t, "qwen3-vl-4b", &card)
+	in.Limits.ContextTokens, in.Given, in.Precision = 8192, []string{"context", "image", "precision"}, "q4_k_m"
+	d, err := advise.Deploy("llama-server", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.Limits != in.Limits || d.Memory.Quant != "q4_k_m" || d.Settings.FullOff || d.Settings.GPULayers >= in.Model.Text.Layers+1 {
+		t.Errorf("%+v, %s, %d layers on the card", d.Limits, d.Memory.Quant, d.Settings.GPULayers)
+	}
+	in.Precision = "f16"
+	if _, err := advise.Deploy("llama-server", in); err != nil && !strings.Contains(err.Error(), "missing") {
+		t.Error(err)
+	}
+}
+
+func TestDeployRefusesPascal(t *testing.T) {
+	h, err := profiles.Hardware("gtx-1080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = advise.Deploy("vllm", deployInputs(t, "qwen3-vl-2b", &h.GPUs[0]))
+	var refusal *engine.Refusal
+	if !errors.As(err, &refusal) || !strings.Contains(refusal.Reason, "6.1") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestGrowFindsTheEdge(t *testing.T) {
+	from := advise.Limits{ContextTokens: 4096, ImageWidth: 640, ImageHeight: 480, Concurrency: 1}
+	m, err := profiles.Model("qwen3-vl-2b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		what string
+		fits func(advise.Limits) bool
+		want advise.Limits
+	}{
+		{"context", func(l advise.Limits) bool { return l.ContextTokens <= 10000 }, advise.Limits{9984, 640, 480, 1}},
+		{"concurrency", func(l advise.Limits) bool { return l.Concurrency <= 7 }, advise.Limits{4096, 640, 480, 7}},
+		{"image", func(l advise.Limits) bool { return l.ImageWidth <= 1000 }, advise.Limits{4096, 960, 720, 1}},
+		{"context", func(advise.Limits) bool { return false }, from},
+	} {
+		got, err := advise.Grow(c.what, from, &m, c.fits)
+		if err != nil || got != c.want {
+			t.Errorf("%s: %+v, %v; want %+v", c.what, got, err, c.want)
+		}
+	}
+	if _, err := advise.Grow("speed", from, &m, nil); err == nil {
+		t.Error("grew speed")
+	}
+}
