@@ -3,6 +3,7 @@ package tiling
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling/kernel"
@@ -170,10 +171,16 @@ func (t *CPUTiles) Deeper(v kernel.Variant, kc int) SGEMMTiles {
 
 func (t *CPUTiles) attention(v kernel.Variant, d int) {
 	l1, l2 := t.Caches[0], t.Caches[1]
-	a := AttentionTiles{HeadDim: d, BlockKV: deepest(l1, v, v.NR)}
 	elements := (l2.Ways - 1) * int(l2.WayBytes) / floatBytes
+	equal := int(math.Sqrt(float64(4*d*d+elements))) - 2*d
+	depth := deepest(l1, v, v.NR)
+	a := AttentionTiles{HeadDim: d, BlockKV: min(depth, multiple(equal, v.NR))}
 	a.BlockQ = multiple((elements-2*a.BlockKV*d)/(2*d+a.BlockKV), v.MR)
-	t.explain("block_kv", l1.Source, "as deep as micropanels of P and V may be to share L1")
+	if a.BlockKV == depth {
+		t.explain("block_kv", l1.Source, "as deep as micropanels of P and V may be to share L1")
+	} else {
+		t.explain("block_kv", l2.Source, "as many keys as rows, so that K, V and O are moved least through L2")
+	}
 	t.explain("block_q", l2.Source, "the rows of Q, O and P that L2 holds beside a tile of K and of V")
 	t.Attention = a
 }

@@ -49,6 +49,26 @@ func TestCPUTiles(t *testing.T) {
 	}
 }
 
+func TestAttentionTiles(t *testing.T) {
+	epyc := cometLake()
+	epyc.ISA = []string{"avx2", "fma", "avx512f"}
+	epyc.Caches[2] = profile.Cache{Level: 2, Type: "unified", SizeBytes: 1 << 20, Ways: 8, LineBytes: 64, SharedBy: 1, Instances: 4}
+	for _, c := range []struct {
+		name string
+		cpu  profile.CPU
+		want AttentionTiles
+	}{
+		// 49152 elements of L2: x = 82, 5 register tiles of 16 keys; (49152 - 2·80·128) / (2·128 + 80) = 85 rows.
+		{"i5-10210U", cometLake(), AttentionTiles{128, 84, 80}},
+		{"an L2 of 1 MiB", epyc, AttentionTiles{128, 444, 160}},
+	} {
+		got, err := CPU(c.cpu, nil, CPUWork{HeadDim: 128, Threads: 1})
+		if err != nil || got.Attention != c.want {
+			t.Errorf("%s: %+v, %v; want %+v", c.name, got.Attention, err, c.want)
+		}
+	}
+}
+
 func TestCPUTilesFitTheirCaches(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		cpu := cometLake()
@@ -67,6 +87,9 @@ func TestCPUTilesFitTheirCaches(t *testing.T) {
 		g, a, l1 := tiles.SGEMM, tiles.Attention, tiles.Caches[0]
 		if g.MC%g.MR != 0 || g.NC%g.NR != 0 || a.BlockQ%g.MR != 0 || a.BlockKV%g.NR != 0 || min(g.MC, g.NC, g.KC, a.BlockQ, a.BlockKV) < 1 {
 			t.Fatalf("%+v %+v are not whole register tiles", g, a)
+		}
+		if used := units.Bytes(floatBytes * (2*a.BlockQ*a.HeadDim + 2*a.BlockKV*a.HeadDim + a.BlockQ*a.BlockKV)); a.BlockQ > g.MR && a.BlockKV > g.NR && used > tiles.Caches[1].Bytes {
+			t.Fatalf("attention blocks of %d B in an L2 of %d B", used, tiles.Caches[1].Bytes)
 		}
 		if used := units.Bytes(floatBytes * (g.MR + g.NR) * g.KC); g.KC > kcStep && used > l1.Bytes {
 			t.Fatalf("micropanels of %d B in an L1 of %d B", used, l1.Bytes)

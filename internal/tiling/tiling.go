@@ -15,9 +15,11 @@
 //	L3: nc = (W3 - 1 - ceil(4·mc·kc/way3)) · way3/(4·kc)      the B panel, beside the A block and C
 //
 // Attention uses the same register kernel twice: S = Q·Kᵀ over head_dim, then O += P·V over block_kv. So block_kv obeys
-// the L1 line above as kc does, and block_q is what L2 still holds beside a K and a V tile:
+// the L1 line above as kc does. A query costs 2·d/block_q elements of K and V from beyond L2 for each key, and 2·d/block_kv of O
+// from L2; where L2 must hold the rows of Q and O, a tile of K and of V and the scores, their sum is least for equal
+// blocks x, and with E elements of L2 (one way left out)
 //
-//	L2: block_q = ((W2 - 1)·way2/4 - 2·block_kv·d) / (2·d + block_kv)      Q and O rows, and a row of S
+//	x² + 4·d·x = E      block_kv = min(x, L1's)      block_q = (E - 2·block_kv·d) / (2·d + block_kv)
 //
 // A cache that k of the running threads share counts a k-th; one that was measured smaller than it reports counts as
 // measured: effective = min(measured, reported/k). Ways shrink in proportion, since a way is what neighbours take away.
