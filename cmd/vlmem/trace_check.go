@@ -8,7 +8,6 @@ import (
 
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
-	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -120,21 +119,4 @@ func worst(verdicts []error) error {
 		}
 	}
 	return unsure
-}
-
-func openRecordings(path string) ([]snapshot.Recording, error) {
-	f, err := trace.OpenFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Recordings()
-}
-
-// oneTraceFile asks for exactly one file.
-func oneTraceFile(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s takes one FILE, got %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
-	}
-	return nil
 }

@@ -100,7 +100,7 @@ func (o *traceExportOptions) recordings(path string) ([]snapshot.Recording, erro
 		return list, err
 	}
 	if o.device >= len(list) {
-		return nil, fmt.Errorf("%s: %w", path, deviceError(o.device, len(list)))
+		return nil, deviceError(path, o.device, len(list))
 	}
 	return list[o.device : o.device+1], nil
 }

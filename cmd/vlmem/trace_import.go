@@ -1,12 +1,6 @@
 package main
 
-import (
-	"fmt"
-
-	"github.com/spf13/cobra"
-
-	"github.com/vlmem/vlmem/internal/trace"
-)
+import "github.com/spf13/cobra"
 
 type traceImportOptions struct {
 	device int
@@ -26,8 +20,8 @@ the requested sizes and the innermost line of the program's own code as call sit
 		Args:    oneTraceFile,
 		RunE:    func(_ *cobra.Command, args []string) error { return runTraceImport(env, &o, args[0]) },
 	}
-	o.out.addFlags(cmd, "text")
-	_ = cmd.Flags().MarkHidden("format")
+	o.out.format, o.out.formats = "text", []string{"text"} // the only one, so no --format that settings could change
+	cmd.Flags().StringVarP(&o.out.path, "output", "o", "", "write to this file, atomically, instead of stdout")
 	cmd.Flags().IntVar(&o.device, "device", -1, "device to take, counted from 0 (needed where the file holds several)")
 	return cmd
 }
@@ -49,23 +43,4 @@ func runTraceImport(env *environment, o *traceImportOptions, path string) error 
 		return err
 	}
 	return w.commit()
-}
-
-// oneDevice opens the only trace of a file, or that of the device asked for.
-func oneDevice(path string, device int) (*trace.Trace, error) {
-	traces, err := trace.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	if traces, err = selectDevice(traces, device); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	if len(traces) > 1 {
-		return nil, fmt.Errorf("%s holds %d devices: choose one with --device", path, len(traces))
-	}
-	return traces[0], nil
-}
-
-func deviceError(device, devices int) error {
-	return fmt.Errorf("no device %d: the file holds %d, counted from 0", device, devices)
 }
