@@ -35,7 +35,8 @@ func (d *decoder) lookup(o *object, key string) (value, bool) {
 	return value{}, false
 }
 
-// fields reads the items of one dictionary by name; the first failure stays in err. A key that is absent gives zero.
+// fields reads the items of one dictionary by name; the first failure stays in err. A key that is absent, or None, gives
+// zero.
 type fields struct {
 	d   *decoder
 	o   *object
@@ -44,7 +45,7 @@ type fields struct {
 
 func (f *fields) get(key string, want kind) (value, bool) {
 	v, ok := f.d.lookup(f.o, key)
-	if !ok || f.err != nil {
+	if !ok || v.kind == kNone || f.err != nil {
 		return value{}, false
 	}
 	if v.kind != want {
@@ -213,14 +214,14 @@ func (d *decoder) entry(o *object) error {
 func (d *decoder) block(o *object) error {
 	f := fields{d: d, o: o}
 	b := Block{Address: f.size("address"), Size: f.size("size"), Requested: f.size("requested_size"), Stack: f.stack("frames")}
-	switch state := f.text("state"); state {
+	switch f.text("state") {
 	case "inactive":
 	case "active_allocated":
 		b.State = Allocated
 	case "active_pending_free", "active_awaiting_free":
 		b.State = PendingFree
 	default:
-		f.fail(fmt.Errorf("field \"state\" is %q, want inactive, active_allocated or active_pending_free", state))
+		b.State = unknownState // which matters only in the segment of a device
 	}
 	if f.err != nil {
 		return fmt.Errorf("block: %w", f.err)
@@ -267,6 +268,9 @@ func (d *decoder) segmentBlocks(s *Segment, list *object) error {
 			return fmt.Errorf("field \"blocks\" holds something that is not a block")
 		}
 		b := d.blocks[d.objects[v.n].index]
+		if b.State == unknownState {
+			return fmt.Errorf("block at %d: state is none of inactive, active_allocated, active_pending_free", b.Address)
+		}
 		if b.Address == 0 {
 			b.Address = at
 		}

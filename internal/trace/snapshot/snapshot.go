@@ -56,6 +56,8 @@ const (
 	Inactive    State = iota
 	Allocated         // active_allocated
 	PendingFree       // active_pending_free: freed by the program, another stream may still use it
+
+	unknownState // while decoding
 )
 
 var stateNames = [...]string{"inactive", "active_allocated", "active_pending_free"}

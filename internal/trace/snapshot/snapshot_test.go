@@ -166,7 +166,7 @@ func TestReadRefuses(t *testing.T) {
 		{"huge number", "\x80\x04\x8a\xff" + strings.Repeat("\x01", 255) + ".", "byte 259: a number of 255 bytes does not fit 63 bits"},
 		{"negative size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04sizeJ\xff\xff\xff\xff\x8c\x04addrK\x01u.", `trace entry: field "size" is -1`},
 		{"text as size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04size\x8c\x01xu.", `trace entry: field "size" is text, want a number`},
-		{"state", "\x80\x04}(\x8c\x05state\x8c\x01x\x8c\x04sizeK\x01u.", `block: field "state" is "x", want inactive`},
+		{"state", "\x80\x04}(\x8c\x07addressK\x05\x8c\x06blocks]}(\x8c\x05state\x8c\x01x\x8c\x04sizeK\x01uau.", "segment: block at 0: state is none of inactive"},
 	} {
 		_, err := Read(strings.NewReader(c.pickle))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
