@@ -23,6 +23,7 @@ type ArenaOptions struct {
 	PolicyOptions
 	Align int64 // alignment of requests that ask for none; 0 for the policy's own
 	Max   int64 // most bytes committed, 0 for the whole space
+	group *group
 }
 
 // NewArena makes an arena over s, which it closes in the end.
@@ -38,7 +39,10 @@ func NewArena(s space.Space, o ArenaOptions) (*Arena, error) {
 // NewArenaOf is NewArena for a policy made by the caller, whose range is the whole space.
 func NewArenaOf(p Policy, s space.Space, o ArenaOptions) *Arena {
 	a := &Arena{policy: p, align: max(o.Align, 1)}
-	a.backing = backing{space: s, granule: s.Granule(), limit: s.Size()}
+	a.backing = backing{space: s, granule: s.Granule(), limit: s.Size(), group: o.group}
+	if o.group == nil {
+		a.backing.group = new(group)
+	}
 	if o.Max > 0 {
 		a.backing.limit = min(a.backing.limit, roundDown(o.Max, s.Granule()))
 	}

@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"fmt"
+	"sync/atomic"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
@@ -21,6 +22,36 @@ type backing struct {
 	grown     int64
 	returned  int64
 	refused   error // what the space last said when it refused
+	group     *group
+}
+
+// group is the backings that share one memory. What counts against it is the commitment of all of them, so one may grow
+// on what another gave back.
+type group struct {
+	committed atomic.Int64
+	peak      atomic.Int64
+	pools     []*Pool // to be asked for free granules; none where a backing is alone
+}
+
+// relieve asks the other pools of the group to give back n bytes. A pool that is at work just now is passed over: two that
+// ask each other must not wait.
+func (g *group) relieve(asking *backing, n int64) {
+	goal := g.committed.Load() - n
+	for _, p := range g.pools {
+		if g.committed.Load() <= goal {
+			return
+		}
+		if p.owns(asking) || !p.mu.TryLock() {
+			continue
+		}
+		for _, r := range p.regions() {
+			if missing := g.committed.Load() - goal; r.arena.commits != nil && missing > 0 {
+				r.arena.commits.giveBack(missing)
+			}
+		}
+		p.note()
+		p.mu.Unlock()
+	}
 }
 
 // cover commits [0, off+size) up to whole granules, except what was given back outside [off, off+size).
@@ -51,6 +82,9 @@ func (k *backing) commit(off, n int64) bool {
 	if n > k.limit-k.committed {
 		return false
 	}
+	if over := k.group.committed.Load() + n - k.group.peak.Load(); over > 0 && len(k.group.pools) > 1 {
+		k.group.relieve(k, over)
+	}
 	if err := k.space.Commit(off, n); err != nil {
 		k.refused = err
 		return false
@@ -58,6 +92,7 @@ func (k *backing) commit(off, n int64) bool {
 	k.committed += n
 	k.grown += n
 	k.peak = max(k.peak, k.committed)
+	raise(&k.group.peak, k.group.committed.Add(n))
 	return true
 }
 
@@ -88,6 +123,7 @@ func (k *backing) decommit(off, n int64) error {
 		return fmt.Errorf("giving memory back: %w", err)
 	}
 	k.committed -= n
+	k.group.committed.Add(-n)
 	k.returned += n
 	return nil
 }

@@ -3,6 +3,7 @@ package alloc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -17,6 +18,7 @@ type Config struct {
 	Max        int64  // most bytes committed
 	Grow       int64  // least size of a space after the first; 0 for one space of Max
 	Align      int64  // of requests that ask for none; 0 for the policy's own
+	Apart      bool   // its memory is not that of the pools beside it, as pinned host memory is not a card's
 	CacheBlock int64  // largest block that the caches keep; 0 for 16 KiB, negative for no caches
 	PolicyOptions
 }
@@ -39,7 +41,8 @@ type Pool struct {
 	open   Opener
 	align  int64 // of every block: at least what the policy's sizes are multiples of
 
-	whole  *peaks                   // of the manager, or the pool's own
+	whole  *peaks // of the pools it is one of, or nil
+	group  *group
 	spaces atomic.Pointer[[]region] // replaced as a whole, under mu
 	shards [shardCount]atomic.Pointer[shard]
 	caches atomic.Pointer[[]*shard] // the shards that exist
@@ -89,6 +92,11 @@ const (
 
 // NewPool makes a pool and commits its initial size.
 func NewPool(name string, c Config, open Opener) (*Pool, error) {
+	return newPool(name, c, open, new(group))
+}
+
+// newPool makes a pool that shares memory with others.
+func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
 	if c.Max <= 0 || c.Initial < 0 || c.Initial > c.Max || c.Grow < 0 {
 		return nil, fmt.Errorf("making pool %s: initial %d, growth %d and maximum %d do not go together", name, c.Initial, c.Grow, c.Max)
 	}
@@ -98,7 +106,7 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 	if c.CacheBlock == 0 {
 		c.CacheBlock = defaultCacheBlock
 	}
-	p := &Pool{name: name, config: c, open: open}
+	p := &Pool{name: name, config: c, open: open, group: g}
 	p.spaces.Store(new([]region))
 	p.caches.Store(new([]*shard))
 	p.own.pools = []*Pool{p}
@@ -144,12 +152,17 @@ func (p *Pool) grow(size int64) error {
 	if err != nil {
 		return err
 	}
-	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions, Align: p.config.Align, Max: roundUp(want, s.Granule())})
+	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions, Align: p.config.Align, Max: roundUp(want, s.Granule()), group: p.group})
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}
 	p.store(append(old[:len(old):len(old)], region{a, base}))
 	return nil
+}
+
+// owns says whether a backing is of this pool.
+func (p *Pool) owns(k *backing) bool {
+	return slices.ContainsFunc(p.regions(), func(r region) bool { return &r.arena.backing == k })
 }
 
 func (p *Pool) store(list []region) { p.spaces.Store(&list) }

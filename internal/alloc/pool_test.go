@@ -3,6 +3,7 @@ package alloc_test
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc"
@@ -233,5 +234,93 @@ func TestPoolsKeepTheirOwn(t *testing.T) {
 	}
 	if _, err := m.Alloc(alloc.Request{Size: 1, Pool: "kvcache"}); err == nil || errors.Is(err, alloc.ErrOutOfMemory) {
 		t.Errorf("a pool that is none: %v", err)
+	}
+}
+
+// TestPoolsShareMemory: vision features come and go before the text's embeddings come. What is reserved is the larger of
+// the two and not their sum.
+func TestPoolsShareMemory(t *testing.T) {
+	const mib = 1 << 20
+	for _, next := range []string{"vlmem", "bestfit", "apart"} {
+		second := alloc.Config{Policy: next, Max: 256 * mib}
+		if next == "apart" {
+			second = alloc.Config{Policy: "vlmem", Max: 256 * mib, Apart: true}
+		}
+		m, err := alloc.NewPools(map[string]alloc.Config{
+			alloc.GeneralPool:        {Policy: "vlmem", Max: 256 * mib},
+			alloc.VisionFeaturesPool: {Policy: "vlmem", Max: 256 * mib},
+			alloc.TextEmbeddingsPool: second,
+		}, func(_ string, size int64) (space.Space, error) { return space.NewBare(size, 2*mib) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, phase := range []string{alloc.VisionFeaturesPool, alloc.TextEmbeddingsPool, alloc.VisionFeaturesPool} {
+			var blocks []alloc.Block
+			for range 20 {
+				b, err := m.Alloc(alloc.Request{Size: 5 * mib, Pool: phase})
+				if err != nil {
+					t.Fatal(err)
+				}
+				blocks = append(blocks, b)
+			}
+			for _, b := range blocks {
+				if err := m.Free(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := m.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Best fit cannot give back, and memory apart is no help, so 100 MiB stay when the first pool's turn comes again.
+		want := map[string]int64{"vlmem": 100 * mib, "bestfit": 200 * mib, "apart": 200 * mib}[next]
+		if s := m.Stats(); s.PeakReserved != want || s.PeakLive != 100*mib {
+			t.Errorf("then %s: %d MiB reserved for %d live, not %d", next, s.PeakReserved/mib, s.PeakLive/mib, want/mib)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestPoolsShareMemoryConcurrently has a goroutine on each pool take memory from the other and give it back.
+func TestPoolsShareMemoryConcurrently(t *testing.T) {
+	names := []string{alloc.GeneralPool, alloc.VisionFeaturesPool, alloc.StreamPool}
+	configs := map[string]alloc.Config{}
+	for _, name := range names {
+		configs[name] = alloc.Config{Policy: "vlmem", Max: 64 << 20}
+	}
+	m, err := alloc.NewPools(configs, func(_ string, size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for i, name := range names {
+		group.Go(func() {
+			for n := range 300 {
+				var blocks []alloc.Block
+				for k := range 1 + (n+i)%5 {
+					b, err := m.Alloc(alloc.Request{Size: int64(1+k*n%7) << 18, Pool: name})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					blocks = append(blocks, b)
+				}
+				for _, b := range blocks {
+					if err := m.Free(b); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	if s := m.Stats(); s.Live != 0 || s.PeakReserved > 64<<20 {
+		t.Errorf("%+v", s)
+	}
+	if err := errors.Join(m.Check(), m.Close()); err != nil {
+		t.Error(err)
 	}
 }

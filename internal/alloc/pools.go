@@ -27,10 +27,15 @@ func PoolNames() []string {
 // Pools are the pools of one process as one allocator: a request goes to the pool that it names, and to the general one
 // where that was not configured.
 //
+// Those not Apart share one memory: before their commitment together passes its peak, free granules of a pool that can give them back
+// are given back for another to commit, so that what is reserved follows the sum of what they need at one time and not
+// the sum of what each needed once.
+//
 // Pool i has the addresses from i·2^48 on, and i in the top byte of Block.Ref.
 type Pools struct {
 	pools []*Pool // as PoolNames; the general one where there is none of its own
 	peaks peaks
+	group group
 }
 
 const (
@@ -56,12 +61,19 @@ func NewPools(configs map[string]Config, open func(pool string, size int64) (spa
 			m.pools[i] = m.pools[0]
 			continue
 		}
-		p, err := NewPool(name, c, func(size int64) (space.Space, error) { return open(name, size) })
+		shared := &m.group
+		if c.Apart {
+			shared = new(group)
+		}
+		p, err := newPool(name, c, func(size int64) (space.Space, error) { return open(name, size) }, shared)
 		if err != nil {
 			return nil, errors.Join(err, m.Close())
 		}
 		m.pools[i] = p
 		m.peaks.pools = append(m.peaks.pools, p)
+		if !c.Apart {
+			m.group.pools = append(m.group.pools, p)
+		}
 	}
 	for _, p := range m.peaks.pools {
 		p.whole = &m.peaks

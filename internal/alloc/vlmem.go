@@ -69,7 +69,8 @@ type resident interface {
 	Policy
 	use(*backing)
 	release() error
-	spare() int64 // bytes that are free in whole granules
+	giveBack(n int64) // at least n bytes, where as many are free in whole granules
+	spare() int64     // bytes that are free in whole granules
 }
 
 func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
@@ -94,7 +95,7 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("making vlmem: %w", err)
 	}
-	p.use(&backing{space: bare, granule: p.granule, limit: limit})
+	p.use(&backing{space: bare, granule: p.granule, limit: limit, group: new(group)})
 	return p, nil
 }
 
@@ -355,13 +356,16 @@ func (t *spans) unhold(at site, held [maxSite]spanState) {
 	}
 }
 
-// reserve makes room for n more committed bytes, giving free granules back where the peak would be passed.
+// reserve makes room for n more committed bytes: free granules are given back where the peak of all that share the memory
+// would be passed, or the limit.
 func (p *vlmem) reserve(n int64) bool {
-	allowed := p.pages.peak
-	if p.pages.returned > p.granted/returnShare {
+	together := p.pages.group
+	allowed := together.peak.Load()
+	if len(together.pools) <= 1 && p.pages.returned > p.granted/returnShare {
 		allowed = max(allowed, p.peakLive+p.peakLive/slackShare)
 	}
-	if over := p.pages.committed + n - min(allowed, p.pages.limit); over > 0 {
+	over := max(together.committed.Load()+n-allowed, p.pages.committed+n-p.pages.limit)
+	if over > 0 {
 		p.giveBack(over)
 	}
 	return p.pages.committed+n <= p.pages.limit
