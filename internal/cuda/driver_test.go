@@ -260,7 +260,7 @@ func TestStreamsAndEvents(t *testing.T) {
 }
 
 func TestPools(t *testing.T) {
-	_, c := open(t, standin.Options{})
+	_, c := open(t, standin.Options{Card: "p6000"})
 	s := must(c.NewStream())(t)
 	check(t, c.KeepInPool(1<<30))
 	p := must(s.AllocAsync(1 << 20))(t)
@@ -308,7 +308,7 @@ func TestMapping(t *testing.T) {
 }
 
 func TestManaged(t *testing.T) {
-	_, c := open(t, standin.Options{})
+	_, c := open(t, standin.Options{Card: "p6000"})
 	p, host, err := c.AllocManaged(4096)
 	check(t, err)
 	if uintptr(unsafe.Pointer(&host[0])) != uintptr(p) {
@@ -378,7 +378,7 @@ const mixPTX = `.version 6.0
 .visible .entry vlmem_mix(.param .u64 o, .param .u64 i, .param .u32 n, .param .u32 r) { ret; }`
 
 func TestModule(t *testing.T) {
-	_, c := open(t, standin.Options{})
+	_, c := open(t, standin.Options{Card: "p6000"})
 	m := must(c.Load(mixPTX))(t)
 	f := must(m.Function("vlmem_mix"))(t)
 	if _, err := m.Function("vlmem_mi"); err == nil {
