@@ -268,7 +268,7 @@ func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
 	return nil
 }
 
-// costs measures arithmetic, page faults and memcpy.
+// costs measures arithmetic, page faults, what huge pages gain, and memcpy.
 func (ms *measuring) costs() error {
 	var flops []float64
 	for range 20 {
@@ -285,6 +285,9 @@ func (ms *measuring) costs() error {
 		if err := ms.faultCost(f.key, f.pages, f.step); err != nil {
 			return err
 		}
+	}
+	if err := ms.hugeLoad(); err != nil {
+		return err
 	}
 	if err := ms.copyCost(); err != nil {
 		return err
@@ -324,6 +327,28 @@ func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
 	ms.m.Costs[key] = median(costs)
 	return nil
 }
+
+// hugeLoad is what loads from main memory gain by huge pages: prefetchers stop at the end of a page. Nothing is said where the
+// kernel gives none.
+func (ms *measuring) hugeLoad() error {
+	if _, given := ms.m.Costs["huge_page_fault"]; !given {
+		return nil
+	}
+	bytes := max(ms.stream/4, 4*int(ms.m.LLCBytes))
+	workers, err := startWorkers(ms.cpus[:1], bytes, kernel.HugePages)
+	if err != nil {
+		return err
+	}
+	defer stopWorkers(workers)
+	load := streamKernels[0]
+	r, _ := ms.quietRate(workers, load, bytes)
+	ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
+		Kernel: load.name, Bytes: units.Bytes(bytes), Threads: 1, PerS: r, Level: hugeLevel})
+	return nil
+}
+
+// hugeLevel is the level of what was measured over huge pages.
+const hugeLevel = "DRAM, huge pages"
 
 // copyCost times Go's copy, the libc memcpy of a Go program, over memory that no cache holds.
 func (ms *measuring) copyCost() error {

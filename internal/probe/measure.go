@@ -57,7 +57,7 @@ type plan struct {
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 128 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 350 * time.Millisecond,
+	quick = plan{top: 128 << 20, stream: 256 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 350 * time.Millisecond,
 		refine: 150 * time.Millisecond, window: 15 * time.Millisecond, rounds: 3, total: 2 * time.Second}
 	deep = plan{top: 512 << 20, stream: 512 << 20, coarse: 6, fine: 32, repeats: 15, sweep: 6 * time.Second,
 		refine: 4 * time.Second, window: 150 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
@@ -82,6 +82,7 @@ type measuring struct {
 	rng      *rand.Rand
 	progress func(done, total int)
 	steps    int
+	places   int // that are sampled finely; until the sweep is done, a guess
 	start    time.Time
 
 	chaser                *chaser
@@ -89,12 +90,12 @@ type measuring struct {
 	samples, interruption int
 }
 
-// step tells progress: a step for the memory, one for each order, each cache level, the capacities, each number of threads and
-// the costs.
+// step tells progress: a step for the memory, one for each order, each place sampled finely, the capacities, each number of
+// threads and the costs.
 func (ms *measuring) step() error {
 	ms.steps++
-	if total := 6 + min(ms.dataLevels(), 3) + len(ms.threadCounts()); ms.progress != nil {
-		ms.progress(min(ms.steps, total), total)
+	if ms.progress != nil {
+		ms.progress(ms.steps, 6+ms.places+len(ms.threadCounts()))
 	}
 	return ms.ctx.Err()
 }
@@ -106,6 +107,11 @@ func Measure(ctx context.Context, opts Options) (Measurement, error) {
 	if err != nil {
 		return Measurement{}, err
 	}
+	return ms.measure()
+}
+
+// measure runs on a thread of its own.
+func (ms *measuring) measure() (Measurement, error) {
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, and its affinity with it.
@@ -128,6 +134,7 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 	if ms.cpus = usableCPUs(opts.Hardware); len(ms.cpus) == 0 {
 		return nil, errors.New("measuring: no CPU is known to run on")
 	}
+	ms.places = min(ms.dataLevels(), 3)
 	if m := opts.Hardware.Memory; m != nil && m.AvailableBytes != nil {
 		share := int(*m.AvailableBytes / 8)
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
@@ -235,6 +242,7 @@ func (ms *measuring) sample(bytes int, order string) float64 {
 // since its samples take milliseconds and its cache is shared.
 func (ms *measuring) refineSteps() error {
 	places := ms.stepPlaces()
+	ms.places = len(places)
 	for i, place := range places {
 		share, perOctave := ms.refine, ms.fine
 		if i == len(places)-1 {
