@@ -157,7 +157,7 @@ func (h hostPool) Bytes(b alloc.Block) []byte { return h.memory[b.Offset : b.Off
 func openHostPool(lowerBound int64) (replay.Memory, error) {
 	var h hostPool
 	var err error
-	h.Pool, err = alloc.NewPool("general", alloc.Config{Policy: "bestfit", Max: 8 * max(lowerBound, 1<<30)}, func(size int64) (space.Space, error) {
+	h.Pool, err = alloc.NewPool("general", alloc.Config{Policy: "vlmem", Max: 8 * max(lowerBound, 1<<30)}, func(size int64) (space.Space, error) {
 		s, err := space.NewHost(size, space.HostOptions{})
 		if err == nil {
 			h.memory = s.Bytes()
