@@ -44,6 +44,22 @@ func TestBestGap(t *testing.T) {
 	}
 }
 
+func TestQuantum(t *testing.T) {
+	for _, c := range []struct {
+		buffers []Buffer
+		want    int64
+	}{
+		{nil, 1},
+		{[]Buffer{{Size: 12}, {Size: 8}}, 4},
+		{[]Buffer{{Size: 12}, {Size: 1}}, 1},
+		{[]Buffer{{Size: 12, Align: 1}, {Size: 8, Align: 2}}, 2},
+	} {
+		if got := quantum(&Problem{Buffers: c.buffers}); got != c.want {
+			t.Errorf("%+v: %d, want %d", c.buffers, got, c.want)
+		}
+	}
+}
+
 // bruteForce is the least height: it places buffers one by one in every order, each at its lowest place above those placed
 // before that overlap it, which meets every canonical packing.
 func bruteForce(p *Problem) int64 {

@@ -109,17 +109,19 @@ type solver struct {
 	refutedBelow int64 // no packing is lower
 }
 
-// quantum is the greatest common divisor of all sizes and alignments. A canonical packing puts everything at multiples of it.
+// quantum is the greatest common divisor of all sizes and of the alignments asked for. A canonical packing puts everything at
+// multiples of it.
 func quantum(p *Problem) int64 {
 	var g int64
+	join := func(v int64) {
+		for v != 0 {
+			g, v = v, g%v
+		}
+	}
 	for _, b := range p.Buffers {
-		for _, v := range [2]int64{b.Size, max(b.Align, 1)} {
-			if v == 1 && b.Align <= 1 {
-				continue // no alignment asked for
-			}
-			for v != 0 {
-				g, v = v, g%v
-			}
+		join(b.Size)
+		if b.Align > 1 {
+			join(b.Align)
 		}
 	}
 	return max(g, 1)
