@@ -31,8 +31,8 @@ func (w AttentionWork) validate(headDim int) error {
 	return nil
 }
 
-// rows is the query rows of one KV head.
-func (w AttentionWork) rows() int { return w.Queries * (w.Heads / w.KVHeads) }
+// Rows is the query rows of one KV head.
+func (w AttentionWork) Rows() int { return w.Queries * (w.Heads / w.KVHeads) }
 
 // AttentionTile is the shape of one attention kernel. A block of Threads takes BlockQ query rows through all keys, BlockKV
 // at a time; K and V pass through one buffer of Slice columns of the head. Lanes threads of a warp share a row: each
@@ -189,6 +189,23 @@ func (c *AttentionChoice) explain() {
 	}
 }
 
+// PlanAttention scores one tile, so that a measured time has a prediction beside it. Registers per thread are those of the
+// compiled kernel, 0 for an estimate.
+func PlanAttention(gpu profile.GPU, headDim int, work AttentionWork, tile AttentionTile, registers int) (AttentionPlan, error) {
+	if err := work.validate(headDim); err != nil {
+		return AttentionPlan{}, err
+	}
+	m, err := modelOf(gpu)
+	if err != nil {
+		return AttentionPlan{}, err
+	}
+	plan := AttentionPlan{AttentionTile: tile, SharedMemoryBytes: tile.SharedBytes(headDim), Registers: registers}
+	if registers == 0 {
+		plan.Registers = tile.registers(headDim)
+	}
+	return m.score(gpu, headDim, work, plan)
+}
+
 // attention scores one tile of our kernel.
 func (m *sm) attention(gpu profile.GPU, headDim int, w AttentionWork, t AttentionTile) (AttentionPlan, error) {
 	plan := AttentionPlan{AttentionTile: t, SharedMemoryBytes: t.SharedBytes(headDim), Registers: t.registers(headDim)}
@@ -244,10 +261,10 @@ func (m *sm) attentionCost(headDim int, w AttentionWork, t AttentionTile, o Occu
 	chain := d/4*step(r*s) + kv/4*slices*step(r*out/slices) + loads + softmax + 6*staged/warps
 	stall := 2*slices*(l2LatencyCycles+2*barrierCycles) + 2*logLanes*shuffleCycles
 
-	rowBlocks := ceilDiv(w.rows(), t.BlockQ)
+	rowBlocks := ceilDiv(w.Rows(), t.BlockQ)
 	tiles := float64(ceilDiv(ceilDiv(w.Keys, t.Split), t.BlockKV))
 	kvBytes := 2 * float64(w.Keys) * d * float64(w.KV.Bytes()) // of one KV head
-	qoBytes := 2 * float64(w.rows()*w.KVHeads) * d * floatBytes
+	qoBytes := 2 * float64(w.Rows()*w.KVHeads) * d * floatBytes
 	c := cost{
 		blocks: rowBlocks * w.KVHeads * t.Split,
 		fma:    tiles * warps * fma, other: tiles * (warps*(loads+softmax) + 6*staged), special: tiles * special,

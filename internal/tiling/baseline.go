@@ -64,7 +64,7 @@ var llamaTable = []llamaTile{
 func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (AttentionBaseline, bool) {
 	var row llamaTile
 	for _, r := range llamaTable {
-		if r.headDim == headDim && row.rows < w.rows() {
+		if r.headDim == headDim && row.rows < w.Rows() {
 			row = r
 		}
 	}

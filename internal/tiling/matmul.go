@@ -83,7 +83,7 @@ func MatMul(gpu profile.GPU, work MatMulWork) (MatMulChoice, error) {
 	}
 	choice := MatMulChoice{Reasons: m.reasons}
 	for _, t := range matMulTiles {
-		plan, err := m.matMul(gpu, work, t)
+		plan, err := m.matMul(gpu, work, t, t.registers())
 		if err != nil {
 			continue
 		}
@@ -94,7 +94,8 @@ func MatMul(gpu profile.GPU, work MatMulWork) (MatMulChoice, error) {
 	if choice.Candidates == 0 {
 		return choice, errors.New("choosing matrix tiles: none fits a block of this card")
 	}
-	if choice.Default, err = m.matMul(gpu, work, MatMulTile{128, 128, 8, 8, 8, 256}); err != nil {
+	usual := MatMulTile{128, 128, 8, 8, 8, 256}
+	if choice.Default, err = m.matMul(gpu, work, usual, usual.registers()); err != nil {
 		choice.DefaultRefused = err.Error()
 	}
 	choice.Reasons = append(choice.Reasons,
@@ -103,8 +104,21 @@ func MatMul(gpu profile.GPU, work MatMulWork) (MatMulChoice, error) {
 	return choice, nil
 }
 
-func (m *sm) matMul(gpu profile.GPU, w MatMulWork, t MatMulTile) (MatMulPlan, error) {
-	plan := MatMulPlan{MatMulTile: t, SharedMemoryBytes: t.SharedBytes(), Registers: t.registers()}
+// PlanMatMul scores one tile, so that a measured time has a prediction beside it. Registers per thread are those of the
+// compiled kernel, 0 for an estimate.
+func PlanMatMul(gpu profile.GPU, work MatMulWork, tile MatMulTile, registers int) (MatMulPlan, error) {
+	m, err := modelOf(gpu)
+	if err != nil {
+		return MatMulPlan{}, err
+	}
+	if registers == 0 {
+		registers = tile.registers()
+	}
+	return m.matMul(gpu, work, tile, registers)
+}
+
+func (m *sm) matMul(gpu profile.GPU, w MatMulWork, t MatMulTile, registers int) (MatMulPlan, error) {
+	plan := MatMulPlan{MatMulTile: t, SharedMemoryBytes: t.SharedBytes(), Registers: registers}
 	o, err := m.occupancy(gpu, Launch{t.Threads, plan.Registers, plan.SharedMemoryBytes})
 	if err != nil {
 		return plan, err
