@@ -33,11 +33,6 @@ func NewArena(s space.Space, o ArenaOptions) (*Arena, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewArenaOf(p, s, o), nil
-}
-
-// NewArenaOf is NewArena for a policy made by the caller, whose range is the whole space.
-func NewArenaOf(p Policy, s space.Space, o ArenaOptions) *Arena {
 	a := &Arena{policy: p, align: max(o.Align, 1)}
 	a.backing = backing{space: s, granule: s.Granule(), limit: s.Size(), group: o.group}
 	if o.group == nil {
@@ -50,7 +45,7 @@ func NewArenaOf(p Policy, s space.Space, o ArenaOptions) *Arena {
 		a.commits = r
 		r.use(&a.backing)
 	}
-	return a
+	return a, nil
 }
 
 // Space is where the arena's memory comes from.
@@ -233,5 +228,8 @@ func (a *Arena) outOfMemory(r Request) error {
 	err := &OutOfMemory{Requested: r.Size, Live: a.stats.Live, Reserved: a.backing.committed, Limit: a.backing.limit,
 		LargestFree: max(largest, beyond), Free: free + max(beyond, 0), Cause: a.backing.refused}
 	a.backing.refused = nil
+	if most := a.policy.Grant(r.Size); most < r.Size {
+		err.Block = most
+	}
 	return err
 }

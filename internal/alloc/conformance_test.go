@@ -24,17 +24,17 @@ var conforming = []struct {
 	make func() (alloc.Allocator, error)
 	alloctest.Options
 }{
-	{"bestfit", bare("bestfit"), alloctest.Options{}},
-	{"buddy", bare("buddy"), alloctest.Options{}},
+	{"bestfit", bare("bestfit"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
+	{"buddy", bare("buddy"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
 	{"buddy-lazy", bare("buddy-lazy"), alloctest.Options{}},
 	{"buddy-whole", bare("buddy-whole"), alloctest.Options{}},
-	{"fixed", bare("fixed"), alloctest.Options{MaxSize: 64 << 10}},
+	{"fixed", bare("fixed"), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}}},
 	{"vlmem arena", arena("vlmem", space.DeviceGranule), alloctest.Options{}},
 	{"vlmem arena in pages", arena("vlmem", space.HostGranule), alloctest.Options{}},
-	{"vlmem", bare("vlmem"), alloctest.Options{Concurrent: true}},
-	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Concurrent: true}},
+	{"vlmem", bare("vlmem"), alloctest.Options{Aligns: []int64{64, 4096, 4 << 20}, Concurrent: true}},
+	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}, Concurrent: true}},
 	{"pool of buddies, growing", pool("buddy", 8<<20), alloctest.Options{Concurrent: true}},
-	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Concurrent: true}},
+	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}, Concurrent: true}},
 	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
 	{"pools", pools, alloctest.Options{Concurrent: true}},
 }

@@ -16,6 +16,7 @@ type OutOfMemory struct {
 	Limit       int64 // most bytes that may be reserved
 	LargestFree int64 // largest range that could be granted now
 	Free        int64 // addresses held and not live, plus what the limit leaves
+	Block       int64 // what a block holds at most, where the request is larger than any; else 0
 	Cause       error // what the backing said, nil where a limit was met
 }
 
@@ -31,6 +32,8 @@ func (e *OutOfMemory) Fragmentation() float64 {
 func (e *OutOfMemory) Help() string {
 	missing := e.Requested - e.Free
 	switch {
+	case e.Block > 0:
+		return fmt.Sprintf("no block holds more than %v: ask for less, or another pool", units.Bytes(e.Block))
 	case e.Cause != nil:
 		return "the system refused memory: lower the limit of the pools or free memory elsewhere"
 	case e.Requested > e.Limit:

@@ -30,7 +30,7 @@ type Opener func(size int64) (space.Space, error)
 
 // Pool serves blocks of one kind from spaces that it opens as it grows. It is safe for use by several goroutines.
 //
-// The spaces of a pool lie one after another in its addresses: Block.Offset is the offset in a space plus where that space
+// The spaces of a pool lie one after another in its addresses, each from a multiple of 1 GiB: Block.Offset is the offset in a space plus where that space
 // begins. The upper half of Block.Ref is the space's number, the lower half the policy's own.
 //
 // Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock. Before
@@ -85,6 +85,7 @@ type region struct {
 
 const (
 	regionShift = 32
+	regionAlign = 1 << 30 // so that what is aligned in a space is aligned in the pool
 	shardCount  = 32
 	// addressShare is how much more address space than memory the vlmem policy is given: it leaves gaps and comes back to them.
 	addressShare = 16
@@ -135,7 +136,7 @@ func (p *Pool) grow(size int64) error {
 	left, base := p.config.Max, int64(0)
 	for _, r := range old {
 		left -= r.arena.backing.limit
-		base = r.base + r.arena.backing.space.Size()
+		base = roundUp(r.base+r.arena.backing.space.Size(), regionAlign)
 	}
 	want := min(max(size, p.config.Grow), left)
 	if p.config.Grow == 0 {
@@ -343,7 +344,7 @@ func (p *Pool) explain(e *OutOfMemory, r Request) {
 	p.refused++
 	s := p.sum()
 	*e = OutOfMemory{Pool: p.name, Requested: r.Size, Live: s.Live, Reserved: s.Reserved, Limit: p.config.Max,
-		LargestFree: max(s.LargestFree, e.LargestFree), Free: s.Free + p.config.Max - s.Reserved, Cause: e.Cause}
+		LargestFree: max(s.LargestFree, e.LargestFree), Free: s.Free + p.config.Max - s.Reserved, Block: e.Block, Cause: e.Cause}
 }
 
 // sum adds the counters of spaces and shards. Free blocks in the caches count as free.

@@ -188,6 +188,14 @@ type refusing struct {
 	err error
 }
 
+// TestBlocksHaveASize: a request above the block of a pool is told so, not that memory is short.
+func TestBlocksHaveASize(t *testing.T) {
+	p, _ := hostPool(t, alloc.Config{Policy: "fixed", Max: 1 << 20}, space.HostOptions{})
+	if _, err := p.Alloc(alloc.Request{Size: 100 << 10}); !errors.Is(err, alloc.ErrOutOfMemory) || !strings.Contains(err.Error(), "no block holds more than 64 KiB") {
+		t.Error(err)
+	}
+}
+
 func (r refusing) Commit(int64, int64) error { return r.err }
 
 func TestConfigsThatMeanNothing(t *testing.T) {

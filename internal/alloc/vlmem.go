@@ -2,6 +2,7 @@ package alloc
 
 import (
 	"fmt"
+	"math/bits"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
@@ -36,6 +37,7 @@ type vlmem struct {
 	zones    [zoneCount]zone
 	granule  int64
 	quantum  int64
+	reach    int64 // zones begin at multiples of it, so it is the largest alignment
 	pages    *backing
 	live     int64
 	peakLive int64
@@ -81,12 +83,13 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	if p.quantum == 0 {
 		p.quantum = defaultQuantum
 	}
-	if p.granule%p.quantum != 0 || limit < zoneCount*p.granule {
+	if p.granule%p.quantum != 0 || limit < 16*p.granule {
 		return nil, fmt.Errorf("making vlmem: granule %d, quantum %d and limit %d do not go together", p.granule, p.quantum, limit)
 	}
-	ends := [zoneCount + 1]int64{0, limit / 8, limit / 2, limit}
+	p.reach = max(p.granule, 1<<(bits.Len64(uint64(limit/16))-1))
+	ends := [zoneCount + 1]int64{0, roundUp(limit/8, p.reach), roundUp(limit/2, p.reach), limit}
 	for z := range p.zones {
-		base, end := roundUp(ends[z], p.granule), roundDown(ends[z+1], p.granule)
+		base, end := ends[z], roundDown(ends[z+1], p.granule)
 		p.zones[z] = zone{newSpans(), base}
 		p.zones[z].top = end - base
 		p.zones[z].insert(p.zones[z].add(0, 0, end-base, gapSpan))
@@ -107,7 +110,7 @@ func (p *vlmem) Grant(size int64) int64 {
 }
 
 func (p *vlmem) Place(size, align int64) (Block, bool) {
-	if size <= 0 || size > maxSpan/2 {
+	if size <= 0 || size > maxSpan/2 || align > p.reach {
 		return Block{}, false
 	}
 	own, size := p.classify(roundUp(size, p.quantum))

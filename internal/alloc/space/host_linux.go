@@ -13,7 +13,7 @@ import (
 // reading and writing. Decommit drops the pages (MADV_DONTNEED) and leaves the access as it was: closing it again would
 // split the mapping, and a process may hold 65,530 of those.
 type Host struct {
-	mem     []byte // from the first multiple of the granule, Size long
+	mem     []byte // from the first multiple of 2 MiB, so that offsets aligned up to that are addresses aligned as much; Size long
 	mapped  []byte // what mmap returned
 	options HostOptions
 }
@@ -25,11 +25,11 @@ func NewHost(size int64, o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mapped, err := unix.Mmap(-1, 0, int(size+granule), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	mapped, err := unix.Mmap(-1, 0, int(size+DeviceGranule), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("reserving %d bytes of addresses: %w", size, err)
 	}
-	skip := -int64(uintptr(unsafe.Pointer(unsafe.SliceData(mapped)))) & (granule - 1)
+	skip := -int64(uintptr(unsafe.Pointer(unsafe.SliceData(mapped)))) & (DeviceGranule - 1)
 	h := &Host{mem: mapped[skip : skip+size : skip+size], mapped: mapped, options: o}
 	if err := h.prepare(); err != nil {
 		h.Close()
