@@ -176,10 +176,11 @@ func (c curve) knees(limit int, rng *rand.Rand) []knee {
 
 // locate places the step between two plateaus and says how sure it is.
 func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
-	w, middle := c.widths(), (lower.level+upper.level)/2
-	at := split(c.logs(), w, middle, lower.first, upper.last)
+	w, y := c.widths(), c.logs()
+	// The slope tilts the near ends of both plateaus, so their levels are taken from the quarters away from it.
+	middle := (level(y, w, lower, 0.25) + level(y, w, upper, 0.75)) / 2
+	at := split(y, w, middle, lower.first, upper.last)
 	var ends []float64
-	y := c.logs()
 	for range resamples {
 		resampled := slices.Clone(y)
 		for i := lower.first; i <= upper.last; i++ {
@@ -202,6 +203,13 @@ func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
 		confidence: float64(inside) / float64(len(ends)) * c.apart(at),
 		factor:     math.Exp(upper.level - lower.level),
 	}
+}
+
+// level is a quantile of y over a segment, by width.
+func level(y, w []float64, s segment, p float64) float64 {
+	values, weights := slices.Clone(y[s.first:s.last+1]), slices.Clone(w[s.first:s.last+1])
+	stat.SortWeighted(values, weights)
+	return stat.Quantile(p, stat.Empirical, values, weights)
 }
 
 // split is the index in [first, last) after which y lies above middle, with the least weighted distance on the wrong side.
