@@ -38,9 +38,9 @@ var arrows = map[string]string{
 	"internal/replay":          "internal/trace internal/alloc internal/rivals internal/plan",
 	"internal/baseline":        "internal/replay",
 	"internal/tiling":          "internal/profile internal/units internal/cuda",
-	"internal/engine":          "internal/profile internal/units",
-	"internal/advise":          "internal/profile internal/replay internal/tiling internal/alloc internal/units internal/engine internal/rivals/pytorch internal/pressure",
-	"internal/report":          "internal/baseline internal/rivals/pytorch internal/units internal/profile internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe",
+	"internal/engine":          "internal/profile internal/units internal/trace internal/workload",
+	"internal/advise":          "internal/profile internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch",
+	"internal/report":          "internal/baseline internal/rivals/pytorch internal/units internal/profile internal/pressure internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe",
 	"cmd/vlmem":                "internal profiles",
 }
 

@@ -410,9 +410,9 @@ func writeTransformers(s Settings) (*Bundle, error) {
 			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
 		}
 	}
-	b := &Bundle{Version: "transformers " + TransformersWritten}
+	b := &Bundle{Version: "transformers " + TransformersVersion}
 	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""}, {"generate", []setting(generate), ""}}
-	b.Files = []File{{"transformers.json", jsonText(document)}, {"transformers.py", pythonText("transformers "+TransformersWritten, model, processor, generate)}}
+	b.Files = []File{{"transformers.json", jsonText(document)}, {"transformers.py", pythonText("transformers "+TransformersVersion, model, processor, generate)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
 	return b, nil
 }

@@ -192,7 +192,7 @@ func TestWriteOllama(t *testing.T) {
 }
 
 func TestWriteTransformers(t *testing.T) {
-	names := arguments(t, "transformers-"+TransformersWritten)
+	names := arguments(t, "transformers-"+TransformersVersion)
 	s := whole(t, card(t, "gtx-1080"))
 	s.KVType, s.Sequences = "", 1
 	files := write(t, "transformers", s)

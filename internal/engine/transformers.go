@@ -5,16 +5,15 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/workload"
 )
 
-// The transformers whose modeling_qwen3_vl.py was followed, and the one whose arguments are written.
-const (
-	TransformersVersion = "4.57"
-	TransformersWritten = "5.23.0"
-)
+// The transformers whose allocations are replayed and whose arguments are written.
+const TransformersVersion = "5.23.0"
 
-// transformersPeak is what one generate() call holds beyond the weights at its two peaks, in bytes, for one sequence with
+// transformersPeak is what one generate() call of transformers 4.57 holds beyond the weights at its two peaks, in bytes, for one sequence with
 // elements of b bytes, N patches that become T tokens, S tokens of prompt, P values a patch, C the tower's width, d its head
 // width, D, F, L, Hkv and h the decoder's. Flash or memory-efficient attention, no gradient.
 //
@@ -62,9 +61,53 @@ func (p transformersPeak) prefill(levels int) units.Bytes {
 	return p.pixels + p.embeddings + p.features + once + p.cache + p.mlp + p.tables
 }
 
-// mathAttention is what scores take where neither flash nor memory-efficient attention serves the decoder: two fp32 copies.
-func mathAttention(t *profile.Text, prompt int) units.Bytes {
-	return units.Bytes(8 * int64(t.Heads) * int64(prompt) * int64(prompt))
+// callPeak is what one generate() call of transformers 5.23 holds beyond the weights, replayed allocation by allocation: the
+// highest point of all, and what makes up the highest point of the prefill.
+type callPeak struct {
+	all                         units.Bytes
+	prefill, cache, visionBytes units.Bytes
+}
+
+// imageMarkers are the tokens around an image.
+const imageMarkers = 2
+
+// replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
+func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, attention workload.Attention, device workload.Device) (callPeak, error) {
+	o := workload.Options{
+		Width: i.Width, Height: i.Height, PromptTokens: prompt, DType: map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[b],
+		Attention: attention, Device: device,
+	}
+	if g.Tokens > 0 {
+		o.PromptTokens = max(1, prompt-g.Tokens-imageMarkers)
+	}
+	t, err := workload.Request(*m, o)
+	if err != nil {
+		return callPeak{}, fmt.Errorf("replaying a call: %w", err)
+	}
+	var p callPeak
+	live := map[trace.Kind]int64{}
+	var sum int64
+	blocks := make([]trace.Event, t.Slots)
+	phase := ""
+	for _, e := range t.Events {
+		switch e.Op {
+		case trace.OpMark:
+			phase = t.Tags[e.Tag]
+		case trace.OpAlloc:
+			blocks[e.Slot] = e
+			live[e.Kind] += e.Size
+			sum += e.Size
+			p.all = max(p.all, units.Bytes(sum))
+			if phase == "prefill" && units.Bytes(sum) > p.prefill {
+				p.prefill, p.cache, p.visionBytes = units.Bytes(sum), units.Bytes(live[trace.KVCache]), units.Bytes(live[trace.VisionFeatures])
+			}
+		case trace.OpFree:
+			was := blocks[e.Slot]
+			live[was.Kind] -= was.Size
+			sum -= was.Size
+		}
+	}
+	return p, nil
 }
 
 // dtypes are the weight types that the PyTorch engines take, in bits an element.
@@ -109,8 +152,8 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
 	mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
 }
 
-// estimateTransformers follows generate() on one sequence. Items add up at whichever of the two peaks is higher: what the
-// tower needs beyond the later cache and decoder stands in vision.
+// estimateTransformers follows generate() on one sequence. Items add up at the highest point: what the tower needs beyond the
+// later cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps less.
 func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "float16"
@@ -120,42 +163,77 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	b := int64(max(bits, 16)) / 8
-	mem := &Memory{Version: TransformersVersion, Quant: o.Quant, KVType: o.Quant}
-	grid, err := torchImage(m, o, Image{1024, 1024})
+	image := Image{1024, 1024}
+	if o.Image != nil {
+		image = *o.Image
+	}
+	grid, err := torchImage(m, o, image)
 	if err != nil {
 		return nil, err
 	}
 	context := orDefault(o.Context, grid.Tokens+1024)
 	prompt := min(orDefault(o.PromptTokens, context), context)
-	if context < grid.Tokens {
-		return nil, fmt.Errorf("context %d: the image alone is %d tokens", context, grid.Tokens)
+	if least := grid.Tokens + imageMarkers; prompt <= least && grid.Tokens > 0 {
+		return nil, fmt.Errorf("a prompt of %d tokens: the image alone is %d", prompt, least)
 	}
-	mem.ContextTokens = context
+	mem := &Memory{Version: TransformersVersion, Quant: o.Quant, KVType: o.Quant, ContextTokens: context}
 	mem.torchWeights(m, o, bits)
-	p := newTransformersPeak(m, grid, prompt, b)
-	cache := units.Bytes(int64(context) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
-	levels := len(m.Vision.DeepstackLayers)
-	compute := p.embeddings + p.mlp + p.tables
-	vision := p.prefill(levels) - p.embeddings - p.mlp - p.tables - p.cache
-	if extra := p.tower() - vision - compute - cache; extra > 0 {
-		vision += extra
-	}
-	// A cache that grows by concatenation holds a layer's old and new tensor at once, and blocks of every size it had.
-	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived, "%d tokens; the cache grows by copying and leaves holes", context)
-	mem.add(Compute, o.place(), compute, scaled(compute, 0.97), scaled(compute, 1.1), Derived, "prefill of %d tokens at the MLP's peak", prompt)
-	if scores := mathAttention(&m.Text, prompt); slowAttention(o) {
-		mem.add(Compute, o.place(), scores, 0, scaled(scores, 1.2), Assumed, "scores of %d tokens: no fused attention for grouped heads on this card before torch 2.14", prompt)
-	}
-	mem.exact(Output, o.place(), units.Bytes(int64(m.Text.VocabSize)*(b+4)), "logits of one token, and their fp32 copy")
-	if grid.Patches > 0 {
-		mem.add(Vision, o.place(), vision, scaled(vision, 0.97), scaled(vision, 1.1), Derived, "%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height, grid.Patches, grid.Tokens)
+	if err := mem.torchCall(m, o, image, grid, context, prompt, b); err != nil {
+		return nil, err
 	}
 	if o.Device == "gpu" {
 		mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed, "driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
-		reserve := scaled(compute+vision+cache, 0.06)
+		var call units.Bytes
+		for _, i := range mem.Items {
+			if i.Name == KVCache || i.Name == Compute || i.Name == Vision {
+				call += i.Bytes
+			}
+		}
+		reserve := scaled(call, 0.06)
 		mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed, "reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
 	}
 	return mem, nil
+}
+
+// torchCall adds what one call holds beyond the weights.
+func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid profile.Grid, context, prompt int, b int64) error {
+	attention, device := workload.Flash, workload.CUDA
+	switch {
+	case o.FlashAttention == "off":
+		attention = workload.Eager
+	case slowAttention(o):
+		attention = workload.NoFlash
+	}
+	if o.Device == "cpu" {
+		device = workload.CPU
+	}
+	p, err := replayCall(m, image, grid, prompt, b, attention, device)
+	if err != nil {
+		return err
+	}
+	least := p
+	if attention == workload.NoFlash { // newer releases of torch have a fused kernel after all
+		if least, err = replayCall(m, image, grid, prompt, b, workload.Flash, device); err != nil {
+			return err
+		}
+	}
+	old := newTransformersPeak(m, grid, prompt, b)
+	oldPeak := max(old.tower(), old.prefill(len(m.Vision.DeepstackLayers)))
+
+	cache := units.Bytes(int64(context) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
+	output := units.Bytes(int64(m.Text.VocabSize) * (b + 4))
+	// Tokens yet to come lengthen the cache when the prefill's working memory is free again.
+	compute := max(p.prefill-p.visionBytes-output-cache, cache/units.Bytes(m.Text.Layers))
+	vision := max(p.visionBytes, p.all-compute-output-cache)
+	lowest := max(0, min(least.prefill, oldPeak)-p.visionBytes-output-cache)
+	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it had.
+	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived, "%d tokens; the cache grows by copying and leaves holes", context)
+	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, 1.05), Derived, "prefill of %d tokens with %s attention, allocation by allocation", prompt, attention)
+	mem.exact(Output, o.place(), output, "logits of one token, and their fp32 copy")
+	if grid.Patches > 0 {
+		mem.add(Vision, o.place(), vision, scaled(vision, 0.9), scaled(vision, 1.05), Derived, "%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height, grid.Patches, grid.Tokens)
+	}
+	return nil
 }
 
 // slowAttention reports whether the decoder's grouped heads fall back to plain scores: flash attention needs compute
