@@ -83,43 +83,47 @@ func packAround(p *Problem, s Solution, fixed, order []int) Solution {
 	return s
 }
 
-// shelf is the placed buffers in lists by offset, so that one scan past those that overlap in time meets every gap. There
-// is a list of all, and one for each of some windows of time that holds what lives in it: a short-lived buffer, as most of a
-// long program are, lies inside a window and is held against few. Window i begins at origin + i·stride and is two strides long.
+// shelf is the placed buffers in lists by offset, so that one scan past those that overlap in time meets every gap. Each list
+// is of what lives in a window of time, from origin + i·stride on and two strides long: a short-lived buffer, as most of a
+// long program are, lies inside a window and is held against few.
 type shelf struct {
-	all            []placement
 	windows        [][]placement
 	origin, stride int64
+	gathered       []placement
 }
 
-// windowBuffers is how many buffers of a problem there are for each window. Below it a scan of all is as fast.
-const windowBuffers, mostWindows = 1024, 256
+// windowBuffers is how many buffers of a problem there are for each window. Below it one list of all is as fast.
+const windowBuffers, mostWindows = 1024, 1024
 
 func newShelf(p *Problem) *shelf {
-	n := min(len(p.Buffers)/windowBuffers, mostWindows)
-	if n < 2 {
-		return &shelf{all: make([]placement, 0, len(p.Buffers)), stride: 1}
+	n := min(len(p.Buffers)/windowBuffers, mostWindows) + 1
+	s := &shelf{windows: make([][]placement, n), stride: 1}
+	if len(p.Buffers) == 0 {
+		return s
 	}
 	first, last := p.Buffers[0].Lower, p.Buffers[0].Upper
 	for i := range p.Buffers {
 		first, last = min(first, p.Buffers[i].Lower), max(last, p.Buffers[i].Upper)
 	}
-	return &shelf{windows: make([][]placement, n), origin: first, stride: (last-first)/int64(n) + 1}
+	s.origin, s.stride = first, (last-first)/int64(n)+1
+	return s
 }
 
 // at is a list that holds every placed buffer that overlaps b in time.
 func (s *shelf) at(b *Buffer) []placement {
-	if i := (b.Lower - s.origin) / s.stride; len(s.windows) > 0 && b.Upper <= s.origin+(i+2)*s.stride {
+	i := (b.Lower - s.origin) / s.stride
+	if b.Upper <= s.origin+(i+2)*s.stride {
 		return s.windows[i]
 	}
-	return s.all
+	s.gathered = s.gathered[:0]
+	for ; i < int64(len(s.windows)) && b.Upper > s.origin+i*s.stride; i += 2 {
+		s.gathered = append(s.gathered, s.windows[i]...) // some twice, which does no harm
+	}
+	slices.SortFunc(s.gathered, func(a, b placement) int { return cmp.Compare(a.offset, b.offset) })
+	return s.gathered
 }
 
 func (s *shelf) add(q placement) {
-	s.all = insertByOffset(s.all, q)
-	if len(s.windows) == 0 {
-		return
-	}
 	first, last := max((q.lower-s.origin)/s.stride-1, 0), min((q.upper-1-s.origin)/s.stride, int64(len(s.windows))-1)
 	for i := first; i <= last; i++ {
 		s.windows[i] = insertByOffset(s.windows[i], q)
