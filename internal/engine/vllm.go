@@ -9,7 +9,7 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// The versions whose rules are followed.
+// The versions whose rules are followed and whose settings are written.
 const (
 	VLLMVersion   = "0.33.0"
 	SGLangVersion = "0.5.23"
@@ -175,19 +175,19 @@ func sglangStatic(m *profile.Model, memory units.Bytes, chunked, graphs, cards i
 	return (total - reserved) / total * 0.95 * min(max(1-0.1*(r-1), 0.8), 1.05)
 }
 
-// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory.
+// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory (memory_hook.py, below four cards).
 func sglangDefaults(memory units.Bytes) (chunked, graphs int) {
 	switch g := memory / units.GiB; {
 	case g < 20:
 		return 2048, 8
 	case g < 35:
-		return 2048, 16
+		return 4096, 48
 	case g < 60:
 		return 4096, 32
-	case g < 90:
-		return 8192, 160
+	case g < 160:
+		return 8192, 256
 	}
-	return 8192, 256
+	return 16384, 512
 }
 
 // estimateSGLang gives weights and cache the static share of the card and leaves the rest to activations.
