@@ -115,6 +115,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newProfilesCmd(env),
 		newTraceCmd(env),
 		newVersionCmd(env),
+		newWatchCmd(env),
 	)
 	return root
 }

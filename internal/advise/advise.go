@@ -129,7 +129,7 @@ func Make(in Inputs) (Advice, error) {
 	}
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
-		Pressure: seedPressure(), Streams: in.streams(), Warnings: append(in.Hardware.Warnings, warnings...),
+		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
 	a.Headline = in.headline(budget)

@@ -125,6 +125,14 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 
 func (b *Budget) fits() bool { return b.missing() == 0 }
 
+// tightest is the place where the model runs.
+func (b *Budget) tightest() *Place {
+	if b.Device != nil {
+		return b.Device
+	}
+	return &b.Host
+}
+
 // missing is by how much the fuller place is over.
 func (b *Budget) missing() units.Bytes {
 	over := max(0, -b.Host.Free.Value)

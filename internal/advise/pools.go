@@ -27,6 +27,20 @@ type Pool struct {
 	Max       Value[units.Bytes] `yaml:"max_bytes" json:"max_bytes"`
 	Grow      Value[units.Bytes] `yaml:"grow_bytes" json:"grow_bytes"`
 	Alignment Value[units.Bytes] `yaml:"alignment_bytes" json:"alignment_bytes"`
+
+	bursts bursts // what the samples show of it
+}
+
+// bursts joins what the samples show of the pools.
+func (p Pools) bursts() bursts {
+	var all bursts
+	for _, pool := range []Pool{p.General, p.VisionFeatures, p.TextEmbeddings} {
+		all.burst += pool.bursts.burst
+		all.reclaim += pool.bursts.reclaim
+		all.samples = max(all.samples, pool.bursts.samples)
+		all.starved = append(all.starved, pool.bursts.starved...)
+	}
+	return all
 }
 
 // maximum is what the pools may reserve together where the model runs.
@@ -45,6 +59,7 @@ var candidates = []string{"vlmem", "bestfit", "buddy"}
 const pageTokens = 16
 
 const (
+	reserve     = 5             // percent of the largest need seen, for sequences that were not
 	granule     = 2 * units.MiB // sizes of pools are whole granules of a card
 	cacheLine   = 64
 	deviceAlign = 512 // what CUDA kernels and PyTorch expect
@@ -116,7 +131,17 @@ func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
 	if len(lower) == 0 {
 		return in.fixedPool(0, "nothing of this kind was allocated in any sample"), nil
 	}
-	return in.choose(needs, lower), nil
+	pool := in.choose(needs, lower)
+	for _, s := range in.Samples {
+		if p := s[name]; p != nil {
+			list, err := starved(p, pool.Policy.Value)
+			if err != nil {
+				return Pool{}, err
+			}
+			pool.bursts.starved = append(pool.bursts.starved, list...)
+		}
+	}
+	return pool, nil
 }
 
 // peaks is the most that each candidate reserved over the program.
@@ -155,12 +180,14 @@ func (in *Inputs) choose(needs map[string][]int64, lower []int64) Pool {
 		}
 	}
 	sorted := slices.Sorted(slices.Values(needs[best]))
-	initial, most := roundUp(units.Bytes(sorted[len(sorted)/2])), roundUp(units.Bytes(sorted[len(sorted)-1]))
+	largest := units.Bytes(sorted[len(sorted)-1])
+	initial, most := roundUp(units.Bytes(sorted[len(sorted)/2])), roundUp(largest+largest*reserve/100)
 	seeds := len(sorted) - 1
 	return Pool{
+		bursts:    bursts{burst: largest, reclaim: units.Bytes(sorted[0]), samples: seeds},
 		Policy:    replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
 		Initial:   replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]), units.Bytes(sorted[len(sorted)-1]), seeds)),
-		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits", seeds)),
+		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits, %s, and %d %% for what other seeds may bring", seeds, largest, reserve)),
 		Grow:      derived(roundUp(initial/8), "an eighth of initial: few steps, little idle"),
 		Alignment: in.alignment(),
 	}

@@ -40,7 +40,7 @@ func DecodeModel(name string, data []byte) (Model, error) {
 }
 
 // goType matches the Go type that the YAML library names in its messages, which says nothing to who wrote the file.
-var goType = regexp.MustCompile(` (in|into) (type )?[\w.]*(profile|struct)[\w.]*.*$`)
+var goType = regexp.MustCompile(` (in|into) (type )?[\w.]*(profile|struct|advise)[\w.]*.*$`)
 
 func decode(name string, data []byte, into any) error {
 	err := yaml.Load(data, into, yaml.WithKnownFields())
@@ -63,3 +63,6 @@ func decode(name string, data []byte, into any) error {
 	}
 	return fmt.Errorf("%s:%d: %s", name, one.Mark.Line, message)
 }
+
+// Decode reads any YAML document strictly into a value: unknown keys are refused, and errors begin with name and line.
+func Decode(name string, data []byte, into any) error { return decode(name, data, into) }

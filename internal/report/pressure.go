@@ -1,0 +1,33 @@
+package report
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/vlmem/vlmem/internal/pressure"
+)
+
+// Pressure writes one reading in Prometheus' text format, version 0.0.4.
+func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
+	type metric struct{ name, help string }
+	head := func(m metric) { fmt.Fprintf(w, "# HELP %s %s\n# TYPE %s gauge\n", m.name, m.help, m.name) }
+	used := metric{"vlmem_memory_used_bytes", "Bytes in use of each budget, page cache that can be dropped left out."}
+	limit := metric{"vlmem_memory_limit_bytes", "Bytes that each budget has."}
+	head(used)
+	for _, b := range r.Budgets {
+		fmt.Fprintf(w, "%s{budget=%q} %d\n", used.name, b.Name, b.Used)
+	}
+	head(limit)
+	for _, b := range r.Budgets {
+		fmt.Fprintf(w, "%s{budget=%q} %d\n", limit.name, b.Name, b.Limit)
+	}
+	if r.Stall != nil {
+		stall := metric{"vlmem_memory_stall_ratio", "Share of the last ten seconds in which tasks waited for memory."}
+		head(stall)
+		fmt.Fprintf(w, "%s{tasks=\"some\"} %g\n%s{tasks=\"full\"} %g\n", stall.name, r.Stall.Some, stall.name, r.Stall.Full)
+	}
+	level := metric{"vlmem_pressure_level", "0 low, 1 medium, 2 high."}
+	head(level)
+	_, err := fmt.Fprintf(w, "%s %d\n", level.name, s.Level)
+	return err
+}
