@@ -21,10 +21,11 @@ import (
 )
 
 type benchTilesOptions struct {
-	shapes []string
-	pairs  int
-	grid   bool
-	out    output
+	shapes   []string
+	pairs    int
+	grid     bool
+	hardware string
+	out      output
 }
 
 // tileShapes are decoder products of Qwen3-VL 4B around 1024 tokens, and an attention head over an image of 2040 patches.
@@ -41,9 +42,14 @@ gonum and, where it is installed, OpenBLAS.
 
 Everything runs on one thread and is timed in processor time. Each contestant alternates with the
 chosen tiles; its ratio is the median of those pairs. --grid times every point of an exhaustive grid
-as well, which takes minutes, and lets its best compete.`,
+as well, which takes minutes, and lets its best compete.
+
+With --hardware nothing is timed: the tiles are those of the model for that machine, with the misses
+of its caches by exact simulation, and for its cards those of the cost model beside the
+shared-memory rule and llama.cpp's table.`,
 		Example: `  vlmem bench tiles
   vlmem bench tiles --shapes 1024x1024x1024,attention:1024x1024x64 --grid
+  vlmem bench tiles --hardware i5-10210u+gtx-1080 --shapes attention:2048x2048x128
   vlmem bench tiles --format json -o tiles.json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchTiles(env, &o) },
@@ -52,6 +58,7 @@ as well, which takes minutes, and lets its best compete.`,
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
 	flags.BoolVar(&o.grid, "grid", false, "time an exhaustive grid of tiles too")
+	addHardwareFlag(cmd, &o.hardware)
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -105,7 +112,7 @@ func runBenchTiles(env *environment, o *benchTilesOptions) error {
 		return err
 	}
 	defer w.discard()
-	result, err := holdContests(env, o, shapes)
+	result, err := o.run(env, shapes)
 	if err != nil {
 		return err
 	}
@@ -118,6 +125,18 @@ func runBenchTiles(env *environment, o *benchTilesOptions) error {
 		return err
 	}
 	return w.commit()
+}
+
+// run times tiles here, or predicts them for other hardware.
+func (o *benchTilesOptions) run(env *environment, shapes []tileShape) (interface{ write(io.Writer) error }, error) {
+	if o.hardware == "" {
+		return holdContests(env, o, shapes)
+	}
+	hardware, err := loadHardware(o.hardware)
+	if err != nil {
+		return nil, err
+	}
+	return predictTiles(hardware, shapes)
 }
 
 func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {
@@ -153,7 +172,7 @@ func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*
 func (o *benchTilesOptions) expected(shapes []tileShape) int {
 	perShape := 10
 	if o.grid {
-		perShape += 200
+		perShape += 110
 	}
 	return perShape * len(shapes)
 }

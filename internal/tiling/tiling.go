@@ -37,9 +37,9 @@ package tiling
 
 // Reason says why a field of a result has its value and how far to trust it.
 type Reason struct {
-	Field  string // the result's field in snake case: block_q, kc
-	Text   string
-	Source string // derived, measured or assumed
+	Field  string `json:"field" yaml:"field"` // the result's field in snake case: block_q, kc
+	Text   string `json:"text" yaml:"text"`
+	Source string `json:"source" yaml:"source"` // derived, measured or assumed
 }
 
 // The three ways a value can have come about.
