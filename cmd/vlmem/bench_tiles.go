@@ -25,6 +25,8 @@ type benchTilesOptions struct {
 	pairs    int
 	grid     bool
 	hardware string
+	gpu      bool
+	again    bool
 	out      output
 }
 
@@ -46,7 +48,10 @@ as well, which takes minutes, and lets its best compete.
 
 With --hardware nothing is timed: the tiles are those of the model for that machine, with the misses
 of its caches by exact simulation, and for its cards those of the cost model beside the
-shared-memory rule and llama.cpp's table.`,
+shared-memory rule and llama.cpp's table.
+
+With --gpu every compiled kernel that can do a shape runs on this machine's first card, once its
+result agrees with the CPU's. Timings are kept by card and driver; --again takes them anew.`,
 		Example: `  vlmem bench tiles
   vlmem bench tiles --shapes 1024x1024x1024,attention:1024x1024x64 --grid
   vlmem bench tiles --hardware i5-10210u+gtx-1080 --shapes attention:2048x2048x128
@@ -58,7 +63,11 @@ shared-memory rule and llama.cpp's table.`,
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
 	flags.BoolVar(&o.grid, "grid", false, "time an exhaustive grid of tiles too")
+	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
+	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
 	addHardwareFlag(cmd, &o.hardware)
+	cmd.MarkFlagsMutuallyExclusive("gpu", "hardware")
+	cmd.MarkFlagsMutuallyExclusive("gpu", "grid")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -127,8 +136,15 @@ func runBenchTiles(env *environment, o *benchTilesOptions) error {
 	return w.commit()
 }
 
-// run times tiles here, or predicts them for other hardware.
+// run times tiles on this machine's CPU or card, or predicts them for other hardware.
 func (o *benchTilesOptions) run(env *environment, shapes []tileShape) (interface{ write(io.Writer) error }, error) {
+	if o.gpu {
+		memory, err := cardMemory()
+		if err != nil {
+			return nil, err
+		}
+		return timeOnCard("", memory, o.again, shapes)
+	}
 	if o.hardware == "" {
 		return holdContests(env, o, shapes)
 	}

@@ -2,9 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/cuda"
+	"github.com/vlmem/vlmem/internal/cuda/standin"
+	"github.com/vlmem/vlmem/internal/tiling/card"
 	"github.com/vlmem/vlmem/internal/tiling/search"
 )
 
@@ -52,6 +57,39 @@ func TestBenchTilesElsewhere(t *testing.T) {
 		t.Fatalf("exit %d: %s", r.code, r.stderr)
 	}
 	golden(t, "bench_tiles_elsewhere.txt", r.stdout)
+}
+
+func TestBenchTilesOnACard(t *testing.T) {
+	shape := []tileShape{{size: [3]int{64, 64, 64}}}
+	memory := card.Memory{Path: filepath.Join(t.TempDir(), "tiles.json")}
+	library := standin.Build(t, standin.Options{Card: "mx350"}).Path
+	// The stand-in driver names itself and runs none of our kernels.
+	if _, err := timeOnCard(library, memory, false, shape); err == nil || !strings.Contains(err.Error(), "running product_") {
+		t.Errorf("on the stand-in: %v", err)
+	}
+	driver, err := cuda.Open(library)
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices, err := driver.Devices()
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := []card.Timing{{Entry: "a", Seconds: 1e-3, PredictedSeconds: 2e-3}, {Entry: "b", Seconds: 2e-3, PredictedSeconds: 3e-3}}
+	if err := memory.Keep(card.Key(devices[0].UUID, strconv.Itoa(driver.Version()), shape[0].String()), kept); err != nil {
+		t.Fatal(err)
+	}
+	result, err := timeOnCard(library, memory, false, shape)
+	if err != nil || !result.Shapes[0].Recalled || *result.Shapes[0].Agreement != 1 {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	var b strings.Builder
+	if err := result.write(&b); err != nil || !strings.Contains(b.String(), "recalled") || !strings.Contains(b.String(), "2 kernels: 1.00") {
+		t.Errorf("%v\n%s", err, b.String())
+	}
+	if r := vlmem(t, nil, "bench", "tiles", "--gpu", "--hardware", "mx350"); r.code != exitUsage {
+		t.Errorf("--gpu with --hardware: exit %d", r.code)
+	}
 }
 
 func TestHeatMap(t *testing.T) {
