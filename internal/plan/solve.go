@@ -7,7 +7,7 @@ type Options struct {
 	// Capacity ends the work at the first packing no higher than it; 0 means the lowest that is found.
 	Capacity int64
 	// Effort bounds the work, in comparisons of two buffers (about a nanosecond each); 0 means DefaultEffort. It is kept to
-	// within some greedy passes. Equal effort gives equal packings on every machine.
+	// within some greedy passes, and eight of those are always allowed. Equal effort gives equal packings on every machine.
 	Effort int64
 	// Stop, where it is set, is asked every few milliseconds; the work ends where it says so. This makes the packing depend
 	// on the clock.
@@ -85,6 +85,7 @@ func (p *Problem) foundation() (base, rest []int) {
 
 func solve(p *Problem, o Options) Result {
 	s := solver{problem: p, options: o, quantum: quantum(p)}
+	s.options.Effort = max(o.Effort, 8*s.passCost())
 	s.result.LowerBound = p.LowerBound()
 	s.refutedBelow = s.roundUp(s.result.LowerBound)
 	s.goal = max(s.refutedBelow, o.Capacity)
@@ -170,8 +171,8 @@ func (s *solver) core() {
 			return
 		}
 		critical, rest := s.problem.critical(int64(share * float64(s.result.LowerBound)))
-		if len(rest) < len(critical)/4 || len(critical) < 2 {
-			return // what is left is the whole problem
+		if len(rest) == 0 || len(rest) < len(critical)/4 || len(critical) < 2 {
+			return // what is left is about the whole problem
 		}
 		sub := &Problem{}
 		for _, i := range critical {
@@ -179,7 +180,7 @@ func (s *solver) core() {
 		}
 		packed := Solve(sub, Options{Capacity: s.goal, Effort: max(s.left()/8, 1), Stop: s.options.Stop})
 		s.spend(packed.Effort)
-		for o := Order(0); o < orders && !s.done(); o++ {
+		for o := orders - 1; o >= 0 && !s.done(); o-- { // by start first: it leaves the holes of long programs whole
 			offsets := make([]int64, len(s.problem.Buffers))
 			for k, i := range critical {
 				offsets[i] = packed.Offsets[k]
