@@ -143,8 +143,40 @@ func fenced(t *testing.T, file, language string) []string {
 	return blocks
 }
 
-// commandLine is a line of a code block, indented or fenced, that starts vlmem.
-var commandLine = regexp.MustCompile(`(?m)^(?:    )?(?:\$ )?(vlmem [^…]*?)(?:\s+#.*)?$`)
+// commands returns the lines of a Markdown file's code blocks, indented or fenced, that start vlmem. In a block with a prompt
+// the other lines are output. Lines with a word in capitals, which stands for something, and those cut short by … are not
+// meant to be run.
+func commands(text string) []string {
+	var list, block []string
+	fence, prompt := false, false
+	flush := func() {
+		for _, line := range block {
+			command, prompted := strings.CutPrefix(line, "$ ")
+			command, comment, _ := strings.Cut(command, "  #")
+			if prompted == prompt && strings.HasPrefix(command, "vlmem ") && !placeholder.MatchString(command) && !strings.Contains(command+comment, "…") {
+				list = append(list, strings.TrimSpace(command))
+			}
+		}
+		block, prompt = nil, false
+	}
+	for line := range strings.Lines(text) {
+		code, indented := strings.CutPrefix(line, "    ")
+		switch {
+		case strings.HasPrefix(line, "```"):
+			fence = !fence
+			flush()
+		case fence || indented:
+			block = append(block, strings.TrimSpace(code))
+			prompt = prompt || strings.HasPrefix(strings.TrimSpace(code), "$ ")
+		case strings.TrimSpace(line) != "":
+			flush()
+		}
+	}
+	flush()
+	return list
+}
+
+var placeholder = regexp.MustCompile(`(?:^|[ =,/])[A-Z][A-Z]+\b`)
 
 // TestDocumentedCommands runs every command of README and docs in one folder, in order, with the files that they name.
 func TestDocumentedCommands(t *testing.T) {
@@ -170,9 +202,8 @@ func TestDocumentedCommands(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range commandLine.FindAllStringSubmatch(string(data), -1) {
-			line := strings.TrimSpace(m[1])
-			if slices.Contains(seen, line) || strings.Contains(line, "|") && strings.HasPrefix(line, "|") {
+		for _, line := range commands(string(data)) {
+			if slices.Contains(seen, line) {
 				continue
 			}
 			seen = append(seen, line)
