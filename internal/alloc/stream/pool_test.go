@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/alloc/alloctest"
 	"github.com/vlmem/vlmem/internal/alloc/space"
 	"pgregory.net/rapid"
 )
@@ -388,6 +390,27 @@ func TestPoolOneStreamCostsNothing(t *testing.T) {
 	a, b := p.Stats(), plain.Stats()
 	if a.PeakReserved != b.PeakReserved || a.Live != b.Live || a.Requested != b.Requested || a.Allocs != b.Allocs || a.PeakLive != b.PeakLive {
 		t.Errorf("stats %+v, the allocator alone %+v", a, b)
+	}
+}
+
+// TestPoolConforms runs the suite of all allocators: with one stream in use, and with two, so that every free is marked.
+func TestPoolConforms(t *testing.T) {
+	for _, streams := range []int{1, 2} {
+		t.Run(fmt.Sprintf("streams=%d", streams), func(t *testing.T) {
+			alloctest.Run(t, func() alloc.Allocator {
+				m, err := NewSim(2, testMemory, testRates)
+				check(t, err)
+				s, err := space.NewBare(testMemory, 4096)
+				check(t, err)
+				a, err := alloc.NewArena(s, alloc.ArenaOptions{Policy: "bestfit"})
+				check(t, err)
+				p := NewPool(a, m, Options{})
+				for s := range streams {
+					check(t, p.meet(uint16(s)))
+				}
+				return p
+			}, alloctest.Options{Concurrent: true, MaxSize: 64 << 10})
+		})
 	}
 }
 
