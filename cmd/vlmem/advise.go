@@ -136,7 +136,7 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 	if err != nil {
 		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("probing this machine: %w", err))
 	}
-	probe.Cards(&h, false)
+	probe.CardsAt(&h, env.libcuda(), false)
 	return h, nil
 }
 
@@ -158,7 +158,7 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
-	in := advise.Inputs{Model: model, Precision: o.precision, Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
+	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {
 		return in, err

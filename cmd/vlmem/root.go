@@ -114,6 +114,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newProbeCmd(env),
 		newProfilesCmd(env),
 		newTraceCmd(env),
+		newVerifyCmd(env),
 		newVersionCmd(env),
 		newWatchCmd(env),
 	)

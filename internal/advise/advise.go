@@ -54,6 +54,8 @@ type Inputs struct {
 	Model    profile.Model
 	Limits   Limits
 	Given    []string // names of the limits that the user set: context, image, concurrency, precision
+	// Mix names what the samples were drawn from, "" for evenly within the limits.
+	Mix string
 	// Precision is the user's choice, "" to choose.
 	Precision string
 	// Largest replays one request at the limits and returns the program of each pool.
@@ -89,7 +91,15 @@ type Advice struct {
 	Tiles    Tiles    `yaml:"tiles" json:"tiles"`
 	Pressure Pressure `yaml:"pressure" json:"pressure"`
 	Streams  Streams  `yaml:"streams" json:"streams"`
+	Samples  Sampling `yaml:"samples" json:"samples"`
 	Warnings []string `yaml:"-" json:"warnings,omitempty"`
+}
+
+// Sampling is what pools and thresholds were sized from, so that it can be drawn again.
+type Sampling struct {
+	Image Value[string]  `yaml:"image" json:"image"`
+	Seeds Value[int]     `yaml:"seeds" json:"seeds"`
+	Mix   *Value[string] `yaml:"mix,omitempty" json:"mix,omitempty"`
 }
 
 // Machine names what the advice is for.
@@ -98,6 +108,16 @@ type Machine struct {
 	CPU    Value[string]      `yaml:"cpu,omitempty" json:"cpu,omitempty"`
 	Memory Value[units.Bytes] `yaml:"memory_bytes" json:"memory_bytes"`
 	GPU    *Value[string]     `yaml:"gpu,omitempty" json:"gpu,omitempty"`
+	// Measured is what the tiles rest on, where this machine was timed.
+	Measured *Timings `yaml:"measured,omitempty" json:"measured,omitempty"`
+}
+
+// Timings are effective capacities and the bandwidth of memory, as timed. What was not timed is 0.
+type Timings struct {
+	L1   Value[units.Bytes] `yaml:"l1_bytes" json:"l1_bytes"`
+	L2   Value[units.Bytes] `yaml:"l2_bytes" json:"l2_bytes"`
+	LLC  Value[units.Bytes] `yaml:"llc_bytes" json:"llc_bytes"`
+	DRAM Value[units.Bytes] `yaml:"dram_read_bytes_per_s" json:"dram_read_bytes_per_s"`
 }
 
 // Subject names the model and the elements it is held in.
@@ -129,7 +149,7 @@ func Make(in Inputs) (Advice, error) {
 	}
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
-		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Warnings: append(in.Hardware.Warnings, warnings...),
+		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(), Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
 	a.Headline = in.headline(budget)
@@ -169,11 +189,40 @@ func (in *Inputs) machine() Machine {
 		}
 		m.Memory = derived(h.Memory.Usable(), why)
 	}
+	if t := h.Measured; t != nil {
+		m.Measured = timings(t)
+	}
 	if g := in.gpu(); g != nil {
 		v := derived(g.Name, fmt.Sprintf("compute capability %s, %s", g.ComputeCapability, g.MemoryBytes))
 		m.GPU = &v
 	}
 	return m
+}
+
+func timings(t *profile.Measured) *Timings {
+	size := func(b units.Bytes, i *profile.Interval) Value[units.Bytes] {
+		why := "effective, by the knee of latency"
+		if i != nil {
+			why += fmt.Sprintf("; %s to %s", i.Low, i.High)
+		}
+		return measured(b, why)
+	}
+	return &Timings{
+		L1: size(t.L1Bytes, t.L1Interval), L2: size(t.L2Bytes, t.L2Interval), LLC: size(t.LLCBytes, t.LLCInterval),
+		DRAM: measured(units.Bytes(t.DRAMReadBytesPerS), fmt.Sprintf("read by %d threads", t.DRAMReadThreads)),
+	}
+}
+
+func (in *Inputs) sampling() Sampling {
+	s := Sampling{
+		Image: derived(in.Limits.Image(), "the largest image, before preprocessing"),
+		Seeds: derived(len(in.Samples), "sequences of requests that pools and thresholds were sized from; verify draws others"),
+	}
+	if in.Mix != "" {
+		v := Value[string]{in.Mix, "what they were drawn from", Given}
+		s.Mix = &v
+	}
+	return s
 }
 
 // gpu is the card that the advice uses: the first.

@@ -38,6 +38,8 @@ type Place struct {
 	Pinned   Value[units.Bytes] `yaml:"pinned_bytes" json:"pinned_bytes"`
 	Other    Value[units.Bytes] `yaml:"other_bytes" json:"other_bytes"`
 	Free     Value[units.Bytes] `yaml:"free_bytes" json:"free_bytes"`
+	// Intervals are the least and the most that each item may turn out to be.
+	Intervals Intervals `yaml:"intervals" json:"intervals"`
 }
 
 func (p *Place) used() units.Bytes {
@@ -111,13 +113,13 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 	}
 	for _, p := range allowed {
 		if b := in.budget(p, all, l); b.fits() {
-			return in.finish(b, p, why), true
+			return in.finish(b, p, l, why), true
 		}
 	}
 	last := allowed[len(allowed)-1]
 	for layers := all - 1; layers >= 0 && in.gpu() != nil; layers-- {
 		if b := in.budget(last, layers, l); b.fits() {
-			return in.finish(b, last, "no precision lies wholly on the card; the smallest, split"), true
+			return in.finish(b, last, l, "no precision lies wholly on the card; the smallest, split"), true
 		}
 	}
 	return Budget{}, false
@@ -209,7 +211,12 @@ func (in *Inputs) host() Place {
 }
 
 // finish fills in what does not decide.
-func (in *Inputs) finish(b Budget, p Precision, why string) Budget {
+func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
+	least := in.leastLoad(l)
+	in.bound(&b.Host, least, false)
+	if b.Device != nil {
+		in.bound(b.Device, least, true)
+	}
 	b.Precision = derived(p.Name, why)
 	b.ContextTokens = limit(in, "context", in.Limits.ContextTokens, "a long question with an image")
 	b.MaxImagePixels = limit(in, "image", in.Limits.ImageWidth*in.Limits.ImageHeight, in.Limits.Image()+" before preprocessing")

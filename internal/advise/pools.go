@@ -120,7 +120,7 @@ func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
 			continue
 		}
 		lower = append(lower, p.LowerBound)
-		reserved, err := peaks(p)
+		reserved, err := peaks(p, candidates...)
 		if err != nil {
 			return Pool{}, err
 		}
@@ -144,10 +144,19 @@ func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
 	return pool, nil
 }
 
-// peaks is the most that each candidate reserved over the program.
-func peaks(p *replay.Program) ([]int64, error) {
+// peak is the most that one policy reserved over the program.
+func peak(p *replay.Program, policy string) (int64, error) {
+	list, err := peaks(p, policy)
+	if err != nil {
+		return 0, err
+	}
+	return list[0], nil
+}
+
+// peaks is the most that each policy reserved over the program.
+func peaks(p *replay.Program, policies ...string) ([]int64, error) {
 	var entrants []replay.Entrant
-	for _, name := range candidates {
+	for _, name := range policies {
 		entrants = append(entrants, replay.Entrant{Name: name, Open: func() (alloc.Allocator, error) {
 			return alloc.New(name, alloc.Options{Capacity: 1 << 42})
 		}})

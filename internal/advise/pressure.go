@@ -55,7 +55,9 @@ func (b bursts) pressure(capacity units.Bytes) Pressure {
 		return p
 	}
 	share := func(n units.Bytes) float64 { return float64(n) / float64(capacity) }
-	down := func(f, least, most float64) float64 { return min(max(math.Floor(100*f+1e-9)/100, least), most) }
+	down := func(f, least, most float64) float64 {
+		return math.Round(100*min(max(math.Floor(100*f+1e-9)/100, least), most)) / 100
+	}
 	high := down(1-share(b.burst-b.reclaim), 0.50, 0.95)
 	hysteresis := down(share(b.reclaim)+0.01, 0.02, 0.15)
 	low := down(high-hysteresis-share(b.burst), hysteresis+0.01, high-hysteresis-0.01)

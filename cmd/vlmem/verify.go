@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/workload"
+)
+
+type verifyOptions struct {
+	model, target, log string
+	seeds              int
+	out                output
+}
+
+func newVerifyCmd(env *environment) *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify CONFIG",
+		Short: "Hold a configuration against this machine and other requests",
+		Long: `verify reads a configuration of advise back, strictly, and looks at what it claims: the sums of its budget, the model's
+weights and cache, a request at the limits, the pools' maxima over seeds that had no part in sizing them, and, where it is
+of this machine, the memory that is free and the caches and bandwidth that the tiles rest on, timed again.
+
+With --for llama-server and --log it holds the buffers that a server printed against the engine's estimate instead.
+
+It exits with 1 where something seen lies outside the interval of its claim, and with 4 where that are timings alone and
+another program disturbed them.`,
+		Example: `  vlmem advise > config.yaml && vlmem verify config.yaml
+  vlmem verify config.yaml --for llama-server --log server.log`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return fmt.Errorf("%s takes one CONFIG, got %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(env, cmd.Context(), &o, args[0]) },
+	}
+	addModelFlag(cmd, &o.model)
+	cmd.Flag("model").Usage = "model file, where the configuration names no built-in model"
+	cmd.Flag("model").DefValue, o.model = "", ""
+	flags := cmd.Flags()
+	flags.IntVar(&o.seeds, "seeds", 50, "held-out samples to replay")
+	flags.StringVar(&o.target, "for", "", "hold an engine's log against its estimate: llama-server")
+	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
+	o.out.addFlags(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+func runVerify(env *environment, ctx context.Context, o *verifyOptions, path string) error {
+	switch {
+	case o.seeds < 1 || o.seeds > 10000:
+		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	case (o.target == "") != (o.log == ""):
+		return errors.New("--for and --log go together")
+	case o.target != "" && o.target != "llama-server":
+		return fmt.Errorf("unknown --for %q: want llama-server", o.target)
+	}
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	a, err := readAdvice(path)
+	if err != nil {
+		return err
+	}
+	in, here, err := o.inputs(env, path, a)
+	if err != nil {
+		return err
+	}
+	var v advise.Verification
+	if o.log != "" {
+		v, err = o.heldToLog(in)
+	} else {
+		v, err = o.verify(env, ctx, a, in, here)
+	}
+	if err != nil {
+		return err
+	}
+	v.Config = path
+	if err := report.Verification(w, o.out.format, v); err != nil {
+		return err
+	}
+	if err := w.commit(); err != nil {
+		return err
+	}
+	return verdict(v)
+}
+
+// verdict is the exit that a verification asks for.
+func verdict(v advise.Verification) error {
+	switch {
+	case v.Failed == 0:
+		return nil
+	case v.Failed == v.Timed && len(v.Warnings) > 0:
+		return exitWith(exitInconclusive, fmt.Errorf("%d timings differ, and the machine was not quiet: %s", v.Timed, v.Warnings[0]))
+	}
+	return exitWith(exitGate, fmt.Errorf("%s: %d of %d claims fail", v.Config, v.Failed, len(v.Claims)))
+}
+
+// inputs reads out of a configuration what it was made from, and says whether it is of this machine.
+func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (in advise.Inputs, here bool, err error) {
+	name := a.Model.Name.Value
+	if o.model != "" {
+		name = o.model
+	}
+	if in.Model, err = loadModel(name); err != nil {
+		return in, false, fmt.Errorf("%s: model: %w", path, err)
+	}
+	in.Precision, in.Given = a.Budget.Precision.Value, []string{"context", "image", "concurrency", "precision"}
+	in.Limits = advise.Limits{ContextTokens: a.Budget.ContextTokens.Value, Concurrency: a.Budget.Concurrency.Value}
+	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(a.Samples.Image.Value); err != nil {
+		return in, false, fmt.Errorf("%s: samples: %w", path, err)
+	}
+	if in.Limits.ContextTokens < 1 || in.Limits.Concurrency < 1 || a.Samples.Seeds.Value < 0 {
+		return in, false, fmt.Errorf("%s: context_tokens, concurrency and seeds: want at least 1", path)
+	}
+	if a.Samples.Mix != nil {
+		in.Mix = a.Samples.Mix.Value
+	}
+	live, err := reported(env, "")
+	if err != nil {
+		return in, false, err
+	}
+	if in.Hardware, here = live, live.Name == a.Hardware.Name.Value; here {
+		return in, true, nil
+	}
+	if in.Hardware, err = loadHardware(a.Hardware.Name.Value); err != nil {
+		return in, false, fmt.Errorf("%s is of %s, which is neither this machine nor built in", path, a.Hardware.Name.Value)
+	}
+	if o.log == "" {
+		env.warn("%s is of %s: its claims about the machine are not looked at", path, a.Hardware.Name.Value)
+	}
+	return in, false, nil
+}
+
+// verify draws seeds that the configuration has not seen, measures the machine where it is this one, and compares.
+func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs, here bool) (advise.Verification, error) {
+	in.Largest = largestRequest(&in, workload.Flash)
+	var err error
+	draw := adviseOptions{mix: in.Mix}
+	if in.Samples, err = draw.samples(env, &in, a.Samples.Seeds.Value, o.seeds); err != nil {
+		return advise.Verification{}, err
+	}
+	var disturbed []string
+	if here && a.Hardware.Measured != nil {
+		if in.Hardware, err = machine(env, ctx, ""); err != nil {
+			return advise.Verification{}, err
+		}
+		disturbed = disturbances(in.Hardware)
+	}
+	v, err := advise.Verify(a, in, here)
+	v.Warnings = disturbed
+	return v, err
+}
+
+// disturbances are a probe's warnings that what it timed was not steady.
+func disturbances(h profile.Hardware) []string {
+	var list []string
+	for _, w := range h.Warnings {
+		if strings.Contains(w, "another program") || strings.Contains(w, "varies by") {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// heldToLog holds the buffers of a server's log against the engine's estimate.
+func (o *verifyOptions) heldToLog(in advise.Inputs) (advise.Verification, error) {
+	f, err := os.Open(o.log)
+	if err != nil {
+		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
+	}
+	defer f.Close()
+	said, err := engine.ReadLlamaLog(f)
+	if err != nil {
+		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
+	}
+	d, err := advise.Deploy(o.target, in)
+	if err != nil {
+		return advise.Verification{}, unable(err)
+	}
+	v := advise.Verification{Claims: advise.Held(d.Memory.Items, said)}
+	for _, c := range v.Claims {
+		if !c.Holds() {
+			v.Failed++
+		}
+	}
+	return v, nil
+}

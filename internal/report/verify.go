@@ -1,0 +1,42 @@
+package report
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Verification writes each claim with what was seen, as a table for people or as JSON.
+func Verification(w io.Writer, format string, v advise.Verification) error {
+	if format != "table" {
+		return Document(w, format, v)
+	}
+	var rows [][]string
+	for _, c := range v.Claims {
+		verdict, seen, miss := "holds", amount(c, c.Seen), fmt.Sprintf("%+.1f %%", 100*c.Error())
+		switch {
+		case c.Absent:
+			verdict, seen, miss = "not seen", "", ""
+		case !c.Holds():
+			verdict = "FAILS"
+		}
+		rows = append(rows, []string{c.What, amount(c, c.Claimed), amount(c, c.Low) + " to " + amount(c, c.High), seen, miss, verdict, c.How})
+	}
+	if err := Table(w, []string{"CLAIM", "CLAIMED", "INTERVAL", "SEEN", "ERROR", "", "HOW"}, rows, 1, 3, 4); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "\n%d of %d claims hold\n", len(v.Claims)-v.Failed, len(v.Claims))
+	return err
+}
+
+func amount(c advise.Claim, v float64) string {
+	switch c.Unit {
+	case "B":
+		return units.Bytes(v).String()
+	case "B/s":
+		return units.Rate(v).String()
+	}
+	return fmt.Sprintf("%.3g", v)
+}
