@@ -58,7 +58,7 @@ func TestJUnitCountsWhatFailed(t *testing.T) {
 	if err := xml.Unmarshal([]byte(render(t, compared(), "junit")), &suites); err != nil {
 		t.Fatal(err)
 	}
-	if suites.Tests != 5 || suites.Failures != 3 || suites.Skipped != 1 || len(suites.Suites[0].Cases) != 5 {
+	if suites.Tests != 5 || suites.Failures != 3 || suites.Suites[0].Skipped != 1 || len(suites.Suites[0].Cases) != 5 {
 		t.Errorf("got %+v", suites)
 	}
 }
