@@ -52,6 +52,7 @@ It exits with 3 where the model does not fit, saying by how much and what would.
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
 	flags.StringVar(&o.trace, "trace", "", "with --for pytorch: choose by replaying this recording instead of the model's own requests")
+	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
 	flags.StringVar(&o.grow, "grow", "", "make this as large as fits with all else as it is: context, image or concurrency")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"}, cobra.ShellCompDirectiveNoFileComp))
@@ -87,6 +88,9 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	}
 	in.Largest = largestRequest(&in, workload.Flash)
 	in.Unfused = largestRequest(&in, workload.NoFlash)
+	if err := in.Settle(o.grow); err != nil {
+		return err
+	}
 	if in.Fits() { // sampling takes seconds, and says nothing of what does not fit
 		if in.Samples, err = o.samples(env, &in, 0, o.seeds); err != nil {
 			return err
@@ -104,7 +108,11 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	for _, warning := range advice.Warnings {
 		env.warn("%s", warning)
 	}
-	if err := report.Advice(w, o.out.format, advice); err != nil {
+	render := func() error { return report.Advice(w, o.out.format, advice) }
+	if o.explain {
+		render = func() error { return report.Explain(w, advice) }
+	}
+	if err := render(); err != nil {
 		return err
 	}
 	return w.commit()
@@ -117,6 +125,8 @@ func (o *adviseOptions) check() error {
 		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
 	case o.trace != "" && o.target != "pytorch":
 		return errors.New("--trace chooses PYTORCH_ALLOC_CONF: it goes with --for pytorch")
+	case o.explain && o.target != "":
+		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry their reasons")
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
 		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", o.grow)
 	}

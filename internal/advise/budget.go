@@ -218,9 +218,14 @@ func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
 		in.bound(b.Device, least, true)
 	}
 	b.Precision = derived(p.Name, why)
-	b.ContextTokens = limit(in, "context", in.Limits.ContextTokens, "a long question with an image")
-	b.MaxImagePixels = limit(in, "image", in.Limits.ImageWidth*in.Limits.ImageHeight, in.Limits.Image()+" before preprocessing")
-	b.Concurrency = limit(in, "concurrency", in.Limits.Concurrency, "one user")
+	asked := in.Limits
+	if in.asked != nil {
+		asked = *in.asked
+	}
+	pixels := func(l Limits) int { return l.ImageWidth * l.ImageHeight }
+	b.ContextTokens = limit(in, "context", in.Limits.ContextTokens, asked.ContextTokens, "a long question with an image")
+	b.MaxImagePixels = limit(in, "image", pixels(in.Limits), pixels(asked), in.Limits.Image()+" before preprocessing")
+	b.Concurrency = limit(in, "concurrency", in.Limits.Concurrency, asked.Concurrency, "one user")
 	if slices.Contains(in.Given, "precision") {
 		b.Precision = Value[string]{p.Name, "set by --precision", Given}
 	}
@@ -228,8 +233,14 @@ func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
 	return b
 }
 
-func limit(in *Inputs, name string, v int, why string) Value[int] {
-	if slices.Contains(in.Given, name) {
+// limit is a limit with who set it: the user, Settle, or nobody.
+func limit(in *Inputs, name string, v, asked int, why string) Value[int] {
+	switch {
+	case v < asked:
+		return derived(v, fmt.Sprintf("%s; %s did not fit", why, units.Grouped(int64(asked))))
+	case v > asked:
+		return derived(v, why+"; as large as the rest allows")
+	case slices.Contains(in.Given, name):
 		return Value[int]{v, "set by --" + name, Given}
 	}
 	return assumed(v, why)

@@ -336,7 +336,7 @@ func Grow(what string, from Limits, m *profile.Model, fits func(Limits) bool) (L
 	}
 	start := at
 	for over := most + 1; at+1 < over; {
-		if middle := at + (over-at)/2; fits(set(middle)) {
+		if middle := at + (over-at)/2; holdsImage(m, set(middle)) && fits(set(middle)) {
 			at = middle
 		} else {
 			over = middle
@@ -346,4 +346,45 @@ func Grow(what string, from Limits, m *profile.Model, fits func(Limits) bool) (L
 		return from, nil
 	}
 	return set(at), nil
+}
+
+// holdsImage reports whether the context has room for the image and an answer.
+func holdsImage(m *profile.Model, l Limits) bool {
+	grid, err := m.ImageGrid(l.ImageWidth, l.ImageHeight)
+	return err == nil && grid.Tokens+leastContext <= l.ContextTokens
+}
+
+// Settle changes the limits that the user left open until the model fits: shorter contexts, then smaller images. With grow,
+// that limit then becomes as large as precision and layers on the card allow. Where nothing fits the limits stay.
+func (in *Inputs) Settle(grow string) error {
+	asked := in.Limits
+	for limits := range in.shrinking() {
+		try := *in
+		try.Limits = limits
+		if try.Fits() {
+			in.Limits = limits
+			break
+		}
+	}
+	if grow != "" {
+		fixed := *in
+		first, ok := fixed.placeAlone()
+		if !ok {
+			return nil
+		}
+		fixed.Precision = first.Precision.Value
+		limits, err := Grow(grow, in.Limits, &in.Model, func(l Limits) bool {
+			fixed.Limits = l
+			b, ok := fixed.placeAlone()
+			return ok && b.LayersOnDevice.Value == first.LayersOnDevice.Value
+		})
+		if err != nil {
+			return err
+		}
+		in.Limits = limits
+	}
+	if in.Limits != asked {
+		in.asked = &asked
+	}
+	return nil
 }

@@ -122,3 +122,36 @@ func TestGrowFindsTheEdge(t *testing.T) {
 		t.Error("grew speed")
 	}
 }
+
+func TestSettleShrinksAndGrowsWhatIsOpen(t *testing.T) {
+	in := inputs(t, "qwen3-vl-2b", "i5-10210u")
+	in.Limits.ContextTokens = 65536
+	if err := in.Settle(""); err != nil || in.Limits.ContextTokens >= 65536 || !in.Fits() {
+		t.Fatalf("%+v, %v", in.Limits, err)
+	}
+	a, err := advise.Make(in)
+	if err != nil || !strings.Contains(a.Budget.ContextTokens.Why, "65,536 did not fit") {
+		t.Errorf("%q, %v", a.Budget.ContextTokens.Why, err)
+	}
+	kept := inputs(t, "qwen3-vl-2b", "i5-10210u")
+	kept.Limits.ContextTokens, kept.Given = 65536, []string{"context", "image"}
+	if err := kept.Settle(""); err != nil || kept.Limits.ContextTokens != 65536 {
+		t.Errorf("changed what was given: %+v, %v", kept.Limits, err)
+	}
+	more := inputs(t, "qwen3-vl-2b", "i5-10210u", "gtx-1080")
+	if err := more.Settle("context"); err != nil || more.Limits.ContextTokens <= 2048 {
+		t.Fatalf("%+v, %v", more.Limits, err)
+	}
+	before, after := more, more
+	before.Limits.ContextTokens, after.Limits.ContextTokens = 2048, more.Limits.ContextTokens+256
+	small, err1 := advise.Make(before)
+	edge, err2 := advise.Make(more)
+	beyond, err3 := advise.Make(after)
+	if err1 != nil || err2 != nil || small.Budget.Precision.Value != edge.Budget.Precision.Value {
+		t.Errorf("precision changed from %s to %s: %v, %v", small.Budget.Precision.Value, edge.Budget.Precision.Value, err1, err2)
+	}
+	if err3 == nil && beyond.Budget.Precision.Value == edge.Budget.Precision.Value && beyond.Budget.LayersOnDevice.Value == edge.Budget.LayersOnDevice.Value &&
+		more.Limits.ContextTokens+256 <= more.Model.Text.MaxPositions {
+		t.Errorf("%d tokens fit too", after.Limits.ContextTokens)
+	}
+}

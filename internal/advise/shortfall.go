@@ -60,16 +60,21 @@ func (in *Inputs) largestContext() int {
 // Fits reports whether any precision, or the one that was asked for, fits with any number of layers on the card. It
 // replays the largest request alone.
 func (in *Inputs) Fits() bool {
+	_, ok := in.placeAlone()
+	return ok
+}
+
+// placeAlone places the largest request, without samples.
+func (in *Inputs) placeAlone() (Budget, bool) {
 	alone := *in
 	alone.Samples = nil
 	largest, err := in.Largest(in.Limits)
 	if err != nil {
-		return false
+		return Budget{}, false
 	}
 	pools, err := sizePools(alone, largest)
 	if err != nil {
-		return false
+		return Budget{}, false
 	}
-	_, ok := alone.place(largest, pools)
-	return ok
+	return alone.place(largest, pools)
 }
