@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v4"
+
 	"github.com/vlmem/vlmem/internal/rivals/libc"
 )
 
@@ -74,5 +76,54 @@ func TestEnginesPyTorchFromATrace(t *testing.T) {
 	}
 	if b.Torch.Best.Reserved > b.Torch.Default.Reserved || !strings.Contains(b.Files[0].Content, "PYTORCH_ALLOC_CONF="+b.Torch.Best.Conf) {
 		t.Errorf("%+v in\n%s", b.Torch.Best, b.Files[0].Content)
+	}
+}
+
+// TestEnginesVLLM gives a card that vLLM takes; what is written is YAML with the settings that were solved for.
+func TestEnginesVLLM(t *testing.T) {
+	card := vlmem(t, nil, "profiles", "quadro-p6000", "--format", "yaml")
+	if card.code != 0 || !strings.Contains(card.stdout, "6.1") {
+		t.Fatalf("exit %d: %s", card.code, card.stderr)
+	}
+	path := write(t, "card.yaml", strings.Replace(card.stdout, "6.1", "8.6", 1))
+	for target, want := range map[string]map[string]any{
+		"vllm":   {"max-model-len": 4096, "max-num-seqs": 1, "dtype": "bfloat16", "gpu-memory-utilization": 0.92},
+		"sglang": {"context-length": 4096, "max-running-requests": 1, "dtype": "bfloat16", "max-total-tokens": 4096},
+	} {
+		got := vlmem(t, nil, "advise", "--for", target, "--hardware", "i5-10210u+"+path, "--model", "qwen3-vl-4b")
+		var settings map[string]any
+		if err := yaml.Load([]byte(got.stdout), &settings); got.code != 0 || err != nil {
+			t.Fatalf("%s: exit %d, %v: %s", target, got.code, err, got.stderr)
+		}
+		for key, value := range want {
+			if settings[key] != value {
+				t.Errorf("%s: %s is %v, want %v", target, key, settings[key], value)
+			}
+		}
+	}
+}
+
+// TestEnginesMalloc runs a small image through every heap that is installed.
+func TestEnginesMalloc(t *testing.T) {
+	if !libc.Available || testing.Short() {
+		t.Skip("it runs every heap that is installed, and needs cgo")
+	}
+	got := vlmem(t, nil, "advise", "--for", "malloc", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "128", "--format", "json")
+	var b bundle
+	if err := json.Unmarshal([]byte(got.stdout), &b); got.code != 0 || err != nil {
+		t.Fatalf("exit %d, %v: %s", got.code, err, got.stderr)
+	}
+	if len(b.Malloc.Tried) < 4 || b.Malloc.Default.Name != "glibc" {
+		t.Fatalf("tried %+v", b.Malloc.Tried)
+	}
+	for _, trial := range b.Malloc.Tried {
+		if trial.NsPerOp <= 0 || trial.PeakRSS < b.Malloc.LowerBound {
+			t.Errorf("%s: %.0f ns, %s resident for %s", trial.Name, trial.NsPerOp, trial.PeakRSS, b.Malloc.LowerBound)
+		}
+	}
+	for _, variable := range b.Malloc.Best.Env {
+		if !strings.Contains(b.Files[0].Content, "\n"+variable+"\n") {
+			t.Errorf("no %s in\n%s", variable, b.Files[0].Content)
+		}
 	}
 }

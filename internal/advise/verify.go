@@ -218,8 +218,12 @@ func (in *Inputs) roomNow(name string, then *Place, now Place, v *Verification) 
 	v.bytes(name+" room", now.Capacity.Value-then.Other.Value, need, now.Capacity.Value, now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())
 }
 
-// again is how far a second measurement of a quiet machine may lie from the first, either way.
-const again = 1.5
+// How far a second measurement may lie from the first, either way. What lies beyond the core is shared with neighbours, whom a
+// virtual machine cannot see.
+const (
+	again       = 1.5
+	againShared = 2.0
+)
 
 func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 	if now == nil {
@@ -229,11 +233,12 @@ func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 		what       string
 		then, seen units.Bytes
 		unit       string
+		factor     float64
 	}{
-		{"l1", then.L1.Value, now.L1.Value, "B"}, {"l2", then.L2.Value, now.L2.Value, "B"}, {"llc", then.LLC.Value, now.LLC.Value, "B"},
-		{"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s"},
+		{"l1", then.L1.Value, now.L1.Value, "B", again}, {"l2", then.L2.Value, now.L2.Value, "B", again},
+		{"llc", then.LLC.Value, now.LLC.Value, "B", againShared}, {"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s", againShared},
 	} {
-		c := Claim{What: "hardware.measured." + t.what, Unit: t.unit, Claimed: float64(t.then), Low: float64(t.then) / again, High: float64(t.then) * again,
+		c := Claim{What: "hardware.measured." + t.what, Unit: t.unit, Claimed: float64(t.then), Low: float64(t.then) / t.factor, High: float64(t.then) * t.factor,
 			Seen: float64(t.seen), How: "timed again", Timed: true}
 		if t.then == 0 || t.seen == 0 {
 			c.Absent, c.How = true, "it could not be timed, then or now"
