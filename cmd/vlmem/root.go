@@ -45,19 +45,6 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// width is the columns a table may use: those of the terminal, or 0 for no limit.
-func (env *environment) width() int {
-	f, ok := env.stdout.(*os.File)
-	if !ok {
-		return 0
-	}
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
-	}
-	return columns
-}
-
 // warn writes one line to stderr.
 func (env *environment) warn(format string, args ...any) {
 	fmt.Fprintf(env.stderr, "vlmem: "+format+"\n", args...)
