@@ -60,6 +60,7 @@ const pageTokens = 16
 
 const (
 	reserve     = 5             // percent of the largest need seen, for sequences that were not
+	sure        = 75            // percent of the smallest need seen that any sequence leaves idle
 	granule     = 2 * units.MiB // sizes of pools are whole granules of a card
 	cacheLine   = 64
 	deviceAlign = 512 // what CUDA kernels and PyTorch expect
@@ -193,7 +194,7 @@ func (in *Inputs) choose(needs map[string][]int64, lower []int64) Pool {
 	initial, most := roundUp(units.Bytes(sorted[len(sorted)/2])), roundUp(largest+largest*reserve/100)
 	seeds := len(sorted) - 1
 	return Pool{
-		bursts:    bursts{burst: largest, reclaim: units.Bytes(sorted[0]), samples: seeds},
+		bursts:    bursts{burst: most, reclaim: units.Bytes(sorted[0]) * sure / 100, samples: seeds},
 		Policy:    replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
 		Initial:   replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]), units.Bytes(sorted[len(sorted)-1]), seeds)),
 		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits, %s, and %d %% for what other seeds may bring", seeds, largest, reserve)),

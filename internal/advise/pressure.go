@@ -32,16 +32,16 @@ func seedPressure() Pressure {
 	}
 }
 
-// bursts is what the samples show of the pools together: the largest need, what is idle at least after any of the samples,
-// and at which fragmentation pools grew although they had free bytes enough.
+// bursts is what the samples show of the pools together: the most they may need, what surely lies idle after any sequence, and at
+// which fragmentation pools grew although they had free bytes enough.
 type bursts struct {
 	burst, reclaim units.Bytes
 	samples        int
 	starved        []float64
 }
 
-// pressure derives the thresholds for a capacity. A reaction at high gives back what lies idle, at least the smallest need R
-// of any sample; then the largest burst U must fit:
+// pressure derives the thresholds for a capacity. A reaction at high gives back what lies idle, surely R, three quarters of the
+// smallest need of any sample; then the largest burst U, the pools' maxima, must fit:
 //
 //	high·C − R + U ≤ C
 //
@@ -61,7 +61,7 @@ func (b bursts) pressure(capacity units.Bytes) Pressure {
 	high := down(1-share(b.burst-b.reclaim), 0.50, 0.95)
 	hysteresis := down(share(b.reclaim)+0.01, 0.02, 0.15)
 	low := down(high-hysteresis-share(b.burst), hysteresis+0.01, high-hysteresis-0.01)
-	p.High = replayed(high, fmt.Sprintf("the largest burst of %d seeds, %s, still fits after a reaction gives back %s; the seeds' default is %.2f", b.samples, b.burst, b.reclaim, seedHigh))
+	p.High = replayed(high, fmt.Sprintf("the largest burst over %d seeds, %s, still fits after a reaction gives back %s; default %.2f", b.samples, b.burst, b.reclaim, seedHigh))
 	p.Hysteresis = replayed(hysteresis, fmt.Sprintf("what a reaction gives back, %s, is not taken for relief; default %.2f", b.reclaim, seedHysteresis))
 	p.Low = replayed(low, fmt.Sprintf("a pool that grew ahead below it and the largest burst stay under high; default %.2f", seedLow))
 	p.DefragmentAbove = b.defragment()
