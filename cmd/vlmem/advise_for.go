@@ -235,6 +235,9 @@ func torchHeadline(c *advise.TorchChoice) []string {
 		list = append(list, fmt.Sprintf("nothing helps: the default reserves %s, and no other of %d settings less; at least %s is requested at once",
 			c.Default.Reserved, len(c.Tried)-1, c.LowerBound))
 	}
+	if older := c.Older(); older.Conf != c.Best.Conf {
+		list = append(list, fmt.Sprintf("for releases without large_segment_size_mb, which they refuse: %q, which reserves %s", older.Conf, older.Reserved))
+	}
 	if c.Recorded != nil {
 		list = append(list, fmt.Sprintf("recorded under %s, which reserves %s", c.Recorded.Conf, c.Recorded.Reserved))
 	}

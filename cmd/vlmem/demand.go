@@ -1,6 +1,7 @@
 package main
 
 import (
+	"math"
 	"math/rand/v2"
 
 	"github.com/vlmem/vlmem/internal/advise"
@@ -11,6 +12,7 @@ import (
 )
 
 const (
+	maxAspect      = 200
 	minPrompt      = 16 // tokens of text beside the image
 	imageMarkers   = 2
 	decodeSteps    = 8 // enough to see the cache grow; every further step allocates alike
@@ -161,6 +163,10 @@ func cut(in *advise.Inputs, r workload.Served) (asked, error) {
 		return asked{}, err
 	}
 	a := asked{width: largest.Width, height: largest.Height}
+	if max(a.width, a.height) > maxAspect*min(a.width, a.height) { // a mix that knows tokens alone lays them in a row
+		side := max(32, int(math.Sqrt(float64(a.width)*float64(a.height))))
+		a.width, a.height = side, side
+	}
 	if largest.Width*largest.Height > allowed.Width*allowed.Height {
 		a.width, a.height = allowed.Width, allowed.Height
 	}

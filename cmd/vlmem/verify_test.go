@@ -25,8 +25,7 @@ func config(t *testing.T, args ...string) string {
 func TestVerifyHoldsOverHeldOutSeeds(t *testing.T) {
 	cases := [][]string{{"--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b"}}
 	if !testing.Short() {
-		cases = append(cases, []string{"--hardware", "i5-10210u", "--model", "qwen3-vl-2b"},
-			[]string{"--hardware", "i5-10210u+gtx-1080-ti", "--model", "qwen3-vl-8b", "--image", "640x480", "--context", "2048"})
+		cases = append(cases, []string{"--hardware", "i5-10210u+gtx-1080-ti", "--model", "qwen3-vl-8b", "--image", "640x480", "--context", "2048", "--mix", "servegen"})
 	}
 	for _, args := range cases {
 		got := vlmem(t, nil, "verify", config(t, args...), "--format", "json")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
@@ -49,6 +50,23 @@ func (c *TorchChoice) Confidence() (agree, of int) {
 		}
 	}
 	return agree, len(c.HeldOut)
+}
+
+// newKey is a setting that older releases of PyTorch refuse as unknown.
+const newKey = "large_segment_size_mb"
+
+// Older is the best setting for releases that do not know newKey.
+func (c *TorchChoice) Older() TorchSetting {
+	for _, s := range c.Tried { // by what they reserve
+		worse := false
+		for i := range s.Each {
+			worse = worse || s.Each[i] > c.Default.Each[i]
+		}
+		if !worse && !strings.Contains(s.Conf, newKey) {
+			return s
+		}
+	}
+	return c.Default
 }
 
 // torchGrid is the settings to try, the simplest first: it wins where two reserve alike. garbage_collection_threshold is not

@@ -29,6 +29,9 @@ func TestTuneTorchFindsWhatHelps(t *testing.T) {
 	if !c.Helps() || c.Best.Conf != "expandable_segments:True" || c.Best.Reserved != 60*units.MiB {
 		t.Errorf("best is %q with %s; want pages of 20 MiB that grow to 60 MiB", c.Best.Conf, c.Best.Reserved)
 	}
+	if older := c.Older(); older.Conf != c.Best.Conf {
+		t.Errorf("%q is known to all releases, yet %q is given for older ones", c.Best.Conf, older.Conf)
+	}
 	if c.Recorded == nil || c.Recorded.Conf != "max_split_size_mb:64" || len(c.HeldOut) != 2 {
 		t.Errorf("recorded %+v, %d held out", c.Recorded, len(c.HeldOut))
 	}
