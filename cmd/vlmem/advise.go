@@ -32,11 +32,17 @@ func newAdviseCmd(env *environment) *cobra.Command {
 		Use:   "advise",
 		Short: "Write the settings that make a model fit and run fast, with the evidence for each",
 		Long: `advise sizes pools, tiles, pressure thresholds and the memory budget for one model on one machine,
-and writes them as YAML with a reason and a source beside every value.
+and writes them as YAML with a reason and a source beside every value. Limits that are not given shrink until the model fits.
 
-It exits with 3 where the model does not fit, saying by how much and what would.`,
+With --for it writes the files that an engine reads instead, solved for with that engine's own estimate: the first to
+stdout, all of them with -o FOLDER/. --for pytorch chooses PYTORCH_ALLOC_CONF by replay, --for malloc the heap of a process on
+the CPU by running the workload through each that is installed.
+
+It exits with 3 where the model does not fit, saying by how much and what would, or where the engine cannot run.`,
 		Example: `  vlmem advise > config.yaml
-  vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b --context 8192`,
+  vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b --context 8192
+  vlmem advise --for llama-server --grow context -o .
+  vlmem advise --for pytorch --trace snapshot.pickle`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, &o) },
 	}

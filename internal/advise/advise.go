@@ -11,14 +11,21 @@
 // pools is what the pools' maxima hold beyond those; other is what the driver, the system and the process take; free is
 // the rest. A setting that the user gave is kept. The precision is the highest that lies wholly on the card; where none
 // does, the lowest with as many decoder layers on the card as fit and the rest in host memory; without a card, the highest
-// that lies in host memory. Where that too fails, Shortfall says by how much and what would fit.
+// that lies in host memory. Settle then shortens the context and shrinks the image, as far as the user left them open. Where
+// that too fails, Shortfall says by how much and what would fit. Each item has an interval (interval.go).
 //
 // # Pools
 //
 // A pool's policy is the one that reserved least when the pool's share of every sampled trace was replayed through each
 // candidate; of equals, the one that serves equal blocks or needs least bookkeeping. Its initial size is the median need
-// over the seeds. Its maximum is the largest of: the need of a request at the limits, and the need of any seed. It grows
-// by an eighth of the initial size.
+// over the seeds. Its maximum is the largest of the need of a request at the limits and the need of any seed, and 5 % for
+// sequences that were not sampled. It grows by an eighth of the initial size.
+//
+// # Beyond the configuration
+//
+// Deploy solves the same questions for one engine, with the engine's own estimate at the high end of its interval. TuneTorch
+// and ChooseMalloc pick an allocator's settings from what replays and runs showed. Verify holds a configuration against seeds
+// that had no part in it, and against the machine as it is now. Thresholds of pressure are derived in pressure.go.
 //
 // # Evidence
 //

@@ -36,8 +36,8 @@ type MallocChoice struct {
 func (c *MallocChoice) Helps() bool { return c.Best.Name != c.Default.Name }
 
 const (
-	roomy     = 1.25 // more memory than this times the least is too much for speed
-	worthwile = 0.9  // a setting has to take less than this share of the default's time
+	roomy      = 1.25 // more memory than this times the least is too much for speed
+	worthwhile = 0.9  // a setting has to take less than this share of the default's time
 )
 
 // ChooseMalloc picks the fastest trial whose resident memory is at most a quarter above the least, where it saves a tenth of
@@ -52,7 +52,7 @@ func ChooseMalloc(trials []MallocTrial, lowerBound int64) (MallocChoice, error) 
 	}
 	c := MallocChoice{Best: trials[0], Default: trials[0], LowerBound: units.Bytes(lowerBound), Tried: slices.Clone(trials)}
 	for _, t := range trials[1:] {
-		if float64(t.PeakRSS) <= roomy*float64(least) && t.NsPerOp < c.Best.NsPerOp && t.NsPerOp < worthwile*c.Default.NsPerOp {
+		if float64(t.PeakRSS) <= roomy*float64(least) && t.NsPerOp < c.Best.NsPerOp && t.NsPerOp < worthwhile*c.Default.NsPerOp {
 			c.Best = t
 		}
 	}

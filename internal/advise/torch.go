@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
@@ -115,7 +116,11 @@ func TuneTorch(traces []*trace.Trace, recorded string, progress func(done, of in
 	}
 	slices.SortStableFunc(c.Tried, func(a, b TorchSetting) int { return cmp.Compare(a.Reserved, b.Reserved) })
 	for _, t := range traces {
-		c.LowerBound += units.Bytes(lowerBound(t))
+		p, err := replay.Compile(t)
+		if err != nil {
+			return TorchChoice{}, err
+		}
+		c.LowerBound += units.Bytes(p.LowerBound)
 	}
 	if recorded != "" {
 		again, err := tryGrid([]string{recorded}, traces, nil)
@@ -249,27 +254,6 @@ func halves(traces []*trace.Trace) []*trace.Trace {
 	}
 	second.Events = append(second.Events, t.Events[middle:]...)
 	return []*trace.Trace{&first, &second}
-}
-
-// lowerBound is the largest sum of requested bytes live at one time.
-func lowerBound(t *trace.Trace) int64 {
-	frees := trace.OpFree
-	if t.Deferred() {
-		frees = trace.OpFreeCompleted
-	}
-	sizes := make([]int64, t.Slots)
-	var live, most int64
-	for _, e := range t.Events {
-		switch e.Op {
-		case trace.OpAlloc:
-			sizes[e.Slot] = e.Size
-			live += e.Size
-			most = max(most, live)
-		case frees:
-			live -= sizes[e.Slot]
-		}
-	}
-	return most
 }
 
 // sequence is from, from+1, … to−1.
