@@ -220,9 +220,9 @@ func (a *Arena) Close() error { return a.backing.space.Close() }
 func (a *Arena) outOfMemory(r Request) error {
 	a.stats.OutOfMemory++
 	free, largest := a.policy.Holes()
-	beyond := min(a.backing.limit-a.backing.committed, a.backing.space.Size()-a.policy.Extent())
+	beyond := min(a.backing.room(), a.backing.space.Size()-a.policy.Extent())
 	if a.commits != nil { // what is free in whole granules can be committed again in one piece
-		beyond = a.backing.limit - a.backing.committed + a.commits.spare()
+		beyond = a.backing.room() + a.commits.spare()
 		free -= a.commits.spare()
 	}
 	err := &OutOfMemory{Requested: r.Size, Live: a.stats.Live, Reserved: a.backing.committed, Limit: a.backing.limit,

@@ -30,7 +30,17 @@ type backing struct {
 type group struct {
 	committed atomic.Int64
 	peak      atomic.Int64
+	limit     int64   // most bytes committed by all of them, 0 for no limit but their own
 	pools     []*Pool // to be asked for free granules; none where a backing is alone
+}
+
+// take counts n more committed bytes unless the limit forbids.
+func (g *group) take(n int64) bool {
+	if sum := g.committed.Add(n); g.limit > 0 && sum > g.limit {
+		g.committed.Add(-n)
+		return false
+	}
+	return true
 }
 
 // relieve asks the other pools of the group to give back n bytes. A pool that is at work just now is passed over: two that
@@ -85,15 +95,27 @@ func (k *backing) commit(off, n int64) bool {
 	if over := k.group.committed.Load() + n - k.group.peak.Load(); over > 0 && len(k.group.pools) > 1 {
 		k.group.relieve(k, over)
 	}
+	if !k.group.take(n) {
+		return false
+	}
 	if err := k.space.Commit(off, n); err != nil {
+		k.group.committed.Add(-n)
 		k.refused = err
 		return false
 	}
 	k.committed += n
 	k.grown += n
 	k.peak = max(k.peak, k.committed)
-	raise(&k.group.peak, k.group.committed.Add(n))
+	raise(&k.group.peak, k.group.committed.Load())
 	return true
+}
+
+// room is the bytes that may still be committed.
+func (k *backing) room() int64 {
+	if k.group.limit > 0 {
+		return min(k.limit-k.committed, k.group.limit-k.group.committed.Load())
+	}
+	return k.limit - k.committed
 }
 
 // uncover gives back the whole granules of [from, to) that are committed.

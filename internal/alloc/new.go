@@ -15,17 +15,15 @@ type Options struct {
 
 // New makes the named allocator over bare addresses: "vlmem", or a policy of PolicyNames over one range.
 //
-// vlmem counts committed granules. A bare policy cannot give back, so it counts its extent to the quantum.
+// vlmem counts committed granules, and takes requests that name the kv_cache pool into a pool of their own, of the same
+// memory: blocks that stay would pin the granules of those that come and go between them. A bare policy cannot give back, so
+// it counts its extent to the quantum.
 func New(name string, o Options) (Allocator, error) {
 	if o.Capacity <= 0 {
 		return nil, fmt.Errorf("making allocator %s: capacity %d is not above zero", name, o.Capacity)
 	}
 	if name == "vlmem" {
-		if o.Granule == 0 {
-			o.Granule = space.DeviceGranule
-		}
-		open := func(size int64) (space.Space, error) { return space.NewBare(size, o.Granule) }
-		return NewPool("general", Config{Policy: "vlmem", Max: roundUp(o.Capacity, o.Granule), PolicyOptions: o.PolicyOptions}, open)
+		return newPair(o)
 	}
 	if o.Quantum == 0 {
 		o.Quantum = defaultQuantum
@@ -35,4 +33,19 @@ func New(name string, o Options) (Allocator, error) {
 		return nil, err
 	}
 	return NewArena(s, ArenaOptions{Policy: name, PolicyOptions: o.PolicyOptions})
+}
+
+// newPair makes a general and a kv_cache pool that have the capacity together.
+func newPair(o Options) (Allocator, error) {
+	if o.Granule == 0 {
+		o.Granule = space.DeviceGranule
+	}
+	open := func(_ string, size int64) (space.Space, error) { return space.NewBare(size, o.Granule) }
+	c := Config{Policy: "vlmem", Max: roundUp(o.Capacity, o.Granule), PolicyOptions: o.PolicyOptions}
+	m, err := NewPools(map[string]Config{GeneralPool: c, KVCachePool: c}, open)
+	if err != nil {
+		return nil, err
+	}
+	m.group.limit = c.Max
+	return m, nil
 }

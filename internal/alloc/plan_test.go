@@ -77,7 +77,7 @@ func deviating(p program, rate float64, seed uint64) program {
 		case s.size > 0 && random.Float64() < rate:
 			s.size += 1 + random.Int64N(s.size)
 		case s.size > 0 && random.Float64() < rate:
-			d.steps = append(d.steps, step{d.ids, s.size})
+			d.steps = append(d.steps, step{id: d.ids, size: s.size})
 			extra[at+1+random.IntN(200)] = step{id: d.ids}
 			d.ids++
 		}

@@ -343,8 +343,12 @@ func (p *Pool) Release() (int64, error) {
 func (p *Pool) explain(e *OutOfMemory, r Request) {
 	p.refused++
 	s := p.sum()
+	room := p.config.Max - s.Reserved
+	if p.group.limit > 0 {
+		room = min(room, p.group.limit-p.group.committed.Load())
+	}
 	*e = OutOfMemory{Pool: p.name, Requested: r.Size, Live: s.Live, Reserved: s.Reserved, Limit: p.config.Max,
-		LargestFree: max(s.LargestFree, e.LargestFree), Free: s.Free + p.config.Max - s.Reserved, Block: e.Block, Cause: e.Cause}
+		LargestFree: max(s.LargestFree, e.LargestFree), Free: s.Free + room, Block: e.Block, Cause: e.Cause}
 }
 
 // sum adds the counters of spaces and shards. Free blocks in the caches count as free.

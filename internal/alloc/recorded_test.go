@@ -16,10 +16,11 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
 
-// step is one event of a recorded program: a size is an allocation, zero the free of block id.
+// step is one event of a program: a size is an allocation, zero the free of block id.
 type step struct {
 	id   int
 	size int64
+	pool string
 }
 
 // program is a recorded program and the largest sum of requested bytes live at once.
@@ -76,7 +77,7 @@ func readProgram(t testing.TB, file string) program {
 				t.Fatal(err)
 			}
 			at[r[1]], sizes[p.ids] = p.ids, size
-			p.steps = append(p.steps, step{p.ids, size})
+			p.steps = append(p.steps, step{id: p.ids, size: size})
 			p.ids++
 			live += size
 			p.bound = max(p.bound, live)
@@ -109,7 +110,7 @@ func (p program) run(t testing.TB, a Allocator) (allocated int64) {
 		if s.size == 0 {
 			err = a.Free(blocks[s.id])
 		} else {
-			blocks[s.id], err = a.Alloc(Request{Size: s.size})
+			blocks[s.id], err = a.Alloc(Request{Size: s.size, Pool: s.pool})
 			allocated += s.size
 		}
 		if err != nil {

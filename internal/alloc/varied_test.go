@@ -46,7 +46,7 @@ func (p program) then(o program) program {
 		}
 	}
 	for _, s := range o.steps {
-		q.steps = append(q.steps, step{s.id + p.ids, s.size})
+		q.steps = append(q.steps, step{id: s.id + p.ids, size: s.size})
 	}
 	return q.measured()
 }
@@ -60,7 +60,7 @@ func (p program) with(o program, seed uint64) program {
 		if r.IntN(len(a)+len(b)) < len(a) {
 			q.steps, a = append(q.steps, a[0]), a[1:]
 		} else {
-			q.steps, b = append(q.steps, step{b[0].id + p.ids, b[0].size}), b[1:]
+			q.steps, b = append(q.steps, step{id: b[0].id + p.ids, size: b[0].size}), b[1:]
 		}
 	}
 	return q.measured()

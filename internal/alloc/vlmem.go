@@ -18,8 +18,9 @@ import (
 //
 // Place so that few granules are in use in part. Blocks are kept apart by what they do to granules, each kind in a zone of
 // its own: blocks of whole granules (padded to it where that costs at most 1/512 of the block) start on granules, so that
-// every hole among them is whole granules; blocks under 1/16 granule cannot pin large ones; the rest, odd sizes, are
+// every hole among them is whole granules; blocks under 1/3 granule cannot pin large ones; the rest, odd sizes, are
 // packed to the byte, neighbours sharing a granule. In a zone the smallest committed hole that fits is taken.
+// Sizes do not tell how long a block lives: what stays, as a KV cache does, belongs in a pool of its own.
 //
 // Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is placed
 // where the fewest granules must be committed, beside a hole that has address space next to it if there is one; and only if
@@ -58,7 +59,7 @@ const (
 )
 
 const (
-	smallShare  = 16
+	smallShare  = 3
 	padShare    = 512      // of a block may be lost to padding it to whole granules
 	returnShare = 100      // of the bytes granted may be returned before slack is given
 	slackShare  = 2000     // of the peak of live bytes is the slack
