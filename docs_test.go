@@ -2,6 +2,7 @@ package vlmem
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -35,7 +37,10 @@ func shell(t *testing.T, folder, binary, script string, variables ...string) (in
 	if err != nil {
 		t.Skip("no bash")
 	}
-	cmd := exec.Command(bash, "-e", "-o", "pipefail", "-c", script)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // far beyond any of them, so that none hangs the tests
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bash, "-e", "-o", "pipefail", "-c", script)
+	cmd.WaitDelay = time.Second
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), append(variables, "PATH="+filepath.Dir(binary)+string(filepath.ListSeparator)+os.Getenv("PATH"))...)
 	var out bytes.Buffer
@@ -144,8 +149,8 @@ func fenced(t *testing.T, file, language string) []string {
 }
 
 // commands returns the lines of a Markdown file's code blocks, indented or fenced, that start vlmem. In a block with a prompt
-// the other lines are output. Lines with a word in capitals, which stands for something, and those cut short by … are not
-// meant to be run.
+// the other lines are output. Not run are lines with a word in capitals, which stands for something, those cut short by …,
+// those that go on to another program, and watches that wait for pressure to come.
 func commands(text string) []string {
 	var list, block []string
 	fence, prompt := false, false
@@ -153,7 +158,7 @@ func commands(text string) []string {
 		for _, line := range block {
 			command, prompted := strings.CutPrefix(line, "$ ")
 			command, comment, _ := strings.Cut(command, "  #")
-			if prompted == prompt && strings.HasPrefix(command, "vlmem ") && !placeholder.MatchString(command) && !strings.Contains(command+comment, "…") {
+			if prompted == prompt && strings.HasPrefix(command, "vlmem ") && !unfit.MatchString(command) && !strings.Contains(command+comment, "…") {
 				list = append(list, strings.TrimSpace(command))
 			}
 		}
@@ -176,7 +181,7 @@ func commands(text string) []string {
 	return list
 }
 
-var placeholder = regexp.MustCompile(`(?:^|[ =,/])[A-Z][A-Z]+\b`)
+var unfit = regexp.MustCompile(`(?:^|[ =,/])[A-Z][A-Z]+\b|&&|\|\||;|^vlmem watch$|--until|--exec`)
 
 // TestDocumentedCommands runs every command of README and docs in one folder, in order, with the files that they name.
 func TestDocumentedCommands(t *testing.T) {
