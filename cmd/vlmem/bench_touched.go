@@ -145,26 +145,13 @@ func touch(p *replay.Program, allocator string) (replay.Run, error) {
 	return r, err
 }
 
-// hostPool is a pool over one range of host memory.
-type hostPool struct {
-	*alloc.Pool
-	memory []byte
-}
-
-func (h hostPool) Bytes(b alloc.Block) []byte { return h.memory[b.Offset : b.Offset+b.Size] }
-
-// openHostPool reserves addresses for far more than the program's lower bound; memory is taken as blocks need it.
-func openHostPool(lowerBound int64) (replay.Memory, error) {
-	var h hostPool
-	var err error
-	h.Pool, err = alloc.NewPool("general", alloc.Config{Policy: "vlmem", Max: 8 * max(lowerBound, 1<<30)}, func(size int64) (space.Space, error) {
-		s, err := space.NewHost(size, space.HostOptions{})
-		if err == nil {
-			h.memory = s.Bytes()
-		}
-		return s, err
+// openHostPools makes vlmem's pools over host memory in huge pages, as New does over addresses: the KV cache apart. Addresses
+// are reserved for far more than the program's lower bound; memory is taken as blocks need it.
+func openHostPools(lowerBound int64) (replay.Memory, error) {
+	c := alloc.Config{Policy: "vlmem", Max: 8 * max(lowerBound, 1<<30)}
+	return alloc.NewPools(map[string]alloc.Config{alloc.GeneralPool: c, alloc.KVCachePool: c}, func(_ string, size int64) (space.Space, error) {
+		return space.NewHost(size, space.HostOptions{HugePages: true})
 	})
-	return h, err
 }
 
 func openMemory(allocator string, p *replay.Program) (replay.Memory, error) {
@@ -172,7 +159,7 @@ func openMemory(allocator string, p *replay.Program) (replay.Memory, error) {
 	case "go":
 		return goheap.New(), nil
 	case "vlmem":
-		return openHostPool(p.LowerBound)
+		return openHostPools(p.LowerBound)
 	}
 	return nil, fmt.Errorf("unknown allocator %q: want one of %v", allocator, touchedNames)
 }

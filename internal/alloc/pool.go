@@ -280,6 +280,17 @@ func (p *Pool) Free(b Block) error {
 	return list[i].arena.takeBack(inside, asked)
 }
 
+// Bytes is the memory of a live block, nil where its space has none that this process can address.
+func (p *Pool) Bytes(b Block) []byte {
+	r := p.regions()[b.Ref>>regionShift]
+	memory := r.arena.backing.space.Bytes()
+	if memory == nil {
+		return nil
+	}
+	off := b.Offset - r.base
+	return memory[off : off+b.Size : off+b.Size]
+}
+
 func (p *Pool) notLive(b Block) error {
 	return fmt.Errorf("freeing [%d,%d) in pool %s: %w", b.Offset, b.Offset+b.Size, p.name, ErrNotLive)
 }

@@ -137,6 +137,12 @@ func (m *Pools) Free(b Block) error {
 	return m.pools[i].Free(b)
 }
 
+// Bytes is the memory of a live block, nil where its space has none that this process can address.
+func (m *Pools) Bytes(b Block) []byte {
+	i := b.Ref >> poolShift
+	return m.pools[i].Bytes(Block{Offset: b.Offset - int64(i)*poolBase, Size: b.Size, Ref: b.Ref & (1<<poolShift - 1)})
+}
+
 // Release gives back the idle memory of every pool and returns the bytes given back.
 func (m *Pools) Release() (total int64, err error) {
 	for _, p := range m.peaks.pools {
