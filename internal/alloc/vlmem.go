@@ -31,7 +31,8 @@ import (
 //
 // Giving back is not free on a card. Once the bytes returned pass 1 % of the bytes granted, the commitment may rise to
 // 0.05 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same few granules
-// in every round of a loop, and costs nothing where more than that is lost anyway.
+// in every round of a loop, and costs nothing where more than that is lost anyway. Pools that share a memory have no such
+// slack: one of them does not know what all hold live.
 //
 // docs/allocator.md has the figures and the designs that were rejected.
 type vlmem struct {
