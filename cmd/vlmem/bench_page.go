@@ -3,12 +3,19 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/tiling"
+	"github.com/vlmem/vlmem/internal/tiling/kernel"
+	"github.com/vlmem/vlmem/internal/tiling/search"
 	"github.com/vlmem/vlmem/internal/trace"
 )
 
@@ -84,8 +91,12 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 	if o.trace != "" {
 		what = o.trace
 	}
+	heat, err := tileHeat(&machine)
+	if err != nil {
+		return err
+	}
 	page := report.Page{
-		Title: "vlmem bench: " + what, Bench: result, Timelines: timelines, Machine: &machine,
+		Heat: heat, Title: "vlmem bench: " + what, Bench: result, Timelines: timelines, Machine: &machine,
 		Inputs: []report.Pair{
 			{Name: "workload", Value: what}, {Name: "allocators", Value: strings.Join(chosen(result), ", ")}, {Name: "granule", Value: o.granule},
 			{Name: "vlmem", Value: moduleVersion()}, {Name: "Go", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
@@ -107,4 +118,51 @@ func chosen(b report.Bench) []string {
 		}
 	}
 	return names
+}
+
+// heatShape is a product of the 4B model's decoder, small enough to search in the time given.
+var heatShape = search.Product{M: 512, N: 2560, K: 2560}
+
+const heatTime = time.Second
+
+// tileHeat searches the tiles of one matrix product on this machine. It is empty where the caches are unknown.
+func tileHeat(machine *profile.Hardware) ([]report.HeatMap, error) {
+	if machine.CPU == nil || machine.CPU.Cache(1) == nil {
+		return nil, nil
+	}
+	model, err := tiling.CPU(*machine.CPU, machine.Measured, tiling.CPUWork{Threads: 1})
+	if err != nil {
+		return nil, err
+	}
+	seen := map[[2]int]float64{}
+	var depths, heights []int
+	for _, t := range search.Multiply(kernel.Here()[0], &model, heatShape, heatTime).Timings {
+		at := [2]int{t.Tiles.KC, t.Tiles.MC}
+		if before, ok := seen[at]; !ok || t.Seconds < before {
+			seen[at] = t.Seconds
+		}
+		depths, heights = append(depths, at[0]), append(heights, at[1])
+	}
+	slices.Sort(depths)
+	slices.Sort(heights)
+	depths, heights = slices.Compact(depths), slices.Compact(heights)
+	h := report.HeatMap{Title: "Tiles of a matrix product on this machine", Corner: "kc down, mc across", Format: "%.1f",
+		Text: fmt.Sprintf("Milliseconds of a product of %dx%dx%d in fp32 on one thread, measured just now; the darkest is the fastest. vlmem bench tiles has more.",
+			heatShape.M, heatShape.N, heatShape.K)}
+	for _, mc := range heights {
+		h.Columns = append(h.Columns, strconv.Itoa(mc))
+	}
+	for _, kc := range depths {
+		h.Rows = append(h.Rows, strconv.Itoa(kc))
+		var row []float64
+		for _, mc := range heights {
+			seconds, ok := seen[[2]int{kc, mc}]
+			if !ok {
+				seconds = math.NaN()
+			}
+			row = append(row, 1e3*seconds)
+		}
+		h.Values = append(h.Values, row)
+	}
+	return []report.HeatMap{h}, nil
 }
