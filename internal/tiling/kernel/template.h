@@ -17,6 +17,7 @@ typedef int32_t ivec __attribute__((vector_size(LANES * 4), aligned(4), may_alia
 
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, v) (*(vec *)(p) = (v))
+#define LINE 16 // floats in a cache line
 #define UNROLL _Pragma("GCC unroll 32")
 
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -32,14 +33,14 @@ static inline __attribute__((always_inline)) void micro(int64_t k, const float *
                                                         float *restrict c, int64_t ldc, int add) {
 	vec acc[MR][NV];
 	UNROLL for (int i = 0; i < MR; i++) {
-		__builtin_prefetch(c + i * ldc, 1);
+		UNROLL for (int j = 0; j < NR; j += LINE) __builtin_prefetch(c + i * ldc + j, 1);
 		UNROLL for (int j = 0; j < NV; j++) acc[i][j] = (vec){0};
 	}
 	for (int64_t p = 0; p < k; p++, a += MR, b += NR) {
 		vec row[NV];
 		UNROLL for (int j = 0; j < NV; j++) row[j] = LOAD(b + j * LANES);
 		UNROLL for (int i = 0; i < MR; i++) {
-			vec x = (vec){0} + a[i];
+			vec x = a[i] - (vec){0}; // a broadcast: x - 0 is x for every x, while 0 + x costs an addition for the sake of -0
 			UNROLL for (int j = 0; j < NV; j++) acc[i][j] += x * row[j];
 		}
 	}
