@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/workload"
@@ -20,9 +18,9 @@ import (
 const timings = 3
 
 type verifyOptions struct {
-	model, target, log string
-	seeds              int
-	out                output
+	model, target, log, gguf string
+	seeds                    int
+	out                      output
 }
 
 func newVerifyCmd(env *environment) *cobra.Command {
@@ -34,12 +32,14 @@ func newVerifyCmd(env *environment) *cobra.Command {
 weights and cache, a request at the limits, the pools' maxima over seeds that had no part in sizing them, and, where it is
 of this machine, the memory that is free and the caches and bandwidth that the tiles rest on, timed again.
 
-With --for llama-server and --log it holds the buffers that a server printed against the engine's estimate instead.
+With --for llama-server it holds the engine's estimate against the engine itself instead: with --log against the buffers that a
+server printed, with --gguf against what llama.cpp's llama-fit-params, found in PATH, says of that file.
 
 It exits with 1 where something seen lies outside the interval of its claim, and with 4 where that are timings alone and
 another program disturbed them.`,
 		Example: `  vlmem advise > config.yaml && vlmem verify config.yaml
-  vlmem verify config.yaml --for llama-server --log server.log`,
+  vlmem verify config.yaml --for llama-server --log server.log
+  vlmem verify config.yaml --for llama-server --gguf Qwen3-VL-4B-Q8_0.gguf`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 1 {
 				return fmt.Errorf("%s takes one CONFIG, got %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
@@ -53,8 +53,9 @@ another program disturbed them.`,
 	cmd.Flag("model").DefValue, o.model = "", ""
 	flags := cmd.Flags()
 	flags.IntVar(&o.seeds, "seeds", 50, "held-out samples to replay")
-	flags.StringVar(&o.target, "for", "", "hold an engine's log against its estimate: llama-server")
+	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: llama-server")
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
+	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -63,8 +64,10 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	switch {
 	case o.seeds < 1 || o.seeds > 10000:
 		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
-	case (o.target == "") != (o.log == ""):
-		return errors.New("--for and --log go together")
+	case o.log != "" && o.gguf != "":
+		return errors.New("--log and --gguf are two witnesses: give one")
+	case (o.target == "") != (o.log == "" && o.gguf == ""):
+		return errors.New("--for goes together with --log or --gguf")
 	case o.target != "" && o.target != "llama-server":
 		return fmt.Errorf("unknown --for %q: want llama-server", o.target)
 	}
@@ -82,8 +85,8 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 		return err
 	}
 	var v advise.Verification
-	if o.log != "" {
-		v, err = o.heldToLog(in)
+	if o.target != "" {
+		v, err = o.heldToEngine(ctx, in)
 	} else {
 		v, err = o.verify(env, ctx, a, in, here)
 	}
@@ -141,7 +144,7 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 	if in.Hardware, err = loadHardware(a.Hardware.Name.Value); err != nil {
 		return in, false, fmt.Errorf("%s is of %s, which is neither this machine nor built in", path, a.Hardware.Name.Value)
 	}
-	if o.log == "" {
+	if o.target == "" {
 		env.warn("%s is of %s: its claims about the machine are not looked at", path, a.Hardware.Name.Value)
 	}
 	return in, false, nil
@@ -179,28 +182,4 @@ func disturbances(h profile.Hardware) []string {
 		}
 	}
 	return list
-}
-
-// heldToLog holds the buffers of a server's log against the engine's estimate.
-func (o *verifyOptions) heldToLog(in advise.Inputs) (advise.Verification, error) {
-	f, err := os.Open(o.log)
-	if err != nil {
-		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
-	}
-	defer f.Close()
-	said, err := engine.ReadLlamaLog(f)
-	if err != nil {
-		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
-	}
-	d, err := advise.Deploy(o.target, in)
-	if err != nil {
-		return advise.Verification{}, unable(err)
-	}
-	v := advise.Verification{Claims: advise.Held(d.Memory.Items, said)}
-	for _, c := range v.Claims {
-		if !c.Holds() {
-			v.Failed++
-		}
-	}
-	return v, nil
 }

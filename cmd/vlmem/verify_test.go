@@ -88,14 +88,15 @@ func TestVerifyWrongUsage(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context", "512")
 	text := read(t, path)
 	for want, args := range map[string][]string{
-		"takes one CONFIG, got 0":     {},
-		"no such file":                {"none.yaml"},
-		"unknown key nonsense":        {write(t, "a.yaml", "nonsense: 1\n")},
-		"want [least, most] bytes":    {write(t, "b.yaml", strings.Replace(text, "kv_cache_bytes: [", "kv_cache_bytes: [9, ", 1))},
-		"--for and --log go together": {path, "--log", "x"},
-		"no buffer sizes in the log":  {path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n")},
-		"neither this machine nor":    {write(t, "c.yaml", strings.Replace(text, "name: i5-10210u ", "name: another ", 1))},
-		`unknown model "other"`:       {write(t, "d.yaml", strings.Replace(text, "name: qwen3-vl-2b ", "name: other ", 1))},
+		"takes one CONFIG, got 0":        {},
+		"no such file":                   {"none.yaml"},
+		"unknown key nonsense":           {write(t, "a.yaml", "nonsense: 1\n")},
+		"want [least, most] bytes":       {write(t, "b.yaml", strings.Replace(text, "kv_cache_bytes: [", "kv_cache_bytes: [9, ", 1))},
+		"--for goes together with --log": {path, "--log", "x"},
+		"two witnesses: give one":        {path, "--for", "llama-server", "--log", "x", "--gguf", "y"},
+		"no buffer sizes in the log":     {path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n")},
+		"neither this machine nor":       {write(t, "c.yaml", strings.Replace(text, "name: i5-10210u ", "name: another ", 1))},
+		`unknown model "other"`:          {write(t, "d.yaml", strings.Replace(text, "name: qwen3-vl-2b ", "name: other ", 1))},
 	} {
 		got := vlmem(t, nil, append([]string{"verify"}, args...)...)
 		if got.code != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, want) {

@@ -16,6 +16,7 @@ import (
 // interval, and that estimate.
 type Deployment struct {
 	Settings engine.Settings
+	Options  engine.Options // that Memory was estimated with
 	Memory   *engine.Memory
 	Limits   Limits
 	Headline []string // what was decided and why, and where each byte goes
@@ -150,6 +151,11 @@ func (in *Inputs) attempts(target string, l Limits, quants []string) iter.Seq[at
 
 // estimate asks the engine's own procedure.
 func (in *Inputs) estimate(target string, a attempt) (*engine.Memory, error) {
+	return engine.Estimate(target, &in.Model, in.options(target, a))
+}
+
+// options is an attempt as the engine's own procedure takes it.
+func (in *Inputs) options(target string, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
@@ -164,7 +170,7 @@ func (in *Inputs) estimate(target string, a attempt) (*engine.Memory, error) {
 	if target == "vllm" {
 		o.Utilization = in.vllmShare()
 	}
-	return engine.Estimate(target, &in.Model, o)
+	return o
 }
 
 // vllmShare is vLLM's own share of the card, or what other programs leave of it: it refuses to start with more than is free.
@@ -229,7 +235,7 @@ func (in *Inputs) overflow(target string, mem *engine.Memory, a *attempt) (units
 // deployment writes down what was found.
 func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Deployment, error) {
 	l := a.limits
-	d := Deployment{Memory: mem, Limits: l, Settings: engine.Settings{
+	d := Deployment{Memory: mem, Limits: l, Options: in.options(target, a), Settings: engine.Settings{
 		Model: &in.Model, GPU: in.gpu(), GPUs: 1, Context: l.ContextTokens, Sequences: l.Concurrency,
 		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight},
 	}}

@@ -162,10 +162,10 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 	return nil
 }
 
-// Held holds an engine's buffers, as its log states them, against its estimate, name by name and place by place. The log's own
-// rounding widens the interval.
-func Held(estimate, log []engine.Item) []Claim {
-	var list []Claim
+// Held holds an engine's buffers, as witness states them, against its estimate, name by name and place by place. The rounding of
+// what was stated widens the interval.
+func Held(estimate, stated []engine.Item, witness string) Verification {
+	var v Verification
 	type key struct{ name, where string }
 	sum := func(items []engine.Item, k key) (at, low, high units.Bytes, found bool) {
 		for _, i := range items {
@@ -183,16 +183,18 @@ func Held(estimate, log []engine.Item) []Claim {
 		}
 		seen[k] = true
 		at, low, high, _ := sum(estimate, k)
-		c := Claim{What: k.where + " " + k.name, Unit: "B", Claimed: float64(at), Low: float64(low), High: float64(high), How: "the server's log"}
-		said, least, most, found := sum(log, k)
+		c := Claim{What: k.where + " " + k.name, Unit: "B", Claimed: float64(at), Low: float64(low), High: float64(high), How: witness}
+		said, least, most, found := sum(stated, k)
 		if c.Seen = float64(said); !found {
-			c.Absent, c.How = true, "the log does not say"
+			c.Absent, c.How = true, witness+" does not say"
 		} else {
-			c.Low, c.High = c.Low-float64(said-least), c.High+float64(most-said)
+			c.Low, c.High = c.Low-float64(most-said), c.High+float64(said-least)
 		}
-		list = append(list, c)
+		if v.Claims = append(v.Claims, c); !c.Holds() {
+			v.Failed++
+		}
 	}
-	return list
+	return v
 }
 
 // present holds the machine as it is now against what the configuration took for granted.

@@ -14,11 +14,13 @@ func Verification(w io.Writer, format string, v advise.Verification) error {
 		return Document(w, format, v)
 	}
 	var rows [][]string
+	absent := 0
 	for _, c := range v.Claims {
 		verdict, seen, miss := "holds", amount(c, c.Seen), fmt.Sprintf("%+.1f %%", 100*c.Error())
 		switch {
 		case c.Absent:
 			verdict, seen, miss = "not seen", "", ""
+			absent++
 		case !c.Holds():
 			verdict = "FAILS"
 		}
@@ -27,7 +29,11 @@ func Verification(w io.Writer, format string, v advise.Verification) error {
 	if err := Table(w, []string{"CLAIM", "CLAIMED", "INTERVAL", "SEEN", "ERROR", "", "HOW"}, rows, 1, 3, 4); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "\n%d of %d claims hold\n", len(v.Claims)-v.Failed, len(v.Claims))
+	rest := ""
+	if absent > 0 {
+		rest = fmt.Sprintf(", %d could not be seen", absent)
+	}
+	_, err := fmt.Fprintf(w, "\n%d of %d claims hold%s\n", len(v.Claims)-v.Failed-absent, len(v.Claims), rest)
 	return err
 }
 

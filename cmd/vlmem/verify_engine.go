@@ -1,0 +1,106 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+)
+
+// heldToEngine holds the estimate that a configuration rests on against what the engine itself says.
+func (o *verifyOptions) heldToEngine(ctx context.Context, in advise.Inputs) (advise.Verification, error) {
+	d, err := advise.Deploy(o.target, in)
+	if err != nil {
+		return advise.Verification{}, unable(err)
+	}
+	if o.gguf != "" {
+		return o.heldToFitParams(ctx, d)
+	}
+	return o.heldToLog(d)
+}
+
+// heldToLog takes the buffers of a server's log.
+func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, error) {
+	f, err := os.Open(o.log)
+	if err != nil {
+		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
+	}
+	defer f.Close()
+	said, err := engine.ReadLlamaLog(f)
+	if err != nil {
+		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
+	}
+	return advise.Held(d.Memory.Items, said, "the server's log"), nil
+}
+
+// heldToFitParams asks llama.cpp's own estimator about a weights file under the configuration's settings.
+func (o *verifyOptions) heldToFitParams(ctx context.Context, d advise.Deployment) (advise.Verification, error) {
+	if _, err := readGGUF(o.gguf); err != nil { // the tool would crash on it
+		return advise.Verification{}, fmt.Errorf("reading --gguf: %w", err)
+	}
+	arguments, err := engine.FitArguments(o.gguf, d.Settings)
+	if err != nil {
+		return advise.Verification{}, err
+	}
+	said, err := askFitParams(ctx, fitParamsLimit, arguments)
+	if err != nil {
+		return advise.Verification{}, err
+	}
+	d.Options.Outputs = 0 // the tool reserves logits for a whole batch, where the server has those of its slots
+	mem, err := engine.Estimate("llama.cpp", d.Settings.Model, d.Options)
+	if err != nil {
+		return advise.Verification{}, err
+	}
+	return advise.Held(mem.Items, said, engine.FitParamsTool), nil
+}
+
+// fitParamsLimit is far above what the tool takes: it reads a header and reserves graphs, and a driver's start takes seconds.
+const fitParamsLimit = 2 * time.Minute
+
+// askFitParams runs the llama-fit-params found in PATH. What goes wrong there is the machine's fault, in one line.
+func askFitParams(ctx context.Context, limit time.Duration, arguments []string) ([]engine.Item, error) {
+	path, err := exec.LookPath(engine.FitParamsTool)
+	if err != nil {
+		return nil, exitWith(exitUnable, fmt.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead", engine.FitParamsTool))
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, arguments...)
+	cmd.WaitDelay = time.Second // what it started may hold its output open
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	switch {
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return nil, exitWith(exitUnable, fmt.Errorf("%s did not answer within %s", path, limit))
+	case err != nil:
+		return nil, exitWith(exitUnable, fmt.Errorf("running %s: %w: %s", path, err, complaint(stderr.String())))
+	}
+	items, err := engine.ReadFitParams(bytes.NewReader(out))
+	if err != nil {
+		return nil, exitWith(exitUnable, fmt.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err))
+	}
+	return items, nil
+}
+
+// complaint is the first line of a program's stderr that speaks of an error, else its last.
+func complaint(stderr string) string {
+	last := "it said nothing"
+	for line := range strings.Lines(stderr) {
+		line = strings.TrimSpace(line)
+		if strings.Contains(line, "error") || strings.Contains(line, " E ") {
+			return line
+		}
+		if line != "" {
+			last = line
+		}
+	}
+	return last
+}
