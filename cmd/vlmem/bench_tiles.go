@@ -23,6 +23,7 @@ import (
 type benchTilesOptions struct {
 	shapes   []string
 	pairs    int
+	kernel   string
 	grid     bool
 	hardware string
 	gpu      bool
@@ -44,7 +45,7 @@ gonum and, where it is installed, OpenBLAS.
 
 Everything runs on one thread and is timed in processor time. Each contestant alternates with the
 chosen tiles; its ratio is the median of those pairs. --grid times every point of an exhaustive grid
-as well, which takes minutes, and lets its best compete.
+as well, which takes up to a minute for a large shape, and lets its best compete.
 
 With --hardware nothing is timed: the tiles are those of the model for that machine, with the misses
 of its caches by exact simulation, and for its cards those of the cost model beside the
@@ -62,12 +63,15 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
+	flags.StringVar(&o.kernel, "kernel", "", "register kernel: avx512, avx2, portable or go (default: the first of these that runs here)")
 	flags.BoolVar(&o.grid, "grid", false, "time an exhaustive grid of tiles too")
 	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
 	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
 	addHardwareFlag(cmd, &o.hardware)
 	cmd.MarkFlagsMutuallyExclusive("gpu", "hardware")
 	cmd.MarkFlagsMutuallyExclusive("gpu", "grid")
+	cmd.MarkFlagsMutuallyExclusive("gpu", "kernel")
+	cmd.MarkFlagsMutuallyExclusive("hardware", "kernel")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -155,6 +159,22 @@ func (o *benchTilesOptions) run(env *environment, shapes []tileShape) (interface
 	return predictTiles(hardware, shapes)
 }
 
+// kernelHere is the register kernel of that name, "" for the fastest.
+func kernelHere(name string) (kernel.Variant, error) {
+	here := kernel.Here()
+	if name == "" {
+		return here[0], nil
+	}
+	var names []string
+	for _, v := range here {
+		if v.Name == name {
+			return v, nil
+		}
+		names = append(names, v.Name)
+	}
+	return kernel.Variant{}, fmt.Errorf("--kernel: %q does not run here, only %s", name, strings.Join(names, ", "))
+}
+
 func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {
 	hardware, err := probe.Reported("/")
 	if err != nil {
@@ -163,9 +183,15 @@ func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*
 	if hardware.CPU == nil {
 		return nil, exitWith(exitUnable, fmt.Errorf("reading this machine: it names no CPU"))
 	}
-	v := kernel.Here()[0]
+	v, err := kernelHere(o.kernel)
+	if err != nil {
+		return nil, err
+	}
+	if o.kernel != "" {
+		hardware.CPU.ISA = v.Needs // the model's tiles are for this kernel's registers
+	}
 	result := &tilesResult{CPU: hardware.CPU.Model, Clock: "processor time, one thread"}
-	if v.Lanes == 1 {
+	if v.Lanes == 1 && o.kernel == "" {
 		result.Notes = append(result.Notes, "this build has no cgo: the kernels are the Go twins, slower by far")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // gonum would use every processor

@@ -51,6 +51,17 @@ func TestBenchTilesHere(t *testing.T) {
 	}
 }
 
+func TestBenchTilesWithAKernel(t *testing.T) {
+	r := vlmem(t, nil, "bench", "tiles", "--shapes", "40x40x40", "--pairs", "1", "--kernel", "go", "--format", "json")
+	var got tilesResult
+	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || r.code != 0 || got.Contests[0].Kernel != "go" {
+		t.Fatalf("exit %d, %v: %s", r.code, err, r.stderr)
+	}
+	if r := vlmem(t, nil, "bench", "tiles", "--kernel", "avx1024"); r.code != exitUsage || !strings.Contains(r.stderr, `"avx1024" does not run here, only `) {
+		t.Errorf("exit %d: %s", r.code, r.stderr)
+	}
+}
+
 func TestBenchTilesElsewhere(t *testing.T) {
 	r := vlmem(t, nil, "bench", "tiles", "--hardware", "i5-10210u+mx350", "--shapes", "64x64x64,attention:64x64x576")
 	if r.code != 0 {

@@ -3,7 +3,6 @@ package search
 import (
 	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"time"
 
@@ -14,7 +13,7 @@ import (
 // Options say how a contest is held.
 type Options struct {
 	Budget  time.Duration // of the search
-	Pairs   int           // timed runs of each contestant, each beside one of the chosen tiles
+	Pairs   int           // timed runs of each contestant, each beside one of the chosen tiles; at least 1
 	Grid    bool          // time an exhaustive grid too and let its best compete
 	OnStep  func()        // called after each timed contestant or point
 	Product []Rival       // for matrix products
@@ -71,105 +70,95 @@ func (c *Contest) heat(row, column int, gflops float64) {
 	c.Heat[i].GFLOPS = max(c.Heat[i].GFLOPS, gflops)
 }
 
+// ring is a contest under way: how to run the kernel with given tiles, and the chosen ones to run beside.
+type ring[T any] struct {
+	Contest
+	options Options
+	flops   float64
+	run     func(kernel.How, T) func()
+	text    func(T) string
+	chosen  func()
+}
+
+// newRing lets the chosen tiles run first.
+func newRing[T any](o Options, shape string, v kernel.Variant, flops float64, found Found[T], run func(kernel.How, T) func(), text func(T) string) *ring[T] {
+	r := &ring[T]{options: o, flops: flops, run: run, text: text, chosen: run(kernel.Tiled, found.Best)}
+	r.Contest = Contest{Shape: shape, Kernel: v.Name, SearchSeconds: found.Spent.Seconds(), Searched: len(found.Timings)}
+	r.chosen()
+	r.add(Contestant{Name: "chosen", Tiles: text(found.Best), Ratio: 1, Pairs: o.Pairs}, medianSeconds(o.Pairs, r.chosen))
+	return r
+}
+
 // enter times a contestant beside the chosen tiles. One that takes over a second is paired once only.
-func (c *Contest) enter(o Options, flops float64, name, tiles string, chosen, other func()) {
-	pairs := max(1, o.Pairs)
+func (r *ring[T]) enter(name, tiles string, other func()) {
 	const long = 1.0
-	if first := Seconds(other); first > long {
-		pairs = 1
+	first := Seconds(other)
+	c := Contestant{Name: name, Tiles: tiles, Ratio: first / Seconds(r.chosen), Pairs: 1}
+	if first <= long {
+		c.Ratio, c.Pairs = Compare(r.options.Pairs, other, r.chosen), r.options.Pairs
 	}
-	ratio := Compare(pairs, other, chosen)
-	c.add(o, Contestant{Name: name, Tiles: tiles, Ratio: ratio, Pairs: pairs}, flops, ratio*c.chosenSeconds())
+	r.add(c, c.Ratio*r.Contestants[0].Seconds)
 }
 
-func (c *Contest) add(o Options, e Contestant, flops, seconds float64) {
-	e.Seconds, e.GFLOPS = seconds, flops/seconds/1e9
-	c.Contestants = append(c.Contestants, e)
-	if o.OnStep != nil {
-		o.OnStep()
-	}
+func (r *ring[T]) tiled(name string, t T) { r.enter(name, r.text(t), r.run(kernel.Tiled, t)) }
+
+func (r *ring[T]) add(c Contestant, seconds float64) {
+	c.Seconds, c.GFLOPS = seconds, r.flops/seconds/1e9
+	r.Contestants = append(r.Contestants, c)
+	r.step()
 }
 
-func (c *Contest) chosenSeconds() float64 { return c.Contestants[0].Seconds }
+func (r *ring[T]) step() {
+	if r.options.OnStep != nil {
+		r.options.OnStep()
+	}
+}
 
 // HoldMultiply searches tiles for a product and runs them against the model's own answer, their neighbours, no tiles, and
 // the rivals.
 func HoldMultiply(v kernel.Variant, model *tiling.CPUTiles, p Product, o Options) Contest {
 	found := Multiply(v, model, p, o.Budget)
-	contest := Contest{Shape: fmt.Sprintf("sgemm %dx%dx%d", p.M, p.N, p.K), Kernel: v.Name, SearchSeconds: found.Spent.Seconds(),
-		Searched: len(found.Timings), Axes: [2]string{"kc", "mc"}}
 	a, b, c, space := Filled(p.M, p.K), Filled(p.K, p.N), kernel.NewMatrix(p.M, p.N), &kernel.Workspace{}
-	run := func(how kernel.How, t kernel.Blocks) func() {
-		return func() { v.Multiply(how, c, a, b, t, space) }
+	columns := func(how kernel.How, t kernel.Blocks, n int) func() {
+		return func() { v.Multiply(how, view(c, p.M, n), a, view(b, p.K, n), t, space) }
 	}
+	run := func(how kernel.How, t kernel.Blocks) func() { return columns(how, t, p.N) }
 	text := func(t kernel.Blocks) string { return fmt.Sprintf("mc %d, nc %d, kc %d", t.MC, t.NC, t.KC) }
-	chosen := run(kernel.Tiled, found.Best)
-	chosen()
-	contest.add(o, Contestant{Name: "chosen", Tiles: text(found.Best), Ratio: 1, Pairs: max(1, o.Pairs)}, p.FLOPs(), medianSeconds(o.Pairs, chosen))
+	r := newRing(o, fmt.Sprintf("sgemm %dx%dx%d", p.M, p.N, p.K), v, p.FLOPs(), found, run, text)
+	r.Axes = [2]string{"kc", "mc"}
 	if o.Grid {
-		best := contest.gridMultiply(o, p, run)
-		contest.enter(o, p.FLOPs(), "best of the grid", text(best), chosen, run(kernel.Tiled, best))
+		r.tiled("best of the grid", r.race(productGrid(p, func(t kernel.Blocks) func() { return columns(kernel.Tiled, t, t.NC) })))
 	} else {
 		for _, t := range found.Timings {
-			contest.heat(t.Tiles.KC, t.Tiles.MC, p.FLOPs()/t.Seconds/1e9)
+			r.heat(t.Tiles.KC, t.Tiles.MC, p.FLOPs()/t.Seconds/1e9)
 		}
 	}
 	for _, rival := range o.Product {
-		contest.enter(o, p.FLOPs(), rival.Name, "", chosen, func() { rival.Run(c, a, b) })
+		r.enter(rival.Name, "", func() { rival.Run(c, a, b) })
 	}
-	analytical := blocksAround(v, model, p)[0]
-	contest.enter(o, p.FLOPs(), "model alone", text(analytical), chosen, run(kernel.Tiled, analytical))
-	for _, t := range neighbours(found.Best) {
-		contest.enter(o, p.FLOPs(), "neighbour", text(t), chosen, run(kernel.Tiled, t))
+	r.tiled("model alone", blocksAround(v, model, p)[0])
+	for _, t := range neighbours(v, found.Best, p) {
+		r.tiled("neighbour", t)
 	}
-	contest.enter(o, p.FLOPs(), "untiled", "", chosen, run(kernel.Untiled, kernel.Blocks{}))
-	return contest
+	r.enter("untiled", "", run(kernel.Untiled, kernel.Blocks{}))
+	return r.Contest
 }
 
-func neighbours(t kernel.Blocks) []kernel.Blocks {
-	return []kernel.Blocks{{MC: t.MC, NC: t.NC, KC: t.KC / 2}, {MC: t.MC, NC: t.NC, KC: 2 * t.KC}, {MC: t.MC / 2, NC: t.NC, KC: t.KC}, {MC: 2 * t.MC, NC: t.NC, KC: t.KC}}
-}
-
-// gridMultiply times every combination of depths and heights on the whole product.
-func (c *Contest) gridMultiply(o Options, p Product, run func(kernel.How, kernel.Blocks) func()) kernel.Blocks {
-	best, fastest := kernel.Blocks{}, math.Inf(1)
-	seen := map[kernel.Blocks]bool{}
-	for _, kc := range []int{64, 96, 128, 160, 192, 256, 320, 384, 512, 768, 1024} {
-		for _, mc := range []int{24, 48, 96, 144, 192, 264, 348, 516, 768, 1032} {
-			t := kernel.Blocks{MC: mc, NC: min(4096, p.N), KC: min(kc, p.K)}
-			if seen[t] {
-				continue
-			}
-			seen[t] = true
-			seconds := c.point(o, run(kernel.Tiled, t))
-			c.heat(kc, mc, p.FLOPs()/seconds/1e9)
-			if seconds < fastest {
-				best, fastest = t, seconds
-			}
+// neighbours have half or twice the depth or the height, within the product and in whole register tiles.
+func neighbours(v kernel.Variant, t kernel.Blocks, p Product) []kernel.Blocks {
+	var list []kernel.Blocks
+	for _, n := range []kernel.Blocks{{MC: t.MC, KC: t.KC / 2}, {MC: t.MC, KC: 2 * t.KC}, {MC: t.MC / 2, KC: t.KC}, {MC: 2 * t.MC, KC: t.KC}} {
+		n = kernel.Blocks{MC: evened(p.M, n.MC, v.MR), NC: t.NC, KC: evened(p.K, n.KC, 1)}
+		if n != t && !slices.Contains(list, n) {
+			list = append(list, n)
 		}
 	}
-	c.GridPoints = len(seen)
-	return best
-}
-
-// point times one point of a grid: twice where that is quick.
-func (c *Contest) point(o Options, f func()) float64 {
-	const quick = 0.2
-	seconds := Seconds(f)
-	if seconds < quick {
-		seconds = min(seconds, Seconds(f))
-	}
-	if o.OnStep != nil {
-		o.OnStep()
-	}
-	return seconds
+	return list
 }
 
 // HoldAttention is [HoldMultiply] for one head of attention. ruleTile is the shared-memory rule's square tile, 0 for none.
 func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, ruleTile int, o Options) Contest {
 	found := Attention(v, model, s, o.Budget)
-	contest := Contest{Shape: fmt.Sprintf("attention %dx%d, head_dim %d", s.Queries, s.Keys, s.HeadDim), Kernel: v.Name,
-		SearchSeconds: found.Spent.Seconds(), Searched: len(found.Timings), Axes: [2]string{"block_kv", "block_q"}}
 	q, k, val, out := Filled(s.Queries, s.HeadDim), Filled(s.Keys, s.HeadDim), Filled(s.Keys, s.HeadDim), kernel.NewMatrix(s.Queries, s.HeadDim)
 	space := &kernel.Workspace{}
 	run := func(how kernel.How, t kernel.AttentionBlocks) func() {
@@ -178,53 +167,42 @@ func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionSha
 	text := func(t kernel.AttentionBlocks) string {
 		return fmt.Sprintf("block_q %d, block_kv %d", t.Queries, t.Keys)
 	}
-	chosen := run(kernel.Tiled, found.Best)
-	chosen()
-	contest.add(o, Contestant{Name: "chosen", Tiles: text(found.Best), Ratio: 1, Pairs: max(1, o.Pairs)}, s.FLOPs(), medianSeconds(o.Pairs, chosen))
+	r := newRing(o, fmt.Sprintf("attention %dx%d, head_dim %d", s.Queries, s.Keys, s.HeadDim), v, s.FLOPs(), found, run, text)
+	r.Axes = [2]string{"block_kv", "block_q"}
 	if o.Grid {
-		best := contest.gridAttention(o, s, run)
-		contest.enter(o, s.FLOPs(), "best of the grid", text(best), chosen, run(kernel.Tiled, best))
+		r.tiled("best of the grid", r.race(attentionGrid(s, func(t kernel.AttentionBlocks) func() { return run(kernel.Tiled, t) })))
 	} else {
 		for _, t := range found.Timings {
-			contest.heat(t.Tiles.Keys, t.Tiles.Queries, s.FLOPs()/t.Seconds/1e9)
+			r.heat(t.Tiles.Keys, t.Tiles.Queries, s.FLOPs()/t.Seconds/1e9)
 		}
 	}
-	tiled := func(name string, t kernel.AttentionBlocks) {
-		contest.enter(o, s.FLOPs(), name, text(t), chosen, run(kernel.Tiled, t))
-	}
-	tiled("model alone", attentionAround(v, model, s)[0])
+	r.tiled("model alone", attentionAround(v, model, s)[0])
 	if ruleTile > 0 {
-		tiled("rule", kernel.AttentionBlocks{Queries: ruleTile, Keys: ruleTile})
+		r.tiled("rule", kernel.AttentionBlocks{Queries: ruleTile, Keys: ruleTile})
 	}
-	b := found.Best
-	for _, t := range []kernel.AttentionBlocks{{Queries: b.Queries / 2, Keys: b.Keys}, {Queries: 2 * b.Queries, Keys: b.Keys}, {Queries: b.Queries, Keys: b.Keys / 2}, {Queries: b.Queries, Keys: 2 * b.Keys}} {
-		tiled("neighbour", t)
+	for _, t := range attentionNeighbours(v, found.Best, s) {
+		r.tiled("neighbour", t)
 	}
-	contest.enter(o, s.FLOPs(), "untiled, vectorised", "", chosen, run(kernel.Untiled, b))
-	contest.enter(o, s.FLOPs(), "untiled loop", "", chosen, run(kernel.Loop, b))
-	return contest
+	r.enter("untiled, vectorised", "", run(kernel.Untiled, found.Best))
+	r.enter("untiled loop", "", run(kernel.Loop, found.Best))
+	return r.Contest
 }
 
-// gridAttention times every combination of block sizes on the whole head.
-func (c *Contest) gridAttention(o Options, s AttentionShape, run func(kernel.How, kernel.AttentionBlocks) func()) kernel.AttentionBlocks {
-	best, fastest := kernel.AttentionBlocks{}, math.Inf(1)
-	for _, kv := range []int{32, 64, 96, 128, 160, 192, 256, 320, 384, 512, 1024} {
-		for _, q := range []int{12, 24, 36, 48, 72, 96, 120, 180, 264, 384} {
-			t := kernel.AttentionBlocks{Queries: min(q, s.Queries), Keys: min(kv, s.Keys)}
-			c.GridPoints++
-			seconds := c.point(o, run(kernel.Tiled, t))
-			c.heat(kv, q, s.FLOPs()/seconds/1e9)
-			if seconds < fastest {
-				best, fastest = t, seconds
-			}
+// attentionNeighbours have half or twice the queries or the keys, as [neighbours].
+func attentionNeighbours(v kernel.Variant, t kernel.AttentionBlocks, s AttentionShape) []kernel.AttentionBlocks {
+	var list []kernel.AttentionBlocks
+	for _, n := range []kernel.AttentionBlocks{{Queries: t.Queries / 2, Keys: t.Keys}, {Queries: 2 * t.Queries, Keys: t.Keys}, {Queries: t.Queries, Keys: t.Keys / 2}, {Queries: t.Queries, Keys: 2 * t.Keys}} {
+		n = kernel.AttentionBlocks{Queries: evened(s.Queries, n.Queries, v.MR), Keys: evened(s.Keys, n.Keys, v.NR)}
+		if n != t && !slices.Contains(list, n) {
+			list = append(list, n)
 		}
 	}
-	return best
+	return list
 }
 
 func medianSeconds(n int, f func()) float64 {
 	var list []float64
-	for range max(1, n) {
+	for range n {
 		list = append(list, Seconds(f))
 	}
 	return median(list)

@@ -1,6 +1,7 @@
 package search
 
 import (
+	"math"
 	"slices"
 	"time"
 
@@ -25,37 +26,70 @@ func Filled(rows, columns int) kernel.Matrix {
 	return m
 }
 
-// The part of a product that is timed: all of one that takes tens of milliseconds; of a larger one a block of A, two passes over C, or all there is, and columns until both C and the
-// panel of B outgrow L2, as they do in the whole: else passes over C look free and shallow blocks look good.
+// What one timed run may take. A product is a contest of percents, and attention packs K and V anew in every run.
+const (
+	productRun   = 30 * time.Millisecond
+	attentionRun = 10 * time.Millisecond
+)
+
+// within is how many FLOPs the register kernel does in d, from a small product whose operands stay in cache.
+func within(d time.Duration, v kernel.Variant) float64 {
+	sample := Product{8 * v.MR, 512, 256}
+	a, b, c, space := Filled(sample.M, sample.K), Filled(sample.K, sample.N), kernel.NewMatrix(sample.M, sample.N), &kernel.Workspace{}
+	fastest := math.Inf(1)
+	for range 5 {
+		fastest = min(fastest, Seconds(func() {
+			v.Multiply(kernel.Tiled, c, a, b, kernel.Blocks{MC: sample.M, NC: sample.N, KC: sample.K}, space)
+		}))
+	}
+	return sample.FLOPs() / fastest * d.Seconds()
+}
+
+// The part of a product that is timed: all of one that is small enough; of a larger one a block of A, two passes over C, or
+// all there is, and columns until both C and the panel of B outgrow L2, as they do in the whole: else passes over C look free
+// and shallow blocks look good. Where even that is too much, as it is for the kernels in Go, fewer rows and then columns.
 const (
 	partRows    = 192
 	partColumns = 2048
 	partPasses  = 2
-	wholeFLOPs  = 2.5e9
 )
 
-func (p Product) part(b kernel.Blocks) Product {
-	if p.FLOPs() <= wholeFLOPs {
+func (p Product) part(v kernel.Variant, b kernel.Blocks, flops float64) Product {
+	if p.FLOPs() <= flops {
 		return p
 	}
-	return Product{min(p.M, b.MC*max(1, partRows/b.MC)), min(p.N, partColumns), min(p.K, partPasses*b.KC)}
+	part := Product{min(p.M, b.MC*max(1, partRows/b.MC)), min(p.N, partColumns), min(p.K, partPasses*b.KC)}
+	part.M = cut(part.M, v.MR, flops*partSlack/part.FLOPs())
+	part.N = cut(part.N, v.NR, flops*partSlack/part.FLOPs())
+	return part
+}
+
+// partSlack is by how much a part may exceed its time before it is cut: blocks are worth more whole.
+const partSlack = 1.5
+
+// cut is the share of n that is allowed, in whole units and never less than one.
+func cut(n, unit int, share float64) int {
+	if share >= 1 {
+		return n
+	}
+	return min(n, max(1, int(share*float64(n)/float64(unit)))*unit)
 }
 
 // Multiply searches the blocks of a product around the model's. Candidates are compared by time per multiplication, each on
 // a part of the product that suits its blocks.
 func Multiply(v kernel.Variant, model *tiling.CPUTiles, p Product, budget time.Duration) Found[kernel.Blocks] {
-	start := time.Now()
-	candidates := blocksAround(v, model, p)
+	elapsed := stopwatch()
+	candidates, flops := blocksAround(v, model, p), within(productRun, v)
 	var largest Product
 	for _, b := range candidates {
-		part := p.part(b)
+		part := p.part(v, b, flops)
 		largest = Product{max(largest.M, part.M), max(largest.N, part.N), max(largest.K, part.K)}
 	}
 	// Views of the whole rows, so that the stride is the part's largest and not a power of two by accident of the blocks.
 	a, b, c := Filled(largest.M, largest.K), Filled(largest.K, largest.N), kernel.NewMatrix(largest.M, largest.N)
 	space := &kernel.Workspace{}
-	found := halve(candidates, budget-time.Since(start), func(t kernel.Blocks) float64 {
-		part := p.part(t)
+	found := halve(candidates, budget, elapsed, func(t kernel.Blocks) float64 {
+		part := p.part(v, t, flops)
 		seconds := Seconds(func() {
 			v.Multiply(kernel.Tiled, view(c, part.M, part.N), view(a, part.M, part.K), view(b, part.K, part.N), t, space)
 		})
@@ -66,7 +100,6 @@ func Multiply(v kernel.Variant, model *tiling.CPUTiles, p Product, budget time.D
 			found.Best = t.Tiles
 		}
 	}
-	found.Spent = time.Since(start)
 	return found
 }
 
@@ -80,8 +113,8 @@ func view(m kernel.Matrix, rows, columns int) kernel.Matrix {
 
 // blocksAround lists the model's blocks first and then its answers for other depths, from half to eight times its own: the
 // equations charge L1 with whole micropanels of A, which in truth stream through. A depth is an even part of K, so that no
-// pass is short; mc is the equations' and, since B in L2 is worth as much, four register tiles. Few enough candidates that each can be
-// timed more than once matters more than their closeness: speed is flat around its best.
+// pass is short; mc is the equations' and, since B in L2 is worth as much, four register tiles. Few enough candidates that
+// each can be timed more than once matters more than their closeness: speed is flat around its best.
 func blocksAround(v kernel.Variant, model *tiling.CPUTiles, p Product) []kernel.Blocks {
 	var list []kernel.Blocks
 	add := func(g tiling.SGEMMTiles, mc int) {
@@ -93,14 +126,8 @@ func blocksAround(v kernel.Variant, model *tiling.CPUTiles, p Product) []kernel.
 	}
 	chosen := model.SGEMM
 	add(chosen, chosen.MC)
-	var depths []int
-	for passes := 1; passes <= p.K; passes++ {
-		if kc := (p.K + passes - 1) / passes; kc >= chosen.KC/2 && kc <= 8*chosen.KC && !slices.Contains(depths, kc) {
-			depths = append(depths, kc)
-		}
-	}
-	for _, kc := range spread(depths, 6) {
-		g := model.Deeper(v, kc)
+	for _, times := range []float64{0.5, 0.87, 1.5, 2.6, 4.6, 8} {
+		g := model.Deeper(v, evened(p.K, int(times*float64(chosen.KC)), 1))
 		for _, mc := range []int{g.MC, 4 * v.MR} {
 			add(g, mc)
 		}
@@ -116,18 +143,6 @@ func evened(n, tile, unit int) int {
 	return (even + unit - 1) / unit * unit
 }
 
-// spread keeps at most n of a list, the ends among them, evenly.
-func spread(list []int, n int) []int {
-	if len(list) <= n {
-		return list
-	}
-	kept := make([]int, n)
-	for i := range kept {
-		kept[i] = list[i*(len(list)-1)/(n-1)]
-	}
-	return kept
-}
-
 // AttentionShape is one head of attention to find tiles for.
 type AttentionShape struct{ Queries, Keys, HeadDim int }
 
@@ -136,30 +151,38 @@ func (s AttentionShape) FLOPs() float64 {
 	return 4 * float64(s.Queries) * float64(s.Keys) * float64(s.HeadDim)
 }
 
-// attentionPartFLOPs bounds what of one head is timed: its queries are cut until a run is a few milliseconds.
-const attentionPartFLOPs = 6e8
-
-func (s AttentionShape) part(t kernel.AttentionBlocks) AttentionShape {
+// part is what of one head is timed: whole blocks of its queries, and where one block passes too many keys, fewer of those.
+func (s AttentionShape) part(t kernel.AttentionBlocks, flops float64) AttentionShape {
 	perQuery := s.FLOPs() / float64(s.Queries)
-	blocks := max(1, int(attentionPartFLOPs/perQuery)/t.Queries)
+	blocks := max(1, int(math.Round(flops/perQuery/float64(t.Queries))))
 	s.Queries = min(s.Queries, blocks*t.Queries)
+	s.Keys = cut(s.Keys, t.Keys, flops*keysSlack/s.FLOPs())
 	return s
 }
 
+// keysSlack is by how much a block of queries may exceed its time before it meets fewer keys.
+const keysSlack = 4
+
 // Attention searches the blocks of one head around the model's.
 func Attention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, budget time.Duration) Found[kernel.AttentionBlocks] {
-	start := time.Now()
-	q, k, val, o := Filled(s.Queries, s.HeadDim), Filled(s.Keys, s.HeadDim), Filled(s.Keys, s.HeadDim), kernel.NewMatrix(s.Queries, s.HeadDim)
+	elapsed := stopwatch()
+	candidates, flops := attentionAround(v, model, s), within(attentionRun, v)
+	largest := AttentionShape{HeadDim: s.HeadDim}
+	for _, t := range candidates {
+		part := s.part(t, flops)
+		largest.Queries, largest.Keys = max(largest.Queries, part.Queries), max(largest.Keys, part.Keys)
+	}
+	q, o := Filled(largest.Queries, s.HeadDim), kernel.NewMatrix(largest.Queries, s.HeadDim)
+	k, val := Filled(largest.Keys, s.HeadDim), Filled(largest.Keys, s.HeadDim)
 	space := &kernel.Workspace{}
-	found := halve(attentionAround(v, model, s), budget-time.Since(start), func(t kernel.AttentionBlocks) float64 {
-		part := s.part(t)
+	return halve(candidates, budget, elapsed, func(t kernel.AttentionBlocks) float64 {
+		part := s.part(t, flops)
+		rows := func(m kernel.Matrix, n int) kernel.Matrix { return view(m, n, s.HeadDim) }
 		seconds := Seconds(func() {
-			v.Attention(kernel.Tiled, view(o, part.Queries, s.HeadDim), view(q, part.Queries, s.HeadDim), k, val, t, space)
+			v.Attention(kernel.Tiled, rows(o, part.Queries), rows(q, part.Queries), rows(k, part.Keys), rows(val, part.Keys), t, space)
 		})
 		return seconds / part.FLOPs() * s.FLOPs()
 	})
-	found.Spent = time.Since(start)
-	return found
 }
 
 // attentionAround lists the model's blocks first, then smaller and larger ones in even parts of the problem.
