@@ -8,14 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
@@ -75,7 +73,11 @@ func runWatch(env *environment, ctx context.Context, o *watchOptions) error {
 	}
 	ticks := time.NewTicker(o.interval)
 	defer ticks.Stop()
-	return w.run(ctx, ticks.C)
+	err = w.run(ctx, ticks.C)
+	if w.cards != nil {
+		err = errors.Join(err, w.cards.close())
+	}
+	return err
 }
 
 // watcher checks the options and starts at the low level.
@@ -107,7 +109,7 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 	}
 	w := &watcher{watchOptions: o, env: env, monitor: monitor, read: func() (pressure.Reading, error) { return probe.Pressure(o.root) }}
 	if o.root == "/" {
-		w.cards = cuda.RunSMI
+		w.cards = &watchedCards{library: env.libcuda()}
 	}
 	return w, nil
 }
@@ -127,7 +129,7 @@ type watcher struct {
 	env     *environment
 	monitor *pressure.Monitor
 	read    func() (pressure.Reading, error)
-	cards   func(context.Context) (cuda.SMI, error) // nil: none are looked for
+	cards   *watchedCards // nil: none are looked for
 	level   pressure.Level
 	fed     bool
 	told    map[string]bool // warnings given
@@ -157,7 +159,13 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 	if err != nil {
 		w.warnOnce(err.Error())
 	}
-	reading.Budgets = append(reading.Budgets, w.deviceBudgets(ctx)...)
+	if w.cards != nil {
+		devices, err := w.cards.read(ctx)
+		if err != nil && ctx.Err() == nil { // what the end of the watch cut short is no failure
+			w.warnOnce(err.Error())
+		}
+		reading.Budgets = append(reading.Budgets, devices...)
+	}
 	if len(reading.Budgets) == 0 {
 		return false, exitWith(exitUnable, errors.New("no memory could be read"))
 	}
@@ -183,28 +191,6 @@ func (w *watcher) reached(before pressure.Level, first bool) bool {
 		return w.level == pressure.Low && !first && before != pressure.Low
 	}
 	return int(w.level) >= slices.Index(levels, w.until)
-}
-
-// deviceBudgets is the cards' memory as nvidia-smi sees it: a context of our own would take memory there.
-func (w *watcher) deviceBudgets(ctx context.Context) []pressure.Budget {
-	if w.cards == nil {
-		return nil
-	}
-	smi, err := w.cards(ctx)
-	if err != nil {
-		if !errors.Is(err, cuda.ErrUnavailable) { // without it there is no card to ask
-			w.warnOnce(err.Error())
-		}
-		w.cards = nil
-		return nil
-	}
-	var list []pressure.Budget
-	for i, g := range smi.GPUs {
-		if g.TotalBytes != nil && g.FreeBytes != nil {
-			list = append(list, pressure.Budget{Name: "device " + strconv.Itoa(i), Used: units.Bytes(*g.TotalBytes - *g.FreeBytes), Limit: units.Bytes(*g.TotalBytes)})
-		}
-	}
-	return list
 }
 
 func (w *watcher) warnOnce(text string) {

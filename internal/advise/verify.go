@@ -202,12 +202,12 @@ func (in *Inputs) present(a Advice, v *Verification) {
 	now := in.machine()
 	m := a.Hardware.Memory.Value
 	v.bytes("hardware.memory", m, m, m, now.Memory.Value, "what the machine reports now")
-	in.roomNow("host", &a.Budget.Host, in.host(), v)
+	v.roomNow("host", &a.Budget.Host, in.host())
 	switch {
 	case a.Budget.Device != nil && in.gpu() == nil:
 		v.Claims = append(v.Claims, Claim{What: "device", Claimed: 1, Low: 1, High: 1, Seen: 0, How: "no card answers"})
 	case a.Budget.Device != nil:
-		in.roomNow("device", a.Budget.Device, *in.device(), v)
+		v.roomNow("device", a.Budget.Device, *in.device())
 	}
 	if then := a.Hardware.Measured; then != nil {
 		in.timings(*then, now.Measured, v)
@@ -215,9 +215,12 @@ func (in *Inputs) present(a Advice, v *Verification) {
 }
 
 // roomNow asks whether the items still fit beside what is in use now.
-func (in *Inputs) roomNow(name string, then *Place, now Place, v *Verification) {
+func (v *Verification) roomNow(name string, then *Place, now Place) {
 	need := then.used() - then.Other.Value
-	v.bytes(name+" room", now.Capacity.Value-then.Other.Value, need, now.Capacity.Value, now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())
+	v.bytes(name+" room", then.Capacity.Value-then.Other.Value, need, now.Capacity.Value, now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())
+	if c := &v.Claims[len(v.Claims)-1]; now.Other.Source != Measured {
+		c.Absent, c.Seen, c.How = true, 0, "what is free now could not be read"
+	}
 }
 
 // How far a second measurement may lie from the first, either way. What lies beyond the core is shared with neighbours, whom a

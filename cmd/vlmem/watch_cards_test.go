@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/cuda"
+	"github.com/vlmem/vlmem/internal/cuda/standin"
+)
+
+// cardWatch is a watch over a host at rest and the cards that are found.
+type cardWatch struct {
+	t           *testing.T
+	w           *watcher
+	out, errors bytes.Buffer
+}
+
+func newCardWatch(t *testing.T, library string) *cardWatch {
+	c := &cardWatch{t: t}
+	env := &environment{stdin: strings.NewReader(""), stdout: &c.out, stderr: &c.errors, lookup: func(string) (string, bool) { return "", false }}
+	o := watchOptions{root: newFakeMachine(t).root, interval: 1e9, out: output{format: "text", formats: []string{"text"}}}
+	w, err := o.watcher(env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.cards = &watchedCards{library: library}
+	c.w = w
+	return c
+}
+
+// step takes a reading and returns what it wrote to stdout, the first line alone.
+func (c *cardWatch) step() string {
+	c.t.Helper()
+	c.out.Reset()
+	if _, err := c.w.step(context.Background()); err != nil {
+		c.t.Fatal(err)
+	}
+	line, _, _ := strings.Cut(c.out.String(), "\n")
+	return line
+}
+
+// smiSays puts an nvidia-smi first on PATH that prints the file it returns, or fails with the words in it.
+func smiSays(t *testing.T) (say func(text string)) {
+	t.Helper()
+	folder := t.TempDir()
+	answer := filepath.Join(folder, "answer")
+	script := "#!/bin/sh\nif grep -q nvidia_smi_log " + answer + "; then cat " + answer + "; else cat " + answer + "; exit 15; fi\n"
+	if err := os.WriteFile(filepath.Join(folder, "nvidia-smi"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", folder+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	return func(text string) {
+		if err := os.WriteFile(answer, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// smiLog is what nvidia-smi -q -x says of cards of 8,192 MiB.
+func smiLog(free ...int) string {
+	text := "<?xml version=\"1.0\" ?>\n<nvidia_smi_log><driver_version>580.95.05</driver_version>"
+	for i, mib := range free {
+		text += fmt.Sprintf("<gpu id=\"00000000:0%d:00.0\"><fb_memory_usage><total>8192 MiB</total><used>0 MiB</used><free>%d MiB</free></fb_memory_usage></gpu>", i, mib)
+	}
+	return text + "</nvidia_smi_log>\n"
+}
+
+// TestWatchFollowsCardsThroughSMI lets the second card fill up, nvidia-smi fail while it is full, and the card empty again.
+func TestWatchFollowsCardsThroughSMI(t *testing.T) {
+	say := smiSays(t)
+	c := newCardWatch(t, "")
+	for i, s := range []struct{ says, want string }{
+		{smiLog(8000, 8000), "low: host 100 MiB of 1000 MiB (10 %)"},
+		{smiLog(8000, 4096), "low -> medium: device 1 4 GiB of 8 GiB (50 %)"},
+		{smiLog(8000, 1024), "medium -> high: device 1 7 GiB of 8 GiB (88 %)"},
+		{smiLog(8000, 1800), ""}, // within the hysteresis
+		{"Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", ""},
+		{"<nvidia_smi_log", ""},
+		{smiLog(8000, 8000), "high -> low: host 100 MiB of 1000 MiB (10 %)"},
+	} {
+		if say(s.says); c.step() != s.want {
+			t.Errorf("reading %d: %q, want %q", i, c.out.String(), s.want)
+		}
+	}
+	said := c.errors.String()
+	for _, want := range []string{"the cards' last reading stands: running nvidia-smi: exit status 15: Unable to determine", "stands: reading nvidia-smi's XML"} {
+		if !strings.Contains(said, want) || strings.Count(said, "\n") != 2 {
+			t.Errorf("no %q among two lines of\n%s", want, said)
+		}
+	}
+}
+
+// TestWatchFollowsCardsThroughTheDriver has no nvidia-smi: another program's allocations are seen in the driver's free memory.
+func TestWatchFollowsCardsThroughTheDriver(t *testing.T) {
+	const mib = 1 << 20
+	lib := standin.Build(t, standin.Options{Card: "mx350", Memory: 1000 * mib, Fail: []string{"cuMemGetInfo_v2:4:999"}})
+	t.Setenv("PATH", t.TempDir())
+	c := newCardWatch(t, lib.Path)
+	driver, err := cuda.Open(lib.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := driver.Retain(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var held []cuda.Ptr
+	take := func(n int64) {
+		p, err := other.Alloc(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, p)
+	}
+	release := func() {
+		for _, p := range held {
+			if err := other.Free(p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		held = nil
+	}
+	for i, s := range []struct {
+		do   func()
+		want string
+	}{
+		{func() {}, "low: host 100 MiB of 1000 MiB (10 %)"},
+		{func() { take(400 * mib) }, "low -> medium: device 0 400 MiB of 1000 MiB (40 %)"},
+		{func() { take(450 * mib) }, "medium -> high: device 0 850 MiB of 1000 MiB (85 %)"},
+		{release, ""}, // the driver fails: the last reading stands
+		{func() {}, "high -> low: host 100 MiB of 1000 MiB (10 %)"},
+	} {
+		s.do()
+		if got := c.step(); got != s.want {
+			t.Errorf("reading %d: %q, want %q", i, got, s.want)
+		}
+	}
+	if said := c.errors.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "last reading stands: ") {
+		t.Errorf("said %q", said)
+	}
+	if err := c.w.cards.close(); err != nil {
+		t.Error(err)
+	}
+	if err := other.Release(); err != nil {
+		t.Error(err)
+	}
+	if leaks := lib.Leaks(t); leaks != "clean" {
+		t.Errorf("left behind: %s", leaks)
+	}
+}
+
+// Cards that cannot be asked leave the rest of the machine to be watched.
+func TestWatchWithoutCards(t *testing.T) {
+	for name, c := range map[string]struct {
+		options standin.Options
+		said    string
+	}{
+		"no device":  {standin.Options{Card: "none"}, ""},
+		"no context": {standin.Options{Card: "mx350", Fail: []string{"cuDevicePrimaryCtxRetain:1:2:sticky"}}, "out of memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lib := standin.Build(t, c.options)
+			t.Setenv("PATH", t.TempDir())
+			watch := newCardWatch(t, lib.Path)
+			if got := watch.step(); got != "low: host 100 MiB of 1000 MiB (10 %)" {
+				t.Errorf("got %q", got)
+			}
+			watch.step()
+			if said := watch.errors.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) || strings.Count(said, "\n") > 1 {
+				t.Errorf("said %q", said)
+			}
+			if err := watch.w.cards.close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
