@@ -74,7 +74,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 		fmt.Fprint(w, f.Content)
 	}
 	if left := len(b.Files) - 1; left > 0 && into.folder == "" {
-		env.warn("%d more files for %s: -o FOLDER/ writes them all", left, o.target)
+		env.warn("files for %s not shown: %d; -o FOLDER/ writes all", o.target, left)
 	}
 	if !commentable(b.Files[0].Name) {
 		for _, line := range slices.Concat(b.Headline[:1], b.Notes) {

@@ -2,19 +2,28 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vlmem/vlmem/internal/rivals/libc"
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 )
 
 func TestEnginesFiles(t *testing.T) {
-	for _, target := range []string{"llama-server", "ollama", "transformers"} {
-		args := []string{"advise", "--for", target, "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b"}
+	for target, c := range map[string]struct {
+		card  string
+		files int
+	}{
+		"llama-server": {"gtx-1080", 2}, "ollama": {"gtx-1080", 2}, "transformers": {"gtx-1080", 2}, "vllm": {"rtx-3090", 1}, "sglang": {"rtx-3090", 1},
+	} {
+		args := []string{"advise", "--for", target, "--hardware", "i5-10210u+" + c.card, "--model", "qwen3-vl-4b"}
 		got := vlmem(t, nil, args...)
 		if got.code != 0 {
 			t.Fatalf("%s: exit %d: %s", target, got.code, got.stderr)
@@ -24,8 +33,8 @@ func TestEnginesFiles(t *testing.T) {
 		if got := vlmem(t, nil, append(args, "-o", folder)...); got.code != 0 || got.stdout != "" {
 			t.Fatalf("%s: exit %d, stdout %q: %s", target, got.code, got.stdout, got.stderr)
 		}
-		if files, err := os.ReadDir(folder); err != nil || len(files) != 2 {
-			t.Errorf("%s: %v, %v; want two files", target, files, err)
+		if files, err := os.ReadDir(folder); err != nil || len(files) != c.files {
+			t.Errorf("%s: %v, %v; want %d files", target, files, err, c.files)
 		}
 	}
 }
@@ -79,28 +88,137 @@ func TestEnginesPyTorchFromATrace(t *testing.T) {
 	}
 }
 
-// TestEnginesVLLM gives a card that vLLM takes; what is written is YAML with the settings that were solved for.
-func TestEnginesVLLM(t *testing.T) {
-	card := vlmem(t, nil, "profiles", "quadro-p6000", "--format", "yaml")
-	if card.code != 0 || !strings.Contains(card.stdout, "6.1") {
-		t.Fatalf("exit %d: %s", card.code, card.stderr)
+// taken is the names that one version of an engine takes, which internal/engine is held to as well.
+func taken(t *testing.T, engine string) []string {
+	t.Helper()
+	lists, err := filepath.Glob(filepath.Join("..", "..", "internal", "engine", "testdata", "arguments", engine+"-*.txt"))
+	if err != nil || len(lists) != 1 {
+		t.Fatalf("%s: %v, %v; want one list", engine, lists, err)
 	}
-	path := write(t, "card.yaml", strings.Replace(card.stdout, "6.1", "8.6", 1))
-	for target, want := range map[string]map[string]any{
-		"vllm":   {"max-model-len": 4096, "max-num-seqs": 1, "dtype": "bfloat16", "gpu-memory-utilization": 0.92},
-		"sglang": {"context-length": 4096, "max-running-requests": 1, "dtype": "bfloat16", "max-total-tokens": 4096},
+	return strings.Split(strings.TrimSpace(read(t, lists[0])), "\n")
+}
+
+// TestEnginesOnBuiltInCards writes for every engine on cards of four generations what its reader takes, with what the card needs.
+func TestEnginesOnBuiltInCards(t *testing.T) {
+	for _, c := range []struct {
+		target, card, model string
+		want                map[string]any
+	}{
+		{"vllm", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "max-model-len": 4096, "max-num-seqs": 1, "gpu-memory-utilization": 0.92}},
+		{"vllm", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16", "max-model-len": 4096}},
+		{"vllm", "h200", "qwen3-vl-32b", map[string]any{"dtype": "bfloat16", "model": "Qwen/Qwen3-VL-32B-Instruct"}},
+		{"sglang", "a100-80gb", "qwen3-vl-8b", map[string]any{"dtype": "bfloat16", "context-length": 4096, "max-running-requests": 1, "max-total-tokens": 4096}},
+		{"sglang", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16"}},
+		{"transformers", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "attn_implementation": "sdpa", "cache_implementation": "static"}},
+		{"llama-server", "rtx-3090", "qwen3-vl-8b", map[string]any{"n-gpu-layers": "all", "flash-attn": "on", "ctx-size": "4096", "fit": "off"}},
+		{"ollama", "t4", "qwen3-vl-4b", map[string]any{"num_ctx": "4096"}},
+		{"pytorch", "a100-80gb", "qwen3-vl-2b", nil},
 	} {
-		got := vlmem(t, nil, "advise", "--for", target, "--hardware", "i5-10210u+"+path, "--model", "qwen3-vl-4b")
-		var settings map[string]any
-		if err := yaml.Load([]byte(got.stdout), &settings); got.code != 0 || err != nil {
-			t.Fatalf("%s: exit %d, %v: %s", target, got.code, err, got.stderr)
+		folder := t.TempDir()
+		got := vlmem(t, nil, "advise", "--for", c.target, "--hardware", "i5-10210u+"+c.card, "--model", c.model, "-o", folder)
+		if got.code != 0 || got.stdout != "" {
+			t.Fatalf("%s on %s: exit %d, %q: %s", c.target, c.card, got.code, got.stdout, got.stderr)
 		}
-		for key, value := range want {
-			if settings[key] != value {
-				t.Errorf("%s: %s is %v, want %v", target, key, settings[key], value)
+		found := map[string]any{}
+		for _, f := range []func(*testing.T, string) map[string]any{settingsOfYAML, settingsOfJSON, settingsOfINI, settingsOfModelfile, settingsOfEnv} {
+			maps.Copy(found, f(t, folder))
+		}
+		for key, value := range c.want {
+			if found[key] != value {
+				t.Errorf("%s on %s: %s is %v, want %v", c.target, c.card, key, found[key], value)
 			}
 		}
+		if c.target == "pytorch" {
+			if conf, _ := found["PYTORCH_ALLOC_CONF"].(string); conf == "" {
+				t.Errorf("no PYTORCH_ALLOC_CONF among %v", found)
+			} else if _, err := pytorch.ParseConf(conf); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		names := taken(t, c.target)
+		for key := range found {
+			if !slices.Contains(names, key) {
+				t.Errorf("%s on %s: %q is no name of the stated version", c.target, c.card, key)
+			}
+		}
+		if len(found) < 5 {
+			t.Errorf("%s on %s: only %v", c.target, c.card, found)
+		}
 	}
+}
+
+// fileIn reads the file of a folder with one of the names, "" where there is none.
+func fileIn(t *testing.T, folder string, names ...string) string {
+	for _, name := range names {
+		if _, err := os.Stat(filepath.Join(folder, name)); err == nil {
+			return read(t, filepath.Join(folder, name))
+		}
+	}
+	return ""
+}
+
+// settingsOfYAML reads what vLLM and SGLang do: a flat mapping, whose nested values become JSON.
+func settingsOfYAML(t *testing.T, folder string) map[string]any {
+	text := fileIn(t, folder, "vllm.yaml", "sglang.yaml")
+	if text == "" {
+		return nil
+	}
+	var settings map[string]any
+	if err := yaml.Load([]byte(text), &settings); err != nil {
+		t.Error(err)
+	}
+	for key, value := range settings {
+		if _, err := json.Marshal(value); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+	return settings
+}
+
+// settingsOfJSON joins the sections of transformers.json.
+func settingsOfJSON(t *testing.T, folder string) map[string]any {
+	text, all := fileIn(t, folder, "transformers.json"), map[string]any{}
+	if text == "" {
+		return nil
+	}
+	var sections map[string]map[string]any
+	if err := json.Unmarshal([]byte(text), &sections); err != nil {
+		t.Error(err)
+	}
+	for _, section := range sections {
+		maps.Copy(all, section)
+	}
+	return all
+}
+
+// settingsOfINI reads a preset by the grammar of llama.cpp's common/preset.cpp: a value ends at # or ;.
+func settingsOfINI(t *testing.T, folder string) map[string]any {
+	return settingsOfLines(t, fileIn(t, folder, "llama-server.ini"), regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_.-]*)[ \t]*=[ \t]*([^#;]*)$`), regexp.MustCompile(`^(;.*|\[[^\]]+\]|version = 1|)$`))
+}
+
+// settingsOfModelfile reads PARAMETER lines by the grammar of ollama's parser.
+func settingsOfModelfile(t *testing.T, folder string) map[string]any {
+	return settingsOfLines(t, fileIn(t, folder, "Modelfile"), regexp.MustCompile(`^PARAMETER ([a-z_]+) (\S+)$`), regexp.MustCompile(`^(#.*|FROM \S.*)$`))
+}
+
+// settingsOfEnv reads assignments as a shell and systemd do, without quotes.
+func settingsOfEnv(t *testing.T, folder string) map[string]any {
+	return settingsOfLines(t, fileIn(t, folder, "pytorch.env", "ollama.env"), regexp.MustCompile(`^([A-Z_]+)='?([^']*)'?$`), regexp.MustCompile(`^#.*$`))
+}
+
+func settingsOfLines(t *testing.T, text string, setting, other *regexp.Regexp) map[string]any {
+	t.Helper()
+	all := map[string]any{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if m := setting.FindStringSubmatch(line); m != nil && !other.MatchString(line) {
+			all[m[1]] = m[2]
+		} else if !other.MatchString(line) {
+			t.Errorf("not of the grammar: %q", line)
+		}
+	}
+	return all
 }
 
 // TestEnginesMalloc runs a small image through every heap that is installed.

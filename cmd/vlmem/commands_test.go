@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -63,4 +64,33 @@ func indent(text string) string {
 		b.WriteString("\n")
 	}
 	return strings.TrimRight(b.String(), "\n") + "\n"
+}
+
+// TestExamplesNameWhatIsThere loads every model and hardware that an example names.
+func TestExamplesNameWhatIsThere(t *testing.T) {
+	var walk func(*cobra.Command) int
+	walk = func(cmd *cobra.Command) int {
+		found := 0
+		for _, m := range regexp.MustCompile(`--(model|hardware) ([a-z][^ \n]*)`).FindAllStringSubmatch(cmd.Example, -1) {
+			if isFile(m[2]) {
+				continue
+			}
+			var err error
+			if found++; m[1] == "model" {
+				_, err = loadModel(m[2])
+			} else {
+				_, err = loadHardware(m[2])
+			}
+			if err != nil {
+				t.Errorf("%s: --%s %s: %v", cmd.CommandPath(), m[1], m[2], err)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			found += walk(sub)
+		}
+		return found
+	}
+	if n := walk(newRootCmd(&environment{})); n < 5 {
+		t.Errorf("only %d names found", n)
+	}
 }

@@ -147,16 +147,20 @@ func (s *Settings) imageSize(pixels int) []setting {
 	return []setting{{"shortest_edge", min(s.Model.Preprocess.MinPixels, pixels), ""}, {"longest_edge", pixels, ""}}
 }
 
-// torchDType is the data type to ask for: bfloat16 needs compute capability 8.0.
+// torchDType is the data type to ask for.
 func (s *Settings) torchDType() (dtype, why string) {
 	if s.Quant != "" {
 		return strings.ToLower(s.Quant), "as given"
 	}
-	if s.GPU == nil {
-		return "bfloat16", "the type of the checkpoint"
-	}
-	if s.major() < 8 {
-		return "float16", "bfloat16 needs compute capability 8.0, this card has " + s.GPU.ComputeCapability
+	return torchDType(s.GPU)
+}
+
+// torchDType is the data type that the checkpoints run in on a card, or without one: bfloat16 needs compute capability 8.0.
+func torchDType(g *profile.GPU) (dtype, why string) {
+	if g != nil {
+		if major, _, err := g.Capability(); err == nil && major < 8 {
+			return "float16", "bfloat16 needs compute capability 8.0, this card has " + g.ComputeCapability
+		}
 	}
 	return "bfloat16", "the type of the checkpoint"
 }

@@ -156,7 +156,7 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
 // later cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps less.
 func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
-		o.Quant = "float16"
+		o.Quant, _ = torchDType(o.GPU)
 	}
 	bits, err := dtypeBits("transformers", o.Quant)
 	if err != nil {
