@@ -30,6 +30,7 @@ var conforming = []struct {
 	{"buddy-whole", bare("buddy-whole"), alloctest.Options{}},
 	{"fixed", bare("fixed"), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}}},
 	{"vlmem arena", arena("vlmem", space.DeviceGranule), alloctest.Options{}},
+	{"vlmem of zones", zones, alloctest.Options{Aligns: []int64{64, 4096, 4 << 20}, Concurrent: true}},
 	{"vlmem arena in pages", arena("vlmem", space.HostGranule), alloctest.Options{}},
 	{"vlmem", bare("vlmem"), alloctest.Options{Aligns: []int64{64, 4096, 4 << 20}, Concurrent: true}},
 	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}, Concurrent: true}},
@@ -37,6 +38,11 @@ var conforming = []struct {
 	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}, Concurrent: true}},
 	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
 	{"pools", pools, alloctest.Options{Concurrent: true}},
+}
+
+// zones is vlmem with the zones of a program of many granules.
+func zones() (alloc.Allocator, error) {
+	return alloc.New("vlmem", alloc.Options{Capacity: capacity, PolicyOptions: alloc.PolicyOptions{Few: -1}})
 }
 
 func bare(name string) func() (alloc.Allocator, error) {

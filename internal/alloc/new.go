@@ -16,7 +16,8 @@ type Options struct {
 // New makes the named allocator over bare addresses: "vlmem", or a policy of PolicyNames over one range.
 //
 // vlmem counts committed granules, and takes requests that name the kv_cache pool into a pool of their own, of the same
-// memory: blocks that stay would pin the granules of those that come and go between them. A bare policy cannot give back, so
+// memory: blocks that stay would pin the granules of those that come and go between them. Below few granules a second pool
+// costs more than that. A bare policy cannot give back, so
 // it counts its extent to the quantum.
 func New(name string, o Options) (Allocator, error) {
 	if o.Capacity <= 0 {
@@ -47,5 +48,6 @@ func newPair(o Options) (Allocator, error) {
 		return nil, err
 	}
 	m.group.limit = c.Max
+	m.joint = o.few(o.Granule)
 	return m, nil
 }

@@ -36,6 +36,7 @@ var ErrNotLive = errors.New("not a live block")
 type PolicyOptions struct {
 	Granule int64 // vlmem: the unit of commitment; an arena sets it to that of its space
 	Quantum int64 // sizes and offsets are multiples of it, a power of two; 0 for the policy's own
+	Few     int64 // vlmem: granules reserved up to which all blocks share one zone; 0 for 192, negative for none
 	Block   int64 // fixed: the size of every block
 	Plan    *Plan // plan: what an earlier run needs; nil for nothing
 }

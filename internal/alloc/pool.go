@@ -34,7 +34,8 @@ type Opener func(size int64) (space.Space, error)
 // begins. The upper half of Block.Ref is the space's number, the lower half the policy's own.
 //
 // Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock. Before
-// a request is refused the caches are emptied and it is tried again.
+// a request is refused the caches are emptied and it is tried again; and while few granules are reserved, when a cached
+// block can split the hole that the request needs, before granules are committed.
 type Pool struct {
 	name   string
 	config Config
@@ -221,6 +222,9 @@ func (p *Pool) place(r Request) (Block, error) {
 
 func (p *Pool) placeIn(i int, r Request) (Block, error) {
 	g := p.regions()[i]
+	if c := g.arena.commits; c != nil && c.scant(r.Size) && p.cached() > 0 {
+		p.drain()
+	}
 	b, err := g.arena.Alloc(r)
 	if err != nil {
 		return Block{}, err

@@ -36,6 +36,7 @@ type Pools struct {
 	pools []*Pool // as PoolNames; the general one where there is none of its own
 	peaks peaks
 	group group
+	joint int64 // bytes that all reserve up to which every request goes to the general pool
 }
 
 const (
@@ -114,7 +115,7 @@ func (m *Pools) Alloc(r Request) (Block, error) {
 	if i < 0 {
 		return Block{}, fmt.Errorf("allocating %d bytes: no pool is named %q", r.Size, r.Pool)
 	}
-	if m.pools[i] == m.pools[0] {
+	if m.pools[i] == m.pools[0] || m.group.peak.Load()+r.Size <= m.joint {
 		i = 0
 	}
 	b, err := m.pools[i].Alloc(r)

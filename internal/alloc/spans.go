@@ -46,6 +46,7 @@ const (
 	liveSpan
 	holeSpan
 	gapSpan
+	held // is added to the state of a free span that is in no index for a while
 )
 
 const (
@@ -62,6 +63,15 @@ type index struct {
 }
 
 func newSpans() *spans { return &spans{s: make([]span, 1, 64)} }
+
+// span makes [0, top) one free span of an empty table.
+func (t *spans) span(top int64, state spanState) {
+	t.top = top
+	t.insert(t.add(0, 0, top, state))
+}
+
+// end is where span i ends.
+func (t *spans) end(i uint32) int64 { return t.s[i].off + t.s[i].size }
 
 // of is the index of the free spans in a state.
 func (t *spans) of(state spanState) *index { return &t.free[state-holeSpan] }

@@ -19,8 +19,13 @@ import (
 // Place so that few granules are in use in part. Blocks are kept apart by what they do to granules, each kind in a zone of
 // its own: blocks of whole granules (padded to it where that costs at most 1/512 of the block) start on granules, so that
 // every hole among them is whole granules; blocks under 1/3 granule cannot pin large ones; the rest, odd sizes, are
-// packed to the byte, neighbours sharing a granule. In a zone the smallest committed hole that fits is taken.
-// Sizes do not tell how long a block lives: what stays, as a KV cache does, belongs in a pool of its own.
+// packed to the byte, neighbours sharing a granule. Sizes do not tell how long a block lives: what stays, as a KV cache does,
+// belongs in a pool of its own. A zone costs a granule in part at each of its ends, so below few granules there is one, the odd.
+//
+// Among whole blocks and among small ones the smallest committed hole that fits is taken: which hole makes no difference to
+// the granules in use, so the one that costs no commitment is best. Among odd sizes it does, and there the smallest free run
+// of addresses is taken, committed or not: a block in a large hole, because that is committed, pins granules that the
+// next large block then lacks.
 //
 // Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is placed
 // where the fewest granules must be committed, beside a hole that has address space next to it if there is one; and only if
@@ -39,6 +44,7 @@ type vlmem struct {
 	zones    [zoneCount]zone
 	granule  int64
 	quantum  int64
+	few      int64 // bytes reserved up to which there is one zone
 	reach    int64 // zones begin at multiples of it, so it is the largest alignment
 	pages    *backing
 	live     int64
@@ -50,6 +56,7 @@ type vlmem struct {
 type zone struct {
 	*spans
 	base int64
+	runs *runs // where blocks go to the smallest free run
 }
 
 const (
@@ -66,6 +73,7 @@ const (
 	slackShare  = 2000     // of the peak of live bytes is the slack
 	spacing     = 64 << 20 // of address space before a fresh block of whole granules, so that its hole can grow
 	candidates  = 8        // holes looked at for one that can grow, or that holds whole granules
+	few         = 192      // granules reserved up to which one zone, and one pool, is best
 )
 
 // resident is a policy that says which granules are committed. Its committed memory is what backing counts.
@@ -73,8 +81,9 @@ type resident interface {
 	Policy
 	use(*backing)
 	release() error
-	giveBack(n int64) // at least n bytes, where as many are free in whole granules
-	spare() int64     // bytes that are free in whole granules
+	giveBack(n int64)      // at least n bytes, where as many are free in whole granules
+	spare() int64          // bytes that are free in whole granules
+	scant(size int64) bool // few granules are reserved and more have to be committed for size bytes
 }
 
 func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
@@ -85,6 +94,7 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	if p.quantum == 0 {
 		p.quantum = defaultQuantum
 	}
+	p.few = o.few(p.granule)
 	if p.granule%p.quantum != 0 || limit < 16*p.granule {
 		return nil, fmt.Errorf("making vlmem: granule %d, quantum %d and limit %d do not go together", p.granule, p.quantum, limit)
 	}
@@ -92,10 +102,10 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	ends := [zoneCount + 1]int64{0, roundUp(limit/8, p.reach), roundUp(limit/2, p.reach), limit}
 	for z := range p.zones {
 		base, end := ends[z], roundDown(ends[z+1], p.granule)
-		p.zones[z] = zone{newSpans(), base}
-		p.zones[z].top = end - base
-		p.zones[z].insert(p.zones[z].add(0, 0, end-base, gapSpan))
+		p.zones[z] = zone{spans: newSpans(), base: base}
+		p.zones[z].span(end-base, gapSpan)
 	}
+	p.zones[oddZone].runs = newRuns(p.zones[oddZone].top)
 	bare, err := space.NewBare(limit, p.granule)
 	if err != nil {
 		return nil, fmt.Errorf("making vlmem: %w", err)
@@ -117,11 +127,16 @@ func (p *vlmem) Place(size, align int64) (Block, bool) {
 	}
 	own, size := p.classify(roundUp(size, p.quantum))
 	align = max(align, p.quantum)
+	if p.isFew(size) {
+		own = oddZone
+	}
 	if own == wholeZone {
 		align = max(align, p.granule)
 	}
-	if b, ok := p.reuse(own, size, align); ok {
-		return b, true
+	if own != oddZone {
+		if b, ok := p.reuse(own, size, align); ok {
+			return b, true
+		}
 	}
 	if own == wholeZone { // whole granules inside a hole of the odd zone leave its edges as they were
 		if b, ok := p.reuse(oddZone, size, align); ok {
@@ -132,17 +147,38 @@ func (p *vlmem) Place(size, align int64) (Block, bool) {
 		return b, true
 	}
 	for z := range p.zones {
-		if z == own {
-			continue
-		}
 		if b, ok := p.reuse(z, size, align); ok {
 			return b, true
+		}
+	}
+	for z := range p.zones {
+		if z == own {
+			continue
 		}
 		if b, ok := p.extend(z, size, align); ok {
 			return b, true
 		}
 	}
 	return Block{}, false
+}
+
+// few is the bytes reserved up to which one zone, and one pool, is best.
+func (o PolicyOptions) few(granule int64) int64 {
+	if o.Few == 0 {
+		return few * granule
+	}
+	return max(0, o.Few) * granule
+}
+
+// isFew says whether all that share the memory would still have reserved few bytes with size more.
+func (p *vlmem) isFew(size int64) bool { return p.pages.group.peak.Load()+size <= p.few }
+
+func (p *vlmem) scant(size int64) bool {
+	if !p.isFew(size) {
+		return false
+	}
+	_, largest := p.Holes()
+	return largest < size
 }
 
 // classify is the zone for a size, and the size padded to whole granules where that is cheap.
@@ -168,197 +204,13 @@ func (p *vlmem) reuse(z int, size, align int64) (Block, bool) {
 
 func (p *vlmem) grant(z int, i uint32) Block {
 	s := &p.zones[z].s[i]
+	if r := p.zones[z].runs; r != nil {
+		r.take(p.zones[z].spans, i)
+	}
 	p.live += s.size
 	p.granted += s.size
 	p.peakLive = max(p.peakLive, p.live)
 	return Block{Offset: p.zones[z].base + s.off, Size: s.size, Ref: uint64(i)*zoneCount + uint64(z)}
-}
-
-// extend places a block where granules have to be committed.
-func (p *vlmem) extend(z int, size, align int64) (Block, bool) {
-	t := p.zones[z].spans
-	place, ok := p.stretch(t, size, align)
-	if !ok {
-		if place, ok = p.fresh(z, size, align); !ok {
-			return Block{}, false
-		}
-	}
-	i, ok := p.claim(z, place, size)
-	if !ok {
-		return Block{}, false
-	}
-	return p.grant(z, i), true
-}
-
-// site is where a block would lie: at off in span first, ending in span last. Of its spans, maxSite at most, one is a gap.
-type site struct {
-	first, last uint32
-	off         int64
-}
-
-const maxSite = 3
-
-// stretch finds a large hole that holds the block together with the gap beside it.
-func (p *vlmem) stretch(t *spans, size, align int64) (site, bool) {
-	h := t.preceding(holeSpan, maxSpan, 0)
-	for range candidates {
-		if h == 0 {
-			break
-		}
-		if at, ok := t.onward(h, size, align); ok {
-			return at, true
-		}
-		if at, ok := t.backward(h, size, align); ok {
-			return at, true
-		}
-		h = t.preceding(holeSpan, t.s[h].size, t.s[h].off)
-	}
-	return site{}, false
-}
-
-// onward is the site that starts in free span i and reaches into a gap after it and a hole after that.
-func (t *spans) onward(i uint32, size, align int64) (site, bool) {
-	off := roundUp(t.s[i].off, align)
-	if off >= t.s[i].off+t.s[i].size {
-		return site{}, false
-	}
-	last := i
-	for range maxSite {
-		s := &t.s[last]
-		if last == 0 || s.state == liveSpan {
-			break
-		}
-		if off+size <= s.off+s.size {
-			return site{i, last, off}, true
-		}
-		last = s.next
-	}
-	return site{}, false
-}
-
-// backward is the site that ends with hole i and reaches back into a gap before it and a hole before that.
-func (t *spans) backward(i uint32, size, align int64) (site, bool) {
-	off := roundDown(t.s[i].off+t.s[i].size-size, align)
-	if off+size <= t.s[i].off {
-		return site{}, false
-	}
-	first := i
-	for range maxSite {
-		s := &t.s[first]
-		if first == 0 || s.state == liveSpan {
-			break
-		}
-		if off >= s.off {
-			return site{first, i, off}, true
-		}
-		first = s.prev
-	}
-	return site{}, false
-}
-
-// fresh is a site in the smallest gap that is large enough, begun in the hole before it if there is one.
-func (p *vlmem) fresh(z int, size, align int64) (site, bool) {
-	t := p.zones[z].spans
-	g := t.fit(gapSpan, size, align, p.granule)
-	if g == 0 {
-		return site{}, false
-	}
-	if prev := t.s[g].prev; t.s[prev].state == holeSpan {
-		if at, ok := t.onward(prev, size, align); ok {
-			return at, true
-		}
-	}
-	off := roundUp(t.s[g].off, align)
-	apart := roundUp(t.s[g].off+spacing, align)
-	if z == wholeZone && t.s[g].next == 0 && t.s[g].prev != 0 && apart+size <= t.s[g].off+t.s[g].size {
-		off = apart
-	}
-	return site{g, g, off}, true
-}
-
-// claim commits what is missing of the site and makes it a live span.
-//
-// The spans of the site leave the indexes first, so that no granule of theirs is given back to make room for them.
-func (p *vlmem) claim(z int, at site, size int64) (uint32, bool) {
-	t, g := p.zones[z].spans, p.granule
-	start, end := t.s[at.first].off, t.s[at.last].off+t.s[at.last].size
-	gapEnd, gapStart := start, end // outside these, what the block leaves stays a gap
-	if t.s[at.first].state == gapSpan {
-		gapEnd = roundDown(at.off, g)
-	}
-	if t.s[at.last].state == gapSpan {
-		gapStart = roundUp(at.off+size, g)
-	}
-	held, from, to := t.hold(at)
-	from, to = max(from, roundDown(at.off, g)), min(to, roundUp(at.off+size, g))
-	if !p.reserve(to-from) || !p.pages.commit(p.zones[z].base+from, to-from) {
-		t.unhold(at, held)
-		return 0, false
-	}
-	prev := t.s[at.first].prev
-	for i := at.first; i != 0; {
-		next := t.s[i].next
-		if t.drop(i); i == at.last {
-			break
-		}
-		i = next
-	}
-	before, prev := t.piece(prev, start, gapEnd)
-	low, prev := t.piece(prev, gapEnd, at.off)
-	block, prev := t.piece(prev, at.off, at.off+size)
-	high, prev := t.piece(prev, at.off+size, gapStart)
-	after, _ := t.piece(prev, gapStart, end)
-	t.settleAll(gapSpan, before, after)
-	t.settleAll(holeSpan, low, high)
-	return block, true
-}
-
-// piece adds a live span [from, to) after prev unless it is empty, and returns it and what the next piece follows.
-func (t *spans) piece(prev uint32, from, to int64) (i, last uint32) {
-	if from == to {
-		return 0, prev
-	}
-	i = t.add(prev, from, to-from, liveSpan)
-	return i, i
-}
-
-func (t *spans) settleAll(state spanState, list ...uint32) {
-	for _, i := range list {
-		if i != 0 {
-			t.settle(i, state)
-		}
-	}
-}
-
-// hold takes the spans of a site out of the indexes and returns their states and the range of the gap among them.
-func (t *spans) hold(at site) (held [maxSite]spanState, from, to int64) {
-	for i, k := at.first, 0; ; i, k = t.s[i].next, k+1 {
-		t.remove(i)
-		s := &t.s[i]
-		if s.state == gapSpan {
-			from, to = s.off, s.off+s.size
-		}
-		held[k], s.state = s.state, liveSpan
-		if i == at.last {
-			return held, from, to
-		}
-	}
-}
-
-// unhold undoes hold. What lies beside the site may have become a gap since.
-func (t *spans) unhold(at site, held [maxSite]spanState) {
-	var list [maxSite]uint32
-	for i, k := at.first, 0; ; i, k = t.s[i].next, k+1 {
-		list[k] = i
-		if i == at.last {
-			break
-		}
-	}
-	for k, i := range list {
-		if i != 0 {
-			t.settle(i, held[k])
-		}
-	}
 }
 
 // reserve makes room for n more committed bytes: free granules are given back where the peak of all that share the memory
@@ -454,6 +306,9 @@ func (p *vlmem) Remove(b Block) error {
 		return fmt.Errorf("freeing [%d,%d): %w", b.Offset, b.Offset+b.Size, ErrNotLive)
 	}
 	p.live -= b.Size
+	if r := p.zones[z].runs; r != nil {
+		r.give(uint32(i))
+	}
 	p.zones[z].settle(uint32(i), holeSpan)
 	return nil
 }
@@ -490,6 +345,11 @@ func (p *vlmem) Check() error {
 	for n, z := range p.zones {
 		if err := z.check(); err != nil {
 			return fmt.Errorf("zone %d: %w", n, err)
+		}
+		if z.runs != nil {
+			if err := z.runs.check(z.spans); err != nil {
+				return fmt.Errorf("zone %d: %w", n, err)
+			}
 		}
 		var crooked error
 		z.walk(func(s Span) bool {
