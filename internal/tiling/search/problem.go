@@ -32,12 +32,15 @@ const (
 	attentionRun = 10 * time.Millisecond
 )
 
+// warmUp is how long a processor may need to reach its speed.
+const warmUp = 20 * time.Millisecond
+
 // within is how many FLOPs the register kernel does in d, from a small product whose operands stay in cache.
 func within(d time.Duration, v kernel.Variant) float64 {
-	sample := Product{8 * v.MR, 512, 256}
+	sample := Product{40 * v.MR, 256, 512}
 	a, b, c, space := Filled(sample.M, sample.K), Filled(sample.K, sample.N), kernel.NewMatrix(sample.M, sample.N), &kernel.Workspace{}
 	fastest := math.Inf(1)
-	for range 5 {
+	for elapsed, runs := stopwatch(), 0; runs < 3 || elapsed() < warmUp; runs++ {
 		fastest = min(fastest, Seconds(func() {
 			v.Multiply(kernel.Tiled, c, a, b, kernel.Blocks{MC: sample.M, NC: sample.N, KC: sample.K}, space)
 		}))
