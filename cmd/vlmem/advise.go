@@ -30,7 +30,7 @@ func newAdviseCmd(env *environment) *cobra.Command {
 	var o adviseOptions
 	cmd := &cobra.Command{
 		Use:   "advise",
-		Short: "Write the settings that make a model fit and run fast, with the evidence for each",
+		Short: "Write settings that make a model fit and run fast, with evidence",
 		Long: `advise sizes pools, tiles, pressure thresholds and the memory budget for one model on one machine,
 and writes them as YAML with a reason and a source beside every value. Limits that are not given shrink until the model fits.
 

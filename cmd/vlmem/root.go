@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/vlmem/vlmem/internal/report"
 )
 
 // The exit codes that the command line promises.
@@ -105,6 +108,10 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newVersionCmd(env),
 		newWatchCmd(env),
 	)
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 80 |"))
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))), cmd.UsageString())
+	})
 	return root
 }
 

@@ -13,14 +13,16 @@ func Estimate(w io.Writer, format string, mem *engine.Memory) error {
 	if format != "table" {
 		return Document(w, format, mem)
 	}
-	fmt.Fprintf(w, "%s on %s %s (%s), KV cache %s, %s tokens, on the %s\n\n",
-		mem.Model, mem.Engine, mem.Version, mem.Quant, mem.KVType, units.Grouped(int64(mem.ContextTokens)), mem.Device)
+	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
+		mem.Model, mem.Engine, mem.Version, mem.Quant, mem.KVType, units.Grouped(int64(mem.ContextTokens)), mem.Device)))
 	var rows [][]string
+	var notes []string
 	for _, i := range mem.Items {
-		rows = append(rows, []string{i.Name, i.Where, i.Bytes.String(), interval(i.Low, i.High), i.Source, i.Why})
+		rows = append(rows, []string{i.Name, i.Where, i.Bytes.String(), interval(i.Low, i.High), i.Source})
+		notes = append(notes, i.Why)
 	}
-	rows = append(rows, []string{"total", "", mem.TotalBytes.String(), interval(mem.LowBytes, mem.HighBytes), "", places(mem)})
-	return Table(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE", "WHY"}, rows, 2)
+	rows = append(rows, []string{"total", "", mem.TotalBytes.String(), interval(mem.LowBytes, mem.HighBytes), ""})
+	return Noted(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE"}, rows, append(notes, places(mem)), 2)
 }
 
 func interval(low, high units.Bytes) string {

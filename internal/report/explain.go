@@ -54,11 +54,11 @@ func Explain(w io.Writer, a advise.Advice) error {
 		}
 		fmt.Fprintf(&b, "\n%s\n\n", strings.ToUpper(key.Value))
 		if intro := sections[key.Value]; intro != "" {
-			fmt.Fprintf(&b, "%s\n\n", intro)
+			fmt.Fprintf(&b, "%s\n\n", Paragraphs(intro))
 		}
 		explain(&b, "", value)
 	}
-	_, err = io.WriteString(w, b.String())
+	_, err = io.WriteString(w, Fold(b.String()))
 	return err
 }
 

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -33,7 +34,7 @@ func (p Profiles) Write(w io.Writer, format string) error {
 			hosts = append(hosts, []string{h.Name, h.CPU.Model, fmt.Sprintf("%d / %d", h.CPU.Cores, h.CPU.Threads), h.Memory.TotalBytes.String()})
 		}
 		for _, g := range h.GPUs {
-			cards = append(cards, []string{h.Name, g.Name, g.ComputeCapability, fmt.Sprint(g.SMCount), g.MemoryBytes.String(), g.BandwidthBytesPerS.String()})
+			cards = append(cards, []string{h.Name, strings.TrimPrefix(g.Name, "NVIDIA "), g.ComputeCapability, fmt.Sprint(g.SMCount), g.MemoryBytes.String(), g.BandwidthBytesPerS.String()})
 		}
 	}
 	for _, m := range p.Models {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/olekukonko/tablewriter"
 	"github.com/olekukonko/tablewriter/renderer"
@@ -77,6 +78,61 @@ func Table(w io.Writer, headers []string, rows [][]string, right ...int) error {
 		}
 	}
 	return nil
+}
+
+// Noted is Table with a note below each row, indented and folded. An empty note takes no line.
+func Noted(w io.Writer, headers []string, rows [][]string, notes []string, right ...int) error {
+	var table bytes.Buffer
+	if err := Table(&table, headers, rows, right...); err != nil {
+		return err
+	}
+	row := -1 // the first line is the header
+	for line := range strings.Lines(table.String()) {
+		if row >= 0 && notes[row] != "" {
+			line += Fold("    "+notes[row]) + "\n"
+		}
+		if _, err := io.WriteString(w, line); err != nil {
+			return err
+		}
+		row++
+	}
+	return nil
+}
+
+// width is the columns that Fold keeps to: a terminal's, however wide the one at hand may be, so that results compare.
+const width = 80
+
+// Fold breaks lines that are wider than 80 columns at blanks. What it breaks off is indented as its line is; a word that is too
+// wide by itself stays whole.
+func Fold(text string) string {
+	var out []string
+	for line := range strings.SplitSeq(text, "\n") {
+		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+		now := ""
+		for _, word := range strings.Fields(line) {
+			if now != "" && utf8.RuneCountInString(indent+now+" "+word) > width {
+				out, now = append(out, indent+now), ""
+			}
+			now = strings.TrimLeft(now+" "+word, " ")
+		}
+		out = append(out, strings.TrimRight(indent+now, " "))
+	}
+	return strings.Join(out, "\n")
+}
+
+// Paragraphs joins lines that were broken by hand, for Fold to break anew. An indented line stays one of its own.
+func Paragraphs(text string) string {
+	flows := func(line string) bool { return line != "" && line[0] != ' ' }
+	lines := strings.Split(text, "\n")
+	joined := lines[0]
+	for i, line := range lines[1:] {
+		if flows(lines[i]) && flows(line) {
+			joined += " " + line
+		} else {
+			joined += "\n" + line
+		}
+	}
+	return joined
 }
 
 // Markdown writes rows as a table of GitHub's Markdown. Cells are plain text.

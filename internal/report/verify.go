@@ -8,12 +8,13 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Verification writes each claim with what was seen, as a table for people or as JSON.
+// Verification writes each claim with what was seen, its interval and how it was seen below, as a table for people or as JSON.
 func Verification(w io.Writer, format string, v advise.Verification) error {
 	if format != "table" {
 		return Document(w, format, v)
 	}
 	var rows [][]string
+	var notes []string
 	absent := 0
 	for _, c := range v.Claims {
 		verdict, seen, miss := "holds", amount(c, c.Seen), fmt.Sprintf("%+.1f %%", 100*c.Error())
@@ -24,9 +25,14 @@ func Verification(w io.Writer, format string, v advise.Verification) error {
 		case !c.Holds():
 			verdict = "FAILS"
 		}
-		rows = append(rows, []string{c.What, amount(c, c.Claimed), amount(c, c.Low) + " to " + amount(c, c.High), seen, miss, verdict, c.How})
+		rows = append(rows, []string{c.What, amount(c, c.Claimed), seen, miss, verdict})
+		between := "exact"
+		if c.Low < c.High {
+			between = amount(c, c.Low) + " to " + amount(c, c.High)
+		}
+		notes = append(notes, between+"; "+c.How)
 	}
-	if err := Table(w, []string{"CLAIM", "CLAIMED", "INTERVAL", "SEEN", "ERROR", "", "HOW"}, rows, 1, 3, 4); err != nil {
+	if err := Noted(w, []string{"CLAIM", "CLAIMED", "SEEN", "ERROR", ""}, rows, notes, 1, 2, 3); err != nil {
 		return err
 	}
 	rest := ""
