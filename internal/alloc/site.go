@@ -1,10 +1,13 @@
 package alloc
 
-// extend places a block where granules have to be committed.
+// extend places a block where granules may have to be committed.
 func (p *vlmem) extend(z int, size, align int64) (Block, bool) {
 	at, ok := p.site(z, size, align)
 	if !ok {
 		return Block{}, false
+	}
+	if t := p.zones[z].spans; at.first == at.last && t.s[at.first].state == holeSpan {
+		return p.grant(z, t.take(at.first, at.off, size)), true
 	}
 	i, ok := p.claim(z, at, size)
 	if !ok {

@@ -56,9 +56,9 @@ const (
 )
 
 type index struct {
-	roots   [binCount]uint32
-	bins    [binCount / 64]uint64 // bit b: roots[b] is not empty
-	summary uint64                // bit w: bins[w] is not zero
+	roots   [binCount / 64]*[64]uint32 // nil: none of them was ever in use
+	bins    [binCount / 64]uint64      // bit b: roots[b] is not empty
+	summary uint64                     // bit w: bins[w] is not zero
 	bytes   int64
 }
 
@@ -101,7 +101,11 @@ func (t *spans) insert(x uint32) {
 	b := binOf(size)
 	in.bins[b>>6] |= 1 << (b & 63)
 	in.summary |= 1 << (b >> 6)
-	link := &in.roots[b]
+	if in.roots[b>>6] == nil {
+		in.roots[b>>6] = new([64]uint32)
+	}
+	root := &in.roots[b>>6][b&63]
+	link := root
 	for p := priority(x); *link != 0 && priority(*link) > p; {
 		link = t.child(*link, size, off)
 	}
@@ -134,7 +138,8 @@ func (t *spans) remove(x uint32) {
 	in := t.of(t.s[x].state)
 	in.bytes -= size
 	b := binOf(size)
-	link := &in.roots[b]
+	root := &in.roots[b>>6][b&63]
+	link := root
 	for *link != x {
 		link = t.child(*link, size, off)
 	}
@@ -147,7 +152,7 @@ func (t *spans) remove(x uint32) {
 		}
 	}
 	*link = l | r
-	if in.roots[b] == 0 {
+	if *root == 0 {
 		in.bins[b>>6] &^= 1 << (b & 63)
 		if in.bins[b>>6] == 0 {
 			in.summary &^= 1 << (b >> 6)
@@ -163,7 +168,7 @@ func (t *spans) after(state spanState, size, off int64) uint32 {
 	in := t.of(state)
 	b := binOf(size)
 	found := uint32(0)
-	for i := in.roots[b]; i != 0; {
+	for i := in.root(b); i != 0; {
 		if t.before(i, size, off) {
 			i = t.s[i].right
 		} else {
@@ -185,7 +190,7 @@ func (t *spans) preceding(state spanState, size, off int64) uint32 {
 	in := t.of(state)
 	b := binOf(size)
 	found := uint32(0)
-	for i := in.roots[b]; i != 0; {
+	for i := in.root(b); i != 0; {
 		if t.before(i, size, off) {
 			found, i = i, t.s[i].right
 		} else {
@@ -221,32 +226,40 @@ func (t *spans) fit(state spanState, size, align, quantum int64) uint32 {
 	return t.best(state, size+align-quantum)
 }
 
+// root is that of a bin, 0 for an empty one.
+func (x *index) root(bin int) uint32 {
+	if x.bins[bin>>6]>>(bin&63)&1 == 0 {
+		return 0
+	}
+	return x.roots[bin>>6][bin&63]
+}
+
 // next is the root of the first bin in use after b, or 0.
 func (x *index) next(b int) uint32 {
 	w := b >> 6
 	if rest := x.bins[w] &^ (2<<(b&63) - 1); rest != 0 {
-		return x.roots[w<<6+bits.TrailingZeros64(rest)]
+		return x.roots[w][bits.TrailingZeros64(rest)]
 	}
 	rest := x.summary &^ (2<<w - 1)
 	if rest == 0 {
 		return 0
 	}
 	w = bits.TrailingZeros64(rest)
-	return x.roots[w<<6+bits.TrailingZeros64(x.bins[w])]
+	return x.roots[w][bits.TrailingZeros64(x.bins[w])]
 }
 
 // previous is the root of the last bin in use before b, or 0.
 func (x *index) previous(b int) uint32 {
 	w := b >> 6
 	if rest := x.bins[w] & (1<<(b&63) - 1); rest != 0 {
-		return x.roots[w<<6+bits.Len64(rest)-1]
+		return x.roots[w][bits.Len64(rest)-1]
 	}
 	rest := x.summary & (1<<w - 1)
 	if rest == 0 {
 		return 0
 	}
 	w = bits.Len64(rest) - 1
-	return x.roots[w<<6+bits.Len64(x.bins[w])-1]
+	return x.roots[w][bits.Len64(x.bins[w])-1]
 }
 
 // largest is the size of the largest span in state.
@@ -398,7 +411,11 @@ func (t *spans) check() error {
 func (t *spans) checkIndex(state spanState, want int) error {
 	in := t.of(state)
 	indexed := 0
-	for b, root := range in.roots {
+	for b := range binCount {
+		root := uint32(0)
+		if in.roots[b>>6] != nil {
+			root = in.roots[b>>6][b&63]
+		}
 		if set := in.bins[b>>6]>>(b&63)&1 == 1; set != (root != 0) {
 			return fmt.Errorf("bin %d: bitmap says %v, root is %d", b, set, root)
 		}
