@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/pressure"
@@ -232,8 +233,11 @@ func (w *watcher) show(r pressure.Reading, s pressure.State, changed bool, befor
 }
 
 func (w *watcher) showText(r pressure.Reading, s pressure.State, changed bool, before pressure.Level) error {
-	live := isTerminal(w.env.stdout) && !w.once
-	if live {
+	columns := 0 // of the terminal, where there is one to keep the present state on
+	if f, ok := w.env.stdout.(*os.File); ok && !w.once {
+		columns, _, _ = term.GetSize(int(f.Fd())) // its error leaves zero: no terminal
+	}
+	if columns > 0 {
 		fmt.Fprint(w.env.stdout, "\r\x1b[K")
 	}
 	if changed {
@@ -246,10 +250,18 @@ func (w *watcher) showText(r pressure.Reading, s pressure.State, changed bool, b
 			fmt.Fprintln(w.env.stdout, "  "+line)
 		}
 	}
-	if live {
-		fmt.Fprint(w.env.stdout, budgetsLine(r, s))
+	if columns > 0 {
+		fmt.Fprint(w.env.stdout, cutTo(columns-1, budgetsLine(r, s)))
 	}
 	return nil
+}
+
+// cutTo shortens a line that would wrap: only the terminal's last row is written anew.
+func cutTo(columns int, line string) string {
+	if all := []rune(line); len(all) > columns {
+		return string(all[:max(columns-1, 0)]) + "…"
+	}
+	return line
 }
 
 // stateLine says the level and what makes it.

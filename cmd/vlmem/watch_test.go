@@ -125,6 +125,17 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 	}
 }
 
+func TestCutTo(t *testing.T) {
+	for _, c := range []struct {
+		columns    int
+		line, want string
+	}{{10, "low | host", "low | host"}, {9, "low | host", "low | ho…"}, {1, "low", "…"}, {3, "añb", "añb"}, {2, "añb", "a…"}} {
+		if got := cutTo(c.columns, c.line); got != c.want {
+			t.Errorf("%d columns: %q, want %q", c.columns, got, c.want)
+		}
+	}
+}
+
 func TestWatchCommand(t *testing.T) {
 	m := newFakeMachine(t)
 	if got := vlmem(t, nil, "watch", "--once", "--root", m.root); got.code != 0 || got.stdout != "low: host 100 MiB of 1000 MiB (10 %)\n" {
