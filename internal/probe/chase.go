@@ -27,16 +27,17 @@ const (
 	linesPerPage = pageBytes / kernel.LineBytes
 )
 
-// chaser builds chains in a region and times walks along them.
+// chaser builds loops in a region and times walks along them.
 type chaser struct {
-	lines    []kernel.Line
+	region   *kernel.Region
+	first    int // line of the region at which working sets start
 	rng      *rand.Rand
 	order    []int32
 	shuffles [64][linesPerPage]int32 // orders within a page
 }
 
-func newChaser(lines []kernel.Line, seed uint64) *chaser {
-	c := &chaser{lines: lines, rng: rand.New(rand.NewPCG(seed, 1))}
+func newChaser(region *kernel.Region, seed uint64) *chaser {
+	c := &chaser{region: region, rng: rand.New(rand.NewPCG(seed, 1))}
 	for i := range c.shuffles {
 		for j, line := range c.rng.Perm(linesPerPage) {
 			c.shuffles[i][j] = int32(line)
@@ -45,60 +46,137 @@ func newChaser(lines []kernel.Line, seed uint64) *chaser {
 	return c
 }
 
-// chain links a working set of whole pages, at a random place in the region, so that repeats fall on other physical pages.
-// It links in the order of the walk: that leaves the caches as a round of the walk would, and no warm-up is needed.
-func (c *chaser) chain(bytes int, order string) (*kernel.Line, int) {
+// loop is a working set whose lines are linked into one cycle, and the walker's place on it.
+type loop struct {
+	at    *kernel.Line
+	nodes int
+	steps int // that the walker took
+
+	lines  []kernel.Line
+	order  []int32   // lines in the order of the walk; page-local: the first line of each page
+	stride int       // nodes for each entry of order
+	floats []float32 // the memory of lines
+}
+
+// move makes working sets of up to most bytes start elsewhere, on other physical pages. Between moves a larger set holds the
+// smaller ones, so that the caches hold most of it already.
+func (c *chaser) move(most int) {
+	c.first = c.rng.IntN(len(c.region.Bytes())/pageBytes-most/pageBytes+1) * linesPerPage
+}
+
+// chain links a working set of whole pages. The loop is good until the next one.
+func (c *chaser) chain(bytes int, order string) *loop {
 	pages := max(bytes/pageBytes, 1)
-	spare := len(c.lines)/linesPerPage - pages
-	window := c.lines[c.rng.IntN(spare+1)*linesPerPage:][:pages*linesPerPage]
-	c.order = slices.Grow(c.order[:0], len(window))
+	l := &loop{lines: c.region.Lines()[c.first:][:pages*linesPerPage], stride: 1, floats: c.region.Floats()[c.first*floatsPerLine:]}
+	entries, distance := pages, linesPerPage
 	switch order {
 	case Random:
-		for i := range window {
-			c.order = append(c.order, int32(i))
-		}
-		c.rng.Shuffle(len(c.order), func(i, j int) { c.order[i], c.order[j] = c.order[j], c.order[i] })
-	default:
-		for _, page := range c.rng.Perm(pages) {
-			within := c.shuffles[c.rng.IntN(len(c.shuffles))][:]
-			if order == LinePerPage {
-				within = within[:1]
-			}
-			for _, line := range within {
-				c.order = append(c.order, int32(page*linesPerPage)+line)
-			}
+		entries, distance = len(l.lines), 1
+	case PageLocal:
+		l.stride = linesPerPage
+	}
+	c.order = slices.Grow(c.order[:0], entries)[:entries]
+	for i := range c.order {
+		c.order[i] = int32(i * distance)
+		if order == LinePerPage {
+			c.order[i] += int32(c.rng.IntN(linesPerPage)) // the same line of each would fall into one set of L1
 		}
 	}
-	last := &window[c.order[len(c.order)-1]]
-	for _, i := range c.order {
-		last.Next = &window[i]
-		last = &window[i]
+	c.rng.Shuffle(entries, func(i, j int) { c.order[i], c.order[j] = c.order[j], c.order[i] })
+	l.order, l.nodes = c.order, entries*l.stride
+	c.link(l)
+	return l
+}
+
+// link joins the lines of l in the order of the walk.
+func (c *chaser) link(l *loop) {
+	var end kernel.Line // its link leads to the first line
+	last := &end
+	for _, i := range l.order {
+		if l.stride == 1 {
+			last.Next = &l.lines[i]
+			last = last.Next
+			continue
+		}
+		page := l.lines[i:][:linesPerPage]
+		for _, line := range c.shuffles[c.rng.IntN(len(c.shuffles))] {
+			last.Next = &page[line]
+			last = last.Next
+		}
 	}
-	return &window[c.order[0]], len(c.order)
+	last.Next, l.at = end.Next, end.Next
+}
+
+// pass reads the whole working set once as the walk would, from where the walker stands, but at full speed: without waiting for
+// one load before the next.
+func (l *loop) pass() {
+	from := l.steps / l.stride % len(l.order)
+	for _, part := range [2][]int32{l.order[from:], l.order[:from]} {
+		if l.stride == 1 {
+			kernel.Visit(l.lines, part)
+			continue
+		}
+		for _, i := range part {
+			keepSum(kernel.Load(l.floats[int(i)*floatsPerLine:][:linesPerPage*floatsPerLine]))
+		}
+	}
+}
+
+const floatsPerLine = kernel.LineBytes / 4
+
+// settle repeats pass until the caches hold what they can of the working set. A victim cache, and one that others use, takes
+// several: it keeps what is new for a shorter time than what came back. It returns the time of a pass.
+func (l *loop) settle() time.Duration {
+	best, gains := time.Duration(math.MaxInt64), 0
+	for start := time.Now(); gains < mostSame && time.Since(start) < settleTime; {
+		began := time.Now()
+		l.pass()
+		took := time.Since(began)
+		if gains++; float64(took) < settled*float64(best) {
+			gains = 0
+		}
+		best = min(best, took)
+	}
+	return best
 }
 
 const (
-	sliceSteps  = 1 << 13 // one timing: short enough to fall between two interruptions, long enough for the clock
-	leastSlices = 3
-	mostSlices  = 12 // of a sample of a large working set
+	settled    = 0.95 // a pass that takes more than this share of the best before gained nothing
+	mostSame   = 2    // such passes in a row
+	settleTime = 10 * time.Millisecond
+	// refreshTime is the longest pass worth taking before each slice: what takes longer is larger than any cache.
+	refreshTime = 5 * time.Millisecond
+
+	sliceSteps   = 1 << 12 // one timing: short enough to fall between two interruptions, long enough for the clock
+	cachedSlices = 3
+	memorySlices = 12
 )
 
 // latency is the time per step over one chain: the median over timed slices of the walk, those that the kernel interrupted
-// left out while others remain.
+// left out while others remain. What the caches hold is refreshed before each: a walk is so slow that other programs, or other
+// guests of a machine, take a shared cache away between two visits of a line.
 func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted int) {
-	at, nodes := c.chain(bytes, order)
+	l := c.chain(bytes, order)
+	refresh, count := true, cachedSlices
+	if l.settle() > refreshTime {
+		refresh, count = false, memorySlices
+	}
 	var clean, all []float64
-	for range min(max(nodes/sliceSteps, leastSlices), mostSlices) {
+	for range count {
+		if refresh {
+			l.pass()
+		}
 		before := interruptions()
 		start := time.Now()
-		at = kernel.Walk(at, sliceSteps)
+		l.at = kernel.Walk(l.at, sliceSteps)
 		step := time.Since(start).Seconds() / sliceSteps
+		l.steps += sliceSteps
 		all = append(all, step)
 		if interruptions() == before {
 			clean = append(clean, step)
 		}
 	}
-	keep(at)
+	keep(l.at)
 	if len(clean) > 0 {
 		return median(clean), len(all) - len(clean)
 	}

@@ -31,12 +31,16 @@ func (s staircase) curve(rng *rand.Rand, perOctave float64, top int) curve {
 	return c
 }
 
+// at rises over slope octaves around each capacity.
 func (s staircase) at(bytes int) float64 {
 	latency := s.latency[0]
 	for i, capacity := range s.capacity {
 		share := 0.0
-		if over := math.Log2(float64(bytes) / float64(capacity)); over > 0 {
-			share = min(over/s.slope, 1)
+		switch over := math.Log2(float64(bytes) / float64(capacity)); {
+		case s.slope > 0:
+			share = min(max(0.5+over/s.slope, 0), 1)
+		case over > 0:
+			share = 1
 		}
 		latency *= math.Pow(s.latency[i+1]/s.latency[i], share)
 	}
@@ -54,8 +58,8 @@ func TestKnees(t *testing.T) {
 		within float64 // relative
 	}{
 		{"sharp", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.02, 5}, 3, []int{32 * kib, mib, 16 * mib}, 0},
-		{"slopes of half an octave", staircase{[]int{48 * kib, 2 * mib, 24 * mib}, []float64{1.2, 5, 35, 140}, 0.5, 0.02, 5}, 3, []int{48 * kib, 2 * mib, 24 * mib}, 0.25},
-		{"slopes of an octave", staircase{[]int{32 * kib, mib, 8 * mib}, []float64{1, 2.6, 7, 60}, 1, 0.05, 5}, 3, []int{32 * kib, mib, 8 * mib}, 0.5},
+		{"slopes of half an octave", staircase{[]int{48 * kib, 2 * mib, 24 * mib}, []float64{1.2, 5, 35, 140}, 0.5, 0.02, 5}, 3, []int{48 * kib, 2 * mib, 24 * mib}, 0.09},
+		{"slopes of an octave", staircase{[]int{32 * kib, mib, 8 * mib}, []float64{1, 2.6, 7, 60}, 1, 0.05, 5}, 3, []int{32 * kib, mib, 8 * mib}, 0.13},
 		{"two levels", staircase{[]int{32 * kib, mib}, []float64{2, 10, 100}, 0, 0.05, 5}, 2, []int{32 * kib, mib}, 0},
 		{"noise of a fifth", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.2, 7}, 3, []int{32 * kib, mib, 16 * mib}, 0.1},
 		{"levels not known", staircase{[]int{64 * kib, 4 * mib}, []float64{1, 6, 80}, 0, 0.02, 5}, math.MaxInt, []int{64 * kib, 4 * mib}, 0},
@@ -132,7 +136,7 @@ func TestAssign(t *testing.T) {
 	steps := func(sizes ...int) []knee {
 		var found []knee
 		for _, s := range sizes {
-			found = append(found, knee{bytes: s, low: s, high: s, confidence: 1, factor: 3})
+			found = append(found, knee{bytes: s, low: s, high: s, confidence: 1})
 		}
 		return found
 	}
@@ -167,13 +171,14 @@ func TestChains(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer region.Close()
-	c, index := newChaser(region.Lines(), 3), map[*kernel.Line]int{}
-	for i := range c.lines {
-		index[&c.lines[i]] = i
+	c, index, lines := newChaser(region, 3), map[*kernel.Line]int{}, region.Lines()
+	for i := range lines {
+		index[&lines[i]] = i
 	}
 	for _, order := range []string{Random, PageLocal, LinePerPage} {
 		for _, bytes := range []int{pageBytes, 5 * pageBytes, 64 * pageBytes, 2 * mib} {
-			first, nodes := c.chain(bytes, order)
+			l := c.chain(bytes, order)
+			first, nodes := l.at, l.nodes
 			want := bytes / kernel.LineBytes
 			if order == LinePerPage {
 				want = bytes / pageBytes
