@@ -1,7 +1,9 @@
 package alloc
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
@@ -23,7 +25,11 @@ type backing struct {
 	returned  int64
 	refused   error // what the space last said when it refused
 	group     *group
+	aside     []extent // given back by account; their memory is what the next commit moves
 }
+
+// extent is [off, off+n).
+type extent struct{ off, n int64 }
 
 // group is the backings that share one memory. What counts against it is the commitment of all of them, so one may grow
 // on what another gave back.
@@ -98,7 +104,7 @@ func (k *backing) commit(off, n int64) bool {
 	if !k.group.take(n) {
 		return false
 	}
-	if err := k.space.Commit(off, n); err != nil {
+	if err := k.obtain(off, n); err != nil {
 		k.group.committed.Add(-n)
 		k.refused = err
 		return false
@@ -108,6 +114,49 @@ func (k *backing) commit(off, n int64) bool {
 	k.peak = max(k.peak, k.committed)
 	raise(&k.group.peak, k.group.committed.Load())
 	return true
+}
+
+// obtain takes [off, off+n) from what was set aside, the rest from the space.
+func (k *backing) obtain(off, n int64) error {
+	start, end := off, off+n
+	for off < end && len(k.aside) > 0 {
+		last := &k.aside[len(k.aside)-1]
+		m := min(end-off, last.n)
+		if err := k.space.Move(last.off+last.n-m, off, m); err != nil {
+			return k.undo(start, off, err)
+		}
+		off += m
+		if last.n -= m; last.n == 0 {
+			k.aside = k.aside[:len(k.aside)-1]
+		}
+	}
+	if off == end {
+		return nil
+	}
+	if err := k.space.Commit(off, end-off); err != nil {
+		return k.undo(start, off, err)
+	}
+	return nil
+}
+
+// undo gives [start, off) back, which was obtained before err.
+func (k *backing) undo(start, off int64, err error) error {
+	if off > start {
+		err = errors.Join(err, k.space.Decommit(start, off-start))
+	}
+	return err
+}
+
+// setAside gives [off, off+n) back by account, for obtain to move or drop to give back.
+func (k *backing) setAside(off, n int64) error {
+	k.forget(n)
+	k.aside = append(k.aside, extent{off, n})
+	return nil
+}
+
+// drop gives back what was set aside and not moved. What the space refuses stays set aside.
+func (k *backing) drop() {
+	k.aside = slices.DeleteFunc(k.aside, func(e extent) bool { return k.space.Decommit(e.off, e.n) == nil })
 }
 
 // room is the bytes that may still be committed.
@@ -144,10 +193,14 @@ func (k *backing) decommit(off, n int64) error {
 	if err := k.space.Decommit(off, n); err != nil {
 		return fmt.Errorf("giving memory back: %w", err)
 	}
+	k.forget(n)
+	return nil
+}
+
+func (k *backing) forget(n int64) {
 	k.committed -= n
 	k.group.committed.Add(-n)
 	k.returned += n
-	return nil
 }
 
 // split calls f for the parts of s that are committed and those that are not.

@@ -2,11 +2,13 @@ package alloc_test
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/alloc/alloctest"
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
 
@@ -188,6 +190,71 @@ type refusing struct {
 	err error
 }
 
+func (r refusing) Commit(int64, int64) error { return r.err }
+
+// TestFaultyBacking lets every seventh commit or move fail: requests may be refused, but no block loses what it holds, the
+// accounts stay true, and no more memory is resident than is reserved.
+func TestFaultyBacking(t *testing.T) {
+	host, err := space.NewHost(2<<30, space.HostOptions{HugePages: true})
+	if err != nil {
+		t.Skip(err)
+	}
+	calls := 0
+	p, err := alloc.NewPool("test", alloc.Config{Policy: "vlmem", Max: 128 << 20, PolicyOptions: alloc.PolicyOptions{Few: -1}},
+		func(int64) (space.Space, error) { return faulty{host, &calls}, nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	s := alloctest.NewShadow(p)
+	r := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 2000 {
+		var err error
+		if blocks := s.Blocks(); len(blocks) > 0 && r.IntN(2) == 0 {
+			err = s.Free(blocks[r.IntN(len(blocks))])
+		} else if _, err = s.Alloc(alloc.Request{Size: 1 + r.Int64N(12<<20)}); errors.Is(err, errFault) && !errors.Is(err, alloctest.ErrViolation) {
+			refused++
+			continue
+		}
+		if err != nil && !(errors.Is(err, alloc.ErrOutOfMemory) && !errors.Is(err, alloctest.ErrViolation)) {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Verify(); err != nil {
+		t.Error(err)
+	}
+	if refused == 0 {
+		t.Error("no fault was seen")
+	}
+	if got, err := host.Resident(0, host.Size()); err == nil && got > p.Stats().Reserved {
+		t.Errorf("%d bytes resident of %d reserved", got, p.Stats().Reserved)
+	}
+}
+
+var errFault = errors.New("injected fault")
+
+type faulty struct {
+	*space.Host
+	calls *int
+}
+
+func (f faulty) fault() bool { *f.calls++; return *f.calls%7 == 0 }
+
+func (f faulty) Commit(off, n int64) error {
+	if f.fault() {
+		return errFault
+	}
+	return f.Host.Commit(off, n)
+}
+
+func (f faulty) Move(from, to, n int64) error {
+	if f.fault() {
+		return errors.Join(errFault, f.Decommit(from, n))
+	}
+	return f.Host.Move(from, to, n)
+}
+
 // TestBlocksHaveASize: a request above the block of a pool is told so, not that memory is short.
 func TestBlocksHaveASize(t *testing.T) {
 	p, _ := hostPool(t, alloc.Config{Policy: "fixed", Max: 1 << 20}, space.HostOptions{})
@@ -195,8 +262,6 @@ func TestBlocksHaveASize(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func (r refusing) Commit(int64, int64) error { return r.err }
 
 func TestConfigsThatMeanNothing(t *testing.T) {
 	open := func(size int64) (space.Space, error) { return space.NewBare(size, 4096) }

@@ -185,6 +185,7 @@ func (t *spans) hold(at site) (missing int64) {
 // fill commits the gaps of a held site. Those committed before one fails stay, as holes.
 func (p *vlmem) fill(z int, at site, missing int64) bool {
 	t := p.zones[z].spans
+	defer p.pages.drop()
 	if !p.reserve(missing) {
 		return false
 	}

@@ -7,6 +7,7 @@
 //   - no two blocks overlap, and none begins below zero;
 //   - a block begins at a multiple of the alignment asked for and is at least as large as was asked for;
 //   - a block freed but still in use by another stream is not granted again (Hold, Settle);
+//   - a block that this process can address holds what was written to it, until it is freed;
 //   - Requested, Live, Allocs, Frees, OutOfMemory and PeakLive are the shadow's own counts;
 //
 // and when asked (Verify) that a walk shows exactly its blocks, in order and tiling without overlap.
@@ -14,8 +15,10 @@ package alloctest
 
 import (
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/alloc"
@@ -25,22 +28,50 @@ import (
 // wraps ErrViolation. It is not safe for use by several goroutines.
 type Shadow struct {
 	alloc.Allocator
-	live  []entry // by offset
-	held  []entry // freed blocks that may not be granted yet, by offset
-	stats alloc.Stats
-	loose bool // peaks may be lower than the truth
+	live   []entry // by offset
+	held   []entry // freed blocks that may not be granted yet, by offset
+	stats  alloc.Stats
+	loose  bool // peaks may be lower than the truth
+	memory memory
+	stamps uint64 // made so far
+}
+
+// memory is an allocator whose blocks this process can address.
+type memory interface {
+	Bytes(alloc.Block) []byte // nil where it cannot
 }
 
 type entry struct {
 	block     alloc.Block
 	requested int64
+	stamp     uint64 // what is written at the places of stamped
 }
 
 // ErrViolation is in the chain of every error about a broken promise.
 var ErrViolation = errors.New("allocator broke its promise")
 
 // NewShadow watches a, which is empty.
-func NewShadow(a alloc.Allocator) *Shadow { return &Shadow{Allocator: a} }
+func NewShadow(a alloc.Allocator) *Shadow {
+	m, _ := a.(memory)
+	return &Shadow{Allocator: a, memory: m}
+}
+
+// stamped are the places of a block that are written and compared: its ends and one in each MiB, so that a granule lost
+// under it is seen without touching every page.
+func (s *Shadow) stamped(b alloc.Block) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		if s.memory == nil {
+			return
+		}
+		bytes := s.memory.Bytes(b)
+		for len(bytes) >= 8 {
+			if !yield(bytes[:8]) || !yield(bytes[len(bytes)-8:]) {
+				return
+			}
+			bytes = bytes[min(1<<20, len(bytes)):]
+		}
+	}
+}
 
 func violation(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrViolation, fmt.Sprintf(format, args...))
@@ -81,7 +112,11 @@ func (s *Shadow) admit(b alloc.Block, r alloc.Request) error {
 	if e := overlap(s.live, b); e != nil {
 		return violation("block [%d,%d) overlaps live [%d,%d)", b.Offset, b.Offset+b.Size, e.block.Offset, e.block.Offset+e.block.Size)
 	}
-	s.live = insert(s.live, entry{b, r.Size})
+	s.stamps++
+	for place := range s.stamped(b) {
+		binary.NativeEndian.PutUint64(place, s.stamps)
+	}
+	s.live = insert(s.live, entry{b, r.Size, s.stamps})
 	return nil
 }
 
@@ -110,6 +145,13 @@ func overlap(list []entry, b alloc.Block) *entry {
 func (s *Shadow) Free(b alloc.Block) error {
 	i, found := search(s.live, b.Offset)
 	found = found && s.live[i].block == b
+	if found {
+		for place := range s.stamped(b) {
+			if got := binary.NativeEndian.Uint64(place); got != s.live[i].stamp {
+				return violation("block [%d,%d) holds %#x, not what was written", b.Offset, b.Offset+b.Size, got)
+			}
+		}
+	}
 	err := s.Allocator.Free(b)
 	switch {
 	case !found && err == nil:
@@ -151,15 +193,16 @@ func (s *Shadow) Moved(from, to alloc.Block) error {
 	if !found || s.live[i].block != from {
 		return violation("move of [%d,%d), which is not live", from.Offset, from.Offset+from.Size)
 	}
-	requested := s.live[i].requested
+	moved := s.live[i]
 	s.live = slices.Delete(s.live, i, i+1)
-	if to.Size < requested {
-		return violation("block of %d bytes moved into %d", requested, to.Size)
+	if to.Size < moved.requested {
+		return violation("block of %d bytes moved into %d", moved.requested, to.Size)
 	}
 	if e := overlap(s.live, to); e != nil {
 		return violation("block moved to [%d,%d) overlaps live [%d,%d)", to.Offset, to.Offset+to.Size, e.block.Offset, e.block.Offset+e.block.Size)
 	}
-	s.live = insert(s.live, entry{to, requested})
+	moved.block = to
+	s.live = insert(s.live, moved)
 	s.stats.Live += to.Size - from.Size
 	return nil
 }

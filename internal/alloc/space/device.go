@@ -128,6 +128,9 @@ func (d *Device) unmap(granules []int64) error {
 	return failed
 }
 
+// Move unmaps granules and maps others.
+func (d *Device) Move(from, to, n int64) error { return replace(d, from, to, n) }
+
 // Bytes is nil.
 func (d *Device) Bytes() []byte { return nil }
 

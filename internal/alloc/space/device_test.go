@@ -114,6 +114,12 @@ func TestMappedCommit(t *testing.T) {
 			t.Errorf("step %d: %d granules in use, want %d", i, used/g, step.used/g)
 		}
 	}
+	if err := errors.Join(d.Commit(0, 3*g), d.Move(g, 50*g, 2*g)); err != nil || inUse(t, c) != 3*g {
+		t.Errorf("moved 2 of 3 granules: %d in use, %v", inUse(t, c)/g, err)
+	}
+	if err := errors.Join(d.Decommit(0, g), d.Decommit(50*g, 2*g)); err != nil || inUse(t, c) != 0 {
+		t.Errorf("%d granules in use, %v", inUse(t, c)/g, err)
+	}
 	if err := d.Commit(0, 50*g); !errors.Is(err, cuda.ErrOutOfMemory) {
 		t.Errorf("more than the card has: %v", err)
 	}

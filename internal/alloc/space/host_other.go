@@ -43,6 +43,9 @@ func (h *Host) Decommit(off, n int64) error {
 	return nil
 }
 
+// Move clears what is given back.
+func (h *Host) Move(from, to, n int64) error { return replace(h, from, to, n) }
+
 // Bytes is the whole range.
 func (h *Host) Bytes() []byte { return h.mem }
 

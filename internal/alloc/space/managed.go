@@ -74,6 +74,9 @@ func (m *Managed) within(off, n int64) error {
 	return nil
 }
 
+// Move gives memory back and takes other.
+func (m *Managed) Move(from, to, n int64) error { return replace(m, from, to, n) }
+
 // Bytes is the whole range as the host addresses it.
 func (m *Managed) Bytes() []byte { return m.mem }
 

@@ -63,6 +63,9 @@ func (p *Pinned) Decommit(off, n int64) error {
 	return p.locked.Decommit(off, n)
 }
 
+// Move gives memory back and takes other.
+func (p *Pinned) Move(from, to, n int64) error { return replace(p, from, to, n) }
+
 // Bytes is the whole range.
 func (p *Pinned) Bytes() []byte { return p.mem }
 

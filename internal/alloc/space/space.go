@@ -26,6 +26,9 @@ type Space interface {
 	Commit(off, n int64) error
 	// Decommit gives the memory of [off, off+n) back; its contents are lost, its addresses stay reserved.
 	Decommit(off, n int64) error
+	// Move gives the memory of [from, from+n) back and makes [to, to+n) usable, with the same memory where the backing can
+	// do that. The contents of both are lost. Where it fails, [from, from+n) may or may not have been given back.
+	Move(from, to, n int64) error
 	// Bytes is the whole range where this process can address it, nil elsewhere. Only committed granules may be touched.
 	Bytes() []byte
 	// Close gives everything back.
@@ -64,6 +67,9 @@ func (b *Bare) Commit(off, n int64) error { return check(b, off, n) }
 // Decommit checks the range.
 func (b *Bare) Decommit(off, n int64) error { return check(b, off, n) }
 
+// Move checks the ranges.
+func (b *Bare) Move(from, to, n int64) error { return replace(b, from, to, n) }
+
 // Bytes is nil: there is no memory.
 func (b *Bare) Bytes() []byte { return nil }
 
@@ -82,6 +88,14 @@ func round(size, granule int64) (int64, error) {
 		return 0, fmt.Errorf("reserving %d bytes: size is outside 1..%d", size, int64(maxSize))
 	}
 	return (size + granule - 1) &^ (granule - 1), nil
+}
+
+// replace is the Move of a backing that has to take other memory.
+func replace(s Space, from, to, n int64) error {
+	if err := s.Decommit(from, n); err != nil {
+		return err
+	}
+	return s.Commit(to, n)
 }
 
 // check reports a range that is outside the space or not whole granules.

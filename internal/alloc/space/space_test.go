@@ -71,3 +71,46 @@ func TestHostMemory(t *testing.T) {
 		}
 	}
 }
+
+// TestHostMove moves written memory within huge pages and within 4 KiB pages: what lay beside the source stays, the source
+// is empty, and no memory is resident twice.
+func TestHostMove(t *testing.T) {
+	for _, o := range []space.HostOptions{{}, {HugePages: true}} {
+		h, err := space.NewHost(32<<20, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer h.Close()
+		const from, to, n = 4 << 20, 20 << 20, 6 << 20
+		if err := h.Commit(0, 16<<20); err != nil {
+			t.Fatal(err)
+		}
+		mem := h.Bytes()
+		for i := range mem[:16<<20] {
+			mem[i] = 1
+		}
+		if err := h.Move(from, to, n); err != nil {
+			t.Fatalf("%+v: %v", o, err)
+		}
+		for i := to; i < to+n; i++ {
+			mem[i] = 2
+		}
+		if mem[from-1] != 1 || mem[from+n] != 1 {
+			t.Errorf("%+v: what lies beside the source changed", o)
+		}
+		if got, err := h.Resident(from, n); err == nil && got != 0 {
+			t.Errorf("%+v: %d bytes of the source are resident", o, got)
+		}
+		if got, err := h.Resident(0, h.Size()); err == nil && got != 16<<20 {
+			t.Errorf("%+v: %d bytes resident, not 16 MiB", o, got)
+		}
+		if err := h.Commit(from, n); err != nil || mem[from] != 0 || mem[from+n-1] != 0 {
+			t.Errorf("%+v: the source committed again holds %d, %v", o, mem[from], err)
+		}
+		for _, r := range [][3]int64{{0, 1, 4096}, {0, 32 << 20, 4096}, {-4096, 0, 4096}} {
+			if h.Move(r[0], r[1], r[2]) == nil {
+				t.Errorf("%+v: moved %v", o, r)
+			}
+		}
+	}
+}
