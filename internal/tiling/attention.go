@@ -214,7 +214,7 @@ func (m *sm) attention(gpu profile.GPU, headDim int, w AttentionWork, t Attentio
 
 // score fills in occupancy and prediction of a plan whose tile, shared memory and registers are set.
 func (m *sm) score(gpu profile.GPU, headDim int, w AttentionWork, plan AttentionPlan) (AttentionPlan, error) {
-	o, err := m.occupancy(gpu, Launch{plan.Threads, plan.Registers, plan.SharedMemoryBytes})
+	o, err := m.resident(gpu, Launch{plan.Threads, plan.Registers, plan.SharedMemoryBytes})
 	if err != nil {
 		return plan, err
 	}

@@ -2,6 +2,7 @@ package tiling
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -20,13 +21,16 @@ func (m *sm) ruleBaseline(gpu profile.GPU, headDim int, w AttentionWork) Attenti
 	plan, ok := m.bestGrid(gpu, headDim, w, AttentionPlan{
 		AttentionTile:     AttentionTile{BlockQ: tile, BlockKV: tile, Slice: headDim, Split: 1},
 		SharedMemoryBytes: RuleBytes(tile, headDim),
-	}, attentionThreads, maxRegistersPerThread, func(t AttentionTile) bool { return t.fits(headDim) })
+	}, attentionThreads, unbounded, func(t AttentionTile) bool { return t.fits(headDim) })
 	if !ok {
 		b.Refused = fmt.Sprintf("the shared-memory rule's T = %d divides among no number of threads", tile)
 	}
 	b.Plan = plan
 	return b
 }
+
+// unbounded is the cap on registers of a kernel without a launch bound: what it needs beyond a thread's, it cannot have.
+const unbounded = math.MaxInt
 
 // bestGrid fills in the allowed threads and lanes with the least predicted time, registers capped as a launch bound would.
 func (m *sm) bestGrid(gpu profile.GPU, headDim int, w AttentionWork, plan AttentionPlan, threads []int, registerCap int, allowed func(AttentionTile) bool) (best AttentionPlan, ok bool) {
@@ -59,7 +63,7 @@ var llamaTable = []llamaTile{
 }
 
 // llamaBaseline scores the row that llama.cpp picks: the fewest query rows that hold the work, or the most there are. ok
-// is false for a head dimension that its table has no row for. Its thread grid need not divide the tile: where it has a way
+// is false for a head dimension that its table has no row for, and for a single query row, which its vector kernel takes. Its thread grid need not divide the tile: where it has a way
 // around that, it is not held against it.
 func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (AttentionBaseline, bool) {
 	var row llamaTile
@@ -68,7 +72,7 @@ func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (Atten
 			row = r
 		}
 	}
-	if row.rows == 0 {
+	if row.rows == 0 || w.Rows() == 1 {
 		return AttentionBaseline{}, false
 	}
 	b := AttentionBaseline{Name: "llama.cpp"}

@@ -91,6 +91,14 @@ func modelOf(gpu profile.GPU) (sm, error) {
 	return m, nil
 }
 
+// resident is the occupancy of a kernel that can be compiled.
+func (m *sm) resident(gpu profile.GPU, launch Launch) (Occupancy, error) {
+	if launch.Registers > maxRegistersPerThread {
+		return Occupancy{}, fmt.Errorf("compiling for %d registers: a thread has %d", launch.Registers, maxRegistersPerThread)
+	}
+	return m.occupancy(gpu, launch)
+}
+
 // cost is what one block does and what the whole launch moves, as counted from the kernel's loops.
 type cost struct {
 	blocks      int     // of the launch

@@ -119,7 +119,7 @@ func PlanMatMul(gpu profile.GPU, work MatMulWork, tile MatMulTile, registers int
 
 func (m *sm) matMul(gpu profile.GPU, w MatMulWork, t MatMulTile, registers int) (MatMulPlan, error) {
 	plan := MatMulPlan{MatMulTile: t, SharedMemoryBytes: t.SharedBytes(), Registers: registers}
-	o, err := m.occupancy(gpu, Launch{t.Threads, plan.Registers, plan.SharedMemoryBytes})
+	o, err := m.resident(gpu, Launch{t.Threads, plan.Registers, plan.SharedMemoryBytes})
 	if err != nil {
 		return plan, err
 	}

@@ -1,6 +1,9 @@
 package tiling
 
 import (
+	"encoding/csv"
+	"os"
+	"strconv"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -104,6 +107,38 @@ func TestOccupancy(t *testing.T) {
 		}
 	}
 }
+
+// result.csv was written by tools/reference/occupancy/run, which asks cuda_occupancy.h itself.
+func TestOccupancyEqualsTheVendors(t *testing.T) {
+	f, err := os.Open("../../tools/reference/occupancy/result.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows[1:] {
+		var n [4]int
+		for i := range n {
+			if n[i], err = strconv.Atoi(row[i+1]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		gpu := profile.GPU{ComputeCapability: row[0], SMCount: 1, MaxThreadsPerBlock: 1024, RegistersPerBlock: 65536,
+			SharedMemoryPerBlockBytes: 48 << 10, SharedMemoryPerBlockOptin: optins[row[0]]}
+		if o, err := OccupancyOf(gpu, Launch{n[0], n[1], units.Bytes(n[2])}); (err == nil) != (n[3] > 0) || o.BlocksPerSM != n[3] {
+			t.Errorf("%v: %+v, %v", row, o, err)
+		}
+	}
+	if len(rows) < 500 {
+		t.Errorf("%d launches", len(rows))
+	}
+}
+
+// optins are the most shared memory that a block may ask for, where that is more than 48 KiB.
+var optins = map[string]units.Bytes{"7.0": 96 << 10, "7.5": 64 << 10, "8.0": 163 << 10, "8.6": 99 << 10, "8.9": 99 << 10, "9.0": 227 << 10}
 
 func TestOccupancyNamesTheLimit(t *testing.T) {
 	for _, c := range []struct {
