@@ -22,6 +22,8 @@ type cardTiles struct {
 	Card   string      `json:"card" yaml:"card"`
 	Driver int         `json:"driver" yaml:"driver"` // the newest CUDA it speaks
 	Shapes []cardShape `json:"shapes" yaml:"shapes"`
+	// Agreement is the rank correlation of measured and predicted times over the kernels of all shapes.
+	Agreement *float64 `json:"agreement,omitempty" yaml:"agreement,omitempty"`
 }
 
 // cardShape is the kernels that can do one shape, the fastest first.
@@ -49,29 +51,39 @@ func timeOnCard(library string, memory card.Memory, fresh bool, shapes []tileSha
 	if len(hardware.GPUs) == 0 {
 		return nil, exitWith(exitUnable, fmt.Errorf("timing tiles on a card: %s", hardware.Unknown["gpus"]))
 	}
+	var all []card.Timing
 	result = &cardTiles{Card: ctx.Device().Name, Driver: driver.Version()}
 	for _, s := range shapes {
-		key := card.Key(ctx.Device().UUID, strconv.Itoa(driver.Version()), s.String())
 		shape := cardShape{Shape: s.String()}
+		key := card.Key(ctx.Device().UUID, strconv.Itoa(driver.Version()), shape.Shape)
 		if !fresh {
 			if shape.Kernels, err = memory.Recall(key); err != nil {
 				return nil, err
 			}
 		}
 		if shape.Recalled = shape.Kernels != nil; !shape.Recalled {
-			if shape.Kernels, err = timeShape(ctx, hardware.GPUs[0], s); err != nil {
-				return nil, exitWith(exitUnable, err)
+			shape.Kernels, err = timeShape(ctx, hardware.GPUs[0], s)
+			if err == nil {
+				err = memory.Keep(key, shape.Kernels)
 			}
-			if err := memory.Keep(key, shape.Kernels); err != nil {
+			if err != nil {
 				return nil, exitWith(exitUnable, err)
 			}
 		}
-		if r := card.Agreement(shape.Kernels); !math.IsNaN(r) {
-			shape.Agreement = &r
-		}
-		result.Shapes = append(result.Shapes, shape)
+		shape.Agreement = agreement(shape.Kernels)
+		result.Shapes, all = append(result.Shapes, shape), append(all, shape.Kernels...)
 	}
+	result.Agreement = agreement(all)
 	return result, nil
+}
+
+// agreement is absent where too few kernels have a prediction.
+func agreement(kernels []card.Timing) *float64 {
+	r := card.Agreement(kernels)
+	if math.IsNaN(r) {
+		return nil
+	}
+	return &r
 }
 
 func timeShape(ctx *cuda.Context, gpu profile.GPU, s tileShape) ([]card.Timing, error) {
@@ -93,6 +105,7 @@ func cardMemory() (card.Memory, error) {
 
 func (r *cardTiles) write(w io.Writer) error {
 	fmt.Fprintf(w, "%s, driver for CUDA %d.%d, measured between events\n", r.Card, r.Driver/1000, r.Driver%1000/10)
+	kernels := 0
 	for _, s := range r.Shapes {
 		from := ""
 		if s.Recalled {
@@ -110,6 +123,10 @@ func (r *cardTiles) write(w io.Writer) error {
 		if s.Agreement != nil {
 			fmt.Fprintf(w, "rank correlation of measured and predicted times over %d kernels: %.2f\n", len(s.Kernels), *s.Agreement)
 		}
+		kernels += len(s.Kernels)
+	}
+	if r.Agreement != nil && len(r.Shapes) > 1 {
+		fmt.Fprintf(w, "\nover all %d: %.2f\n", kernels, *r.Agreement)
 	}
 	return nil
 }

@@ -94,8 +94,10 @@ func TestBenchTilesOnACard(t *testing.T) {
 	if err != nil || !result.Shapes[0].Recalled || *result.Shapes[0].Agreement != 1 {
 		t.Fatalf("%+v, %v", result, err)
 	}
+	result.Shapes = append(result.Shapes, result.Shapes[0])
 	var b strings.Builder
-	if err := result.write(&b); err != nil || !strings.Contains(b.String(), "recalled") || !strings.Contains(b.String(), "2 kernels: 1.00") {
+	if err := result.write(&b); err != nil || !strings.Contains(b.String(), "recalled") || !strings.Contains(b.String(), "2 kernels: 1.00") ||
+		!strings.Contains(b.String(), "over all 4: 1.00") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 	if r := vlmem(t, nil, "bench", "tiles", "--gpu", "--hardware", "mx350"); r.code != exitUsage {

@@ -34,7 +34,7 @@ type Timing struct {
 }
 
 const (
-	launches     = 5
+	launches     = 11
 	allowedError = 1e-4
 )
 
@@ -177,7 +177,7 @@ func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.Attenti
 	if err != nil {
 		return nil, err
 	}
-	want := expectedAttention(q, k, v, rows, w.Keys)
+	want := expectedAttention(q, k, v, w)
 	for _, c := range kernels {
 		t := Timing{Entry: c.Entry}
 		f, err := module.Function(c.Entry)
@@ -279,14 +279,16 @@ func half(x float32) uint16 {
 	return uint16(b>>16&0x8000) | uint16(b>>23&0xff-127+15)<<10 | uint16(b>>13&0x3ff)
 }
 
-// expectedAttention is the first KV head's output, by the CPU.
-func expectedAttention(q, k, v kernel.Matrix, rows, keys int) []float32 {
-	d := q.Columns
-	head := func(m kernel.Matrix, n int) kernel.Matrix {
-		return kernel.Matrix{Rows: n, Columns: d, Stride: d, Data: m.Data[:n*d]}
+// expectedAttention is the output of every KV head, one after another, by the CPU.
+func expectedAttention(q, k, v kernel.Matrix, w tiling.AttentionWork) []float32 {
+	d, o := q.Columns, kernel.NewMatrix(q.Rows, q.Columns)
+	head := func(m kernel.Matrix, i, n int) kernel.Matrix {
+		return kernel.Matrix{Rows: n, Columns: d, Stride: d, Data: m.Data[i*n*d : (i+1)*n*d]}
 	}
-	o := kernel.NewMatrix(rows, d)
-	kernel.Here()[0].Attention(kernel.Tiled, o, head(q, rows), head(k, keys), head(v, keys), kernel.AttentionBlocks{Queries: 96, Keys: 256}, &kernel.Workspace{})
+	for i := range w.KVHeads {
+		kernel.Here()[0].Attention(kernel.Tiled, head(o, i, w.Rows()), head(q, i, w.Rows()), head(k, i, w.Keys), head(v, i, w.Keys),
+			kernel.AttentionBlocks{Queries: 96, Keys: 256}, &kernel.Workspace{})
+	}
 	return o.Data
 }
 
