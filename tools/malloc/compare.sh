@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 go build -o "$work/vlmem" ./cmd/vlmem
-library() { ldconfig -p | awk -v name="$1" '$1 ~ name {print $NF; exit}'; }
+library() { ldconfig -p | awk -v name="$1" '$1 ~ name && !found++ {print $NF}'; }
 
 try() { # NAME VARIABLE=VALUE...
   echo "== $1"
