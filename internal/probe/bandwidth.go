@@ -2,8 +2,8 @@ package probe
 
 import (
 	"fmt"
-	"math"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,8 +21,10 @@ type streamKernel struct {
 	run    func(arrays [3][]float32)
 }
 
+var load = streamKernel{"load", 1, func(a [3][]float32) { keepSum(kernel.Load(a[0])) }}
+
 var streamKernels = []streamKernel{
-	{"load", 1, func(a [3][]float32) { keepSum(kernel.Load(a[0])) }},
+	load,
 	{"copy", 2, func(a [3][]float32) { kernel.Copy(a[0], a[1]) }},
 	{"triad", 3, func(a [3][]float32) { kernel.Triad(a[0], a[1], a[2], 3) }},
 }
@@ -43,36 +45,31 @@ const (
 // worker is a pinned thread with memory of its own, which its CPU touched first and so lies on its node.
 type worker struct {
 	floats []float32
-	work   chan func(w *worker)
+	at     int // element of large arrays where the next slice starts
+	work   chan func()
 	region *kernel.Region
 }
 
 // startWorkers pins one thread to each CPU and gives each bytes of memory.
 func startWorkers(cpus []int, bytes int, pages kernel.Pages) ([]*worker, error) {
-	workers := make([]*worker, len(cpus))
-	errs := make([]error, len(cpus))
-	var ready sync.WaitGroup
-	for i, cpu := range cpus {
-		w := &worker{work: make(chan func(*worker))}
-		workers[i] = w
-		ready.Go(func() {
-			w.region, errs[i] = kernel.Map(bytes, pages)
-		})
-		ready.Wait()
-		if errs[i] != nil {
-			stopWorkers(workers[:i])
-			return nil, errs[i]
+	var workers []*worker
+	for _, cpu := range cpus {
+		region, err := kernel.Map(bytes, pages)
+		if err != nil {
+			stopWorkers(workers)
+			return nil, err
 		}
-		w.floats = w.region.Floats()
+		w := &worker{work: make(chan func()), region: region, floats: region.Floats()}
+		workers = append(workers, w)
 		go func() {
 			runtime.LockOSThread() // never unlocked: the thread and its affinity end here
 			_ = pin(cpu)           // refused: the kernel places the thread, and the spread shows it
 			for f := range w.work {
-				f(w)
+				f()
 			}
 		}()
 	}
-	each(workers, func(w *worker) { w.region.Populate() })
+	each(workers, func(_ int, w *worker) { w.region.Populate() })
 	return workers, nil
 }
 
@@ -84,11 +81,11 @@ func stopWorkers(workers []*worker) {
 }
 
 // each runs f on all workers at once and waits.
-func each(workers []*worker, f func(*worker)) {
+func each(workers []*worker, f func(i int, w *worker)) {
 	var wg sync.WaitGroup
 	wg.Add(len(workers))
-	for _, w := range workers {
-		w.work <- func(w *worker) { defer wg.Done(); f(w) }
+	for i, w := range workers {
+		w.work <- func() { defer wg.Done(); f(i, w) }
 	}
 	wg.Wait()
 }
@@ -96,8 +93,8 @@ func each(workers []*worker, f func(*worker)) {
 // slice is one timing of a stream.
 type slice struct {
 	start, end time.Time
-	rate       float64 // bytes per second
-	clean      bool    // the kernel left the thread its CPU
+	bytes      int
+	clean      bool // the kernel left the thread its CPU
 }
 
 // stream runs one kernel over the first bytes of the worker's memory until stop is set.
@@ -109,15 +106,13 @@ func (w *worker) stream(k streamKernel, bytes int, stop *atomic.Bool) []slice {
 	}
 	pass := k.gathered
 	if bytes > sliceBytes {
-		pass = k.onward()
+		pass = func(arrays [3][]float32) int { return w.onward(k, arrays) }
 	}
 	var all []slice
 	for len(all) == 0 || !stop.Load() {
 		before, start := interruptions(), time.Now()
 		elements := pass(arrays)
-		s := slice{start: start, end: time.Now(), clean: interruptions() == before}
-		s.rate = float64(4*k.arrays*elements) / s.end.Sub(start).Seconds()
-		all = append(all, s)
+		all = append(all, slice{start, time.Now(), 4 * k.arrays * elements, interruptions() == before})
 	}
 	return all
 }
@@ -135,36 +130,27 @@ func (k streamKernel) gathered(arrays [3][]float32) (elements int) {
 	return elements
 }
 
-// onward returns a pass over the next piece of large arrays, one after the other.
-func (k streamKernel) onward() func(arrays [3][]float32) (elements int) {
-	at := 0
-	return func(arrays [3][]float32) int {
-		n := min(sliceBytes/4/k.arrays, len(arrays[0])-at)
-		var part [3][]float32
-		for a := range k.arrays {
-			part[a] = arrays[a][at : at+n]
-		}
-		k.run(part)
-		if at += n; at >= len(arrays[0]) {
-			at = 0
-		}
-		return n
+// onward runs over the next piece of large arrays, where the last one ended, so that nothing is read again before all was.
+func (w *worker) onward(k streamKernel, arrays [3][]float32) (elements int) {
+	if w.at >= len(arrays[0]) {
+		w.at = 0
 	}
+	n := min(sliceBytes/4/k.arrays, len(arrays[0])-w.at)
+	for a := range k.arrays {
+		arrays[a] = arrays[a][w.at : w.at+n]
+	}
+	k.run(arrays)
+	w.at += n
+	return n
 }
 
-// rate is the sum over workers of the median rate of slices that fell where all workers ran, and the largest spread among them.
-func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) (units.Rate, float64) {
-	all := make(map[*worker][]slice, len(workers))
-	var mu sync.Mutex
+// rate is the sum over workers of bytes by time, over the slices that fell where all workers ran.
+func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) float64 {
+	all := make([][]slice, len(workers))
 	var stop atomic.Bool
 	timer := time.AfterFunc(window, func() { stop.Store(true) })
 	defer timer.Stop()
-	each(workers, func(w *worker) {
-		s := w.stream(k, bytes, &stop)
-		mu.Lock()
-		defer mu.Unlock()
-		all[w] = s
-	})
+	each(workers, func(i int, w *worker) { all[i] = w.stream(k, bytes, &stop) })
 	var from, until time.Time
 	for _, s := range all {
 		if s[0].start.After(from) {
@@ -174,36 +160,35 @@ func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) (u
 			until = end
 		}
 	}
-	total, worst := 0.0, 0.0
+	total := 0.0
 	for _, s := range all {
-		var together, rest []float64
-		for _, x := range s {
-			if rest = append(rest, x.rate); x.clean && !x.start.Before(from) && !x.end.After(until) {
-				together = append(together, x.rate)
-			}
-		}
+		together := slices.DeleteFunc(slices.Clone(s), func(x slice) bool { return !x.clean || x.start.Before(from) || x.end.After(until) })
 		if len(together) == 0 {
-			together = rest
+			together = s
 		}
-		total += median(together)
-		worst = max(worst, spread(together))
+		bytes, seconds := 0, 0.0
+		for _, x := range together {
+			bytes, seconds = bytes+x.bytes, seconds+x.end.Sub(x.start).Seconds()
+		}
+		total += float64(bytes) / seconds
 	}
-	return units.Rate(total), worst
+	return total
 }
 
-// quietRate repeats rate until it is quiet, and keeps the quietest.
-func (ms *measuring) quietRate(workers []*worker, k streamKernel, bytes int) (best units.Rate, noise float64) {
-	noise = math.Inf(1)
+// windows is how many times a rate is taken before its spread is looked at.
+const windows = 3
+
+// steadyRates takes rates until they agree, and at most ms.rounds times so many.
+func (ms *measuring) steadyRates(workers []*worker, k streamKernel, bytes int, window time.Duration) (rates []float64) {
 	for range ms.rounds {
-		r, s := rate(workers, k, bytes, ms.window)
-		if s < noise {
-			best, noise = r, s
+		for range windows {
+			rates = append(rates, rate(workers, k, bytes, window))
 		}
-		if noise < noisy || time.Since(ms.start) > ms.total {
+		if spread(rates) < noisy || time.Since(ms.start) > ms.total {
 			break
 		}
 	}
-	return best, noise
+	return rates
 }
 
 // bandwidths measures the streams: at every level with one thread and with all, over main memory also in between.
@@ -231,7 +216,8 @@ func (ms *measuring) threadCounts() []int {
 	return counts
 }
 
-// bandwidthsWith measures with so many threads, over the caches too where levels is set.
+// bandwidthsWith measures with so many threads, over the caches too where levels is set. What others use of the memory changes
+// from one tenth of a second to the next, so the rate most asked for, of loads from it, is taken at both ends.
 func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
 	per := max(ms.stream/threads, 4*int(ms.m.LLCBytes)/threads, 8<<20)
 	workers, err := startWorkers(ms.cpus[:threads], per, kernel.OrdinaryPages)
@@ -239,33 +225,36 @@ func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
 		return err
 	}
 	defer stopWorkers(workers)
-	places := []struct {
-		name  string
-		bytes int // of each thread
-	}{{"L1", int(ms.m.L1Bytes) / 2}, {"L2", int(ms.m.L2Bytes) / 2}, {"L3", int(ms.m.LLCBytes) / 2 / threads}, {"DRAM", per}}
-	if !levels {
-		places = places[3:]
+	loads := ms.steadyRates(workers, load, per, ms.memory)
+	if levels {
+		for _, level := range []struct {
+			name  string
+			bytes int
+		}{{"L1", int(ms.m.L1Bytes) / 2}, {"L2", int(ms.m.L2Bytes) / 2}, {"L3", int(ms.m.LLCBytes) / 2 / threads}} {
+			if level.bytes < leastStream || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
+				continue
+			}
+			for _, k := range streamKernels {
+				ms.point(level.name, k, level.bytes, threads, ms.steadyRates(workers, k, level.bytes, ms.window))
+			}
+		}
 	}
-	for _, level := range places {
-		if level.bytes < leastStream || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
-			continue
-		}
-		for _, k := range streamKernels {
-			if ms.ctx.Err() != nil {
-				return ms.ctx.Err()
-			}
-			r, noise := ms.quietRate(workers, k, level.bytes)
-			ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
-				Kernel: k.name, Bytes: units.Bytes(level.bytes * threads), Threads: threads, PerS: r, Level: level.name})
-			if level.name == "DRAM" && k.name == "load" {
-				ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = r, threads
-				if noise > noisy {
-					ms.warn("DRAM load with %d threads varies by %.0f %% between slices", threads, 100*noise)
-				}
-			}
-		}
+	for _, k := range streamKernels[1:] {
+		ms.point("DRAM", k, per, threads, ms.steadyRates(workers, k, per, ms.window))
+	}
+	loads = append(loads, ms.steadyRates(workers, load, per, ms.memory)...)
+	ms.point("DRAM", load, per, threads, loads)
+	ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = units.Rate(median(loads)), threads
+	if noise := spread(loads); noise > noisy {
+		ms.warn("DRAM load with %d threads varies by %.0f %%", threads, 100*noise)
 	}
 	return nil
+}
+
+// point keeps the median of rates over bytes of each thread.
+func (ms *measuring) point(level string, k streamKernel, bytes, threads int, rates []float64) {
+	ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
+		Kernel: k.name, Bytes: units.Bytes(bytes * threads), Threads: threads, PerS: units.Rate(median(rates)), Level: level})
 }
 
 // costs measures arithmetic, page faults, what huge pages gain, and memcpy.
@@ -340,10 +329,7 @@ func (ms *measuring) hugeLoad() error {
 		return err
 	}
 	defer stopWorkers(workers)
-	load := streamKernels[0]
-	r, _ := ms.quietRate(workers, load, bytes)
-	ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
-		Kernel: load.name, Bytes: units.Bytes(bytes), Threads: 1, PerS: r, Level: hugeLevel})
+	ms.point(hugeLevel, load, bytes, 1, ms.steadyRates(workers, load, bytes, ms.window))
 	return nil
 }
 

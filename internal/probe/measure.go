@@ -50,17 +50,18 @@ type plan struct {
 	sweep        time.Duration // for the sweep of one order
 	refine       time.Duration // for each inner step
 	last         time.Duration // for the last step, each of two times
-	window       time.Duration // for one timing of a bandwidth
-	rounds       int           // of a bandwidth, until it is quiet
+	window       time.Duration // for one rate
+	memory       time.Duration // for one rate of loads from main memory
+	rounds       int           // of a rate, until it is steady
 	total        time.Duration // after which nothing is repeated
 	everyCount   bool          // thread counts between one and all
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 256 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 350 * time.Millisecond,
-		refine: 100 * time.Millisecond, last: 400 * time.Millisecond, window: 15 * time.Millisecond, rounds: 3, total: 2 * time.Second}
-	deep = plan{top: 512 << 20, stream: 512 << 20, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
-		refine: 3 * time.Second, last: 8 * time.Second, window: 150 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
+	quick = plan{top: 128 << 20, stream: 512 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 250 * time.Millisecond,
+		refine: 100 * time.Millisecond, last: 350 * time.Millisecond, window: 4 * time.Millisecond, memory: 15 * time.Millisecond, rounds: 3, total: 2 * time.Second}
+	deep = plan{top: 512 << 20, stream: 1 << 30, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
+		refine: 3 * time.Second, last: 8 * time.Second, window: 40 * time.Millisecond, memory: 200 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
 )
 
 const (
@@ -94,8 +95,8 @@ func (ms *measuring) step() error {
 	return ms.ctx.Err()
 }
 
-// Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about two seconds,
-// or twenty with Deep, and at most an eighth of the memory that is free.
+// Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about two and a half seconds,
+// or twenty-five with Deep, and at most an eighth of the memory that is free.
 func Measure(ctx context.Context, opts Options) (Measurement, error) {
 	ms, err := newMeasuring(ctx, opts)
 	if err != nil {
