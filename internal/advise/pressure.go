@@ -81,7 +81,8 @@ func (b bursts) defragment() Value[float64] {
 	return replayed(at, fmt.Sprintf("of %d times that a pool grew although it had free bytes enough, 95 %% were above it; default %.2f", n, seedDefragment))
 }
 
-// starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough.
+// starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough. A policy that
+// gives back elsewhere what it commits did not grow.
 func starved(p *replay.Program, policy string) ([]float64, error) {
 	a, err := alloc.New(policy, alloc.Options{Capacity: 1 << 42})
 	if err != nil {
@@ -103,7 +104,7 @@ func starved(p *replay.Program, policy string) ([]float64, error) {
 			return nil, fmt.Errorf("step %d: %w", i, err)
 		}
 		after := a.Stats()
-		if after.Grown > before.Grown && before.Free >= s.Size {
+		if after.PeakReserved > before.PeakReserved && before.Free >= s.Size {
 			list = append(list, 1-float64(before.LargestFree)/float64(before.Free))
 		}
 		before = after
