@@ -57,7 +57,10 @@ func DecodeHuggingFace(name string, data []byte) (Model, error) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		return Model{}, jsonError(name, data, err)
 	}
-	if c.ModelType != "qwen3_vl" && c.ModelType != "qwen3_vl_moe" {
+	if _, text := families[c.ModelType]; text {
+		return Model{}, fmt.Errorf("%s: model_type is %q, a model without images, which estimate alone takes; want qwen3_vl or qwen3_vl_moe", name, c.ModelType)
+	}
+	if !c.withImages() {
 		return Model{}, fmt.Errorf("%s: model_type is %q, want qwen3_vl or qwen3_vl_moe", name, c.ModelType)
 	}
 	m, err := c.model()
@@ -70,6 +73,17 @@ func DecodeHuggingFace(name string, data []byte) (Model, error) {
 		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return m, nil
+}
+
+// WithImages reports whether a config.json is of a model that DecodeHuggingFace reads.
+func WithImages(data []byte) bool {
+	var c huggingFaceConfig
+	_ = json.Unmarshal(data, &c) // what is no JSON is neither
+	return c.withImages()
+}
+
+func (c *huggingFaceConfig) withImages() bool {
+	return c.ModelType == "qwen3_vl" || c.ModelType == "qwen3_vl_moe"
 }
 
 // LooksLikeHuggingFace tells a Hugging Face config.json from a model document of this package's own schema.

@@ -34,6 +34,8 @@ type Text struct {
 	MaxPositions     int  `yaml:"max_position_embeddings" json:"max_position_embeddings"`
 	TiedEmbeddings   bool `yaml:"tie_word_embeddings" json:"tie_word_embeddings"`
 	MoE              *MoE `yaml:"moe,omitempty" json:"moe,omitempty"`
+
+	Variant *Variant `yaml:"variant,omitempty" json:"variant,omitempty"` // nil: the decoder of Qwen3-VL
 }
 
 // MoE is a mixture of experts in place of every dense MLP.
@@ -113,7 +115,7 @@ func (m *Model) Parameters() Parameters {
 		Merger:     2*c + mlp,
 		Deepstack:  int64(len(v.DeepstackLayers)) * (2*merged + mlp),
 		Embed:      int64(t.VocabSize) * d,
-		Layers:     int64(t.Layers)*t.layerParameters() + d,
+		Layers:     t.layersParameters() + d,
 	}
 	if !t.TiedEmbeddings {
 		p.LMHead = p.Embed
@@ -121,53 +123,28 @@ func (m *Model) Parameters() Parameters {
 	return p
 }
 
-func (t *Text) layerParameters() int64 {
-	d, h := int64(t.HiddenSize), int64(t.HeadDim)
-	q, kv := int64(t.Heads)*h, int64(t.KVHeads)*h
-	mlp := 3 * d * int64(t.IntermediateSize)
-	if t.MoE != nil {
-		mlp = int64(t.MoE.Experts)*3*d*int64(t.MoE.IntermediateSize) + d*int64(t.MoE.Experts)
-	}
-	return d*(q+2*kv) + q*d + 2*h + 2*d + mlp
-}
-
 // WeightBytes is the size of all weights at one element type.
 func (m *Model) WeightBytes(d DType) units.Bytes {
 	return units.Bytes(m.Parameters().Total() * d.Bytes())
 }
 
-// KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements.
+// KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements where no layer slides.
 func (m *Model) KVBytesPerToken(d DType) units.Bytes {
-	t := m.Text
-	return units.Bytes(2 * int64(t.Layers) * int64(t.KVHeads) * int64(t.HeadDim) * d.Bytes())
+	return units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * d.Bytes())
 }
 
 // Validate says what no model can be. Errors name the key.
 func (m *Model) Validate() error {
-	v, t := m.Vision, m.Text
-	var faults []string
-	for _, f := range []struct {
-		key   string
-		value int
-	}{
-		{"text.hidden_size", t.HiddenSize}, {"text.num_hidden_layers", t.Layers}, {"text.num_attention_heads", t.Heads},
-		{"text.num_key_value_heads", t.KVHeads}, {"text.head_dim", t.HeadDim}, {"text.vocab_size", t.VocabSize},
-		{"text.max_position_embeddings", t.MaxPositions},
+	v := m.Vision
+	faults := m.Text.faults()
+	for _, f := range []field{
 		{"vision.depth", v.Depth}, {"vision.hidden_size", v.HiddenSize}, {"vision.num_heads", v.Heads},
 		{"vision.intermediate_size", v.IntermediateSize}, {"vision.in_channels", v.InChannels},
 		{"vision.patch_size", v.PatchSize}, {"vision.temporal_patch_size", v.TemporalPatchSize},
 		{"vision.spatial_merge_size", v.SpatialMergeSize}, {"vision.out_hidden_size", v.OutHiddenSize},
 		{"preprocess.min_pixels", m.Preprocess.MinPixels}, {"preprocess.max_pixels", m.Preprocess.MaxPixels},
 	} {
-		if f.value <= 0 {
-			faults = append(faults, f.key+" must be above zero")
-		}
-	}
-	switch {
-	case t.MoE == nil && t.IntermediateSize <= 0:
-		faults = append(faults, "text.intermediate_size must be above zero")
-	case t.MoE != nil && (t.MoE.Experts <= 0 || t.MoE.ExpertsPerToken <= 0 || t.MoE.IntermediateSize <= 0):
-		faults = append(faults, "text.moe needs num_experts, num_experts_per_tok and moe_intermediate_size above zero")
+		faults = f.positive(faults)
 	}
 	for _, l := range v.DeepstackLayers {
 		if l < 0 || l >= v.Depth {
@@ -181,4 +158,36 @@ func (m *Model) Validate() error {
 		return errors.New(strings.Join(faults, "; "))
 	}
 	return nil
+}
+
+// field is a number that must be above zero.
+type field struct {
+	key   string
+	value int
+}
+
+func (f field) positive(faults []string) []string {
+	if f.value > 0 {
+		return faults
+	}
+	return append(faults, f.key+" must be above zero")
+}
+
+// faults is what no decoder can be.
+func (t *Text) faults() []string {
+	var faults []string
+	for _, f := range []field{
+		{"text.hidden_size", t.HiddenSize}, {"text.num_hidden_layers", t.Layers}, {"text.num_attention_heads", t.Heads},
+		{"text.num_key_value_heads", t.KVHeads}, {"text.head_dim", t.HeadDim}, {"text.vocab_size", t.VocabSize},
+		{"text.max_position_embeddings", t.MaxPositions},
+	} {
+		faults = f.positive(faults)
+	}
+	switch {
+	case t.MoE == nil && t.IntermediateSize <= 0:
+		faults = append(faults, "text.intermediate_size must be above zero")
+	case t.MoE != nil && (t.MoE.Experts <= 0 || t.MoE.ExpertsPerToken <= 0 || t.MoE.IntermediateSize <= 0):
+		faults = append(faults, "text.moe needs num_experts, num_experts_per_tok and moe_intermediate_size above zero")
+	}
+	return faults
 }
