@@ -102,3 +102,34 @@ func TestEstimateCheckpoint(t *testing.T) {
 		}
 	}
 }
+
+// A decoder without images is estimated from its config.json, and everything that needs images says that it has none.
+func TestEstimateWithoutImages(t *testing.T) {
+	config := `{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
+ "intermediate_size": 8192, "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": true}`
+	path := write(t, "config.json", config)
+	for _, engine := range []string{"llama.cpp", "llama-server", "ollama", "transformers", "vllm", "sglang"} {
+		r := vlmem(t, nil, "estimate", "--model", path, "--engine", engine, "--hardware", "a100-80gb", "--ctx", "8192", "--format", "json")
+		var e estimated
+		if err := json.Unmarshal([]byte(r.stdout), &e); err != nil || r.code != 0 {
+			t.Fatalf("%s: exit %d, %v: %s", engine, r.code, err, r.stderr)
+		}
+		if e.Vision != 0 || e.Weights == 0 || e.KVCache == 0 {
+			t.Errorf("%s: %+v", engine, e)
+		}
+		if strings.HasPrefix(engine, "llama.cpp") && e.KVCache != 8192*16*2*8*64*2 {
+			t.Errorf("%s: %d bytes of cache", engine, e.KVCache)
+		}
+	}
+	for want, args := range map[string][]string{
+		"has no images":                     {"estimate", "--model", path, "--image", "64x64"},
+		"has no images ":                    {"estimate", "--model", path, "--mmproj", "none.gguf"},
+		"a model without images, which est": {"advise", "--model", path, "--hardware", "i5-10210u"},
+		"want qwen3_vl, qwen3_vl_moe or on": {"estimate", "--model", write(t, "config.json", strings.Replace(config, "llama", "opt", 1))},
+	} {
+		r := vlmem(t, nil, args...)
+		if r.code != exitUsage || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, strings.TrimSpace(want)) {
+			t.Errorf("%v: exit %d, %q, %q", args, r.code, r.stdout, r.stderr)
+		}
+	}
+}

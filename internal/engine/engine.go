@@ -220,6 +220,15 @@ func (mem *Memory) raise(name, where string, high units.Bytes) {
 	}
 }
 
+// assume widens the items of a name to these shares of their size, and says why.
+func (mem *Memory) assume(name string, least, most float64, why string) {
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == name {
+			it.Low, it.High, it.Source, it.Why = scaled(it.Bytes, least), scaled(it.Bytes, most), Assumed, it.Why+"; "+why
+		}
+	}
+}
+
 func (mem *Memory) warn(text string, args ...any) {
 	mem.Warnings = append(mem.Warnings, fmt.Sprintf(text, args...))
 }

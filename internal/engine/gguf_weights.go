@@ -32,28 +32,75 @@ type ggufTensor struct {
 
 const outside = -1
 
-// decoderTensors lists the tensors of a qwen3vl or qwen3vlmoe GGUF in layer order.
+// decoderTensors lists the tensors of a decoder's GGUF in layer order.
 func decoderTensors(t *profile.Text) []ggufTensor {
-	d, h := int64(t.HiddenSize), int64(t.HeadDim)
-	q, kv, f := h*int64(t.Heads), h*int64(t.KVHeads), int64(t.IntermediateSize)
+	d := int64(t.HiddenSize)
 	list := []ggufTensor{{roleEmbedding, outside, []int64{d, int64(t.VocabSize)}}, {roleOther, outside, []int64{d}}}
 	if !t.TiedEmbeddings {
 		list = append(list, ggufTensor{roleOutput, outside, []int64{d, int64(t.VocabSize)}})
 	}
+	v := profile.Variant{}
+	if t.Variant != nil {
+		v = *t.Variant
+	}
 	for i := range t.Layers {
-		list = append(list,
-			ggufTensor{roleOther, i, []int64{d}}, ggufTensor{roleOther, i, []int64{d}},
-			ggufTensor{roleOther, i, []int64{h}}, ggufTensor{roleOther, i, []int64{h}},
-			ggufTensor{roleMatrix, i, []int64{d, q}}, ggufTensor{roleMatrix, i, []int64{d, kv}},
-			ggufTensor{roleAttentionV, i, []int64{d, kv}}, ggufTensor{roleAttentionOutput, i, []int64{q, d}})
-		if t.MoE != nil {
-			e, x := int64(t.MoE.Experts), int64(t.MoE.IntermediateSize)
-			list = append(list, ggufTensor{roleOther, i, []int64{d, e}}, ggufTensor{roleMatrix, i, []int64{d, x, e}},
-				ggufTensor{roleMatrix, i, []int64{d, x, e}}, ggufTensor{roleDown, i, []int64{x, d, e}})
-		} else {
-			list = append(list, ggufTensor{roleMatrix, i, []int64{d, f}}, ggufTensor{roleMatrix, i, []int64{d, f}},
-				ggufTensor{roleDown, i, []int64{f, d}})
+		norms := [][]int64{{d}, {d}}
+		if v.PostNorms {
+			norms = append(norms, norms...)
 		}
+		for _, shape := range norms {
+			list = append(list, ggufTensor{roleOther, i, shape})
+		}
+		if v.Latent != nil {
+			list = append(list, latentTensors(t, v.Latent, i)...)
+		} else {
+			list = append(list, attentionTensors(t, v, i)...)
+		}
+		list = append(list, mlpTensors(t, v, i)...)
+	}
+	return list
+}
+
+func attentionTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
+	d, h := int64(t.HiddenSize), int64(t.HeadDim)
+	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
+	list := []ggufTensor{{roleMatrix, layer, []int64{d, q}}, {roleMatrix, layer, []int64{d, kv}}, {roleAttentionV, layer, []int64{d, kv}}, {roleAttentionOutput, layer, []int64{q, d}}}
+	if !v.PlainHeads {
+		list = append(list, ggufTensor{roleOther, layer, []int64{h}}, ggufTensor{roleOther, layer, []int64{h}})
+	}
+	if v.ProjectionBias {
+		list = append(list, ggufTensor{roleOther, layer, []int64{q}}, ggufTensor{roleOther, layer, []int64{kv}}, ggufTensor{roleOther, layer, []int64{kv}})
+	}
+	return list
+}
+
+// latentTensors is attention over compressed keys and values, whose up-projections llama.cpp keeps apart for each head.
+func latentTensors(t *profile.Text, l *profile.Latent, layer int) []ggufTensor {
+	d, heads, rank := int64(t.HiddenSize), int64(t.Heads), int64(l.KVRank)
+	query := heads * int64(l.NopeDim+l.RopeDim)
+	queries := []ggufTensor{{roleMatrix, layer, []int64{d, query}}}
+	if r := int64(l.QueryRank); r > 0 {
+		queries = []ggufTensor{{roleMatrix, layer, []int64{d, r}}, {roleOther, layer, []int64{r}}, {roleMatrix, layer, []int64{r, query}}}
+	}
+	return append(queries,
+		ggufTensor{roleMatrix, layer, []int64{d, rank + int64(l.RopeDim)}}, ggufTensor{roleOther, layer, []int64{rank}},
+		ggufTensor{roleMatrix, layer, []int64{int64(l.NopeDim), rank, heads}}, ggufTensor{roleMatrix, layer, []int64{rank, int64(l.ValueDim), heads}},
+		ggufTensor{roleAttentionOutput, layer, []int64{heads * int64(l.ValueDim), d}})
+}
+
+func mlpTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
+	d := int64(t.HiddenSize)
+	gated := func(f int64, experts ...int64) []ggufTensor {
+		up, down := append([]int64{d, f}, experts...), append([]int64{f, d}, experts...)
+		return []ggufTensor{{roleMatrix, layer, up}, {roleMatrix, layer, up}, {roleDown, layer, down}}
+	}
+	if t.MoE == nil || layer < v.DenseLayers {
+		return gated(int64(t.IntermediateSize))
+	}
+	e, f := int64(t.MoE.Experts), int64(t.MoE.IntermediateSize)
+	list := append([]ggufTensor{{roleOther, layer, []int64{d, e}}}, gated(f, e)...)
+	if v.SharedExperts > 0 {
+		list = append(list, gated(f*int64(v.SharedExperts))...)
 	}
 	return list
 }

@@ -13,6 +13,7 @@ type decoderShape struct {
 	tokens  int64 // in the batch that is computed at once
 	outputs int64 // tokens whose logits are computed
 	cells   int64 // of the KV cache that attention sees, in one stream
+	window  int64 // the same of layers that see a window of tokens alone
 	streams int64 // separate caches: 1 where sequences share one
 	kvType  ggml.Type
 	flash   bool
@@ -50,37 +51,63 @@ func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 }
 
 type decoder struct {
-	graph      ggml.Graph
-	text       *profile.Text
-	shape      decoderShape
-	d, h       int64 // width, head width
-	deepstack  int
-	home       ggml.Home    // of the layer being built
-	embeddings *ggml.Tensor // [d·(1+deepstack), tokens]
-	positions, rows, values, mask, outputs,
-	rotateK, rotateV *ggml.Tensor
+	graph              ggml.Graph
+	text               *profile.Text
+	variant            profile.Variant // its differences from Qwen3-VL's
+	shape              decoderShape
+	d, h               int64 // width, head width
+	deepstack          int
+	home               ggml.Home    // of the layer being built
+	embeddings         *ggml.Tensor // [d·(1+deepstack), tokens]
+	positions, outputs *ggml.Tensor
+	full, sliding      cacheInputs
+}
+
+// cacheInputs say where a batch's keys and values go in the caches of one kind of layer, and what its tokens see there.
+type cacheInputs struct {
+	cells              int64
+	rows, values, mask *ggml.Tensor
+	rotateK, rotateV   *ggml.Tensor // nil where heads are not rotated
 }
 
 func newDecoder(m *profile.Model, s decoderShape) *decoder {
-	b := &decoder{text: &m.Text, shape: s, d: int64(m.Text.HiddenSize), h: int64(m.Text.HeadDim),
-		deepstack: len(m.Vision.DeepstackLayers)}
+	text := m.Text
+	b := &decoder{text: &text, shape: s, d: int64(text.HiddenSize), deepstack: len(m.Vision.DeepstackLayers)}
+	if text.Variant != nil {
+		b.variant = *text.Variant
+	}
+	if l := b.variant.Latent; l != nil { // every head sees the one compressed row
+		text.KVHeads, text.HeadDim = 1, l.KVRank+l.RopeDim
+	}
+	b.h = int64(text.HeadDim)
+	positions := int64(4) // of a token: time, height and width of an image's, and one that is not used
+	if b.text.Variant != nil {
+		positions = 1
+	}
+	b.positions = ggml.Input("inp_pos", ggml.I32, positions*s.tokens)
+	b.full, b.sliding = b.inputs("attn", s.cells), b.inputs("attn_swa", s.window)
+	b.outputs = ggml.Input("out_ids", ggml.I32, s.outputs)
+	return b
+}
+
+func (b *decoder) inputs(name string, cells int64) cacheInputs {
+	s := b.shape
 	maskType, valueRows := ggml.F16, s.tokens
 	if !s.flash {
-		maskType, valueRows = ggml.F32, s.tokens*int64(m.Text.KVHeads)*b.h // V lies transposed: one row an element
+		maskType, valueRows = ggml.F32, s.tokens*int64(b.text.KVHeads)*b.h // V lies transposed: one row an element
 	}
-	b.positions = ggml.Input("inp_pos", ggml.I32, 4*s.tokens)
-	b.rows = ggml.Input("attn_inp_k_idxs", ggml.I64, s.tokens)
-	b.values = ggml.Input("attn_inp_v_idxs", ggml.I64, valueRows)
-	b.mask = ggml.Input("attn_inp_kq_mask", maskType, s.cells, s.tokens/s.streams, 1, s.streams)
-	b.outputs = ggml.Input("out_ids", ggml.I32, s.outputs)
+	in := cacheInputs{
+		cells: cells, rows: ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens), values: ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows),
+		mask: ggml.Input(name+"_inp_kq_mask", maskType, cells, s.tokens/s.streams, 1, s.streams),
+	}
 	if s.kvType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
 		n := int64(64)
 		for b.h%(2*n) == 0 {
 			n *= 2
 		}
-		b.rotateK, b.rotateV = ggml.Input("attn_inp_k_rot", ggml.F32, n, n), ggml.Input("attn_inp_v_rot", ggml.F32, 64, 64)
+		in.rotateK, in.rotateV = ggml.Input(name+"_inp_k_rot", ggml.F32, n, n), ggml.Input(name+"_inp_v_rot", ggml.F32, 64, 64)
 	}
-	return b
+	return in
 }
 
 // matrix is a weight in the type that the file stores it in; only copies of it count.
@@ -118,6 +145,9 @@ func (b *decoder) embed() *ggml.Tensor {
 	if b.deepstack > 0 {
 		x = b.columns(0)
 	}
+	if b.variant.PostNorms { // Gemma scales by the root of the width
+		x = ggml.InPlace(x)
+	}
 	b.graph.Expand(x)
 	return x
 }
@@ -131,19 +161,25 @@ func (b *decoder) columns(int) *ggml.Tensor {
 func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	name := func(part string) string { return fmt.Sprintf("blk.%d.%s", i, part) }
 	residual := x
-	a := b.attention(name, b.norm(x, name("attn_norm")))
+	a := b.attention(name, i, b.norm(x, name("attn_norm")))
 	if i == b.text.Layers-1 {
 		a, residual = ggml.GetRows(a, b.outputs), ggml.GetRows(residual, b.outputs)
 	}
+	if b.variant.PostNorms {
+		a = b.norm(a, name("post_attention_norm"))
+	}
 	residual = ggml.InPlace(a, residual)
 	f := b.norm(residual, name("ffn_norm"))
-	if b.text.MoE != nil {
+	if b.text.MoE != nil && i >= b.variant.DenseLayers {
 		f = b.experts(name, f)
 	} else {
 		width := int64(b.text.IntermediateSize)
 		up := ggml.MulMat(b.matrix(roleMatrix, name("ffn_up"), b.d, width), f)
 		gate := ggml.MulMat(b.matrix(roleMatrix, name("ffn_gate"), b.d, width), f)
 		f = ggml.MulMat(b.matrix(roleDown, name("ffn_down"), width, b.d), ggml.Same(gate, up))
+	}
+	if b.variant.PostNorms {
+		f = b.norm(f, name("post_ffw_norm"))
 	}
 	x = ggml.InPlace(f, residual)
 	if i < b.deepstack {
@@ -152,18 +188,35 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	return x
 }
 
-func (b *decoder) attention(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
+func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor) *ggml.Tensor {
 	s, heads, kvHeads := b.shape, int64(b.text.Heads), int64(b.text.KVHeads)
 	project := func(role role, part string, n int64) *ggml.Tensor {
-		return ggml.Reshape(ggml.MulMat(b.matrix(role, name(part), b.d, n*b.h), x), b.h, n, s.tokens)
+		y := ggml.MulMat(b.matrix(role, name(part), b.d, n*b.h), x)
+		if b.variant.ProjectionBias {
+			y = ggml.InPlace(y, ggml.Leaf(name(part+"_bias"), ggml.F32, b.home, n*b.h))
+		}
+		return ggml.Reshape(y, b.h, n, s.tokens)
+	}
+	norm := func(x *ggml.Tensor, part string) *ggml.Tensor {
+		if b.variant.PlainHeads {
+			return x
+		}
+		return b.norm(x, name(part))
+	}
+	see := b.full
+	if b.text.Slides(layer) {
+		see = b.sliding
 	}
 	q, k, v := project(roleMatrix, "attn_q", heads), project(roleMatrix, "attn_k", kvHeads), project(roleAttentionV, "attn_v", kvHeads)
-	q = ggml.Rope(b.norm(q, name("attn_q_norm")), b.positions)
-	k = ggml.Rope(b.norm(k, name("attn_k_norm")), b.positions)
-	q, k, v = rotate(q, b.rotateK), rotate(k, b.rotateK), rotate(v, b.rotateV)
+	q = ggml.Rope(norm(q, "attn_q_norm"), b.positions)
+	k = ggml.Rope(norm(k, "attn_k_norm"), b.positions)
+	if b.variant.PostNorms { // Gemma scales queries before the cache is written
+		q = ggml.InPlace(q)
+	}
+	q, k, v = rotate(q, see.rotateK), rotate(k, see.rotateK), rotate(v, see.rotateV)
 	b.graph.Expand(q, v, k)
-	keys, values := b.cache(name, k, v)
-	out := rotate(b.attend(q, keys, values), b.rotateV)
+	keys, values := b.cache(name, see, k, v)
+	out := rotate(b.attend(q, keys, values, see.mask), see.rotateV)
 	return ggml.MulMat(b.matrix(roleAttentionOutput, name("attn_output"), heads*b.h, b.d), out)
 }
 
@@ -177,37 +230,37 @@ func rotate(x, by *ggml.Tensor) *ggml.Tensor {
 }
 
 // cache writes the new keys and values and looks at what attention reads.
-func (b *decoder) cache(name func(string) string, k, v *ggml.Tensor) (keys, values *ggml.Tensor) {
-	s, kvHeads := b.shape, int64(b.text.KVHeads)
+func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Tensor) (keys, values *ggml.Tensor) {
+	s, kvHeads, cells := b.shape, int64(b.text.KVHeads), see.cells
 	width, home := kvHeads*b.h, b.home.Cache()
-	cacheK := ggml.Leaf(name("cache_k"), s.kvType, home, width, s.cells, s.streams)
-	cacheV := ggml.Leaf(name("cache_v"), s.kvType, home, width, s.cells, s.streams)
+	cacheK := ggml.Leaf(name("cache_k"), s.kvType, home, width, cells, s.streams)
+	cacheV := ggml.Leaf(name("cache_v"), s.kvType, home, width, cells, s.streams)
 	merge := func(c *ggml.Tensor) *ggml.Tensor {
 		if s.streams > 1 {
-			return ggml.Reshape(c, width, s.cells*s.streams)
+			return ggml.Reshape(c, width, cells*s.streams)
 		}
 		return c
 	}
 	flat := [4]int64{width, s.tokens, 1, 1}
-	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), b.rows))
+	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.rows))
 	row := s.kvType.Row(b.h)
 	look := func(c *ggml.Tensor) *ggml.Tensor {
-		return ggml.View(c, [4]int64{b.h, kvHeads, s.cells, s.streams},
-			[4]int64{s.kvType.Bytes, row, row * kvHeads, row * kvHeads * s.cells})
+		return ggml.View(c, [4]int64{b.h, kvHeads, cells, s.streams},
+			[4]int64{s.kvType.Bytes, row, row * kvHeads, row * kvHeads * cells})
 	}
 	if s.flash {
-		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), b.values))
+		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.values))
 		return look(cacheK), look(cacheV)
 	}
 	elements := ggml.Reshape(cacheV, 1, cacheV.Elements())
-	b.graph.Expand(ggml.SetRows(elements, ggml.Reshape(ggml.Reshape(v, width, s.tokens), 1, width*s.tokens), b.values))
+	b.graph.Expand(ggml.SetRows(elements, ggml.Reshape(ggml.Reshape(v, width, s.tokens), 1, width*s.tokens), see.values))
 	size := s.kvType.Bytes
-	return look(cacheK), ggml.View(cacheV, [4]int64{s.cells, kvHeads, b.h, s.streams},
-		[4]int64{size, size * s.cells * b.h, size * s.cells, size * s.cells * width})
+	return look(cacheK), ggml.View(cacheV, [4]int64{cells, kvHeads, b.h, s.streams},
+		[4]int64{size, size * cells * b.h, size * cells, size * cells * width})
 }
 
 // attend is one fused operation with flash attention, scores [cells, tokens, heads] in f32 without.
-func (b *decoder) attend(q, keys, values *ggml.Tensor) *ggml.Tensor {
+func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 	s, heads := b.shape, int64(b.text.Heads)
 	perStream := s.tokens / s.streams
 	q = ggml.View(q, [4]int64{b.h, heads, perStream, s.streams}, [4]int64{4, q.NB[1], q.NB[2], q.NB[3] / s.streams})
@@ -218,14 +271,14 @@ func (b *decoder) attend(q, keys, values *ggml.Tensor) *ggml.Tensor {
 			keys = ggml.New(ggml.F16, []*ggml.Tensor{keys}, keys.NE[:]...)
 			values = ggml.New(ggml.F16, []*ggml.Tensor{values}, values.NE[:]...)
 		}
-		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.mask}, b.h, heads, perStream, s.streams)
+		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
 		out.Follow = false
 		if s.device && keys.Type != ggml.F16 { // CUDA's kernels for batches put halves of both behind the result
 			out.Extra = 2*2*keys.Elements() + (cudaAlignment-out.Bytes()%cudaAlignment)%cudaAlignment
 		}
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
-		scores := ggml.InPlace(ggml.MulMat(keys, q), b.mask)
+		scores := ggml.InPlace(ggml.MulMat(keys, q), mask)
 		out = ggml.Permute(ggml.MulMat(values, scores), 0, 2, 1, 3)
 		out = ggml.New(ggml.F32, []*ggml.Tensor{out}, b.h*heads, s.tokens)
 	}

@@ -39,7 +39,7 @@ func newTransformersPeak(m *profile.Model, g profile.Grid, prompt int, b int64) 
 	feature := b * int64(g.Tokens) * int64(v.OutHiddenSize)
 	return transformersPeak{
 		pixels:     units.Bytes(g.PixelBytes()),
-		towerWork:  units.Bytes(g.PixelBytes()/4*b + 17*b*n*c + b*n*c + 16*n*c/int64(v.Heads)),
+		towerWork:  units.Bytes(g.PixelBytes()/4*b + 17*b*n*c + b*n*c + 16*n*c/int64(max(v.Heads, 1))),
 		features:   units.Bytes(feature * int64(len(v.DeepstackLayers))),
 		embeddings: units.Bytes(b * s * d),
 		cache:      units.Bytes(s * int64(2*t.Layers*t.KVHeads) * h * b),
@@ -149,7 +149,9 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
 		spread = 0.05
 	}
 	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source, "decoder, embeddings and head: %s", why)
-	mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
+	if vision > 0 {
+		mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
+	}
 }
 
 // estimateTransformers follows generate() on one sequence. Items add up at the highest point: what the tower needs beyond the
@@ -220,20 +222,33 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid prof
 	old := newTransformersPeak(m, grid, prompt, b)
 	oldPeak := max(old.tower(), old.prefill(len(m.Vision.DeepstackLayers)))
 
-	cache := units.Bytes(int64(context) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
-	output := units.Bytes(int64(m.Text.VocabSize) * (b + 4))
+	replayed := units.Bytes(int64(context) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
+	cache, output := units.Bytes(torchCached(&m.Text, context)*b), units.Bytes(int64(m.Text.VocabSize)*(b+4))
 	// Tokens yet to come lengthen the cache when the prefill's working memory is free again.
-	compute := max(p.prefill-p.visionBytes-output-cache, cache/units.Bytes(m.Text.Layers))
+	compute := max(p.prefill-p.visionBytes-output-replayed, cache/units.Bytes(m.Text.Layers))
 	vision := max(p.visionBytes, p.all-compute-output-cache)
 	lowest := max(0, min(least.prefill, oldPeak)-p.visionBytes-output-cache)
 	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it had.
 	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived, "%d tokens; the cache grows by copying and leaves holes", context)
-	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, 1.05), Derived, "prefill of %d tokens with %s attention, allocation by allocation", prompt, attention)
+	source, most, as := Derived, 1.05, ""
+	if m.TextOnly() && m.Text.Variant.Architecture != "qwen3" {
+		source, most, as = Assumed, 1.5, ", as Qwen3-VL's decoder of this size would"
+	}
+	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source, "prefill of %d tokens with %s attention, allocation by allocation%s", prompt, attention, as)
 	mem.exact(Output, o.place(), output, "logits of one token, and their fp32 copy")
 	if grid.Patches > 0 {
 		mem.add(Vision, o.place(), vision, scaled(vision, 0.9), scaled(vision, 1.05), Derived, "%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height, grid.Patches, grid.Tokens)
 	}
 	return nil
+}
+
+// torchCached is the elements of the cache: transformers keeps keys and values as the heads see them, compressed or not.
+func torchCached(t *profile.Text, tokens int) int64 {
+	if t.Variant != nil && t.Variant.Latent != nil {
+		l := t.Variant.Latent
+		return int64(tokens) * int64(t.Layers*t.Heads*(l.NopeDim+l.RopeDim+l.ValueDim))
+	}
+	return t.CachedElements(tokens)
 }
 
 // slowAttention reports whether the decoder's grouped heads fall back to plain scores: flash attention needs compute

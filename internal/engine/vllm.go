@@ -19,9 +19,9 @@ const (
 // vllmBlock is the tokens of one block of the KV cache on CUDA.
 const vllmBlock = 16
 
-// vllmPageBytes is one block of one layer: K and V of 16 tokens.
+// vllmPageBytes is one block of one layer: what it keeps of 16 tokens, K and V.
 func vllmPageBytes(t *profile.Text, b int64) units.Bytes {
-	return units.Bytes(2 * vllmBlock * int64(t.KVHeads) * int64(t.HeadDim) * b)
+	return units.Bytes(vllmBlock * t.CacheRow() * b)
 }
 
 // vllmBlocks is how many blocks fit into available bytes: whole pages, divided evenly among the layers.
@@ -163,12 +163,15 @@ func kvName(name string) string {
 //	reserved = 512 + 1.5·chunked_prefill + 2·cuda_graph_max_bs + tp·pp/8·1024     at least 10 GiB above 60 GiB
 //	share    = (memory − reserved)/memory × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = depth·C²/(24·1024²)
 //
-// The last factor, for models with a vision tower, falls as the tower grows.
+// The factors after the first are for models with a vision tower; the last falls as the tower grows.
 func sglangStatic(m *profile.Model, memory units.Bytes, chunked, graphs, cards int) float64 {
 	total := float64(memory) / float64(units.MiB)
 	reserved := 512 + 1.5*float64(chunked) + 2*float64(graphs) + float64(cards)/8*1024
 	if total > 60*1024 {
 		reserved = max(reserved, 10*1024)
+	}
+	if m.TextOnly() {
+		return (total - reserved) / total
 	}
 	c := float64(m.Vision.HiddenSize)
 	r := float64(m.Vision.Depth) * c * c / (24 * 1024 * 1024)
@@ -208,7 +211,7 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem := &Memory{Version: SGLangVersion, Quant: o.Quant, KVType: kvName(o.KVType), ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
 	mem.torchWeights(m, o, bits)
-	perToken := units.Bytes(2 * int64(m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * kv)
+	perToken := units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * kv)
 	if o.GPU == nil {
 		mem.exact(KVCache, "device", perToken*units.Bytes(mem.ContextTokens), "one sequence of %d tokens; with --hardware, the static share of the card", mem.ContextTokens)
 		return mem, nil

@@ -2,38 +2,50 @@ package weights
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// Text is the decoder that a qwen3vl or qwen3vlmoe GGUF describes, and how many deepstack levels it takes.
+// architectures are the decoders that Text reads, by general.architecture, and how they differ from Qwen3-VL's where no key says
+// so. A pattern of sliding layers is the architecture's (llama.cpp src/models).
+var architectures = map[string]*profile.Variant{
+	"qwen3vl": nil, "qwen3vlmoe": nil,
+	"qwen2":     {PlainHeads: true, ProjectionBias: true},
+	"qwen3":     {},
+	"qwen3moe":  {},
+	"llama":     {PlainHeads: true},
+	"gemma2":    {PlainHeads: true, PostNorms: true, Window: 4096, FullEvery: 2},
+	"gemma3":    {PostNorms: true, FullEvery: 6},
+	"deepseek2": {PlainHeads: true},
+}
+
+// Text is the decoder that a GGUF describes, and how many deepstack levels it takes.
 func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 	arch := g.Strings["general.architecture"]
-	if arch != "qwen3vl" && arch != "qwen3vlmoe" {
-		return text, 0, fmt.Errorf("general.architecture is %q, want qwen3vl or qwen3vlmoe", arch)
+	variant, known := architectures[arch]
+	if !known {
+		return text, 0, fmt.Errorf("general.architecture is %q, want one of %s", arch, strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
 	}
-	var missing []string
-	need := func(key string) int {
-		v, ok := g.Numbers[arch+"."+key]
-		if !ok || v != float64(int(v)) || v <= 0 || v > 1<<31 {
-			missing = append(missing, arch+"."+key)
-			return 0
-		}
-		return int(v)
-	}
+	k := ggufKeys{g: g, arch: arch}
+	heads := k.need("attention.head_count")
 	text = profile.Text{
-		HiddenSize: need("embedding_length"), Layers: need("block_count"), Heads: need("attention.head_count"),
-		KVHeads: need("attention.head_count_kv"), HeadDim: need("attention.key_length"),
-		MaxPositions: need("context_length"), TiedEmbeddings: true,
+		HiddenSize: k.need("embedding_length"), Layers: k.need("block_count"), Heads: heads,
+		KVHeads: k.or("attention.head_count_kv", heads), MaxPositions: k.need("context_length"), TiedEmbeddings: true,
 	}
-	if arch == "qwen3vlmoe" {
+	text.HeadDim = k.or("attention.key_length", text.HiddenSize/max(heads, 1))
+	if _, mixture := g.Numbers[arch+".expert_count"]; mixture {
+		text.IntermediateSize = k.or("feed_forward_length", 0)
 		text.MoE = &profile.MoE{
-			Experts: need("expert_count"), ExpertsPerToken: need("expert_used_count"), IntermediateSize: need("expert_feed_forward_length"),
+			Experts: k.need("expert_count"), ExpertsPerToken: k.need("expert_used_count"), IntermediateSize: k.or("expert_feed_forward_length", text.IntermediateSize),
 		}
-		text.IntermediateSize = int(g.Numbers[arch+".feed_forward_length"])
 	} else {
-		text.IntermediateSize = need("feed_forward_length")
+		text.IntermediateSize = k.need("feed_forward_length")
+	}
+	if variant != nil {
+		text.Variant = k.variant(*variant)
 	}
 	for _, t := range g.Tensors {
 		switch {
@@ -44,12 +56,56 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 		}
 	}
 	if text.VocabSize == 0 {
-		missing = append(missing, "token_embd.weight")
+		k.missing = append(k.missing, "token_embd.weight")
 	}
-	if len(missing) > 0 {
-		return text, 0, fmt.Errorf("%s missing or not a whole number", strings.Join(missing, ", "))
+	if len(k.missing) > 0 {
+		return text, 0, fmt.Errorf("%s missing or not a whole number", strings.Join(k.missing, ", "))
 	}
 	return text, int(g.Numbers[arch+".n_deepstack_layers"]), nil
+}
+
+// ggufKeys reads an architecture's numbers and remembers which are missing.
+type ggufKeys struct {
+	g       *GGUF
+	arch    string
+	missing []string
+}
+
+// need is a number above zero.
+func (k *ggufKeys) need(key string) int {
+	n := k.or(key, 0)
+	if n == 0 && !slices.Contains(k.missing, k.arch+"."+key) {
+		k.missing = append(k.missing, k.arch+"."+key)
+	}
+	return n
+}
+
+// or is a number that need not be there.
+func (k *ggufKeys) or(key string, otherwise int) int {
+	v, ok := k.g.Numbers[k.arch+"."+key]
+	switch {
+	case !ok:
+		return otherwise
+	case v != float64(int(v)) || v < 0 || v > 1<<31:
+		k.missing = append(k.missing, k.arch+"."+key)
+		return 0
+	}
+	return int(v)
+}
+
+// variant is the architecture's with what the keys say.
+func (k *ggufKeys) variant(v profile.Variant) *profile.Variant {
+	v.Architecture = k.arch
+	if v.Window = k.or("attention.sliding_window", v.Window); v.Window == 0 || k.arch == "llama" {
+		v.Window, v.FullEvery = 0, 0
+	}
+	v.DenseLayers, v.SharedExperts = k.or("leading_dense_block_count", 0), k.or("expert_shared_count", 0)
+	if rank := k.or("attention.kv_lora_rank", 0); rank > 0 {
+		rope, width := k.or("rope.dimension_count", 0), k.or("attention.key_length_mla", k.or("attention.key_length", 0))
+		v.Latent = &profile.Latent{QueryRank: k.or("attention.q_lora_rank", 0), KVRank: rank, NopeDim: width - rope, RopeDim: rope,
+			ValueDim: k.or("attention.value_length_mla", k.or("attention.value_length", 0))}
+	}
+	return &v
 }
 
 // Vision is the tower that an mmproj GGUF of Qwen3-VL describes.

@@ -202,3 +202,48 @@ func ExampleTotal() {
 	fmt.Println(Total([]Tensor{{Bytes: 1024}, {Bytes: 1024}}))
 	// Output: 2 KiB
 }
+
+// Decoders without images are told from Qwen3-VL's by their variant; what a file leaves out follows from the rest.
+func TestTextOfOtherArchitectures(t *testing.T) {
+	header := func(arch string, numbers map[string]float64) *GGUF {
+		g := &GGUF{
+			Strings: map[string]string{"general.architecture": arch}, Numbers: map[string]float64{},
+			Tensors: []Tensor{{Name: "token_embd.weight", Shape: []int64{2048, 1000}}},
+		}
+		for key, v := range map[string]float64{"embedding_length": 2048, "block_count": 27, "attention.head_count": 16, "context_length": 4096, "feed_forward_length": 8192} {
+			g.Numbers[arch+"."+key] = v
+		}
+		for key, v := range numbers {
+			g.Numbers[arch+"."+key] = v
+		}
+		return g
+	}
+	text, levels, err := header("llama", map[string]float64{"attention.sliding_window": 4096}).Text()
+	if err != nil || levels != 0 || text.HeadDim != 128 || text.KVHeads != 16 || *text.Variant != (profile.Variant{Architecture: "llama", PlainHeads: true}) {
+		t.Errorf("llama: %+v, %+v, %v", text, text.Variant, err)
+	}
+	text, _, err = header("gemma3", map[string]float64{"attention.sliding_window": 512, "attention.key_length": 256, "attention.head_count_kv": 1}).Text()
+	if err != nil || text.HeadDim != 256 || text.CacheRow() != 512 || !text.Slides(4) || text.Slides(5) || text.CachedElements(2048) != 512*(23*512+4*2048) {
+		t.Errorf("gemma3: %+v, %+v, %v", text, text.Variant, err)
+	}
+	text, _, err = header("deepseek2", map[string]float64{
+		"attention.kv_lora_rank": 512, "rope.dimension_count": 64, "attention.key_length": 576, "attention.key_length_mla": 192, "attention.value_length_mla": 128,
+		"expert_count": 64, "expert_used_count": 6, "expert_feed_forward_length": 1408, "leading_dense_block_count": 1, "expert_shared_count": 2,
+	}).Text()
+	want := profile.Variant{Architecture: "deepseek2", PlainHeads: true, DenseLayers: 1, SharedExperts: 2}
+	if err != nil || text.CacheRow() != 576 || text.MoE.Experts != 64 || *text.Variant.Latent != (profile.Latent{KVRank: 512, NopeDim: 128, RopeDim: 64, ValueDim: 128}) {
+		t.Errorf("deepseek2: %+v, %+v, %v", text, text.Variant, err)
+	}
+	if got := *text.Variant; got.DenseLayers != want.DenseLayers || got.SharedExperts != want.SharedExperts {
+		t.Errorf("deepseek2: %+v", got)
+	}
+	for want, g := range map[string]*GGUF{
+		`general.architecture is "rwkv7", want one of deepseek2, gemma2`: header("rwkv7", nil),
+		"llama.block_count missing":                                      header("llama", map[string]float64{"block_count": 0}),
+		"llama.attention.head_count_kv missing or not a whole number":    header("llama", map[string]float64{"attention.head_count_kv": 1.5}),
+	} {
+		if _, _, err := g.Text(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+}

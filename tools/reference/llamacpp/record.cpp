@@ -44,6 +44,7 @@ int main(int argc, char ** argv) {
     while (scanf("%u %u %u %u %31s %7s %u %u", &ctx, &batch, &ubatch, &parallel, kv, fa, &unified, &outputs) == 8) {
         auto p = llama_context_default_params();
         p.n_ctx = ctx; p.n_batch = batch; p.n_ubatch = ubatch; p.n_seq_max = parallel; p.kv_unified = unified; p.n_outputs_max = outputs;
+        p.swa_full = false; // as llama.cpp's own programs have it: sliding layers keep their window
         p.type_k = p.type_v = type_of(kv);
         p.flash_attn_type = !strcmp(fa, "on") ? LLAMA_FLASH_ATTN_TYPE_ENABLED : !strcmp(fa, "off") ? LLAMA_FLASH_ATTN_TYPE_DISABLED : LLAMA_FLASH_ATTN_TYPE_AUTO;
         captured.clear();

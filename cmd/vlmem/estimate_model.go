@@ -1,0 +1,184 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/engine/weights"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// load reads the model and, from weight files, what their tensors take.
+func (o *estimateOptions) load(env *environment) (profile.Model, error) {
+	path := o.model
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path = filepath.Join(path, "config.json")
+	}
+	var model profile.Model
+	var err error
+	switch ext := strings.ToLower(filepath.Ext(path)); {
+	case ext == ".gguf":
+		model, err = o.loadGGUF(env, path)
+	case ext == ".safetensors" || path != o.model:
+		model, err = o.loadCheckpoint(filepath.Dir(path))
+	default:
+		model, err = loadDecoder(o.model)
+	}
+	switch {
+	case err != nil:
+		return model, err
+	case model.TextOnly() && (o.projector != "" || o.image != "" && o.image != "none"):
+		return model, fmt.Errorf("--image and --mmproj: %s has no images", model.Name)
+	case o.projector == "":
+		return model, nil
+	}
+	g, err := readGGUF(o.projector)
+	if err != nil {
+		return model, fmt.Errorf("reading --mmproj: %w", err)
+	}
+	if model.Vision, err = g.Vision(); err != nil {
+		return model, fmt.Errorf("reading --mmproj: %s: %w", o.projector, err)
+	}
+	o.files().Projector = total(g.Tensors)
+	if err := model.Validate(); err != nil {
+		return model, fmt.Errorf("--mmproj %s: %w", o.projector, err)
+	}
+	return model, nil
+}
+
+// loadDecoder is loadModel, and takes config.json of decoders without images too.
+func loadDecoder(name string) (profile.Model, error) {
+	if isFile(name) {
+		if data, err := os.ReadFile(name); err == nil && profile.LooksLikeHuggingFace(data) && !profile.WithImages(data) {
+			return profile.DecodeHuggingFaceText(name, data)
+		}
+	}
+	return loadModel(name)
+}
+
+func (o *estimateOptions) files() *engine.Files {
+	if o.Files == nil {
+		o.Files = &engine.Files{}
+	}
+	return o.Files
+}
+
+func total(tensors []weights.Tensor) *units.Bytes {
+	sum := weights.Total(tensors)
+	return &sum
+}
+
+// loadGGUF reads a decoder from a GGUF. The file says nothing of the tower: the built-in model with the same decoder lends
+// its own, and without one images are left out.
+func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model, error) {
+	g, err := readGGUF(path)
+	if err != nil {
+		return profile.Model{}, fmt.Errorf("reading --model: %w", err)
+	}
+	text, levels, err := g.Text()
+	if err != nil {
+		return profile.Model{}, fmt.Errorf("reading --model: %s: %w", path, err)
+	}
+	o.files().Decoder = total(g.Tensors)
+	for _, t := range g.Tensors {
+		if t.Name == "token_embd.weight" {
+			o.files().Embeddings = t.Bytes
+		}
+	}
+	if o.Quant == "" {
+		o.Quant = mainType(g.Tensors)
+	}
+	if text.Variant != nil {
+		return profile.Model{Schema: profile.ModelSchema, Name: filepath.Base(path), Text: text}, nil
+	}
+	model, found := sameDecoder(text)
+	if !found {
+		if o.projector == "" {
+			env.warn("%s is no built-in size: images are left out; name its tower with --mmproj", filepath.Base(path))
+			o.image = "none"
+		}
+		model.Vision.DeepstackLayers = slices.Repeat([]int{0}, levels)
+	}
+	model.Schema, model.Name, model.Text = profile.ModelSchema, filepath.Base(path), text
+	return model, nil
+}
+
+// sameDecoder is the built-in model with the same decoder; the head may be tied in one and not in the other.
+func sameDecoder(text profile.Text) (profile.Model, bool) {
+	for _, name := range profiles.ModelNames() {
+		m, err := profiles.Model(name)
+		if err == nil && m.Text.HiddenSize == text.HiddenSize && m.Text.Layers == text.Layers && m.Text.Heads == text.Heads {
+			return m, true
+		}
+	}
+	m, _ := profiles.Model(defaultModel)
+	m.Vision.OutHiddenSize = text.HiddenSize
+	return m, false
+}
+
+// mainType is the type that most bytes are stored in.
+func mainType(tensors []weights.Tensor) string {
+	bytes := map[string]units.Bytes{}
+	most := "f16"
+	for _, t := range tensors {
+		bytes[t.Type] += t.Bytes
+		if bytes[t.Type] > bytes[most] {
+			most = t.Type
+		}
+	}
+	return most
+}
+
+// loadCheckpoint reads config.json and the headers of all safetensors in a folder.
+func (o *estimateOptions) loadCheckpoint(folder string) (profile.Model, error) {
+	model, err := loadDecoder(filepath.Join(folder, "config.json"))
+	if err != nil {
+		return model, err
+	}
+	paths, err := filepath.Glob(filepath.Join(folder, "*.safetensors"))
+	if err != nil || len(paths) == 0 {
+		return model, nil // the configuration alone is enough
+	}
+	var sum units.Bytes
+	for _, path := range paths {
+		tensors, err := readSafetensors(path)
+		if err != nil {
+			return model, fmt.Errorf("reading --model: %w", err)
+		}
+		sum += weights.Total(tensors)
+	}
+	o.files().Decoder = &sum
+	return model, nil
+}
+
+func readGGUF(path string) (*weights.GGUF, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	g, err := weights.ReadGGUF(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return g, nil
+}
+
+func readSafetensors(path string) ([]weights.Tensor, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	tensors, err := weights.ReadSafetensors(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return tensors, nil
+}
