@@ -12,30 +12,6 @@ import (
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
-// open starts a stand-in and retains its context; the test fails if anything is left when it ends.
-func open(t *testing.T, o standin.Options) (*cuda.Driver, *cuda.Context) {
-	t.Helper()
-	lib := standin.Build(t, o)
-	d, err := cuda.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := d.Retain(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Release(); err != nil {
-			t.Errorf("releasing the context: %v", err)
-		}
-		if leaks := lib.Leaks(t); leaks != "clean" {
-			t.Errorf("left behind: %s", leaks)
-		}
-		d.Close()
-	})
-	return d, c
-}
-
 func must[T any](v T, err error) func(testing.TB) T {
 	return func(t testing.TB) T {
 		t.Helper()
@@ -127,7 +103,7 @@ func TestMissingOptional(t *testing.T) {
 	}
 	for gone, symbols := range groups {
 		t.Run(gone, func(t *testing.T) {
-			d, c := open(t, standin.Options{Hide: symbols})
+			d, c := standin.Context(t, standin.Options{Hide: symbols})
 			if strings.Join(d.Missing(), " ") == "" {
 				t.Error("nothing is named missing")
 			}
@@ -185,7 +161,7 @@ func TestMissingOptional(t *testing.T) {
 }
 
 func TestCopies(t *testing.T) {
-	_, c := open(t, standin.Options{Card: "mx350"})
+	_, c := standin.Context(t, standin.Options{Card: "mx350"})
 	const n = 1 << 16
 	in, out := must(c.HostAlloc(n, cuda.HostPortable))(t), make([]byte, n)
 	for i := range in {
@@ -218,7 +194,7 @@ func TestCopies(t *testing.T) {
 }
 
 func TestStreamsAndEvents(t *testing.T) {
-	_, c := open(t, standin.Options{})
+	_, c := standin.Context(t, standin.Options{})
 	const n = 1 << 20
 	host := must(c.HostAlloc(n, 0))(t)
 	out := must(c.HostAlloc(n, 0))(t)
@@ -260,7 +236,7 @@ func TestStreamsAndEvents(t *testing.T) {
 }
 
 func TestPools(t *testing.T) {
-	_, c := open(t, standin.Options{Card: "p6000"})
+	_, c := standin.Context(t, standin.Options{Card: "p6000"})
 	s := must(c.NewStream())(t)
 	check(t, c.KeepInPool(1<<30))
 	p := must(s.AllocAsync(1 << 20))(t)
@@ -283,7 +259,7 @@ func TestPools(t *testing.T) {
 }
 
 func TestMapping(t *testing.T) {
-	_, c := open(t, standin.Options{Memory: 16 << 20})
+	_, c := standin.Context(t, standin.Options{Memory: 16 << 20})
 	g := must(c.Granularity())(t)
 	base := must(c.Reserve(64 * g))(t) // addresses may exceed the card's memory
 	check(t, c.Map(base, g))
@@ -308,7 +284,7 @@ func TestMapping(t *testing.T) {
 }
 
 func TestManaged(t *testing.T) {
-	_, c := open(t, standin.Options{Card: "p6000"})
+	_, c := standin.Context(t, standin.Options{Card: "p6000"})
 	p, host, err := c.AllocManaged(4096)
 	check(t, err)
 	if uintptr(unsafe.Pointer(&host[0])) != uintptr(p) {
@@ -355,7 +331,7 @@ func TestSticky(t *testing.T) {
 }
 
 func TestOutOfMemory(t *testing.T) {
-	_, c := open(t, standin.Options{Card: "mx350", Fail: []string{"cuMemAlloc_v2:3:2"}})
+	_, c := standin.Context(t, standin.Options{Card: "mx350", Fail: []string{"cuMemAlloc_v2:3:2"}})
 	a, b := must(c.Alloc(1<<20))(t), must(c.Alloc(1<<20))(t)
 	_, err := c.Alloc(1 << 20)
 	if !errors.Is(err, cuda.ErrOutOfMemory) {
@@ -378,7 +354,7 @@ const mixPTX = `.version 6.0
 .visible .entry vlmem_mix(.param .u64 o, .param .u64 i, .param .u32 n, .param .u32 r) { ret; }`
 
 func TestModule(t *testing.T) {
-	_, c := open(t, standin.Options{Card: "p6000"})
+	_, c := standin.Context(t, standin.Options{Card: "p6000"})
 	m := must(c.Load(mixPTX))(t)
 	f := must(m.Function("vlmem_mix"))(t)
 	if _, err := m.Function("vlmem_mi"); err == nil {

@@ -13,29 +13,6 @@ import (
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
-// card starts a stand-in and walks it for leaks when the test ends.
-func card(t *testing.T, o standin.Options) *cuda.Context {
-	t.Helper()
-	lib := standin.Build(t, o)
-	d, err := cuda.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := d.Retain(0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := c.Release(); err != nil {
-			t.Error(err)
-		}
-		if leaks := lib.Leaks(t); leaks != "clean" {
-			t.Errorf("left behind: %s", leaks)
-		}
-	})
-	return c
-}
-
 func inUse(t *testing.T, c *cuda.Context) int64 {
 	t.Helper()
 	free, total, err := c.MemInfo()
@@ -55,7 +32,7 @@ func TestDeviceChoice(t *testing.T) {
 		{"without mapping", []string{"cuMemAddressReserve", "cuMemCreate"}, false},
 	} {
 		t.Run(want.name, func(t *testing.T) {
-			c := card(t, standin.Options{Hide: want.hide})
+			_, c := standin.Context(t, standin.Options{Hide: want.hide})
 			d, err := NewDevice(c, 5<<20)
 			if err != nil {
 				t.Fatal(err)
@@ -82,7 +59,7 @@ func TestDeviceChoice(t *testing.T) {
 
 func TestMappedCommit(t *testing.T) {
 	const g = DeviceGranule
-	c := card(t, standin.Options{Memory: 8 * g})
+	_, c := standin.Context(t, standin.Options{Memory: 8 * g})
 	d, err := NewMapped(c, 100*g) // more addresses than memory
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +108,7 @@ func TestDeviceFaults(t *testing.T) {
 		for _, nth := range []int{1, 2, 3} {
 			for _, code := range []int{2, 999} {
 				t.Run(fmt.Sprintf("%s:%d:%d", call, nth, code), func(t *testing.T) {
-					c := card(t, standin.Options{Fail: []string{fmt.Sprintf("%s:%d:%d", call, nth, code)}})
+					_, c := standin.Context(t, standin.Options{Fail: []string{fmt.Sprintf("%s:%d:%d", call, nth, code)}})
 					err := useEverySpace(c)
 					if single := call != "cuMemCreate" && call != "cuMemMap" && call != "cuMemSetAccess"; single && nth > 1 {
 						if err != nil {
@@ -178,7 +155,7 @@ func useEverySpace(c *cuda.Context) error {
 }
 
 func TestPinned(t *testing.T) {
-	c := card(t, standin.Options{})
+	_, c := standin.Context(t, standin.Options{})
 	p, err := NewPinned(c, 5000)
 	if err != nil {
 		t.Fatal(err)
@@ -244,7 +221,7 @@ func lockedBytes(t *testing.T) (int64, bool) {
 }
 
 func TestManaged(t *testing.T) {
-	c := card(t, standin.Options{Card: "mx350"})
+	_, c := standin.Context(t, standin.Options{Card: "mx350"})
 	m, err := NewManaged(c, 4<<30) // twice the card
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
-	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
@@ -58,15 +57,7 @@ var rigs = []struct {
 
 func cudaRig(t testing.TB, streams int, o standin.Options) rig {
 	t.Helper()
-	lib := standin.Build(t, o)
-	d, err := cuda.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := d.Retain(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, c := standin.Context(t, o)
 	mem, err := space.NewPlain(c, testMemory)
 	if err != nil {
 		t.Fatal(err)
@@ -81,11 +72,8 @@ func cudaRig(t testing.TB, streams int, o standin.Options) rig {
 		for _, p := range pinned {
 			err = errors.Join(err, p.Close())
 		}
-		if err := errors.Join(err, mem.Close(), c.Release()); err != nil {
+		if err := errors.Join(err, mem.Close()); err != nil {
 			t.Error(err)
-		}
-		if leaks := lib.Leaks(t); leaks != "clean" {
-			t.Errorf("left behind: %s", leaks)
 		}
 	})
 	return rig{b, true, func(n int) []byte {

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/cuda"
 )
 
 //go:embed src/libcuda.c
@@ -68,6 +70,30 @@ func Build(t testing.TB, o Options) Library {
 		t.Setenv("VLMEM_STANDIN_MEMORY", fmt.Sprint(o.Memory))
 	}
 	return lib
+}
+
+// Context starts a stand-in and retains the context of its card. The test fails if anything of it is left when it ends.
+func Context(t testing.TB, o Options) (*cuda.Driver, *cuda.Context) {
+	t.Helper()
+	lib := Build(t, o)
+	d, err := cuda.Open(lib.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := d.Retain(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Release(); err != nil {
+			t.Errorf("releasing the context: %v", err)
+		}
+		if leaks := lib.Leaks(t); leaks != "clean" {
+			t.Errorf("left behind: %s", leaks)
+		}
+		d.Close()
+	})
+	return d, c
 }
 
 // compileWhole is the library with every symbol, made once a process: it takes a third of a second.
