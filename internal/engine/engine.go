@@ -229,6 +229,15 @@ func (mem *Memory) assume(name string, least, most float64, why string) {
 	}
 }
 
+// atMost takes the lower bound from the items of a name and place, whose procedure was not followed to the end, and says why.
+func (mem *Memory) atMost(name, where, why string) {
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == name && it.Where == where {
+			it.Low, it.Source, it.Why = 0, Assumed, it.Why+"; "+why
+		}
+	}
+}
+
 func (mem *Memory) warn(text string, args ...any) {
 	mem.Warnings = append(mem.Warnings, fmt.Sprintf(text, args...))
 }

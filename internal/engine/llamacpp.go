@@ -154,6 +154,10 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	device, host := c.computeBytes(m, r, gpu, o.HostLayers)
 	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch, min(c.ubatch, c.outputs), c.cells)
 	mem.llamaBuffers(Compute, device, host, why)
+	if gpu && o.HostLayers > 0 && (c.kvType == ggml.F32 || c.ubatch == ggml.MinBatch) {
+		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do not see.
+		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
+	}
 	if m.TextOnly() {
 		if off := graphOff[m.Text.Variant.Architecture]; off > 0 {
 			mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)

@@ -29,8 +29,8 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 	return tops[device], tops[host]
 }
 
-// minBatch is how many rows make an operation worth copying its weights to the device.
-const minBatch = 32
+// MinBatch is how many rows make an operation worth copying its weights to the device.
+const MinBatch = 32
 
 // fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it reads. Large
 // batches leave weights that lie on the host.
@@ -56,7 +56,7 @@ func fixed(t *Tensor) int {
 		if !src.Home.weight() {
 			continue
 		}
-		if src.at == host && t.batch() >= minBatch {
+		if src.at == host && t.batch() >= MinBatch {
 			return device
 		}
 		return src.at
