@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling"
+	"github.com/vlmem/vlmem/internal/tiling/ptx"
 )
 
 var (
@@ -82,6 +84,34 @@ func TestFailuresLeaveNothingBehind(t *testing.T) {
 				t.Errorf("left on the card: %s", leaks)
 			}
 		})
+	}
+}
+
+// What Attention and Product pass is what the entries take.
+func TestParameters(t *testing.T) {
+	entry := regexp.MustCompile(`\.entry (\w+)\(([^)]*)\)`)
+	kind := regexp.MustCompile(`\.param \.(\w+)`)
+	want := map[string]string{"attention": "u64 u64 u64 u64 u64 u64 u32 u32 f32", "product": "u64 u64 u64 u32 u32 u32"}
+	seen := 0
+	for _, module := range ptx.Modules() {
+		text, err := ptx.Source(module)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entry.FindAllStringSubmatch(text, -1) {
+			family, _, _ := strings.Cut(e[1], "_")
+			var kinds []string
+			for _, k := range kind.FindAllStringSubmatch(e[2], -1) {
+				kinds = append(kinds, k[1])
+			}
+			if got := strings.Join(kinds, " "); want[family] != "" && got != want[family] {
+				t.Errorf("%s takes %s, want %s", e[1], got, want[family])
+			}
+			seen++
+		}
+	}
+	if seen < 60 {
+		t.Errorf("%d entries", seen)
 	}
 }
 
