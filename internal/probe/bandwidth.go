@@ -42,25 +42,19 @@ const (
 	sliceTime = 200 * time.Microsecond
 )
 
-// worker is a pinned thread with memory of its own, which its CPU touched first and so lies on its node.
+// worker is a pinned thread with the memory it streams over.
 type worker struct {
 	floats []float32
 	at     int // element of large arrays where the next slice starts
 	work   chan func()
-	region *kernel.Region
 }
 
-// startWorkers pins one thread to each CPU and gives each bytes of memory.
-func startWorkers(cpus []int, bytes int, pages kernel.Pages) ([]*worker, error) {
-	var workers []*worker
-	for _, cpu := range cpus {
-		region, err := kernel.Map(bytes, pages)
-		if err != nil {
-			stopWorkers(workers)
-			return nil, err
-		}
-		w := &worker{work: make(chan func()), region: region, floats: region.Floats()}
-		workers = append(workers, w)
+// startWorkers pins one thread to each CPU. They have no memory yet.
+func startWorkers(cpus []int) []*worker {
+	workers := make([]*worker, len(cpus))
+	for i, cpu := range cpus {
+		w := &worker{work: make(chan func())}
+		workers[i] = w
 		go func() {
 			runtime.LockOSThread() // never unlocked: the thread and its affinity end here
 			_ = pin(cpu)           // refused: the kernel places the thread, and the spread shows it
@@ -69,15 +63,63 @@ func startWorkers(cpus []int, bytes int, pages kernel.Pages) ([]*worker, error) 
 			}
 		}()
 	}
-	each(workers, func(_ int, w *worker) { w.region.Populate() })
-	return workers, nil
+	return workers
 }
 
 func stopWorkers(workers []*worker) {
 	for _, w := range workers {
 		close(w.work)
-		_ = w.region.Close() // nothing follows that the memory would be missed by
 	}
+}
+
+// mapMemory maps what all but huge pages is measured on. The CPUs near the first one, as many as help, touch it, so that it lies
+// on their node.
+func (ms *measuring) mapMemory() error {
+	region, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
+	if err != nil {
+		return err
+	}
+	ms.region = region
+	workers := startWorkers(ms.near()[:min(len(ms.near()), mostTouching)])
+	defer stopWorkers(workers)
+	part := ms.stream / len(workers) / pageBytes * pageBytes
+	each(workers, func(i int, _ *worker) { region.Part(i*part, part).Populate() })
+	return ms.step()
+}
+
+// mostTouching threads take pages at once: more would wait for each other in the kernel.
+const mostTouching = 8
+
+// near lists the CPUs of the first one's NUMA node, the first one first.
+func (ms *measuring) near() []int {
+	for _, n := range ms.hardware.NUMA {
+		if slices.Contains(n.CPUs, ms.cpus[0]) {
+			return slices.DeleteFunc(slices.Clone(ms.cpus), func(cpu int) bool { return !slices.Contains(n.CPUs, cpu) })
+		}
+	}
+	return ms.cpus[:1]
+}
+
+// lend gives each worker its share of the memory, or where some run on other nodes memory that they touch first. The function it
+// returns takes it back.
+func (ms *measuring) lend(workers []*worker) (takeBack func(), err error) {
+	share := ms.stream / len(workers) / pageBytes * pageBytes
+	if len(ms.near()) == len(ms.cpus) {
+		for i, w := range workers {
+			w.floats = ms.region.Part(i*share, share).Floats()
+		}
+		return func() {}, nil
+	}
+	region, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
+	if err != nil {
+		return nil, err
+	}
+	each(workers, func(i int, w *worker) {
+		part := region.Part(i*share, share)
+		part.Populate()
+		w.floats = part.Floats()
+	})
+	return func() { _ = region.Close() }, nil // nothing follows that the memory would be missed by
 }
 
 // each runs f on all workers at once and waits.
@@ -219,12 +261,14 @@ func (ms *measuring) threadCounts() []int {
 // bandwidthsWith measures with so many threads, over the caches too where levels is set. What others use of the memory changes
 // from one tenth of a second to the next, so the rate most asked for, of loads from it, is taken at both ends.
 func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
-	per := max(ms.stream/threads, 4*int(ms.m.LLCBytes)/threads, 8<<20)
-	workers, err := startWorkers(ms.cpus[:threads], per, kernel.OrdinaryPages)
+	workers := startWorkers(ms.cpus[:threads])
+	defer stopWorkers(workers)
+	takeBack, err := ms.lend(workers)
 	if err != nil {
 		return err
 	}
-	defer stopWorkers(workers)
+	defer takeBack()
+	per := 4 * len(workers[0].floats)
 	loads := ms.steadyRates(workers, load, per, ms.memory)
 	if levels {
 		for _, level := range []struct {
@@ -278,13 +322,15 @@ func (ms *measuring) costs() error {
 	if err := ms.hugeLoad(); err != nil {
 		return err
 	}
-	if err := ms.copyCost(); err != nil {
-		return err
-	}
+	ms.copyCost()
 	return ms.step()
 }
 
-const faultRegion = 32 << 20
+const (
+	faultRegion = 32 << 20
+	hugeRegion  = 64 << 20
+	copyRegion  = 128 << 20
+)
 
 // faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would be.
 func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
@@ -323,12 +369,16 @@ func (ms *measuring) hugeLoad() error {
 	if _, given := ms.m.Costs["huge_page_fault"]; !given {
 		return nil
 	}
-	bytes := max(ms.stream/4, 4*int(ms.m.LLCBytes))
-	workers, err := startWorkers(ms.cpus[:1], bytes, kernel.HugePages)
+	bytes := min(ms.stream, max(hugeRegion, 4*int(ms.m.LLCBytes)))
+	region, err := kernel.Map(bytes, kernel.HugePages)
 	if err != nil {
 		return err
 	}
+	defer region.Close()
+	region.Populate()
+	workers := startWorkers(ms.cpus[:1])
 	defer stopWorkers(workers)
+	workers[0].floats = region.Floats()
 	ms.point(hugeLevel, load, bytes, 1, ms.steadyRates(workers, load, bytes, ms.window))
 	return nil
 }
@@ -337,14 +387,8 @@ func (ms *measuring) hugeLoad() error {
 const hugeLevel = "DRAM, huge pages"
 
 // copyCost times Go's copy, the libc memcpy of a Go program, over memory that no cache holds.
-func (ms *measuring) copyCost() error {
-	region, err := kernel.Map(max(faultRegion, 2*int(ms.m.LLCBytes)), kernel.OrdinaryPages)
-	if err != nil {
-		return err
-	}
-	defer region.Close()
-	b := region.Bytes()
-	region.Populate()
+func (ms *measuring) copyCost() {
+	b := ms.region.Bytes()[:min(ms.stream, copyRegion)]
 	var costs []float64
 	half := len(b) / 2
 	for at := 0; at+sliceBytes/4 <= half; at += sliceBytes / 4 {
@@ -353,5 +397,4 @@ func (ms *measuring) copyCost() error {
 		costs = append(costs, time.Since(start).Seconds()/float64(n))
 	}
 	ms.m.Costs["memcpy_per_byte"] = median(costs)
-	return nil
 }

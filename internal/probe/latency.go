@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/vlmem/vlmem/internal/probe/kernel"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -24,16 +23,7 @@ const leastRepeats = 3
 
 // latencies sweeps the three orders coarsely.
 func (ms *measuring) latencies() error {
-	region, err := kernel.Map(ms.top, kernel.OrdinaryPages)
-	if err != nil {
-		return err
-	}
-	defer region.Close()
-	region.Populate()
-	ms.chaser = newChaser(region, 1)
-	if err := ms.step(); err != nil {
-		return err
-	}
+	ms.chaser = newChaser(ms.region, 1)
 	for _, sweep := range []struct {
 		order string
 		into  *curve
@@ -92,13 +82,6 @@ func (ms *measuring) refineSteps() error {
 // lookAgain samples the last step a second time, at the end: who else uses a shared cache changes within a second.
 func (ms *measuring) lookAgain() error {
 	if len(ms.lastStep) > 0 {
-		region, err := kernel.Map(ms.lastStep[len(ms.lastStep)-1], kernel.OrdinaryPages)
-		if err != nil {
-			return err
-		}
-		defer region.Close()
-		region.Populate()
-		ms.chaser.region = region
 		if err := ms.refineStep(ms.lastStep, ms.last); err != nil {
 			return err
 		}

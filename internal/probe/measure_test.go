@@ -13,7 +13,7 @@ import (
 )
 
 // brief measures as little as can be.
-var brief = plan{top: leastTop, stream: 8 << 20, coarse: 1, fine: 2, repeats: 3, sweep: 50 * time.Millisecond,
+var brief = plan{top: leastTop, stream: 32 << 20, coarse: 1, fine: 2, repeats: 3, sweep: 50 * time.Millisecond,
 	refine: time.Millisecond, last: time.Millisecond, window: time.Millisecond, memory: time.Millisecond, rounds: 1, total: time.Second, everyCount: true}
 
 // TestMeasure runs the whole of it on this machine. What the figures are is the machine's affair; that all are there is ours.

@@ -26,6 +26,9 @@ type Line struct {
 	_    [LineBytes - unsafe.Sizeof(uintptr(0))]byte
 }
 
+// Part is n bytes of r from an offset on. They are r's: only r is closed.
+func (r *Region) Part(from, n int) *Region { return &Region{bytes: r.bytes[from:][:n:n]} }
+
 // Lines views memory as lines. Its length is rounded down to whole ones. The memory must not be the Go heap's where a
 // garbage collector would have to find the pointers; a Region's lines point only into the Region, which outlives them.
 func (r *Region) Lines() []Line {
