@@ -92,22 +92,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
-	in.Largest = largestRequest(&in, workload.Flash)
-	in.Unfused = largestRequest(&in, workload.NoFlash)
-	if err := in.Settle(o.grow); err != nil {
-		return err
-	}
-	if in.Fits() { // sampling takes seconds, and says nothing of what does not fit
-		if in.Samples, err = o.samples(env, &in, 0, o.seeds); err != nil {
-			return err
-		}
-	}
-	advice, err := advise.Make(in)
-	var short *advise.Shortfall
-	if errors.As(err, &short) {
-		short.WouldFit = append(short.WouldFit, smallerModels(o, in)...)
-		return exitWith(exitUnable, short)
-	}
+	advice, err := o.advice(env, in)
 	if err != nil {
 		return err
 	}
@@ -122,6 +107,26 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		return err
 	}
 	return w.commit()
+}
+
+// advice settles the limits, samples requests and sizes everything. What does not fit exits with what would.
+func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advice, error) {
+	in.Largest = largestRequest(&in, workload.Flash)
+	in.Unfused = largestRequest(&in, workload.NoFlash)
+	err := in.Settle(o.grow)
+	if err == nil && in.Fits() { // sampling takes seconds, and says nothing of what does not fit
+		in.Samples, err = o.samples(env, &in, 0, o.seeds)
+	}
+	if err != nil {
+		return advise.Advice{}, err
+	}
+	advice, err := advise.Make(in)
+	var short *advise.Shortfall
+	if errors.As(err, &short) {
+		short.WouldFit = append(short.WouldFit, smallerModels(o, in)...)
+		err = exitWith(exitUnable, short)
+	}
+	return advice, err
 }
 
 // check refuses flags that do not go together.

@@ -128,7 +128,7 @@ func reserve(g *ggml.Graph, onDevice bool) (device, host units.Bytes) {
 	return units.Bytes(d), units.Bytes(h)
 }
 
-// estimateLlama follows llama.cpp loading everything on one device, or on the CPU.
+// estimateLlama follows llama.cpp loading a model on one device, on the CPU, or split over both.
 func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "q8_0"
@@ -151,18 +151,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		return nil, fmt.Errorf("%d layers on the host: %s has %d and the head", o.HostLayers, m.Name, m.Text.Layers)
 	}
 	mem.llamaCache(m, c, o)
-	device, host := c.computeBytes(m, r, gpu, o.HostLayers)
-	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch, min(c.ubatch, c.outputs), c.cells)
-	mem.llamaBuffers(Compute, device, host, why)
-	if gpu && o.HostLayers > 0 && (c.kvType == ggml.F32 || c.ubatch == ggml.MinBatch) {
-		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do not see.
-		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
-	}
-	if m.TextOnly() {
-		if off := graphOff[m.Text.Variant.Architecture]; off > 0 {
-			mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)
-		}
-	}
+	mem.llamaCompute(m, r, c, o)
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
 	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences), "logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
 	if err := mem.llamaVision(m, o, c.flash); err != nil {
@@ -175,6 +164,22 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		mem.warn("%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
 	}
 	return mem, nil
+}
+
+// llamaCompute adds the buffers of the graph, and widens them where the graph or its split was not followed to the end.
+func (mem *Memory) llamaCompute(m *profile.Model, r recipe, c llamaContext, o Options) {
+	gpu := o.Device == "gpu"
+	device, host := c.computeBytes(m, r, gpu, o.HostLayers)
+	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch, min(c.ubatch, c.outputs), c.cells)
+	mem.llamaBuffers(Compute, device, host, why)
+	if gpu && o.HostLayers > 0 && (c.kvType == ggml.F32 || c.ubatch == ggml.MinBatch) {
+		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do not see.
+		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
+	}
+	if m.TextOnly() && graphOff[m.Text.Variant.Architecture] > 0 {
+		off := graphOff[m.Text.Variant.Architecture]
+		mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)
+	}
 }
 
 // graphOff is how far the compute buffer may be off where the graph built here is not the architecture's own: deepseek2 unpacks
