@@ -157,7 +157,28 @@ func (o *estimateOptions) loadCheckpoint(folder string) (profile.Model, error) {
 	return model, nil
 }
 
+// readGGUF reads a header, and where llama-gguf-split has cut the file, those of all its parts.
 func readGGUF(path string) (*weights.GGUF, error) {
+	g, err := readGGUFPart(path)
+	if err != nil || g.Numbers["split.count"] <= 1 {
+		return g, err
+	}
+	count := int(g.Numbers["split.count"])
+	first := fmt.Sprintf("-00001-of-%05d.gguf", count)
+	if !strings.HasSuffix(path, first) || g.Numbers["split.no"] != 0 {
+		return nil, fmt.Errorf("%s: part %.0f of %d: name the first, which ends in %s", path, g.Numbers["split.no"]+1, count, first)
+	}
+	for i := 2; i <= count; i++ {
+		part, err := readGGUFPart(strings.TrimSuffix(path, first) + fmt.Sprintf("-%05d-of-%05d.gguf", i, count))
+		if err != nil {
+			return nil, err
+		}
+		g.Tensors = append(g.Tensors, part.Tensors...)
+	}
+	return g, nil
+}
+
+func readGGUFPart(path string) (*weights.GGUF, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err

@@ -103,6 +103,57 @@ func TestEstimateCheckpoint(t *testing.T) {
 	}
 }
 
+// ggufOf is a GGUF header of numbers under an architecture and of tensors in f16.
+func ggufOf(architecture string, numbers map[string]uint32, tensors map[string][]uint64) string {
+	var b []byte
+	text := func(s string) { b = append(binary.LittleEndian.AppendUint64(b, uint64(len(s))), s...) }
+	b = binary.LittleEndian.AppendUint32([]byte("GGUF"), 3)
+	b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, uint64(len(tensors))), uint64(len(numbers)+1))
+	text("general.architecture")
+	b = binary.LittleEndian.AppendUint32(b, 8)
+	text(architecture)
+	for key, v := range numbers {
+		text(key)
+		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 4), v)
+	}
+	for name, shape := range tensors {
+		text(name)
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(shape)))
+		for _, n := range shape {
+			b = binary.LittleEndian.AppendUint64(b, n)
+		}
+		b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(b, 1), 0)
+	}
+	return string(b)
+}
+
+// A GGUF in parts is counted whole; a part that is missing, or is not the first, is said.
+func TestEstimateGGUFInParts(t *testing.T) {
+	keys := map[string]uint32{"llama.embedding_length": 64, "llama.block_count": 1, "llama.attention.head_count": 2, "llama.context_length": 4096,
+		"llama.feed_forward_length": 128, "split.count": 2, "split.no": 0}
+	folder := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(folder, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	first := file("m-00001-of-00002.gguf", ggufOf("llama", keys, map[string][]uint64{"token_embd.weight": {64, 1000}}))
+	args := []string{"estimate", "--model", first, "--device", "cpu", "--ctx", "256", "--format", "json"}
+	if r := vlmem(t, nil, args...); r.code != exitUsage || !strings.Contains(r.stderr, "m-00002-of-00002.gguf") {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+	second := file("m-00002-of-00002.gguf", ggufOf("llama", map[string]uint32{"split.count": 2, "split.no": 1}, map[string][]uint64{"blk.0.ffn_up.weight": {64, 128}, "output.weight": {64, 1000}}))
+	var e estimated
+	if r := vlmem(t, nil, args...); json.Unmarshal([]byte(r.stdout), &e) != nil || e.Weights != 2*64*(1000+128+1000) {
+		t.Errorf("exit %d: %s, %+v", r.code, r.stderr, e)
+	}
+	if r := vlmem(t, nil, "estimate", "--model", second); r.code != exitUsage || !strings.Contains(r.stderr, "part 2 of 2: name the first") {
+		t.Errorf("exit %d, %q", r.code, r.stderr)
+	}
+}
+
 // A decoder without images is estimated from its config.json, and everything that needs images says that it has none.
 func TestEstimateWithoutImages(t *testing.T) {
 	config := `{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
