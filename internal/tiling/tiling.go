@@ -32,7 +32,8 @@
 // issue, shared memory, L2, device memory and latency each give a time; the largest is the prediction and names the limit.
 // The rule and llama.cpp's table are scored by that same model and stand beside the choice.
 //
-// Everything here but [Refine] and its kin is a function of its arguments: no clock, no machine, the same answer every time.
+// Everything here is a function of its arguments: no clock, no machine, the same answer every time. Packages search and card
+// time tiles on the CPU and the card at hand.
 package tiling
 
 // Reason says why a field of a result has its value and how far to trust it.

@@ -26,7 +26,7 @@ func Filled(rows, columns int) kernel.Matrix {
 	return m
 }
 
-// What one timed run may take. A product is a contest of percents, and attention packs K and V anew in every run.
+// What one timed run is sized to take: long enough that packing is the small part that it is of the whole.
 const (
 	productRun   = 30 * time.Millisecond
 	attentionRun = 10 * time.Millisecond
