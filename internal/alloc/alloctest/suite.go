@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 
@@ -206,62 +207,19 @@ func (d *Driver) Step() error {
 // concurrent: goroutines allocate and free, and hand blocks to each other; a table under a lock sees that no byte has two
 // owners.
 func concurrent(t *testing.T, a alloc.Allocator, o Options) {
-	const workers, rounds = 8, 2000
-	var mu sync.Mutex
-	owned := NewShadow(nil)
-	claim := func(b alloc.Block, size int64) error {
-		mu.Lock()
-		defer mu.Unlock()
-		return owned.admit(b, alloc.Request{Size: size})
-	}
-	disown := func(b alloc.Block) {
-		mu.Lock()
-		defer mu.Unlock()
-		i, _ := search(owned.live, b.Offset)
-		owned.live = append(owned.live[:i], owned.live[i+1:]...)
-	}
-	passed := make(chan alloc.Block, workers)
+	const workers = 8
+	c := crowd{allocator: a, maxSize: o.MaxSize, owned: NewShadow(nil), passed: make(chan alloc.Block, workers)}
 	var group sync.WaitGroup
 	for w := range workers {
 		group.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(w), 1))
-			for range rounds {
-				size := 1 + r.Int64N(o.MaxSize)>>r.IntN(14)
-				b, err := a.Alloc(alloc.Request{Size: size})
-				if errors.Is(err, alloc.ErrOutOfMemory) {
-					continue
-				}
-				if err == nil {
-					err = claim(b, size)
-				}
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				select {
-				case passed <- b:
-				default:
-					select {
-					case other := <-passed:
-						disown(other)
-						if err := a.Free(other); err != nil {
-							t.Error(err)
-							return
-						}
-					default:
-					}
-					disown(b)
-					if err := a.Free(b); err != nil {
-						t.Error(err)
-						return
-					}
-				}
+			if err := c.work(rand.New(rand.NewPCG(uint64(w), 1))); err != nil {
+				t.Error(err)
 			}
 		})
 	}
 	group.Wait()
-	close(passed)
-	for b := range passed {
+	close(c.passed)
+	for b := range c.passed {
 		if err := a.Free(b); err != nil {
 			t.Error(err)
 		}
@@ -272,6 +230,62 @@ func concurrent(t *testing.T, a alloc.Allocator, o Options) {
 	if err := errors.Join(a.Check(), a.Close()); err != nil {
 		t.Error(err)
 	}
+}
+
+// crowd is goroutines over one allocator.
+type crowd struct {
+	allocator alloc.Allocator
+	maxSize   int64
+	passed    chan alloc.Block // from one goroutine to another
+
+	mu    sync.Mutex
+	owned *Shadow
+}
+
+// work allocates, and passes each block on, or frees it and one that another passed.
+func (c *crowd) work(r *rand.Rand) error {
+	for range 2000 {
+		b, err := c.alloc(1 + r.Int64N(c.maxSize)>>r.IntN(14))
+		if errors.Is(err, alloc.ErrOutOfMemory) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case c.passed <- b:
+			continue
+		default:
+		}
+		select {
+		case other := <-c.passed:
+			err = c.free(other)
+		default:
+		}
+		if err = errors.Join(err, c.free(b)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *crowd) alloc(size int64) (alloc.Block, error) {
+	b, err := c.allocator.Alloc(alloc.Request{Size: size})
+	if err != nil {
+		return b, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return b, c.owned.admit(b, alloc.Request{Size: size})
+}
+
+// free disowns the block first: once it is free another goroutine may be granted it.
+func (c *crowd) free(b alloc.Block) error {
+	c.mu.Lock()
+	i, _ := search(c.owned.live, b.Offset)
+	c.owned.live = slices.Delete(c.owned.live, i, i+1)
+	c.mu.Unlock()
+	return c.allocator.Free(b)
 }
 
 func must(t *testing.T, s *Shadow, r alloc.Request) alloc.Block {
