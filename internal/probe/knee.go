@@ -21,7 +21,8 @@ import (
 // The capacity of a level is the largest working set whose latency stays below the geometric mean of the plateaus on both sides.
 // The rise between them is rarely sharp: pages lie at random over the sets of a cache, and others use a shared one. The interval
 // is that slope, from a tenth of the rise of y to nine tenths, and where resampling the repeats of every point (bootstrap) puts
-// the capacity in 5-95 % of draws. Below it the level holds the set, above it does not. Confidence is the Kolmogorov-Smirnov
+// the capacity in 5-95 % of draws. Of the last level it also spans what a walk alone keeps among those who share the cache, which
+// is less than what the same walk keeps at full speed. Confidence is the Kolmogorov-Smirnov
 // distance of the latencies within an octave on both sides of the capacity: 1 where they do not overlap.
 const (
 	// A step of factor f between plateaus of a octave each costs ln(f)²/2 to smooth over: 0.03 keeps steps above 1.28.
@@ -150,6 +151,7 @@ func (c curve) slope(s segment, y []float64) float64 {
 type knee struct {
 	bytes, low, high int
 	confidence       float64
+	middle           float64 // seconds that tell a set that fits from one that does not
 }
 
 // octaves is how far a segment spans.
@@ -196,7 +198,7 @@ func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
 	slices.Sort(draws)
 	low := min(below(y, onset), int(stat.Quantile(tail, stat.Empirical, draws, nil)))
 	high := max(below(y, end), int(stat.Quantile(1-tail, stat.Empirical, draws, nil)))
-	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at)}
+	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at), middle: math.Exp((inner + outer) / 2)}
 }
 
 // level is the median of y over a segment, by width.

@@ -15,6 +15,7 @@ type latencySearch struct {
 	chaser                *chaser
 	random, local, tlb    curve
 	lastStep              []int // the working sets around the last step, empty where none shows
+	keptAlone             int   // of the last level by a walk that nothing refreshes, bytes; zero: not known
 	samples, interruption int
 }
 
@@ -85,9 +86,27 @@ func (ms *measuring) lookAgain() error {
 		if err := ms.refineStep(ms.lastStep, ms.last); err != nil {
 			return err
 		}
+		ms.keptAlone = ms.findKeptAlone()
 		ms.assignCapacities()
 	}
 	return ms.step()
+}
+
+// findKeptAlone goes up from far below the last step until a walk alone finds most of its lines gone, twice.
+func (ms *measuring) findKeptAlone() (kept int) {
+	steps := ms.local.knees(ms.dataLevels(), ms.rng)
+	if len(steps) == 0 {
+		return 0
+	}
+	last := steps[len(steps)-1]
+	for _, bytes := range grid(max(scale(last.bytes, -2), pageBytes), last.bytes, ms.coarse) {
+		ms.chaser.move(bytes)
+		if ms.chaser.alone(bytes) > last.middle && ms.chaser.alone(bytes) > last.middle {
+			break
+		}
+		kept = bytes
+	}
+	return kept
 }
 
 // refineStep samples working sets of the same place in memory, then of another, until the time is over.
@@ -147,7 +166,11 @@ func (ms *measuring) publishLatency() {
 }
 
 func (ms *measuring) assignCapacities() {
-	ms.m.assign(ms.local.knees(ms.dataLevels(), ms.rng), ms.reported(), ms.top)
+	found := ms.local.knees(ms.dataLevels(), ms.rng)
+	if last := len(found) - 1; last >= 0 && ms.keptAlone > 0 {
+		found[last].low = min(found[last].low, ms.keptAlone)
+	}
+	ms.m.assign(found, ms.reported(), ms.top)
 }
 
 // reported is the size of the data cache at each level, as the machine says.
