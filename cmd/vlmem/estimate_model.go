@@ -82,6 +82,9 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 		return profile.Model{}, fmt.Errorf("reading --model: %w", err)
 	}
 	text, levels, err := g.Text()
+	if err == nil {
+		err = text.Validate()
+	}
 	if err != nil {
 		return profile.Model{}, fmt.Errorf("reading --model: %s: %w", path, err)
 	}

@@ -92,8 +92,8 @@ func DecodeHuggingFaceText(name string, data []byte) (Model, error) {
 		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 	m := Model{Schema: ModelSchema, Name: name, Text: text, Source: Sources{"default": name}}
-	if faults := m.Text.faults(); len(faults) > 0 {
-		return Model{}, fmt.Errorf("%s: %s", name, strings.Join(faults, "; "))
+	if err := m.Text.Validate(); err != nil {
+		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return m, nil
 }

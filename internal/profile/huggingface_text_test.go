@@ -76,6 +76,8 @@ func TestTextConfigRefuses(t *testing.T) {
 		"vocab_size":                decoder("llama", strings.Replace(llama8B, `"vocab_size"`, `"vocab"`, 1)),
 		"qk_rope_head_dim missing":  decoder("deepseek_v2", strings.Replace(deepseek, `"qk_rope_head_dim"`, `"x"`, 1)),
 		"must be above zero":        decoder("llama", strings.Replace(llama8B, "4096", "0", 1)),
+		"at most 4096 make sense":   decoder("llama", strings.Replace(llama8B, `"num_hidden_layers": 32`, `"num_hidden_layers": 2000000000`, 1)),
+		"asks 9 experts for every":  decoder("mixtral", strings.Replace(mixtral, `"num_experts_per_tok": 2`, `"num_experts_per_tok": 9`, 1)),
 		"hidden_size is a string":   decoder("llama", strings.Replace(llama8B, "4096", `"4096"`, 1)),
 		"unexpected end of JSON":    `{"model_type": "llama"`,
 		"config.json: num_hidden_l": decoder("llama", `"hidden_size": 1, "num_attention_heads": 1`),

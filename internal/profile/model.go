@@ -146,6 +146,9 @@ func (m *Model) Validate() error {
 	} {
 		faults = f.positive(faults)
 	}
+	if v.Depth > mostLayers {
+		faults = append(faults, fmt.Sprintf("vision.depth is %d, at most %d make sense", v.Depth, mostLayers))
+	}
 	for _, l := range v.DeepstackLayers {
 		if l < 0 || l >= v.Depth {
 			faults = append(faults, fmt.Sprintf("vision.deepstack_visual_indexes: layer %d is not among %d", l, v.Depth))
@@ -173,6 +176,17 @@ func (f field) positive(faults []string) []string {
 	return append(faults, f.key+" must be above zero")
 }
 
+// mostLayers is far above any model: every layer is walked.
+const mostLayers = 4096
+
+// Validate says what no decoder can be.
+func (t *Text) Validate() error {
+	if faults := t.faults(); len(faults) > 0 {
+		return errors.New(strings.Join(faults, "; "))
+	}
+	return nil
+}
+
 // faults is what no decoder can be.
 func (t *Text) faults() []string {
 	var faults []string
@@ -183,11 +197,15 @@ func (t *Text) faults() []string {
 	} {
 		faults = f.positive(faults)
 	}
-	switch {
-	case t.MoE == nil && t.IntermediateSize <= 0:
+	switch m := t.MoE; {
+	case t.Layers > mostLayers:
+		faults = append(faults, fmt.Sprintf("text.num_hidden_layers is %d, at most %d make sense", t.Layers, mostLayers))
+	case m == nil && t.IntermediateSize <= 0:
 		faults = append(faults, "text.intermediate_size must be above zero")
-	case t.MoE != nil && (t.MoE.Experts <= 0 || t.MoE.ExpertsPerToken <= 0 || t.MoE.IntermediateSize <= 0):
+	case m != nil && (m.Experts <= 0 || m.ExpertsPerToken <= 0 || m.IntermediateSize <= 0):
 		faults = append(faults, "text.moe needs num_experts, num_experts_per_tok and moe_intermediate_size above zero")
+	case m != nil && m.ExpertsPerToken > m.Experts:
+		faults = append(faults, fmt.Sprintf("text.moe asks %d experts for every token and has %d", m.ExpertsPerToken, m.Experts))
 	}
 	return faults
 }
