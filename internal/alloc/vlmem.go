@@ -34,8 +34,8 @@ import (
 //	before   ■■■■■■□□□□□□■■■■       ■ live  □ committed hole  · address space
 //	after    ■■■■■■□□····■■■■···▣▣▣▣▣▣      four granules moved, the peak is as it was
 //
-// What is given back for the same pool to commit is moved, not dropped and taken anew: huge pages of a host are renamed
-// (space.Host.Move), 6 us where another page costs 140.
+// What is given back for the same pool to commit is moved, not dropped and taken anew: a host's huge pages are renamed
+// (space.Host.Move), 6 us where another page costs 140, and a card's granules are mapped elsewhere.
 //
 // Giving back is not free on a card. Once the bytes returned pass 1 % of the bytes granted, the commitment may rise to
 // 0.05 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same few granules

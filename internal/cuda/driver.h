@@ -75,6 +75,7 @@ typedef struct { CUmemLocation location; int flags; } CUmemAccessDesc;
 	X(cuMemAddressFree, "cuMemAddressFree", 0, 0, (CUdeviceptr p, size_t n), (p, n)) \
 	X(cuMemCreate, "cuMemCreate", 0, 0, (uint64_t *h, size_t n, const CUmemAllocationProp *prop, uint64_t flags), (h, n, prop, flags)) \
 	X(cuMemRelease, "cuMemRelease", 0, 0, (uint64_t h), (h)) \
+	X(cuMemRetainAllocationHandle, "cuMemRetainAllocationHandle", 0, 0, (uint64_t *h, CUdeviceptr p), (h, p)) \
 	X(cuMemMap, "cuMemMap", 0, 0, (CUdeviceptr p, size_t n, size_t offset, uint64_t h, uint64_t flags), (p, n, offset, h, flags)) \
 	X(cuMemUnmap, "cuMemUnmap", 0, 0, (CUdeviceptr p, size_t n), (p, n)) \
 	X(cuMemSetAccess, "cuMemSetAccess", 0, 0, (CUdeviceptr p, size_t n, const CUmemAccessDesc *who, size_t count), (p, n, who, count)) \

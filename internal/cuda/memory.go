@@ -131,6 +131,30 @@ func (c *Context) Map(p Ptr, n int64) error {
 	return released
 }
 
+// Remap puts the memory that one call of Map put behind from behind to, which is reserved too, and takes it away from
+// there. Its contents stay. Where it fails the memory is still behind from.
+func (c *Context) Remap(from, to Ptr, n int64) error {
+	var h C.uint64_t
+	if err := c.check("cuMemRetainAllocationHandle", C.vl_cuMemRetainAllocationHandle(c.lib, c.handle, &h, C.CUdeviceptr(from))); err != nil {
+		return err
+	}
+	err := c.sized("cuMemMap", C.vl_cuMemMap(c.lib, c.handle, C.CUdeviceptr(to), C.size_t(n), 0, h, 0), n)
+	released := c.check("cuMemRelease", C.vl_cuMemRelease(c.lib, c.handle, h))
+	if err != nil {
+		return err
+	}
+	if err = released; err == nil {
+		err = c.sized("cuMemSetAccess", C.vl_access(c.lib, c.handle, C.CUdeviceptr(to), C.size_t(n), c.device), n)
+	}
+	if err == nil {
+		err = c.Unmap(from, n)
+	}
+	if err != nil {
+		c.Unmap(to, n)
+	}
+	return err
+}
+
 // Unmap takes the memory behind a range away that Map, in one or more calls, put there.
 func (c *Context) Unmap(p Ptr, n int64) error {
 	return c.sized("cuMemUnmap", C.vl_cuMemUnmap(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n)), n)

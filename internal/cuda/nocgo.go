@@ -43,6 +43,7 @@ func (*Context) Granularity() (int64, error)                    { return 0, ErrU
 func (*Context) Reserve(int64) (Ptr, error)                     { return 0, ErrUnavailable }
 func (*Context) Unreserve(Ptr, int64) error                     { return ErrUnavailable }
 func (*Context) Map(Ptr, int64) error                           { return ErrUnavailable }
+func (*Context) Remap(Ptr, Ptr, int64) error                    { return ErrUnavailable }
 func (*Context) Unmap(Ptr, int64) error                         { return ErrUnavailable }
 func (*Context) NewStream() (*Stream, error)                    { return nil, ErrUnavailable }
 func (*Stream) Destroy() error                                  { return ErrUnavailable }

@@ -128,8 +128,35 @@ func (d *Device) unmap(granules []int64) error {
 	return failed
 }
 
-// Move unmaps granules and maps others.
-func (d *Device) Move(from, to, n int64) error { return replace(d, from, to, n) }
+// Move maps the memory of [from, from+n) at to. Granules of both ranges that the driver cannot move so are given back and taken anew.
+func (d *Device) Move(from, to, n int64) error {
+	if err := errors.Join(check(d, from, n), check(d, to, n)); err != nil || !d.mapped {
+		return err
+	}
+	for ; n > 0; from, to, n = from+d.granule, to+d.granule, n-d.granule {
+		if d.remap(from/d.granule, to/d.granule) {
+			continue
+		}
+		if err := replace(d, from, to, d.granule); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remap moves one granule, or says that it cannot.
+func (d *Device) remap(from, to int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.committed[from] || d.committed[to] {
+		return false
+	}
+	if d.ctx.Remap(d.Address(from*d.granule), d.Address(to*d.granule), d.granule) != nil {
+		return false
+	}
+	d.committed[from], d.committed[to] = false, true
+	return true
+}
 
 // Bytes is nil.
 func (d *Device) Bytes() []byte { return nil }

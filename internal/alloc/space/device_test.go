@@ -91,14 +91,42 @@ func TestMappedCommit(t *testing.T) {
 			t.Errorf("step %d: %d granules in use, want %d", i, used/g, step.used/g)
 		}
 	}
-	if err := errors.Join(d.Commit(0, 3*g), d.Move(g, 50*g, 2*g)); err != nil || inUse(t, c) != 3*g {
-		t.Errorf("moved 2 of 3 granules: %d in use, %v", inUse(t, c)/g, err)
-	}
-	if err := errors.Join(d.Decommit(0, g), d.Decommit(50*g, 2*g)); err != nil || inUse(t, c) != 0 {
-		t.Errorf("%d granules in use, %v", inUse(t, c)/g, err)
-	}
 	if err := d.Commit(0, 50*g); !errors.Is(err, cuda.ErrOutOfMemory) {
 		t.Errorf("more than the card has: %v", err)
+	}
+}
+
+// TestMove moves two granules of three on a full card: the memory itself where the driver can, other memory where it cannot or a
+// call of the way fails.
+func TestMove(t *testing.T) {
+	const g = DeviceGranule
+	for name, o := range map[string]standin.Options{
+		"same memory": {}, "driver before 11.0": {Hide: []string{"cuMemRetainAllocationHandle"}},
+		"handle": {Fail: []string{"cuMemRetainAllocationHandle:1:999"}}, "map": {Fail: []string{"cuMemMap:4:999"}},
+		"access": {Fail: []string{"cuMemSetAccess:4:999"}}, "unmap": {Fail: []string{"cuMemUnmap:1:999"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o.Memory = 3 * g
+			_, c := standin.Context(t, o)
+			d, err := NewMapped(c, 100*g)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			sent, got := bytes.Repeat([]byte{0x5a}, g), make([]byte, g)
+			if err := errors.Join(d.Commit(0, 3*g), c.ToDevice(d.Address(2*g), sent), d.Move(g, 50*g, 2*g), c.ToHost(got, d.Address(51*g))); err != nil {
+				t.Fatal(err)
+			}
+			if used := inUse(t, c); used != 3*g {
+				t.Errorf("%d granules in use", used/g)
+			}
+			if name == "same memory" && !bytes.Equal(got, sent) {
+				t.Error("other memory came")
+			}
+			if err := errors.Join(d.Decommit(0, g), d.Decommit(50*g, 2*g)); err != nil || inUse(t, c) != 0 {
+				t.Errorf("%d granules in use, %v", inUse(t, c)/g, err)
+			}
+		})
 	}
 }
 

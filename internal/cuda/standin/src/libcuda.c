@@ -75,7 +75,7 @@ typedef struct block {
 	struct handle *handle;  // MAPPED: the memory behind it
 } block;
 
-typedef struct handle { size_t size; int fd, released, mappings; } handle;
+typedef struct handle { size_t size; int fd, held, mappings; } handle;
 
 typedef struct event { uint64_t recorded, completed; double at; int destroyed, pending; } event;
 
@@ -905,8 +905,9 @@ CUresult cuMemAddressFree(CUdeviceptr p, size_t n) {
 }
 
 static void put_handle(handle *h) {
-	if (!h->released || h->mappings)
+	if (h->held || h->mappings)
 		return;
+	close(h->fd);
 	used -= h->size;
 	free(h);
 }
@@ -924,6 +925,7 @@ CUresult cuMemCreate(uint64_t *out, size_t n, const void *prop, uint64_t flags) 
 		free(h);
 		RETURN(OUT_OF_MEMORY);
 	}
+	h->held = 1;
 	used += n;
 	live_handles++;
 	*out = (uintptr_t)h;
@@ -933,11 +935,21 @@ CUresult cuMemCreate(uint64_t *out, size_t n, const void *prop, uint64_t flags) 
 CUresult cuMemRelease(uint64_t raw) {
 	ENTER_CLEANUP();
 	handle *h = (handle *)(uintptr_t)raw;
-	close(h->fd);
-	h->released = 1;
+	h->held--;
 	live_handles--;
 	put_handle(h);
 	RETURN(sticky);
+}
+
+CUresult cuMemRetainAllocationHandle(uint64_t *out, CUdeviceptr p) {
+	ENTER();
+	block *b = mapped_in(p & ~TAG, 1);
+	if (!out || !b)
+		RETURN(INVALID_VALUE);
+	b->handle->held++;
+	live_handles++;
+	*out = (uintptr_t)b->handle;
+	RETURN(OK);
 }
 
 CUresult cuMemMap(CUdeviceptr p, size_t n, size_t offset, uint64_t raw, uint64_t flags) {
