@@ -215,6 +215,7 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 		return stopped
 	}
 	result.Results = append(result.Results, summaries...)
+	result.Notes = append(result.Notes, o.coarse(p.LowerBound, summaries)...)
 	if stopped != nil {
 		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
 		return nil
@@ -223,6 +224,15 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 		return nil
 	}
 	return o.runTouched(env, ctx, &p, result)
+}
+
+// coarse notes that granules are large beside a program: vlmem counts whole ones, the others bytes.
+func (o *benchOptions) coarse(lowerBound int64, summaries []replay.Summary) []string {
+	granule, err := units.ParseBytes(o.granule)
+	if err != nil || int64(granule)*100 < lowerBound || !slices.ContainsFunc(summaries, func(s replay.Summary) bool { return s.Allocator == "vlmem" }) {
+		return nil
+	}
+	return []string{fmt.Sprintf("vlmem is counted in granules of %s, %.1f %% of this lower bound each; best fit and the buddies in bytes", granule, 100*float64(granule)/float64(lowerBound))}
 }
 
 // entrants opens the chosen allocators over bare addresses, more than any trace needs.
