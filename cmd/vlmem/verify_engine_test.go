@@ -33,7 +33,7 @@ func emptyGGUF(t *testing.T) string {
 }
 
 func TestVerifyAsksLlamaFitParams(t *testing.T) {
-	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096", "--image", "64x64")
+	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096", "--image", "64x64", "--seeds", "1")
 	file := emptyGGUF(t)
 	arguments := fitParamsSays(t, "echo 0.00.020.147 I llama_fit_params: printing estimated memory >&2; echo 'Host 1743 448 320 '")
 	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--gguf", file)
@@ -54,7 +54,7 @@ func TestVerifyAsksLlamaFitParams(t *testing.T) {
 
 // On a card the tool's rows are held place by place.
 func TestVerifyAsksLlamaFitParamsOfACard(t *testing.T) {
-	path := config(t, "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096", "--image", "64x64")
+	path := config(t, "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096", "--image", "64x64", "--seeds", "1")
 	fitParamsSays(t, "echo 'CUDA0 1743 448 300 '; echo 'Host 315 0 24 '")
 	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--gguf", emptyGGUF(t))
 	if got.code != 0 || strings.Count(got.stdout, "holds") != 5 || !strings.Contains(got.stdout, "device weights") {
