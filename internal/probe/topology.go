@@ -87,6 +87,9 @@ func readTopology(r *root, info cpuInfo) *Topology {
 			p.readParts(cpu)
 			p.readCaches(cpu)
 		}
+		if !slices.ContainsFunc(t.objects, func(o *Object) bool { return o.Cache != nil }) {
+			t.readDeviceTree(r)
+		}
 	case len(info.processors) > 0:
 		t.fromCPUInfo(info)
 	}
