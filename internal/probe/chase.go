@@ -149,10 +149,10 @@ const (
 
 	sliceSteps   = 1 << 12 // one timing: short enough to fall between two interruptions, long enough for the clock
 	cachedSlices = 3
-	memorySlices = 12
+	memorySlices = 16
 )
 
-// latency is the time per step over one chain: the median over timed slices of the walk, those that the kernel interrupted
+// latency is the time per step over one chain: the lower quartile over timed slices of the walk, those that the kernel interrupted
 // left out while others remain. What the caches hold is refreshed before each: a walk is so slow that other programs, or other
 // guests of a machine, take a shared cache away between two visits of a line.
 func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted int) {
@@ -178,9 +178,9 @@ func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted 
 	}
 	keep(l.at)
 	if len(clean) > 0 {
-		return median(clean), len(all) - len(clean)
+		return typical(clean), len(all) - len(clean)
 	}
-	return median(all), len(all)
+	return typical(all), len(all)
 }
 
 // alone is the time per step of a walk that nothing refreshes, by the better of two rounds after one that does not count.

@@ -92,19 +92,25 @@ func (ms *measuring) lookAgain() error {
 	return ms.step()
 }
 
-// findKeptAlone goes up from far below the last step until a walk alone finds most of its lines gone, twice.
+// findKeptAlone goes up from far below the last step until a walk alone finds most of its lines gone, twice. The answer is the
+// size before the last that it kept: one more or less is luck.
 func (ms *measuring) findKeptAlone() (kept int) {
 	steps := ms.local.knees(ms.dataLevels(), ms.rng)
 	if len(steps) == 0 {
 		return 0
 	}
 	last := steps[len(steps)-1]
-	for _, bytes := range grid(max(scale(last.bytes, -2), pageBytes), last.bytes, ms.coarse) {
+	before := 0
+	for _, bytes := range grid(max(scale(last.bytes, -1.6), pageBytes), last.bytes, ms.coarse) {
 		ms.chaser.move(bytes)
-		if ms.chaser.alone(bytes) > last.middle && ms.chaser.alone(bytes) > last.middle {
+		lost := 0
+		for lost < 2 && ms.chaser.alone(bytes) > last.middle {
+			lost++
+		}
+		if lost == 2 {
 			break
 		}
-		kept = bytes
+		kept, before = before, bytes
 	}
 	return kept
 }
