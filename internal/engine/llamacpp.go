@@ -140,6 +140,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	m = asLlama(m)
 	c, err := newLlamaContext(m, o)
 	if err != nil {
 		return nil, err
@@ -164,6 +165,18 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		mem.warn("%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
 	}
 	return mem, nil
+}
+
+// asLlama is a model as llama.cpp runs it: of the architectures known here only Gemma's layers slide, Mistral's see every token.
+func asLlama(m *profile.Model) *profile.Model {
+	v := m.Text.Variant
+	if v == nil || v.Window == 0 || strings.HasPrefix(v.Architecture, "gemma") {
+		return m
+	}
+	whole, variant := *m, *v
+	variant.Window = 0
+	whole.Text.Variant = &variant
+	return &whole
 }
 
 // llamaCompute adds the buffers of the graph, and widens them where the graph or its split was not followed to the end.

@@ -24,9 +24,9 @@ type decoderShape struct {
 	weights    recipe // what the copies are stored in
 }
 
-// decoderGraph builds the graph that llama.cpp computes for a batch of Qwen3-VL tokens (src/models/qwen3vl.cpp,
-// qwen3vlmoe.cpp and src/llama-graph.cpp of v0.5.0). Weights are leaves whose type does not matter here; what does is the
-// order of operations and which of them share memory.
+// decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of src/models
+// qwen3vl, qwen3vlmoe, qwen2, qwen3, qwen3moe, llama, gemma2 and gemma3). Weights are leaves whose type does not matter here; what
+// does is the order of operations and which of them share memory.
 func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 	b := newDecoder(m, s)
 	x := b.embed()

@@ -87,6 +87,16 @@ func TestDecodersOnEveryEngine(t *testing.T) {
 			}
 		}
 	}
+	// Mistral's first release slides in transformers, and not in llama.cpp.
+	mistral := *decoders(t)["llama-3.1-8b"]
+	variant := *mistral.Text.Variant
+	variant.Window = 2048
+	mistral.Text.Variant = &variant
+	for engine, tokens := range map[string]units.Bytes{"llama.cpp": 4096, "transformers": 2048} {
+		if got := estimate(t, engine, &mistral, Options{Context: 4096, Device: "cpu", Image: &Image{}}).KVCacheBytes; got != tokens*32*2*8*128*2 {
+			t.Errorf("%s: %d bytes of cache, want %d tokens", engine, got, tokens)
+		}
+	}
 	// transformers unpacks what DeepSeek compresses, and cuts a sliding layer's cache to its window.
 	for name, want := range map[string]units.Bytes{"deepseek-v2-lite": 2 * 4096 * 27 * 16 * (128 + 64 + 128), "gemma-3-1b": 2 * 2 * 256 * (22*512 + 4*4096)} {
 		if got := estimate(t, "transformers", decoders(t)[name], Options{Context: 4096, Device: "cpu", Image: &Image{}}).KVCacheBytes; got != want {
