@@ -3,6 +3,7 @@ package space
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -17,7 +18,13 @@ type Host struct {
 	mem     []byte // from the first multiple of 2 MiB, so that offsets aligned up to that are addresses aligned as much; Size long
 	mapped  []byte // what mmap returned
 	options HostOptions
+
+	mu      sync.Mutex
+	renamed map[int64]struct{} // granules that a rename made mappings of their own
 }
+
+// maxRenamed leaves most of the 65,530 mappings of a process to whatever else it maps: 32 GiB of huge pages.
+const maxRenamed = 16_000
 
 // NewHost reserves size bytes of addresses, rounded up to whole granules.
 func NewHost(size int64, o HostOptions) (*Host, error) {
@@ -113,13 +120,13 @@ func (h *Host) Decommit(off, n int64) error {
 }
 
 // Move renames huge pages: that takes a few microseconds where dropping one and clearing another takes some hundred. A
-// renamed page is a mapping of its own, so 4 KiB pages are dropped, and so is what the kernel refuses (before 5.7, or at 65,530
-// mappings).
+// renamed page is a mapping of its own from then on, so 4 KiB pages are dropped, and so are those after maxRenamed places and
+// what the kernel refuses (before 5.7).
 func (h *Host) Move(from, to, n int64) error {
 	if err := errors.Join(check(h, from, n), check(h, to, n)); err != nil {
 		return fmt.Errorf("moving: %w", err)
 	}
-	if h.options.HugePages && !h.options.Lock {
+	if h.options.HugePages && !h.options.Lock && h.mayRename(to, n) {
 		const flags = unix.MREMAP_MAYMOVE | unix.MREMAP_FIXED | unix.MREMAP_DONTUNMAP
 		_, err := unix.MremapPtr(unsafe.Pointer(&h.mem[from]), uintptr(n), unsafe.Pointer(&h.mem[to]), uintptr(n), flags)
 		if err == nil {
@@ -127,6 +134,22 @@ func (h *Host) Move(from, to, n int64) error {
 		}
 	}
 	return replace(h, from, to, n)
+}
+
+// mayRename enters the granules of [to, to+n) as mappings unless there would be too many.
+func (h *Host) mayRename(to, n int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.renamed)+int(n/h.Granule()) > maxRenamed {
+		return false
+	}
+	if h.renamed == nil {
+		h.renamed = map[int64]struct{}{}
+	}
+	for end := to + n; to < end; to += h.Granule() {
+		h.renamed[to] = struct{}{}
+	}
+	return true
 }
 
 // Bytes is the whole range.
