@@ -38,7 +38,10 @@ func (ms *measuring) latencies() error {
 			if time.Now().After(deadline) && i < len(sizes)-1 {
 				continue // what is left of the time goes to the largest, main memory
 			}
-			*sweep.into = sweep.into.add(bytes, ms.sample(bytes, sweep.order))
+			for range repeatsOf(bytes) {
+				ms.chaser.move(bytes)
+				*sweep.into = sweep.into.add(bytes, ms.sample(bytes, sweep.order))
+			}
 		}
 		if err := ms.step(); err != nil {
 			return err
@@ -49,6 +52,16 @@ func (ms *measuring) latencies() error {
 	}
 	ms.assignCapacities()
 	return nil
+}
+
+// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that takes little, as often as makes
+// a quartile worth something.
+func repeatsOf(bytes int) int {
+	const cheap = 8 << 20
+	if bytes <= cheap {
+		return 3
+	}
+	return 1
 }
 
 func (ms *measuring) sample(bytes int, order string) float64 {
