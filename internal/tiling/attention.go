@@ -238,6 +238,9 @@ func (m *sm) attentionCost(headDim int, w AttentionWork, t AttentionTile, o Occu
 	warps, d, kv := float64(t.Threads/warpThreads), float64(headDim), float64(t.BlockKV)
 	r, s, out := float64(t.BlockQ*t.Lanes)/float64(t.Threads), kv/float64(t.Lanes), d/float64(t.Lanes)
 	slices := d / float64(t.Slice)
+	if headDim%t.Lanes != 0 { // llama.cpp's grid; it pads the outputs to pairs in every lane (fattn-tile.cuh, DVp)
+		out = float64(2 * ceilDiv(headDim, 2*t.Lanes))
+	}
 	logLanes := float64(bits.Len(uint(t.Lanes)) - 1)
 	wide := max(1, float64(t.Lanes)/8) // cycles of a 16-byte load that differs in every lane of a row
 

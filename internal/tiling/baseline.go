@@ -63,8 +63,9 @@ var llamaTable = []llamaTile{
 }
 
 // llamaBaseline scores the row that llama.cpp picks: the fewest query rows that hold the work, or the most there are. ok
-// is false for a head dimension that its table has no row for, and for a single query row, which its vector kernel takes. Its thread grid need not divide the tile: where it has a way
-// around that, it is not held against it.
+// is false for a head dimension that its table has no row for, and for a single query row, which its vector kernel takes. It
+// reads a quantised cache as fp16, converted before (fattn-common.cuh, need_f16_K); the conversion is not charged. Its thread
+// grid need not divide the tile.
 func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (AttentionBaseline, bool) {
 	var row llamaTile
 	for _, r := range llamaTable {
@@ -74,6 +75,9 @@ func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (Atten
 	}
 	if row.rows == 0 || w.Rows() == 1 {
 		return AttentionBaseline{}, false
+	}
+	if w.KV == profile.INT8 {
+		w.KV = profile.FP16
 	}
 	b := AttentionBaseline{Name: "llama.cpp"}
 	shared := floatBytes * (row.rows*headDim + row.keys*(row.slice+2) + row.rows*row.keys)
