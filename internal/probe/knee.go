@@ -18,7 +18,7 @@ import (
 // exactly, by dynamic programming. A point's weight w is the width in octaves that it stands for, so a finer grid in one place
 // does not outweigh the rest. Short or tilted segments are the slopes between steps; the others are plateaus.
 //
-// The capacity of a level is the largest working set whose latency stays below the geometric mean of the plateaus on both sides.
+// The capacity of a level is where a sharp step between the plateaus on both sides would leave the same area under y.
 // The rise between them is rarely sharp: pages lie at random over the sets of a cache, and others use a shared one. The interval
 // is that slope, from a tenth of the rise of y to nine tenths, and where resampling the repeats of every point (bootstrap) puts
 // the capacity in 5-95 % of draws. Of the last level it also spans what a walk alone keeps among those who share the cache, which
@@ -34,8 +34,9 @@ const (
 	tail       = 0.05 // of the resamples, on each side of the interval
 	separation = 1.0  // octaves on each side that Kolmogorov-Smirnov compares
 
-	onset, middle, end = 0.1, 0.5, 0.9 // of the rise between two plateaus
-	leastPoints        = 4
+	onset, end  = 0.1, 0.9 // of the rise between two plateaus
+	quarter     = 0.25     // of the rise on either side that plateaus may tilt
+	leastPoints = 4
 )
 
 // point is one working set with the latencies that repeated samples gave.
@@ -186,19 +187,43 @@ func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
 	below := func(y []float64, share float64) int { // the last point that has risen by no more
 		return lower.first + max(sort.SearchFloat64s(y[lower.first:upper.last], inner+share*(outer-inner))-1, 0)
 	}
-	at := below(y, middle)
+	steps := func(y []float64) int { return c.equalArea(y, w, lower.first, upper.last, inner, outer) }
+	at := steps(y)
 	var draws []float64
 	resampled := slices.Clone(y)
 	for range resamples {
 		for i := lower.first; i <= upper.last; i++ {
 			resampled[i] = math.Log(resampleTypical(c[i].seconds, rng))
 		}
-		draws = append(draws, float64(below(bounded(resampled), middle)))
+		draws = append(draws, float64(steps(bounded(resampled))))
 	}
 	slices.Sort(draws)
 	low := min(below(y, onset), int(stat.Quantile(tail, stat.Empirical, draws, nil)))
 	high := max(below(y, end), int(stat.Quantile(1-tail, stat.Empirical, draws, nil)))
 	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at), middle: math.Exp((inner + outer) / 2)}
+}
+
+// equalArea is the last point below a sharp step from inner to outer that has the area under y between two points: every
+// point of the slope has its say, where a crossing hangs on those beside it.
+func (c curve) equalArea(y, w []float64, first, last int, inner, outer float64) int {
+	edge := math.Log2(float64(c[first].bytes))
+	if first > 0 {
+		edge = (edge + math.Log2(float64(c[first-1].bytes))) / 2
+	}
+	for i := first; i <= last; i++ {
+		switch rise := (y[i] - inner) / (outer - inner); {
+		case rise < quarter:
+			edge += w[i]
+		case rise <= 1-quarter:
+			edge += w[i] * (1 - rise)
+		}
+	}
+	for i := last - 1; i > first; i-- {
+		if math.Log2(float64(c[i].bytes)) <= edge {
+			return i
+		}
+	}
+	return first
 }
 
 // level is the median of y over a segment, by width.
