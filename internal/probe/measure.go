@@ -58,7 +58,7 @@ type plan struct {
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 1 << 30, coarse: 3, fine: 16, repeats: 9, sweep: 200 * time.Millisecond,
+	quick = plan{top: 128 << 20, stream: 512 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 200 * time.Millisecond,
 		refine: 100 * time.Millisecond, last: 300 * time.Millisecond, window: 3 * time.Millisecond, memory: 15 * time.Millisecond, rounds: 2, total: 1800 * time.Millisecond}
 	deep = plan{top: 512 << 20, stream: 2 << 30, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
 		refine: 3 * time.Second, last: 8 * time.Second, window: 40 * time.Millisecond, memory: 200 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
