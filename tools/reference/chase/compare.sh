@@ -3,7 +3,7 @@
 #
 #     compare.sh capacity N    N probes: felt capacities with intervals, and the page-local knee of chase after each
 #     compare.sh bandwidth N   N pairs of probe and likwid-bench with 1 and all threads
-#     compare.sh latency       one probe and chase over sizes in L1, L2, the last level and memory
+#     compare.sh latency       three probes and chases over sizes in L1, L2, the last level and memory
 #
 # VLMEM names the binary (default vlmem). Needs gcc and jq, bandwidth also likwid.
 set -eu
@@ -46,16 +46,23 @@ bandwidth() {
 	done
 }
 
+# latency takes the least of three rounds that alternate, since what disturbs either only makes it slower.
 latency() {
-	run
 	echo "order | KiB | probe, ns | chase | ratio"
-	for order in page random; do
-		for kib in 16 256 512 4096 8192 131072; do
-			jq -r --arg order "$order" --argjson kib $kib --argjson chase "$("$work/chase" $order any $kib | cut -d' ' -f2)" '.measured.latency[] |
-				select(.order == {page: "page-local", random: "random"}[$order] and .bytes == $kib * 1024) | .seconds * 1e9 |
-				"\($order) | \($kib) | \(. * 100 | round / 100) | \($chase) | \(. / $chase * 100 | round / 100)"' "$work/probe.json"
+	for _ in 1 2 3; do
+		run
+		for order in page random; do
+			for kib in 16 256 512 4096 8192 131072; do
+				jq -r --arg order "$order" --argjson kib $kib --argjson chase "$("$work/chase" $order any $kib | cut -d' ' -f2)" '.measured.latency[] |
+					select(.order == {page: "page-local", random: "random"}[$order] and .bytes == $kib * 1024) |
+					"\($order) \($kib) \(.seconds * 1e9) \($chase)"' "$work/probe.json"
+			done
 		done
-	done
+	done | awk '
+		{ at = $1 " | " $2 }
+		!(at in probe) { order[++n] = at; probe[at] = $3; chase[at] = $4 }
+		{ if ($3 < probe[at]) probe[at] = $3; if ($4 < chase[at]) chase[at] = $4 }
+		END { for (i = 1; i <= n; i++) printf "%s | %.2f | %.2f | %.2f\n", order[i], probe[order[i]], chase[order[i]], probe[order[i]] / chase[order[i]] }'
 }
 
 "$@"
