@@ -172,7 +172,10 @@ func kernelHere(name string) (kernel.Variant, error) {
 		}
 		names = append(names, v.Name)
 	}
-	return kernel.Variant{}, fmt.Errorf("--kernel: %q does not run here, only %s", name, strings.Join(names, ", "))
+	if slices.Contains([]string{"avx512", "avx2", "portable"}, name) { // a processor or a build with cgo may have it
+		return kernel.Variant{}, exitWith(exitUnable, fmt.Errorf("--kernel: %s does not run here, only %s", name, strings.Join(names, ", ")))
+	}
+	return kernel.Variant{}, fmt.Errorf("--kernel: no kernel is named %q; here run %s", name, strings.Join(names, ", "))
 }
 
 func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {

@@ -57,7 +57,7 @@ func TestBenchTilesWithAKernel(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || r.code != 0 || got.Contests[0].Kernel != "go" {
 		t.Fatalf("exit %d, %v: %s", r.code, err, r.stderr)
 	}
-	if r := vlmem(t, nil, "bench", "tiles", "--kernel", "avx1024"); r.code != exitUsage || !strings.Contains(r.stderr, `"avx1024" does not run here, only `) {
+	if r := vlmem(t, nil, "bench", "tiles", "--kernel", "avx1024"); r.code != exitUsage || !strings.Contains(r.stderr, `no kernel is named "avx1024"; here run `) {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 }
