@@ -3,7 +3,6 @@ package alloc
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
@@ -154,9 +153,15 @@ func (k *backing) setAside(off, n int64) error {
 	return nil
 }
 
-// drop gives back what was set aside and not moved. What the space refuses stays set aside.
+// drop gives back what was set aside and not moved. What the space will not take is forgotten: its addresses may be committed
+// again at any time, and giving them back later would take a live block's memory.
 func (k *backing) drop() {
-	k.aside = slices.DeleteFunc(k.aside, func(e extent) bool { return k.space.Decommit(e.off, e.n) == nil })
+	for _, e := range k.aside {
+		if err := k.space.Decommit(e.off, e.n); err != nil {
+			k.refused = err
+		}
+	}
+	k.aside = k.aside[:0]
 }
 
 // room is the bytes that may still be committed.
