@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -150,7 +151,7 @@ func (o *estimateOptions) loadCheckpoint(folder string) (profile.Model, error) {
 	}
 	var sum units.Bytes
 	for _, path := range paths {
-		tensors, err := readSafetensors(path)
+		tensors, err := readHeader(path, weights.ReadSafetensors)
 		if err != nil {
 			return model, fmt.Errorf("reading --model: %w", err)
 		}
@@ -162,7 +163,7 @@ func (o *estimateOptions) loadCheckpoint(folder string) (profile.Model, error) {
 
 // readGGUF reads a header, and where llama-gguf-split has cut the file, those of all its parts.
 func readGGUF(path string) (*weights.GGUF, error) {
-	g, err := readGGUFPart(path)
+	g, err := readHeader(path, weights.ReadGGUF)
 	if err != nil || g.Numbers["split.count"] <= 1 {
 		return g, err
 	}
@@ -172,7 +173,7 @@ func readGGUF(path string) (*weights.GGUF, error) {
 		return nil, fmt.Errorf("%s: part %.0f of %d: name the first, which ends in %s", path, g.Numbers["split.no"]+1, count, first)
 	}
 	for i := 2; i <= count; i++ {
-		part, err := readGGUFPart(strings.TrimSuffix(path, first) + fmt.Sprintf("-%05d-of-%05d.gguf", i, count))
+		part, err := readHeader(strings.TrimSuffix(path, first)+fmt.Sprintf("-%05d-of-%05d.gguf", i, count), weights.ReadGGUF)
 		if err != nil {
 			return nil, err
 		}
@@ -181,28 +182,15 @@ func readGGUF(path string) (*weights.GGUF, error) {
 	return g, nil
 }
 
-func readGGUFPart(path string) (*weights.GGUF, error) {
+// readHeader reads the tensors that a file of weights lists.
+func readHeader[T any](path string, read func(io.Reader) (T, error)) (header T, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return header, err
 	}
 	defer f.Close()
-	g, err := weights.ReadGGUF(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+	if header, err = read(f); err != nil {
+		return header, fmt.Errorf("%s: %w", path, err)
 	}
-	return g, nil
-}
-
-func readSafetensors(path string) ([]weights.Tensor, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	tensors, err := weights.ReadSafetensors(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return tensors, nil
+	return header, nil
 }

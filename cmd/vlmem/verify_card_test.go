@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
@@ -55,14 +54,7 @@ func TestVerifyOnACard(t *testing.T) {
 		}
 	}
 
-	driver, err := cuda.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := driver.Retain(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := retain(t, lib.Path)
 	p, err := other.Alloc(8 * gib)
 	if err != nil {
 		t.Fatal(err)

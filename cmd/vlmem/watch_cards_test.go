@@ -95,20 +95,27 @@ func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 	}
 }
 
+// retain is another program's context on the first card of a driver.
+func retain(t *testing.T, path string) *cuda.Context {
+	t.Helper()
+	driver, err := cuda.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := driver.Retain(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // TestWatchFollowsCardsThroughTheDriver has no nvidia-smi: another program's allocations are seen in the driver's free memory.
 func TestWatchFollowsCardsThroughTheDriver(t *testing.T) {
 	const mib = 1 << 20
 	lib := standin.Build(t, standin.Options{Card: "mx350", Memory: 1000 * mib, Fail: []string{"cuMemGetInfo_v2:4:999"}})
 	t.Setenv("PATH", t.TempDir())
 	c := newCardWatch(t, lib.Path)
-	driver, err := cuda.Open(lib.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := driver.Retain(0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := retain(t, lib.Path)
 	var held []cuda.Ptr
 	take := func(n int64) {
 		p, err := other.Alloc(n)
