@@ -1,10 +1,7 @@
 package probe
 
 import (
-	"fmt"
-	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,96 +38,6 @@ const (
 	// sliceTime is what passes over a small working set are gathered to.
 	sliceTime = 200 * time.Microsecond
 )
-
-// worker is a pinned thread with the memory it streams over.
-type worker struct {
-	floats []float32
-	at     int // element of large arrays where the next slice starts
-	work   chan func()
-}
-
-// startWorkers pins one thread to each CPU. They have no memory yet.
-func startWorkers(cpus []int) []*worker {
-	workers := make([]*worker, len(cpus))
-	for i, cpu := range cpus {
-		w := &worker{work: make(chan func())}
-		workers[i] = w
-		go func() {
-			runtime.LockOSThread() // never unlocked: the thread and its affinity end here
-			_ = pin(cpu)           // refused: the kernel places the thread, and the spread shows it
-			for f := range w.work {
-				f()
-			}
-		}()
-	}
-	return workers
-}
-
-func stopWorkers(workers []*worker) {
-	for _, w := range workers {
-		close(w.work)
-	}
-}
-
-// mapMemory maps what all but huge pages is measured on. The CPUs near the first one, as many as help, touch it, so that it lies
-// on their node.
-func (ms *measuring) mapMemory() error {
-	region, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
-	if err != nil {
-		return err
-	}
-	ms.region = region
-	workers := startWorkers(ms.near()[:min(len(ms.near()), mostTouching)])
-	defer stopWorkers(workers)
-	part := ms.stream / len(workers) / pageBytes * pageBytes
-	each(workers, func(i int, _ *worker) { region.Part(i*part, part).Populate() })
-	return ms.step()
-}
-
-// mostTouching threads take pages at once: more would wait for each other in the kernel.
-const mostTouching = 8
-
-// near lists the CPUs of the first one's NUMA node, the first one first.
-func (ms *measuring) near() []int {
-	for _, n := range ms.hardware.NUMA {
-		if slices.Contains(n.CPUs, ms.cpus[0]) {
-			return slices.DeleteFunc(slices.Clone(ms.cpus), func(cpu int) bool { return !slices.Contains(n.CPUs, cpu) })
-		}
-	}
-	return ms.cpus[:1]
-}
-
-// lend gives each worker its share of the memory, or where some run on other nodes memory that they touch first. The function it
-// returns takes it back.
-func (ms *measuring) lend(workers []*worker) (takeBack func(), err error) {
-	share := ms.stream / len(workers) / pageBytes * pageBytes
-	if len(ms.near()) == len(ms.cpus) {
-		for i, w := range workers {
-			w.floats = ms.region.Part(i*share, share).Floats()
-		}
-		return func() {}, nil
-	}
-	region, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
-	if err != nil {
-		return nil, err
-	}
-	each(workers, func(i int, w *worker) {
-		part := region.Part(i*share, share)
-		part.Populate()
-		w.floats = part.Floats()
-	})
-	return func() { _ = region.Close() }, nil // nothing follows that the memory would be missed by
-}
-
-// each runs f on all workers at once and waits.
-func each(workers []*worker, f func(i int, w *worker)) {
-	var wg sync.WaitGroup
-	wg.Add(len(workers))
-	for i, w := range workers {
-		w.work <- func() { defer wg.Done(); f(i, w) }
-	}
-	wg.Wait()
-}
 
 // slice is one timing of a stream.
 type slice struct {
@@ -221,10 +128,10 @@ func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) fl
 const windows = 3
 
 // steadyRates takes rates until they agree, and at most ms.rounds times so many.
-func (ms *measuring) steadyRates(workers []*worker, k streamKernel, bytes int, window time.Duration) (rates []float64) {
+func (ms *measuring) steadyRates(workers []*worker, k streamKernel, bytes int) (rates []float64) {
 	for range ms.rounds {
 		for range windows {
-			rates = append(rates, rate(workers, k, bytes, window))
+			rates = append(rates, rate(workers, k, bytes, ms.window))
 		}
 		if spread(rates) < noisy || time.Since(ms.start) > ms.total {
 			break
@@ -233,14 +140,47 @@ func (ms *measuring) steadyRates(workers []*worker, k streamKernel, bytes int, w
 	return rates
 }
 
-// bandwidths measures the streams: at every level with one thread and with all, over main memory also in between.
+// assembleCrews starts the threads that are kept for the whole of the measurement: one, and all.
+func (ms *measuring) assembleCrews() error {
+	ms.loads = map[int][]float64{}
+	for _, threads := range slices.Compact([]int{1, len(ms.cpus)}) {
+		c, err := ms.assemble(threads)
+		if err != nil {
+			return err
+		}
+		ms.crews = append(ms.crews, c)
+	}
+	return ms.loadMemory()
+}
+
+// loadMemory takes the rate most asked for, of loads from main memory, at one more moment: what others use of the memory, and
+// where a guest's host lets its CPUs run, changes within a second.
+func (ms *measuring) loadMemory() error {
+	for _, c := range ms.crews {
+		ms.loadWith(c)
+	}
+	return ms.ctx.Err()
+}
+
+func (ms *measuring) loadWith(c *crew) {
+	threads := len(c.workers)
+	ms.loads[threads] = append(ms.loads[threads], rate(c.workers, load, c.bytes(), ms.memory))
+}
+
+// bandwidths measures the streams: at every level with one thread and with all, over main memory also in between. After the
+// first of them the last level is looked at again.
 func (ms *measuring) bandwidths() error {
-	for _, threads := range ms.threadCounts() {
-		if err := ms.bandwidthsWith(threads, threads == 1 || ms.everyCount && threads == len(ms.cpus)); err != nil {
+	for i, threads := range ms.threadCounts() {
+		if err := ms.bandwidthsWith(threads); err != nil {
 			return err
 		}
 		if err := ms.step(); err != nil {
 			return err
+		}
+		if i == 0 {
+			if err := ms.lookAgain(); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -258,18 +198,24 @@ func (ms *measuring) threadCounts() []int {
 	return counts
 }
 
-// bandwidthsWith measures with so many threads, over the caches too where levels is set. What others use of the memory changes
-// from one tenth of a second to the next, so the rate most asked for, of loads from it, is taken at both ends.
-func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
-	workers := startWorkers(ms.cpus[:threads])
-	defer stopWorkers(workers)
-	takeBack, err := ms.lend(workers)
+// bandwidthsWith measures with so many threads, loads from memory before the rest and after it.
+func (ms *measuring) bandwidthsWith(threads int) error {
+	kept := slices.IndexFunc(ms.crews, func(c *crew) bool { return len(c.workers) == threads })
+	if kept >= 0 {
+		return ms.streams(ms.crews[kept], threads == 1 || ms.everyCount)
+	}
+	c, err := ms.assemble(threads)
 	if err != nil {
 		return err
 	}
-	defer takeBack()
-	per := 4 * len(workers[0].floats)
-	loads := ms.steadyRates(workers, load, per, ms.memory)
+	defer c.dismiss()
+	return ms.streams(c, false)
+}
+
+// streams measures with one crew, over the caches too where levels is set.
+func (ms *measuring) streams(c *crew, levels bool) error {
+	threads := len(c.workers)
+	ms.loadWith(c)
 	if levels {
 		for _, level := range []struct {
 			name  string
@@ -279,122 +225,43 @@ func (ms *measuring) bandwidthsWith(threads int, levels bool) error {
 				continue
 			}
 			for _, k := range streamKernels {
-				ms.point(level.name, k, level.bytes, threads, ms.steadyRates(workers, k, level.bytes, ms.window))
+				ms.point(level.name, k, level.bytes, threads, ms.steadyRates(c.workers, k, level.bytes))
 			}
 		}
 	}
 	for _, k := range streamKernels[1:] {
-		ms.point("DRAM", k, per, threads, ms.steadyRates(workers, k, per, ms.window))
+		ms.point("DRAM", k, c.bytes(), threads, ms.steadyRates(c.workers, k, c.bytes()))
 	}
-	loads = append(loads, ms.steadyRates(workers, load, per, ms.memory)...)
-	ms.point("DRAM", load, per, threads, loads)
-	ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = units.Rate(median(loads)), threads
-	if noise := spread(loads); noise > noisy {
-		ms.warn("DRAM load with %d threads varies by %.0f %%", threads, 100*noise)
+	ms.loadWith(c)
+	return ms.ctx.Err()
+}
+
+// publishLoads takes the last of the loads from main memory, more where they disagree, and hands them out.
+func (ms *measuring) publishLoads() error {
+	if err := ms.loadMemory(); err != nil {
+		return err
+	}
+	for _, c := range ms.crews {
+		for tries := ms.rounds; tries > 0 && !steady(ms.loads[len(c.workers)]); tries-- {
+			ms.loadWith(c)
+		}
+	}
+	for _, threads := range ms.threadCounts() {
+		rates := ms.loads[threads]
+		ms.point("DRAM", load, ms.share(threads), threads, rates)
+		ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = units.Rate(median(rates)), threads
+		if !steady(rates) {
+			ms.warn("DRAM load with %d threads lay between %v and %v", threads, units.Rate(slices.Min(rates)), units.Rate(slices.Max(rates)))
+		}
 	}
 	return nil
 }
+
+// steady says whether the rates of several moments are all of one speed.
+func steady(rates []float64) bool { return slices.Max(rates) < (1+2*noisy)*slices.Min(rates) }
 
 // point keeps the median of rates over bytes of each thread.
 func (ms *measuring) point(level string, k streamKernel, bytes, threads int, rates []float64) {
 	ms.m.Bandwidth = append(ms.m.Bandwidth, profile.BandwidthPoint{
 		Kernel: k.name, Bytes: units.Bytes(bytes * threads), Threads: threads, PerS: units.Rate(median(rates)), Level: level})
-}
-
-// costs measures arithmetic, page faults, what huge pages gain, and memcpy.
-func (ms *measuring) costs() error {
-	var flops []float64
-	for range 20 {
-		start := time.Now()
-		operations := kernel.MultiplyAdd(20000)
-		flops = append(flops, float64(operations)/time.Since(start).Seconds())
-	}
-	ms.m.FP32FlopsPerS = median(flops)
-	for _, f := range []struct {
-		key   string
-		pages kernel.Pages
-		step  int
-	}{{"page_fault", kernel.BasePages, pageBytes}, {"huge_page_fault", kernel.HugePages, int(units.MiB) * 2}} {
-		if err := ms.faultCost(f.key, f.pages, f.step); err != nil {
-			return err
-		}
-	}
-	if err := ms.hugeLoad(); err != nil {
-		return err
-	}
-	ms.copyCost()
-	return ms.step()
-}
-
-const (
-	faultRegion = 32 << 20
-	hugeRegion  = 64 << 20
-	copyRegion  = 128 << 20
-)
-
-// faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would be.
-func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
-	region, err := kernel.Map(faultRegion, pages)
-	if err != nil {
-		return err
-	}
-	defer region.Close()
-	var costs []float64
-	for range 3 {
-		before, start := pageFaults(), time.Now()
-		b := region.Bytes()
-		for i := 0; i < len(b); i += size {
-			b[i] = 1
-		}
-		elapsed := time.Since(start).Seconds()
-		for i := 0; i < len(b); i += pageBytes {
-			b[i] = 1
-		}
-		if faults := pageFaults() - before; faults > 2*int64(len(b)/size) {
-			ms.m.Unknown["measured.costs_s."+key] = fmt.Sprintf("the kernel gave base pages: %d faults for %v", faults, units.Bytes(len(b)))
-			return nil
-		}
-		costs = append(costs, elapsed/float64(len(b)/size))
-		if err := region.Drop(); err != nil {
-			return err
-		}
-	}
-	ms.m.Costs[key] = median(costs)
-	return nil
-}
-
-// hugeLoad is what loads from main memory gain by huge pages: prefetchers stop at the end of a page. Nothing is said where the
-// kernel gives none.
-func (ms *measuring) hugeLoad() error {
-	if _, given := ms.m.Costs["huge_page_fault"]; !given {
-		return nil
-	}
-	bytes := min(ms.stream, max(hugeRegion, 4*int(ms.m.LLCBytes)))
-	region, err := kernel.Map(bytes, kernel.HugePages)
-	if err != nil {
-		return err
-	}
-	defer region.Close()
-	region.Populate()
-	workers := startWorkers(ms.cpus[:1])
-	defer stopWorkers(workers)
-	workers[0].floats = region.Floats()
-	ms.point(hugeLevel, load, bytes, 1, ms.steadyRates(workers, load, bytes, ms.window))
-	return nil
-}
-
-// hugeLevel is the level of what was measured over huge pages.
-const hugeLevel = "DRAM, huge pages"
-
-// copyCost times Go's copy, the libc memcpy of a Go program, over memory that no cache holds.
-func (ms *measuring) copyCost() {
-	b := ms.region.Bytes()[:min(ms.stream, copyRegion)]
-	var costs []float64
-	half := len(b) / 2
-	for at := 0; at+sliceBytes/4 <= half; at += sliceBytes / 4 {
-		start := time.Now()
-		n := copy(b[half+at:half+at+sliceBytes/4], b[at:])
-		costs = append(costs, time.Since(start).Seconds()/float64(n))
-	}
-	ms.m.Costs["memcpy_per_byte"] = median(costs)
 }

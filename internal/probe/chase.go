@@ -92,19 +92,32 @@ func (c *chaser) chain(bytes int, order string) *loop {
 func (c *chaser) link(l *loop) {
 	var end kernel.Line // its link leads to the first line
 	last := &end
-	for _, i := range l.order {
+	for entry, i := range l.order {
 		if l.stride == 1 {
 			last.Next = &l.lines[i]
 			last = last.Next
 			continue
 		}
 		page := l.lines[i:][:linesPerPage]
-		for _, line := range c.shuffles[c.rng.IntN(len(c.shuffles))] {
+		for _, line := range c.within(entry) {
 			last.Next = &page[line]
 			last = last.Next
 		}
 	}
 	last.Next, l.at = end.Next, end.Next
+}
+
+// within is the order inside of an entry of a page-local walk.
+func (c *chaser) within(entry int) *[linesPerPage]int32 { return &c.shuffles[entry%len(c.shuffles)] }
+
+// cut makes a page-local loop a smaller one, of its first pages: what the caches held of the larger stays, and nothing else is
+// written. The walk begins anew.
+func (c *chaser) cut(l *loop, bytes int) {
+	pages := max(bytes/pageBytes, 1)
+	l.order, l.nodes, l.steps = l.order[:pages], pages*l.stride, 0
+	line := func(entry, place int) *kernel.Line { return &l.lines[l.order[entry]+c.within(entry)[place]] }
+	l.at = line(0, 0)
+	line(pages-1, linesPerPage-1).Next = l.at
 }
 
 // pass reads the whole working set once as the walk would, from where the walker stands, but at full speed: without waiting for
@@ -152,18 +165,17 @@ const (
 	memorySlices = 16
 )
 
-// latency is the time per step over one chain: the lower quartile over timed slices of the walk, those that the kernel interrupted
-// left out while others remain. What the caches hold is refreshed before each: a walk is so slow that other programs, or other
-// guests of a machine, take a shared cache away between two visits of a line.
-func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted int) {
-	l := c.chain(bytes, order)
+// latency is the time per step: the lower quartile over timed slices of the walk, those that the kernel interrupted left out while
+// others remain. What the caches hold is refreshed before each: a walk is so slow that other programs, or other guests of a
+// machine, take a shared cache away between two visits of a line.
+func (l *loop) latency() (seconds float64, interrupted int) {
 	refresh, count := true, cachedSlices
 	if l.settle() > refreshTime {
 		refresh, count = false, memorySlices
 	}
 	var clean, all []float64
-	for range count {
-		if refresh {
+	for i := range count {
+		if refresh && i > 0 {
 			l.pass()
 		}
 		before := interruptions()
@@ -183,24 +195,20 @@ func (c *chaser) latency(bytes int, order string) (seconds float64, interrupted 
 	return typical(all), len(all)
 }
 
-// alone is the time per step of a walk that nothing refreshes, by the better of two rounds after one that does not count.
-func (c *chaser) alone(bytes int) float64 {
-	l := c.chain(bytes, PageLocal)
+// alone is the time per step of a walk that nothing refreshes, over one round after one that does not count.
+func (l *loop) alone() float64 {
 	l.settle()
-	best := math.Inf(1)
-	for round := range 3 {
-		var steps []float64
+	var steps []float64
+	for range 2 {
+		steps = steps[:0]
 		for taken := 0; taken < l.nodes; taken += sliceSteps {
 			start := time.Now()
 			l.at = kernel.Walk(l.at, sliceSteps)
 			steps = append(steps, time.Since(start).Seconds()/sliceSteps)
 		}
-		if round > 0 {
-			best = min(best, median(steps))
-		}
 	}
 	keep(l.at)
-	return best
+	return median(steps)
 }
 
 // keep makes the end of a walk matter.

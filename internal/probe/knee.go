@@ -18,12 +18,15 @@ import (
 // exactly, by dynamic programming. A point's weight w is the width in octaves that it stands for, so a finer grid in one place
 // does not outweigh the rest. Short or tilted segments are the slopes between steps; the others are plateaus.
 //
-// The capacity of a level is where a sharp step between the plateaus on both sides would leave the same area under y.
-// The rise between them is rarely sharp: pages lie at random over the sets of a cache, and others use a shared one. The interval
-// is that slope, from a tenth of the rise of y to nine tenths, and where resampling the repeats of every point (bootstrap) puts
-// the capacity in 5-95 % of draws. Of the last level it also spans what a walk alone keeps among those who share the cache, which
-// is less than what the same walk keeps at full speed. Confidence is the Kolmogorov-Smirnov
-// distance of the latencies within an octave on both sides of the capacity: 1 where they do not overlap.
+// Between two plateaus lies a rise r from 0 to 1 of y, rarely sharp, as pages lie at random over the sets of a cache. The capacity
+// of a level is where a sharp step would leave the same area under r. The last level is different: others use it, and what they
+// leave changes from second to second, which the lower part of the rise shows least. There a set counts as lost at r = 1/2, where
+// about a quarter of its lines are missed, and the area under min(1, 2r) is compared: the capacity is what is mostly kept.
+//
+// The interval is from a tenth of the rise to nine tenths, and where resampling the repeats of every point (bootstrap) puts the
+// capacity in 5-95 % of draws. Of the last level it also begins no later than the same tenth of a walk alone, which keeps less among
+// those who share the cache than the same walk at full speed. Confidence is the Kolmogorov-Smirnov distance of the latencies within
+// an octave on both sides of the capacity: 1 where they do not overlap.
 const (
 	// A step of factor f between plateaus of a octave each costs ln(f)²/2 to smooth over: 0.03 keeps steps above 1.28.
 	penalty    = 0.03
@@ -35,9 +38,28 @@ const (
 	separation = 1.0  // octaves on each side that Kolmogorov-Smirnov compares
 
 	onset, end  = 0.1, 0.9 // of the rise between two plateaus
-	quarter     = 0.25     // of the rise on either side that plateaus may tilt
 	leastPoints = 4
 )
+
+// lostPrivate is how much of a working set at this rise counts as lost by a cache of one's own. The TLB and noise tilt plateaus by
+// a quarter.
+func lostPrivate(rise float64) float64 {
+	switch {
+	case rise < 0.25:
+		return 0
+	case rise > 0.75:
+		return 1
+	}
+	return rise
+}
+
+// lostShared is the same of a cache that others use.
+func lostShared(rise float64) float64 {
+	if rise < 0.05 {
+		return 0
+	}
+	return min(2*rise, 1)
+}
 
 // point is one working set with the latencies that repeated samples gave.
 type point struct {
@@ -152,7 +174,7 @@ func (c curve) slope(s segment, y []float64) float64 {
 type knee struct {
 	bytes, low, high int
 	confidence       float64
-	middle           float64 // seconds that tell a set that fits from one that does not
+	onset            float64 // seconds: a tenth of the rise
 }
 
 // octaves is how far a segment spans.
@@ -175,48 +197,48 @@ func (c curve) knees(limit int, rng *rand.Rand) []knee {
 		flat = slices.Delete(flat, narrowest, narrowest+1)
 	}
 	for i := range len(flat) - 1 {
-		found = append(found, c.locate(flat[i], flat[i+1], rng))
+		lost := lostPrivate
+		if i == len(flat)-2 {
+			lost = lostShared
+		}
+		found = append(found, c.locate(flat[i], flat[i+1], lost, rng))
 	}
 	return found
 }
 
 // locate places the step between two plateaus and says how sure it is.
-func (c curve) locate(lower, upper segment, rng *rand.Rand) knee {
+func (c curve) locate(lower, upper segment, lost func(rise float64) float64, rng *rand.Rand) knee {
 	w, y := c.widths(), c.logs()
-	inner, outer := level(y, w, lower), level(y, w, upper)
+	from, to := level(y, w, lower), level(y, w, upper)
 	below := func(y []float64, share float64) int { // the last point that has risen by no more
-		return lower.first + max(sort.SearchFloat64s(y[lower.first:upper.last], inner+share*(outer-inner))-1, 0)
+		return lower.first + max(sort.SearchFloat64s(y[lower.first:upper.last], from+share*(to-from))-1, 0)
 	}
-	steps := func(y []float64) int { return c.equalArea(y, w, lower.first, upper.last, inner, outer) }
-	at := steps(y)
+	area := func(y []float64) (octaves float64) {
+		for i := lower.first; i <= upper.last; i++ {
+			octaves += w[i] * (1 - lost((y[i]-from)/(to-from)))
+		}
+		return octaves
+	}
+	at := c.after(area(y), lower.first, upper.last)
 	var draws []float64
 	resampled := slices.Clone(y)
 	for range resamples {
 		for i := lower.first; i <= upper.last; i++ {
 			resampled[i] = math.Log(resampleTypical(c[i].seconds, rng))
 		}
-		draws = append(draws, float64(steps(bounded(resampled))))
+		draws = append(draws, float64(c.after(area(bounded(resampled)), lower.first, upper.last)))
 	}
 	slices.Sort(draws)
 	low := min(below(y, onset), int(stat.Quantile(tail, stat.Empirical, draws, nil)))
 	high := max(below(y, end), int(stat.Quantile(1-tail, stat.Empirical, draws, nil)))
-	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at), middle: math.Exp((inner + outer) / 2)}
+	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at), onset: math.Exp(from + onset*(to-from))}
 }
 
-// equalArea is the last point below a sharp step from inner to outer that has the area under y between two points: every
-// point of the slope has its say, where a crossing hangs on those beside it.
-func (c curve) equalArea(y, w []float64, first, last int, inner, outer float64) int {
-	edge := math.Log2(float64(c[first].bytes))
+// after is the last point from first to before last that lies within so many octaves of where first's width begins.
+func (c curve) after(octaves float64, first, last int) int {
+	edge := math.Log2(float64(c[first].bytes)) + octaves
 	if first > 0 {
-		edge = (edge + math.Log2(float64(c[first-1].bytes))) / 2
-	}
-	for i := first; i <= last; i++ {
-		switch rise := (y[i] - inner) / (outer - inner); {
-		case rise < quarter:
-			edge += w[i]
-		case rise <= 1-quarter:
-			edge += w[i] * (1 - rise)
-		}
+		edge = (math.Log2(float64(c[first].bytes))+math.Log2(float64(c[first-1].bytes)))/2 + octaves
 	}
 	for i := last - 1; i > first; i-- {
 		if math.Log2(float64(c[i].bytes)) <= edge {

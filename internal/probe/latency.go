@@ -15,12 +15,12 @@ type latencySearch struct {
 	chaser                *chaser
 	random, local, tlb    curve
 	lastStep              []int // the working sets around the last step, empty where none shows
-	keptAlone             int   // of the last level by a walk that nothing refreshes, bytes; zero: not known
+	keptAlone             int   // the least that a walk which nothing refreshes kept of the last level, bytes; zero: not known
 	samples, interruption int
 }
 
-// leastRepeats of a fine point, whatever the time: an interval needs some.
-const leastRepeats = 3
+// leastRepeats of a fine point at each time, whatever that takes: an interval needs some.
+const leastRepeats = 2
 
 // latencies sweeps the three orders coarsely.
 func (ms *measuring) latencies() error {
@@ -30,6 +30,9 @@ func (ms *measuring) latencies() error {
 		into  *curve
 	}{{PageLocal, &ms.local}, {Random, &ms.random}, {LinePerPage, &ms.tlb}} {
 		sizes := grid(pageBytes, ms.top, ms.coarse)
+		if sweep.order == Random { // linking a large one takes longest; whole octaves do
+			sizes = slices.DeleteFunc(sizes, func(bytes int) bool { return bytes > cheap && bytes&(bytes-1) != 0 })
+		}
 		deadline := time.Now().Add(ms.sweep)
 		for i, bytes := range sizes {
 			if ms.ctx.Err() != nil {
@@ -40,7 +43,7 @@ func (ms *measuring) latencies() error {
 			}
 			for range repeatsOf(bytes) {
 				ms.chaser.move(bytes)
-				*sweep.into = sweep.into.add(bytes, ms.sample(bytes, sweep.order))
+				*sweep.into = sweep.into.add(bytes, ms.sample(ms.chaser.chain(bytes, sweep.order)))
 			}
 		}
 		if err := ms.step(); err != nil {
@@ -54,18 +57,19 @@ func (ms *measuring) latencies() error {
 	return nil
 }
 
-// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that takes little, as often as makes
-// a quartile worth something.
+const cheap = 8 << 20 // bytes of a working set that takes little time
+
+// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that is cheap, as often as makes a quartile
+// worth something.
 func repeatsOf(bytes int) int {
-	const cheap = 8 << 20
 	if bytes <= cheap {
 		return 3
 	}
 	return 1
 }
 
-func (ms *measuring) sample(bytes int, order string) float64 {
-	seconds, interrupted := ms.chaser.latency(bytes, order)
+func (ms *measuring) sample(l *loop) float64 {
+	seconds, interrupted := l.latency()
 	ms.samples++
 	if interrupted > 0 {
 		ms.interruption++
@@ -93,54 +97,65 @@ func (ms *measuring) refineSteps() error {
 	return nil
 }
 
-// lookAgain samples the last step a second time, at the end: who else uses a shared cache changes within a second.
+// lookAgain samples the last step once more: who else uses a shared cache changes within a second.
 func (ms *measuring) lookAgain() error {
 	if len(ms.lastStep) > 0 {
 		if err := ms.refineStep(ms.lastStep, ms.last); err != nil {
 			return err
 		}
-		ms.keptAlone = ms.findKeptAlone()
+		if kept := ms.findKeptAlone(); ms.keptAlone == 0 || kept > 0 && kept < ms.keptAlone {
+			ms.keptAlone = kept
+		}
 		ms.assignCapacities()
 	}
 	return ms.step()
 }
 
-// findKeptAlone goes up from far below the last step until a walk alone finds most of its lines gone, twice. The answer is the
-// size before the last that it kept: one more or less is luck.
-func (ms *measuring) findKeptAlone() (kept int) {
+// findKeptAlone goes up from far below the last step until a walk alone passes a tenth of its rise at every try. The answer is the
+// last size that it kept, zero where no step shows any more.
+func (ms *measuring) findKeptAlone() int {
 	steps := ms.local.knees(ms.dataLevels(), ms.rng)
 	if len(steps) == 0 {
 		return 0
 	}
 	last := steps[len(steps)-1]
-	before := 0
-	for _, bytes := range grid(max(scale(last.bytes, -1.6), pageBytes), last.bytes, ms.coarse) {
+	sizes := grid(max(scale(last.bytes, -farBelow), pageBytes), last.bytes, ms.coarse)
+	kept := sizes[0]
+	for _, bytes := range sizes {
 		ms.chaser.move(bytes)
 		lost := 0
-		for lost < 2 && ms.chaser.alone(bytes) > last.middle {
+		for lost < tries && ms.chaser.chain(bytes, PageLocal).alone() > last.onset {
 			lost++
 		}
-		if lost == 2 {
+		if lost == tries {
 			break
 		}
-		kept, before = before, bytes
+		kept = bytes
 	}
 	return kept
 }
 
-// refineStep samples working sets of the same place in memory, then of another, until the time is over.
+const (
+	farBelow = 3 // octaves below the last step a walk alone keeps its lines beside the busiest neighbours seen
+	tries    = 3
+)
+
+// refineStep samples working sets of the same place in memory, largest first, then of another, until the time is over.
 func (ms *measuring) refineStep(around []int, atMost time.Duration) error {
 	deadline := time.Now().Add(atMost)
 	for repeat := range ms.repeats {
 		if repeat >= leastRepeats && time.Now().After(deadline) {
 			return nil
 		}
-		ms.chaser.move(around[len(around)-1])
-		for _, bytes := range around {
+		largest := around[len(around)-1]
+		ms.chaser.move(largest)
+		l := ms.chaser.chain(largest, PageLocal)
+		for _, bytes := range slices.Backward(around) {
 			if ms.ctx.Err() != nil {
 				return ms.ctx.Err()
 			}
-			ms.local = ms.local.add(bytes, ms.sample(bytes, PageLocal))
+			ms.chaser.cut(l, bytes)
+			ms.local = ms.local.add(bytes, ms.sample(l))
 		}
 	}
 	return nil

@@ -49,19 +49,20 @@ type plan struct {
 	repeats      int           // at most, of each fine point
 	sweep        time.Duration // for the sweep of one order
 	refine       time.Duration // for each inner step
-	last         time.Duration // for the last step, each of two times
+	last         time.Duration // for the last step, each of three times
 	window       time.Duration // for one rate
 	memory       time.Duration // for one rate of loads from main memory
+	mapping      time.Duration // for taking the memory to measure on
 	rounds       int           // of a rate, until it is steady
 	total        time.Duration // after which nothing is repeated
 	everyCount   bool          // thread counts between one and all
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 512 << 20, coarse: 3, fine: 16, repeats: 9, sweep: 200 * time.Millisecond,
-		refine: 100 * time.Millisecond, last: 300 * time.Millisecond, window: 3 * time.Millisecond, memory: 15 * time.Millisecond, rounds: 2, total: 1800 * time.Millisecond}
-	deep = plan{top: 512 << 20, stream: 2 << 30, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
-		refine: 3 * time.Second, last: 8 * time.Second, window: 40 * time.Millisecond, memory: 200 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
+	quick = plan{top: 128 << 20, stream: 1 << 30, mapping: 300 * time.Millisecond, coarse: 3, fine: 16, repeats: 9, sweep: 200 * time.Millisecond,
+		refine: 100 * time.Millisecond, last: 250 * time.Millisecond, window: 3 * time.Millisecond, memory: 40 * time.Millisecond, rounds: 2, total: 2 * time.Second}
+	deep = plan{top: 512 << 20, stream: 2 << 30, mapping: 10 * time.Second, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
+		refine: 3 * time.Second, last: 6 * time.Second, window: 40 * time.Millisecond, memory: 500 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
 )
 
 const (
@@ -81,17 +82,20 @@ type measuring struct {
 	steps    int
 	places   int // that are sampled finely; until the sweep is done, a guess
 	start    time.Time
-	region   *kernel.Region
+	mapped   *kernel.Region    // all that was asked for
+	region   *kernel.Region    // what came of it in time, ms.stream bytes
+	crews    []*crew           // of one thread and of all
+	loads    map[int][]float64 // by threads: bytes per second from main memory, one at each moment
 
 	latencySearch
 }
 
 // step tells progress: a step for the memory, one for each order, each place sampled finely, each number of threads, the costs,
-// and the second look at the last level.
+// and the two later looks at the last level.
 func (ms *measuring) step() error {
 	ms.steps++
 	if ms.progress != nil {
-		ms.progress(ms.steps, 6+ms.places+len(ms.threadCounts()))
+		ms.progress(ms.steps, 7+ms.places+len(ms.threadCounts()))
 	}
 	return ms.ctx.Err()
 }
@@ -132,7 +136,7 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 	}
 	ms.places = min(ms.dataLevels(), 3)
 	if m := opts.Hardware.Memory; m != nil && m.AvailableBytes != nil {
-		share := int(*m.AvailableBytes / 8)
+		share := int(*m.AvailableBytes/8) / pieceBytes * pieceBytes
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
 	}
 	if ms.top < leastTop {
@@ -176,12 +180,8 @@ func (ms *measuring) run() error {
 	if err := pin(ms.cpus[0]); err != nil {
 		ms.warn("%v: latencies may mix CPUs", err)
 	}
-	defer func() {
-		if ms.region != nil {
-			_ = ms.region.Close() // nothing follows that the memory would be missed by
-		}
-	}()
-	for _, stage := range []func() error{ms.mapMemory, ms.latencies, ms.bandwidths, ms.costs, ms.lookAgain} {
+	defer ms.close()
+	for _, stage := range []func() error{ms.mapMemory, ms.assembleCrews, ms.latencies, ms.bandwidths, ms.costs, ms.publishLoads, ms.lookAgain} {
 		if err := stage(); err != nil {
 			return err
 		}
@@ -191,6 +191,15 @@ func (ms *measuring) run() error {
 		ms.warn("another program took the CPU during %d of %d samples: measured values may be low", ms.interruption, ms.samples)
 	}
 	return nil
+}
+
+func (ms *measuring) close() {
+	for _, c := range ms.crews {
+		c.dismiss()
+	}
+	if ms.mapped != nil {
+		_ = ms.mapped.Close() // nothing follows that the memory would be missed by
+	}
 }
 
 func (ms *measuring) warn(format string, args ...any) {

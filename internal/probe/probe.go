@@ -6,8 +6,8 @@
 // cannot be read is named in Hardware.Unknown with the reason, and the rest goes on; nothing is filled with a guess or a zero.
 //
 // Measure times the machine it runs on: latency by pointer chases in three orders (chase.go), capacities as change points of
-// latency (knee.go), bandwidth, arithmetic, faults and copies (bandwidth.go), and Cards the CUDA devices (gpu.go). The clock is
-// here alone. Both kinds of fact are kept apart because machines lie: a virtual machine commonly reports its host's whole
+// latency (knee.go), bandwidth (bandwidth.go, crew.go), arithmetic, faults and copies (costs.go), and Cards the CUDA devices
+// (gpu.go). The clock is here alone. Both kinds of fact are kept apart because machines lie: a virtual machine commonly reports its host's whole
 // last-level cache.
 package probe
 
