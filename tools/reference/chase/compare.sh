@@ -2,8 +2,8 @@
 # vlmem probe beside independent measurements, in pairs:
 #
 #     compare.sh capacity N    N probes: felt capacities with intervals, and the page-local knee of chase after each
-#     compare.sh bandwidth N   N pairs of probe and likwid-bench with 1 and all threads
-#     compare.sh latency       three probes and chases over sizes in L1, L2, the last level and memory
+#     compare.sh bandwidth N   N probes, each between two runs of likwid-bench with 1 and with all threads
+#     compare.sh latency       five probes and chases over sizes in L1, L2, the last level and memory
 #
 # VLMEM names the binary (default vlmem). Needs gcc and jq, bandwidth also likwid.
 set -eu
@@ -11,12 +11,21 @@ here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 gcc -O2 -o "$work/chase" "$here/chase.c"
+row='def median: sort | .[length / 2 | floor];
+	def hundredth: . * 100 | round / 100;
+	def row: "\(.[0]) | \(.[1]) | \(.[2] | hundredth) | \(.[3] | hundredth) | \(.[4] | hundredth) | \(2 * .[2] / (.[3] + .[4]) | hundredth)";'
 run() { "${VLMEM:-vlmem}" probe --format json 2>"$work/messages" >"$work/probe.json"; }
 
-# knee prints the largest working set, in MiB, up to which the page-local chase stays below the middle of the last two levels.
+# knee prints the working set, in MiB, at which the page-local chase passes the middle of the last two levels (both in logarithms,
+# interpolated). Of an inner level no more than the smallest size is known.
 knee() {
-	"$work/chase" page any 4096 8192 10240 12288 14336 16384 18432 20480 22528 24576 28672 32768 65536 131072 |
-		awk '{ size[NR] = $1; t[NR] = $2 } END { for (i = 1; i <= NR && t[i] <= sqrt(t[1] * t[NR]); i++) kept = size[i]; print kept / 1024 }'
+	"$work/chase" page any 4096 5120 6144 7168 8192 10240 12288 14336 16384 18432 20480 22528 24576 28672 32768 65536 131072 | awk '
+		{ size[NR] = log($1 / 1024); t[NR] = log($2) }
+		END {
+			middle = (t[1] + t[NR]) / 2
+			for (i = 1; t[i + 1] <= middle; i++);
+			printf "%.1f\n", exp(size[i] + (size[i + 1] - size[i]) * (middle - t[i]) / (t[i + 1] - t[i]))
+		}'
 }
 
 capacity() {
@@ -33,36 +42,37 @@ capacity() {
 
 likwid() { likwid-bench -t "load_$kind" -W "S0:1GB:$1" 2>&1 | awk '/MByte\/s/ { print $2 / 1000 }'; }
 
+# bandwidth ends with the medians of all rounds: a virtual machine whose host moves its CPUs changes its speed from one run to the next.
 bandwidth() {
 	kind=avx
 	grep -q avx512f /proc/cpuinfo && kind=avx512
-	echo "pair | 1 thread, GB/s | likwid | ratio | $(nproc) threads | likwid | ratio"
+	echo "round | threads | probe, GB/s | likwid before | after | probe / their mean"
 	for i in $(seq "$1"); do
+		before=$(likwid 1),$(likwid "$(nproc)")
 		run
-		jq -r --arg i "$i" --argjson one "$(likwid 1)" --argjson all "$(likwid "$(nproc)")" '
-			[.measured.bandwidth[] | select(.level == "DRAM" and .kernel == "load") | .bytes_per_s / 1e9] |
-			def hundredth: . * 100 | round / 100;
-			"\($i) | \(.[0] | hundredth) | \($one | hundredth) | \(.[0] / $one | hundredth) | \(.[-1] | hundredth) | \($all | hundredth) | \(.[-1] / $all | hundredth)"' "$work/probe.json"
+		jq -c --argjson i "$i" --argjson before "[$before]" --argjson after "[$(likwid 1),$(likwid "$(nproc)")]" '
+			[.measured.bandwidth[] | select(.level == "DRAM" and .kernel == "load")] |
+			[.[0], $before[0], $after[0]], [.[-1], $before[1], $after[1]] |
+			[$i, .[0].threads, .[0].bytes_per_s / 1e9, .[1], .[2]]' "$work/probe.json" | tee -a "$work/rounds" |
+			jq -r "$row row"
 	done
+	jq -rs "$row"'group_by(.[1])[] | ["median", .[0][1], (map(.[2]) | median)] + ([map(.[3, 4]) | median] | . + .) | row' "$work/rounds"
 }
 
-# latency takes the least of three rounds that alternate, since what disturbs either only makes it slower.
+# latency takes the medians of five rounds that alternate.
 latency() {
 	echo "order | KiB | probe, ns | chase | ratio"
-	for _ in 1 2 3; do
+	for _ in 1 2 3 4 5; do
 		run
 		for order in page random; do
 			for kib in 16 256 512 4096 8192 131072; do
 				jq -r --arg order "$order" --argjson kib $kib --argjson chase "$("$work/chase" $order any $kib | cut -d' ' -f2)" '.measured.latency[] |
 					select(.order == {page: "page-local", random: "random"}[$order] and .bytes == $kib * 1024) |
-					"\($order) \($kib) \(.seconds * 1e9) \($chase)"' "$work/probe.json"
+					[$order, $kib, .seconds * 1e9, $chase] | @json' "$work/probe.json"
 			done
 		done
-	done | awk '
-		{ at = $1 " | " $2 }
-		!(at in probe) { order[++n] = at; probe[at] = $3; chase[at] = $4 }
-		{ if ($3 < probe[at]) probe[at] = $3; if ($4 < chase[at]) chase[at] = $4 }
-		END { for (i = 1; i <= n; i++) printf "%s | %.2f | %.2f | %.2f\n", order[i], probe[order[i]], chase[order[i]], probe[order[i]] / chase[order[i]] }'
+	done | jq -rs "$row"'group_by(.[0], .[1])[] | (map(.[2]) | median) as $probe | (map(.[3]) | median) as $chase |
+		"\(.[0][0]) | \(.[0][1]) | \($probe | hundredth) | \($chase | hundredth) | \($probe / $chase | hundredth)"'
 }
 
 "$@"
