@@ -42,19 +42,19 @@ capacity() {
 
 likwid() { likwid-bench -t "load_$kind" -W "S0:1GB:$1" 2>&1 | awk '/MByte\/s/ { print $2 / 1000 }'; }
 
-# bandwidth ends with the medians of all rounds: a virtual machine whose host moves its CPUs changes its speed from one run to the next.
+# bandwidth runs likwid with all threads right before and right after each probe, since a virtual machine whose host moves its CPUs
+# changes its speed within seconds, and with one thread around those. It ends with the medians of all rounds.
 bandwidth() {
 	kind=avx
 	grep -q avx512f /proc/cpuinfo && kind=avx512
 	echo "round | threads | probe, GB/s | likwid before | after | probe / their mean"
 	for i in $(seq "$1"); do
-		before=$(likwid 1),$(likwid "$(nproc)")
+		one=$(likwid 1) all=$(likwid "$(nproc)")
 		run
-		jq -c --argjson i "$i" --argjson before "[$before]" --argjson after "[$(likwid 1),$(likwid "$(nproc)")]" '
-			[.measured.bandwidth[] | select(.level == "DRAM" and .kernel == "load")] |
-			[.[0], $before[0], $after[0]], [.[-1], $before[1], $after[1]] |
-			[$i, .[0].threads, .[0].bytes_per_s / 1e9, .[1], .[2]]' "$work/probe.json" | tee -a "$work/rounds" |
-			jq -r "$row row"
+		all=$all,$(likwid "$(nproc)") one=$one,$(likwid 1)
+		jq -c --argjson i "$i" --argjson one "[$one]" --argjson all "[$all]" '
+			[.measured.bandwidth[] | select(.level == "DRAM" and .kernel == "load")] | [.[0]] + $one, [.[-1]] + $all |
+			[$i, .[0].threads, .[0].bytes_per_s / 1e9, .[1], .[2]]' "$work/probe.json" | tee -a "$work/rounds" | jq -r "$row row"
 	done
 	jq -rs "$row"'group_by(.[1])[] | ["median", .[0][1], (map(.[2]) | median)] + ([map(.[3, 4]) | median] | . + .) | row' "$work/rounds"
 }
