@@ -115,13 +115,13 @@ func lstopoAnswer(base string) (map[string]int, error) {
 	return parseXML(f)
 }
 
-var consoleObject = regexp.MustCompile(`^\s*(Package|L\d[di]?Cache|Core|PU|NUMANode) L#\d+ .*`)
+var consoleObject = regexp.MustCompile(`^\s*(Package|L\d[di]?Cache|Core|PU|NUMANode)(?:\([^)]*\))? L#\d+(?: .*)?$`)
 var consoleSize = regexp.MustCompile(`size=(\d+[KM]iB)`)
 
-// parseConsole counts the object lines of lstopo's console output.
+// parseConsole counts the object lines of lstopo's console output, above its counts by depth.
 func parseConsole(r io.Reader) (map[string]int, error) {
 	want := map[string]int{}
-	for lines := bufio.NewScanner(r); lines.Scan(); {
+	for lines := bufio.NewScanner(r); lines.Scan() && !strings.HasPrefix(lines.Text(), "depth 0:"); {
 		m := consoleObject.FindStringSubmatch(lines.Text())
 		if m == nil {
 			continue

@@ -99,6 +99,7 @@ func readTopology(r *root, info cpuInfo) *Topology {
 		t.visible = t.online.and(cpus)
 	}
 	t.readNodes(r, info.arch, nodes)
+	t.readMemorySide(r)
 	t.build()
 	return t
 }
@@ -302,15 +303,15 @@ func depth(o *Object) int {
 	return 201
 }
 
-// build drops what has neither an allowed CPU nor an allowed NUMA node, and dies and groups that tell nothing beside another
-// part, and hangs the rest into a tree.
+// build drops threads that are not allowed, what else has neither an allowed CPU nor an allowed NUMA node, and dies and groups that
+// tell nothing beside another part, and hangs the rest into a tree.
 func (t *Topology) build() {
 	slices.SortStableFunc(t.objects, func(a, b *Object) int {
 		return cmp.Or(cmp.Compare(b.set.count(), a.set.count()), cmp.Compare(depth(a), depth(b)), cmp.Compare(a.set.first(), b.set.first()))
 	})
 	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
 		o.visible = o.set.and(t.visible)
-		return len(o.visible) == 0 && !t.holdsNode(o)
+		return len(o.visible) == 0 && (o.Type == PU || !t.holdsNode(o))
 	})
 	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
 		return (o.Type == Die || o.Type == Group) && slices.ContainsFunc(t.objects, func(p *Object) bool {
