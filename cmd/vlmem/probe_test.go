@@ -42,7 +42,7 @@ func TestProbeCapture(t *testing.T) {
 	if err != nil || h.CPU.Threads != 1 || h.Measured != nil {
 		t.Errorf("%v: %+v", err, h)
 	}
-	if r := vlmem(t, nil, "probe", "--root", capture(t), "--topology"); r.code != 0 || r.stdout != "Machine (1024MB total)\n  Package L#0\n    NUMANode L#0 (P#0 1024MB)\n    Core L#0 + PU L#0 (P#0)\n" {
+	if r := vlmem(t, nil, "probe", "--root", capture(t), "--topology"); r.code != 0 || r.stdout != "Machine (1024MB total) + Package L#0\n  NUMANode L#0 (P#0 1024MB)\n  Core L#0 + PU L#0 (P#0)\n" {
 		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 }

@@ -14,8 +14,11 @@ func (t *Topology) Draw(w io.Writer) error {
 	for _, n := range t.Nodes {
 		total += int64(n.MemoryBytes)
 	}
-	d.printf("Machine (%s total)\n", lstopoBytes(total))
-	d.children(t.Root, 1)
+	d.printf("Machine")
+	if total > 0 {
+		d.printf(" (%s total)", lstopoBytes(total))
+	}
+	d.rest(t.Root, 0)
 	return d.err
 }
 
@@ -31,15 +34,16 @@ func (d *drawing) printf(format string, args ...any) {
 	}
 }
 
-func (d *drawing) children(o *Object, indent int) {
+// rest ends the line that o began with what it alone holds, and draws what is below.
+func (d *drawing) rest(o *Object, indent int) {
+	for len(o.Children) == 1 && o.Children[0].Type != NUMANode {
+		o = o.Children[0]
+		d.printf(" + %s", d.label(o))
+	}
+	d.printf("\n")
 	for _, c := range o.Children {
-		d.printf("%s%s", strings.Repeat("  ", indent), d.label(c))
-		for len(c.Children) == 1 && c.Children[0].Type != NUMANode {
-			c = c.Children[0]
-			d.printf(" + %s", d.label(c))
-		}
-		d.printf("\n")
-		d.children(c, indent+1)
+		d.printf("%s%s", strings.Repeat("  ", indent+1), d.label(c))
+		d.rest(c, indent+1)
 	}
 }
 
@@ -51,6 +55,8 @@ func (d *drawing) label(o *Object) string {
 	switch {
 	case o.Cache != nil:
 		text += fmt.Sprintf(" (%s)", lstopoBytes(int64(o.Cache.SizeBytes)))
+	case o.Type == NUMANode && o.Memory == 0:
+		text += fmt.Sprintf(" (P#%d)", o.ID)
 	case o.Type == NUMANode:
 		text += fmt.Sprintf(" (P#%d %s)", o.ID, lstopoBytes(int64(o.Memory)))
 	case o.Type == PU:
@@ -59,15 +65,11 @@ func (d *drawing) label(o *Object) string {
 	return text
 }
 
-// lstopoBytes rounds as lstopo's text does: to KB below 10 MB, to MB below 10 GB, each 1024 of the smaller.
+// lstopoBytes rounds as lstopo's text does: to KB below 10 MB, to MB below 10 GB and so on, each 1024 of the smaller.
 func lstopoBytes(n int64) string {
-	for _, u := range []struct {
-		shift uint
-		name  string
-	}{{10, "KB"}, {20, "MB"}} {
-		if n < 10<<(u.shift+10) {
-			return fmt.Sprintf("%d%s", (n+1<<(u.shift-1))>>u.shift, u.name)
-		}
+	shift, units := uint(10), []string{"KB", "MB", "GB", "TB"}
+	for len(units) > 1 && n >= 10<<(shift+10) {
+		shift, units = shift+10, units[1:]
 	}
-	return fmt.Sprintf("%dGB", (n+1<<29)>>30)
+	return fmt.Sprintf("%d%s", (n+1<<(shift-1))>>shift, units[0])
 }

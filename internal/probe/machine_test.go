@@ -472,27 +472,62 @@ func TestBulldozer(t *testing.T) {
 }
 
 func TestDraw(t *testing.T) {
-	_, topology, err := Read(smallMachine().lay(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b strings.Builder
-	if err := topology.Draw(&b); err != nil {
-		t.Fatal(err)
-	}
-	want := `Machine (8192MB total)
-  Package L#0
-    NUMANode L#0 (P#0 8192MB)
-    L2 L#0 (512KB)
-      L1d L#0 (32KB) + Core L#0
-        PU L#0 (P#0)
-        PU L#1 (P#1)
-      L1d L#1 (32KB) + Core L#1
-        PU L#2 (P#2)
-        PU L#3 (P#3)
-`
-	if b.String() != want {
-		t.Errorf("got\n%swant\n%s", b.String(), want)
+	two := shape{2, 2, 1}.machine()
+	for _, test := range []struct {
+		name  string
+		files machine
+		want  string
+	}{
+		{"one package", smallMachine(), `
+Machine (8192MB total) + Package L#0
+  NUMANode L#0 (P#0 8192MB)
+  L2 L#0 (512KB)
+    L1d L#0 (32KB) + Core L#0
+      PU L#0 (P#0)
+      PU L#1 (P#1)
+    L1d L#1 (32KB) + Core L#1
+      PU L#2 (P#2)
+      PU L#3 (P#3)
+`},
+		{"two packages on one node of unknown size", two.without("meminfo"), `
+Machine
+  NUMANode L#0 (P#0)
+  Package L#0 + L2 L#0 (1024KB)
+    L1d L#0 (32KB) + Core L#0 + PU L#0 (P#0)
+    L1d L#1 (32KB) + Core L#1 + PU L#1 (P#1)
+  Package L#1 + L2 L#1 (1024KB)
+    L1d L#2 (32KB) + Core L#2 + PU L#2 (P#2)
+    L1d L#3 (32KB) + Core L#3 + PU L#3 (P#3)
+`},
+		{"one package of two allowed", join(two, machine{"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n",
+			"proc/self/cpuset": "/job\n", "proc/self/cgroup": "3:cpuset:/job\n", "dev/cpuset/job/cpuset.cpus": "3\n"}), `
+Machine (1024MB total) + Package L#0
+  NUMANode L#0 (P#0 1024MB)
+  L2 L#0 (1024KB) + L1d L#0 (32KB) + Core L#0 + PU L#0 (P#3)
+`},
+		{"dies with a cache each", join(shape{1, 4, 1}.machine(), cpuFiles(0, "die_cpus", "3"), cpuFiles(1, "die_cpus", "3"), cpuFiles(2, "die_cpus", "c"), cpuFiles(3, "die_cpus", "c"),
+			cacheFiles(0, 2, "3", "Unified", "8192K", "3"), cacheFiles(2, 2, "3", "Unified", "8192K", "c")).without("index1"), `
+Machine (1024MB total) + Package L#0
+  NUMANode L#0 (P#0 1024MB)
+  Die L#0 + L3 L#0 (8192KB)
+    L1d L#0 (32KB) + Core L#0 + PU L#0 (P#0)
+    L1d L#1 (32KB) + Core L#1 + PU L#1 (P#1)
+  Die L#1 + L3 L#1 (8192KB)
+    L1d L#2 (32KB) + Core L#2 + PU L#2 (P#2)
+    L1d L#3 (32KB) + Core L#3 + PU L#3 (P#3)
+`},
+	} {
+		_, topology, err := Read(test.files.lay(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var b strings.Builder
+		if err := topology.Draw(&b); err != nil {
+			t.Fatal(err)
+		}
+		if b.String() != test.want[1:] {
+			t.Errorf("%s: got\n%swant%s", test.name, b.String(), test.want)
+		}
 	}
 }
 

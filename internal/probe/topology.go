@@ -315,7 +315,7 @@ func (t *Topology) build() {
 	})
 	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
 		return (o.Type == Die || o.Type == Group) && slices.ContainsFunc(t.objects, func(p *Object) bool {
-			return p.Type != Die && p.Type != Group && p.set.equal(o.set)
+			return p.set.equal(o.set) && (p.Type == Package || o.Type == Group && p.Type != Group)
 		})
 	})
 	t.Root = &Object{Type: Machine, ID: 0, set: t.online, visible: t.visible}
@@ -347,8 +347,12 @@ func (t *Topology) holdsNode(o *Object) bool {
 	return false
 }
 
-// hangNodes hangs the NUMA nodes into the tree, with a Group around the CPUs of one that no part fits exactly.
+// hangNodes hangs the NUMA nodes into the tree, with a Group around the CPUs of one that no part fits exactly. The only node of
+// a machine hangs on the only package that the cgroup leaves of it.
 func (t *Topology) hangNodes() {
+	if len(t.Nodes) == 1 && len(t.Root.Children) == 1 && t.Root.Children[0].Type == Package && t.nodeSets[0].equal(t.online) {
+		t.nodeSets[0] = t.Root.Children[0].set
+	}
 	for i, n := range t.Nodes {
 		node := &Object{Type: NUMANode, ID: n.ID, Memory: n.MemoryBytes, set: t.nodeSets[i], visible: t.nodeSets[i].and(t.visible)}
 		parent := t.Root
