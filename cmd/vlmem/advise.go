@@ -167,14 +167,19 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 	if err != nil || spec != "" {
 		return h, err
 	}
+	return h, measure(env, ctx, &h)
+}
+
+// measure adds to this machine's report what timing finds.
+func measure(env *environment, ctx context.Context, h *profile.Hardware) error {
 	bar := env.progress("measuring this machine")
 	defer bar.close()
-	m, err := probe.Measure(ctx, probe.Options{Hardware: h, Progress: bar.set})
+	m, err := probe.Measure(ctx, probe.Options{Hardware: *h, Progress: bar.set})
 	if err != nil {
-		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("measuring this machine: %w", err))
+		return exitWith(exitUnable, fmt.Errorf("measuring this machine: %w", err))
 	}
-	m.Into(&h)
-	return h, nil
+	m.Into(h)
+	return nil
 }
 
 // inputs checks the limits and says which of them the user set.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"runtime"
@@ -58,7 +59,7 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
   vlmem bench tiles --hardware i5-10210u+gtx-1080 --shapes attention:2048x2048x128
   vlmem bench tiles --format json -o tiles.json`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchTiles(env, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchTiles(env, cmd.Context(), &o) },
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
@@ -108,7 +109,7 @@ type tilesResult struct {
 	Notes    []string         `json:"notes,omitempty" yaml:"notes,omitempty"`
 }
 
-func runBenchTiles(env *environment, o *benchTilesOptions) error {
+func runBenchTiles(env *environment, ctx context.Context, o *benchTilesOptions) error {
 	var shapes []tileShape
 	for _, text := range o.shapes {
 		s, err := parseTileShape(text)
@@ -125,7 +126,7 @@ func runBenchTiles(env *environment, o *benchTilesOptions) error {
 		return err
 	}
 	defer w.discard()
-	result, err := o.run(env, shapes)
+	result, err := o.run(env, ctx, shapes)
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func runBenchTiles(env *environment, o *benchTilesOptions) error {
 }
 
 // run times tiles on this machine's CPU or card, or predicts them for other hardware.
-func (o *benchTilesOptions) run(env *environment, shapes []tileShape) (interface{ write(io.Writer) error }, error) {
+func (o *benchTilesOptions) run(env *environment, ctx context.Context, shapes []tileShape) (interface{ write(io.Writer) error }, error) {
 	if o.gpu {
 		memory, err := cardMemory()
 		if err != nil {
@@ -150,7 +151,7 @@ func (o *benchTilesOptions) run(env *environment, shapes []tileShape) (interface
 		return timeOnCard("", memory, o.again, shapes)
 	}
 	if o.hardware == "" {
-		return holdContests(env, o, shapes)
+		return holdContests(env, ctx, o, shapes)
 	}
 	hardware, err := loadHardware(o.hardware)
 	if err != nil {
@@ -178,13 +179,18 @@ func kernelHere(name string) (kernel.Variant, error) {
 	return kernel.Variant{}, fmt.Errorf("--kernel: no kernel is named %q; here run %s", name, strings.Join(names, ", "))
 }
 
-func holdContests(env *environment, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {
+func holdContests(env *environment, ctx context.Context, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {
 	hardware, err := probe.Reported("/")
 	if err != nil {
 		return nil, exitWith(exitUnable, fmt.Errorf("reading this machine: %w", err))
 	}
 	if hardware.CPU == nil {
 		return nil, exitWith(exitUnable, fmt.Errorf("reading this machine: it names no CPU"))
+	}
+	if hardware.CPU.Cache(1) == nil { // timing then finds what the machine does not say
+		if err := measure(env, ctx, &hardware); err != nil {
+			return nil, err
+		}
 	}
 	v, err := kernelHere(o.kernel)
 	if err != nil {

@@ -122,10 +122,10 @@ type Machine struct {
 
 // Timings are effective capacities and the bandwidth of memory, as timed. What was not timed is 0.
 type Timings struct {
-	L1   Value[units.Bytes] `yaml:"l1_bytes" json:"l1_bytes"`
-	L2   Value[units.Bytes] `yaml:"l2_bytes" json:"l2_bytes"`
-	LLC  Value[units.Bytes] `yaml:"llc_bytes" json:"llc_bytes"`
-	DRAM Value[units.Bytes] `yaml:"dram_read_bytes_per_s" json:"dram_read_bytes_per_s"`
+	L1   *Value[units.Bytes] `yaml:"l1_bytes,omitempty" json:"l1_bytes,omitempty"` // nil where latency shows no such level
+	L2   *Value[units.Bytes] `yaml:"l2_bytes,omitempty" json:"l2_bytes,omitempty"`
+	LLC  *Value[units.Bytes] `yaml:"llc_bytes,omitempty" json:"llc_bytes,omitempty"`
+	DRAM Value[units.Bytes]  `yaml:"dram_read_bytes_per_s" json:"dram_read_bytes_per_s"`
 }
 
 // Subject names the model and the elements it is held in.
@@ -208,12 +208,16 @@ func (in *Inputs) machine() Machine {
 }
 
 func timings(t *profile.Measured) *Timings {
-	size := func(b units.Bytes, i *profile.Interval) Value[units.Bytes] {
+	size := func(b units.Bytes, i *profile.Interval) *Value[units.Bytes] {
+		if b == 0 {
+			return nil
+		}
 		why := "effective, by the knee of latency"
 		if i != nil {
 			why += fmt.Sprintf("; %s to %s", i.Low, i.High)
 		}
-		return measured(b, why)
+		v := measured(b, why)
+		return &v
 	}
 	return &Timings{
 		L1: size(t.L1Bytes, t.L1Interval), L2: size(t.L2Bytes, t.L2Interval), LLC: size(t.LLCBytes, t.LLCInterval),

@@ -48,8 +48,9 @@ type GPUAttention struct {
 func (in *Inputs) tiles() (Tiles, []string, error) {
 	var t Tiles
 	var warnings []string
-	if c := in.Hardware.CPU; c != nil && c.Cache(1) != nil {
-		got, err := tiling.CPU(*c, in.Hardware.Measured, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim})
+	m := in.Hardware.Measured
+	if c := in.Hardware.CPU; c != nil && (c.Cache(1) != nil || m != nil && m.L1Bytes > 0) {
+		got, err := tiling.CPU(*c, m, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim})
 		if err != nil {
 			return Tiles{}, nil, err
 		}

@@ -234,14 +234,20 @@ func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 	if now == nil {
 		now = &Timings{}
 	}
+	size := func(v *Value[units.Bytes]) units.Bytes {
+		if v == nil {
+			return 0
+		}
+		return v.Value
+	}
 	for _, t := range []struct {
 		what       string
 		then, seen units.Bytes
 		unit       string
 		factor     float64
 	}{
-		{"l1", then.L1.Value, now.L1.Value, "B", again}, {"l2", then.L2.Value, now.L2.Value, "B", again},
-		{"llc", then.LLC.Value, now.LLC.Value, "B", againShared}, {"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s", againShared},
+		{"l1", size(then.L1), size(now.L1), "B", again}, {"l2", size(then.L2), size(now.L2), "B", again},
+		{"llc", size(then.LLC), size(now.LLC), "B", againShared}, {"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s", againShared},
 	} {
 		c := Claim{What: "hardware.measured." + t.what, Unit: t.unit, Claimed: float64(t.then), Low: float64(t.then) / t.factor, High: float64(t.then) * t.factor,
 			Seen: float64(t.seen), How: "timed again", Timed: true}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -251,7 +252,11 @@ func (ms *measuring) publishLoads() error {
 		ms.point("DRAM", load, ms.share(threads), threads, rates)
 		ms.m.DRAMReadBytesPerS, ms.m.DRAMReadThreads = units.Rate(median(rates)), threads
 		if !steady(rates) {
-			ms.warn("DRAM load with %d threads lay between %v and %v", threads, units.Rate(slices.Min(rates)), units.Rate(slices.Max(rates)))
+			who := "one thread"
+			if threads > 1 {
+				who = fmt.Sprintf("%d threads", threads)
+			}
+			ms.warn("DRAM load with %s lay between %v and %v", who, units.Rate(slices.Min(rates)), units.Rate(slices.Max(rates)))
 		}
 	}
 	return nil

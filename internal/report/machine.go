@@ -142,13 +142,14 @@ func brief(isa []string) string {
 	return strings.Join(short, " ")
 }
 
+// caches lists what is reported and what timing found, also of levels that the machine does not name.
 func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
 	const format = "  %-6s%-10s%-21s%-6s%-12s%s\n"
-	if len(caches) == 0 {
-		return
+	row := func(cells ...any) { s.WriteString(strings.TrimRight(fmt.Sprintf(format, cells...), " \n") + "\n") }
+	last := lastLevel(caches, measured)
+	if last > 0 {
+		row("", "reported", "measured", "ways", "shared by", "count")
 	}
-	fmt.Fprintf(s, format, "", "reported", "measured", "ways", "shared by", "count")
-	last := caches[len(caches)-1].Level
 	shown := map[int]bool{}
 	for _, c := range caches {
 		if c.Type == "instruction" {
@@ -170,9 +171,29 @@ func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
 		if c.SizeBytes > 0 {
 			size = c.SizeBytes.String()
 		}
-		row := fmt.Sprintf(format, fmt.Sprintf("L%d%s", c.Level, suffix), size, felt, ways, count(c.SharedBy, "thread"), "×"+strconv.Itoa(c.Instances))
-		s.WriteString(strings.TrimRight(row, " \n") + "\n")
+		row(fmt.Sprintf("L%d%s", c.Level, suffix), size, felt, ways, count(c.SharedBy, "thread"), "×"+strconv.Itoa(c.Instances))
 	}
+	for level := 1; level <= last; level++ {
+		if felt := feltSize(measured, level, last); !shown[level] && measured != nil && felt != "unknown" {
+			row(fmt.Sprintf("L%d", level), "unknown", felt, "-", "-", "")
+		}
+	}
+}
+
+// lastLevel is the level of the last cache, reported or timed; 0 where neither is known.
+func lastLevel(caches []profile.Cache, measured *profile.Measured) (last int) {
+	for _, c := range caches {
+		last = max(last, c.Level)
+	}
+	if measured == nil {
+		return last
+	}
+	for i, size := range []units.Bytes{measured.L1Bytes, measured.L2Bytes, measured.LLCBytes} {
+		if size > 0 && (i < 2 || size > measured.L2Bytes) {
+			last = max(last, i+1)
+		}
+	}
+	return last
 }
 
 // feltSize is the measured capacity of a level with its interval: "8.7 MiB 7.7-9.9".
@@ -293,9 +314,10 @@ func (s *screen) nodes(nodes []profile.Node) {
 			far = max(far, d)
 		}
 	}
-	each := slices.Max(sizes).String() + " each"
-	if slices.Min(sizes) != slices.Max(sizes) {
-		each = slices.Min(sizes).String() + " to " + slices.Max(sizes).String()
+	least, most := slices.Min(sizes).String(), slices.Max(sizes).String()
+	each := most + " each"
+	if least != most {
+		each = least + " to " + most
 	}
 	parts := []string{count(len(nodes), "node"), each}
 	if far > 0 {

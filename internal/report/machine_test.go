@@ -57,9 +57,19 @@ func machines() map[string]Machine {
 		NUMA:    []profile.Node{{ID: 0, MemoryBytes: 16 * units.GiB, Distances: []int{10, 21}}, {ID: 1, MemoryBytes: 16 * units.GiB, Distances: []int{21, 10}}},
 		Unknown: map[string]string{"memory.limit_bytes": "/proc/self/cgroup: not there", "cpu.caches[2].size_bytes": "the kernel tells no size"},
 	}
+	timed := profile.Hardware{
+		Schema: profile.HardwareSchema, Name: "timed",
+		CPU: &profile.CPU{Packages: 1, Cores: 4, Threads: 4, ISA: []string{"neon"},
+			Caches: []profile.Cache{{Level: 1, Type: "data", SharedBy: 1, Instances: 4}, {Level: 1, Type: "instruction", SharedBy: 1, Instances: 4}}},
+		Memory: &profile.Memory{TotalBytes: 8 * units.GiB},
+		Measured: &profile.Measured{L1Bytes: 64 * units.KiB, L2Bytes: 512 * units.KiB, LLCBytes: 1536 * units.KiB,
+			L2Interval: &profile.Interval{Low: 400 * units.KiB, High: 600 * units.KiB}},
+		Unknown: map[string]string{"cpu.caches[0].size_bytes": "the kernel tells no size"},
+	}
 	return map[string]Machine{
 		"laptop": {laptop, []string{"L3 is shared by 8 threads: tiles use what one can keep, 768 KiB"}},
 		"hybrid": {hybrid, nil},
+		"timed":  {timed, nil},
 		"empty":  {profile.Hardware{Unknown: map[string]string{"cpu": "no CPU", "gpus": "no CUDA driver"}}, nil},
 	}
 }

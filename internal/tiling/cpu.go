@@ -43,7 +43,7 @@ type CPUTiles struct {
 }
 
 // CPU applies the equations of the package comment to the caches of a machine. measured may be nil. It fails where the
-// machine names no L1 data cache.
+// machine names no L1 data cache and timing found none.
 func CPU(cpu profile.CPU, measured *profile.Measured, work CPUWork) (CPUTiles, error) {
 	v := kernel.For(cpu.ISA)
 	t := CPUTiles{Variant: v.Name, Threads: work.Threads}
@@ -62,9 +62,6 @@ func CPU(cpu profile.CPU, measured *profile.Measured, work CPUWork) (CPUTiles, e
 
 // caches fills t.Caches from L1 to L3. Without an L2 the equations still need one, so a small one is assumed.
 func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
-	if cpu.Cache(1) == nil {
-		return errors.New("choosing tiles: the machine names no L1 data cache")
-	}
 	seen := [4]units.Bytes{}
 	if measured != nil {
 		seen = [4]units.Bytes{1: measured.L1Bytes, 2: measured.L2Bytes, 3: measured.LLCBytes}
@@ -73,7 +70,12 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 		c := cpu.Cache(level)
 		switch {
 		case c != nil:
-			t.Caches = append(t.Caches, t.effective(*c, seen[level]))
+			t.Caches = append(t.Caches, t.effective(*c, c.SizeBytes, seen[level]))
+		case seen[level] > 0 && (level < 3 || seen[3] > seen[2]):
+			t.Caches = append(t.Caches, t.effective(timed(cpu, level, seen[level]), 0, seen[level]))
+			t.Warnings = append(t.Warnings, fmt.Sprintf("the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level, assumedWays))
+		case level == 1:
+			return errors.New("choosing tiles: the machine names no L1 data cache")
 		case level == 2:
 			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB, Source: Assumed})
 			t.Warnings = append(t.Warnings, "the machine names no L2 cache: 256 KiB, 8 ways are assumed")
@@ -82,14 +84,24 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 	return nil
 }
 
+// timed is a cache that the machine does not name, as timing found it: a core's own, or the last for all.
+func timed(cpu *profile.CPU, level int, seen units.Bytes) profile.Cache {
+	cores := max(1, cpu.Cores)
+	c := profile.Cache{Level: level, SizeBytes: seen, Ways: assumedWays, Instances: cores, SharedBy: ceilDiv(cpu.Threads, cores)}
+	if level == 3 {
+		c.Instances, c.SharedBy = 1, cpu.Threads
+	}
+	return c
+}
+
 // assumedWays stands in where a machine does not say its associativity.
 const assumedWays = 8
 
 // effective is what one of the running threads keeps of a cache. Threads spread over the instances before they share one.
-func (t *CPUTiles) effective(c profile.Cache, seen units.Bytes) EffectiveCache {
+func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) EffectiveCache {
 	sharers := min(ceilDiv(t.Threads, max(1, c.Instances)), max(1, c.SharedBy))
 	e := EffectiveCache{Level: c.Level, Bytes: c.SizeBytes / units.Bytes(sharers), Ways: c.Ways, Source: Derived}
-	if seen > 0 && seen < e.Bytes {
+	if seen > 0 && seen <= e.Bytes && (reported == 0 || seen < e.Bytes) {
 		e.Bytes, e.Source = seen, Measured
 	}
 	if e.Ways == 0 {
@@ -104,7 +116,7 @@ func (t *CPUTiles) effective(c profile.Cache, seen units.Bytes) EffectiveCache {
 	}
 	e.Ways, e.Bytes = ways, units.Bytes(ways)*e.WayBytes
 	t.explain(fmt.Sprintf("l%d", c.Level), e.Source, "%s for each of %d threads: %s reported, shared by %d of them, %s measured",
-		e.Bytes, t.Threads, c.SizeBytes, sharers, orNone(seen))
+		e.Bytes, t.Threads, orNone(reported), sharers, orNone(seen))
 	return e
 }
 

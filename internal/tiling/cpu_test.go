@@ -34,6 +34,10 @@ func TestCPUTiles(t *testing.T) {
 		{"a thread per logical CPU", cometLake(), nil, 8, SGEMMTiles{6, 16, 128, 84, 512}, 0},
 		{"L3 measured smaller", cometLake(), &profile.Measured{LLCBytes: 3 << 20}, 1, SGEMMTiles{6, 16, 320, 102, 1632}, 0},
 		{"L3 measured larger", cometLake(), &profile.Measured{LLCBytes: 30 << 20}, 1, SGEMMTiles{6, 16, 320, 102, 4096}, 0},
+		{"nothing named, all timed", profile.CPU{Cores: 4, Threads: 4, ISA: []string{"avx2", "fma"}}, &profile.Measured{L1Bytes: 32 << 10, L2Bytes: 256 << 10, LLCBytes: 6 << 20}, 1,
+			SGEMMTiles{6, 16, 320, 150, 3680}, 3}, // 150 rows of A in 6 of 8 ways of 32 KiB, 3680 columns of B in 6 of 8 ways of 768 KiB
+		{"two levels timed", profile.CPU{Cores: 4, Threads: 4, ISA: []string{"avx2", "fma"}}, &profile.Measured{L1Bytes: 32 << 10, L2Bytes: 1 << 20, LLCBytes: 1 << 20}, 1,
+			SGEMMTiles{6, 16, 320, 612, 4096}, 2},
 		{"L1 alone, ways unknown", bare, nil, 2, SGEMMTiles{6, 8, 512, 96, 4096}, 2},
 	} {
 		got, err := CPU(c.cpu, c.measured, CPUWork{Threads: c.threads})
