@@ -59,8 +59,8 @@ func (ms *measuring) latencies() error {
 
 const cheap = 8 << 20 // bytes of a working set that takes little time
 
-// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that is cheap, as often as makes a quartile
-// worth something.
+// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that is cheap, as often as makes a
+// quartile worth something.
 func repeatsOf(bytes int) int {
 	if bytes <= cheap {
 		return 3

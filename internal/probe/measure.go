@@ -52,7 +52,7 @@ type plan struct {
 	last         time.Duration // for the last step, each of three times
 	window       time.Duration // for one rate
 	memory       time.Duration // for one rate of loads from main memory
-	mapping      time.Duration // for taking the memory to measure on
+	mapping      time.Duration // for taking the memory to measure on, beyond the least
 	rounds       int           // of a rate, until it is steady
 	total        time.Duration // after which nothing is repeated
 	everyCount   bool          // thread counts between one and all
@@ -101,7 +101,8 @@ func (ms *measuring) step() error {
 }
 
 // Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about two and a
-// half seconds, or twenty-five with Deep, and at most an eighth of the memory that is free, twice that where there are NUMA nodes.
+// half seconds, or twenty with Deep, and at most an eighth of the memory that is free; where there are NUMA nodes twice that, three
+// times with Deep.
 func Measure(ctx context.Context, opts Options) (Measurement, error) {
 	ms, err := newMeasuring(ctx, opts)
 	if err != nil {

@@ -17,13 +17,13 @@ row='def median: sort | .[length / 2 | floor];
 run() { "${VLMEM:-vlmem}" probe --format json 2>"$work/messages" >"$work/probe.json"; }
 
 # knee prints the working set, in MiB, at which the page-local chase passes the middle of the last two levels (both in logarithms,
-# interpolated). Of an inner level no more than the smallest size is known.
+# interpolated).
 knee() {
 	"$work/chase" page any 4096 5120 6144 7168 8192 10240 12288 14336 16384 18432 20480 22528 24576 28672 32768 65536 131072 | awk '
 		{ size[NR] = log($1 / 1024); t[NR] = log($2) }
 		END {
 			middle = (t[1] + t[NR]) / 2
-			for (i = 1; t[i + 1] <= middle; i++);
+			for (i = 1; i < NR - 1 && t[i + 1] <= middle; i++);
 			printf "%.1f\n", exp(size[i] + (size[i + 1] - size[i]) * (middle - t[i]) / (t[i + 1] - t[i]))
 		}'
 }
