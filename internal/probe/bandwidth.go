@@ -243,7 +243,7 @@ func (ms *measuring) publishLoads() error {
 		return err
 	}
 	for _, c := range ms.crews {
-		for tries := ms.rounds; tries > 0 && !steady(ms.loads[len(c.workers)]); tries-- {
+		for tries := ms.rounds; tries > 0 && !steady(ms.loads[len(c.workers)]) && time.Since(ms.start) < ms.total; tries-- {
 			ms.loadWith(c)
 		}
 	}

@@ -19,7 +19,7 @@ type latencySearch struct {
 	samples, interruption int
 }
 
-// leastRepeats of a fine point at each time, whatever that takes: an interval needs some.
+// leastRepeats of a fine point at each time, whatever that takes while the whole has time: an interval needs some.
 const leastRepeats = 2
 
 // latencies sweeps the three orders coarsely.
@@ -140,11 +140,12 @@ const (
 	tries    = 3
 )
 
-// refineStep samples working sets of the same place in memory, largest first, then of another, until the time is over.
+// refineStep samples working sets of the same place in memory, largest first, then of another, until the time is over: its own, or
+// that of the whole measurement, which leaves one repeat.
 func (ms *measuring) refineStep(around []int, atMost time.Duration) error {
 	deadline := time.Now().Add(atMost)
 	for repeat := range ms.repeats {
-		if repeat >= leastRepeats && time.Now().After(deadline) {
+		if repeat >= leastRepeats && time.Now().After(deadline) || repeat > 0 && time.Since(ms.start) > ms.total {
 			return nil
 		}
 		largest := around[len(around)-1]
