@@ -167,7 +167,8 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 	if err != nil || spec != "" {
 		return h, err
 	}
-	return h, measure(env, ctx, &h)
+	err = measure(env, ctx, &h)
+	return h, err
 }
 
 // measure adds to this machine's report what timing finds.

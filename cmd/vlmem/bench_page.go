@@ -127,7 +127,7 @@ const heatTime = time.Second
 
 // tileHeat searches the tiles of one matrix product on this machine. It is empty where the caches are unknown.
 func tileHeat(machine *profile.Hardware) ([]report.HeatMap, error) {
-	if machine.CPU == nil || machine.CPU.Cache(1) == nil && (machine.Measured == nil || machine.Measured.L1Bytes == 0) {
+	if !tiling.Known(machine.CPU, machine.Measured) {
 		return nil, nil
 	}
 	model, err := tiling.CPU(*machine.CPU, machine.Measured, tiling.CPUWork{Threads: 1})

@@ -48,8 +48,7 @@ type GPUAttention struct {
 func (in *Inputs) tiles() (Tiles, []string, error) {
 	var t Tiles
 	var warnings []string
-	m := in.Hardware.Measured
-	if c := in.Hardware.CPU; c != nil && (c.Cache(1) != nil || m != nil && m.L1Bytes > 0) {
+	if c, m := in.Hardware.CPU, in.Hardware.Measured; tiling.Known(c, m) {
 		got, err := tiling.CPU(*c, m, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim})
 		if err != nil {
 			return Tiles{}, nil, err

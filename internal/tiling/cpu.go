@@ -60,6 +60,11 @@ func CPU(cpu profile.CPU, measured *profile.Measured, work CPUWork) (CPUTiles, e
 	return t, nil
 }
 
+// Known is whether CPU can choose for a machine: it names its L1 data cache, or timing found one. Either may be nil.
+func Known(cpu *profile.CPU, measured *profile.Measured) bool {
+	return cpu != nil && (cpu.Cache(1) != nil || measured != nil && measured.L1Bytes > 0)
+}
+
 // caches fills t.Caches from L1 to L3. Without an L2 the equations still need one, so a small one is assumed.
 func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 	seen := [4]units.Bytes{}

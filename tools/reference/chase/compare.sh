@@ -59,7 +59,7 @@ bandwidth() {
 	jq -rs "$row"'group_by(.[1])[] | ["median", .[0][1], (map(.[2]) | median)] + ([map(.[3, 4]) | median] | . + .) | row' "$work/rounds"
 }
 
-# latency takes the medians of five rounds that alternate.
+# latency takes the lower quartile, the second least, of five rounds that alternate: what disturbs either only makes it slower.
 latency() {
 	echo "order | KiB | probe, ns | chase | ratio"
 	for _ in 1 2 3 4 5; do
@@ -71,7 +71,7 @@ latency() {
 					[$order, $kib, .seconds * 1e9, $chase] | @json' "$work/probe.json"
 			done
 		done
-	done | jq -rs "$row"'group_by(.[0], .[1])[] | (map(.[2]) | median) as $probe | (map(.[3]) | median) as $chase |
+	done | jq -rs "$row"'group_by(.[0], .[1])[] | (map(.[2]) | sort[1]) as $probe | (map(.[3]) | sort[1]) as $chase |
 		"\(.[0][0]) | \(.[0][1]) | \($probe | hundredth) | \($chase | hundredth) | \($probe / $chase | hundredth)"'
 }
 
