@@ -15,8 +15,8 @@ import (
 
 const module = "github.com/vlmem/vlmem"
 
-// arrows lists, for each room, the rooms it may import; a room speaks for the folders below it that have no line of their
-// own. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too.
+// arrows lists, for each room, the rooms it may import; a room speaks for the folders below it that have no line of
+// their own. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too.
 var arrows = map[string]string{
 	"internal/units":           "",
 	"internal/cuda":            "",

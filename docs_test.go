@@ -42,7 +42,8 @@ func shell(t *testing.T, folder, binary, script string, variables ...string) (in
 	cmd := exec.CommandContext(ctx, bash, "-e", "-o", "pipefail", "-c", script)
 	cmd.WaitDelay = time.Second
 	cmd.Dir = folder
-	cmd.Env = append(os.Environ(), append(variables, "PATH="+filepath.Dir(binary)+string(filepath.ListSeparator)+os.Getenv("PATH"))...)
+	cmd.Env = append(os.Environ(), append(variables,
+		"PATH="+filepath.Dir(binary)+string(filepath.ListSeparator)+os.Getenv("PATH"))...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
@@ -97,7 +98,8 @@ func TestStepsOfTheAction(t *testing.T) {
 				return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
 			}
 		})
-		if code, out := shell(t, folder, binary, script, "GITHUB_STEP_SUMMARY="+filepath.Join(temp, "step")); code != 0 && code != 4 {
+		if code, out := shell(t, folder, binary, script, "GITHUB_STEP_SUMMARY="+filepath.Join(temp, "step")); code != 0 &&
+			code != 4 {
 			t.Errorf("step %q: exit %d\n%s", step.Name, code, out)
 		}
 		ran++
@@ -105,7 +107,8 @@ func TestStepsOfTheAction(t *testing.T) {
 	if ran != 3 {
 		t.Errorf("%d steps ran, want 3", ran)
 	}
-	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-junit.xml"), filepath.Join(folder, "vlmem-baseline.json")} {
+	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-junit.xml"),
+		filepath.Join(folder, "vlmem-baseline.json")} {
 		if info, err := os.Stat(file); err != nil || info.Size() == 0 {
 			t.Errorf("%s was not written: %v", filepath.Base(file), err)
 		}
@@ -148,9 +151,9 @@ func fenced(t *testing.T, file, language string) []string {
 	return blocks
 }
 
-// commands returns the lines of a Markdown file's code blocks, indented or fenced, that start vlmem. In a block with a prompt
-// the other lines are output. Not run are lines with a word in capitals, which stands for something, those cut short by …,
-// those that go on to another program, and watches that wait for pressure to come.
+// commands returns the lines of a Markdown file's code blocks, indented or fenced, that start vlmem. In a block with a
+// prompt the other lines are output. Not run are lines with a word in capitals, which stands for something, those cut
+// short by …, those that go on to another program, and watches that wait for pressure to come.
 func commands(text string) []string {
 	var list, block []string
 	fence, prompt := false, false

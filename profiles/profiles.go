@@ -1,7 +1,9 @@
-// Package profiles holds the machines, models and request mixes that vlmem knows without measuring: YAML files, embedded.
+// Package profiles holds the machines, models and request mixes that vlmem knows without measuring: YAML files,
+// embedded.
 //
-// hardware/NAME.yaml follows profile.Hardware, model/NAME.yaml follows profile.Model, mix/NAME.yaml follows profile.Mix; the
-// file's name is the name that --hardware, --model and --mix take. Each value's source stands in the file. To add one, add the file: nothing else lists them.
+// hardware/NAME.yaml follows profile.Hardware, model/NAME.yaml follows profile.Model, mix/NAME.yaml follows
+// profile.Mix; the file's name is the name that --hardware, --model and --mix take. Each value's source stands in the
+// file. To add one, add the file: nothing else lists them.
 package profiles
 
 import (

@@ -85,8 +85,10 @@ func TestParameterPartsInMillions(t *testing.T) {
 		}
 		p := m.Parameters()
 		for part, v := range map[string][2]float64{
-			"vision core": {float64(p.VisionCore), c.core}, "merger": {float64(p.Merger), c.merger}, "deepstack": {float64(p.Deepstack), c.deepstack},
-			"embed": {float64(p.Embed), c.embed}, "lm_head": {float64(p.LMHead), c.lmHead}, "layers": {float64(p.Layers), c.layers},
+			"vision core": {float64(p.VisionCore), c.core}, "merger": {float64(p.Merger), c.merger},
+			"deepstack": {float64(p.Deepstack), c.deepstack},
+			"embed":     {float64(p.Embed), c.embed}, "lm_head": {float64(p.LMHead), c.lmHead},
+			"layers": {float64(p.Layers), c.layers},
 		} {
 			if d := v[0]/1e6 - v[1]; d > 0.006 || d < -0.006 {
 				t.Errorf("%s %s: %.2f M, want %.2f M", c.name, part, v[0]/1e6, v[1])
@@ -109,7 +111,8 @@ func TestPreprocessing(t *testing.T) {
 		{4032, 3024, 4032, 3008, 47376, 11844}, // huggingface/transformers#45753
 	} {
 		g, err := m.ImageGrid(c.w, c.h)
-		if err != nil || g.Width != c.rw || g.Height != c.rh || g.Patches != c.patches || g.Tokens != c.tokens || g.Temporal != 1 {
+		if err != nil || g.Width != c.rw || g.Height != c.rh || g.Patches != c.patches || g.Tokens != c.tokens ||
+			g.Temporal != 1 {
 			t.Errorf("%dx%d gave %+v, %v; want %dx%d, %d patches, %d tokens", c.w, c.h, g, err, c.rw, c.rh, c.patches, c.tokens)
 		}
 		if got := g.PixelBytes(); got != 6144*int64(c.patches) {
@@ -118,7 +121,8 @@ func TestPreprocessing(t *testing.T) {
 	}
 	frames := m.SampledFrames(10)
 	g, err := m.VideoGrid(1280, 720, frames)
-	if err != nil || frames != 20 || g.Temporal != 10 || g.Patches != 35200 || g.Tokens != 8800 || g.Width != 1280 || g.Height != 704 {
+	if err != nil || frames != 20 || g.Temporal != 10 || g.Patches != 35200 || g.Tokens != 8800 || g.Width != 1280 ||
+		g.Height != 704 {
 		t.Errorf("10 s of 720p gave %d frames, %+v, %v", frames, g, err)
 	}
 	capped := m

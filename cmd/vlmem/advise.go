@@ -52,16 +52,22 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
 	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
-	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(advise.PrecisionNames(), ", ")+" (default: the best that fits)")
-	flags.IntVar(&o.seeds, "seeds", 20, "samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
-	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(), ", ")+", or a file) instead of evenly within the limits")
+	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(advise.PrecisionNames(),
+		", ")+" (default: the best that fits)")
+	flags.IntVar(&o.seeds, "seeds", 20,
+		"samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
+	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
+		", ")+", or a file) instead of evenly within the limits")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
-	flags.StringVar(&o.trace, "trace", "", "with --for pytorch: choose by replaying this recording instead of the model's own requests")
+	flags.StringVar(&o.trace, "trace", "",
+		"with --for pytorch: choose by replaying this recording instead of the model's own requests")
 	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
-	flags.StringVar(&o.grow, "grow", "", "make this as large as fits with all else as it is: context, image or concurrency")
+	flags.StringVar(&o.grow, "grow", "",
+		"make this as large as fits with all else as it is: context, image or concurrency")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"},
+		cobra.ShellCompDirectiveNoFileComp))
 	o.out.addFlags(cmd, "yaml", "json")
 	return cmd
 }
@@ -185,7 +191,8 @@ func measure(env *environment, ctx context.Context, h *profile.Hardware) error {
 
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
-	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
+	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix,
+		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {
 		return in, err
@@ -196,7 +203,8 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 	}
 	switch least := grid.Tokens + minPrompt + decodeSteps; {
 	case o.context < least:
-		return in, fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", o.context, o.image, grid.Tokens, least)
+		return in, fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", o.context, o.image,
+			grid.Tokens, least)
 	case o.context > model.Text.MaxPositions:
 		return in, fmt.Errorf("--context %d: %s has %d positions", o.context, model.Name, model.Text.MaxPositions)
 	case o.concurrency < 1 || o.concurrency > 1024:
@@ -214,7 +222,8 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 
 // parseImage reads WIDTHxHEIGHT.
 func parseImage(s string) (width, height int, err error) {
-	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil || fmt.Sprintf("%dx%d", width, height) != s {
+	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil ||
+		fmt.Sprintf("%dx%d", width, height) != s {
 		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
 	}
 	return width, height, nil

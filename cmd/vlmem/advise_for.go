@@ -252,7 +252,8 @@ func torchHeadline(c *advise.TorchChoice) []string {
 		if conf == "" {
 			conf = "the default"
 		}
-		list = append(list, fmt.Sprintf("held out %s: %s reserves %s, the default %s, the best there %s", h.Part, conf, h.Chosen, h.Default, h.Best))
+		list = append(list, fmt.Sprintf("held out %s: %s reserves %s, the default %s, the best there %s", h.Part, conf,
+			h.Chosen, h.Default, h.Best))
 	}
 	return list
 }

@@ -21,7 +21,8 @@ func TestEnginesFiles(t *testing.T) {
 		card  string
 		files int
 	}{
-		"llama-server": {"gtx-1080", 2}, "ollama": {"gtx-1080", 2}, "transformers": {"gtx-1080", 2}, "vllm": {"rtx-3090", 1}, "sglang": {"rtx-3090", 1},
+		"llama-server": {"gtx-1080", 2}, "ollama": {"gtx-1080", 2}, "transformers": {"gtx-1080", 2}, "vllm": {"rtx-3090", 1},
+		"sglang": {"rtx-3090", 1},
 	} {
 		args := []string{"advise", "--for", target, "--hardware", "i5-10210u+" + c.card, "--model", "qwen3-vl-4b"}
 		got := vlmem(t, nil, args...)
@@ -66,7 +67,8 @@ func TestEnginesWrongUsage(t *testing.T) {
 		if strings.Contains(want, "hardware out") && !libc.Available {
 			continue
 		}
-		if got.code != exitUsage || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, want) {
+		if got.code != exitUsage || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 ||
+			!strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit %d, stdout %q, stderr %q; want %q", args, got.code, got.stdout, got.stderr, want)
 		}
 	}
@@ -75,15 +77,18 @@ func TestEnginesWrongUsage(t *testing.T) {
 // TestAdviseForPyTorchFromATrace tunes a small trace of the project's own format.
 func TestEnginesPyTorchFromATrace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "t.vlmt")
-	if got := vlmem(t, nil, "trace", "gen", "--model", "qwen3-vl-2b", "--image", "320x240", "--decode", "4", "-o", path); got.code != 0 {
+	if got := vlmem(t, nil, "trace", "gen", "--model", "qwen3-vl-2b", "--image", "320x240", "--decode", "4", "-o",
+		path); got.code != 0 {
 		t.Fatalf("exit %d: %s", got.code, got.stderr)
 	}
-	got := vlmem(t, nil, "advise", "--for", "pytorch", "--trace", path, "--hardware", "i5-10210u+gtx-1080", "--format", "json")
+	got := vlmem(t, nil, "advise", "--for", "pytorch", "--trace", path, "--hardware", "i5-10210u+gtx-1080", "--format",
+		"json")
 	var b bundle
 	if err := json.Unmarshal([]byte(got.stdout), &b); got.code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %s", got.code, err, got.stderr)
 	}
-	if b.Torch.Best.Reserved > b.Torch.Default.Reserved || !strings.Contains(b.Files[0].Content, "PYTORCH_ALLOC_CONF="+b.Torch.Best.Conf) {
+	if b.Torch.Best.Reserved > b.Torch.Default.Reserved || !strings.Contains(b.Files[0].Content,
+		"PYTORCH_ALLOC_CONF="+b.Torch.Best.Conf) {
 		t.Errorf("%+v in\n%s", b.Torch.Best, b.Files[0].Content)
 	}
 }
@@ -98,19 +103,24 @@ func taken(t *testing.T, engine string) []string {
 	return strings.Split(strings.TrimSpace(read(t, lists[0])), "\n")
 }
 
-// TestEnginesOnBuiltInCards writes for every engine on cards of four generations what its reader takes, with what the card needs.
+// TestEnginesOnBuiltInCards writes for every engine on cards of four generations what its reader takes, with what the
+// card needs.
 func TestEnginesOnBuiltInCards(t *testing.T) {
 	for _, c := range []struct {
 		target, card, model string
 		want                map[string]any
 	}{
-		{"vllm", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "max-model-len": 4096, "max-num-seqs": 1, "gpu-memory-utilization": 0.92}},
+		{"vllm", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "max-model-len": 4096, "max-num-seqs": 1,
+			"gpu-memory-utilization": 0.92}},
 		{"vllm", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16", "max-model-len": 4096}},
 		{"vllm", "h200", "qwen3-vl-32b", map[string]any{"dtype": "bfloat16", "model": "Qwen/Qwen3-VL-32B-Instruct"}},
-		{"sglang", "a100-80gb", "qwen3-vl-8b", map[string]any{"dtype": "bfloat16", "context-length": 4096, "max-running-requests": 1, "max-total-tokens": 4096}},
+		{"sglang", "a100-80gb", "qwen3-vl-8b", map[string]any{"dtype": "bfloat16", "context-length": 4096,
+			"max-running-requests": 1, "max-total-tokens": 4096}},
 		{"sglang", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16"}},
-		{"transformers", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "attn_implementation": "sdpa", "cache_implementation": "static"}},
-		{"llama-server", "rtx-3090", "qwen3-vl-8b", map[string]any{"n-gpu-layers": "all", "flash-attn": "on", "ctx-size": "4096", "fit": "off"}},
+		{"transformers", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "attn_implementation": "sdpa",
+			"cache_implementation": "static"}},
+		{"llama-server", "rtx-3090", "qwen3-vl-8b", map[string]any{"n-gpu-layers": "all", "flash-attn": "on",
+			"ctx-size": "4096", "fit": "off"}},
 		{"ollama", "t4", "qwen3-vl-4b", map[string]any{"num_ctx": "4096"}},
 		{"pytorch", "a100-80gb", "qwen3-vl-2b", nil},
 	} {
@@ -120,7 +130,8 @@ func TestEnginesOnBuiltInCards(t *testing.T) {
 			t.Fatalf("%s on %s: exit %d, %q: %s", c.target, c.card, got.code, got.stdout, got.stderr)
 		}
 		found := map[string]any{}
-		for _, f := range []func(*testing.T, string) map[string]any{settingsOfYAML, settingsOfJSON, settingsOfINI, settingsOfModelfile, settingsOfEnv} {
+		for _, f := range []func(*testing.T, string) map[string]any{settingsOfYAML, settingsOfJSON, settingsOfINI,
+			settingsOfModelfile, settingsOfEnv} {
 			maps.Copy(found, f(t, folder))
 		}
 		for key, value := range c.want {
@@ -194,17 +205,21 @@ func settingsOfJSON(t *testing.T, folder string) map[string]any {
 
 // settingsOfINI reads a preset by the grammar of llama.cpp's common/preset.cpp: a value ends at # or ;.
 func settingsOfINI(t *testing.T, folder string) map[string]any {
-	return settingsOfLines(t, fileIn(t, folder, "llama-server.ini"), regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_.-]*)[ \t]*=[ \t]*([^#;]*)$`), regexp.MustCompile(`^(;.*|\[[^\]]+\]|version = 1|)$`))
+	return settingsOfLines(t, fileIn(t, folder, "llama-server.ini"),
+		regexp.MustCompile(`^([a-zA-Z_][a-zA-Z0-9_.-]*)[ \t]*=[ \t]*([^#;]*)$`),
+		regexp.MustCompile(`^(;.*|\[[^\]]+\]|version = 1|)$`))
 }
 
 // settingsOfModelfile reads PARAMETER lines by the grammar of ollama's parser.
 func settingsOfModelfile(t *testing.T, folder string) map[string]any {
-	return settingsOfLines(t, fileIn(t, folder, "Modelfile"), regexp.MustCompile(`^PARAMETER ([a-z_]+) (\S+)$`), regexp.MustCompile(`^(#.*|FROM \S.*)$`))
+	return settingsOfLines(t, fileIn(t, folder, "Modelfile"), regexp.MustCompile(`^PARAMETER ([a-z_]+) (\S+)$`),
+		regexp.MustCompile(`^(#.*|FROM \S.*)$`))
 }
 
 // settingsOfEnv reads assignments as a shell and systemd do, without quotes.
 func settingsOfEnv(t *testing.T, folder string) map[string]any {
-	return settingsOfLines(t, fileIn(t, folder, "pytorch.env", "ollama.env"), regexp.MustCompile(`^([A-Z_]+)='?([^']*)'?$`), regexp.MustCompile(`^#.*$`))
+	return settingsOfLines(t, fileIn(t, folder, "pytorch.env", "ollama.env"),
+		regexp.MustCompile(`^([A-Z_]+)='?([^']*)'?$`), regexp.MustCompile(`^#.*$`))
 }
 
 func settingsOfLines(t *testing.T, text string, setting, other *regexp.Regexp) map[string]any {
@@ -226,7 +241,8 @@ func TestEnginesMalloc(t *testing.T) {
 	if !libc.Available || testing.Short() {
 		t.Skip("it runs every heap that is installed, and needs cgo")
 	}
-	got := vlmem(t, nil, "advise", "--for", "malloc", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "128", "--format", "json")
+	got := vlmem(t, nil, "advise", "--for", "malloc", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "128",
+		"--format", "json")
 	var b bundle
 	if err := json.Unmarshal([]byte(got.stdout), &b); got.code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %s", got.code, err, got.stderr)

@@ -29,10 +29,12 @@ var preloadable = map[string][]string{
 
 var libraryFolders = []string{"/usr/lib/*-linux-gnu", "/usr/local/lib", "/usr/lib64", "/usr/lib"}
 
-// malloc chooses the heap of a process that infers on the CPU, by running the model's requests through every heap installed.
+// malloc chooses the heap of a process that infers on the CPU, by running the model's requests through every heap
+// installed.
 func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise.Inputs) (bundle, error) {
 	if !libc.Available {
-		return bundle{}, exitWith(exitUnable, errors.New("--for malloc runs the C library's heap, and this vlmem was built without cgo"))
+		return bundle{}, exitWith(exitUnable,
+			errors.New("--for malloc runs the C library's heap, and this vlmem was built without cgo"))
 	}
 	if o.hardware != "" {
 		return bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
@@ -47,7 +49,9 @@ func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise
 		return bundle{}, err
 	}
 	if m := in.Hardware.Memory; m != nil && m.AvailableBytes != nil && units.Bytes(p.LowerBound)*3/2 > *m.AvailableBytes {
-		return bundle{}, exitWith(exitUnable, fmt.Errorf("--for malloc would write %s and %s is free: lower --image or --context", units.Bytes(p.LowerBound), *m.AvailableBytes))
+		return bundle{}, exitWith(exitUnable,
+			fmt.Errorf("--for malloc would write %s and %s is free: lower --image or --context", units.Bytes(p.LowerBound),
+				*m.AvailableBytes))
 	}
 	choice, err := timeMallocs(env, ctx, &p, installed())
 	if err != nil {
@@ -87,7 +91,8 @@ func installed() map[string]string {
 }
 
 // timeMallocs runs the program under every setting, in turns, each run in a process of its own.
-func timeMallocs(env *environment, ctx context.Context, p *replay.Program, libraries map[string]string) (advise.MallocChoice, error) {
+func timeMallocs(env *environment, ctx context.Context, p *replay.Program,
+	libraries map[string]string) (advise.MallocChoice, error) {
 	settings := advise.MallocSettings(libraries)
 	runs := make([][]replay.Run, len(settings))
 	bar := env.progress("running the heaps that are installed")
@@ -109,7 +114,8 @@ func timeMallocs(env *environment, ctx context.Context, p *replay.Program, libra
 	var trials []advise.MallocTrial
 	for i, s := range settings {
 		sum := p.Summarise(s.Name, runs[i])
-		trials = append(trials, advise.MallocTrial{MallocSetting: s, NsPerOp: medianMean(p, runs[i]), PeakRSS: units.Bytes(*sum.PeakRSSBytes), Faults: *sum.PageFaults, Runs: len(runs[i])})
+		trials = append(trials, advise.MallocTrial{MallocSetting: s, NsPerOp: medianMean(p, runs[i]),
+			PeakRSS: units.Bytes(*sum.PeakRSSBytes), Faults: *sum.PageFaults, Runs: len(runs[i])})
 	}
 	return advise.ChooseMalloc(trials, p.LowerBound)
 }

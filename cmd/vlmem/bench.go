@@ -57,13 +57,17 @@ would. A model's default run shows both, a trace's addresses alone unless --touc
 	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
 	flags.BoolVar(&o.touch, "touch", false, "write every page too (default: for a model's request, not for a trace)")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
-	flags.StringVar(&o.limit, "limit", "", "memory that runs over addresses may reserve, such as 8GiB (default: more than any trace needs)")
+	flags.StringVar(&o.limit, "limit", "",
+		"memory that runs over addresses may reserve, such as 8GiB (default: more than any trace needs)")
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
-	flags.StringVar(&o.against, "against", "", "compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
+	flags.StringVar(&o.against, "against", "",
+		"compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
 	addBackendFlags(cmd, &o.backend)
-	flags.StringArrayVar(&o.reports, "report", nil, "also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
-	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark", "bencher", "html")
+	flags.StringArrayVar(&o.reports, "report", nil,
+		"also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
+	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark",
+		"bencher", "html")
 	cmd.AddCommand(newBenchTilesCmd(env))
 	return cmd
 }
@@ -132,7 +136,8 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 }
 
 // runAll runs every trace, until ctx ends.
-func (o *benchOptions) runAll(env *environment, ctx context.Context) (result report.Bench, timelines []report.NamedTimeline, err error) {
+func (o *benchOptions) runAll(env *environment, ctx context.Context) (result report.Bench,
+	timelines []report.NamedTimeline, err error) {
 	traces, err := o.traces()
 	if err != nil {
 		return result, nil, err
@@ -188,7 +193,8 @@ func (o *benchOptions) request() (*trace.Trace, error) {
 	if err != nil {
 		return nil, err
 	}
-	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30, DecodeTokens: o.decode})
+	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30,
+		DecodeTokens: o.decode})
 }
 
 // run adds the trace's runs over addresses and, where asked for, over touched memory.
@@ -229,7 +235,8 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 // coarse notes that granules are large beside a program: vlmem counts whole ones, the others bytes.
 func (o *benchOptions) coarse(lowerBound int64, summaries []replay.Summary) []string {
 	granule, err := units.ParseBytes(o.granule)
-	if err != nil || int64(granule)*100 < lowerBound || !slices.ContainsFunc(summaries, func(s replay.Summary) bool { return s.Allocator == "vlmem" }) {
+	if err != nil || int64(granule)*100 < lowerBound || !slices.ContainsFunc(summaries,
+		func(s replay.Summary) bool { return s.Allocator == "vlmem" }) {
 		return nil
 	}
 	return []string{fmt.Sprintf("vlmem is counted in granules of %s, %.1f %% of this lower bound each; best fit and the buddies in bytes", granule, 100*float64(granule)/float64(lowerBound))}
@@ -269,7 +276,8 @@ func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 	return list, nil
 }
 
-// planned packs the trace itself: what bench shows for plan is a program's second run, served from the plan of its first.
+// planned packs the trace itself: what bench shows for plan is a program's second run, served from the plan of its
+// first.
 func planned(t *trace.Trace) (*alloc.Plan, error) {
 	lives, _ := packingProblem(t, 1)
 	return alloc.NewPlan(lives, 0, plan.Options{})

@@ -36,9 +36,11 @@ type backendOptions struct {
 }
 
 func addBackendFlags(cmd *cobra.Command, o *backendOptions) {
-	cmd.Flags().StringVar(&o.backend, "backend", "", "run a vision pipeline and stream-ordered pools instead, on worker threads, a simulated card or a card: "+strings.Join(backends, ", "))
+	cmd.Flags().StringVar(&o.backend, "backend", "",
+		"run a vision pipeline and stream-ordered pools instead, on worker threads, a simulated card or a card: "+strings.Join(backends, ", "))
 	addHardwareFlag(cmd, &o.hardware)
-	cmd.Flags().Lookup("hardware").Usage = "with --backend sim, the card to simulate: a built-in name or file (default: " + defaultCard + ")"
+	cmd.Flags().Lookup("hardware").Usage = "with --backend sim, the card to simulate: a built-in name or file (default: " +
+		defaultCard + ")"
 	_ = cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backends, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -80,7 +82,9 @@ func runBenchBackend(env *environment, o backendOptions, out *output) error {
 		return err
 	}
 	if r := result.Results[0]; r.Backend == "host" && r.Overlap.Ceiling < leastCeiling {
-		return exitWith(exitInconclusive, fmt.Errorf("the machine is too busy to show overlap: two streams without any dependency gained %.2fx", r.Overlap.Ceiling))
+		return exitWith(exitInconclusive,
+			fmt.Errorf("the machine is too busy to show overlap: two streams without any dependency gained %.2fx",
+				r.Overlap.Ceiling))
 	}
 	return nil
 }
@@ -131,14 +135,15 @@ func (o backendOptions) grid() (profile.Model, profile.Grid, error) {
 	}
 	var width, height int
 	if n, err := fmt.Sscanf(o.image, "%dx%d", &width, &height); n != 2 || err != nil {
-		return profile.Model{}, profile.Grid{}, fmt.Errorf("--image %q: want WIDTHxHEIGHT in pixels, such as 640x480", o.image)
+		return profile.Model{}, profile.Grid{}, fmt.Errorf("--image %q: want WIDTHxHEIGHT in pixels, such as 640x480",
+			o.image)
 	}
 	grid, err := model.ImageGrid(width, height)
 	return model, grid, err
 }
 
-// towerFlops is what the vision tower computes for an image of n patches: 2·parameters·n for its matrices, and 4·n²·hidden in
-// each block for attention.
+// towerFlops is what the vision tower computes for an image of n patches: 2·parameters·n for its matrices, and
+// 4·n²·hidden in each block for attention.
 func towerFlops(m *profile.Model, g profile.Grid) float64 {
 	n, p := float64(g.Patches), m.Parameters()
 	return 2*float64(p.VisionCore)*n + 4*n*n*float64(m.Vision.HiddenSize*m.Vision.Depth)
@@ -202,21 +207,25 @@ func (b backendBench) table(w io.Writer) error {
 		o := r.Overlap
 		overlap = append(overlap, []string{
 			r.Backend, r.Device, units.Bytes(o.ImageBytes).String(), milliseconds(o.CopySeconds), milliseconds(o.ComputeSeconds),
-			milliseconds(o.Serial), milliseconds(o.Overlapped), fmt.Sprintf("%.2fx", o.Speedup), fmt.Sprintf("%.2fx", o.Ceiling), r.Clock,
+			milliseconds(o.Serial), milliseconds(o.Overlapped), fmt.Sprintf("%.2fx", o.Speedup), fmt.Sprintf("%.2fx", o.Ceiling),
+			r.Clock,
 		})
 		for _, u := range r.Reuse {
-			reuse = append(reuse, []string{r.Backend, units.Bytes(u.Bytes).String(), milliseconds(u.Fresh), milliseconds(u.Pooled), fmt.Sprintf("%.1fx", u.Ratio), "measured"})
+			reuse = append(reuse, []string{r.Backend, units.Bytes(u.Bytes).String(), milliseconds(u.Fresh),
+				milliseconds(u.Pooled), fmt.Sprintf("%.1fx", u.Ratio), "measured"})
 		}
 	}
 	for _, c := range b.Results[0].Costs {
-		costs = append(costs, []string{b.Results[0].Backend, c.Server, fmt.Sprintf("%.0f ns", c.NsMedian), fmt.Sprintf("%.0f-%.0f", c.NsLow, c.NsHigh), "measured"})
+		costs = append(costs, []string{b.Results[0].Backend, c.Server, fmt.Sprintf("%.0f ns", c.NsMedian),
+			fmt.Sprintf("%.0f-%.0f", c.NsLow, c.NsHigh), "measured"})
 	}
 	for _, t := range []struct {
 		headers []string
 		rows    [][]string
 		right   []int
 	}{
-		{[]string{"BACKEND", "DEVICE", "IMAGE", "COPY", "COMPUTE", "SERIAL", "OVERLAPPED", "GAIN", "CEILING", "CLOCK"}, overlap, []int{2, 3, 4, 5, 6, 7, 8}},
+		{[]string{"BACKEND", "DEVICE", "IMAGE", "COPY", "COMPUTE", "SERIAL", "OVERLAPPED", "GAIN", "CEILING", "CLOCK"},
+			overlap, []int{2, 3, 4, 5, 6, 7, 8}},
 		{[]string{"BACKEND", "TRANSFER", "LOCKED ANEW", "FROM A POOL", "GAIN", "CLOCK"}, reuse, []int{1, 2, 3, 4}},
 		{[]string{"BACKEND", "MEMORY FROM", "PER OP", "RANGE", "CLOCK"}, costs, []int{2, 3}},
 	} {

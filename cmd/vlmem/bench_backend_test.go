@@ -13,10 +13,11 @@ import (
 func runWith(t *testing.T, variables map[string]string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, complaints strings.Builder
-	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &complaints, lookup: func(name string) (string, bool) {
-		v, ok := variables[name]
-		return v, ok
-	}}
+	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &complaints,
+		lookup: func(name string) (string, bool) {
+			v, ok := variables[name]
+			return v, ok
+		}}
 	code = run(t.Context(), env, args)
 	return out.String(), complaints.String(), code
 }
@@ -42,7 +43,8 @@ func TestBenchBackendSim(t *testing.T) {
 
 func TestBenchBackendCUDA(t *testing.T) {
 	lib := standin.Build(t, standin.Options{Card: "gtx1080ti"})
-	out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "bench", "--backend", "cuda", "--image", "64x64", "--repeats", "1")
+	out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "bench", "--backend", "cuda",
+		"--image", "64x64", "--repeats", "1")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, complaints)
 	}
@@ -69,7 +71,8 @@ func TestBenchBackendRefuses(t *testing.T) {
 		{"--backend sim --format csv", 2, "want table, json or yaml"},
 		{"--backend cuda", 3, "no CUDA driver"},
 	} {
-		out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": "/nonexistent/libcuda.so.1"}, append([]string{"bench"}, strings.Fields(c.args)...)...)
+		out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": "/nonexistent/libcuda.so.1"},
+			append([]string{"bench"}, strings.Fields(c.args)...)...)
 		if code != c.code || out != "" || !strings.Contains(complaints, c.says) || strings.Count(complaints, "\n") != 1 {
 			t.Errorf("%s: exit %d, %q on stdout, says %q", c.args, code, out, complaints)
 		}
@@ -90,7 +93,8 @@ func TestProbeShowsTheCard(t *testing.T) {
 	} {
 		t.Run(card, func(t *testing.T) {
 			lib := standin.Build(t, standin.Options{Card: card})
-			out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "probe", "--reported", "--format", "json")
+			out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "probe", "--reported", "--format",
+				"json")
 			if code != 0 {
 				t.Fatalf("exit %d: %s", code, complaints)
 			}
@@ -113,7 +117,8 @@ func TestProbeShowsTheCard(t *testing.T) {
 				t.Fatalf("%d cards", len(got.GPUs))
 			}
 			g := got.GPUs[0]
-			if g.Name != want.name || g.Capability != "6.1" || g.Shared != 48<<10 || g.SharedSM != 96<<10 || g.Threads != 1024 || g.SMs != want.sms || g.L2 != want.l2 || math.Round(g.Bandwidth/1e9) != want.gbps {
+			if g.Name != want.name || g.Capability != "6.1" || g.Shared != 48<<10 || g.SharedSM != 96<<10 || g.Threads != 1024 ||
+				g.SMs != want.sms || g.L2 != want.l2 || math.Round(g.Bandwidth/1e9) != want.gbps {
 				t.Errorf("%+v", g)
 			}
 			table, _, _ := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "probe", "--reported")

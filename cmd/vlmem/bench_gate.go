@@ -40,7 +40,8 @@ func (o *benchOptions) openGate(env *environment) (*gate, error) {
 	}
 	if o.save != "" {
 		var err error
-		if g.saved, err = (&output{flag: "--save", path: o.save, format: "json", formats: []string{"json"}}).open(env); err != nil {
+		if g.saved, err = (&output{flag: "--save", path: o.save, format: "json",
+			formats: []string{"json"}}).open(env); err != nil {
 			return nil, err
 		}
 	}

@@ -72,11 +72,13 @@ func discardAll(files []resultFile) {
 
 // wants reports whether the result is written in this format anywhere.
 func (o *benchOptions) wants(format string) bool {
-	return o.out.format == format || slices.ContainsFunc(o.reports, func(r string) bool { return strings.HasPrefix(r, format+"=") })
+	return o.out.format == format || slices.ContainsFunc(o.reports,
+		func(r string) bool { return strings.HasPrefix(r, format+"=") })
 }
 
 // write renders the result and shows it; a page shows the machine too.
-func (o *benchOptions) write(env *environment, ctx context.Context, to resultFile, result report.Bench, timelines []report.NamedTimeline) error {
+func (o *benchOptions) write(env *environment, ctx context.Context, to resultFile, result report.Bench,
+	timelines []report.NamedTimeline) error {
 	if to.format != "html" {
 		if err := result.Write(to, to.format); err != nil {
 			return err
@@ -98,8 +100,10 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 	page := report.Page{
 		Heat: heat, Title: "vlmem bench: " + what, Bench: result, Timelines: timelines, Machine: &machine,
 		Inputs: []report.Pair{
-			{Name: "workload", Value: what}, {Name: "allocators", Value: strings.Join(chosen(result), ", ")}, {Name: "granule", Value: o.granule},
-			{Name: "vlmem", Value: moduleVersion()}, {Name: "Go", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+			{Name: "workload", Value: what}, {Name: "allocators", Value: strings.Join(chosen(result), ", ")},
+			{Name: "granule", Value: o.granule},
+			{Name: "vlmem", Value: moduleVersion()}, {Name: "Go", Value: runtime.Version() + " " + runtime.GOOS + "/" +
+				runtime.GOARCH},
 			{Name: "machine", Value: machine.Name}, {Name: "fingerprint", Value: machine.Fingerprint},
 		},
 	}

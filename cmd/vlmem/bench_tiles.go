@@ -32,7 +32,8 @@ type benchTilesOptions struct {
 	out      output
 }
 
-// tileShapes are decoder products of Qwen3-VL 4B around 1024 tokens, and an attention head over an image of 2040 patches.
+// tileShapes are decoder products of Qwen3-VL 4B around 1024 tokens, and an attention head over an image of 2040
+// patches.
 var tileShapes = []string{"1024x1024x1024", "512x2560x4096", "1024x9728x2560", "attention:2040x2040x128"}
 
 func newBenchTilesCmd(env *environment) *cobra.Command {
@@ -64,7 +65,8 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 	flags := cmd.Flags()
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
-	flags.StringVar(&o.kernel, "kernel", "", "register kernel: avx512, avx2, portable or go (default: the first of these that runs here)")
+	flags.StringVar(&o.kernel, "kernel", "",
+		"register kernel: avx512, avx2, portable or go (default: the first of these that runs here)")
 	flags.BoolVar(&o.grid, "grid", false, "time an exhaustive grid of tiles too")
 	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
 	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
@@ -88,7 +90,8 @@ func parseTileShape(text string) (tileShape, error) {
 	sizes, attention := strings.CutPrefix(text, "attention:")
 	s.attention = attention
 	var rest string
-	if n, _ := fmt.Sscanf(sizes+" ", "%dx%dx%d%s", &s.size[0], &s.size[1], &s.size[2], &rest); n != 3 || slices.Min(s.size[:]) < 1 {
+	if n, _ := fmt.Sscanf(sizes+" ", "%dx%dx%d%s", &s.size[0], &s.size[1], &s.size[2], &rest); n != 3 ||
+		slices.Min(s.size[:]) < 1 {
 		return s, fmt.Errorf("--shapes: %q is neither MxNxK nor attention:QUERIESxKEYSxHEADDIM, each above zero", text)
 	}
 	const most = 1 << 31 // elements of one matrix: 8 GiB
@@ -142,7 +145,8 @@ func runBenchTiles(env *environment, ctx context.Context, o *benchTilesOptions) 
 }
 
 // run times tiles on this machine's CPU or card, or predicts them for other hardware.
-func (o *benchTilesOptions) run(env *environment, ctx context.Context, shapes []tileShape) (interface{ write(io.Writer) error }, error) {
+func (o *benchTilesOptions) run(env *environment, ctx context.Context,
+	shapes []tileShape) (interface{ write(io.Writer) error }, error) {
 	if o.gpu {
 		memory, err := cardMemory()
 		if err != nil {
@@ -174,12 +178,14 @@ func kernelHere(name string) (kernel.Variant, error) {
 		names = append(names, v.Name)
 	}
 	if slices.Contains([]string{"avx512", "avx2", "portable"}, name) { // a processor or a build with cgo may have it
-		return kernel.Variant{}, exitWith(exitUnable, fmt.Errorf("--kernel: %s does not run here, only %s", name, strings.Join(names, ", ")))
+		return kernel.Variant{}, exitWith(exitUnable, fmt.Errorf("--kernel: %s does not run here, only %s", name,
+			strings.Join(names, ", ")))
 	}
 	return kernel.Variant{}, fmt.Errorf("--kernel: no kernel is named %q; here run %s", name, strings.Join(names, ", "))
 }
 
-func holdContests(env *environment, ctx context.Context, o *benchTilesOptions, shapes []tileShape) (*tilesResult, error) {
+func holdContests(env *environment, ctx context.Context, o *benchTilesOptions, shapes []tileShape) (*tilesResult,
+	error) {
 	hardware, err := probe.Reported("/")
 	if err != nil {
 		return nil, exitWith(exitUnable, fmt.Errorf("reading this machine: %w", err))
@@ -248,7 +254,8 @@ func hold(v kernel.Variant, hardware profile.Hardware, s tileShape, o search.Opt
 // rivals are gonum and, where it is installed, OpenBLAS.
 func (r *tilesResult) rivals() []search.Rival {
 	list := []search.Rival{{Name: "gonum", Run: func(c, a, b kernel.Matrix) {
-		gonum.Implementation{}.Sgemm(blas.NoTrans, blas.NoTrans, a.Rows, b.Columns, a.Columns, 1, a.Data, a.Stride, b.Data, b.Stride, 0, c.Data, c.Stride)
+		gonum.Implementation{}.Sgemm(blas.NoTrans, blas.NoTrans, a.Rows, b.Columns, a.Columns, 1, a.Data, a.Stride, b.Data,
+			b.Stride, 0, c.Data, c.Stride)
 	}}}
 	library, err := openblas.Open()
 	if err != nil {
@@ -269,12 +276,15 @@ func (r *tilesResult) write(w io.Writer) error {
 		if c.GridPoints > 0 {
 			grid = fmt.Sprintf("; grid of %d points", c.GridPoints)
 		}
-		fmt.Fprintf(w, "\n%s, %s kernel: %d candidates searched in %.2f s%s\n", c.Shape, c.Kernel, c.Searched, c.SearchSeconds, grid)
+		fmt.Fprintf(w, "\n%s, %s kernel: %d candidates searched in %.2f s%s\n", c.Shape, c.Kernel, c.Searched,
+			c.SearchSeconds, grid)
 		var rows [][]string
 		for _, e := range c.Contestants {
-			rows = append(rows, []string{e.Name, e.Tiles, fmt.Sprintf("%.2f ms", 1e3*e.Seconds), fmt.Sprintf("%.1f", e.GFLOPS), fmt.Sprintf("%.3f", e.Ratio), fmt.Sprint(e.Pairs)})
+			rows = append(rows, []string{e.Name, e.Tiles, fmt.Sprintf("%.2f ms", 1e3*e.Seconds), fmt.Sprintf("%.1f", e.GFLOPS),
+				fmt.Sprintf("%.3f", e.Ratio), fmt.Sprint(e.Pairs)})
 		}
-		if err := report.Table(w, []string{"CONTESTANT", "TILES", "MEDIAN", "GFLOP/S", "TIME RATIO", "PAIRS"}, rows, 2, 3, 4, 5); err != nil {
+		if err := report.Table(w, []string{"CONTESTANT", "TILES", "MEDIAN", "GFLOP/S", "TIME RATIO", "PAIRS"}, rows, 2, 3, 4,
+			5); err != nil {
 			return err
 		}
 		heatMap(w, c)

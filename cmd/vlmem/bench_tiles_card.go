@@ -28,13 +28,16 @@ type cardTiles struct {
 
 // cardShape is the kernels that can do one shape, the fastest first.
 type cardShape struct {
-	Shape     string        `json:"shape" yaml:"shape"`
-	Recalled  bool          `json:"recalled" yaml:"recalled"`                       // from an earlier run with this card and driver
-	Agreement *float64      `json:"agreement,omitempty" yaml:"agreement,omitempty"` // rank correlation of measured and predicted
+	Shape string `json:"shape" yaml:"shape"`
+	// from an earlier run with this card and driver
+	Recalled bool `json:"recalled" yaml:"recalled"`
+	// rank correlation of measured and predicted
+	Agreement *float64      `json:"agreement,omitempty" yaml:"agreement,omitempty"`
 	Kernels   []card.Timing `json:"kernels" yaml:"kernels"`
 }
 
-// timeOnCard times the shapes on the first card of the driver at library, "" for the system's. memory keeps the timings.
+// timeOnCard times the shapes on the first card of the driver at library, "" for the system's. memory keeps the
+// timings.
 func timeOnCard(library string, memory card.Memory, fresh bool, shapes []tileShape) (result *cardTiles, err error) {
 	driver, err := cuda.Open(library)
 	if err != nil {
@@ -114,14 +117,17 @@ func (r *cardTiles) write(w io.Writer) error {
 		fmt.Fprintf(w, "\n%s%s\n", s.Shape, from)
 		var rows [][]string
 		for _, k := range s.Kernels {
-			rows = append(rows, []string{k.Entry, fmt.Sprintf("%.3f ms", 1e3*k.Seconds), fmt.Sprintf("%.3f ms", 1e3*k.PredictedSeconds), k.Limit,
+			rows = append(rows, []string{k.Entry, fmt.Sprintf("%.3f ms", 1e3*k.Seconds),
+				fmt.Sprintf("%.3f ms", 1e3*k.PredictedSeconds), k.Limit,
 				fmt.Sprint(k.Registers), fmt.Sprint(k.BlocksPerSM), fmt.Sprintf("%.1e", k.LargestError)})
 		}
-		if err := report.Table(w, []string{"KERNEL", "MEASURED", "PREDICTED", "LIMIT", "REGISTERS", "BLOCKS/SM", "ERROR"}, rows, 1, 2, 4, 5, 6); err != nil {
+		if err := report.Table(w, []string{"KERNEL", "MEASURED", "PREDICTED", "LIMIT", "REGISTERS", "BLOCKS/SM", "ERROR"},
+			rows, 1, 2, 4, 5, 6); err != nil {
 			return err
 		}
 		if s.Agreement != nil {
-			fmt.Fprintf(w, "rank correlation of measured and predicted times over %d kernels: %.2f\n", len(s.Kernels), *s.Agreement)
+			fmt.Fprintf(w, "rank correlation of measured and predicted times over %d kernels: %.2f\n", len(s.Kernels),
+				*s.Agreement)
 		}
 		kernels += len(s.Kernels)
 	}

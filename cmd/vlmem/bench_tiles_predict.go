@@ -31,13 +31,14 @@ type predictedCPU struct {
 
 // predictedGPU is one shape on one card by the cost model.
 type predictedGPU struct {
-	Card      string             `json:"card" yaml:"card"`
-	Shape     string             `json:"shape" yaml:"shape"`
-	Tiles     string             `json:"tiles" yaml:"tiles"`
-	Blocks    int                `json:"blocks_per_sm" yaml:"blocks_per_sm"`
-	Limit     string             `json:"limit" yaml:"limit"`
-	Seconds   float64            `json:"predicted_seconds" yaml:"predicted_seconds"`
-	Baselines map[string]float64 `json:"baselines,omitempty" yaml:"baselines,omitempty"` // predicted time over the choice's
+	Card    string  `json:"card" yaml:"card"`
+	Shape   string  `json:"shape" yaml:"shape"`
+	Tiles   string  `json:"tiles" yaml:"tiles"`
+	Blocks  int     `json:"blocks_per_sm" yaml:"blocks_per_sm"`
+	Limit   string  `json:"limit" yaml:"limit"`
+	Seconds float64 `json:"predicted_seconds" yaml:"predicted_seconds"`
+	// predicted time over the choice's
+	Baselines map[string]float64 `json:"baselines,omitempty" yaml:"baselines,omitempty"`
 	Refused   map[string]string  `json:"refused,omitempty" yaml:"refused,omitempty"`
 }
 
@@ -66,14 +67,15 @@ func predictTiles(h profile.Hardware, shapes []tileShape) (*predictedTiles, erro
 		}
 	}
 	if len(result.GPU) > 0 {
-		result.Notes = append(result.Notes, fmt.Sprintf("GPU times are predicted by a cost model and not measured; attention is %d heads over %d KV heads, K and V in fp16",
-			predictedHeads, predictedKVHeads))
+		result.Notes = append(result.Notes,
+			fmt.Sprintf("GPU times are predicted by a cost model and not measured; attention is %d heads over %d KV heads, K and V in fp16",
+				predictedHeads, predictedKVHeads))
 	}
 	return result, nil
 }
 
-// What of a shape is replayed, so that the answer comes in seconds: enough rows of A that packing B is a small part, and as
-// many columns as so many multiplications allow, which for a large K is still more of B than caches hold.
+// What of a shape is replayed, so that the answer comes in seconds: enough rows of A that packing B is a small part,
+// and as many columns as so many multiplications allow, which for a large K is still more of B than caches hold.
 const (
 	simulatedProducts = 3e8
 	simulatedRows     = 96
@@ -142,17 +144,20 @@ func predictGPU(gpu profile.GPU, s tileShape) (predictedGPU, []tiling.Reason, er
 		if err != nil {
 			return p, nil, err
 		}
-		p.Tiles = fmt.Sprintf("%d x %d x %d, %d threads, %s shared", c.BlockM, c.BlockN, c.BlockK, c.Threads, c.SharedMemoryBytes)
+		p.Tiles = fmt.Sprintf("%d x %d x %d, %d threads, %s shared", c.BlockM, c.BlockN, c.BlockK, c.Threads,
+			c.SharedMemoryBytes)
 		p.Blocks, p.Limit, p.Seconds = c.BlocksPerSM, c.Limit, c.Seconds
 		p.compare("128x128x8", c.Default.Seconds, c.DefaultRefused)
 		return p, c.Reasons, nil
 	}
-	w := tiling.AttentionWork{Queries: s.size[0], Keys: s.size[1], Heads: predictedHeads, KVHeads: predictedKVHeads, KV: profile.FP16}
+	w := tiling.AttentionWork{Queries: s.size[0], Keys: s.size[1], Heads: predictedHeads, KVHeads: predictedKVHeads,
+		KV: profile.FP16}
 	c, err := tiling.Attention(gpu, s.size[2], w)
 	if err != nil {
 		return p, nil, err
 	}
-	p.Tiles = fmt.Sprintf("%d x %d, slice %d, %d threads, %s shared", c.BlockQ, c.BlockKV, c.Slice, c.Threads, c.SharedMemoryBytes)
+	p.Tiles = fmt.Sprintf("%d x %d, slice %d, %d threads, %s shared", c.BlockQ, c.BlockKV, c.Slice, c.Threads,
+		c.SharedMemoryBytes)
 	p.Blocks, p.Limit, p.Seconds = c.BlocksPerSM, c.Prediction.Limit, c.Seconds
 	for _, b := range append([]tiling.AttentionBaseline{c.Rule}, c.Others...) {
 		p.compare(b.Name, b.Plan.Seconds, b.Refused)
@@ -173,7 +178,8 @@ func (r *predictedTiles) write(w io.Writer) error {
 	if len(r.CPU) > 0 {
 		var rows [][]string
 		for _, c := range r.CPU {
-			rows = append(rows, []string{c.Shape, c.Tiles, percentages(c.MissesPerAccess), percentages(c.UntiledMisses), c.Simulated})
+			rows = append(rows, []string{c.Shape, c.Tiles, percentages(c.MissesPerAccess), percentages(c.UntiledMisses),
+				c.Simulated})
 		}
 		fmt.Fprintf(w, "\nmisses per access by level, one thread, exact caches without prefetching\n")
 		if err := report.Table(w, []string{"SHAPE", "TILES", "TILED", "UNTILED", "SIMULATED"}, rows); err != nil {
@@ -183,10 +189,12 @@ func (r *predictedTiles) write(w io.Writer) error {
 	if len(r.GPU) > 0 {
 		var rows [][]string
 		for _, g := range r.GPU {
-			rows = append(rows, []string{g.Card, g.Shape, g.Tiles, fmt.Sprint(g.Blocks), fmt.Sprintf("%.2f ms", 1e3*g.Seconds), g.Limit, g.against()})
+			rows = append(rows, []string{g.Card, g.Shape, g.Tiles, fmt.Sprint(g.Blocks), fmt.Sprintf("%.2f ms", 1e3*g.Seconds),
+				g.Limit, g.against()})
 		}
 		fmt.Fprintln(w)
-		if err := report.Table(w, []string{"CARD", "SHAPE", "TILES", "BLOCKS/SM", "PREDICTED", "LIMIT", "OTHERS TAKE"}, rows, 3, 4); err != nil {
+		if err := report.Table(w, []string{"CARD", "SHAPE", "TILES", "BLOCKS/SM", "PREDICTED", "LIMIT", "OTHERS TAKE"}, rows,
+			3, 4); err != nil {
 			return err
 		}
 	}

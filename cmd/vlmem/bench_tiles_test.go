@@ -19,8 +19,10 @@ func TestParseTileShape(t *testing.T) {
 		bad bool
 	}{
 		{in: "1024x1024x1024"}, {in: "attention:2040x2040x128"}, {in: "1x1x1"},
-		{in: "", bad: true}, {in: "1x2", bad: true}, {in: "1x2x3x4", bad: true}, {in: "0x1x1", bad: true}, {in: "-1x1x1", bad: true},
-		{in: "axbxc", bad: true}, {in: "sgemm:1x1x1", bad: true}, {in: "1000000x1000000x1", bad: true}, {in: "1x1x1 x", bad: true},
+		{in: "", bad: true}, {in: "1x2", bad: true}, {in: "1x2x3x4", bad: true}, {in: "0x1x1", bad: true},
+		{in: "-1x1x1", bad: true},
+		{in: "axbxc", bad: true}, {in: "sgemm:1x1x1", bad: true}, {in: "1000000x1000000x1", bad: true},
+		{in: "1x1x1 x", bad: true},
 	} {
 		s, err := parseTileShape(c.in)
 		if (err != nil) != c.bad || (err == nil && s.String() != c.in) {
@@ -57,7 +59,8 @@ func TestBenchTilesWithAKernel(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.stdout), &got); err != nil || r.code != 0 || got.Contests[0].Kernel != "go" {
 		t.Fatalf("exit %d, %v: %s", r.code, err, r.stderr)
 	}
-	if r := vlmem(t, nil, "bench", "tiles", "--kernel", "avx1024"); r.code != exitUsage || !strings.Contains(r.stderr, `no kernel is named "avx1024"; here run `) {
+	if r := vlmem(t, nil, "bench", "tiles", "--kernel", "avx1024"); r.code != exitUsage ||
+		!strings.Contains(r.stderr, `no kernel is named "avx1024"; here run `) {
 		t.Errorf("exit %d: %s", r.code, r.stderr)
 	}
 }
@@ -75,7 +78,8 @@ func TestBenchTilesOnACard(t *testing.T) {
 	memory := card.Memory{Path: filepath.Join(t.TempDir(), "tiles.json")}
 	library := standin.Build(t, standin.Options{Card: "mx350"}).Path
 	// The stand-in driver names itself and runs none of our kernels.
-	if _, err := timeOnCard(library, memory, false, shape); err == nil || !strings.Contains(err.Error(), "running product_") {
+	if _, err := timeOnCard(library, memory, false, shape); err == nil ||
+		!strings.Contains(err.Error(), "running product_") {
 		t.Errorf("on the stand-in: %v", err)
 	}
 	driver, err := cuda.Open(library)
@@ -86,7 +90,8 @@ func TestBenchTilesOnACard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := []card.Timing{{Entry: "a", Seconds: 1e-3, PredictedSeconds: 2e-3}, {Entry: "b", Seconds: 2e-3, PredictedSeconds: 3e-3}}
+	kept := []card.Timing{{Entry: "a", Seconds: 1e-3, PredictedSeconds: 2e-3},
+		{Entry: "b", Seconds: 2e-3, PredictedSeconds: 3e-3}}
 	if err := memory.Keep(card.Key(devices[0].UUID, strconv.Itoa(driver.Version()), shape[0].String()), kept); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +101,8 @@ func TestBenchTilesOnACard(t *testing.T) {
 	}
 	result.Shapes = append(result.Shapes, result.Shapes[0])
 	var b strings.Builder
-	if err := result.write(&b); err != nil || !strings.Contains(b.String(), "recalled") || !strings.Contains(b.String(), "2 kernels: 1.00") ||
+	if err := result.write(&b); err != nil || !strings.Contains(b.String(), "recalled") ||
+		!strings.Contains(b.String(), "2 kernels: 1.00") ||
 		!strings.Contains(b.String(), "over all 4: 1.00") {
 		t.Errorf("%v\n%s", err, b.String())
 	}

@@ -22,13 +22,14 @@ import (
 	"github.com/vlmem/vlmem/internal/rivals/libc"
 )
 
-// touchedTime ends the repeats of touched runs early: malloc alone can take half a minute over one large image, and what
-// more repeats would add to figures that far apart is little.
+// touchedTime ends the repeats of touched runs early: malloc alone can take half a minute over one large image, and
+// what more repeats would add to figures that far apart is little.
 const touchedTime = 12 * time.Second
 
-// runTouched runs each allocator in a process of its own, so that resident memory is its alone and nothing that one leaves
-// behind helps or hinders the next. Repeats take turns.
-func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *replay.Program, result *report.Bench) error {
+// runTouched runs each allocator in a process of its own, so that resident memory is its alone and nothing that one
+// leaves behind helps or hinders the next. Repeats take turns.
+func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *replay.Program,
+	result *report.Bench) error {
 	var names []string
 	for _, name := range touchedNames {
 		switch {
@@ -45,7 +46,8 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 	start := time.Now()
 	for repeat := range o.repeats {
 		if repeat > 0 && time.Since(start) > touchedTime {
-			result.Notes = append(result.Notes, fmt.Sprintf("touched runs stopped after %d of %d repeats: they took %.0f s", repeat, o.repeats, time.Since(start).Seconds()))
+			result.Notes = append(result.Notes, fmt.Sprintf("touched runs stopped after %d of %d repeats: they took %.0f s",
+				repeat, o.repeats, time.Since(start).Seconds()))
 			break
 		}
 		for i, name := range names {
@@ -72,10 +74,10 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 	return nil
 }
 
-// warm touches as much memory as a program needs and lets it go, so that every run finds the machine's free pages alike. A
-// virtual machine hands pages that were free for seconds back to its host, and fetching one again costs as much as thirty
-// operations (4 ms per 2 MiB on one such machine), so whoever ran after a slow rival paid for the pause. Memory that is short is not
-// an error here; the run will tell.
+// warm touches as much memory as a program needs and lets it go, so that every run finds the machine's free pages
+// alike. A virtual machine hands pages that were free for seconds back to its host, and fetching one again costs as
+// much as thirty operations (4 ms per 2 MiB on one such machine), so whoever ran after a slow rival paid for the pause.
+// Memory that is short is not an error here; the run will tell.
 func warm(bytes int64) {
 	h, err := space.NewHost(max(bytes, 1), space.HostOptions{HugePages: true})
 	if err != nil {
@@ -95,7 +97,8 @@ func warm(bytes int64) {
 // touchCommand is the hidden command of the child: a program on stdin, a run as JSON on stdout.
 const touchCommand = "bench-touched"
 
-// touchInChild runs the program once in a process of its own, with these variables, NAME=value, beside the environment's.
+// touchInChild runs the program once in a process of its own, with these variables, NAME=value, beside the
+// environment's.
 func touchInChild(ctx context.Context, p *replay.Program, allocator string, variables ...string) (replay.Run, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -166,13 +169,14 @@ func touch(p *replay.Program, allocator string) (replay.Run, error) {
 	return r, err
 }
 
-// openHostPools makes vlmem's pools over host memory in huge pages, as New does over addresses: the KV cache apart. Addresses
-// are reserved for far more than the program's lower bound; memory is taken as blocks need it.
+// openHostPools makes vlmem's pools over host memory in huge pages, as New does over addresses: the KV cache apart.
+// Addresses are reserved for far more than the program's lower bound; memory is taken as blocks need it.
 func openHostPools(lowerBound int64) (replay.Memory, error) {
 	c := alloc.Config{Policy: "vlmem", Max: 8 * max(lowerBound, 1<<30)}
-	return alloc.NewPools(map[string]alloc.Config{alloc.GeneralPool: c, alloc.KVCachePool: c}, func(_ string, size int64) (space.Space, error) {
-		return space.NewHost(size, space.HostOptions{HugePages: true})
-	})
+	return alloc.NewPools(map[string]alloc.Config{alloc.GeneralPool: c, alloc.KVCachePool: c},
+		func(_ string, size int64) (space.Space, error) {
+			return space.NewHost(size, space.HostOptions{HugePages: true})
+		})
 }
 
 func openMemory(allocator string, p *replay.Program) (replay.Memory, error) {

@@ -102,8 +102,8 @@ func (o *adviseOptions) sequence(in *advise.Inputs, seed uint64, cache workload.
 	return sequence, nil
 }
 
-// evenly draws within the limits: images of a quarter to all of the largest area, upright as often as wide, and prompts from
-// short to the rest of the context.
+// evenly draws within the limits: images of a quarter to all of the largest area, upright as often as wide, and prompts
+// from short to the rest of the context.
 func evenly(in *advise.Inputs) func(uint64) ([]asked, error) {
 	return func(seed uint64) ([]asked, error) {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -111,7 +111,8 @@ func evenly(in *advise.Inputs) func(uint64) ([]asked, error) {
 		var list []asked
 		for range sampleRequests {
 			scale := 0.5 + 0.5*random.Float64()
-			a := asked{width: max(32, int(scale*float64(l.ImageWidth))), height: max(32, int(scale*float64(l.ImageHeight))), images: 1}
+			a := asked{width: max(32, int(scale*float64(l.ImageWidth))), height: max(32, int(scale*float64(l.ImageHeight))),
+				images: 1}
 			if random.IntN(2) == 1 {
 				a.width, a.height = a.height, a.width
 			}
@@ -126,8 +127,8 @@ func evenly(in *advise.Inputs) func(uint64) ([]asked, error) {
 	}
 }
 
-// fromMix draws from a mix and cuts what exceeds the limits, as a service that enforces them would: images are shrunk to the
-// largest area, those that the context has no room for are left out, and so is text.
+// fromMix draws from a mix and cuts what exceeds the limits, as a service that enforces them would: images are shrunk
+// to the largest area, those that the context has no room for are left out, and so is text.
 func fromMix(in *advise.Inputs, mix profile.Mix) func(uint64) ([]asked, error) {
 	return func(seed uint64) ([]asked, error) {
 		var list []asked

@@ -41,23 +41,31 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	cmd.Flag("hardware").Usage = "hardware whose first card the engine will use, such as i5-10210u+gtx-1080 (default: none)"
 	flags := cmd.Flags()
 	flags.StringVar(&o.engine, "engine", "llama.cpp", "engine: "+strings.Join(engine.Names, ", "))
-	flags.StringVar(&o.Quant, "quant", "", "weights: a GGUF type such as q8_0 or q4_k_m, or a data type such as bfloat16 (default: the engine's usual)")
-	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "", "type of the mmproj's matrices: f16, bf16, f32, q8_0 (default f16)")
+	flags.StringVar(&o.Quant, "quant", "",
+		"weights: a GGUF type such as q8_0 or q4_k_m, or a data type such as bfloat16 (default: the engine's usual)")
+	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "",
+		"type of the mmproj's matrices: f16, bf16, f32, q8_0 (default f16)")
 	flags.StringVar(&o.projector, "mmproj", "", "GGUF file of the vision tower")
 	flags.IntVar(&o.Context, "ctx", 4096, "tokens of context: of the server for llama.cpp, of a sequence elsewhere")
-	flags.IntVar(&o.Batch, "batch", 0, "llama.cpp's -b, vLLM's max-num-batched-tokens, SGLang's chunked-prefill-size (default: the engine's)")
+	flags.IntVar(&o.Batch, "batch", 0,
+		"llama.cpp's -b, vLLM's max-num-batched-tokens, SGLang's chunked-prefill-size (default: the engine's)")
 	flags.IntVar(&o.UBatch, "ubatch", 0, "llama.cpp's -ub: tokens computed at once (default 512)")
 	flags.IntVar(&o.Sequences, "parallel", 0, "sequences at once (default: 1, or the server's own for vLLM)")
 	flags.BoolVar(&o.Unified, "kv-unified", false, "llama.cpp: the sequences share one cache")
-	flags.IntVar(&o.Outputs, "outputs", 0, "llama.cpp: tokens of a batch whose logits are computed (default: all; of llama-server, one a slot)")
-	flags.IntVar(&o.gpuLayers, "ngl", -1, "llama.cpp: layers on the card, the head counting as one after the last (default: all)")
+	flags.IntVar(&o.Outputs, "outputs", 0,
+		"llama.cpp: tokens of a batch whose logits are computed (default: all; of llama-server, one a slot)")
+	flags.IntVar(&o.gpuLayers, "ngl", -1,
+		"llama.cpp: layers on the card, the head counting as one after the last (default: all)")
 	flags.StringVar(&o.KVType, "kv-type", "", "type of the KV cache, such as f16, q8_0 or fp8 (default: the engine's)")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
-	flags.StringVar(&o.image, "image", "", "largest image, WIDTHxHEIGHT pixels, or none (default: the engine's own warm-up image)")
+	flags.StringVar(&o.image, "image", "",
+		"largest image, WIDTHxHEIGHT pixels, or none (default: the engine's own warm-up image)")
 	flags.BoolVar(&o.NoWarmup, "no-warmup", false, "llama.cpp: it is started without the warm-up image")
-	flags.IntVar(&o.PromptTokens, "prompt", 0, "transformers: tokens of the prompt, images included (default: the whole context)")
-	flags.Float64Var(&o.Utilization, "utilization", 0, "vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
+	flags.IntVar(&o.PromptTokens, "prompt", 0,
+		"transformers: tokens of the prompt, images included (default: the whole context)")
+	flags.Float64Var(&o.Utilization, "utilization", 0,
+		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Names, cobra.ShellCompDirectiveNoFileComp))
 	return cmd

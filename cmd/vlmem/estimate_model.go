@@ -75,8 +75,8 @@ func total(tensors []weights.Tensor) *units.Bytes {
 	return &sum
 }
 
-// loadGGUF reads a decoder from a GGUF. The file says nothing of the tower: the built-in model with the same decoder lends
-// its own, and without one images are left out.
+// loadGGUF reads a decoder from a GGUF. The file says nothing of the tower: the built-in model with the same decoder
+// lends its own, and without one images are left out.
 func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model, error) {
 	g, err := readGGUF(path)
 	if err != nil {
@@ -170,7 +170,8 @@ func readGGUF(path string) (*weights.GGUF, error) {
 	count := int(g.Numbers["split.count"])
 	first := fmt.Sprintf("-00001-of-%05d.gguf", count)
 	if !strings.HasSuffix(path, first) || g.Numbers["split.no"] != 0 {
-		return nil, fmt.Errorf("%s: part %.0f of %d: name the first, which ends in %s", path, g.Numbers["split.no"]+1, count, first)
+		return nil, fmt.Errorf("%s: part %.0f of %d: name the first, which ends in %s", path, g.Numbers["split.no"]+1, count,
+			first)
 	}
 	for i := 2; i <= count; i++ {
 		part, err := readHeader(strings.TrimSuffix(path, first)+fmt.Sprintf("-%05d-of-%05d.gguf", i, count), weights.ReadGGUF)

@@ -11,9 +11,11 @@ import (
 
 func TestEstimateTable(t *testing.T) {
 	for name, args := range map[string][]string{
-		"estimate_llama_cpu.txt":  {"--model", "qwen3-vl-4b", "--quant", "q4_k_m", "--ctx", "16384", "--device", "cpu"},
-		"estimate_llama_gpu.txt":  {"--model", "qwen3-vl-8b", "--quant", "q4_0", "--hardware", "gtx-1080", "--kv-type", "q8_0", "--image", "1920x1080"},
-		"estimate_torch_1080.txt": {"--model", "qwen3-vl-2b", "--engine", "transformers", "--hardware", "gtx-1080", "--image", "1280x720", "--ctx", "2048"},
+		"estimate_llama_cpu.txt": {"--model", "qwen3-vl-4b", "--quant", "q4_k_m", "--ctx", "16384", "--device", "cpu"},
+		"estimate_llama_gpu.txt": {"--model", "qwen3-vl-8b", "--quant", "q4_0", "--hardware", "gtx-1080", "--kv-type",
+			"q8_0", "--image", "1920x1080"},
+		"estimate_torch_1080.txt": {"--model", "qwen3-vl-2b", "--engine", "transformers", "--hardware", "gtx-1080", "--image",
+			"1280x720", "--ctx", "2048"},
 	} {
 		r := vlmem(t, nil, append([]string{"estimate"}, args...)...)
 		if r.code != 0 {
@@ -45,7 +47,8 @@ func (e *estimated) UnmarshalJSON(data []byte) error {
 }
 
 func TestEstimateJSON(t *testing.T) {
-	r := vlmem(t, nil, "estimate", "--model", "qwen3-vl-8b", "--device", "cpu", "--ctx", "16384", "--kv-type", "q8_0", "--image", "1472x1472", "--format", "json")
+	r := vlmem(t, nil, "estimate", "--model", "qwen3-vl-8b", "--device", "cpu", "--ctx", "16384", "--kv-type", "q8_0",
+		"--image", "1472x1472", "--format", "json")
 	var e estimated
 	if err := json.Unmarshal([]byte(r.stdout), &e); err != nil || r.code != 0 {
 		t.Fatalf("exit %d, %v: %s", r.code, err, r.stderr)
@@ -63,7 +66,8 @@ func TestEstimateRefuses(t *testing.T) {
 		want string
 	}{
 		{[]string{"--quant", "q9"}, 2, "unknown quantisation"}, {[]string{"--ctx", "0"}, 2, "--ctx 0"},
-		{[]string{"--image", "5"}, 2, "image"}, {[]string{"--image", "0x0"}, 2, "above zero"}, {[]string{"--engine", "nope"}, 2, "unknown engine"},
+		{[]string{"--image", "5"}, 2, "image"}, {[]string{"--image", "0x0"}, 2, "above zero"},
+		{[]string{"--engine", "nope"}, 2, "unknown engine"},
 		{[]string{"--model", truncated}, 2, "ends early"}, {[]string{"--model", "none.gguf"}, 2, "no such file"},
 		{[]string{"--mmproj", truncated}, 2, "--mmproj"}, {[]string{"--device", "tpu"}, 2, "device"},
 		{[]string{"--engine", "vllm", "--hardware", "gtx-1080"}, 3, "compute capability 6.1"},
@@ -86,12 +90,14 @@ func TestEstimateCheckpoint(t *testing.T) {
   "temporal_patch_size": 2, "spatial_merge_size": 2, "num_position_embeddings": 2304, "out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]}}`
 	header := `{"a":{"dtype":"BF16","shape":[1000],"data_offsets":[0,2000]}}`
 	file := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
-	for name, data := range map[string][]byte{"config.json": []byte(config), "model-1.safetensors": file, "model-2.safetensors": file} {
+	for name, data := range map[string][]byte{"config.json": []byte(config), "model-1.safetensors": file,
+		"model-2.safetensors": file} {
 		if err := os.WriteFile(filepath.Join(folder, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for path, want := range map[string]int64{folder: 4000, filepath.Join(folder, "model-1.safetensors"): 4000, filepath.Join(folder, "config.json"): 3441149952} {
+	for path, want := range map[string]int64{folder: 4000, filepath.Join(folder, "model-1.safetensors"): 4000,
+		filepath.Join(folder, "config.json"): 3441149952} {
 		r := vlmem(t, nil, "estimate", "--engine", "transformers", "--model", path, "--format", "json")
 		var e estimated
 		if err := json.Unmarshal([]byte(r.stdout), &e); err != nil {
@@ -129,7 +135,8 @@ func ggufOf(architecture string, numbers map[string]uint32, tensors map[string][
 
 // A GGUF in parts is counted whole; a part that is missing, or is not the first, is said.
 func TestEstimateGGUFInParts(t *testing.T) {
-	keys := map[string]uint32{"llama.embedding_length": 64, "llama.block_count": 1, "llama.attention.head_count": 2, "llama.context_length": 4096,
+	keys := map[string]uint32{"llama.embedding_length": 64, "llama.block_count": 1, "llama.attention.head_count": 2,
+		"llama.context_length":      4096,
 		"llama.feed_forward_length": 128, "split.count": 2, "split.no": 0}
 	folder := t.TempDir()
 	file := func(name, text string) string {
@@ -144,12 +151,14 @@ func TestEstimateGGUFInParts(t *testing.T) {
 	if r := vlmem(t, nil, args...); r.code != exitUsage || !strings.Contains(r.stderr, "m-00002-of-00002.gguf") {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
-	second := file("m-00002-of-00002.gguf", ggufOf("llama", map[string]uint32{"split.count": 2, "split.no": 1}, map[string][]uint64{"blk.0.ffn_up.weight": {64, 128}, "output.weight": {64, 1000}}))
+	second := file("m-00002-of-00002.gguf", ggufOf("llama", map[string]uint32{"split.count": 2, "split.no": 1},
+		map[string][]uint64{"blk.0.ffn_up.weight": {64, 128}, "output.weight": {64, 1000}}))
 	var e estimated
 	if r := vlmem(t, nil, args...); json.Unmarshal([]byte(r.stdout), &e) != nil || e.Weights != 2*64*(1000+128+1000) {
 		t.Errorf("exit %d: %s, %+v", r.code, r.stderr, e)
 	}
-	if r := vlmem(t, nil, "estimate", "--model", second); r.code != exitUsage || !strings.Contains(r.stderr, "part 2 of 2: name the first") {
+	if r := vlmem(t, nil, "estimate", "--model", second); r.code != exitUsage ||
+		!strings.Contains(r.stderr, "part 2 of 2: name the first") {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
 }
@@ -160,7 +169,8 @@ func TestEstimateWithoutImages(t *testing.T) {
  "intermediate_size": 8192, "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": true}`
 	path := write(t, "config.json", config)
 	for _, engine := range []string{"llama.cpp", "llama-server", "ollama", "transformers", "vllm", "sglang"} {
-		r := vlmem(t, nil, "estimate", "--model", path, "--engine", engine, "--hardware", "a100-80gb", "--ctx", "8192", "--format", "json")
+		r := vlmem(t, nil, "estimate", "--model", path, "--engine", engine, "--hardware", "a100-80gb", "--ctx", "8192",
+			"--format", "json")
 		var e estimated
 		if err := json.Unmarshal([]byte(r.stdout), &e); err != nil || r.code != 0 {
 			t.Fatalf("%s: exit %d, %v: %s", engine, r.code, err, r.stderr)
@@ -176,10 +186,12 @@ func TestEstimateWithoutImages(t *testing.T) {
 		"has no images":                     {"estimate", "--model", path, "--image", "64x64"},
 		"has no images ":                    {"estimate", "--model", path, "--mmproj", "none.gguf"},
 		"a model without images, which est": {"advise", "--model", path, "--hardware", "i5-10210u"},
-		"want qwen3_vl, qwen3_vl_moe or on": {"estimate", "--model", write(t, "config.json", strings.Replace(config, "llama", "opt", 1))},
+		"want qwen3_vl, qwen3_vl_moe or on": {"estimate", "--model",
+			write(t, "config.json", strings.Replace(config, "llama", "opt", 1))},
 	} {
 		r := vlmem(t, nil, args...)
-		if r.code != exitUsage || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, strings.TrimSpace(want)) {
+		if r.code != exitUsage || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 ||
+			!strings.Contains(r.stderr, strings.TrimSpace(want)) {
 			t.Errorf("%v: exit %d, %q, %q", args, r.code, r.stdout, r.stderr)
 		}
 	}

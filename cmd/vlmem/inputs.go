@@ -17,21 +17,26 @@ const defaultModel = "qwen3-vl-4b"
 
 // addModelFlag declares --model with completion.
 func addModelFlag(cmd *cobra.Command, into *string) {
-	cmd.Flags().StringVar(into, "model", defaultModel, "model: a built-in name (see vlmem profiles), a model file or a Hugging Face config.json")
-	_ = cmd.RegisterFlagCompletionFunc("model", cobra.FixedCompletions(profiles.ModelNames(), cobra.ShellCompDirectiveDefault))
+	cmd.Flags().StringVar(into, "model", defaultModel,
+		"model: a built-in name (see vlmem profiles), a model file or a Hugging Face config.json")
+	_ = cmd.RegisterFlagCompletionFunc("model", cobra.FixedCompletions(profiles.ModelNames(),
+		cobra.ShellCompDirectiveDefault))
 }
 
 // addHardwareFlag declares --hardware with completion.
 func addHardwareFlag(cmd *cobra.Command, into *string) {
-	cmd.Flags().StringVar(into, "hardware", "", "hardware: built-in names or files joined by +, such as i5-10210u+gtx-1080 (default: this machine)")
-	_ = cmd.RegisterFlagCompletionFunc("hardware", cobra.FixedCompletions(profiles.HardwareNames(), cobra.ShellCompDirectiveDefault))
+	cmd.Flags().StringVar(into, "hardware", "",
+		"hardware: built-in names or files joined by +, such as i5-10210u+gtx-1080 (default: this machine)")
+	_ = cmd.RegisterFlagCompletionFunc("hardware", cobra.FixedCompletions(profiles.HardwareNames(),
+		cobra.ShellCompDirectiveDefault))
 }
 
 // loadModel reads a built-in model, a model YAML file or a Hugging Face config.json.
 func loadModel(name string) (profile.Model, error) {
 	switch {
 	case name == "":
-		return profile.Model{}, fmt.Errorf("--model is empty: want one of %s, or a file", strings.Join(profiles.ModelNames(), ", "))
+		return profile.Model{}, fmt.Errorf("--model is empty: want one of %s, or a file",
+			strings.Join(profiles.ModelNames(), ", "))
 	case name == "qwen3-vl":
 		name = defaultModel
 	}

@@ -118,8 +118,10 @@ func TestBadInputIsOneLineAndExit2(t *testing.T) {
 		{[]string{"profiles", "nope"}, `unknown profile "nope"`},
 	} {
 		got := vlmem(t, nil, c.args...)
-		if got.code != exitUsage || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 || !strings.Contains(got.stderr, c.want) {
-			t.Errorf("vlmem %s: exit %d, stdout %q, stderr %q; want exit 2 and %q on one line", strings.Join(c.args, " "), got.code, got.stdout, got.stderr, c.want)
+		if got.code != exitUsage || got.stdout != "" || strings.Count(got.stderr, "\n") != 1 ||
+			!strings.Contains(got.stderr, c.want) {
+			t.Errorf("vlmem %s: exit %d, stdout %q, stderr %q; want exit 2 and %q on one line", strings.Join(c.args, " "),
+				got.code, got.stdout, got.stderr, c.want)
 		}
 	}
 }
@@ -131,7 +133,8 @@ func TestAdviseForNamedHardware(t *testing.T) {
 		args := []string{"advise", "--hardware", c.hardware, "--model", c.model}
 		first, second := vlmem(t, nil, args...), vlmem(t, nil, args...)
 		if first.code != 0 || first.stdout != second.stdout {
-			t.Errorf("%s on %s: exit %d, twice the same: %v; %s", c.model, c.hardware, first.code, first.stdout == second.stdout, first.stderr)
+			t.Errorf("%s on %s: exit %d, twice the same: %v; %s", c.model, c.hardware, first.code, first.stdout == second.stdout,
+				first.stderr)
 		}
 		golden(t, "advise_"+c.hardware+"_"+c.model+".yaml", first.stdout)
 	}
@@ -139,7 +142,8 @@ func TestAdviseForNamedHardware(t *testing.T) {
 
 func TestAdviseSaysWhatIsMissing(t *testing.T) {
 	got := vlmem(t, nil, "advise", "--hardware", "i5-10210u+mx350", "--model", "qwen3-vl-32b")
-	if got.code != exitUnable || got.stdout != "" || !strings.Contains(got.stderr, "is missing in host memory; what would fit: ") ||
+	if got.code != exitUnable || got.stdout != "" || !strings.Contains(got.stderr,
+		"is missing in host memory; what would fit: ") ||
 		!strings.Contains(got.stderr, "--model qwen3-vl-2b") {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
@@ -147,13 +151,15 @@ func TestAdviseSaysWhatIsMissing(t *testing.T) {
 
 func TestOutputFileIsWholeOrUntouched(t *testing.T) {
 	path := write(t, "config.yaml", "kept\n")
-	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-235b-a22b", "-o", path); got.code != exitUnable {
+	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-235b-a22b", "-o",
+		path); got.code != exitUnable {
 		t.Fatalf("exit %d: %s", got.code, got.stderr)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != "kept\n" {
 		t.Errorf("a failed run left %q, %v", data, err)
 	}
-	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "-o", path); got.code != 0 || got.stdout != "" {
+	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "-o", path); got.code != 0 ||
+		got.stdout != "" {
 		t.Fatalf("exit %d, stdout %q: %s", got.code, got.stdout, got.stderr)
 	}
 	if data, err := os.ReadFile(path); err != nil || !strings.Contains(string(data), "schema: vlmem/v1") {
@@ -192,7 +198,8 @@ func TestSettingsGiveWayToFlags(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(user, "vlmem"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(user, "vlmem", "config.yaml"), []byte("format: table\nmodel: qwen3-vl-2b\n"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(user, "vlmem", "config.yaml"), []byte("format: table\nmodel: qwen3-vl-2b\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	here := t.TempDir()
@@ -225,18 +232,21 @@ func TestSettingsGiveWayToFlags(t *testing.T) {
 		if err := os.WriteFile(settingsFile, []byte(file), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u"); got.code != exitUsage || !strings.Contains(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 {
+		if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u"); got.code != exitUsage ||
+			!strings.Contains(got.stderr, want) || strings.Count(got.stderr, "\n") != 1 {
 			t.Errorf("%q: exit %d, %q; want %q", file, got.code, got.stderr, want)
 		}
 	}
 }
 
 func TestBenchShowsBothKindsApart(t *testing.T) {
-	got := vlmem(t, nil, "bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--decode", "1", "--repeats", "1", "--format", "csv")
+	got := vlmem(t, nil, "bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--decode", "1", "--repeats", "1",
+		"--format", "csv")
 	if got.code != 0 || got.stderr != "" {
 		t.Fatalf("exit %d, stderr %q", got.code, got.stderr)
 	}
-	for _, want := range []string{",vlmem,addresses,", ",bestfit,addresses,", ",buddy,addresses,", ",pytorch,addresses,", ",vlmem,touched,", ",go,touched,"} {
+	for _, want := range []string{",vlmem,addresses,", ",bestfit,addresses,", ",buddy,addresses,", ",pytorch,addresses,",
+		",vlmem,touched,", ",go,touched,"} {
 		if strings.Count(got.stdout, want) != 1 {
 			t.Errorf("%q is not in the output once:\n%s", want, got.stdout)
 		}

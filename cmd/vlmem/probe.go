@@ -36,7 +36,8 @@ func newProbeCmd(env *environment) *cobra.Command {
 	cmd.Flags().BoolVar(&o.deep, "deep", false, "measure finely, with every number of threads (under a minute)")
 	cmd.Flags().BoolVar(&o.reported, "reported", false, "read what the machine reports and measure nothing")
 	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")
-	cmd.Flags().StringVar(&o.root, "root", "/", "read a captured machine: a folder with its sys and proc; measures nothing")
+	cmd.Flags().StringVar(&o.root, "root", "/",
+		"read a captured machine: a folder with its sys and proc; measures nothing")
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
 	cmd.MarkFlagsMutuallyExclusive("deep", "reported")
 	cmd.MarkFlagsMutuallyExclusive("deep", "topology")

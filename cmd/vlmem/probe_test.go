@@ -31,7 +31,8 @@ func capture(t *testing.T) string {
 func TestProbeCapture(t *testing.T) {
 	saved := filepath.Join(t.TempDir(), "machine.yaml")
 	r := vlmem(t, nil, "probe", "--root", capture(t), "--save", saved)
-	if r.code != 0 || !strings.Contains(r.stdout, "Test CPU · 1 package, 1 core, 1 thread") || !strings.Contains(r.stdout, "1 GiB, 512 MiB available") {
+	if r.code != 0 || !strings.Contains(r.stdout, "Test CPU · 1 package, 1 core, 1 thread") ||
+		!strings.Contains(r.stdout, "1 GiB, 512 MiB available") {
 		t.Errorf("exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	data, err := os.ReadFile(saved)
@@ -42,7 +43,8 @@ func TestProbeCapture(t *testing.T) {
 	if err != nil || h.CPU.Threads != 1 || h.Measured != nil {
 		t.Errorf("%v: %+v", err, h)
 	}
-	if r := vlmem(t, nil, "probe", "--root", capture(t), "--topology"); r.code != 0 || r.stdout != "Machine (1024MB total) + Package L#0\n  NUMANode L#0 (P#0 1024MB)\n  Core L#0 + PU L#0 (P#0)\n" {
+	if r := vlmem(t, nil, "probe", "--root", capture(t), "--topology"); r.code != 0 ||
+		r.stdout != "Machine (1024MB total) + Package L#0\n  NUMANode L#0 (P#0 1024MB)\n  Core L#0 + PU L#0 (P#0)\n" {
 		t.Errorf("exit %d: %s%s", r.code, r.stdout, r.stderr)
 	}
 }
@@ -70,7 +72,8 @@ func TestProbeBadInput(t *testing.T) {
 		{[]string{"stray"}, "stray"},
 	} {
 		r := vlmem(t, nil, append([]string{"probe"}, test.args...)...)
-		if r.code != exitUsage || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 || !strings.Contains(r.stderr, test.says) {
+		if r.code != exitUsage || r.stdout != "" || strings.Count(r.stderr, "\n") != 1 ||
+			!strings.Contains(r.stderr, test.says) {
 			t.Errorf("%v: exit %d, stdout %q, stderr %q", test.args, r.code, r.stdout, r.stderr)
 		}
 	}

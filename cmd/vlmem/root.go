@@ -110,7 +110,8 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	)
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 80 |"))
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))), cmd.UsageString())
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))),
+			cmd.UsageString())
 	})
 	return root
 }

@@ -33,7 +33,8 @@ which memory goes back to the driver and at which frees complete. Settings are t
 		RunE:    func(_ *cobra.Command, args []string) error { return runTraceCheck(env, &o, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.conf, "alloc-conf", "", "PYTORCH_ALLOC_CONF in place of what the recording states")
-	cmd.Flags().StringVar(&o.memory, "device-memory", "", "memory of the recorded device, such as 24GiB: bounds expandable segments (default: not known)")
+	cmd.Flags().StringVar(&o.memory, "device-memory", "",
+		"memory of the recorded device, such as 24GiB: bounds expandable segments (default: not known)")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -103,7 +104,8 @@ func checkVerdict(r pytorch.Result) error {
 		return exitWith(exitInconclusive, fmt.Errorf("device %d: the recording allows no prediction", r.Device))
 	}
 	return exitWith(exitGate, fmt.Errorf("device %d: %d of %d addresses, %d of %d segments and %d of %d releases are as recorded",
-		r.Device, r.AddressesMatched, r.AddressesTotal, r.SegmentsMatched, r.SegmentsTotal, r.ReleasesMatched, r.ReleasesTotal))
+		r.Device, r.AddressesMatched, r.AddressesTotal, r.SegmentsMatched, r.SegmentsTotal, r.ReleasesMatched,
+		r.ReleasesTotal))
 }
 
 // worst is the first mismatch, or else the first of what could not be told.

@@ -44,9 +44,11 @@ replayed through vlmem's model of PyTorch's allocator, and the addresses are tho
 	o.out.formats = exportFormats
 	cmd.Flags().StringVar(&o.out.format, "to", exportFormats[0], "what to write: "+strings.Join(exportFormats, ", "))
 	cmd.Flags().StringVarP(&o.out.path, "output", "o", "", "write to this file, atomically, instead of stdout")
-	cmd.Flags().IntVar(&o.device, "device", -1, "device to take, counted from 0 (default: all; csv and minimalloc hold one)")
+	cmd.Flags().IntVar(&o.device, "device", -1,
+		"device to take, counted from 0 (default: all; csv and minimalloc hold one)")
 	cmd.Flags().StringVar(&o.conf, "alloc-conf", "", "PYTORCH_ALLOC_CONF of the replay that gives addresses")
-	cmd.Flags().StringVar(&o.memory, "device-memory", "", "memory of the device of that replay, such as 24GiB (default: it never runs out)")
+	cmd.Flags().StringVar(&o.memory, "device-memory", "",
+		"memory of the device of that replay, such as 24GiB (default: it never runs out)")
 	_ = cmd.RegisterFlagCompletionFunc("to", cobra.FixedCompletions(exportFormats, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

@@ -48,9 +48,11 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.StringVar(&o.mix, "mix", "", "requests to serve: "+strings.Join(profiles.MixNames(), ", ")+", or a mix file")
 	flags.IntVar(&o.serve.Requests, "requests", 100, "with --mix: how many")
 	flags.Uint64Var(&o.serve.Seed, "seed", 1, "with --mix: of every random choice")
-	flags.BoolVar(&o.serve.Eager, "eager", false, "with --mix: decode operator by operator instead of as one captured graph")
+	flags.BoolVar(&o.serve.Eager, "eager", false,
+		"with --mix: decode operator by operator instead of as one captured graph")
 	flags.StringVar(&o.engine, "engine", "transformers", "of one request: transformers or llama.cpp")
-	flags.StringVar(&o.image, "image", "", "of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
+	flags.StringVar(&o.image, "image", "",
+		"of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
 	flags.IntVar(&o.request.Images, "images", 0, "of one request: how many such images (default 1)")
 	flags.IntVar(&o.request.Frames, "frames", 0, "of one request: make the image a video of so many sampled frames")
 	flags.IntVar(&o.request.PromptTokens, "prompt", 30, "of one request: tokens of text")
@@ -61,7 +63,8 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
 	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
 	flags.IntVar(&o.context, "ctx", 4096, "with --engine llama.cpp: tokens of context")
-	flags.StringVarP(&o.path, "output", "o", "", "write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
+	flags.StringVarP(&o.path, "output", "o", "",
+		"write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	return cmd
 }
@@ -144,7 +147,8 @@ func (o *traceGenOptions) source() (eventSource, error) {
 	return held{t}, nil
 }
 
-// llama takes the buffers from the engine's own graphs: once for the image it warms up with, once for the one that is sent.
+// llama takes the buffers from the engine's own graphs: once for the image it warms up with, once for the one that is
+// sent.
 func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace.Trace, error) {
 	settings := engine.Options{Context: o.context, FlashAttention: "auto", Device: "cpu"}
 	settings.Image = &engine.Image{Width: r.Width, Height: r.Height}
@@ -153,7 +157,8 @@ func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace
 		return nil, err
 	}
 	b := workload.LlamaBuffers{
-		KVCache: int64(sent.KVCacheBytes), Compute: int64(sent.ComputeBytes), Output: int64(sent.OutputBytes), Vision: int64(sent.VisionBytes),
+		KVCache: int64(sent.KVCacheBytes), Compute: int64(sent.ComputeBytes), Output: int64(sent.OutputBytes),
+		Vision: int64(sent.VisionBytes),
 	}
 	if r.Width > 0 {
 		settings.Image = nil

@@ -38,10 +38,14 @@ With --format csv the result is the offset of every block, in the order of alloc
 		RunE:    func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
 	}
 	o.out.addFlags(cmd, "table", "yaml", "json", "csv")
-	cmd.Flags().StringVar(&o.capacity, "capacity", "", "stop at the first packing that fits this size, such as 1GiB (default: the lowest that is found)")
-	cmd.Flags().StringVar(&o.align, "align", "", "round sizes up to it (default: 512 B, what CUDA's allocators align to; 1 B for packing problems)")
-	cmd.Flags().Int64Var(&o.effort, "effort", plan.DefaultEffort, "work to spend, in comparisons of two blocks (about a nanosecond each)")
-	cmd.Flags().DurationVar(&o.patience, "patience", 7*time.Second, "end the search after this long, whatever effort is left")
+	cmd.Flags().StringVar(&o.capacity, "capacity", "",
+		"stop at the first packing that fits this size, such as 1GiB (default: the lowest that is found)")
+	cmd.Flags().StringVar(&o.align, "align", "",
+		"round sizes up to it (default: 512 B, what CUDA's allocators align to; 1 B for packing problems)")
+	cmd.Flags().Int64Var(&o.effort, "effort", plan.DefaultEffort,
+		"work to spend, in comparisons of two blocks (about a nanosecond each)")
+	cmd.Flags().DurationVar(&o.patience, "patience", 7*time.Second,
+		"end the search after this long, whatever effort is left")
 	return cmd
 }
 
@@ -79,7 +83,8 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 		return err
 	}
 	if limits.Capacity > 0 && r.Height > limits.Capacity {
-		return exitWith(exitGate, fmt.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file, units.Bytes(r.Height), units.Bytes(limits.Capacity)))
+		return exitWith(exitGate, fmt.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file,
+			units.Bytes(r.Height), units.Bytes(limits.Capacity)))
 	}
 	return nil
 }
@@ -99,7 +104,8 @@ func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int
 		return nil, 0, err
 	}
 	if len(traces) != 1 {
-		return nil, 0, fmt.Errorf("%s holds traces of %d devices: import one of them to a file of its own first", file, len(traces))
+		return nil, 0, fmt.Errorf("%s holds traces of %d devices: import one of them to a file of its own first", file,
+			len(traces))
 	}
 	for _, warning := range traces[0].Warnings {
 		env.warn("%s", warning)
@@ -123,7 +129,8 @@ func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int
 func packingProblem(t *trace.Trace, align int64) (*plan.Problem, int64) {
 	p := &plan.Problem{}
 	for i, l := range t.Lifetimes() {
-		p.Buffers = append(p.Buffers, plan.Buffer{ID: strconv.Itoa(i), Lower: int64(l.Begin), Upper: int64(l.End), Size: l.Size})
+		p.Buffers = append(p.Buffers, plan.Buffer{ID: strconv.Itoa(i), Lower: int64(l.Begin), Upper: int64(l.End),
+			Size: l.Size})
 	}
 	bound := p.LowerBound()
 	for i := range p.Buffers {

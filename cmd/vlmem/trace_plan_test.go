@@ -44,10 +44,12 @@ func TestTracePlan(t *testing.T) {
 	if got.LowerBound != 8 || got.Height != 8 || !got.Optimal || got.Seconds == nil {
 		t.Errorf("got %s", out)
 	}
-	if out, err = tracePlan(t, threeBlocks, "--align", "512", "--format", "json"); err != nil || !strings.Contains(out, `"height_bytes": 1024`) {
+	if out, err = tracePlan(t, threeBlocks, "--align", "512", "--format", "json"); err != nil ||
+		!strings.Contains(out, `"height_bytes": 1024`) {
 		t.Errorf("sizes rounded to 512: %v, %s", err, out)
 	}
-	if out, err = tracePlan(t, threeBlocks, "--format", "csv"); err != nil || !strings.HasPrefix(out, "id,lower,upper,size,offset\n") || strings.Count(out, "\n") != 4 {
+	if out, err = tracePlan(t, threeBlocks, "--format", "csv"); err != nil ||
+		!strings.HasPrefix(out, "id,lower,upper,size,offset\n") || strings.Count(out, "\n") != 4 {
 		t.Errorf("offsets: %v, %s", err, out)
 	}
 }

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// run10 is a short program: weights, a cache that grows, activations that come and go, one block used on a second stream.
+// run10 is a short program: weights, a cache that grows, activations that come and go, one block used on a second
+// stream.
 const run10 = `vlmem-trace 1 name="short run"
 t 1 "weights.py:3 load"
 t 2 "model.py:54 forward"
@@ -74,15 +75,20 @@ func TestTraceCheckVerdicts(t *testing.T) {
 		want       string
 	}{
 		{"exact.csv", "segment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\nalloc,4194816,100,0,3\n", 0, ""},
-		{"differs.csv", "segment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\nalloc,4195328,100,0,3\n", 1, "vlmem: device 0: 1 of 2 addresses, 1 of 1 segments and 0 of 0 releases are as recorded\n"},
-		{"segment.csv", "segment_alloc,4194304,4194304,0,1\nalloc,4194304,100,0,2\n", 1, "vlmem: device 0: 1 of 1 addresses, 0 of 1 segments and 0 of 0 releases are as recorded\n"},
+		{"differs.csv", "segment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\nalloc,4195328,100,0,3\n", 1,
+			"vlmem: device 0: 1 of 2 addresses, 1 of 1 segments and 0 of 0 releases are as recorded\n"},
+		{"segment.csv", "segment_alloc,4194304,4194304,0,1\nalloc,4194304,100,0,2\n", 1,
+			"vlmem: device 0: 1 of 1 addresses, 0 of 1 segments and 0 of 0 releases are as recorded\n"},
 		{"ends.csv", "segment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\nsegment_alloc,8388608,2097152,0,1\n", 0, ""},
-		{"start.csv", "init_segment,4194304,2097152,0,small\n", 4, "vlmem: PATH: the recording holds no allocations to compare\n"},
-		{"nothing.csv", "alloc,4194304,100,0,2\n", 4, "vlmem: device 0: 1 allocations lie in no segment that the recording holds, so their addresses cannot be predicted\nvlmem: device 0: the recording allows no prediction\n"},
+		{"start.csv", "init_segment,4194304,2097152,0,small\n", 4,
+			"vlmem: PATH: the recording holds no allocations to compare\n"},
+		{"nothing.csv", "alloc,4194304,100,0,2\n", 4,
+			"vlmem: device 0: 1 allocations lie in no segment that the recording holds, so their addresses cannot be predicted\nvlmem: device 0: the recording allows no prediction\n"},
 	} {
 		path := write(t, c.name, header+c.rows)
 		r := vlmem(t, nil, "trace", "check", path, "--format", "json")
-		if r.code != c.code || strings.ReplaceAll(r.stderr, path, "PATH") != c.want || !strings.Contains(r.stdout, `"addresses_total"`) {
+		if r.code != c.code || strings.ReplaceAll(r.stderr, path, "PATH") != c.want ||
+			!strings.Contains(r.stdout, `"addresses_total"`) {
 			t.Errorf("%s: exit %d, stderr %q, want %d, %q\n%s", c.name, r.code, r.stderr, c.code, c.want, r.stdout)
 		}
 	}
@@ -111,8 +117,10 @@ func TestTraceRefuses(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out")
 		r := vlmem(t, nil, append(append([]string{"trace"}, c.args...), "-o", out)...)
 		_, err := os.Stat(out)
-		if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 || err == nil {
-			t.Errorf("%v: exit %d, stdout %q, stderr %q; want one line with %q and no file", c.args, r.code, r.stdout, r.stderr, c.want)
+		if r.code != 2 || r.stdout != "" || !strings.Contains(r.stderr, c.want) || strings.Count(r.stderr, "\n") != 1 ||
+			err == nil {
+			t.Errorf("%v: exit %d, stdout %q, stderr %q; want one line with %q and no file", c.args, r.code, r.stdout, r.stderr,
+				c.want)
 		}
 	}
 }

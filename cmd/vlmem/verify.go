@@ -109,13 +109,15 @@ func verdict(v advise.Verification) error {
 	case v.Failed == 0:
 		return nil
 	case v.Failed == v.Timed && len(v.Warnings) > 0:
-		return exitWith(exitInconclusive, fmt.Errorf("%d timings differ, and the machine was not quiet: %s", v.Timed, v.Warnings[0]))
+		return exitWith(exitInconclusive, fmt.Errorf("%d timings differ, and the machine was not quiet: %s", v.Timed,
+			v.Warnings[0]))
 	}
 	return exitWith(exitGate, fmt.Errorf("%s: %d of %d claims fail", v.Config, v.Failed, len(v.Claims)))
 }
 
 // inputs reads out of a configuration what it was made from, and says whether it is of this machine.
-func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (in advise.Inputs, here bool, err error) {
+func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (in advise.Inputs, here bool,
+	err error) {
 	name := a.Model.Name.Value
 	if o.model != "" {
 		name = o.model
@@ -151,7 +153,8 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 }
 
 // verify draws seeds that the configuration has not seen, measures the machine where it is this one, and compares.
-func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs, here bool) (advise.Verification, error) {
+func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs,
+	here bool) (advise.Verification, error) {
 	in.Largest = largestRequest(&in, workload.Flash)
 	var err error
 	draw := adviseOptions{mix: in.Mix}

@@ -17,7 +17,8 @@ func onThisMachine(t *testing.T, library string) string {
 	if here.code != 0 {
 		t.Fatalf("exit %d: %s", here.code, here.stderr)
 	}
-	got := vlmem(t, variables, "advise", "--hardware", write(t, "here.yaml", here.stdout), "--model", "qwen3-vl-2b", "--image", "320x240", "--context", "1024", "--seeds", "4")
+	got := vlmem(t, variables, "advise", "--hardware", write(t, "here.yaml", here.stdout), "--model", "qwen3-vl-2b",
+		"--image", "320x240", "--context", "1024", "--seeds", "4")
 	if got.code != 0 {
 		t.Fatalf("exit %d: %s", got.code, got.stderr)
 	}
@@ -59,7 +60,8 @@ func TestVerifyOnACard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if code, full := claims(t, config, lib.Path); code != exitGate || full["device room"].Holds() || full["device room"].Error() > -0.5 || !full["host room"].Holds() {
+	if code, full := claims(t, config, lib.Path); code != exitGate || full["device room"].Holds() ||
+		full["device room"].Error() > -0.5 || !full["host room"].Holds() {
 		t.Errorf("full: exit %d, %+v", code, full["device room"])
 	}
 	if err := other.Free(p); err != nil {
@@ -74,10 +76,12 @@ func TestVerifyOnACard(t *testing.T) {
 		t.Errorf("smaller: exit %d, %+v", code, c["device room"])
 	}
 	silent := standin.Build(t, standin.Options{Card: "gtx1080ti", Fail: []string{"cuMemGetInfo_v2:1:999:sticky"}})
-	if code, c := claims(t, config, silent.Path); code != 0 || !c["device room"].Absent || !strings.Contains(c["device room"].How, "could not be read") {
+	if code, c := claims(t, config, silent.Path); code != 0 || !c["device room"].Absent ||
+		!strings.Contains(c["device room"].How, "could not be read") {
 		t.Errorf("silent: exit %d, %+v", code, c["device room"])
 	}
-	if code, c := claims(t, config, "/nonexistent/libcuda.so.1"); code != exitGate || c["device"].Holds() || c["device"].How != "no card answers" {
+	if code, c := claims(t, config, "/nonexistent/libcuda.so.1"); code != exitGate || c["device"].Holds() ||
+		c["device"].How != "no card answers" {
 		t.Errorf("gone: exit %d, %+v", code, c["device"])
 	}
 }
@@ -90,7 +94,8 @@ func TestVerifyFindsAFalseBudgetOfTheCard(t *testing.T) {
 	at := strings.Index(text, "device:")
 	at += strings.Index(text[at:], "free_bytes: ") + len("free_bytes: ")
 	changed := text[:at] + "1" + text[at:]
-	if code, c := claims(t, write(t, "false.yaml", changed), lib.Path); code != exitGate || c["budget.device"].Holds() || !c["budget.host"].Holds() {
+	if code, c := claims(t, write(t, "false.yaml", changed), lib.Path); code != exitGate || c["budget.device"].Holds() ||
+		!c["budget.host"].Holds() {
 		t.Errorf("exit %d, %+v", code, c["budget.device"])
 	}
 }

@@ -61,14 +61,17 @@ func (o *verifyOptions) heldToFitParams(ctx context.Context, d advise.Deployment
 	return advise.Held(mem.Items, said, engine.FitParamsTool), nil
 }
 
-// fitParamsLimit is far above what the tool takes: it reads a header and reserves graphs, and a driver's start takes seconds.
+// fitParamsLimit is far above what the tool takes: it reads a header and reserves graphs, and a driver's start takes
+// seconds.
 const fitParamsLimit = 2 * time.Minute
 
 // askFitParams runs the llama-fit-params found in PATH. What goes wrong there is the machine's fault, in one line.
 func askFitParams(ctx context.Context, limit time.Duration, arguments []string) ([]engine.Item, error) {
 	path, err := exec.LookPath(engine.FitParamsTool)
 	if err != nil {
-		return nil, exitWith(exitUnable, fmt.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead", engine.FitParamsTool))
+		return nil, exitWith(exitUnable,
+			fmt.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead",
+				engine.FitParamsTool))
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -85,7 +88,8 @@ func askFitParams(ctx context.Context, limit time.Duration, arguments []string) 
 	}
 	items, err := engine.ReadFitParams(bytes.NewReader(out))
 	if err != nil {
-		return nil, exitWith(exitUnable, fmt.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err))
+		return nil, exitWith(exitUnable,
+			fmt.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err))
 	}
 	return items, nil
 }

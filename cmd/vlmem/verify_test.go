@@ -20,12 +20,13 @@ func config(t *testing.T, args ...string) string {
 	return write(t, "config.yaml", got.stdout)
 }
 
-// TestVerifyHoldsOverHeldOutSeeds replays fifty seeds that had no part in sizing: no pool overflows, none is over 1.15 times what
-// was needed.
+// TestVerifyHoldsOverHeldOutSeeds replays fifty seeds that had no part in sizing: no pool overflows, none is over 1.15
+// times what was needed.
 func TestVerifyHoldsOverHeldOutSeeds(t *testing.T) {
 	cases := [][]string{{"--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b"}}
 	if !testing.Short() {
-		cases = append(cases, []string{"--hardware", "i5-10210u+gtx-1080-ti", "--model", "qwen3-vl-8b", "--image", "640x480", "--context", "2048", "--mix", "servegen"})
+		cases = append(cases, []string{"--hardware", "i5-10210u+gtx-1080-ti", "--model", "qwen3-vl-8b", "--image", "640x480",
+			"--context", "2048", "--mix", "servegen"})
 	}
 	for _, args := range cases {
 		got := vlmem(t, nil, "verify", config(t, args...), "--format", "json")
@@ -49,7 +50,8 @@ func TestVerifyHoldsOverHeldOutSeeds(t *testing.T) {
 }
 
 func TestVerifyFindsFalseClaims(t *testing.T) {
-	path := config(t, "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-2b", "--image", "320x240", "--context", "1024")
+	path := config(t, "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-2b", "--image", "320x240", "--context",
+		"1024")
 	text := read(t, path)
 	for _, c := range []struct{ from, to, want string }{
 		{"context_tokens: 1024", "context_tokens: 2048", "kv_cache "},
@@ -72,31 +74,37 @@ func TestVerifyFindsFalseClaims(t *testing.T) {
 }
 
 func TestVerifyReadsAServersLog(t *testing.T) {
-	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096", "--seeds", "1")
+	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096",
+		"--seeds", "1")
 	log := write(t, "server.log", "llama_kv_cache:        CPU KV buffer size =   448.00 MiB\nload_tensors:   CPU_Mapped model buffer size =  1743.77 MiB\n")
 	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", log)
 	if !strings.Contains(got.stdout, "host KV cache") || !strings.Contains(got.stdout, "not seen") || got.code != 0 {
 		t.Errorf("exit %d: %s\n%s", got.code, got.stderr, got.stdout)
 	}
 	wrong := write(t, "wrong.log", "llama_kv_cache:        CPU KV buffer size =   458.00 MiB\n")
-	if got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", wrong); got.code != exitGate || !strings.Contains(got.stdout, "FAILS") {
+	if got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", wrong); got.code != exitGate ||
+		!strings.Contains(got.stdout, "FAILS") {
 		t.Errorf("exit %d: %s\n%s", got.code, got.stderr, got.stdout)
 	}
 }
 
 func TestVerifyWrongUsage(t *testing.T) {
-	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context", "512")
+	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
+		"512")
 	text := read(t, path)
 	for want, args := range map[string][]string{
-		"takes one CONFIG, got 0":        {},
-		"no such file":                   {"none.yaml"},
-		"unknown key nonsense":           {write(t, "a.yaml", "nonsense: 1\n")},
-		"want [least, most] bytes":       {write(t, "b.yaml", strings.Replace(text, "kv_cache_bytes: [", "kv_cache_bytes: [9, ", 1))},
+		"takes one CONFIG, got 0": {},
+		"no such file":            {"none.yaml"},
+		"unknown key nonsense":    {write(t, "a.yaml", "nonsense: 1\n")},
+		"want [least, most] bytes": {write(t, "b.yaml", strings.Replace(text, "kv_cache_bytes: [",
+			"kv_cache_bytes: [9, ", 1))},
 		"--for goes together with --log": {path, "--log", "x"},
 		"two witnesses: give one":        {path, "--for", "llama-server", "--log", "x", "--gguf", "y"},
 		"no buffer sizes in the log":     {path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n")},
-		"neither this machine nor":       {write(t, "c.yaml", strings.Replace(text, "name: i5-10210u ", "name: another ", 1))},
-		`unknown model "other"`:          {write(t, "d.yaml", strings.Replace(text, "name: qwen3-vl-2b ", "name: other ", 1))},
+		"neither this machine nor": {write(t, "c.yaml", strings.Replace(text, "name: i5-10210u ", "name: another ",
+			1))},
+		`unknown model "other"`: {write(t, "d.yaml", strings.Replace(text, "name: qwen3-vl-2b ", "name: other ",
+			1))},
 	} {
 		got := vlmem(t, nil, append([]string{"verify"}, args...)...)
 		if got.code != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, want) {

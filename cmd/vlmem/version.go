@@ -14,7 +14,8 @@ func newVersionCmd(env *environment) *cobra.Command {
 		Short: "Print the version, the Go release and whether cgo is built in",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(env.stdout, "vlmem %s %s %s/%s cgo=%s\n", moduleVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH, buildSetting("CGO_ENABLED"))
+			_, err := fmt.Fprintf(env.stdout, "vlmem %s %s %s/%s cgo=%s\n", moduleVersion(), runtime.Version(), runtime.GOOS,
+				runtime.GOARCH, buildSetting("CGO_ENABLED"))
 			return err
 		},
 	}

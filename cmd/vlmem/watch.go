@@ -52,10 +52,12 @@ is replaced at every reading, as node_exporter's textfile collector wants it.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.root, "root", "/", "read /proc and /sys below this folder")
 	flags.StringVar(&o.config, "config", "", "take the thresholds from this configuration")
-	flags.StringVar(&o.until, "until", "", "end with 0 when the level is at least this: "+strings.Join(levels[1:], ", ")+"; or falls back to low")
+	flags.StringVar(&o.until, "until", "", "end with 0 when the level is at least this: "+strings.Join(levels[1:],
+		", ")+"; or falls back to low")
 	flags.StringVar(&o.command, "exec", "", "run this shell command at each change of level")
 	flags.DurationVar(&o.interval, "interval", time.Second, "time between two readings")
-	flags.DurationVar(&o.timeout, "timeout", 0, "end after this time; with --until, exit 1 where the level was not reached")
+	flags.DurationVar(&o.timeout, "timeout", 0,
+		"end after this time; with --until, exit 1 where the level was not reached")
 	flags.BoolVar(&o.once, "once", false, "read once and end")
 	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
 	o.out.addFlags(cmd, "text", "prometheus", "json")
@@ -102,13 +104,17 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 		if err != nil {
 			return nil, err
 		}
-		settings.Low, settings.High, settings.Hysteresis = a.Pressure.Low.Value, a.Pressure.High.Value, a.Pressure.Hysteresis.Value
+		settings.Low, settings.High, settings.Hysteresis = a.Pressure.Low.Value, a.Pressure.High.Value,
+			a.Pressure.Hysteresis.Value
 	}
 	monitor, err := pressure.NewMonitor(settings)
 	if err != nil {
 		return nil, fmt.Errorf("reading --config %s: %w", o.config, err)
 	}
-	w := &watcher{watchOptions: o, env: env, monitor: monitor, read: func() (pressure.Reading, error) { return probe.Pressure(o.root) }}
+	w := &watcher{watchOptions: o, env: env, monitor: monitor, read: func() (pressure.Reading,
+		error) {
+		return probe.Pressure(o.root)
+	}}
 	if o.root == "/" {
 		w.cards = &watchedCards{library: env.libcuda()}
 	}
@@ -204,8 +210,8 @@ func (w *watcher) warnOnce(text string) {
 	}
 }
 
-// show writes the state in the chosen format. A file holds the last state; on stdout text tells changes and, on a terminal,
-// the present below them.
+// show writes the state in the chosen format. A file holds the last state; on stdout text tells changes and, on a
+// terminal, the present below them.
 func (w *watcher) show(r pressure.Reading, s pressure.State, changed bool, before pressure.Level) error {
 	if w.out.path == "" && w.out.format == "text" {
 		return w.showText(r, s, changed, before)
@@ -321,7 +327,8 @@ func sampleOf(r pressure.Reading, s pressure.State) sample {
 // hook runs --exec and waits for it; its output goes to stderr, and its failure is a warning.
 func (w *watcher) hook(ctx context.Context, s pressure.State, before pressure.Level) {
 	shell := exec.CommandContext(ctx, "sh", "-c", w.command)
-	shell.Env = append(os.Environ(), "VLMEM_LEVEL="+s.Level.String(), "VLMEM_PREVIOUS="+before.String(), "VLMEM_BUDGET="+s.Tightest.Name,
+	shell.Env = append(os.Environ(), "VLMEM_LEVEL="+s.Level.String(), "VLMEM_PREVIOUS="+before.String(),
+		"VLMEM_BUDGET="+s.Tightest.Name,
 		fmt.Sprintf("VLMEM_USED_BYTES=%d", s.Tightest.Used), fmt.Sprintf("VLMEM_LIMIT_BYTES=%d", s.Tightest.Limit))
 	shell.Stdout, shell.Stderr = w.env.stderr, w.env.stderr
 	if err := shell.Run(); err != nil {

@@ -12,11 +12,13 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// smiLimit is far above what nvidia-smi takes; with a driver that hangs it never answers, and the other memories are still watched.
+// smiLimit is far above what nvidia-smi takes; with a driver that hangs it never answers, and the other memories are
+// still watched.
 const smiLimit = 5 * time.Second
 
-// watchedCards read what is used of each card: through nvidia-smi, which takes nothing there, or, where that is not installed, as
-// in containers that are given the driver alone, through a context of its own on each card, which does take memory.
+// watchedCards read what is used of each card: through nvidia-smi, which takes nothing there, or, where that is not
+// installed, as in containers that are given the driver alone, through a context of its own on each card, which does
+// take memory.
 type watchedCards struct {
 	library  string // of the driver, "" for the system's
 	driver   *cuda.Driver
@@ -25,8 +27,8 @@ type watchedCards struct {
 	absent   bool // there is neither: nobody is asked again
 }
 
-// read returns the cards' budgets. When a card that answered before fails to, its last reading stands, with the error: pressure
-// that can no longer be seen has not gone away.
+// read returns the cards' budgets. When a card that answered before fails to, its last reading stands, with the error:
+// pressure that can no longer be seen has not gone away.
 func (c *watchedCards) read(ctx context.Context) ([]pressure.Budget, error) {
 	if c.absent {
 		return nil, nil

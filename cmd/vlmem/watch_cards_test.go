@@ -22,7 +22,8 @@ type cardWatch struct {
 
 func newCardWatch(t *testing.T, library string) *cardWatch {
 	c := &cardWatch{t: t}
-	env := &environment{stdin: strings.NewReader(""), stdout: &c.out, stderr: &c.errors, lookup: func(string) (string, bool) { return "", false }}
+	env := &environment{stdin: strings.NewReader(""), stdout: &c.out, stderr: &c.errors,
+		lookup: func(string) (string, bool) { return "", false }}
 	o := watchOptions{root: newFakeMachine(t).root, interval: 1e9, out: output{format: "text", formats: []string{"text"}}}
 	w, err := o.watcher(env)
 	if err != nil {
@@ -49,7 +50,8 @@ func smiSays(t *testing.T) (say func(text string)) {
 	t.Helper()
 	folder := t.TempDir()
 	answer := filepath.Join(folder, "answer")
-	script := "#!/bin/sh\nif grep -q nvidia_smi_log " + answer + "; then cat " + answer + "; else cat " + answer + "; exit 15; fi\n"
+	script := "#!/bin/sh\nif grep -q nvidia_smi_log " + answer + "; then cat " + answer + "; else cat " + answer +
+		"; exit 15; fi\n"
 	if err := os.WriteFile(filepath.Join(folder, "nvidia-smi"), []byte(script), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +72,8 @@ func smiLog(free ...int) string {
 	return text + "</nvidia_smi_log>\n"
 }
 
-// TestWatchFollowsCardsThroughSMI lets the second card fill up, nvidia-smi fail while it is full, and the card empty again.
+// TestWatchFollowsCardsThroughSMI lets the second card fill up, nvidia-smi fail while it is full, and the card empty
+// again.
 func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 	say := smiSays(t)
 	c := newCardWatch(t, "")
@@ -109,7 +112,8 @@ func retain(t *testing.T, path string) *cuda.Context {
 	return c
 }
 
-// TestWatchFollowsCardsThroughTheDriver has no nvidia-smi: another program's allocations are seen in the driver's free memory.
+// TestWatchFollowsCardsThroughTheDriver has no nvidia-smi: another program's allocations are seen in the driver's free
+// memory.
 func TestWatchFollowsCardsThroughTheDriver(t *testing.T) {
 	const mib = 1 << 20
 	lib := standin.Build(t, standin.Options{Card: "mx350", Memory: 1000 * mib, Fail: []string{"cuMemGetInfo_v2:4:999"}})
@@ -167,8 +171,9 @@ func TestWatchWithoutCards(t *testing.T) {
 		options standin.Options
 		said    string
 	}{
-		"no device":  {standin.Options{Card: "none"}, ""},
-		"no context": {standin.Options{Card: "mx350", Fail: []string{"cuDevicePrimaryCtxRetain:1:2:sticky"}}, "out of memory"},
+		"no device": {standin.Options{Card: "none"}, ""},
+		"no context": {standin.Options{Card: "mx350", Fail: []string{"cuDevicePrimaryCtxRetain:1:2:sticky"}},
+			"out of memory"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lib := standin.Build(t, c.options)
@@ -178,7 +183,8 @@ func TestWatchWithoutCards(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 			watch.step()
-			if said := watch.errors.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) || strings.Count(said, "\n") > 1 {
+			if said := watch.errors.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) ||
+				strings.Count(said, "\n") > 1 {
 				t.Errorf("said %q", said)
 			}
 			if err := watch.w.cards.close(); err != nil {

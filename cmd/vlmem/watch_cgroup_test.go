@@ -24,8 +24,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// The test binary starts itself twice more in a control group of the test's: as a program that takes memory, and as vlmem. This
-// variable says which.
+// The test binary starts itself twice more in a control group of the test's: as a program that takes memory, and as
+// vlmem. This variable says which.
 const (
 	roleVariable = "VLMEM_TEST_ROLE"
 	hogRole      = "hog"
@@ -52,8 +52,8 @@ func TestRole(t *testing.T) {
 	main()
 }
 
-// hog holds as many MiB as the last line it read says, all of them in use, and repeats the number when it does. Its memory is not
-// the Go heap's, which holds more than it is asked for, most of all under the race detector.
+// hog holds as many MiB as the last line it read says, all of them in use, and repeats the number when it does. Its
+// memory is not the Go heap's, which holds more than it is asked for, most of all under the race detector.
 func hog(orders *bufio.Reader) error {
 	var held [][]byte
 	for {
@@ -66,7 +66,8 @@ func hog(orders *bufio.Reader) error {
 			return err
 		}
 		for len(held) < want {
-			mib, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+			mib, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE,
+				unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
 			if err != nil {
 				return err
 			}
@@ -82,7 +83,8 @@ func hog(orders *bufio.Reader) error {
 	}
 }
 
-// memoryGroup makes a control group limited to so many bytes, of either version. The test is skipped where none can be made.
+// memoryGroup makes a control group limited to so many bytes, of either version. The test is skipped where none can be
+// made.
 func memoryGroup(t *testing.T, limit units.Bytes) (folder string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -91,7 +93,8 @@ func memoryGroup(t *testing.T, limit units.Bytes) (folder string) {
 	parent, file := "/sys/fs/cgroup", "memory.max"
 	if _, err := os.Stat("/sys/fs/cgroup/memory/memory.limit_in_bytes"); err == nil {
 		parent, file = "/sys/fs/cgroup/memory", "memory.limit_in_bytes"
-	} else if controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.subtree_control"); err != nil || !slices.Contains(strings.Fields(string(controllers)), "memory") {
+	} else if controllers, err := os.ReadFile("/sys/fs/cgroup/cgroup.subtree_control"); err != nil ||
+		!slices.Contains(strings.Fields(string(controllers)), "memory") {
 		t.Skip("no memory controller for groups below /sys/fs/cgroup")
 	}
 	folder = filepath.Join(parent, fmt.Sprintf("vlmem-test-%d", os.Getpid()))
@@ -130,15 +133,16 @@ func startIn(t *testing.T, folder, role string, arguments ...string) (orders io.
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed: its error says no more
 	})
-	if err := os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(folder, "cgroup.procs"), []byte(strconv.Itoa(cmd.Process.Pid)),
+		0o644); err != nil {
 		t.Skipf("a process cannot be moved into the control group: %v", err)
 	}
 	fmt.Fprintln(stdin)
 	return stdin, bufio.NewScanner(stdout)
 }
 
-// TestWatchUnderAHog lets a program take most of a control group's memory in steps, and vlmem watch, in the same group, say so
-// within two seconds of each: it crosses medium and high once each, however the hog sways about a threshold.
+// TestWatchUnderAHog lets a program take most of a control group's memory in steps, and vlmem watch, in the same group,
+// say so within two seconds of each: it crosses medium and high once each, however the hog sways about a threshold.
 func TestWatchUnderAHog(t *testing.T) {
 	const limit = 400 // MiB
 	if now, err := probe.Pressure("/"); err != nil || overLow(now) {
@@ -169,7 +173,10 @@ func TestWatchUnderAHog(t *testing.T) {
 				if len(seen) == 0 || seen[len(seen)-1] != s.Level {
 					seen = append(seen, s.Level)
 				}
-				i := slices.IndexFunc(s.Budgets, func(b sampleBudget) bool { return b.Name == "cgroup" && b.Limit == limit*units.MiB })
+				i := slices.IndexFunc(s.Budgets, func(b sampleBudget) bool {
+					return b.Name == "cgroup" &&
+						b.Limit == limit*units.MiB
+				})
 				if i < 0 {
 					t.Fatalf("no control group in %+v", s)
 				}
@@ -185,7 +192,8 @@ func TestWatchUnderAHog(t *testing.T) {
 		mib  int
 		want string
 	}{
-		{20, "low"}, {200, "medium"}, {270, "medium"}, {345, "high"}, {310, "high"}, {345, "high"}, {310, "high"}, {200, "medium"}, {120, "medium"}, {20, "low"},
+		{20, "low"}, {200, "medium"}, {270, "medium"}, {345, "high"}, {310, "high"}, {345, "high"}, {310, "high"},
+		{200, "medium"}, {120, "medium"}, {20, "low"},
 	} {
 		fmt.Fprintln(take, step.mib)
 		if !taken.Scan() || taken.Text() != strconv.Itoa(step.mib) {

@@ -46,7 +46,8 @@ func (m fakeMachine) use(mib int) {
 func (m fakeMachine) follow(o watchOptions, uses ...int) (stdout, stderr string, done bool) {
 	m.t.Helper()
 	var out, complaints bytes.Buffer
-	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &complaints, lookup: func(string) (string, bool) { return "", false }}
+	env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &complaints,
+		lookup: func(string) (string, bool) { return "", false }}
 	o.root, o.interval = m.root, time.Second
 	if o.out.format == "" {
 		o.out.format = "text"
@@ -112,7 +113,8 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 	o := watchOptions{out: output{format: "prometheus", path: filepath.Join(t.TempDir(), "vlmem.prom")}}
 	m.follow(o, 100, 850)
 	data, err := os.ReadFile(o.out.path)
-	for _, want := range []string{"vlmem_memory_used_bytes{budget=\"host\"} 891289600\n", "vlmem_memory_stall_ratio{tasks=\"some\"} 0\n", "\nvlmem_pressure_level 2\n"} {
+	for _, want := range []string{"vlmem_memory_used_bytes{budget=\"host\"} 891289600\n",
+		"vlmem_memory_stall_ratio{tasks=\"some\"} 0\n", "\nvlmem_pressure_level 2\n"} {
 		if err != nil || !strings.Contains(string(data), want) {
 			t.Errorf("%v: no %q in\n%s", err, want, data)
 		}
@@ -120,7 +122,8 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 	m.file("proc/pressure/memory", "some avg10=20.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=6.00 avg60=0.00 avg300=0.00 total=0\n")
 	out, _, _ := m.follow(watchOptions{out: output{format: "json"}}, 100)
 	var s sample
-	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Level != "high" || s.Stall == nil || s.Stall.Full != 0.06 || len(s.Advice) == 0 {
+	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Level != "high" || s.Stall == nil || s.Stall.Full != 0.06 ||
+		len(s.Advice) == 0 {
 		t.Errorf("%v: %s", err, out)
 	}
 }
@@ -129,7 +132,8 @@ func TestCutTo(t *testing.T) {
 	for _, c := range []struct {
 		columns    int
 		line, want string
-	}{{10, "low | host", "low | host"}, {9, "low | host", "low | ho…"}, {1, "low", "…"}, {3, "añb", "añb"}, {2, "añb", "a…"}} {
+	}{{10, "low | host", "low | host"}, {9, "low | host", "low | ho…"}, {1, "low", "…"}, {3, "añb", "añb"},
+		{2, "añb", "a…"}} {
 		if got := cutTo(c.columns, c.line); got != c.want {
 			t.Errorf("%d columns: %q, want %q", c.columns, got, c.want)
 		}
@@ -138,14 +142,17 @@ func TestCutTo(t *testing.T) {
 
 func TestWatchCommand(t *testing.T) {
 	m := newFakeMachine(t)
-	if got := vlmem(t, nil, "watch", "--once", "--root", m.root); got.code != 0 || got.stdout != "low: host 100 MiB of 1000 MiB (10 %)\n" {
+	if got := vlmem(t, nil, "watch", "--once", "--root", m.root); got.code != 0 ||
+		got.stdout != "low: host 100 MiB of 1000 MiB (10 %)\n" {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
 	}
 	config := write(t, "c.yaml", "schema: vlmem/v1\npressure: {low: 0.02, high: 0.05, hysteresis: 0.01, defragment_above: 0.3}\n")
-	if got := vlmem(t, nil, "watch", "--once", "--root", m.root, "--config", config); got.code != 0 || !strings.HasPrefix(got.stdout, "high: ") {
+	if got := vlmem(t, nil, "watch", "--once", "--root", m.root, "--config", config); got.code != 0 ||
+		!strings.HasPrefix(got.stdout, "high: ") {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
 	}
-	if got := vlmem(t, nil, "watch", "--until", "high", "--timeout", "30ms", "--interval", "10ms", "--root", m.root); got.code != exitGate || !strings.Contains(got.stderr, "high was not reached") {
+	if got := vlmem(t, nil, "watch", "--until", "high", "--timeout", "30ms", "--interval", "10ms", "--root",
+		m.root); got.code != exitGate || !strings.Contains(got.stderr, "high was not reached") {
 		t.Errorf("exit %d, %q", got.code, got.stderr)
 	}
 	for want, args := range map[string][]string{
@@ -159,7 +166,8 @@ func TestWatchCommand(t *testing.T) {
 		"/nonexistent":             {"--root", "/nonexistent"},
 		"cannot create a file the": {"-o", "/proc/nope/x"},
 	} {
-		if got := vlmem(t, nil, append([]string{"watch", "--once"}, args...)...); got.code == 0 || got.stdout != "" || !strings.Contains(got.stderr, want) {
+		if got := vlmem(t, nil, append([]string{"watch", "--once"}, args...)...); got.code == 0 || got.stdout != "" ||
+			!strings.Contains(got.stderr, want) {
 			t.Errorf("%v: exit %d, %q, %q; want %q", args, got.code, got.stdout, got.stderr, want)
 		}
 	}

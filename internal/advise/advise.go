@@ -6,31 +6,34 @@
 //
 //	capacity = weights + KV cache + vision + compute + pools + pinned + other + free
 //
-// holds to the byte. Weights follow from the model and a precision; the KV cache is tokens · bytes per token; vision and
-// compute are the largest live sums of a replayed request at the limits that are set (context, image, requests at once);
-// pools is what the pools' maxima hold beyond those; other is what the driver, the system and the process take; free is
-// the rest. A setting that the user gave is kept. The precision is the highest that lies wholly on the card; where none
-// does, the lowest with as many decoder layers on the card as fit and the rest in host memory; without a card, the highest
-// that lies in host memory. Settle then shortens the context and shrinks the image, as far as the user left them open. Where
-// that too fails, Shortfall says by how much and what would fit. Each item has an interval (interval.go).
+// holds to the byte. Weights follow from the model and a precision; the KV cache is tokens · bytes per token; vision
+// and compute are the largest live sums of a replayed request at the limits that are set (context, image, requests at
+// once); pools is what the pools' maxima hold beyond those; other is what the driver, the system and the process take;
+// free is the rest. A setting that the user gave is kept. The precision is the highest that lies wholly on the card;
+// where none does, the lowest with as many decoder layers on the card as fit and the rest in host memory; without a
+// card, the highest that lies in host memory. Settle then shortens the context and shrinks the image, as far as the
+// user left them open. Where that too fails, Shortfall says by how much and what would fit. Each item has an interval
+// (interval.go).
 //
 // # Pools
 //
 // A pool's policy is the one that reserved least when the pool's share of every sampled trace was replayed through each
-// candidate; of equals, the one that serves equal blocks or needs least bookkeeping. Its initial size is the median need
-// over the seeds. Its maximum is the largest of the need of a request at the limits and the need of any seed, and 5 % for
-// sequences that were not sampled. It grows by an eighth of the initial size.
+// candidate; of equals, the one that serves equal blocks or needs least bookkeeping. Its initial size is the median
+// need over the seeds. Its maximum is the largest of the need of a request at the limits and the need of any seed, and
+// 5 % for sequences that were not sampled. It grows by an eighth of the initial size.
 //
 // # Beyond the configuration
 //
-// Deploy solves the same questions for one engine, with the engine's own estimate at the high end of its interval. TuneTorch
-// and ChooseMalloc pick an allocator's settings from what replays and runs showed. Verify holds a configuration against seeds
-// that had no part in it, and against the machine as it is now. Thresholds of pressure are derived in pressure.go.
+// Deploy solves the same questions for one engine, with the engine's own estimate at the high end of its interval.
+// TuneTorch and ChooseMalloc pick an allocator's settings from what replays and runs showed. Verify holds a
+// configuration against seeds that had no part in it, and against the machine as it is now. Thresholds of pressure are
+// derived in pressure.go.
 //
 // # Evidence
 //
-// Every value is a Value: what, why, and Source: measured on this machine, replayed through real policies, derived by an
-// equation, assumed, or given by the user. The same inputs give the same bytes: nothing here reads a clock or draws a number.
+// Every value is a Value: what, why, and Source: measured on this machine, replayed through real policies, derived by
+// an equation, assumed, or given by the user. The same inputs give the same bytes: nothing here reads a clock or draws
+// a number.
 package advise
 
 import (
@@ -157,15 +160,16 @@ func Make(in Inputs) (Advice, error) {
 	}
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
-		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(), Warnings: append(in.Hardware.Warnings, warnings...),
+		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
+		Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
 	a.Headline = in.headline(budget)
 	return a, nil
 }
 
-// unfused warns of PyTorch's releases that have no fused attention for grouped queries on an old card: there the scores of
-// all heads are held at once. Releases as pytorch's sdpa_utils of 2.9 and 2.14 say.
+// unfused warns of PyTorch's releases that have no fused attention for grouped queries on an old card: there the scores
+// of all heads are held at once. Releases as pytorch's sdpa_utils of 2.9 and 2.14 say.
 func (in *Inputs) unfused(largest Demand) []string {
 	if in.Unfused == nil || in.gpu() == nil {
 		return nil
@@ -228,7 +232,8 @@ func timings(t *profile.Measured) *Timings {
 func (in *Inputs) sampling() Sampling {
 	s := Sampling{
 		Image: derived(in.Limits.Image(), "the largest image, before preprocessing"),
-		Seeds: derived(len(in.Samples), "sequences of requests that pools and thresholds were sized from; verify draws others"),
+		Seeds: derived(len(in.Samples),
+			"sequences of requests that pools and thresholds were sized from; verify draws others"),
 	}
 	if in.Mix != "" {
 		v := Value[string]{in.Mix, "what they were drawn from", Given}
@@ -251,7 +256,8 @@ func (in *Inputs) subject(b Budget) Subject {
 		Name:       derived(m.Name, m.Repository),
 		Parameters: derived(m.Parameters().Total(), "counted from the configuration"),
 		Weights:    b.Precision,
-		KVCache:    assumed(string(in.activation()), "as the activations; "+units.Grouped(int64(m.KVBytesPerToken(in.activation())))+" B a token"),
+		KVCache: assumed(string(in.activation()),
+			"as the activations; "+units.Grouped(int64(m.KVBytesPerToken(in.activation())))+" B a token"),
 		Activation: derived(string(in.activation()), "bf16 needs compute capability 8.0; fp16 works on every card"),
 	}
 	if in.gpu() == nil {
@@ -279,6 +285,7 @@ func (in *Inputs) headline(b Budget) []string {
 	return []string{
 		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, in.activation(), in.Hardware.Name),
 		fmt.Sprintf("fits: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
-			place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(), b.NextLimit.Value),
+			place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(),
+			b.NextLimit.Value),
 	}
 }

@@ -55,12 +55,15 @@ func inputs(t *testing.T, model string, hardware ...string) advise.Inputs {
 
 func check(t *testing.T, name string, p advise.Place) {
 	t.Helper()
-	used := p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value + p.Other.Value
+	used := p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value +
+		p.Other.Value
 	if used+p.Free.Value != p.Capacity.Value {
 		t.Errorf("%s: items %d and free %d do not add up to %d", name, used, p.Free.Value, p.Capacity.Value)
 	}
-	for item, v := range map[string]units.Bytes{"weights": p.Weights.Value, "kv": p.KVCache.Value, "vision": p.Vision.Value,
-		"compute": p.Compute.Value, "pools": p.Pools.Value, "pinned": p.Pinned.Value, "other": p.Other.Value, "free": p.Free.Value} {
+	for item, v := range map[string]units.Bytes{"weights": p.Weights.Value, "kv": p.KVCache.Value,
+		"vision":  p.Vision.Value,
+		"compute": p.Compute.Value, "pools": p.Pools.Value, "pinned": p.Pinned.Value, "other": p.Other.Value,
+		"free": p.Free.Value} {
 		if v < 0 {
 			t.Errorf("%s: %s is %d", name, item, v)
 		}

@@ -43,7 +43,8 @@ type Place struct {
 }
 
 func (p *Place) used() units.Bytes {
-	return p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value + p.Other.Value
+	return p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value +
+		p.Other.Value
 }
 
 // settle sets what is left, which may be below zero.
@@ -86,7 +87,8 @@ func (in *Inputs) stagingBytes() units.Bytes {
 // solve chooses precision and layers, or says what is missing.
 func (in *Inputs) solve(largest Demand, pools Pools) (Budget, error) {
 	if in.Precision != "" && !slices.Contains(PrecisionNames(), in.Precision) {
-		return Budget{}, fmt.Errorf("unknown precision %q: want one of %s", in.Precision, strings.Join(PrecisionNames(), ", "))
+		return Budget{}, fmt.Errorf("unknown precision %q: want one of %s", in.Precision,
+			strings.Join(PrecisionNames(), ", "))
 	}
 	if b, ok := in.place(largest, pools); ok {
 		return b, nil
@@ -97,7 +99,10 @@ func (in *Inputs) solve(largest Demand, pools Pools) (Budget, error) {
 
 // allowed is the precisions to try, by falling quality.
 func (in *Inputs) allowed() []Precision {
-	return slices.DeleteFunc(Precisions(in.Model), func(p Precision) bool { return in.Precision != "" && p.Name != in.Precision })
+	return slices.DeleteFunc(Precisions(in.Model), func(p Precision) bool {
+		return in.Precision != "" &&
+			p.Name != in.Precision
+	})
 }
 
 // place finds the precision and the layers on the card, by the order that the package comment gives.
@@ -152,10 +157,12 @@ func (in *Inputs) budget(p Precision, layers int, l load) Budget {
 	if g := in.gpu(); g != nil {
 		b.Device = in.device()
 		home = b.Device
-		b.Host.Weights = derived(p.LayerBytes*units.Bytes(rest), fmt.Sprintf("%d of %d decoder layers in %s", rest, in.Model.Text.Layers, p.Name))
+		b.Host.Weights = derived(p.LayerBytes*units.Bytes(rest), fmt.Sprintf("%d of %d decoder layers in %s", rest,
+			in.Model.Text.Layers, p.Name))
 		b.Host.KVCache = derived(l.kvLayer*units.Bytes(rest), "of the layers in host memory")
 		none := "on the card"
-		b.Host.Vision, b.Host.Compute, b.Host.Pools = derived(units.Bytes(0), none), derived(units.Bytes(0), none), derived(units.Bytes(0), none)
+		b.Host.Vision, b.Host.Compute, b.Host.Pools = derived(units.Bytes(0), none), derived(units.Bytes(0), none),
+			derived(units.Bytes(0), none)
 		b.Host.Pinned = derived(l.pinned, "two staging buffers for the pixels of the largest image")
 		b.Device.Pinned = derived(units.Bytes(0), "pinned memory is the host's")
 	} else {
@@ -185,10 +192,12 @@ func (in *Inputs) kvWhy() string {
 
 func (in *Inputs) device() *Place {
 	g := in.gpu()
-	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"), Other: assumed(cudaContextBytes, "driver context and kernels")}
+	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"),
+		Other: assumed(cudaContextBytes, "driver context and kernels")}
 	if g.FreeBytes > 0 {
 		p.Capacity.Source = Measured
-		p.Other = measured(g.MemoryBytes-g.FreeBytes+cudaContextBytes, "in use now, and an assumed 256 MiB for the driver's context")
+		p.Other = measured(g.MemoryBytes-g.FreeBytes+cudaContextBytes,
+			"in use now, and an assumed 256 MiB for the driver's context")
 	}
 	return &p
 }
@@ -196,9 +205,11 @@ func (in *Inputs) device() *Place {
 func (in *Inputs) host() Place {
 	m := in.Hardware.Memory
 	if m == nil {
-		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"), Other: derived(units.Bytes(0), "no host memory known")}
+		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"),
+			Other: derived(units.Bytes(0), "no host memory known")}
 	}
-	p := Place{Capacity: derived(m.Usable(), "host memory a process may fill"), Other: assumed(systemBytes+processBytes, "1.5 GiB for the system, 0.5 GiB for the process")}
+	p := Place{Capacity: derived(m.Usable(), "host memory a process may fill"),
+		Other: assumed(systemBytes+processBytes, "1.5 GiB for the system, 0.5 GiB for the process")}
 	if m.AvailableBytes != nil {
 		p.Capacity.Source = Measured
 		used := max(0, m.TotalBytes-*m.AvailableBytes)

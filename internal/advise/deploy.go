@@ -33,9 +33,9 @@ type attempt struct {
 	spill      units.Bytes // transformers: weights left on the host
 }
 
-// Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest, with
-// as many layers on the card as fit; a shorter context; a smaller image. The error is an *engine.Refusal where the engine
-// cannot run on the card, and a *Shortfall where nothing fits.
+// Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
+// with as many layers on the card as fit; a shorter context; a smaller image. The error is an *engine.Refusal where the
+// engine cannot run on the card, and a *Shortfall where nothing fits.
 func Deploy(target string, in Inputs) (Deployment, error) {
 	if g := in.gpu(); g != nil {
 		if err := engine.Refuse(target, g); err != nil {
@@ -64,7 +64,8 @@ func Deploy(target string, in Inputs) (Deployment, error) {
 			}
 		}
 	}
-	short := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: least.quant, Missing: over, Where: where}
+	short := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: least.quant, Missing: over,
+		Where: where}
 	if alone := in; in.gpu() != nil {
 		alone.Hardware.GPUs = nil
 		if _, err := Deploy(target, alone); err == nil {
@@ -74,8 +75,8 @@ func Deploy(target string, in Inputs) (Deployment, error) {
 	return Deployment{}, short
 }
 
-// quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one would
-// be another repository.
+// quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one
+// would be another repository.
 func (in *Inputs) quants(target string) ([]string, error) {
 	if in.Precision != "" {
 		name := strings.ToLower(in.Precision)
@@ -101,8 +102,8 @@ func ggufEngine(target string) bool { return target == "llama-server" || target 
 // leastContext leaves an answer room beside the image.
 const leastContext = 512
 
-// shrinking is the limits, then those with half the context until an image and 512 tokens barely fit, then those with half
-// the image's sides. What the user gave is kept.
+// shrinking is the limits, then those with half the context until an image and 512 tokens barely fit, then those with
+// half the image's sides. What the user gave is kept.
 func (in *Inputs) shrinking() iter.Seq[Limits] {
 	return func(yield func(Limits) bool) {
 		l := in.Limits
@@ -173,7 +174,8 @@ func (in *Inputs) options(target string, a attempt) engine.Options {
 	return o
 }
 
-// vllmShare is vLLM's own share of the card, or what other programs leave of it: it refuses to start with more than is free.
+// vllmShare is vLLM's own share of the card, or what other programs leave of it: it refuses to start with more than is
+// free.
 func (in *Inputs) vllmShare() float64 {
 	const own = 0.92
 	if g := in.gpu(); g != nil && g.FreeBytes > 0 {
@@ -267,7 +269,8 @@ func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Depl
 		s.Threads = cpu.Cores
 	}
 	if a.spill > 0 {
-		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w string) bool { return strings.Contains(w, " more than the ") }) // it was counted whole
+		// it was counted whole
+		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w string) bool { return strings.Contains(w, " more than the ") })
 	}
 	d.Headline = in.engineHeadline(target, a, mem)
 	return d, nil
@@ -289,13 +292,17 @@ func (in *Inputs) engineHeadline(target string, a attempt, mem *engine.Memory) [
 		high = used
 	}
 	used, high = used-a.spill, high-a.spill
-	list := []string{fmt.Sprintf("%s (%s) on %s: %s of %s %s, at most %s; %s tokens, images up to %s, %d at once", in.Model.Name, mem.Quant,
-		in.Hardware.Name, used, capacity, where, high, units.Grouped(int64(a.limits.ContextTokens)), a.limits.Image(), a.limits.Concurrency)}
+	list := []string{fmt.Sprintf("%s (%s) on %s: %s of %s %s, at most %s; %s tokens, images up to %s, %d at once",
+		in.Model.Name, mem.Quant,
+		in.Hardware.Name, used, capacity, where, high, units.Grouped(int64(a.limits.ContextTokens)), a.limits.Image(),
+		a.limits.Concurrency)}
 	if a.limits != in.Limits {
-		list = append(list, fmt.Sprintf("%s tokens and images up to %s did not fit", units.Grouped(int64(in.Limits.ContextTokens)), in.Limits.Image()))
+		list = append(list, fmt.Sprintf("%s tokens and images up to %s did not fit",
+			units.Grouped(int64(in.Limits.ContextTokens)), in.Limits.Image()))
 	}
 	if a.hostLayers > 0 {
-		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers, in.Model.Text.Layers+1))
+		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers,
+			in.Model.Text.Layers+1))
 	}
 	if a.spill > 0 {
 		list = append(list, fmt.Sprintf("%s of the weights stay in host memory and pass through the card", a.spill))
@@ -315,7 +322,8 @@ const (
 	imageStep   = 8   // sides grow by eighths of what they were
 )
 
-// Grow is the limits with one of them, context, image or concurrency, as large as fits says, up to what the model takes.
+// Grow is the limits with one of them, context, image or concurrency, as large as fits says, up to what the model
+// takes.
 func Grow(what string, from Limits, m *profile.Model, fits func(Limits) bool) (Limits, error) {
 	at, most := 0, 0
 	set := func(n int) Limits {
@@ -360,8 +368,8 @@ func holdsImage(m *profile.Model, l Limits) bool {
 	return err == nil && grid.Tokens+leastContext <= l.ContextTokens
 }
 
-// Settle changes the limits that the user left open until the model fits: shorter contexts, then smaller images. With grow,
-// that limit then becomes as large as precision and layers on the card allow. Where nothing fits the limits stay.
+// Settle changes the limits that the user left open until the model fits: shorter contexts, then smaller images. With
+// grow, that limit then becomes as large as precision and layers on the card allow. Where nothing fits the limits stay.
 func (in *Inputs) Settle(grow string) error {
 	asked := in.Limits
 	for limits := range in.shrinking() {

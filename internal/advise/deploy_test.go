@@ -30,7 +30,8 @@ func deployInputs(t *testing.T, model string, card *profile.GPU) advise.Inputs {
 	if card != nil {
 		h.GPUs = []profile.GPU{*card}
 	}
-	return advise.Inputs{Hardware: h, Model: m, Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+	return advise.Inputs{Hardware: h, Model: m, Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280,
+		ImageHeight: 720, Concurrency: 1}}
 }
 
 func TestDeploymentsFitAtTheHighEnd(t *testing.T) {
@@ -76,7 +77,8 @@ func TestDeployKeepsWhatTheUserGave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.Limits != in.Limits || d.Memory.Quant != "q4_k_m" || d.Settings.FullOff || d.Settings.GPULayers >= in.Model.Text.Layers+1 {
+	if d.Limits != in.Limits || d.Memory.Quant != "q4_k_m" || d.Settings.FullOff ||
+		d.Settings.GPULayers >= in.Model.Text.Layers+1 {
 		t.Errorf("%+v, %s, %d layers on the card", d.Limits, d.Memory.Quant, d.Settings.GPULayers)
 	}
 	in.Precision = "f16"
@@ -148,9 +150,11 @@ func TestSettleShrinksAndGrowsWhatIsOpen(t *testing.T) {
 	edge, err2 := advise.Make(more)
 	beyond, err3 := advise.Make(after)
 	if err1 != nil || err2 != nil || small.Budget.Precision.Value != edge.Budget.Precision.Value {
-		t.Errorf("precision changed from %s to %s: %v, %v", small.Budget.Precision.Value, edge.Budget.Precision.Value, err1, err2)
+		t.Errorf("precision changed from %s to %s: %v, %v", small.Budget.Precision.Value, edge.Budget.Precision.Value, err1,
+			err2)
 	}
-	if err3 == nil && beyond.Budget.Precision.Value == edge.Budget.Precision.Value && beyond.Budget.LayersOnDevice.Value == edge.Budget.LayersOnDevice.Value &&
+	if err3 == nil && beyond.Budget.Precision.Value == edge.Budget.Precision.Value &&
+		beyond.Budget.LayersOnDevice.Value == edge.Budget.LayersOnDevice.Value &&
 		more.Limits.ContextTokens+256 <= more.Model.Text.MaxPositions {
 		t.Errorf("%d tokens fit too", after.Limits.ContextTokens)
 	}

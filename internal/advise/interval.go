@@ -65,16 +65,16 @@ type Intervals struct {
 	Free    Range `yaml:"free_bytes" json:"free_bytes"`
 }
 
-// Bounds of what nobody measures before the process runs: a CUDA context by card, driver and build; a system with and without
-// a desktop; an engine's process.
+// Bounds of what nobody measures before the process runs: a CUDA context by card, driver and build; a system with and
+// without a desktop; an engine's process.
 const (
 	leastContextBytes, mostContextBytes = 100 * units.MiB, 600 * units.MiB
 	leastHostBytes, mostHostBytes       = units.GiB, 3 * units.GiB
 	leastProcessBytes, mostProcessBytes = 256 * units.MiB, units.GiB
 )
 
-// bound sets the intervals of a place. The items that follow from the model are exact; vision and compute reach down to the
-// least that a sampled request took; pools are there to be filled or not.
+// bound sets the intervals of a place. The items that follow from the model are exact; vision and compute reach down to
+// the least that a sampled request took; pools are there to be filled or not.
 func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 	exactly := func(b units.Bytes) Range { return Range{b, b, "exact", Derived} }
 	seeds := fmt.Sprintf("from the least of %d seeds to a request at the limits", len(in.Samples))
@@ -88,12 +88,15 @@ func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 	switch {
 	case onDevice:
 		used := p.Other.Value - cudaContextBytes
-		i.Other = Range{used + leastContextBytes, used + mostContextBytes, "contexts differ by card, driver and build", Assumed}
+		i.Other = Range{used + leastContextBytes, used + mostContextBytes, "contexts differ by card, driver and build",
+			Assumed}
 	case p.Other.Source == Measured:
 		used := p.Other.Value - processBytes
-		i.Other = Range{used + leastProcessBytes, used + mostProcessBytes, "in use now, and a process of 256 MiB to 1 GiB", Assumed}
+		i.Other = Range{used + leastProcessBytes, used + mostProcessBytes, "in use now, and a process of 256 MiB to 1 GiB",
+			Assumed}
 	}
-	i.Free = Range{Low: p.Capacity.Value, High: p.Capacity.Value, Why: "capacity less the intervals above", Source: Derived}
+	i.Free = Range{Low: p.Capacity.Value, High: p.Capacity.Value, Why: "capacity less the intervals above",
+		Source: Derived}
 	for _, r := range []Range{i.Weights, i.KVCache, i.Vision, i.Compute, i.Pools, i.Pinned, i.Other} {
 		i.Free.Low, i.Free.High = i.Free.Low-r.High, i.Free.High-r.Low
 	}

@@ -18,10 +18,11 @@ type MallocSetting struct {
 // MallocTrial is what a workload cost under a setting.
 type MallocTrial struct {
 	MallocSetting `yaml:",inline"`
-	NsPerOp       float64     `yaml:"ns_per_op" json:"ns_per_op"` // mean of allocs and frees with the first write to each page, median of runs
-	PeakRSS       units.Bytes `yaml:"peak_rss_bytes" json:"peak_rss_bytes"`
-	Faults        int64       `yaml:"page_faults" json:"page_faults"`
-	Runs          int         `yaml:"runs" json:"runs"`
+	// mean of allocs and frees with the first write to each page, median of runs
+	NsPerOp float64     `yaml:"ns_per_op" json:"ns_per_op"`
+	PeakRSS units.Bytes `yaml:"peak_rss_bytes" json:"peak_rss_bytes"`
+	Faults  int64       `yaml:"page_faults" json:"page_faults"`
+	Runs    int         `yaml:"runs" json:"runs"`
 }
 
 // MallocChoice is the settings tried, the fastest first.
@@ -40,8 +41,8 @@ const (
 	worthwhile = 0.9  // a setting has to take less than this share of the default's time
 )
 
-// ChooseMalloc picks the fastest trial whose resident memory is at most a quarter above the least, where it saves a tenth of
-// the default's time; the default, which is the first trial, otherwise.
+// ChooseMalloc picks the fastest trial whose resident memory is at most a quarter above the least, where it saves a
+// tenth of the default's time; the default, which is the first trial, otherwise.
 func ChooseMalloc(trials []MallocTrial, lowerBound int64) (MallocChoice, error) {
 	if len(trials) == 0 {
 		return MallocChoice{}, errors.New("choosing an allocator: nothing was tried")
@@ -50,9 +51,11 @@ func ChooseMalloc(trials []MallocTrial, lowerBound int64) (MallocChoice, error) 
 	for _, t := range trials {
 		least = min(least, t.PeakRSS)
 	}
-	c := MallocChoice{Best: trials[0], Default: trials[0], LowerBound: units.Bytes(lowerBound), Tried: slices.Clone(trials)}
+	c := MallocChoice{Best: trials[0], Default: trials[0], LowerBound: units.Bytes(lowerBound),
+		Tried: slices.Clone(trials)}
 	for _, t := range trials[1:] {
-		if float64(t.PeakRSS) <= roomy*float64(least) && t.NsPerOp < c.Best.NsPerOp && t.NsPerOp < worthwhile*c.Default.NsPerOp {
+		if float64(t.PeakRSS) <= roomy*float64(least) && t.NsPerOp < c.Best.NsPerOp &&
+			t.NsPerOp < worthwhile*c.Default.NsPerOp {
 			c.Best = t
 		}
 	}
@@ -62,15 +65,16 @@ func ChooseMalloc(trials []MallocTrial, lowerBound int64) (MallocChoice, error) 
 
 // MallocSettings is what to try, the C library's default first; libraries are the paths of preloadable heaps by name.
 //
-// glibc maps each block above 32 MiB at most, and below that as soon as blocks of such a size were freed, anew: every page is
-// then zeroed by the kernel at every allocation. Without mmap, and with a trim threshold above all that is live, it keeps
-// what it has. The tunables are those of glibc 2.26 and later (manual/tunables.texi), hugetlb of 2.35; the options of the
-// others are those of gperftools 2.10, jemalloc 5.3 (MALLOC_CONF) and mimalloc 2.
+// glibc maps each block above 32 MiB at most, and below that as soon as blocks of such a size were freed, anew: every
+// page is then zeroed by the kernel at every allocation. Without mmap, and with a trim threshold above all that is
+// live, it keeps what it has. The tunables are those of glibc 2.26 and later (manual/tunables.texi), hugetlb of 2.35;
+// the options of the others are those of gperftools 2.10, jemalloc 5.3 (MALLOC_CONF) and mimalloc 2.
 func MallocSettings(libraries map[string]string) []MallocSetting {
 	const keep = "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776:glibc.malloc.top_pad=67108864"
 	list := []MallocSetting{
 		{"glibc", nil},
-		{"glibc, large mmap threshold", []string{"GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1099511627776"}},
+		{"glibc, large mmap threshold",
+			[]string{"GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=1099511627776"}},
 		{"glibc, keeping memory", []string{"GLIBC_TUNABLES=" + keep}},
 		{"glibc, keeping memory in huge pages", []string{"GLIBC_TUNABLES=" + keep + ":glibc.malloc.hugetlb=1"}},
 	}
@@ -79,7 +83,8 @@ func MallocSettings(libraries map[string]string) []MallocSetting {
 		{"tcmalloc", ", keeping memory", "TCMALLOC_RELEASE_RATE=0"},
 		{"jemalloc", "", ""},
 		{"jemalloc", ", keeping memory", "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0"},
-		{"jemalloc", ", keeping memory in huge pages", "MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always,metadata_thp:auto"},
+		{"jemalloc", ", keeping memory in huge pages",
+			"MALLOC_CONF=dirty_decay_ms:-1,muzzy_decay_ms:-1,oversize_threshold:0,thp:always,metadata_thp:auto"},
 		{"mimalloc", "", ""},
 		{"mimalloc", ", keeping memory", "MIMALLOC_PURGE_DELAY=-1"},
 	} {
@@ -99,9 +104,11 @@ func MallocSettings(libraries map[string]string) []MallocSetting {
 // Headline says what the choice saves.
 func (c *MallocChoice) Headline() []string {
 	line := func(t MallocTrial) string {
-		return fmt.Sprintf("%s: %.0f ns an operation, %s resident, %s page faults", t.Name, t.NsPerOp, t.PeakRSS, units.Grouped(t.Faults))
+		return fmt.Sprintf("%s: %.0f ns an operation, %s resident, %s page faults", t.Name, t.NsPerOp, t.PeakRSS,
+			units.Grouped(t.Faults))
 	}
-	list := []string{fmt.Sprintf("%s takes 1/%.1f of the default's time [measured]", c.Best.Name, c.Default.NsPerOp/c.Best.NsPerOp)}
+	list := []string{fmt.Sprintf("%s takes 1/%.1f of the default's time [measured]", c.Best.Name,
+		c.Default.NsPerOp/c.Best.NsPerOp)}
 	if !c.Helps() {
 		list[0] = fmt.Sprintf("nothing installed here saves a tenth of the default's time within a quarter more memory, out of %d settings [measured]", len(c.Tried))
 	}

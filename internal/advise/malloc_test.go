@@ -17,7 +17,8 @@ func TestChooseMalloc(t *testing.T) {
 		want   string
 	}{
 		{"the fastest", []advise.MallocTrial{trial("glibc", 100, 100), trial("a", 50, 110), trial("b", 20, 120)}, "b"},
-		{"not for a quarter more memory", []advise.MallocTrial{trial("glibc", 100, 100), trial("a", 50, 110), trial("b", 20, 130)}, "a"},
+		{"not for a quarter more memory", []advise.MallocTrial{trial("glibc", 100, 100), trial("a", 50, 110),
+			trial("b", 20, 130)}, "a"},
 		{"not for less than a tenth", []advise.MallocTrial{trial("glibc", 100, 100), trial("a", 95, 90)}, "glibc"},
 	} {
 		got, err := advise.ChooseMalloc(c.trials, 1)

@@ -55,7 +55,8 @@ func (p Pools) maximum() units.Bytes {
 // candidates are the policies a pool may have, the simplest to serve first: it wins where two reserve alike.
 var candidates = []string{"vlmem", "bestfit", "buddy"}
 
-// pageTokens is how many tokens a page of the KV cache holds: vLLM's block, and 64 KiB a layer for the 4B and 8B models.
+// pageTokens is how many tokens a page of the KV cache holds: vLLM's block, and 64 KiB a layer for the 4B and 8B
+// models.
 const pageTokens = 16
 
 const (
@@ -79,7 +80,8 @@ func sizePools(in Inputs, largest Demand) (Pools, error) {
 	}
 	if in.gpu() != nil {
 		staging := in.stagingBytes()
-		pinned := in.fixedPool(staging, "two buffers for the pixels of the largest image: one fills while the other is copied")
+		pinned := in.fixedPool(staging,
+			"two buffers for the pixels of the largest image: one fills while the other is copied")
 		stream := in.fixedPool(staging, "where the two staging buffers are copied to")
 		p.Pinned, p.Stream = &pinned, &stream
 	}
@@ -92,7 +94,8 @@ func (in *Inputs) kvPool() Pool {
 	tokens := (in.Limits.ContextTokens + pageTokens - 1) / pageTokens * pageTokens * in.Limits.Concurrency
 	size := roundUp(perToken * units.Bytes(tokens))
 	return Pool{
-		Policy: derived("fixed", fmt.Sprintf("pages of %d tokens: at most %d tokens of a request are wasted", pageTokens, pageTokens-1)),
+		Policy: derived("fixed", fmt.Sprintf("pages of %d tokens: at most %d tokens of a request are wasted", pageTokens,
+			pageTokens-1)),
 		Initial: derived(size, fmt.Sprintf("%s tokens x %s B, held from the start: a cache that grows is copied at every token",
 			units.Grouped(int64(tokens)), units.Grouped(int64(perToken)))),
 		Max:       derived(size, "the context is bounded: it never grows beyond"),
@@ -103,7 +106,8 @@ func (in *Inputs) kvPool() Pool {
 
 func (in *Inputs) fixedPool(size units.Bytes, why string) Pool {
 	return Pool{
-		Policy: derived("fixed", "equal buffers"), Initial: derived(roundUp(size), why), Max: derived(roundUp(size), "as initial"),
+		Policy: derived("fixed", "equal buffers"), Initial: derived(roundUp(size), why),
+		Max:  derived(roundUp(size), "as initial"),
 		Grow: derived(units.Bytes(0), "nothing to grow"), Alignment: in.alignment(),
 	}
 }
@@ -194,9 +198,10 @@ func (in *Inputs) choose(needs map[string][]int64, lower []int64) Pool {
 	initial, most := roundUp(units.Bytes(sorted[len(sorted)/2])), roundUp(largest+largest*reserve/100)
 	seeds := len(sorted) - 1
 	return Pool{
-		bursts:    bursts{burst: most, reclaim: units.Bytes(sorted[0]) * sure / 100, samples: seeds},
-		Policy:    replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
-		Initial:   replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]), units.Bytes(sorted[len(sorted)-1]), seeds)),
+		bursts: bursts{burst: most, reclaim: units.Bytes(sorted[0]) * sure / 100, samples: seeds},
+		Policy: replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
+		Initial: replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]),
+			units.Bytes(sorted[len(sorted)-1]), seeds)),
 		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits, %s, and %d %% for what other seeds may bring", seeds, largest, reserve)),
 		Grow:      derived(roundUp(initial/8), "an eighth of initial: few steps, little idle"),
 		Alignment: in.alignment(),

@@ -16,8 +16,8 @@ type Precision struct {
 	Why         string
 }
 
-// precisions are the formats by falling quality: bytes of a block of so many weights. The block formats are ggml's: q8_0,
-// q5_0 and q4_0 hold 32 weights and one fp16 scale, q6_k holds 256 with sixteen 8-bit scales and an fp16 one.
+// precisions are the formats by falling quality: bytes of a block of so many weights. The block formats are ggml's:
+// q8_0, q5_0 and q4_0 hold 32 weights and one fp16 scale, q6_k holds 256 with sixteen 8-bit scales and an fp16 one.
 var precisions = []struct {
 	name           string
 	bytes, weights int64
@@ -44,7 +44,8 @@ func Precisions(m profile.Model) []Precision {
 			FixedBytes:  size(count.Embed + count.LMHead),
 			VisionBytes: units.Bytes(2 * (count.VisionCore + count.Merger + count.Deepstack)),
 			Why: fmt.Sprintf("%.2f bits a weight for %s M of text, 16 for %s M of vision", 8*float64(p.bytes)/float64(p.weights),
-				units.Grouped((count.Embed+count.LMHead+count.Layers)/1e6), units.Grouped((count.VisionCore+count.Merger+count.Deepstack)/1e6)),
+				units.Grouped((count.Embed+count.LMHead+count.Layers)/1e6),
+				units.Grouped((count.VisionCore+count.Merger+count.Deepstack)/1e6)),
 		})
 	}
 	return list

@@ -25,30 +25,31 @@ const (
 
 func seedPressure() Pressure {
 	return Pressure{
-		Low:             assumed(seedLow, "below it pools grow ahead"),
-		High:            assumed(seedHigh, "above it caches are trimmed, pools compacted, the collector run"),
-		Hysteresis:      assumed(seedHysteresis, "a level is left this far below where it was entered, so that it does not flap"),
+		Low:  assumed(seedLow, "below it pools grow ahead"),
+		High: assumed(seedHigh, "above it caches are trimmed, pools compacted, the collector run"),
+		Hysteresis: assumed(seedHysteresis,
+			"a level is left this far below where it was entered, so that it does not flap"),
 		DefragmentAbove: assumed(seedDefragment, "external fragmentation of a pool above which it is compacted"),
 	}
 }
 
-// bursts is what the samples show of the pools together: the most they may need, what surely lies idle after any sequence, and at
-// which fragmentation pools grew although they had free bytes enough.
+// bursts is what the samples show of the pools together: the most they may need, what surely lies idle after any
+// sequence, and at which fragmentation pools grew although they had free bytes enough.
 type bursts struct {
 	burst, reclaim units.Bytes
 	samples        int
 	starved        []float64
 }
 
-// pressure derives the thresholds for a capacity. A reaction at high gives back what lies idle, surely R, three quarters of the
-// smallest need of any sample; then the largest burst U, the pools' maxima, must fit:
+// pressure derives the thresholds for a capacity. A reaction at high gives back what lies idle, surely R, three
+// quarters of the smallest need of any sample; then the largest burst U, the pools' maxima, must fit:
 //
 //	high·C − R + U ≤ C
 //
-// so high = 1 − (U − R)/C. What a reaction gives back may not by itself look like relief: the hysteresis is its share, R/C. And a
-// pool that grows ahead below low may not be carried over high by the burst after it: low = high − hysteresis − U/C.
-// Compaction pays where a pool would grow with free bytes enough: at the fragmentation above which that happened, but for the
-// lowest twentieth.
+// so high = 1 − (U − R)/C. What a reaction gives back may not by itself look like relief: the hysteresis is its share,
+// R/C. And a pool that grows ahead below low may not be carried over high by the burst after it: low = high −
+// hysteresis − U/C. Compaction pays where a pool would grow with free bytes enough: at the fragmentation above which
+// that happened, but for the lowest twentieth.
 func (b bursts) pressure(capacity units.Bytes) Pressure {
 	p := seedPressure()
 	if b.samples == 0 || capacity <= 0 || b.burst <= 0 {
@@ -62,7 +63,8 @@ func (b bursts) pressure(capacity units.Bytes) Pressure {
 	hysteresis := down(share(b.reclaim)+0.01, 0.02, 0.15)
 	low := down(high-hysteresis-share(b.burst), hysteresis+0.01, high-hysteresis-0.01)
 	p.High = replayed(high, fmt.Sprintf("the largest burst over %d seeds, %s, still fits after a reaction gives back %s; default %.2f", b.samples, b.burst, b.reclaim, seedHigh))
-	p.Hysteresis = replayed(hysteresis, fmt.Sprintf("what a reaction gives back, %s, is not taken for relief; default %.2f", b.reclaim, seedHysteresis))
+	p.Hysteresis = replayed(hysteresis,
+		fmt.Sprintf("what a reaction gives back, %s, is not taken for relief; default %.2f", b.reclaim, seedHysteresis))
 	p.Low = replayed(low, fmt.Sprintf("a pool that grew ahead below it and the largest burst stay under high; default %.2f", seedLow))
 	p.DefragmentAbove = b.defragment()
 	return p
@@ -81,8 +83,8 @@ func (b bursts) defragment() Value[float64] {
 	return replayed(at, fmt.Sprintf("of %d times that a pool grew although it had free bytes enough, 95 %% were above it; default %.2f", n, seedDefragment))
 }
 
-// starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough. A policy that
-// gives back elsewhere what it commits did not grow.
+// starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough. A
+// policy that gives back elsewhere what it commits did not grow.
 func starved(p *replay.Program, policy string) ([]float64, error) {
 	a, err := alloc.New(policy, alloc.Options{Capacity: 1 << 42})
 	if err != nil {

@@ -29,7 +29,8 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 		return &jsonschema.Schema{Type: "integer", Minimum: &zero}
 	case t == reflect.TypeFor[advise.Range]():
 		two := 2
-		return &jsonschema.Schema{Type: "array", Items: schemaOf(reflect.TypeFor[units.Bytes]()), MinItems: &two, MaxItems: &two}
+		return &jsonschema.Schema{Type: "array", Items: schemaOf(reflect.TypeFor[units.Bytes]()), MinItems: &two,
+			MaxItems: &two}
 	case t.Kind() == reflect.Pointer:
 		return schemaOf(t.Elem())
 	case t.Kind() == reflect.Slice:
@@ -39,11 +40,13 @@ func schemaOf(t reflect.Type) *jsonschema.Schema {
 	case t.Kind() == reflect.Struct:
 		return objectOf(t)
 	}
-	return &jsonschema.Schema{Type: map[reflect.Kind]string{reflect.String: "string", reflect.Int: "integer", reflect.Int64: "integer", reflect.Float64: "number"}[t.Kind()]}
+	return &jsonschema.Schema{Type: map[reflect.Kind]string{reflect.String: "string", reflect.Int: "integer",
+		reflect.Int64: "integer", reflect.Float64: "number"}[t.Kind()]}
 }
 
 func objectOf(t reflect.Type) *jsonschema.Schema {
-	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{}, AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
+	s := &jsonschema.Schema{Type: "object", Properties: map[string]*jsonschema.Schema{},
+		AdditionalProperties: &jsonschema.Schema{Not: &jsonschema.Schema{}}}
 	for i := range t.NumField() {
 		name, options, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
 		if name == "" || name == "-" {
@@ -60,7 +63,8 @@ func objectOf(t reflect.Type) *jsonschema.Schema {
 
 func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	s := schemaOf(reflect.TypeFor[advise.Advice]())
-	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema", advise.Schema, "The configuration that vlmem advise writes"
+	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema", advise.Schema,
+		"The configuration that vlmem advise writes"
 	version := any(advise.Schema)
 	s.Properties["schema"].Const = &version
 	text, err := json.MarshalIndent(s, "", "  ")
@@ -78,7 +82,8 @@ func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	}
 }
 
-// TestConfigurationsFollowTheSchema holds the committed configurations against the committed schema, and a wrong one too.
+// TestConfigurationsFollowTheSchema holds the committed configurations against the committed schema, and a wrong one
+// too.
 func TestConfigurationsFollowTheSchema(t *testing.T) {
 	text, err := os.ReadFile(schemaPath)
 	if err != nil {

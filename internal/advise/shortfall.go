@@ -35,7 +35,8 @@ func (in *Inputs) shortfall(p Precision, l load) error {
 	if b.Device != nil && b.Device.Free.Value < b.Host.Free.Value {
 		where = "on the card"
 	}
-	s := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: p.Name, Missing: b.missing(), Where: where}
+	s := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: p.Name, Missing: b.missing(),
+		Where: where}
 	if tokens := in.largestContext(); tokens > 0 {
 		s.WouldFit = append(s.WouldFit, fmt.Sprintf("--context %d with --image %s", tokens, in.Limits.Image()))
 	}
@@ -45,7 +46,8 @@ func (in *Inputs) shortfall(p Precision, l load) error {
 	return s
 }
 
-// largestContext is the longest context, halving down to 256 tokens, that fits with nothing else changed; 0 where none does.
+// largestContext is the longest context, halving down to 256 tokens, that fits with nothing else changed; 0 where none
+// does.
 func (in *Inputs) largestContext() int {
 	for tokens := in.Limits.ContextTokens / 2; tokens >= 256; tokens /= 2 {
 		try := *in

@@ -16,6 +16,7 @@ func (in *Inputs) streams() Streams {
 	engines := max(1, g.CopyEngines)
 	return Streams{
 		Compute: derived(1, "one request at a time computes; a second would share the same SMs"),
-		Copy:    derived(engines, fmt.Sprintf("one for each of %d copy engines: image i+1 is copied while image i computes", engines)),
+		Copy: derived(engines, fmt.Sprintf("one for each of %d copy engines: image i+1 is copied while image i computes",
+			engines)),
 	}
 }

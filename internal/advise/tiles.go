@@ -97,8 +97,10 @@ func (in *Inputs) gpuTiles() (*GPUTiles, error) {
 		headDim int
 		tiling.AttentionWork
 	}{
-		{"vision tower", v.HiddenSize / v.Heads, tiling.AttentionWork{Queries: grid.Patches, Keys: grid.Patches, Heads: v.Heads, KVHeads: v.Heads, KV: profile.FP16}},
-		{"decoder", t.HeadDim, tiling.AttentionWork{Queries: in.Limits.ContextTokens, Keys: in.Limits.ContextTokens, Heads: t.Heads, KVHeads: t.KVHeads, KV: profile.FP16}},
+		{"vision tower", v.HiddenSize / v.Heads, tiling.AttentionWork{Queries: grid.Patches, Keys: grid.Patches,
+			Heads: v.Heads, KVHeads: v.Heads, KV: profile.FP16}},
+		{"decoder", t.HeadDim, tiling.AttentionWork{Queries: in.Limits.ContextTokens, Keys: in.Limits.ContextTokens,
+			Heads: t.Heads, KVHeads: t.KVHeads, KV: profile.FP16}},
 	} {
 		choice, err := tiling.Attention(*in.gpu(), work.headDim, work.AttentionWork)
 		if err != nil {
@@ -118,8 +120,9 @@ func (in *Inputs) gpuAttention(what string, c tiling.AttentionChoice) GPUAttenti
 		}
 	}
 	return GPUAttention{
-		HeadDim:      derived(c.HeadDim, "of the "+what),
-		BlockQ:       derived(c.BlockQ, fmt.Sprintf("least predicted time of %s tiles; bound by %s", units.Grouped(int64(c.Candidates)), c.Limit)),
+		HeadDim: derived(c.HeadDim, "of the "+what),
+		BlockQ: derived(c.BlockQ, fmt.Sprintf("least predicted time of %s tiles; bound by %s",
+			units.Grouped(int64(c.Candidates)), c.Limit)),
 		BlockKV:      derived(c.BlockKV, "chosen together with block_q"),
 		Slice:        derived(c.Slice, "columns of the head staged at a time"),
 		Threads:      derived(c.Threads, fmt.Sprintf("%d lanes share a row", c.Lanes)),

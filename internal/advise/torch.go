@@ -32,9 +32,10 @@ type TorchTrial struct {
 
 // TorchChoice is the settings tried, by what they reserve, and how far the best may be trusted.
 type TorchChoice struct {
-	Best       TorchSetting   `yaml:"best" json:"best"`
-	Default    TorchSetting   `yaml:"default" json:"default"`
-	Recorded   *TorchSetting  `yaml:"recorded,omitempty" json:"recorded,omitempty"` // what the recording ran under, where it was not the default
+	Best    TorchSetting `yaml:"best" json:"best"`
+	Default TorchSetting `yaml:"default" json:"default"`
+	// what the recording ran under, where it was not the default
+	Recorded   *TorchSetting  `yaml:"recorded,omitempty" json:"recorded,omitempty"`
 	LowerBound units.Bytes    `yaml:"lower_bound_bytes" json:"lower_bound_bytes"`
 	HeldOut    []TorchTrial   `yaml:"held_out" json:"held_out"`
 	Tried      []TorchSetting `yaml:"tried" json:"tried"`
@@ -70,8 +71,8 @@ func (c *TorchChoice) Older() TorchSetting {
 	return c.Default
 }
 
-// torchGrid is the settings to try, the simplest first: it wins where two reserve alike. garbage_collection_threshold is not
-// among them: it acts near the end of the card's memory only, and moves no peak that fits.
+// torchGrid is the settings to try, the simplest first: it wins where two reserve alike. garbage_collection_threshold
+// is not among them: it acts near the end of the card's memory only, and moves no peak that fits.
 func torchGrid() []string {
 	grid := []string{"", "expandable_segments:True"}
 	var splits, rounds []string
@@ -83,7 +84,8 @@ func torchGrid() []string {
 	}
 	grid = append(append(grid, splits...), rounds...)
 	for _, mb := range []int{12, 32, 64} {
-		grid = append(grid, fmt.Sprintf("large_segment_size_mb:%d", mb), fmt.Sprintf("expandable_segments:True,large_segment_size_mb:%d", mb))
+		grid = append(grid, fmt.Sprintf("large_segment_size_mb:%d", mb),
+			fmt.Sprintf("expandable_segments:True,large_segment_size_mb:%d", mb))
 	}
 	for _, r := range rounds {
 		grid = append(grid, "expandable_segments:True,"+r)
@@ -94,9 +96,9 @@ func torchGrid() []string {
 	return grid
 }
 
-// TuneTorch replays traces, one for each device or run, under a grid of settings. The best reserves least in all and on no
-// trace more than the default. recorded is the setting that the traces were recorded under. Held out are each trace in turn
-// where there are several, else the second half of the one.
+// TuneTorch replays traces, one for each device or run, under a grid of settings. The best reserves least in all and on
+// no trace more than the default. recorded is the setting that the traces were recorded under. Held out are each trace
+// in turn where there are several, else the second half of the one.
 func TuneTorch(traces []*trace.Trace, recorded string, progress func(done, of int)) (TorchChoice, error) {
 	if len(traces) == 0 {
 		return TorchChoice{}, errors.New("tuning PyTorch's allocator: no trace")
@@ -149,7 +151,8 @@ func heldOut(all []TorchSetting, traces []*trace.Trace, halved bool) []TorchTria
 
 func trial(all []TorchSetting, part string, rest []int, held int) TorchTrial {
 	chosen, best := all[bestOf(all, rest)], all[bestOf(all, []int{held})]
-	return TorchTrial{Part: part, Conf: chosen.Conf, Chosen: chosen.Each[held], Default: all[0].Each[held], Best: best.Each[held]}
+	return TorchTrial{Part: part, Conf: chosen.Conf, Chosen: chosen.Each[held], Default: all[0].Each[held],
+		Best: best.Each[held]}
 }
 
 // over is the setting's figures on some of the traces.
@@ -198,8 +201,8 @@ func tryGrid(grid []string, traces []*trace.Trace, progress func(done, of int)) 
 	return list, nil
 }
 
-// torchReserves is the most that PyTorch's allocator takes from the driver over a trace, from an empty start. A trace that
-// completes its frees is followed there.
+// torchReserves is the most that PyTorch's allocator takes from the driver over a trace, from an empty start. A trace
+// that completes its frees is followed there.
 func torchReserves(t *trace.Trace, cfg pytorch.Config) (units.Bytes, error) {
 	a, err := pytorch.New(cfg, 0)
 	if err != nil {
@@ -225,7 +228,8 @@ func torchReserves(t *trace.Trace, cfg pytorch.Config) (units.Bytes, error) {
 	return units.Bytes(a.Stats().PeakReserved), nil
 }
 
-// halves cuts a lone trace in the middle; the second half begins by allocating what is live there. Several traces are not cut.
+// halves cuts a lone trace in the middle; the second half begins by allocating what is live there. Several traces are
+// not cut.
 func halves(traces []*trace.Trace) []*trace.Trace {
 	if len(traces) != 1 || len(traces[0].Events) < 4 {
 		return nil

@@ -19,7 +19,8 @@ const (
 	Given    Source = "given"    // the user set it
 )
 
-// Value is a setting with its evidence. In YAML it is the plain value with the evidence as a comment; it reads back plain.
+// Value is a setting with its evidence. In YAML it is the plain value with the evidence as a comment; it reads back
+// plain.
 type Value[T any] struct {
 	Value  T
 	Why    string

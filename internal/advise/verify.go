@@ -45,9 +45,9 @@ type Verification struct {
 // tight is how much larger than the largest need a pool's maximum may be.
 const tight = 1.15
 
-// Verify holds a configuration against in: its Model, Limits, Precision and Largest as the configuration says them, its Samples
-// of seeds that had no part in the configuration. Where the configuration is of this machine, its Hardware is what this
-// machine reports and measures now, and machine is true; else the claims about it are left out.
+// Verify holds a configuration against in: its Model, Limits, Precision and Largest as the configuration says them, its
+// Samples of seeds that had no part in the configuration. Where the configuration is of this machine, its Hardware is
+// what this machine reports and measures now, and machine is true; else the claims about it are left out.
 func Verify(a Advice, in Inputs, machine bool) (Verification, error) {
 	largest, err := in.Largest(in.Limits)
 	if err != nil {
@@ -77,7 +77,8 @@ func Verify(a Advice, in Inputs, machine bool) (Verification, error) {
 
 // bytes adds a claim of bytes.
 func (v *Verification) bytes(what string, claimed, low, high, seen units.Bytes, how string) {
-	v.Claims = append(v.Claims, Claim{What: what, Unit: "B", Claimed: float64(claimed), Low: float64(low), High: float64(high), Seen: float64(seen), How: how})
+	v.Claims = append(v.Claims, Claim{What: what, Unit: "B", Claimed: float64(claimed), Low: float64(low),
+		High: float64(high), Seen: float64(seen), How: how})
 }
 
 // places are the accounts of a configuration by name.
@@ -112,10 +113,13 @@ func (in *Inputs) model(a Advice, largest Demand, v *Verification) error {
 		}
 	}
 	l := in.weigh(largest, Pools{})
-	v.bytes("kv_cache", kv, kv, kv+units.Bytes(in.Model.Text.Layers), l.kv, "tokens times the bytes of one; each layer's share is rounded down")
+	v.bytes("kv_cache", kv, kv, kv+units.Bytes(in.Model.Text.Layers), l.kv,
+		"tokens times the bytes of one; each layer's share is rounded down")
 	home := a.Budget.tightest()
-	v.bytes("vision", home.Vision.Value, home.Intervals.Vision.Low, home.Intervals.Vision.High, l.vision, "a request at the limits, replayed")
-	v.bytes("compute", home.Compute.Value, home.Intervals.Compute.Low, home.Intervals.Compute.High, l.compute, "a request at the limits, replayed")
+	v.bytes("vision", home.Vision.Value, home.Intervals.Vision.Low, home.Intervals.Vision.High, l.vision,
+		"a request at the limits, replayed")
+	v.bytes("compute", home.Compute.Value, home.Intervals.Compute.Low, home.Intervals.Compute.High, l.compute,
+		"a request at the limits, replayed")
 	return nil
 }
 
@@ -125,7 +129,8 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 	for _, pool := range []struct {
 		name string
 		Pool
-	}{{"general", a.Pools.General}, {"vision_features", a.Pools.VisionFeatures}, {"text_embeddings", a.Pools.TextEmbeddings}} {
+	}{{"general", a.Pools.General}, {"vision_features", a.Pools.VisionFeatures},
+		{"text_embeddings", a.Pools.TextEmbeddings}} {
 		programs := []*replay.Program{largest[pool.name]}
 		for _, s := range in.Samples {
 			programs = append(programs, s[pool.name])
@@ -153,17 +158,19 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 		}
 		top := pool.Max.Value
 		low := units.Bytes(math.Floor(float64(top)/tight)) - granule
-		v.bytes("pools."+pool.name+".max", top, max(0, low), top, units.Bytes(most), fmt.Sprintf("largest need of %d other seeds and of a request at the limits", len(in.Samples)))
+		v.bytes("pools."+pool.name+".max", top, max(0, low), top, units.Bytes(most),
+			fmt.Sprintf("largest need of %d other seeds and of a request at the limits", len(in.Samples)))
 		all.burst, all.reclaim, all.samples = all.burst+units.Bytes(most), all.reclaim+units.Bytes(least), len(in.Samples)
 	}
 	capacity := a.Budget.tightest().Capacity.Value
 	high := units.Bytes(a.Pressure.High.Value * float64(capacity))
-	v.bytes("pressure.high", high, 0, capacity, high-all.reclaim+all.burst, "a burst at the threshold, after a reaction: below capacity")
+	v.bytes("pressure.high", high, 0, capacity, high-all.reclaim+all.burst,
+		"a burst at the threshold, after a reaction: below capacity")
 	return nil
 }
 
-// Held holds an engine's buffers, as witness states them, against its estimate, name by name and place by place. The rounding of
-// what was stated widens the interval.
+// Held holds an engine's buffers, as witness states them, against its estimate, name by name and place by place. The
+// rounding of what was stated widens the interval.
 func Held(estimate, stated []engine.Item, witness string) Verification {
 	var v Verification
 	type key struct{ name, where string }
@@ -183,7 +190,8 @@ func Held(estimate, stated []engine.Item, witness string) Verification {
 		}
 		seen[k] = true
 		at, low, high, _ := sum(estimate, k)
-		c := Claim{What: k.where + " " + k.name, Unit: "B", Claimed: float64(at), Low: float64(low), High: float64(high), How: witness}
+		c := Claim{What: k.where + " " + k.name, Unit: "B", Claimed: float64(at), Low: float64(low), High: float64(high),
+			How: witness}
 		said, least, most, found := sum(stated, k)
 		if c.Seen = float64(said); !found {
 			c.Absent, c.How = true, witness+" does not say"
@@ -217,14 +225,15 @@ func (in *Inputs) present(a Advice, v *Verification) {
 // roomNow asks whether the items still fit beside what is in use now.
 func (v *Verification) roomNow(name string, then *Place, now Place) {
 	need := then.used() - then.Other.Value
-	v.bytes(name+" room", then.Capacity.Value-then.Other.Value, need, now.Capacity.Value, now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())
+	v.bytes(name+" room", then.Capacity.Value-then.Other.Value, need, now.Capacity.Value,
+		now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())
 	if c := &v.Claims[len(v.Claims)-1]; now.Other.Source != Measured {
 		c.Absent, c.Seen, c.How = true, 0, "what is free now could not be read"
 	}
 }
 
-// How far a second measurement may lie from the first, either way. What lies beyond the core is shared with neighbours, whom a
-// virtual machine cannot see.
+// How far a second measurement may lie from the first, either way. What lies beyond the core is shared with neighbours,
+// whom a virtual machine cannot see.
 const (
 	again       = 1.5
 	againShared = 2.0
@@ -247,9 +256,11 @@ func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 		factor     float64
 	}{
 		{"l1", size(then.L1), size(now.L1), "B", again}, {"l2", size(then.L2), size(now.L2), "B", again},
-		{"llc", size(then.LLC), size(now.LLC), "B", againShared}, {"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s", againShared},
+		{"llc", size(then.LLC), size(now.LLC), "B", againShared}, {"dram_read", then.DRAM.Value, now.DRAM.Value, "B/s",
+			againShared},
 	} {
-		c := Claim{What: "hardware.measured." + t.what, Unit: t.unit, Claimed: float64(t.then), Low: float64(t.then) / t.factor, High: float64(t.then) * t.factor,
+		c := Claim{What: "hardware.measured." + t.what, Unit: t.unit, Claimed: float64(t.then),
+			Low: float64(t.then) / t.factor, High: float64(t.then) * t.factor,
 			Seen: float64(t.seen), How: "timed again", Timed: true}
 		if t.then == 0 || t.seen == 0 {
 			c.Absent, c.How = true, "it could not be timed, then or now"

@@ -10,8 +10,8 @@ import (
 
 // backing is a space together with the account of its granules.
 //
-// Policies that know nothing of commitment grow from address zero, so committed is kept as a prefix [0, high) and the set
-// of granules inside it that were given back since; as long as there are none, covering a block is one comparison.
+// Policies that know nothing of commitment grow from address zero, so committed is kept as a prefix [0, high) and the
+// set of granules inside it that were given back since; as long as there are none, covering a block is one comparison.
 type backing struct {
 	space     space.Space
 	granule   int64
@@ -48,8 +48,8 @@ func (g *group) take(n int64) bool {
 	return true
 }
 
-// relieve asks the other pools of the group to give back n bytes. A pool that is at work just now is passed over: two that
-// ask each other must not wait.
+// relieve asks the other pools of the group to give back n bytes. A pool that is at work just now is passed over: two
+// that ask each other must not wait.
 func (g *group) relieve(asking *backing, n int64) {
 	goal := g.committed.Load() - n
 	for _, p := range g.pools {
@@ -153,8 +153,8 @@ func (k *backing) setAside(off, n int64) error {
 	return nil
 }
 
-// drop gives back what was set aside and not moved. What the space will not take is forgotten: its addresses may be committed
-// again at any time, and giving them back later would take a live block's memory.
+// drop gives back what was set aside and not moved. What the space will not take is forgotten: its addresses may be
+// committed again at any time, and giving them back later would take a live block's memory.
 func (k *backing) drop() {
 	for _, e := range k.aside {
 		if err := k.space.Decommit(e.off, e.n); err != nil {
@@ -238,7 +238,8 @@ func (k *backing) check() error {
 		absent += k.granule
 	}
 	if k.high-absent != k.committed || k.grown-k.returned != k.committed || k.committed > k.peak {
-		return fmt.Errorf("committed %d of %d, %d given back, %d grown, %d returned, peak %d", k.committed, k.high, absent, k.grown, k.returned, k.peak)
+		return fmt.Errorf("committed %d of %d, %d given back, %d grown, %d returned, peak %d", k.committed, k.high, absent,
+			k.grown, k.returned, k.peak)
 	}
 	return nil
 }

@@ -27,8 +27,8 @@ func pair(b *testing.B, a Allocator, size int64) {
 	}
 }
 
-// BenchmarkCachedPair is an allocation and a free of a size that the caches hold. Run it with -cpu 1,2: the second figure
-// is for two goroutines, each doing half of the pairs.
+// BenchmarkCachedPair is an allocation and a free of a size that the caches hold. Run it with -cpu 1,2: the second
+// figure is for two goroutines, each doing half of the pairs.
 func BenchmarkCachedPair(b *testing.B) {
 	p := benchPool(b)
 	b.ReportAllocs()
@@ -49,7 +49,8 @@ func BenchmarkSharedPair(b *testing.B) {
 }
 
 // BenchmarkPlace frees one of 10^5 live blocks and places another, of sizes between 512 bytes and 1 MiB, even in their
-// logarithm; buddies deal in pages, best fit and vlmem in 512 bytes. Two operations are one iteration; ns/operation is what one takes.
+// logarithm; buddies deal in pages, best fit and vlmem in 512 bytes. Two operations are one iteration; ns/operation is
+// what one takes.
 func BenchmarkPlace(b *testing.B) {
 	const live = 100_000
 	for _, name := range []string{"bestfit", "buddy", "buddy-lazy", "vlmem"} {

@@ -2,10 +2,11 @@ package alloc
 
 import "fmt"
 
-// bestFit places each block in the smallest hole that fits, the lowest among equals, and only then raises the top, where a
-// free tail is absorbed first. Freed neighbours merge at once. Place and Remove take O(log n).
+// bestFit places each block in the smallest hole that fits, the lowest among equals, and only then raises the top,
+// where a free tail is absorbed first. Freed neighbours merge at once. Place and Remove take O(log n).
 //
-// On recorded tensor programs one best-fit range wastes 1 % (median); see docs/allocator.md for what it is compared with.
+// On recorded tensor programs one best-fit range wastes 1 % (median); see docs/allocator.md for what it is compared
+// with.
 type bestFit struct {
 	table   *spans
 	limit   int64

@@ -5,8 +5,8 @@ import (
 	"math/bits"
 )
 
-// bitset is a growing set of small integers that finds its least element in O(log64 n): bit i of level l+1 says that word i
-// of level l is not zero.
+// bitset is a growing set of small integers that finds its least element in O(log64 n): bit i of level l+1 says that
+// word i of level l is not zero.
 type bitset struct {
 	levels [][]uint64
 }
@@ -29,8 +29,8 @@ func (s *bitset) add(i int64) {
 	}
 }
 
-// reserve makes level 0 long enough for i, at least twice as long as it was, and every other level long enough for the words
-// of the one below, up to one that is a single word.
+// reserve makes level 0 long enough for i, at least twice as long as it was, and every other level long enough for the
+// words of the one below, up to one that is a single word.
 func (s *bitset) reserve(i int64) {
 	for l := 0; l == 0 || i > 0; l++ {
 		if l == len(s.levels) {

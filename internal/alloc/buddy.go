@@ -13,15 +13,14 @@ import (
 //	order 1  [0   2)[2  4)[4 6)[6 8)
 //
 // A request is served by the lowest free block of the smallest order that holds it, split as often as needed. Then the
-// units behind the request are handed back in blocks of falling order, so that less than one unit is lost inside a block;
-// without that ("buddy-whole", the textbook's) a quarter is lost on average. Three units of four:
+// units behind the request are handed back in blocks of falling order, so that less than one unit is lost inside a
+// block; without that ("buddy-whole", the textbook's) a quarter is lost on average. Three units of four:
 //
 //	[■■■·) → [■■)[■)[·)       granted: orders 1 and 0; handed back: one unit
 //
-// Free blocks of an order are a bitset by index, so being free is the only thing known about them and a buddy is looked up
-// in one load. Eager merging joins buddies when a block is freed; lazy merging leaves them apart, so that the next request
-// of the order needs no split, and joins all of them when the range would otherwise grow or be
-// exhausted.
+// Free blocks of an order are a bitset by index, so being free is the only thing known about them and a buddy is looked
+// up in one load. Eager merging joins buddies when a block is freed; lazy merging leaves them apart, so that the next
+// request of the order needs no split, and joins all of them when the range would otherwise grow or be exhausted.
 type buddy struct {
 	unit    int64 // bytes of order 0
 	limit   int64 // whole units
@@ -111,8 +110,8 @@ func orderOf(n int64) int {
 	return bits.Len64(uint64(n - 1))
 }
 
-// split takes the lowest free block of the smallest order from k on, frees its upper halves down to order k, and returns
-// its first unit, or -1.
+// split takes the lowest free block of the smallest order from k on, frees its upper halves down to order k, and
+// returns its first unit, or -1.
 func (p *buddy) split(k int) int64 {
 	at, from := p.lowest(k)
 	if p.waiting > 0 && at < 0 || p.waiting > p.live.count()/lazyShare && (at+1<<k)*p.unit > p.extent {

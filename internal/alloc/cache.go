@@ -8,9 +8,9 @@ import (
 
 // shard is one of the caches of a pool: freed blocks by size, for the next request of the same size.
 //
-// A goroutine keeps to one shard (see package home), so goroutines neither wait for each other nor pass cache lines around.
-// Bins are found by hashing the size; a size that meets a bin full of another size goes to the arenas. Blocks in a shard
-// are live to the arenas and free to everybody else.
+// A goroutine keeps to one shard (see package home), so goroutines neither wait for each other nor pass cache lines
+// around. Bins are found by hashing the size; a size that meets a bin full of another size goes to the arenas. Blocks
+// in a shard are live to the arenas and free to everybody else.
 type shard struct {
 	mu     sync.Mutex
 	bins   [shardBins]bin
@@ -43,8 +43,8 @@ func (s *shard) binFor(size int64) *bin {
 	return &s.bins[uint64(size)*0x9E3779B97F4A7C15>>58]
 }
 
-// pop takes a block of exactly size bytes for a request of asked bytes. lowest says that less is cached than at any time
-// in this epoch.
+// pop takes a block of exactly size bytes for a request of asked bytes. lowest says that less is cached than at any
+// time in this epoch.
 func (s *shard) pop(size, asked int64, epoch uint64) (b Block, lowest, ok bool) {
 	s.mu.Lock()
 	n := s.binFor(size)

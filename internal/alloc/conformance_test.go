@@ -33,9 +33,11 @@ var conforming = []struct {
 	{"vlmem of zones", zones, alloctest.Options{Aligns: []int64{64, 4096, 4 << 20}, Concurrent: true}},
 	{"vlmem arena in pages", arena("vlmem", space.HostGranule), alloctest.Options{}},
 	{"vlmem", bare("vlmem"), alloctest.Options{Aligns: []int64{64, 4096, 4 << 20}, Concurrent: true}},
-	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}, Concurrent: true}},
+	{"pool of bestfit, growing", pool("bestfit", 8<<20), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20},
+		Concurrent: true}},
 	{"pool of buddies, growing", pool("buddy", 8<<20), alloctest.Options{Concurrent: true}},
-	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}, Concurrent: true}},
+	{"pool of fixed", pool("fixed", 0), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10},
+		Concurrent: true}},
 	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
 	{"pool of vlmem in huge pages", hugePool, alloctest.Options{Concurrent: true}},
 	{"pools", pools, alloctest.Options{Concurrent: true}},
@@ -71,7 +73,8 @@ func pool(policy string, grow int64) func() (alloc.Allocator, error) {
 // hugePool moves pages between its zones.
 func hugePool() (alloc.Allocator, error) {
 	open := func(size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{HugePages: true}) }
-	return alloc.NewPool("test", alloc.Config{Policy: "vlmem", Max: capacity, PolicyOptions: alloc.PolicyOptions{Few: -1}}, open)
+	return alloc.NewPool("test", alloc.Config{Policy: "vlmem", Max: capacity, PolicyOptions: alloc.PolicyOptions{Few: -1}},
+		open)
 }
 
 func pools() (alloc.Allocator, error) {

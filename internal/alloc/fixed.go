@@ -2,9 +2,9 @@ package alloc
 
 import "fmt"
 
-// fixed cuts its range into equal blocks and hands out the lowest free one. It serves a paged KV cache, where a block is
-// the keys and values of a number of tokens: no block is ever unusable for the next request, so nothing is lost between
-// blocks, and less than one block per sequence is lost inside. A request above one block is refused.
+// fixed cuts its range into equal blocks and hands out the lowest free one. It serves a paged KV cache, where a block
+// is the keys and values of a number of tokens: no block is ever unusable for the next request, so nothing is lost
+// between blocks, and less than one block per sequence is lost inside. A request above one block is refused.
 type fixed struct {
 	spacing int64 // of a block: what was asked for, rounded up to the quantum
 	count   int64

@@ -2,16 +2,16 @@ package alloc
 
 import "sync/atomic"
 
-// ledger holds an account of every live block of an arena by its Ref. Entries stay where they are while the ledger grows,
-// so a pool looks blocks up without the lock under which the arena grants them.
+// ledger holds an account of every live block of an arena by its Ref. Entries stay where they are while the ledger
+// grows, so a pool looks blocks up without the lock under which the arena grants them.
 type ledger struct {
 	chunks atomic.Pointer[[]*[ledgerChunk]account]
 }
 
 const ledgerChunk = 1024
 
-// account is what is known of a block. asked is the bytes requested, 0 for a block that no caller holds: whoever swaps it
-// to 0 has freed the block, so of two frees one finds 0.
+// account is what is known of a block. asked is the bytes requested, 0 for a block that no caller holds: whoever swaps
+// it to 0 has freed the block, so of two frees one finds 0.
 type account struct {
 	off, size int64
 	asked     atomic.Int64

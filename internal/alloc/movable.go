@@ -5,19 +5,19 @@ import (
 	"fmt"
 )
 
-// Movable serves blocks through handles, so that they can be moved together when the free memory between them has become
-// too scattered. A block is at a fixed address only while it is pinned.
+// Movable serves blocks through handles, so that they can be moved together when the free memory between them has
+// become too scattered. A block is at a fixed address only while it is pinned.
 //
-// External fragmentation is 1 − largest free range / free bytes, so a step of compaction makes the largest hole larger. The
-// blocks between it and the hole above, or the hole below, slide down by the length of the lower hole, and the two holes
-// are one. Of the two sides the one that gains more bytes of hole for each byte moved is taken; where a pinned block stands
-// in the way of both, the next largest hole is tried.
+// External fragmentation is 1 − largest free range / free bytes, so a step of compaction makes the largest hole larger.
+// The blocks between it and the hole above, or the hole below, slide down by the length of the lower hole, and the two
+// holes are one. Of the two sides the one that gains more bytes of hole for each byte moved is taken; where a pinned
+// block stands in the way of both, the next largest hole is tried.
 //
 //	before   ■■······▣▣▣···■■■■■·■        · free  ▣ slides
 //	after    ■■▣▣▣·········■■■■■·■
 //
-// Sliding everything down from address zero was the other way: it moves every block above the lowest hole to gain what one
-// run often gives.
+// Sliding everything down from address zero was the other way: it moves every block above the lowest hole to gain what
+// one run often gives.
 //
 // A Movable is not safe for use by several goroutines.
 type Movable struct {
@@ -33,7 +33,8 @@ type Movable struct {
 type CompactOptions struct {
 	Above float64 // external fragmentation that starts a step; 0 for 0.30
 	Bytes int64   // most bytes moved in one step; 0 for 64 MiB
-	// Move copies n bytes within the space; the ranges may overlap. nil copies host memory, and nothing where there is none.
+	// Move copies n bytes within the space; the ranges may overlap. nil copies host memory, and nothing where there is
+	// none.
 	Move func(to, from, n int64) error
 }
 
@@ -67,7 +68,8 @@ func NewMovable(a *Arena, o CompactOptions) (*Movable, error) {
 		o.Bytes = defaultCompactBytes
 	}
 	if o.Above < 0 || o.Above > 1 || o.Bytes < 0 {
-		return nil, fmt.Errorf("making movable blocks: fragmentation %g is outside 0..1 or step %d below zero", o.Above, o.Bytes)
+		return nil, fmt.Errorf("making movable blocks: fragmentation %g is outside 0..1 or step %d below zero", o.Above,
+			o.Bytes)
 	}
 	if o.Move == nil {
 		o.Move = func(to, from, n int64) error {
@@ -83,7 +85,8 @@ func NewMovable(a *Arena, o CompactOptions) (*Movable, error) {
 // Arena is where the blocks lie.
 func (m *Movable) Arena() *Arena { return m.arena }
 
-// Alloc grants a block. A request that fits only once blocks are moved together moves them, without the bound of a step.
+// Alloc grants a block. A request that fits only once blocks are moved together moves them, without the bound of a
+// step.
 func (m *Movable) Alloc(r Request) (Handle, error) {
 	b, err := m.arena.Alloc(r)
 	if errors.Is(err, ErrOutOfMemory) {
@@ -226,8 +229,8 @@ func (m *Movable) cheapest(budget int64) (hole uint32, count int) {
 	return 0, 0
 }
 
-// run counts the blocks from a hole up (1) or down (-1) to the next, and is that hole, or 0 where a pinned block or an end
-// comes first or the blocks are more than budget.
+// run counts the blocks from a hole up (1) or down (-1) to the next, and is that hole, or 0 where a pinned block or an
+// end comes first or the blocks are more than budget.
 func (m *Movable) run(hole uint32, direction int, budget int64) (count int, bytes int64, end uint32) {
 	t := m.policy.table
 	for i := t.beside(hole, direction); i != 0; i = t.beside(i, direction) {

@@ -48,8 +48,8 @@ type contents struct {
 
 const stepBound = 256 << 10
 
-// TestCompactionKeepsContents allocates, frees, pins and compacts at random, and holds that every block has its bytes, that
-// no pinned block moved and that a step stays in its bound.
+// TestCompactionKeepsContents allocates, frees, pins and compacts at random, and holds that every block has its bytes,
+// that no pinned block moved and that a step stays in its bound.
 func TestCompactionKeepsContents(t *testing.T) {
 	operations := 20_000
 	if alloctest.LongRuns() {
@@ -159,7 +159,8 @@ func (c *contents) verify() {
 	}
 }
 
-// TestStepTakesTheCheaperSide: the three-unit block slides rather than the five, and fragmentation falls below the setting.
+// TestStepTakesTheCheaperSide: the three-unit block slides rather than the five, and fragmentation falls below the
+// setting.
 func TestStepTakesTheCheaperSide(t *testing.T) {
 	const unit = 4096
 	m := movable(t, 32*unit, alloc.CompactOptions{})
@@ -178,7 +179,8 @@ func TestStepTakesTheCheaperSide(t *testing.T) {
 	}
 	c, err := m.Step()
 	c.Before, c.After = math.Round(c.Before*1000)/1000, math.Round(c.After*1000)/1000
-	want := alloc.Compaction{Blocks: 1, Bytes: 3 * unit, Before: 0.444, After: 0.222, LargestBefore: 5 * unit, LargestAfter: 7 * unit}
+	want := alloc.Compaction{Blocks: 1, Bytes: 3 * unit, Before: 0.444, After: 0.222, LargestBefore: 5 * unit,
+		LargestAfter: 7 * unit}
 	if err != nil || c != want {
 		t.Errorf("%v (%v), not %v", c, err, want)
 	}

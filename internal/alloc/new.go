@@ -16,9 +16,8 @@ type Options struct {
 // New makes the named allocator over bare addresses: "vlmem", or a policy of PolicyNames over one range.
 //
 // vlmem counts committed granules, and takes requests that name the kv_cache pool into a pool of their own, of the same
-// memory: blocks that stay would pin the granules of those that come and go between them. Below few granules a second pool
-// costs more than that. A bare policy cannot give back, so
-// it counts its extent to the quantum.
+// memory: blocks that stay would pin the granules of those that come and go between them. Below few granules a second
+// pool costs more than that. A bare policy cannot give back, so it counts its extent to the quantum.
 func New(name string, o Options) (Allocator, error) {
 	if o.Capacity <= 0 {
 		return nil, fmt.Errorf("making allocator %s: capacity %d is not above zero", name, o.Capacity)

@@ -9,8 +9,8 @@ import (
 	"github.com/vlmem/vlmem/internal/plan"
 )
 
-// Plan is where the blocks of a run of a program go the next time: its allocations in order, each with the place that packing
-// their lifetimes gave it. It never changes and may serve several allocators.
+// Plan is where the blocks of a run of a program go the next time: its allocations in order, each with the place that
+// packing their lifetimes gave it. It never changes and may serve several allocators.
 type Plan struct {
 	entries []entry
 	bySize  map[int64][]int32 // entries of one size, in order
@@ -70,20 +70,20 @@ func (p *Plan) LowerBound() int64 { return p.bound }
 
 // planned serves a run from the plan of an earlier one, and what deviates from it by best fit.
 //
-// Matching. The run's allocations are held against the plan in order. One of the size that is next takes the next place.
-// Any other takes the nearest place of its size, ahead or behind, that this run has not used, within a window: so the two
-// keep in step over blocks that are missing, extra or in another order. The window ahead is narrow, so that an extra block does
-// not take the place of a later one and that one the place of the next; every miss in a row doubles it, up to the whole plan,
-// which skips a phase left out.
+// Matching. The run's allocations are held against the plan in order. One of the size that is next takes the next
+// place. Any other takes the nearest place of its size, ahead or behind, that this run has not used, within a window:
+// so the two keep in step over blocks that are missing, extra or in another order. The window ahead is narrow, so that
+// an extra block does not take the place of a later one and that one the place of the next; every miss in a row doubles
+// it, up to the whole plan, which skips a phase left out.
 //
-// Safety. A planned place is taken only if all of it is free at that moment, as the one table of spans says that knows every
-// live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes above the plan while
-// that costs little, where it can never be in the way; else to the best of the holes that the next planned places leave alone;
-// else to the best hole. A run that deviates again and again is another program: the plan is then given up until Restart, and best
-// fit serves what follows.
+// Safety. A planned place is taken only if all of it is free at that moment, as the one table of spans says that knows
+// every live block, planned or not. A place that is not, and a block without a match, is a deviation. It goes above the
+// plan while that costs little, where it can never be in the way; else to the best of the holes that the next planned
+// places leave alone; else to the best hole. A run that deviates again and again is another program: the plan is then
+// given up until Restart, and best fit serves what follows.
 //
-// Limits. A plan is rigid: it pays where runs repeat, and a few late frees of large blocks cost what these blocks hold. Growing
-// above the plan before any hole that is due was tried, and is worse the more a run deviates.
+// Limits. A plan is rigid: it pays where runs repeat, and a few late frees of large blocks cost what these blocks hold.
+// Growing above the plan before any hole that is due was tried, and is worse the more a run deviates.
 type planned struct {
 	bestFit
 	plan    *Plan
@@ -182,7 +182,8 @@ func (p *planned) match(size int64) int {
 	return i
 }
 
-// nearest is the unused entry of the size that is nearest to the one that is due, behind first, since nothing is lost by it, or -1.
+// nearest is the unused entry of the size that is nearest to the one that is due, behind first, since nothing is lost
+// by it, or -1.
 func (p *planned) nearest(size int64) int {
 	ahead := min(planAhead<<min(p.misses, 32), len(p.used))
 	list := p.plan.bySize[size]
@@ -206,8 +207,8 @@ func (p *planned) nearest(size int64) int {
 	return -1
 }
 
-// takeAt makes [off, off+size) live if it is free, and returns its span or 0. The search for the span that holds off starts
-// from the planned block below it that is nearest.
+// takeAt makes [off, off+size) live if it is free, and returns its span or 0. The search for the span that holds off
+// starts from the planned block below it that is nearest.
 func (p *planned) takeAt(off, size int64, rank int32) uint32 {
 	t := p.table
 	i := t.s[0].next
@@ -326,8 +327,8 @@ func (s *bitset) before(i int64) int64 {
 	return -1
 }
 
-// Recorder is an allocator that notes the lifetimes of the blocks it grants, to plan the next run from. It is not safe for use
-// by several goroutines.
+// Recorder is an allocator that notes the lifetimes of the blocks it grants, to plan the next run from. It is not safe
+// for use by several goroutines.
 type Recorder struct {
 	Allocator
 	run  plan.Problem

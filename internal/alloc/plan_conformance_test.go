@@ -8,8 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/plan"
 )
 
-// The planned policy conforms without a plan, and with the plans of the suite's own runs, recorded through best fit: each
-// run is then a second run up to where the suite's goroutines or refusals make it deviate.
+// The planned policy conforms without a plan, and with the plans of the suite's own runs, recorded through best fit:
+// each run is then a second run up to where the suite's goroutines or refusals make it deviate.
 func TestPlanConforms(t *testing.T) {
 	options := alloc.Options{Capacity: capacity}
 	planned := func() alloc.Allocator {

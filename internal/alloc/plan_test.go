@@ -57,8 +57,8 @@ func TestPlanServesASecondRun(t *testing.T) {
 	}
 }
 
-// deviating is p with random deviations: each allocation is left out, resized, preceded by another of its size that lives for
-// some steps, or swapped with the step before, with chance rate each.
+// deviating is p with random deviations: each allocation is left out, resized, preceded by another of its size that
+// lives for some steps, or swapped with the step before, with chance rate each.
 func deviating(p program, rate float64, seed uint64) program {
 	random := rand.New(rand.NewPCG(seed, 0))
 	d := program{name: p.name, ids: p.ids}
@@ -123,12 +123,14 @@ func TestPlanServesDeviations(t *testing.T) {
 	}
 }
 
-// However a run deviates, and whatever was planned, no block overlaps another and every check holds after each operation.
+// However a run deviates, and whatever was planned, no block overlaps another and every check holds after each
+// operation.
 func TestPlanIsNeverUnsafe(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var run plan.Problem
 		for i := range rapid.IntRange(0, 20).Draw(t, "planned") {
-			b := plan.Buffer{ID: fmt.Sprint(i), Lower: int64(i), Upper: int64(i) + rapid.Int64Range(1, 9).Draw(t, "life"), Size: 512 * rapid.Int64Range(1, 4).Draw(t, "size")}
+			b := plan.Buffer{ID: fmt.Sprint(i), Lower: int64(i), Upper: int64(i) + rapid.Int64Range(1, 9).Draw(t, "life"),
+				Size: 512 * rapid.Int64Range(1, 4).Draw(t, "size")}
 			run.Buffers = append(run.Buffers, b)
 		}
 		made, err := NewPlan(&run, 0, plan.Options{Effort: 1e5})
@@ -155,7 +157,8 @@ func TestPlanIsNeverUnsafe(t *testing.T) {
 				}
 				live = slices.Delete(live, i, i+1)
 			default:
-				r := Request{Size: rapid.Int64Range(1, 2500).Draw(t, "size"), Align: rapid.SampledFrom([]int64{0, 512, 2048}).Draw(t, "align")}
+				r := Request{Size: rapid.Int64Range(1, 2500).Draw(t, "size"),
+					Align: rapid.SampledFrom([]int64{0, 512, 2048}).Draw(t, "align")}
 				b, err := a.Alloc(r)
 				if err != nil {
 					continue

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Policy decides where blocks lie in a range [0, limit). It knows addresses only: what is committed, counted and limited
-// is the arena's business. A Policy is not safe for use by several goroutines.
+// Policy decides where blocks lie in a range [0, limit). It knows addresses only: what is committed, counted and
+// limited is the arena's business. A Policy is not safe for use by several goroutines.
 //
-// Block.Ref is an index that the policy reuses: it stays below the largest number of blocks that were live at once, plus
-// the free spans between them, so callers can keep arrays by it.
+// Block.Ref is an index that the policy reuses: it stays below the largest number of blocks that were live at once,
+// plus the free spans between them, so callers can keep arrays by it.
 type Policy interface {
 	// Place grants at least size bytes at a multiple of align (a power of two), or says that no place is left.
 	Place(size, align int64) (Block, bool)

@@ -30,12 +30,13 @@ type Opener func(size int64) (space.Space, error)
 
 // Pool serves blocks of one kind from spaces that it opens as it grows. It is safe for use by several goroutines.
 //
-// The spaces of a pool lie one after another in its addresses, each from a multiple of 1 GiB: Block.Offset is the offset in a space plus where that space
-// begins. The upper half of Block.Ref is the space's number, the lower half the policy's own.
+// The spaces of a pool lie one after another in its addresses, each from a multiple of 1 GiB: Block.Offset is the
+// offset in a space plus where that space begins. The upper half of Block.Ref is the space's number, the lower half the
+// policy's own.
 //
-// Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock. Before
-// a request is refused the caches are emptied and it is tried again; and while few granules are reserved, when a cached
-// block can split the hole that the request needs, before granules are committed.
+// Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock.
+// Before a request is refused the caches are emptied and it is tried again; and while few granules are reserved, when a
+// cached block can split the hole that the request needs, before granules are committed.
 type Pool struct {
 	name   string
 	config Config
@@ -88,7 +89,8 @@ const (
 	regionShift = 32
 	regionAlign = 1 << 30 // so that what is aligned in a space is aligned in the pool
 	shardCount  = 32
-	// addressShare is how much more address space than memory the vlmem policy is given: it leaves gaps and comes back to them.
+	// addressShare is how much more address space than memory the vlmem policy is given: it leaves gaps and comes back to
+	// them.
 	addressShare = 16
 )
 
@@ -100,7 +102,8 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 // newPool makes a pool that shares memory with others.
 func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
 	if c.Max <= 0 || c.Initial < 0 || c.Initial > c.Max || c.Grow < 0 {
-		return nil, fmt.Errorf("making pool %s: initial %d, growth %d and maximum %d do not go together", name, c.Initial, c.Grow, c.Max)
+		return nil, fmt.Errorf("making pool %s: initial %d, growth %d and maximum %d do not go together", name, c.Initial,
+			c.Grow, c.Max)
 	}
 	if c.Align < 0 || c.Align&(c.Align-1) != 0 {
 		return nil, fmt.Errorf("making pool %s: alignment %d is not a power of two", name, c.Align)
@@ -154,7 +157,8 @@ func (p *Pool) grow(size int64) error {
 	if err != nil {
 		return err
 	}
-	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions, Align: p.config.Align, Max: roundUp(want, s.Granule()), group: p.group})
+	a, err := NewArena(s, ArenaOptions{Policy: p.config.Policy, PolicyOptions: p.config.PolicyOptions,
+		Align: p.config.Align, Max: roundUp(want, s.Granule()), group: p.group})
 	if err != nil {
 		return errors.Join(err, s.Close())
 	}

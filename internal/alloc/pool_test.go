@@ -27,7 +27,8 @@ func hostPool(t *testing.T, c alloc.Config, o space.HostOptions) (*alloc.Pool, f
 	return p, func() *space.Host { return last }
 }
 
-// TestReleaseReturnsIdleMemory touches 64 MiB in blocks of many sizes, frees nine of ten, and asks the system what is left.
+// TestReleaseReturnsIdleMemory touches 64 MiB in blocks of many sizes, frees nine of ten, and asks the system what is
+// left.
 func TestReleaseReturnsIdleMemory(t *testing.T) {
 	for _, policy := range []string{"vlmem", "bestfit", "buddy"} {
 		t.Run(policy, func(t *testing.T) {
@@ -108,7 +109,8 @@ func TestReleasedMemoryServesAgain(t *testing.T) {
 
 func TestInitialSizeIsCommittedAhead(t *testing.T) {
 	for _, policy := range []string{"vlmem", "bestfit"} {
-		p, host := hostPool(t, alloc.Config{Policy: policy, Max: 64 << 20, Initial: 16 << 20}, space.HostOptions{Populate: true})
+		p, host := hostPool(t, alloc.Config{Policy: policy, Max: 64 << 20, Initial: 16 << 20},
+			space.HostOptions{Populate: true})
 		if s := p.Stats(); s.Reserved != 16<<20 || s.Live != 0 || s.Allocs != 0 {
 			t.Errorf("%s: %+v", policy, s)
 		}
@@ -138,9 +140,12 @@ func TestOutOfMemorySaysWhy(t *testing.T) {
 		want   alloc.OutOfMemory
 		advice string
 	}{
-		{"above the limit", nil, 20 * mib, alloc.OutOfMemory{Requested: 20 * mib, Live: 16 * mib}, "raise the limit by 4 MiB"},
-		{"full", []int{3}, 2 * mib, alloc.OutOfMemory{Requested: 2 * mib, Live: 15 * mib, Free: mib, LargestFree: mib}, "free 1 MiB"},
-		{"scattered", []int{3, 5, 7}, 2 * mib, alloc.OutOfMemory{Requested: 2 * mib, Live: 13 * mib, Free: 3 * mib, LargestFree: mib}, "compact"},
+		{"above the limit", nil, 20 * mib, alloc.OutOfMemory{Requested: 20 * mib, Live: 16 * mib},
+			"raise the limit by 4 MiB"},
+		{"full", []int{3}, 2 * mib, alloc.OutOfMemory{Requested: 2 * mib, Live: 15 * mib, Free: mib, LargestFree: mib},
+			"free 1 MiB"},
+		{"scattered", []int{3, 5, 7}, 2 * mib, alloc.OutOfMemory{Requested: 2 * mib, Live: 13 * mib, Free: 3 * mib,
+			LargestFree: mib}, "compact"},
 	}
 	for _, test := range tests {
 		p, _ := hostPool(t, alloc.Config{Policy: "bestfit", Max: 16 * mib}, space.HostOptions{})
@@ -159,7 +164,8 @@ func TestOutOfMemorySaysWhy(t *testing.T) {
 		_, err := p.Alloc(alloc.Request{Size: test.size})
 		test.want.Pool, test.want.Reserved, test.want.Limit = "test", 16*mib, 16*mib
 		var got *alloc.OutOfMemory
-		if !errors.As(err, &got) || !errors.Is(err, alloc.ErrOutOfMemory) || *got != test.want || !strings.Contains(err.Error(), test.advice) {
+		if !errors.As(err, &got) || !errors.Is(err, alloc.ErrOutOfMemory) || *got != test.want ||
+			!strings.Contains(err.Error(), test.advice) {
 			t.Errorf("%s: %v\n%+v, not\n%+v", test.name, err, got, test.want)
 		}
 	}
@@ -176,7 +182,8 @@ func TestRefusedByTheSystem(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := p.Alloc(alloc.Request{Size: 8 << 20}); !errors.Is(err, refusal) || !errors.Is(err, alloc.ErrOutOfMemory) {
+		if _, err := p.Alloc(alloc.Request{Size: 8 << 20}); !errors.Is(err, refusal) ||
+			!errors.Is(err, alloc.ErrOutOfMemory) {
 			t.Errorf("%s: %v", policy, err)
 		}
 		if err := p.Check(); err != nil {
@@ -192,8 +199,8 @@ type refusing struct {
 
 func (r refusing) Commit(int64, int64) error { return r.err }
 
-// TestFaultyBacking lets every seventh call of a kind fail: requests may be refused, but no block loses what it holds, the accounts
-// stay true, and no more memory is resident than is reserved, unless the backing would not take it back.
+// TestFaultyBacking lets every seventh call of a kind fail: requests may be refused, but no block loses what it holds,
+// the accounts stay true, and no more memory is resident than is reserved, unless the backing would not take it back.
 func TestFaultyBacking(t *testing.T) {
 	for kind, wantRefusals := range map[string]bool{"commit": true, "move": true, "decommit": false} {
 		t.Run(kind, func(t *testing.T) {
@@ -202,7 +209,8 @@ func TestFaultyBacking(t *testing.T) {
 				t.Skip(err)
 			}
 			f := &faulty{Host: host, kind: kind}
-			p, err := alloc.NewPool("test", alloc.Config{Policy: "vlmem", Max: 128 << 20, PolicyOptions: alloc.PolicyOptions{Few: -1}},
+			p, err := alloc.NewPool("test", alloc.Config{Policy: "vlmem", Max: 128 << 20,
+				PolicyOptions: alloc.PolicyOptions{Few: -1}},
 				func(int64) (space.Space, error) { return f, nil })
 			if err != nil {
 				t.Fatal(err)
@@ -285,7 +293,8 @@ func (f *faulty) Move(from, to, n int64) error {
 // TestBlocksHaveASize: a request above the block of a pool is told so, not that memory is short.
 func TestBlocksHaveASize(t *testing.T) {
 	p, _ := hostPool(t, alloc.Config{Policy: "fixed", Max: 1 << 20}, space.HostOptions{})
-	if _, err := p.Alloc(alloc.Request{Size: 100 << 10}); !errors.Is(err, alloc.ErrOutOfMemory) || !strings.Contains(err.Error(), "no block holds more than 64 KiB") {
+	if _, err := p.Alloc(alloc.Request{Size: 100 << 10}); !errors.Is(err, alloc.ErrOutOfMemory) ||
+		!strings.Contains(err.Error(), "no block holds more than 64 KiB") {
 		t.Error(err)
 	}
 }
@@ -308,8 +317,8 @@ func TestConfigsThatMeanNothing(t *testing.T) {
 	}
 }
 
-// TestPoolsKeepTheirOwn: a request goes to the pool it names, an unconfigured one to the general pool, and a wrong name is
-// an error.
+// TestPoolsKeepTheirOwn: a request goes to the pool it names, an unconfigured one to the general pool, and a wrong name
+// is an error.
 func TestPoolsKeepTheirOwn(t *testing.T) {
 	made, err := pools()
 	if err != nil {
@@ -337,8 +346,8 @@ func TestPoolsKeepTheirOwn(t *testing.T) {
 	}
 }
 
-// TestPoolsShareMemory: vision features come and go before the text's embeddings come. What is reserved is the larger of
-// the two and not their sum.
+// TestPoolsShareMemory: vision features come and go before the text's embeddings come. What is reserved is the larger
+// of the two and not their sum.
 func TestPoolsShareMemory(t *testing.T) {
 	const mib = 1 << 20
 	for _, next := range []string{"vlmem", "bestfit", "apart"} {
@@ -390,7 +399,10 @@ func TestPoolsShareMemoryConcurrently(t *testing.T) {
 	for _, name := range names {
 		configs[name] = alloc.Config{Policy: "vlmem", Max: 64 << 20}
 	}
-	m, err := alloc.NewPools(configs, func(_ string, size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) })
+	m, err := alloc.NewPools(configs, func(_ string, size int64) (space.Space,
+		error) {
+		return space.NewHost(size, space.HostOptions{})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,9 @@ func PoolNames() []string {
 // Pools are the pools of one process as one allocator: a request goes to the pool that it names, and to the general one
 // where that was not configured.
 //
-// Those not Apart share one memory: before their commitment together passes its peak, free granules of a pool that can give them back
-// are given back for another to commit, so that what is reserved follows the sum of what they need at one time and not
-// the sum of what each needed once.
+// Those not Apart share one memory: before their commitment together passes its peak, free granules of a pool that can
+// give them back are given back for another to commit, so that what is reserved follows the sum of what they need at
+// one time and not the sum of what each needed once.
 //
 // Pool i has the addresses from i·2^48 on, and i in the top byte of Block.Ref.
 type Pools struct {

@@ -171,12 +171,14 @@ func TestRecordedOverheads(t *testing.T) {
 		whole, _ := run("buddy-whole", 0)
 		trimmed, _ := run("buddy", 0)
 		got := published{bestfit, whole, trimmed}
-		if w, ok := want[p.name]; ok && (math.Abs(got.bestfit-w.bestfit) > .1 || math.Abs(got.buddyWhole-w.buddyWhole) > .1 || math.Abs(got.buddy-w.buddy) > .1) {
+		if w, ok := want[p.name]; ok && (math.Abs(got.bestfit-w.bestfit) > .1 || math.Abs(got.buddyWhole-w.buddyWhole) > .1 ||
+			math.Abs(got.buddy-w.buddy) > .1) {
 			t.Errorf("%s: %+v, published %+v", p.name, got, w)
 		}
 		vlmem, back := run("vlmem", space.DeviceGranule)
 		pages, _ := run("vlmem", space.HostGranule)
-		t.Logf("%-36s bestfit %5.2f  buddy %5.2f  vlmem %5.3f, %5.2f returned; in pages %5.3f", p.name, bestfit, trimmed, vlmem, back, pages)
+		t.Logf("%-36s bestfit %5.2f  buddy %5.2f  vlmem %5.3f, %5.2f returned; in pages %5.3f", p.name, bestfit, trimmed,
+			vlmem, back, pages)
 		if vlmem > bestfit+.25 {
 			t.Errorf("%s: vlmem %.2f %% over the bound, best fit %.2f", p.name, vlmem, bestfit)
 		}
@@ -188,7 +190,8 @@ func TestRecordedOverheads(t *testing.T) {
 		}
 		over, overPages, returned = append(over, vlmem), append(overPages, pages), append(returned, back)
 	}
-	t.Logf("median over the bound %.3f, in pages %.3f; returned %.2f; better than best fit on %d of %d", median(over), median(overPages), median(returned), better, len(over))
+	t.Logf("median over the bound %.3f, in pages %.3f; returned %.2f; better than best fit on %d of %d", median(over),
+		median(overPages), median(returned), better, len(over))
 	if median(over) > .5 || median(returned) > 2 || 2*better <= len(over) {
 		t.Error("vlmem keeps too much, gives back too much or is not better than best fit on most")
 	}

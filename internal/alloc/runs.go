@@ -2,11 +2,12 @@ package alloc
 
 import "fmt"
 
-// runs are the free addresses between the live blocks of a zone, committed or not, indexed like the holes of best fit: of
-// two neighbours in the zone that are a hole and a gap it knows one run.
+// runs are the free addresses between the live blocks of a zone, committed or not, indexed like the holes of best fit:
+// of two neighbours in the zone that are a hole and a gap it knows one run.
 //
-// Its spans are the zone's live spans again, with one hole between two that are apart, so a block costs two entries. The
-// other design, runs as a third index of the zone's own spans, needs a second set of links in every span of every zone.
+// Its spans are the zone's live spans again, with one hole between two that are apart, so a block costs two entries.
+// The other design, runs as a third index of the zone's own spans, needs a second set of links in every span of every
+// zone.
 type runs struct {
 	*spans
 	twin  []uint32 // the run-side span of a live span of the zone; 0 is the ends of both
@@ -83,7 +84,8 @@ func (r *runs) check(t *spans) error {
 			j = r.s[j].next
 		}
 		if r.twin[i] != j || r.back[j] != i || r.s[j].off != t.s[i].off || r.s[j].size != t.s[i].size {
-			return fmt.Errorf("live span at %d of %d bytes is not that of the runs at %d of %d", t.s[i].off, t.s[i].size, r.s[j].off, r.s[j].size)
+			return fmt.Errorf("live span at %d of %d bytes is not that of the runs at %d of %d", t.s[i].off, t.s[i].size,
+				r.s[j].off, r.s[j].size)
 		}
 	}
 	for j = r.s[j].next; j != 0; j = r.s[j].next {

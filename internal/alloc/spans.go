@@ -7,22 +7,22 @@ import (
 
 // spans divides [0, top) into spans and finds the best free one for a size.
 //
-// A span is live, a hole (free and committed) or a gap (free, addresses only; policies that know nothing of commitment have
-// none). Spans are entries of one flat array named by 32-bit indices: half the size of pointers, nothing for the garbage
-// collector to follow, and an index is at once the handle a caller gives back. Entry 0 is the ends of the address list and
-// is no span; entries not in use hang on a list through next.
+// A span is live, a hole (free and committed) or a gap (free, addresses only; policies that know nothing of commitment
+// have none). Spans are entries of one flat array named by 32-bit indices: half the size of pointers, nothing for the
+// garbage collector to follow, and an index is at once the handle a caller gives back. Entry 0 is the ends of the
+// address list and is no span; entries not in use hang on a list through next.
 //
 // Every span knows its neighbours in address order, so that freeing merges with both in constant time, and no two
-// neighbours are both holes or both gaps. Holes and gaps are indexed by (size, offset): the smallest that fits, the lowest
-// among equals.
+// neighbours are both holes or both gaps. Holes and gaps are indexed by (size, offset): the smallest that fits, the
+// lowest among equals.
 //
 // An index has two levels. A bin holds the sizes that agree in their highest set bit and the six bits after it,
 //
 //	bin(size) = 64·(⌊log2 size⌋ − 6) + next six bits,
 //
-// so sizes in one bin differ by at most 1/64; two levels of bitmap find the next bin in use in a few instructions. Inside
-// a bin the spans are a treap ordered by (size, offset) with a priority hashed from the index: expected O(log spans in the
-// bin), and no balance to store.
+// so sizes in one bin differ by at most 1/64; two levels of bitmap find the next bin in use in a few instructions.
+// Inside a bin the spans are a treap ordered by (size, offset) with a priority hashed from the index: expected O(log
+// spans in the bin), and no balance to store.
 type spans struct {
 	s      []span
 	unused uint32 // entries to reuse
@@ -209,7 +209,8 @@ func (t *spans) preceding(state spanState, size, off int64) uint32 {
 
 // fit is the best span in state that holds size bytes at a multiple of align, or 0. Offsets are multiples of quantum.
 //
-// Above the quantum a few of the spans that are large enough are tried before one is taken that fits wherever it starts.
+// Above the quantum a few of the spans that are large enough are tried before one is taken that fits wherever it
+// starts.
 func (t *spans) fit(state spanState, size, align, quantum int64) uint32 {
 	const tries = 8
 	i := t.best(state, size)
@@ -310,8 +311,8 @@ func (t *spans) take(i uint32, off, size int64) uint32 {
 	return i
 }
 
-// grow appends a hole so that the last span is a hole of at least size bytes at a multiple of align, and returns it, or 0
-// where limit forbids.
+// grow appends a hole so that the last span is a hole of at least size bytes at a multiple of align, and returns it, or
+// 0 where limit forbids.
 func (t *spans) grow(size, align, limit int64) uint32 {
 	start, prev := t.top, t.s[0].prev
 	if t.s[prev].state == holeSpan {

@@ -87,15 +87,16 @@ func varied(base []program) []program {
 	list := slices.Clone(base)
 	for i, p := range base {
 		list = append(list,
-			p.resized(" /2", times(1, 2)), p.resized(" *3/4", times(3, 4)), p.resized(" *2", times(2, 1)), p.resized(" *2.9", times(29, 10)),
+			p.resized(" /2", times(1, 2)), p.resized(" *3/4", times(3, 4)), p.resized(" *2", times(2, 1)),
+			p.resized(" *2.9", times(29, 10)),
 			p.jittered(" ~1", 1, .3, 1.7), p.jittered(" ~2", 2, .3, 1.7), p.jittered(" ~3", 3, .9, 1.1),
 			p.then(base[(i+1)%len(base)]), p.then(p.jittered(" ~4", 4, .8, 1.6)), p.with(base[(i+3)%len(base)], 1))
 	}
 	return list
 }
 
-// TestVariedPrograms holds vlmem to the promises of TestRecordedOverheads on 88 programs. Where the whole program is a few
-// hundred MiB one 2 MiB granule is a quarter of a point and more, so a few may miss.
+// TestVariedPrograms holds vlmem to the promises of TestRecordedOverheads on 88 programs. Where the whole program is a
+// few hundred MiB one 2 MiB granule is a quarter of a point and more, so a few may miss.
 func TestVariedPrograms(t *testing.T) {
 	var over, returned []float64
 	missed, better := 0, 0

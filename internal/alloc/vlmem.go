@@ -7,29 +7,32 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
 
-// vlmem is best fit over committed memory, with address space spent to save memory. It is the policy of the general pool.
+// vlmem is best fit over committed memory, with address space spent to save memory. It is the policy of the general
+// pool.
 //
-// What a program needs at time t is every granule that holds a live byte, G(t). Memory that is free in whole granules can
-// be given back and committed elsewhere, so the least that can be reserved is
+// What a program needs at time t is every granule that holds a live byte, G(t). Memory that is free in whole granules
+// can be given back and committed elsewhere, so the least that can be reserved is
 //
 //	peak = max over t of G(t),
 //
 // and all that is lost is the free part of granules in use. Two rules follow.
 //
-// Place so that few granules are in use in part. Blocks are kept apart by what they do to granules, each kind in a zone of
-// its own: blocks of whole granules (padded to it where that costs at most 1/512 of the block) start on granules, so that
-// every hole among them is whole granules; blocks under 1/3 granule cannot pin large ones; the rest, odd sizes, are
-// packed to the byte, neighbours sharing a granule. Sizes do not tell how long a block lives: what stays, as a KV cache does,
-// belongs in a pool of its own. A zone costs a granule in part at each of its ends, so below few granules there is one, the odd.
+// Place so that few granules are in use in part. Blocks are kept apart by what they do to granules, each kind in a zone
+// of its own: blocks of whole granules (padded to it where that costs at most 1/512 of the block) start on granules, so
+// that every hole among them is whole granules; blocks under 1/3 granule cannot pin large ones; the rest, odd sizes,
+// are packed to the byte, neighbours sharing a granule. Sizes do not tell how long a block lives: what stays, as a KV
+// cache does, belongs in a pool of its own. A zone costs a granule in part at each of its ends, so below few granules
+// there is one, the odd.
 //
-// Among whole blocks and among small ones the smallest committed hole that fits is taken: which hole makes no difference to
-// the granules in use, so the one that costs no commitment is best. Among odd sizes it does, and there the smallest free run
-// of addresses is taken, committed or not: a block in a large hole, because that is committed, pins granules that the
-// next large block then lacks.
+// Among whole blocks and among small ones the smallest committed hole that fits is taken: which hole makes no
+// difference to the granules in use, so the one that costs no commitment is best. Among odd sizes it does, and there
+// the smallest free run of addresses is taken, committed or not: a block in a large hole, because that is committed,
+// pins granules that the next large block then lacks.
 //
-// Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is placed
-// where the fewest granules must be committed, beside a hole that has address space next to it if there is one; and only if
-// the commitment would pass its peak, as many granules as are missing are given back from the largest holes.
+// Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is
+// placed where the fewest granules must be committed, beside a hole that has address space next to it if there is one;
+// and only if the commitment would pass its peak, as many granules as are missing are given back from the largest
+// holes.
 //
 //	before   ■■■■■■□□□□□□■■■■       ■ live  □ committed hole  · address space
 //	after    ■■■■■■□□····■■■■···▣▣▣▣▣▣      four granules moved, the peak is as it was
@@ -38,9 +41,9 @@ import (
 // (space.Host.Move), 6 us where another page costs 140, and a card's granules are mapped elsewhere.
 //
 // Giving back is not free on a card. Once the bytes returned pass 1 % of the bytes granted, the commitment may rise to
-// 0.05 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same few granules
-// in every round of a loop, and costs nothing where more than that is lost anyway. Pools that share a memory have no such
-// slack: one of them does not know what all hold live.
+// 0.05 % over the largest sum of live bytes so far before more is returned: that ends the exchange of the same few
+// granules in every round of a loop, and costs nothing where more than that is lost anyway. Pools that share a memory
+// have no such slack: one of them does not know what all hold live.
 //
 // docs/allocator.md has the figures and the designs that were rejected.
 type vlmem struct {
@@ -99,7 +102,8 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	}
 	p.few = o.few(p.granule)
 	if p.granule%p.quantum != 0 || limit < 16*p.granule {
-		return nil, fmt.Errorf("making vlmem: granule %d, quantum %d and limit %d do not go together", p.granule, p.quantum, limit)
+		return nil, fmt.Errorf("making vlmem: granule %d, quantum %d and limit %d do not go together", p.granule, p.quantum,
+			limit)
 	}
 	p.reach = max(p.granule, 1<<(bits.Len64(uint64(limit/16))-1))
 	ends := [zoneCount + 1]int64{0, roundUp(limit/8, p.reach), roundUp(limit/2, p.reach), limit}
@@ -216,8 +220,8 @@ func (p *vlmem) grant(z int, i uint32) Block {
 	return Block{Offset: p.zones[z].base + s.off, Size: s.size, Ref: uint64(i)*zoneCount + uint64(z)}
 }
 
-// reserve makes room for n more committed bytes: free granules are given back where the peak of all that share the memory
-// would be passed, or the limit.
+// reserve makes room for n more committed bytes: free granules are given back where the peak of all that share the
+// memory would be passed, or the limit.
 func (p *vlmem) reserve(n int64) bool {
 	together := p.pages.group
 	allowed := together.peak.Load()
@@ -251,8 +255,8 @@ func (p *vlmem) yield(n int64, away func(off, n int64) error) {
 	}
 }
 
-// shrink gives away up to n bytes, rounded up to granules, of hole h and returns how many: from the side where a gap is, so
-// that what stays committed stays in one piece, otherwise from the upper end.
+// shrink gives away up to n bytes, rounded up to granules, of hole h and returns how many: from the side where a gap
+// is, so that what stays committed stays in one piece, otherwise from the upper end.
 func (p *vlmem) shrink(z int, h uint32, n int64, away func(off, n int64) error) int64 {
 	t, g := p.zones[z].spans, p.granule
 	from, to := roundUp(t.s[h].off, g), roundDown(t.s[h].off+t.s[h].size, g)

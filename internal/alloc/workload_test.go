@@ -21,7 +21,8 @@ func request(t *testing.T, model string, o workload.Options) program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := program{name: fmt.Sprintf("%s %dx%d, %d tokens, %d steps", model, o.Width, o.Height, o.PromptTokens, o.DecodeTokens)}
+	p := program{name: fmt.Sprintf("%s %dx%d, %d tokens, %d steps", model, o.Width, o.Height, o.PromptTokens,
+		o.DecodeTokens)}
 	at := map[uint32]int{}
 	for _, e := range w.Events {
 		switch e.Op {
@@ -36,7 +37,8 @@ func request(t *testing.T, model string, o workload.Options) program {
 	return p.measured()
 }
 
-// against is the overhead of the named allocator in per cent, and the bytes that it gave back as per cent of those allocated.
+// against is the overhead of the named allocator in per cent, and the bytes that it gave back as per cent of those
+// allocated.
 func (p program) against(t *testing.T, name string) (over, back float64) {
 	a, err := New(name, Options{Capacity: 256 << 30})
 	if err != nil {
@@ -48,8 +50,9 @@ func (p program) against(t *testing.T, name string) (over, back float64) {
 
 const granulePercent = 100 * space.DeviceGranule
 
-// TestRequestOverheads holds vlmem against best fit on requests of Qwen3-VL. It counts whole granules and best fit bytes, so
-// it may lose one granule and the quarter point of recordings; requests over 512 MiB have to be better by a point.
+// TestRequestOverheads holds vlmem against best fit on requests of Qwen3-VL. It counts whole granules and best fit
+// bytes, so it may lose one granule and the quarter point of recordings; requests over 512 MiB have to be better by a
+// point.
 func TestRequestOverheads(t *testing.T) {
 	for _, model := range []string{"qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"} {
 		for _, size := range [][2]int{{640, 480}, {1280, 720}, {1920, 1080}, {3840, 2160}} {
@@ -68,8 +71,8 @@ func TestRequestOverheads(t *testing.T) {
 	}
 }
 
-// TestVariedRequests asks the same of 288, so that vlmem is not fitted to twelve: of those under 512 MiB one in twenty may
-// lose more than a granule to best fit, and of those above none may lose anything.
+// TestVariedRequests asks the same of 288, so that vlmem is not fitted to twelve: of those under 512 MiB one in twenty
+// may lose more than a granule to best fit, and of those above none may lose anything.
 func TestVariedRequests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("288 requests")
@@ -96,14 +99,16 @@ func TestVariedRequests(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("of %d requests under 512 MiB %d lose more than a granule to best fit; in the mean %.2f granules", small, missed, excess/float64(small))
+	t.Logf("of %d requests under 512 MiB %d lose more than a granule to best fit; in the mean %.2f granules", small,
+		missed, excess/float64(small))
 	if 20*missed > small {
 		t.Error("too many")
 	}
 }
 
 func variedRequests() (list []workload.Options) {
-	for _, size := range [][2]int{{224, 224}, {256, 256}, {320, 240}, {400, 300}, {480, 360}, {512, 512}, {560, 420}, {640, 480},
+	for _, size := range [][2]int{{224, 224}, {256, 256}, {320, 240}, {400, 300}, {480, 360}, {512, 512}, {560, 420},
+		{640, 480},
 		{720, 576}, {800, 600}, {1024, 768}, {1280, 720}, {1600, 900}, {1920, 1080}, {2560, 1440}, {3840, 2160}} {
 		for _, prompt := range []int{30, 300, 1000} {
 			for _, decode := range []int{1, 8} {

@@ -2,9 +2,9 @@
 //
 // # Counters
 //
-// Over addresses a replay is exact: the same code places the same blocks. Bytes, operation counts, overheads and refusals
-// are therefore compared exactly; one byte more is a regression, since nothing but a change of code can have caused it. In
-// touched runs resident memory moves by a few pages from run to run, so it has a threshold.
+// Over addresses a replay is exact: the same code places the same blocks. Bytes, operation counts, overheads and
+// refusals are therefore compared exactly; one byte more is a regression, since nothing but a change of code can have
+// caused it. In touched runs resident memory moves by a few pages from run to run, so it has a threshold.
 //
 // # Times
 //
@@ -18,8 +18,9 @@
 // median is worse by more than the threshold. It is inconclusive when the medians are so uncertain that a regression of
 // twice the threshold could hide in them. Times of different machines are not compared; a fingerprint tells them apart.
 //
-// Rejected: comparing nanoseconds as they are (a neighbour on the same host moves them by 10 %), means instead of minima
-// (one preemption in a repeat of 2 ms moves it by more than the threshold), and a t-test (the distributions have tails).
+// Rejected: comparing nanoseconds as they are (a neighbour on the same host moves them by 10 %), means instead of
+// minima (one preemption in a repeat of 2 ms moves it by more than the threshold), and a t-test (the distributions have
+// tails).
 package baseline
 
 import (

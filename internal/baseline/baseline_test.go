@@ -9,8 +9,8 @@ import (
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
-// run is a benchmark whose repeats took ns on average, on a machine that drifts by 15 %, jitters by 3 % and is now and then
-// interrupted for twice the time.
+// run is a benchmark whose repeats took ns on average, on a machine that drifts by 15 %, jitters by 3 % and is now and
+// then interrupted for twice the time.
 func run(seed uint64, ns float64, bytes int64) File {
 	r := rand.New(rand.NewPCG(seed, 1))
 	s := replay.Summary{Workload: "w", Allocator: "a", Kind: replay.Addresses, Operations: 1000, LowerBoundBytes: 1 << 20,

@@ -68,7 +68,8 @@ func Compare(before, after File, t Thresholds) Comparison {
 	var c Comparison
 	timed := before.Fingerprint == after.Fingerprint
 	if !timed {
-		c.Notes = append(c.Notes, fmt.Sprintf("times not compared: the baseline is of another machine (%s, this is %s)", before.Fingerprint, after.Fingerprint))
+		c.Notes = append(c.Notes, fmt.Sprintf("times not compared: the baseline is of another machine (%s, this is %s)",
+			before.Fingerprint, after.Fingerprint))
 	}
 	for _, b := range before.Results {
 		i := slices.IndexFunc(after.Results, func(a replay.Summary) bool {
@@ -166,8 +167,8 @@ func times(b, a replay.Summary, t Thresholds) Finding {
 // groupSize is how many repeats give one sample, their minimum.
 const groupSize = 5
 
-// samples is one figure for each group of repeats, in yardsticks per operation. Touched repeats are few and long: each is a
-// group.
+// samples is one figure for each group of repeats, in yardsticks per operation. Touched repeats are few and long: each
+// is a group.
 func samples(s replay.Summary) []float64 {
 	size := groupSize
 	if s.Kind == replay.Touched {
@@ -189,7 +190,8 @@ func median(values []float64) float64 {
 	return stat.Quantile(0.5, stat.Empirical, slices.Sorted(slices.Values(values)), nil)
 }
 
-// medianError is the standard error of the median over the median: 0.93 of the middle half's range over √n, as if normal.
+// medianError is the standard error of the median over the median: 0.93 of the middle half's range over √n, as if
+// normal.
 func medianError(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	low, high := stat.Quantile(0.25, stat.Empirical, sorted, nil), stat.Quantile(0.75, stat.Empirical, sorted, nil)

@@ -1,8 +1,8 @@
 package baseline
 
-// Yardstick is a fixed piece of work with the habits of an allocator: dependent loads over a table that exceeds the first
-// level of cache, compares and branches that depend on them, stores. Its time stands for the speed of the machine at that
-// moment. Changing it makes saved baselines worthless, so it must not change.
+// Yardstick is a fixed piece of work with the habits of an allocator: dependent loads over a table that exceeds the
+// first level of cache, compares and branches that depend on them, stores. Its time stands for the speed of the machine
+// at that moment. Changing it makes saved baselines worthless, so it must not change.
 type Yardstick struct {
 	table [1 << 16]uint32 // 256 KiB
 	state uint32

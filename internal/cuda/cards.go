@@ -90,8 +90,8 @@ func KernelDriver(root string) (version string, open bool) {
 	return regexp.MustCompile(`\d+\.\d+(\.\d+)?`).FindString(line), strings.Contains(line, "Open Kernel Module")
 }
 
-// Diagnose says in one line why the cards under root cannot be used, given what Open or Devices answered and how many devices
-// there were. It is "" where no card is present or every one answers. devices counts only where err is nil.
+// Diagnose says in one line why the cards under root cannot be used, given what Open or Devices answered and how many
+// devices there were. It is "" where no card is present or every one answers. devices counts only where err is nil.
 func Diagnose(root string, err error, devices int) string {
 	cards, listing := Cards(root)
 	if listing != nil || len(cards) == 0 || err == nil && devices >= len(cards) {
@@ -139,7 +139,8 @@ func (c Card) diagnose(version string, open bool, code Code, err error) string {
 	case c.Driver == "nouveau":
 		return fmt.Sprintf("%s is present, but bound to nouveau, which has no CUDA: %s", c, want)
 	case legacy && open:
-		return fmt.Sprintf("%s is present, but the open kernel module %s never served %s: %s", c, version, c.Architecture(), want)
+		return fmt.Sprintf("%s is present, but the open kernel module %s never served %s: %s", c, version, c.Architecture(),
+			want)
 	case legacy && branch > lastLegacyBranch:
 		return fmt.Sprintf("%s is present, but driver %s no longer serves it: %s", c, version, want)
 	case version != "" && code == Success && err != nil:

@@ -1,18 +1,18 @@
 // Package cuda is the CUDA driver API, reached by dlopen: no toolkit, header or stub library is needed to build, and a
 // machine without a card runs the same program.
 //
-// Open loads libcuda.so.1 (or the library a caller names), looks up every symbol by its exported name and keeps one typed
-// pointer for each. Functions whose binary interface grew to 64 bits are taken under their _v2 names alone, since the plain
-// export still takes 32-bit pointers; where both names have one interface, _v2 comes first and the plain name is the
-// fallback. Symbols that only some drivers have (managed memory, pools, virtual memory, modules) are optional: without them
-// the calls that need them answer ErrUnsupported and the rest works.
+// Open loads libcuda.so.1 (or the library a caller names), looks up every symbol by its exported name and keeps one
+// typed pointer for each. Functions whose binary interface grew to 64 bits are taken under their _v2 names alone, since
+// the plain export still takes 32-bit pointers; where both names have one interface, _v2 comes first and the plain name
+// is the fallback. Symbols that only some drivers have (managed memory, pools, virtual memory, modules) are optional:
+// without them the calls that need them answer ErrUnsupported and the rest works.
 //
-// A context belongs to an operating system thread, and a goroutine to none. Each call therefore makes its context current
-// and does its work within one call into C, during which the Go runtime cannot move it. Locking goroutines to threads
-// and sending them work was the other way; it costs a channel round trip per call and makes no call safer.
+// A context belongs to an operating system thread, and a goroutine to none. Each call therefore makes its context
+// current and does its work within one call into C, during which the Go runtime cannot move it. Locking goroutines to
+// threads and sending them work was the other way; it costs a channel round trip per call and makes no call safer.
 //
-// What a card cannot tell lies in two other doors: PCI devices that the kernel shows (see Cards, Diagnose) and the text of
-// nvidia-smi (see ParseSMI). Built without cgo the package has the same API, and Open answers ErrUnavailable.
+// What a card cannot tell lies in two other doors: PCI devices that the kernel shows (see Cards, Diagnose) and the text
+// of nvidia-smi (see ParseSMI). Built without cgo the package has the same API, and Open answers ErrUnavailable.
 //
 // Symbol names, attribute numbers and error codes follow cuda.h of CUDA 12.6.
 package cuda
@@ -192,29 +192,31 @@ const (
 
 // codes gives each result its name in cuda.h and what it means, for drivers too broken to be asked.
 var codes = map[Code]struct{ name, text string }{
-	codeAbsent:       {"symbol missing", "this driver has no such call"},
-	InvalidValue:     {"CUDA_ERROR_INVALID_VALUE", "invalid argument"},
-	OutOfMemory:      {"CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-	NotInitialized:   {"CUDA_ERROR_NOT_INITIALIZED", "the driver was not started"},
-	StubLibrary:      {"CUDA_ERROR_STUB_LIBRARY", "the library is the toolkit's stub, not a driver"},
-	DeviceBusy:       {"CUDA_ERROR_DEVICE_UNAVAILABLE", "the device is in exclusive use or unavailable"},
-	NoDevice:         {"CUDA_ERROR_NO_DEVICE", "no CUDA device"},
-	InvalidDevice:    {"CUDA_ERROR_INVALID_DEVICE", "no device of that number"},
-	InvalidImage:     {"CUDA_ERROR_INVALID_IMAGE", "the module is not valid"},
-	InvalidContext:   {"CUDA_ERROR_INVALID_CONTEXT", "no valid context"},
-	NoBinary:         {"CUDA_ERROR_NO_BINARY_FOR_GPU", "the module has no code for this card"},
-	InvalidPTX:       {"CUDA_ERROR_INVALID_PTX", "compiling PTX failed"},
-	NoJITCompiler:    {"CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "libnvidia-ptxjitcompiler is not installed"},
-	UnsupportedPTX:   {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the driver is older than the PTX"},
-	NotFound:         {"CUDA_ERROR_NOT_FOUND", "no such name"},
-	NotReady:         {"CUDA_ERROR_NOT_READY", "work is still under way"},
-	IllegalAddress:   {"CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel or copy touched memory that is not its own"},
-	OutOfResources:   {"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES", "the launch needs more registers or shared memory than a block may have"},
-	LaunchTimeout:    {"CUDA_ERROR_LAUNCH_TIMEOUT", "the display watchdog ended a kernel"},
-	LaunchFailed:     {"CUDA_ERROR_LAUNCH_FAILED", "a kernel failed"},
-	NotSupported:     {"CUDA_ERROR_NOT_SUPPORTED", "not supported on this card or driver"},
-	SystemNotReady:   {"CUDA_ERROR_SYSTEM_NOT_READY", "the system's fabric or services are not started"},
-	DriverMismatch:   {"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "libcuda and the loaded kernel module are of different versions"},
+	codeAbsent:     {"symbol missing", "this driver has no such call"},
+	InvalidValue:   {"CUDA_ERROR_INVALID_VALUE", "invalid argument"},
+	OutOfMemory:    {"CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+	NotInitialized: {"CUDA_ERROR_NOT_INITIALIZED", "the driver was not started"},
+	StubLibrary:    {"CUDA_ERROR_STUB_LIBRARY", "the library is the toolkit's stub, not a driver"},
+	DeviceBusy:     {"CUDA_ERROR_DEVICE_UNAVAILABLE", "the device is in exclusive use or unavailable"},
+	NoDevice:       {"CUDA_ERROR_NO_DEVICE", "no CUDA device"},
+	InvalidDevice:  {"CUDA_ERROR_INVALID_DEVICE", "no device of that number"},
+	InvalidImage:   {"CUDA_ERROR_INVALID_IMAGE", "the module is not valid"},
+	InvalidContext: {"CUDA_ERROR_INVALID_CONTEXT", "no valid context"},
+	NoBinary:       {"CUDA_ERROR_NO_BINARY_FOR_GPU", "the module has no code for this card"},
+	InvalidPTX:     {"CUDA_ERROR_INVALID_PTX", "compiling PTX failed"},
+	NoJITCompiler:  {"CUDA_ERROR_JIT_COMPILER_NOT_FOUND", "libnvidia-ptxjitcompiler is not installed"},
+	UnsupportedPTX: {"CUDA_ERROR_UNSUPPORTED_PTX_VERSION", "the driver is older than the PTX"},
+	NotFound:       {"CUDA_ERROR_NOT_FOUND", "no such name"},
+	NotReady:       {"CUDA_ERROR_NOT_READY", "work is still under way"},
+	IllegalAddress: {"CUDA_ERROR_ILLEGAL_ADDRESS", "a kernel or copy touched memory that is not its own"},
+	OutOfResources: {"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES",
+		"the launch needs more registers or shared memory than a block may have"},
+	LaunchTimeout:  {"CUDA_ERROR_LAUNCH_TIMEOUT", "the display watchdog ended a kernel"},
+	LaunchFailed:   {"CUDA_ERROR_LAUNCH_FAILED", "a kernel failed"},
+	NotSupported:   {"CUDA_ERROR_NOT_SUPPORTED", "not supported on this card or driver"},
+	SystemNotReady: {"CUDA_ERROR_SYSTEM_NOT_READY", "the system's fabric or services are not started"},
+	DriverMismatch: {"CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+		"libcuda and the loaded kernel module are of different versions"},
 	CompatNoHardware: {"CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "the compatibility library does not serve this card"},
 	UnknownError:     {"CUDA_ERROR_UNKNOWN", "unknown error"},
 }

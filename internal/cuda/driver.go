@@ -123,7 +123,8 @@ func (d *Driver) device(ordinal int) (Device, error) {
 		err := d.check("cuDeviceGetAttribute", C.vl_cuDeviceGetAttribute(d.lib, nil, &v, C.int(number), h))
 		return int(v), err
 	})
-	if err := d.check("cuDeviceGetPCIBusId", C.vl_cuDeviceGetPCIBusId(d.lib, nil, &text[0], C.int(len(text)), h)); err != nil {
+	if err := d.check("cuDeviceGetPCIBusId", C.vl_cuDeviceGetPCIBusId(d.lib, nil, &text[0], C.int(len(text)),
+		h)); err != nil {
 		dev.Unknown["pci_bus_id"] = err.Error()
 	} else {
 		dev.PCIBusID = strings.ToLower(C.GoString(&text[0]))
@@ -153,7 +154,8 @@ type Context struct {
 	card   Device
 }
 
-// Retain makes or shares the device's primary context. On a real card the first one takes some 100 ms and device memory.
+// Retain makes or shares the device's primary context. On a real card the first one takes some 100 ms and device
+// memory.
 func (d *Driver) Retain(ordinal int) (*Context, error) {
 	card, err := d.device(ordinal)
 	if err != nil {

@@ -53,8 +53,10 @@ func TestDevices(t *testing.T) {
 			if got := g.BandwidthBytesPerS() / 1e9; math.Abs(got-want.gbps) > 0.1 {
 				t.Errorf("bandwidth %.1f GB/s, want %.1f", got, want.gbps)
 			}
-			if g.ComputeCapability() != "6.1" || g.SharedPerBlock != 49152 || g.SharedPerSM != 98304 || g.MaxThreadsPerBlock != 1024 {
-				t.Errorf("capability %s, %d shared per block, %d per SM, %d threads", g.ComputeCapability(), g.SharedPerBlock, g.SharedPerSM, g.MaxThreadsPerBlock)
+			if g.ComputeCapability() != "6.1" || g.SharedPerBlock != 49152 || g.SharedPerSM != 98304 ||
+				g.MaxThreadsPerBlock != 1024 {
+				t.Errorf("capability %s, %d shared per block, %d per SM, %d threads", g.ComputeCapability(), g.SharedPerBlock,
+					g.SharedPerSM, g.MaxThreadsPerBlock)
 			}
 			if len(g.Unknown) > 0 || len(d.Missing()) > 0 {
 				t.Errorf("unknown %v, missing %v", g.Unknown, d.Missing())

@@ -33,7 +33,8 @@ func (c *Context) Free(p Ptr) error {
 // HostAlloc takes n bytes of page-locked host memory. flags are Host….
 func (c *Context) HostAlloc(n int64, flags int) ([]byte, error) {
 	var p unsafe.Pointer
-	if err := c.sized("cuMemHostAlloc", C.vl_cuMemHostAlloc(c.lib, c.handle, &p, C.size_t(n), C.uint(flags)), n); err != nil {
+	if err := c.sized("cuMemHostAlloc", C.vl_cuMemHostAlloc(c.lib, c.handle, &p, C.size_t(n), C.uint(flags)),
+		n); err != nil {
 		return nil, err
 	}
 	return unsafe.Slice((*byte)(p), n), nil
@@ -47,7 +48,8 @@ func (c *Context) HostFree(b []byte) error {
 // HostRegister page-locks memory that lies outside the Go heap.
 func (c *Context) HostRegister(b []byte, flags int) error {
 	n := int64(len(b))
-	return c.sized("cuMemHostRegister_v2", C.vl_cuMemHostRegister(c.lib, c.handle, unsafe.Pointer(unsafe.SliceData(b)), C.size_t(n), C.uint(flags)), n)
+	return c.sized("cuMemHostRegister_v2", C.vl_cuMemHostRegister(c.lib, c.handle, unsafe.Pointer(unsafe.SliceData(b)),
+		C.size_t(n), C.uint(flags)), n)
 }
 
 // HostUnregister undoes HostRegister.
@@ -58,7 +60,8 @@ func (c *Context) HostUnregister(b []byte) error {
 // AllocManaged takes n bytes that both host and device may touch. The slice is the host's view of the same addresses.
 func (c *Context) AllocManaged(n int64) (Ptr, []byte, error) {
 	var p C.CUdeviceptr
-	if err := c.sized("cuMemAllocManaged", C.vl_cuMemAllocManaged(c.lib, c.handle, &p, C.size_t(n), managedGlobal), n); err != nil {
+	if err := c.sized("cuMemAllocManaged", C.vl_cuMemAllocManaged(c.lib, c.handle, &p, C.size_t(n), managedGlobal),
+		n); err != nil {
 		return 0, nil, err
 	}
 	return Ptr(p), unsafe.Slice(*(**byte)(unsafe.Pointer(&p)), n), nil
@@ -66,29 +69,34 @@ func (c *Context) AllocManaged(n int64) (Ptr, []byte, error) {
 
 // Advise hints how n bytes of managed memory will be used. device is an ordinal or HostDevice.
 func (c *Context) Advise(p Ptr, n int64, advice Advice, device int) error {
-	return c.sized("cuMemAdvise", C.vl_cuMemAdvise(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), C.int(advice), C.CUdevice(device)), n)
+	return c.sized("cuMemAdvise", C.vl_cuMemAdvise(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), C.int(advice),
+		C.CUdevice(device)), n)
 }
 
 // Prefetch moves n bytes of managed memory to a device, or to the host, in the order of s.
 func (c *Context) Prefetch(p Ptr, n int64, device int, s *Stream) error {
-	return c.sized("cuMemPrefetchAsync", C.vl_cuMemPrefetchAsync(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), C.CUdevice(device), s.raw()), n)
+	return c.sized("cuMemPrefetchAsync", C.vl_cuMemPrefetchAsync(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n),
+		C.CUdevice(device), s.raw()), n)
 }
 
 // ToDevice copies host memory to the device and returns when it is there.
 func (c *Context) ToDevice(to Ptr, from []byte) error {
 	n := int64(len(from))
-	return c.sized("cuMemcpyHtoD_v2", C.vl_cuMemcpyHtoD(c.lib, c.handle, C.CUdeviceptr(to), unsafe.Pointer(unsafe.SliceData(from)), C.size_t(n)), n)
+	return c.sized("cuMemcpyHtoD_v2", C.vl_cuMemcpyHtoD(c.lib, c.handle, C.CUdeviceptr(to),
+		unsafe.Pointer(unsafe.SliceData(from)), C.size_t(n)), n)
 }
 
 // ToHost copies device memory to the host and returns when it is there.
 func (c *Context) ToHost(to []byte, from Ptr) error {
 	n := int64(len(to))
-	return c.sized("cuMemcpyDtoH_v2", C.vl_cuMemcpyDtoH(c.lib, c.handle, unsafe.Pointer(unsafe.SliceData(to)), C.CUdeviceptr(from), C.size_t(n)), n)
+	return c.sized("cuMemcpyDtoH_v2", C.vl_cuMemcpyDtoH(c.lib, c.handle, unsafe.Pointer(unsafe.SliceData(to)),
+		C.CUdeviceptr(from), C.size_t(n)), n)
 }
 
 // Copy copies n bytes within device memory.
 func (c *Context) Copy(to, from Ptr, n int64) error {
-	return c.sized("cuMemcpyDtoD_v2", C.vl_cuMemcpyDtoD(c.lib, c.handle, C.CUdeviceptr(to), C.CUdeviceptr(from), C.size_t(n)), n)
+	return c.sized("cuMemcpyDtoD_v2", C.vl_cuMemcpyDtoD(c.lib, c.handle, C.CUdeviceptr(to), C.CUdeviceptr(from),
+		C.size_t(n)), n)
 }
 
 // Granularity is the unit of mapped device memory, 2 MiB on every card so far.
@@ -110,8 +118,9 @@ func (c *Context) Unreserve(p Ptr, n int64) error {
 	return c.check("cuMemAddressFree", C.vl_cuMemAddressFree(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n)))
 }
 
-// Map puts n fresh bytes of the device's memory behind reserved addresses, readable and writable. Where it fails nothing is
-// left behind. Unmap of the same range frees the memory, since the handle is released here and the mapping alone keeps it.
+// Map puts n fresh bytes of the device's memory behind reserved addresses, readable and writable. Where it fails
+// nothing is left behind. Unmap of the same range frees the memory, since the handle is released here and the mapping
+// alone keeps it.
 func (c *Context) Map(p Ptr, n int64) error {
 	var h C.uint64_t
 	if err := c.sized("cuMemCreate", C.vl_create(c.lib, c.handle, &h, C.size_t(n), c.device), n); err != nil {
@@ -135,7 +144,8 @@ func (c *Context) Map(p Ptr, n int64) error {
 // there. Its contents stay. Where it fails the memory is still behind from.
 func (c *Context) Remap(from, to Ptr, n int64) error {
 	var h C.uint64_t
-	if err := c.check("cuMemRetainAllocationHandle", C.vl_cuMemRetainAllocationHandle(c.lib, c.handle, &h, C.CUdeviceptr(from))); err != nil {
+	if err := c.check("cuMemRetainAllocationHandle", C.vl_cuMemRetainAllocationHandle(c.lib, c.handle, &h,
+		C.CUdeviceptr(from))); err != nil {
 		return err
 	}
 	err := c.sized("cuMemMap", C.vl_cuMemMap(c.lib, c.handle, C.CUdeviceptr(to), C.size_t(n), 0, h, 0), n)

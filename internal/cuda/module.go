@@ -68,7 +68,8 @@ func (f *Function) Info() (FunctionInfo, error) {
 		{6, func(v int) { info.BinaryVersion = v }},
 	} {
 		var v C.int
-		if err := f.ctx.check("cuFuncGetAttribute", C.vl_cuFuncGetAttribute(f.ctx.lib, f.ctx.handle, &v, C.int(a.number), f.handle)); err != nil {
+		if err := f.ctx.check("cuFuncGetAttribute", C.vl_cuFuncGetAttribute(f.ctx.lib, f.ctx.handle, &v, C.int(a.number),
+			f.handle)); err != nil {
 			return FunctionInfo{}, err
 		}
 		a.set(int(v))
@@ -79,20 +80,23 @@ func (f *Function) Info() (FunctionInfo, error) {
 // AllowShared raises the dynamic shared memory a launch may ask for, in bytes, up to Attributes.SharedPerBlockOptin.
 func (f *Function) AllowShared(n int64) error {
 	const maxDynamicShared = 8
-	return f.ctx.sized("cuFuncSetAttribute", C.vl_cuFuncSetAttribute(f.ctx.lib, f.ctx.handle, f.handle, maxDynamicShared, C.int(n)), n)
+	return f.ctx.sized("cuFuncSetAttribute", C.vl_cuFuncSetAttribute(f.ctx.lib, f.ctx.handle, f.handle, maxDynamicShared,
+		C.int(n)), n)
 }
 
 // Occupancy is how many blocks of so many threads and bytes of dynamic shared memory fit one SM at a time.
 func (f *Function) Occupancy(threads int, shared int64) (int, error) {
 	var n C.int
 	err := f.ctx.check("cuOccupancyMaxActiveBlocksPerMultiprocessor",
-		C.vl_cuOccupancyMaxActiveBlocksPerMultiprocessor(f.ctx.lib, f.ctx.handle, &n, f.handle, C.int(threads), C.size_t(shared)))
+		C.vl_cuOccupancyMaxActiveBlocksPerMultiprocessor(f.ctx.lib, f.ctx.handle, &n, f.handle, C.int(threads),
+			C.size_t(shared)))
 	return int(n), err
 }
 
 // Launch queues the kernel on s with shared bytes of dynamic shared memory. args are packed in the kernel's order.
 func (f *Function) Launch(grid, block Dim3, shared int64, s *Stream, args Args) error {
-	r := C.vl_launch(f.ctx.lib, f.ctx.handle, f.handle, C.uint(grid.X), C.uint(grid.Y), C.uint(grid.Z), C.uint(block.X), C.uint(block.Y),
+	r := C.vl_launch(f.ctx.lib, f.ctx.handle, f.handle, C.uint(grid.X), C.uint(grid.Y), C.uint(grid.Z), C.uint(block.X),
+		C.uint(block.Y),
 		C.uint(block.Z), C.uint(shared), s.raw(), unsafe.Pointer(unsafe.SliceData(args)), C.size_t(len(args)))
 	return f.ctx.check("cuLaunchKernel", r)
 }

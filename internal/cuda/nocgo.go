@@ -4,8 +4,8 @@ package cuda
 
 import "time"
 
-// The types of the driver's API. Open never makes one, so their methods are reached by no program; they are here so that
-// callers compile alike with and without cgo.
+// The types of the driver's API. Open never makes one, so their methods are reached by no program; they are here so
+// that callers compile alike with and without cgo.
 type (
 	Driver   struct{}
 	Context  struct{}

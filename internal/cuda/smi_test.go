@@ -33,13 +33,15 @@ func TestParseSMI(t *testing.T) {
 				t.Fatal(err)
 			}
 			g := s.GPUs[0]
-			if s.DriverVersion != want.driver || s.CUDAVersion != want.cuda || len(s.GPUs) != 1 || g.Name != want.name || g.PCIBusID != want.bus {
+			if s.DriverVersion != want.driver || s.CUDAVersion != want.cuda || len(s.GPUs) != 1 || g.Name != want.name ||
+				g.PCIBusID != want.bus {
 				t.Errorf("driver %s, CUDA %s, %d GPUs, %q at %s", s.DriverVersion, s.CUDAVersion, len(s.GPUs), g.Name, g.PCIBusID)
 			}
 			if g.TotalBytes == nil || *g.TotalBytes != want.mib<<20 || g.FreeBytes == nil || *g.FreeBytes > *g.TotalBytes {
 				t.Errorf("memory %v, free %v", g.TotalBytes, g.FreeBytes)
 			}
-			if g.PCIeGeneration == nil || *g.PCIeGeneration != want.generation || g.PCIeWidth == nil || *g.PCIeWidth != want.width {
+			if g.PCIeGeneration == nil || *g.PCIeGeneration != want.generation || g.PCIeWidth == nil ||
+				*g.PCIeWidth != want.width {
 				t.Errorf("link generation %v, width %v", g.PCIeGeneration, g.PCIeWidth)
 			}
 		})

@@ -57,23 +57,27 @@ func (s *Stream) Wait(e *Event) error {
 // ToDevice queues a copy from host memory, which should be pinned and must stay untouched until the copy is done.
 func (s *Stream) ToDevice(to Ptr, from []byte) error {
 	n := int64(len(from))
-	return s.ctx.sized("cuMemcpyHtoDAsync_v2", C.vl_cuMemcpyHtoDAsync(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(to), unsafe.Pointer(unsafe.SliceData(from)), C.size_t(n), s.handle), n)
+	return s.ctx.sized("cuMemcpyHtoDAsync_v2", C.vl_cuMemcpyHtoDAsync(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(to),
+		unsafe.Pointer(unsafe.SliceData(from)), C.size_t(n), s.handle), n)
 }
 
 // ToHost queues a copy to host memory, which should be pinned and must stay alive until the copy is done.
 func (s *Stream) ToHost(to []byte, from Ptr) error {
 	n := int64(len(to))
-	return s.ctx.sized("cuMemcpyDtoHAsync_v2", C.vl_cuMemcpyDtoHAsync(s.ctx.lib, s.ctx.handle, unsafe.Pointer(unsafe.SliceData(to)), C.CUdeviceptr(from), C.size_t(n), s.handle), n)
+	return s.ctx.sized("cuMemcpyDtoHAsync_v2", C.vl_cuMemcpyDtoHAsync(s.ctx.lib, s.ctx.handle,
+		unsafe.Pointer(unsafe.SliceData(to)), C.CUdeviceptr(from), C.size_t(n), s.handle), n)
 }
 
 // Copy queues a copy within device memory.
 func (s *Stream) Copy(to, from Ptr, n int64) error {
-	return s.ctx.sized("cuMemcpyDtoDAsync_v2", C.vl_cuMemcpyDtoDAsync(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(to), C.CUdeviceptr(from), C.size_t(n), s.handle), n)
+	return s.ctx.sized("cuMemcpyDtoDAsync_v2", C.vl_cuMemcpyDtoDAsync(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(to),
+		C.CUdeviceptr(from), C.size_t(n), s.handle), n)
 }
 
 // Set queues n bytes of value v.
 func (s *Stream) Set(p Ptr, v byte, n int64) error {
-	return s.ctx.sized("cuMemsetD8Async", C.vl_cuMemsetD8Async(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(p), C.uchar(v), C.size_t(n), s.handle), n)
+	return s.ctx.sized("cuMemsetD8Async", C.vl_cuMemsetD8Async(s.ctx.lib, s.ctx.handle, C.CUdeviceptr(p), C.uchar(v),
+		C.size_t(n), s.handle), n)
 }
 
 // Event is a point in a stream.
@@ -156,10 +160,12 @@ func (c *Context) PoolInfo() (PoolInfo, error) {
 		return PoolInfo{}, err
 	}
 	var reserved, used C.uint64_t
-	if err := c.check("cuMemPoolGetAttribute", C.vl_cuMemPoolGetAttribute(c.lib, c.handle, p, poolReservedNow, unsafe.Pointer(&reserved))); err != nil {
+	if err := c.check("cuMemPoolGetAttribute", C.vl_cuMemPoolGetAttribute(c.lib, c.handle, p, poolReservedNow,
+		unsafe.Pointer(&reserved))); err != nil {
 		return PoolInfo{}, err
 	}
-	err = c.check("cuMemPoolGetAttribute", C.vl_cuMemPoolGetAttribute(c.lib, c.handle, p, poolUsedNow, unsafe.Pointer(&used)))
+	err = c.check("cuMemPoolGetAttribute", C.vl_cuMemPoolGetAttribute(c.lib, c.handle, p, poolUsedNow,
+		unsafe.Pointer(&used)))
 	return PoolInfo{int64(reserved), int64(used)}, err
 }
 
@@ -170,7 +176,8 @@ func (c *Context) KeepInPool(n int64) error {
 		return err
 	}
 	keep := C.uint64_t(n)
-	return c.check("cuMemPoolSetAttribute", C.vl_cuMemPoolSetAttribute(c.lib, c.handle, p, poolReleaseThreshold, unsafe.Pointer(&keep)))
+	return c.check("cuMemPoolSetAttribute", C.vl_cuMemPoolSetAttribute(c.lib, c.handle, p, poolReleaseThreshold,
+		unsafe.Pointer(&keep)))
 }
 
 // TrimPool gives free memory of the driver's own pool back until it holds at most keep bytes.

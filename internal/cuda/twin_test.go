@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestTwins holds the two builds to one API: every exported function and method of the files built with cgo has its like in
-// nocgo.go, and the other way round.
+// TestTwins holds the two builds to one API: every exported function and method of the files built with cgo has its
+// like in nocgo.go, and the other way round.
 func TestTwins(t *testing.T) {
 	entries, err := os.ReadDir(".")
 	if err != nil {
@@ -26,7 +26,8 @@ func TestTwins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		with, without := strings.HasPrefix(string(source), "//go:build cgo"), strings.HasPrefix(string(source), "//go:build !cgo")
+		with, without := strings.HasPrefix(string(source), "//go:build cgo"),
+			strings.HasPrefix(string(source), "//go:build !cgo")
 		if !with && !without {
 			continue
 		}

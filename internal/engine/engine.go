@@ -1,19 +1,19 @@
-// Package engine knows the inference engines people run: how much memory each will allocate for a model and its settings, and
-// how each spells the settings that decide it.
+// Package engine knows the inference engines people run: how much memory each will allocate for a model and its
+// settings, and how each spells the settings that decide it.
 //
 // Estimate answers the first question item by item:
 //
 //	total = weights + vision weights + KV cache + compute + output + vision
 //
-// where compute is the decoder's working memory at its peak, output the logits the engine keeps, and vision the image tower's
-// working memory at the pixels that will be sent. Every item has an interval and a source: derived from the engine's own
-// procedure, measured elsewhere, or assumed. Derived items of llama.cpp are not formulas fitted to measurements: the decoder's
-// and the tower's graphs are built as the engine builds them and reserved by the engine's own allocator rules (package ggml),
-// the files' tensors are enumerated with the type its quantiser gives each.
+// where compute is the decoder's working memory at its peak, output the logits the engine keeps, and vision the image
+// tower's working memory at the pixels that will be sent. Every item has an interval and a source: derived from the
+// engine's own procedure, measured elsewhere, or assumed. Derived items of llama.cpp are not formulas fitted to
+// measurements: the decoder's and the tower's graphs are built as the engine builds them and reserved by the engine's
+// own allocator rules (package ggml), the files' tensors are enumerated with the type its quantiser gives each.
 //
-// Settings are the second question: a plain value of limits is written as the file that an engine reads, with the spellings of
-// one stated version (settings.go). An engine that cannot run on a machine is refused with the reason and the best
-// alternative; a file that cannot work is never written.
+// Settings are the second question: a plain value of limits is written as the file that an engine reads, with the
+// spellings of one stated version (settings.go). An engine that cannot run on a machine is refused with the reason and
+// the best alternative; a file that cannot work is never written.
 package engine
 
 import (
@@ -35,8 +35,8 @@ const (
 // Names are the engines that Estimate knows.
 var Names = []string{"llama.cpp", "llama-server", "transformers", "vllm", "sglang", "ollama"}
 
-// Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an engine
-// does not have are ignored by it, except where a value can only be a mistake.
+// Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an
+// engine does not have are ignored by it, except where a value can only be a mistake.
 type Options struct {
 	Quant          string // weights: of llama.cpp a GGUF type, elsewhere a data type; "" the engine's customary one
 	ProjectorQuant string // llama.cpp: type of the mmproj's matrices, "" f16
@@ -88,7 +88,8 @@ const (
 	Vision        = "vision"
 )
 
-// Memory is what an engine will allocate. The *Bytes fields are the sums of the items of that name over host and device.
+// Memory is what an engine will allocate. The *Bytes fields are the sums of the items of that name over host and
+// device.
 type Memory struct {
 	Engine             string      `yaml:"engine" json:"engine"`
 	Version            string      `yaml:"version" json:"version"` // whose rules were followed
@@ -103,15 +104,17 @@ type Memory struct {
 	ComputeBytes       units.Bytes `yaml:"compute_bytes" json:"compute_bytes"`
 	OutputBytes        units.Bytes `yaml:"output_bytes" json:"output_bytes"`
 	VisionBytes        units.Bytes `yaml:"vision_bytes" json:"vision_bytes"`
-	OtherBytes         units.Bytes `yaml:"other_bytes" json:"other_bytes"` // CUDA context, workspaces, caches of the engine
-	TotalBytes         units.Bytes `yaml:"total_bytes" json:"total_bytes"`
-	LowBytes           units.Bytes `yaml:"low_bytes" json:"low_bytes"`
-	HighBytes          units.Bytes `yaml:"high_bytes" json:"high_bytes"`
-	HostBytes          units.Bytes `yaml:"host_bytes" json:"host_bytes"`
-	DeviceBytes        units.Bytes `yaml:"device_bytes" json:"device_bytes"`
-	CardBytes          units.Bytes `yaml:"card_bytes,omitempty" json:"card_bytes,omitempty"` // memory of the card, where it is known
-	Items              []Item      `yaml:"items" json:"items"`
-	Warnings           []string    `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+	// CUDA context, workspaces, caches of the engine
+	OtherBytes  units.Bytes `yaml:"other_bytes" json:"other_bytes"`
+	TotalBytes  units.Bytes `yaml:"total_bytes" json:"total_bytes"`
+	LowBytes    units.Bytes `yaml:"low_bytes" json:"low_bytes"`
+	HighBytes   units.Bytes `yaml:"high_bytes" json:"high_bytes"`
+	HostBytes   units.Bytes `yaml:"host_bytes" json:"host_bytes"`
+	DeviceBytes units.Bytes `yaml:"device_bytes" json:"device_bytes"`
+	// memory of the card, where it is known
+	CardBytes units.Bytes `yaml:"card_bytes,omitempty" json:"card_bytes,omitempty"`
+	Items     []Item      `yaml:"items" json:"items"`
+	Warnings  []string    `yaml:"warnings,omitempty" json:"warnings,omitempty"`
 
 	filled bool // the cache takes whatever the other items leave, so that the total is known better than they are
 }
@@ -125,7 +128,8 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s cannot run here: %s; %s", r.Engine, r.Reason, r.Alternative)
 }
 
-// Estimate is what engine will allocate for m. A *Refusal means that the engine cannot run; other errors name the option.
+// Estimate is what engine will allocate for m. A *Refusal means that the engine cannot run; other errors name the
+// option.
 func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
 	if err := o.check(); err != nil {
 		return nil, err
@@ -188,7 +192,8 @@ func (o *Options) check() error {
 		value int
 		most  int
 	}{
-		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16}, {"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
+		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16},
+		{"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
 		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
@@ -229,7 +234,8 @@ func (mem *Memory) assume(name string, least, most float64, why string) {
 	}
 }
 
-// atMost takes the lower bound from the items of a name and place, whose procedure was not followed to the end, and says why.
+// atMost takes the lower bound from the items of a name and place, whose procedure was not followed to the end, and
+// says why.
 func (mem *Memory) atMost(name, where, why string) {
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == name && it.Where == where {

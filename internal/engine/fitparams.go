@@ -21,11 +21,12 @@ var ErrNoRows = errors.New("no line of a device and its model, context and compu
 
 // fitParamsKeys are the settings of llama-server that the tool takes and that decide a buffer.
 var fitParamsKeys = map[string]bool{
-	"ctx-size": true, "parallel": true, "ubatch-size": true, "n-gpu-layers": true, "flash-attn": true, "cache-type-k": true, "cache-type-v": true,
+	"ctx-size": true, "parallel": true, "ubatch-size": true, "n-gpu-layers": true, "flash-attn": true,
+	"cache-type-k": true, "cache-type-v": true,
 }
 
-// FitArguments ask FitParamsTool what a GGUF takes under settings. Repacked weights lie in a buffer that the tool's sums leave
-// out, so that repacking is switched off.
+// FitArguments ask FitParamsTool what a GGUF takes under settings. Repacked weights lie in a buffer that the tool's
+// sums leave out, so that repacking is switched off.
 func FitArguments(gguf string, s Settings) ([]string, error) {
 	if s.Name == "" {
 		s.Name = s.Model.Name
@@ -43,12 +44,12 @@ func FitArguments(gguf string, s Settings) ([]string, error) {
 	return append(list, "--no-repack", "--fit-print", "on"), nil
 }
 
-// fitParamsRow is a device's name, then whole MiB of model, context and compute. The last row is the host's, which the first
-// releases wrote in lower case.
+// fitParamsRow is a device's name, then whole MiB of model, context and compute. The last row is the host's, which the
+// first releases wrote in lower case.
 var fitParamsRow = regexp.MustCompile(`^(\S+) +(\d+) +(\d+) +(\d+) *$`)
 
-// ReadFitParams reads what FitParamsTool printed on stdout, as items to hold against an estimate of the engine llama.cpp: the
-// tool's graph has logits for a whole batch. MiB are rounded down there, which is their interval.
+// ReadFitParams reads what FitParamsTool printed on stdout, as items to hold against an estimate of the engine
+// llama.cpp: the tool's graph has logits for a whole batch. MiB are rounded down there, which is their interval.
 func ReadFitParams(r io.Reader) ([]Item, error) {
 	var items []Item
 	lines := bufio.NewScanner(r)

@@ -9,19 +9,22 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// What llama-fit-params of llama.cpp v0.5.0 printed for qwen3-vl-2b, 4,096 cells unless it says otherwise, through the CPU and
-// through the recorder's stand-in for a card (tools/reference/llamacpp).
+// What llama-fit-params of llama.cpp v0.5.0 printed for qwen3-vl-2b, 4,096 cells unless it says otherwise, through the
+// CPU and through the recorder's stand-in for a card (tools/reference/llamacpp).
 var fitParamsTables = []struct {
 	name, text string
 	options    Options
 }{
 	{"cpu", "Host 1743 448 320 \n", Options{Quant: "q8_0", Context: 4096, Device: "cpu"}},
 	{"four slots", "Host 1743 448 321 \n", Options{Quant: "q8_0", Context: 4096, Sequences: 4, Device: "cpu"}},
-	{"quantised cache", "Host 1743 238 160 \n", Options{Quant: "q8_0", Context: 4096, UBatch: 256, KVType: "q8_0", FlashAttention: "on", Device: "cpu"}},
+	{"quantised cache", "Host 1743 238 160 \n", Options{Quant: "q8_0", Context: 4096, UBatch: 256, KVType: "q8_0",
+		FlashAttention: "on", Device: "cpu"}},
 	{"q4_0", "Host 923 448 320 \n", Options{Quant: "q4_0", Context: 4096, Device: "cpu"}},
 	{"card", "DEV0 1743 448 300 \nHost 315 0 24 \n", Options{Quant: "q8_0", Context: 4096, Device: "gpu"}},
-	{"part on the card", "DEV0 774 144 300 \nHost 1284 304 24 \n", Options{Quant: "q8_0", Context: 4096, HostLayers: 19, Device: "gpu"}},
-	{"two slots", "DEV0 1743 896 300 \nHost 315 0 24 \n", Options{Quant: "q8_0", Context: 8192, Sequences: 2, Device: "gpu"}},
+	{"part on the card", "DEV0 774 144 300 \nHost 1284 304 24 \n",
+		Options{Quant: "q8_0", Context: 4096, HostLayers: 19, Device: "gpu"}},
+	{"two slots", "DEV0 1743 896 300 \nHost 315 0 24 \n", Options{Quant: "q8_0", Context: 8192, Sequences: 2,
+		Device: "gpu"}},
 }
 
 // TestFitParamsAgrees holds the estimate against the tool's own figures.
@@ -53,7 +56,8 @@ func TestReadFitParams(t *testing.T) {
 			t.Errorf("%s %s: %d to %d", i.Where, i.Name, i.Low, i.High)
 		}
 	}
-	for name, want := range map[string]units.Bytes{"device weights": 42422, "device KV cache": 912, "device compute": 739, "host weights": 2425, "host KV cache": 0, "host compute": 84} {
+	for name, want := range map[string]units.Bytes{"device weights": 42422, "device KV cache": 912, "device compute": 739,
+		"host weights": 2425, "host KV cache": 0, "host compute": 84} {
 		if sums[name] != want {
 			t.Errorf("%s: %d MiB, want %d", name, sums[name], want)
 		}

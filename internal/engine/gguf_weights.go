@@ -64,12 +64,14 @@ func decoderTensors(t *profile.Text) []ggufTensor {
 func attentionTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
 	d, h := int64(t.HiddenSize), int64(t.HeadDim)
 	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
-	list := []ggufTensor{{roleMatrix, layer, []int64{d, q}}, {roleMatrix, layer, []int64{d, kv}}, {roleAttentionV, layer, []int64{d, kv}}, {roleAttentionOutput, layer, []int64{q, d}}}
+	list := []ggufTensor{{roleMatrix, layer, []int64{d, q}}, {roleMatrix, layer, []int64{d, kv}},
+		{roleAttentionV, layer, []int64{d, kv}}, {roleAttentionOutput, layer, []int64{q, d}}}
 	if !v.PlainHeads {
 		list = append(list, ggufTensor{roleOther, layer, []int64{h}}, ggufTensor{roleOther, layer, []int64{h}})
 	}
 	if v.ProjectionBias {
-		list = append(list, ggufTensor{roleOther, layer, []int64{q}}, ggufTensor{roleOther, layer, []int64{kv}}, ggufTensor{roleOther, layer, []int64{kv}})
+		list = append(list, ggufTensor{roleOther, layer, []int64{q}}, ggufTensor{roleOther, layer, []int64{kv}},
+			ggufTensor{roleOther, layer, []int64{kv}})
 	}
 	return list
 }
@@ -80,11 +82,13 @@ func latentTensors(t *profile.Text, l *profile.Latent, layer int) []ggufTensor {
 	query := heads * int64(l.NopeDim+l.RopeDim)
 	queries := []ggufTensor{{roleMatrix, layer, []int64{d, query}}}
 	if r := int64(l.QueryRank); r > 0 {
-		queries = []ggufTensor{{roleMatrix, layer, []int64{d, r}}, {roleOther, layer, []int64{r}}, {roleMatrix, layer, []int64{r, query}}}
+		queries = []ggufTensor{{roleMatrix, layer, []int64{d, r}}, {roleOther, layer, []int64{r}},
+			{roleMatrix, layer, []int64{r, query}}}
 	}
 	return append(queries,
 		ggufTensor{roleMatrix, layer, []int64{d, rank + int64(l.RopeDim)}}, ggufTensor{roleOther, layer, []int64{rank}},
-		ggufTensor{roleMatrix, layer, []int64{int64(l.NopeDim), rank, heads}}, ggufTensor{roleMatrix, layer, []int64{rank, int64(l.ValueDim), heads}},
+		ggufTensor{roleMatrix, layer, []int64{int64(l.NopeDim), rank, heads}},
+		ggufTensor{roleMatrix, layer, []int64{rank, int64(l.ValueDim), heads}},
 		ggufTensor{roleAttentionOutput, layer, []int64{heads * int64(l.ValueDim), d}})
 }
 
@@ -105,7 +109,8 @@ func mlpTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
 	return list
 }
 
-// projectorTensors lists the tensors of the mmproj GGUF: matrices as roleMatrix, the rest, learned positions included, in f32.
+// projectorTensors lists the tensors of the mmproj GGUF: matrices as roleMatrix, the rest, learned positions included,
+// in f32.
 func projectorTensors(v *profile.Vision) []ggufTensor {
 	c, f, out := int64(v.HiddenSize), int64(v.IntermediateSize), int64(v.OutHiddenSize)
 	merged, side := c*int64(v.SpatialMergeSize*v.SpatialMergeSize), int64(v.PatchSize)
@@ -134,14 +139,15 @@ type recipe struct {
 	mixed bool // as llama-quantize mixes types; otherwise every matrix is of the base type
 }
 
-// recipes are the names that --quant takes for llama.cpp. The names of plain types mean that every matrix has that type, as
-// convert_hf_to_gguf.py --outtype and llama-quantize --pure make them; llama-quantize without --pure gives more bits to the
-// output head and, where embeddings are tied, to them.
+// recipes are the names that --quant takes for llama.cpp. The names of plain types mean that every matrix has that
+// type, as convert_hf_to_gguf.py --outtype and llama-quantize --pure make them; llama-quantize without --pure gives
+// more bits to the output head and, where embeddings are tied, to them.
 var recipes = []recipe{
 	{"f32", "f32", false}, {"f16", "f16", false}, {"bf16", "bf16", false}, {"q8_0", "q8_0", false},
 	{"q4_0", "q4_0", false}, {"q4_1", "q4_1", false}, {"q5_0", "q5_0", false}, {"q5_1", "q5_1", false},
 	{"q2_k", "q2_k", true}, {"q3_k_s", "q3_k", true}, {"q3_k_m", "q3_k", true}, {"q3_k_l", "q3_k", true},
-	{"q4_k_s", "q4_k", true}, {"q4_k_m", "q4_k", true}, {"q5_k_s", "q5_k", true}, {"q5_k_m", "q5_k", true}, {"q6_k", "q6_k", true},
+	{"q4_k_s", "q4_k", true}, {"q4_k_m", "q4_k", true}, {"q5_k_s", "q5_k", true}, {"q5_k_m", "q5_k", true},
+	{"q6_k", "q6_k", true},
 	{"iq4_nl", "iq4_nl", true}, {"iq4_xs", "iq4_xs", true}, {"iq3_s", "iq3_s", true}, {"iq3_m", "iq3_s", true},
 }
 
@@ -163,8 +169,8 @@ func recipeByName(name string) (recipe, error) {
 	return recipe{}, fmt.Errorf("unknown quantisation %q for llama.cpp: want one of %s", name, strings.Join(names, ", "))
 }
 
-// placedBytes is the decoder's tensors by place when hostLayers layers stay on the host: the embeddings stay there too, the head
-// and its norm go with a layer after the last, a tied table is in both places.
+// placedBytes is the decoder's tensors by place when hostLayers layers stay on the host: the embeddings stay there too,
+// the head and its norm go with a layer after the last, a tied table is in both places.
 func (r recipe) placedBytes(t *profile.Text, hostLayers int) (device, host units.Bytes) {
 	list := decoderTensors(t)
 	if t.TiedEmbeddings {

@@ -31,8 +31,8 @@ type llamaContext struct {
 	flash                     bool
 }
 
-// newLlamaContext rounds as llama.cpp does: the batch is cut to the context as given, the context padded to 256 cells, and
-// without a unified cache every sequence gets an equal share, padded again.
+// newLlamaContext rounds as llama.cpp does: the batch is cut to the context as given, the context padded to 256 cells,
+// and without a unified cache every sequence gets an equal share, padded again.
 func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	ctx := int64(orDefault(o.Context, m.Text.MaxPositions))
 	c := llamaContext{sequences: int64(orDefault(o.Sequences, 1)), streams: 1}
@@ -74,8 +74,8 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	return c, nil
 }
 
-// kvBytes is K and V of the layers from first to before last: for each, 2 · streams · cells · row of kv_heads·head_dim elements.
-// A card's backend pads quantised tensors.
+// kvBytes is K and V of the layers from first to before last: for each, 2 · streams · cells · row of kv_heads·head_dim
+// elements. A card's backend pads quantised tensors.
 func (c llamaContext) kvBytes(t *profile.Text, first, last int, onDevice bool) units.Bytes {
 	width, tensors := int64(t.KVHeads)*int64(t.HeadDim), int64(2)
 	if t.Variant != nil && t.Variant.Latent != nil {
@@ -110,7 +110,8 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 }
 
 // computeBytes is the buffers that computing needs on the device, 0 on a CPU, and on the host.
-func (c llamaContext) computeBytes(m *profile.Model, r recipe, onDevice bool, hostLayers int) (device, host units.Bytes) {
+func (c llamaContext) computeBytes(m *profile.Model, r recipe, onDevice bool, hostLayers int) (device,
+	host units.Bytes) {
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
 		shape.device, shape.hostLayers, shape.weights = onDevice, hostLayers, r
@@ -154,7 +155,8 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	mem.llamaCache(m, c, o)
 	mem.llamaCompute(m, r, c, o)
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
-	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences), "logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
+	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences),
+		"logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
 	if err := mem.llamaVision(m, o, c.flash); err != nil {
 		return nil, err
 	}
@@ -167,7 +169,8 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	return mem, nil
 }
 
-// asLlama is a model as llama.cpp runs it: of the architectures known here only Gemma's layers slide, Mistral's see every token.
+// asLlama is a model as llama.cpp runs it: of the architectures known here only Gemma's layers slide, Mistral's see
+// every token.
 func asLlama(m *profile.Model) *profile.Model {
 	v := m.Text.Variant
 	if v == nil || v.Window == 0 || strings.HasPrefix(v.Architecture, "gemma") {
@@ -183,10 +186,12 @@ func asLlama(m *profile.Model) *profile.Model {
 func (mem *Memory) llamaCompute(m *profile.Model, r recipe, c llamaContext, o Options) {
 	gpu := o.Device == "gpu"
 	device, host := c.computeBytes(m, r, gpu, o.HostLayers)
-	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch, min(c.ubatch, c.outputs), c.cells)
+	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch,
+		min(c.ubatch, c.outputs), c.cells)
 	mem.llamaBuffers(Compute, device, host, why)
 	if gpu && o.HostLayers > 0 && (c.kvType == ggml.F32 || c.ubatch == ggml.MinBatch) {
-		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do not see.
+		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do
+		// not see.
 		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
 	}
 	if m.TextOnly() && graphOff[m.Text.Variant.Architecture] > 0 {
@@ -195,8 +200,8 @@ func (mem *Memory) llamaCompute(m *profile.Model, r recipe, c llamaContext, o Op
 	}
 }
 
-// graphOff is how far the compute buffer may be off where the graph built here is not the architecture's own: deepseek2 unpacks
-// compressed keys and values. Against recordings it was off by 16 % at most.
+// graphOff is how far the compute buffer may be off where the graph built here is not the architecture's own: deepseek2
+// unpacks compressed keys and values. Against recordings it was off by 16 % at most.
 var graphOff = map[string]float64{"deepseek2": 0.25}
 
 // server is what llama-server makes of options: four slots over one cache unless told, and logits for the slots alone.
@@ -216,8 +221,8 @@ func (o *Options) place() string {
 	return "host"
 }
 
-// llamaWeights adds the decoder's tensors: all of them on the device except the embeddings, which stay on the host for the
-// lookup; a tied table is on both, once as embeddings and once as the output head.
+// llamaWeights adds the decoder's tensors: all of them on the device except the embeddings, which stay on the host for
+// the lookup; a tied table is on both, once as embeddings and once as the output head.
 func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
 	total := r.decoderBytes(&m.Text)
 	low, high, source, why := total, total, Derived, "tensor by tensor, norms and routers in f32"
@@ -256,7 +261,8 @@ func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
 
 // llamaCache adds the KV cache; the layers on the host keep theirs there.
 func (mem *Memory) llamaCache(m *profile.Model, c llamaContext, o Options) {
-	why := fmt.Sprintf("%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvType.Name, m.Text.Layers, llamaPad)
+	why := fmt.Sprintf("%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvType.Name,
+		m.Text.Layers, llamaPad)
 	if c.window < c.cells {
 		why += fmt.Sprintf("; %d in layers that see a window", c.window*c.streams)
 	}
@@ -291,8 +297,8 @@ func (mem *Memory) llamaBuffers(name string, device, host units.Bytes, why strin
 // llamaWarmupSide is the tokens along each side of the image that llama.cpp reserves the tower's buffer for at start.
 const llamaWarmupSide = 46
 
-// llamaVision adds the projector: its weights and the buffer for the largest image. A buffer once reserved is kept, so that the
-// warm-up image bounds a smaller one's.
+// llamaVision adds the projector: its weights and the buffer for the largest image. A buffer once reserved is kept, so
+// that the warm-up image bounds a smaller one's.
 func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	side := llamaWarmupSide * m.Vision.PatchSize * m.Vision.SpatialMergeSize
 	image := Image{side, side}
@@ -312,7 +318,8 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	gpu := o.Device == "gpu"
 	device, host := reserve(projectorGraph(m, int64(width), int64(height), flash), gpu)
 	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
-	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
+	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width,
+		height, patches))
 	if width*height < side*side && !o.NoWarmup {
 		device, host := reserve(projectorGraph(m, int64(side), int64(side), flash), gpu)
 		mem.raise(Vision, "device", device)
@@ -320,7 +327,8 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 		mem.warn("llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, device+host)
 	}
 	if !flash {
-		mem.warn("without flash attention the tower's scores take %s at %dx%d", units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
+		mem.warn("without flash attention the tower's scores take %s at %dx%d",
+			units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
 	}
 	return nil
 }
@@ -355,17 +363,19 @@ func llamaImage(m *profile.Model, i Image) (width, height int, err error) {
 	return g.Width, g.Height, nil
 }
 
-// cudaContext is what the driver and the libraries take before anything is loaded; it differs by card, driver and build.
+// cudaContext is what the driver and the libraries take before anything is loaded; it differs by card, driver and
+// build.
 func (mem *Memory) cudaContext(g *profile.GPU) {
 	name := "a card"
 	if g != nil {
 		name = g.Name
 	}
-	mem.add("CUDA context", "device", 256*units.MiB, 100*units.MiB, 600*units.MiB, Assumed, "driver context, kernels and cuBLAS workspace of %s", name)
+	mem.add("CUDA context", "device", 256*units.MiB, 100*units.MiB, 600*units.MiB, Assumed,
+		"driver context, kernels and cuBLAS workspace of %s", name)
 }
 
-// estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention as
-// supported, and at least 1,024 tokens an image.
+// estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention
+// as supported, and at least 1,024 tokens an image.
 func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "q4_k_m" // what the library's default tags hold

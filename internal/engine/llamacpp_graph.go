@@ -24,9 +24,9 @@ type decoderShape struct {
 	weights    recipe // what the copies are stored in
 }
 
-// decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of src/models
-// qwen3vl, qwen3vlmoe, qwen2, qwen3, qwen3moe, llama, gemma2 and gemma3). Weights are leaves whose type does not matter here; what
-// does is the order of operations and which of them share memory.
+// decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of
+// src/models qwen3vl, qwen3vlmoe, qwen2, qwen3, qwen3moe, llama, gemma2 and gemma3). Weights are leaves whose type does
+// not matter here; what does is the order of operations and which of them share memory.
 func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 	b := newDecoder(m, s)
 	x := b.embed()
@@ -97,15 +97,17 @@ func (b *decoder) inputs(name string, cells int64) cacheInputs {
 		maskType, valueRows = ggml.F32, s.tokens*int64(b.text.KVHeads)*b.h // V lies transposed: one row an element
 	}
 	in := cacheInputs{
-		cells: cells, rows: ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens), values: ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows),
-		mask: ggml.Input(name+"_inp_kq_mask", maskType, cells, s.tokens/s.streams, 1, s.streams),
+		cells: cells, rows: ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens),
+		values: ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows),
+		mask:   ggml.Input(name+"_inp_kq_mask", maskType, cells, s.tokens/s.streams, 1, s.streams),
 	}
 	if s.kvType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
 		n := int64(64)
 		for b.h%(2*n) == 0 {
 			n *= 2
 		}
-		in.rotateK, in.rotateV = ggml.Input(name+"_inp_k_rot", ggml.F32, n, n), ggml.Input(name+"_inp_v_rot", ggml.F32, 64, 64)
+		in.rotateK, in.rotateV = ggml.Input(name+"_inp_k_rot", ggml.F32, n, n),
+			ggml.Input(name+"_inp_v_rot", ggml.F32, 64, 64)
 	}
 	return in
 }
@@ -155,7 +157,8 @@ func (b *decoder) embed() *ggml.Tensor {
 // columns looks at the embeddings of the text, 0, or of a deepstack level.
 func (b *decoder) columns(int) *ggml.Tensor {
 	nb := b.embeddings.NB[1]
-	return ggml.View(b.embeddings, [4]int64{b.d, b.shape.tokens, 1, 1}, [4]int64{4, nb, nb * b.shape.tokens, nb * b.shape.tokens})
+	return ggml.View(b.embeddings, [4]int64{b.d, b.shape.tokens, 1, 1},
+		[4]int64{4, nb, nb * b.shape.tokens, nb * b.shape.tokens})
 }
 
 func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
@@ -207,7 +210,8 @@ func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor)
 	if b.text.Slides(layer) {
 		see = b.sliding
 	}
-	q, k, v := project(roleMatrix, "attn_q", heads), project(roleMatrix, "attn_k", kvHeads), project(roleAttentionV, "attn_v", kvHeads)
+	q, k, v := project(roleMatrix, "attn_q", heads), project(roleMatrix, "attn_k", kvHeads),
+		project(roleAttentionV, "attn_v", kvHeads)
 	q = ggml.Rope(norm(q, "attn_q_norm"), b.positions)
 	k = ggml.Rope(norm(k, "attn_k_norm"), b.positions)
 	if b.variant.PostNorms { // Gemma scales queries before the cache is written
@@ -242,14 +246,16 @@ func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Te
 		return c
 	}
 	flat := [4]int64{width, s.tokens, 1, 1}
-	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.rows))
+	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat,
+		[4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.rows))
 	row := s.kvType.Row(b.h)
 	look := func(c *ggml.Tensor) *ggml.Tensor {
 		return ggml.View(c, [4]int64{b.h, kvHeads, cells, s.streams},
 			[4]int64{s.kvType.Bytes, row, row * kvHeads, row * kvHeads * cells})
 	}
 	if s.flash {
-		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat, [4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.values))
+		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat,
+			[4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.values))
 		return look(cacheK), look(cacheV)
 	}
 	elements := ggml.Reshape(cacheV, 1, cacheV.Elements())
@@ -307,7 +313,8 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 	b.graph.Expand(answers)
 	parts := make([]*ggml.Tensor, used)
 	for i := range parts {
-		parts[i] = ggml.View(answers, [4]int64{b.d, tokens, 1, 1}, [4]int64{4, answers.NB[2], answers.NB[2] * tokens, answers.NB[2] * tokens})
+		parts[i] = ggml.View(answers, [4]int64{b.d, tokens, 1, 1},
+			[4]int64{4, answers.NB[2], answers.NB[2] * tokens, answers.NB[2] * tokens})
 		b.graph.Expand(parts[i])
 	}
 	out := parts[0]

@@ -8,11 +8,13 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// projectorGraph builds the graph that llama.cpp computes for one image of width × height pixels through the vision tower and
-// its mergers (tools/mtmd/models/qwen3vl.cpp and clip.cpp of v0.5.0). Both sides must be multiples of patch·merge.
+// projectorGraph builds the graph that llama.cpp computes for one image of width × height pixels through the vision
+// tower and its mergers (tools/mtmd/models/qwen3vl.cpp and clip.cpp of v0.5.0). Both sides must be multiples of
+// patch·merge.
 func projectorGraph(m *profile.Model, width, height int64, flash bool) *ggml.Graph {
 	v := &m.Vision
-	p := &projector{vision: v, flash: flash, c: int64(v.HiddenSize), across: width / int64(v.PatchSize), down: height / int64(v.PatchSize)}
+	p := &projector{vision: v, flash: flash, c: int64(v.HiddenSize), across: width / int64(v.PatchSize),
+		down: height / int64(v.PatchSize)}
 	p.n = p.across * p.down
 	x := p.mergeOrder(p.patches(width, height))
 	x = ggml.InPlace(x, p.weight("v.patch_embd.bias", p.c))
@@ -58,8 +60,8 @@ func (p *projector) weight(name string, ne ...int64) *ggml.Tensor {
 	return ggml.Leaf(name, ggml.F32, ggml.WeightDevice, ne...)
 }
 
-// patches applies the two temporal slices of the patch convolution to the same image and adds them: each unfolds the image
-// into f16 columns and multiplies.
+// patches applies the two temporal slices of the patch convolution to the same image and adds them: each unfolds the
+// image into f16 columns and multiplies.
 func (p *projector) patches(width, height int64) *ggml.Tensor {
 	size, channels := int64(p.vision.PatchSize), int64(p.vision.InChannels)
 	image := ggml.Input("inp_raw", ggml.F32, width, height, channels)

@@ -116,7 +116,8 @@ func TestLlamaOffloadAsRecorded(t *testing.T) {
 		mem := estimate(t, "llama.cpp", m, Options{
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
 			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
-			FlashAttention: r["flash_attention"], Image: &Image{}, Device: "gpu", HostLayers: m.Text.Layers + 1 - r.int(t, "gpu_layers"),
+			FlashAttention: r["flash_attention"], Image: &Image{}, Device: "gpu", HostLayers: m.Text.Layers +
+				1 - r.int(t, "gpu_layers"),
 		})
 		for column, got := range map[string]units.Bytes{
 			"device_model_bytes": mem.on("device", Weights), "host_model_bytes": mem.on("host", Weights),
@@ -193,7 +194,8 @@ func TestLlamaShared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for column, got := range map[string]units.Bytes{"kv_mib": mem.KVCacheBytes, "compute_mib": mem.ComputeBytes, "output_mib": mem.OutputBytes} {
+		for column, got := range map[string]units.Bytes{"kv_mib": mem.KVCacheBytes, "compute_mib": mem.ComputeBytes,
+			"output_mib": mem.OutputBytes} {
 			if want := r.float(t, column); math.Abs(float64(got)/(1<<20)-want) > 0.0051 {
 				t.Errorf("ctx %s ubatch %s: %s is %.3f MiB, want %.2f", r["ctx"], r["ubatch"], column, float64(got)/(1<<20), want)
 			}
@@ -255,7 +257,8 @@ func TestLlamaKVShared(t *testing.T) {
 
 // The large tower's buffer at 8,464 patches: N·(40C+16) bytes.
 func TestProjectorLogged(t *testing.T) {
-	mem, err := Estimate("llama.cpp", model(t, "qwen3-vl-8b"), Options{Context: 4096, Device: "cpu", Image: &Image{1472, 1472}})
+	mem, err := Estimate("llama.cpp", model(t, "qwen3-vl-8b"), Options{Context: 4096, Device: "cpu",
+		Image: &Image{1472, 1472}})
 	if err != nil || mem.VisionBytes != 390156544 { // logged in llama.cpp#18181
 		t.Errorf("got %v, %v", mem, err)
 	}
@@ -276,7 +279,8 @@ func TestLlamaRefuses(t *testing.T) {
 		{Options{Image: &Image{-1, 5}}, "above zero"},
 		{Options{Image: &Image{1, 4000}}, "aspect ratio"},
 	} {
-		if _, err := Estimate("llama.cpp", model(t, "qwen3-vl-2b"), c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := Estimate("llama.cpp", model(t, "qwen3-vl-2b"), c.o); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: got %v, want an error with %q", c.o, err, c.want)
 		}
 	}

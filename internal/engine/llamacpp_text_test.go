@@ -31,16 +31,19 @@ func decoders(t *testing.T) map[string]*profile.Model {
 	return list
 }
 
-// TestLlamaDecodersAsRecorded holds decoders without images, with grouped and single heads, experts, sliding layers and compressed
-// caches, to what llama.cpp reserved for them: to the byte, but for DeepSeek's compute buffer, which lies in its interval.
+// TestLlamaDecodersAsRecorded holds decoders without images, with grouped and single heads, experts, sliding layers and
+// compressed caches, to what llama.cpp reserved for them: to the byte, but for DeepSeek's compute buffer, which lies in
+// its interval.
 func TestLlamaDecodersAsRecorded(t *testing.T) {
 	models := decoders(t)
 	checked := map[string]int{}
 	for _, r := range records(t, "testdata/llamacpp_text.csv") {
 		m := models[r["model"]]
 		o := Options{
-			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"), Sequences: r.int(t, "parallel"),
-			KVType: r["kv_type"], FlashAttention: r["flash_attention"], Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), Image: &Image{},
+			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
+			Sequences: r.int(t, "parallel"),
+			KVType:    r["kv_type"], FlashAttention: r["flash_attention"], Unified: r["unified"] == "1",
+			Outputs: r.int(t, "outputs"), Image: &Image{},
 		}
 		for _, place := range []struct{ device, where, column string }{
 			{"cpu", "host", "cpu"}, {"gpu", "device", "device"}, {"gpu", "host", "host"},
@@ -60,7 +63,8 @@ func TestLlamaDecodersAsRecorded(t *testing.T) {
 				}
 				exact := r["model"] != "deepseek-v2-lite" || name != Compute
 				if exact && got != want || want < low || want > high {
-					t.Errorf("%s, %d tokens, %s: %s %s: %d (%d to %d), recorded %d", r["model"], o.Context, place.device, place.where, name, got, low, high, want)
+					t.Errorf("%s, %d tokens, %s: %s %s: %d (%d to %d), recorded %d", r["model"], o.Context, place.device, place.where,
+						name, got, low, high, want)
 				}
 				checked[r["model"]]++
 			}
@@ -77,7 +81,8 @@ func TestDecodersOnEveryEngine(t *testing.T) {
 	for name, m := range decoders(t) {
 		for _, engine := range Names {
 			mem := estimate(t, engine, m, Options{Context: 4096, Device: "gpu", GPU: &card, Image: &Image{}})
-			if mem.WeightsBytes <= 0 || mem.KVCacheBytes <= 0 || mem.ComputeBytes <= 0 || mem.VisionBytes != 0 || mem.VisionWeightsBytes != 0 {
+			if mem.WeightsBytes <= 0 || mem.KVCacheBytes <= 0 || mem.ComputeBytes <= 0 || mem.VisionBytes != 0 ||
+				mem.VisionWeightsBytes != 0 {
 				t.Errorf("%s on %s: %+v", name, engine, mem)
 			}
 			for _, i := range mem.Items {
@@ -93,13 +98,16 @@ func TestDecodersOnEveryEngine(t *testing.T) {
 	variant.Window = 2048
 	mistral.Text.Variant = &variant
 	for engine, tokens := range map[string]units.Bytes{"llama.cpp": 4096, "transformers": 2048} {
-		if got := estimate(t, engine, &mistral, Options{Context: 4096, Device: "cpu", Image: &Image{}}).KVCacheBytes; got != tokens*32*2*8*128*2 {
+		if got := estimate(t, engine, &mistral, Options{Context: 4096, Device: "cpu",
+			Image: &Image{}}).KVCacheBytes; got != tokens*32*2*8*128*2 {
 			t.Errorf("%s: %d bytes of cache, want %d tokens", engine, got, tokens)
 		}
 	}
 	// transformers unpacks what DeepSeek compresses, and cuts a sliding layer's cache to its window.
-	for name, want := range map[string]units.Bytes{"deepseek-v2-lite": 2 * 4096 * 27 * 16 * (128 + 64 + 128), "gemma-3-1b": 2 * 2 * 256 * (22*512 + 4*4096)} {
-		if got := estimate(t, "transformers", decoders(t)[name], Options{Context: 4096, Device: "cpu", Image: &Image{}}).KVCacheBytes; got != want {
+	for name, want := range map[string]units.Bytes{"deepseek-v2-lite": 2 * 4096 * 27 * 16 * (128 + 64 + 128),
+		"gemma-3-1b": 2 * 2 * 256 * (22*512 + 4*4096)} {
+		if got := estimate(t, "transformers", decoders(t)[name], Options{Context: 4096, Device: "cpu",
+			Image: &Image{}}).KVCacheBytes; got != want {
 			t.Errorf("%s: %d bytes of cache, want %d", name, got, want)
 		}
 	}
@@ -112,9 +120,12 @@ func TestLlamaSplitAtTheEdges(t *testing.T) {
 		o        Options
 		recorded units.Bytes
 	}{
-		{"qwen3-vl-2b", Options{Quant: "bf16", Context: 3000, UBatch: 64, KVType: "f32", FlashAttention: "on", Unified: true, Outputs: 1, HostLayers: 20}, 3016992},
-		{"qwen3-vl-4b", Options{Quant: "bf16", Context: 40960, UBatch: 128, KVType: "f32", FlashAttention: "on", Outputs: 1, HostLayers: 34}, 17044000},
-		{"qwen3-vl-32b", Options{Quant: "f16", Context: 49602, UBatch: 32, Sequences: 4, FlashAttention: "off", Unified: true, HostLayers: 50}, 9896960},
+		{"qwen3-vl-2b", Options{Quant: "bf16", Context: 3000, UBatch: 64, KVType: "f32", FlashAttention: "on", Unified: true,
+			Outputs: 1, HostLayers: 20}, 3016992},
+		{"qwen3-vl-4b", Options{Quant: "bf16", Context: 40960, UBatch: 128, KVType: "f32", FlashAttention: "on", Outputs: 1,
+			HostLayers: 34}, 17044000},
+		{"qwen3-vl-32b", Options{Quant: "f16", Context: 49602, UBatch: 32, Sequences: 4, FlashAttention: "off", Unified: true,
+			HostLayers: 50}, 9896960},
 	} {
 		c.o.Device, c.o.Image = "gpu", &Image{}
 		mem := estimate(t, "llama.cpp", model(t, c.model), c.o)

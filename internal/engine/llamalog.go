@@ -15,16 +15,16 @@ import (
 // ErrNoBuffers means that a log names no buffer: it is not llama.cpp's, or its level is above info.
 var ErrNoBuffers = errors.New("no buffer sizes in the log")
 
-// llamaBuffer matches what llama.cpp prints of a buffer: who, where, which, MiB. The tower's model size stands in a line of its
-// own and names no device.
+// llamaBuffer matches what llama.cpp prints of a buffer: who, where, which, MiB. The tower's model size stands in a
+// line of its own and names no device.
 var (
 	llamaBuffer    = regexp.MustCompile(`(\w+):\s+(\S+)\s+(model|KV|compute|output)\s+buffer size\s*=\s*([0-9.]+) MiB`)
 	llamaTowerSize = regexp.MustCompile(`load_hparams: model size:\s+([0-9.]+) MiB`)
 )
 
-// ReadLlamaLog reads the buffers that a llama.cpp program printed while it loaded, as items to hold against an estimate. What is
-// printed twice, because a context was reserved again, counts once, the last time. Sizes are rounded by the log to a hundredth of
-// a MiB, which is their interval.
+// ReadLlamaLog reads the buffers that a llama.cpp program printed while it loaded, as items to hold against an
+// estimate. What is printed twice, because a context was reserved again, counts once, the last time. Sizes are rounded
+// by the log to a hundredth of a MiB, which is their interval.
 func ReadLlamaLog(r io.Reader) ([]Item, error) {
 	var items []Item
 	put := func(name, device, who, mib string) error {
@@ -35,7 +35,8 @@ func ReadLlamaLog(r io.Reader) ([]Item, error) {
 		half := 0.005 * float64(units.MiB)
 		b := size * float64(units.MiB)
 		item := Item{
-			Name: name, Where: logPlace(device), Bytes: units.Bytes(b), Low: units.Bytes(max(0, b-half)), High: units.Bytes(b + half),
+			Name: name, Where: logPlace(device), Bytes: units.Bytes(b), Low: units.Bytes(max(0, b-half)),
+			High:   units.Bytes(b + half),
 			Source: "log", Why: strings.TrimSpace(who + " " + device),
 		}
 		for i := range items {

@@ -8,7 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// What llama.cpp v0.5.0 printed for qwen3-vl-2b in q8_0 on a CPU: 2,048 cells in q8_0, 512 tokens at once, and the tower.
+// What llama.cpp v0.5.0 printed for qwen3-vl-2b in q8_0 on a CPU: 2,048 cells in q8_0, 512 tokens at once, and the
+// tower.
 const llamaLog = `load_tensors:   CPU_Mapped model buffer size =  1743.77 MiB
 llama_context:        CPU  output buffer size =     0.58 MiB
 llama_kv_cache:        CPU KV buffer size =   119.00 MiB
@@ -25,7 +26,8 @@ func TestReadLlamaLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	mem := estimate(t, "llama.cpp", model(t, "qwen3-vl-2b"), Options{Quant: "q8_0", Context: 2048, KVType: "q8_0", FlashAttention: "on", Device: "cpu"})
+	mem := estimate(t, "llama.cpp", model(t, "qwen3-vl-2b"), Options{Quant: "q8_0", Context: 2048, KVType: "q8_0",
+		FlashAttention: "on", Device: "cpu"})
 	if len(seen) != len(mem.Items) {
 		t.Fatalf("%d items in the log, %d estimated: %+v", len(seen), len(mem.Items), seen)
 	}
@@ -51,7 +53,8 @@ alloc_compute_meta:      CUDA0 compute buffer size =   372.08 MiB
 	for _, s := range seen {
 		sums[s.Where] += s.Bytes
 	}
-	if device, host := float64(sums["device"])/float64(units.MiB), float64(sums["host"])/float64(units.MiB); int(100*device+0.5) != 595654 || int(100*host+0.5) != 20694 {
+	if device, host := float64(sums["device"])/float64(units.MiB),
+		float64(sums["host"])/float64(units.MiB); int(100*device+0.5) != 595654 || int(100*host+0.5) != 20694 {
 		t.Errorf("device %.2f MiB, host %.2f MiB", device, host)
 	}
 }
@@ -60,7 +63,8 @@ func TestReadLlamaLogRefuses(t *testing.T) {
 	if _, err := ReadLlamaLog(strings.NewReader("INFO: vLLM started\n")); !errors.Is(err, ErrNoBuffers) {
 		t.Errorf("got %v", err)
 	}
-	if _, err := ReadLlamaLog(strings.NewReader("a: CPU KV buffer size = 1.2.3 MiB")); err == nil || errors.Is(err, ErrNoBuffers) {
+	if _, err := ReadLlamaLog(strings.NewReader("a: CPU KV buffer size = 1.2.3 MiB")); err == nil ||
+		errors.Is(err, ErrNoBuffers) {
 		t.Errorf("got %v", err)
 	}
 }

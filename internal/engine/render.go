@@ -60,8 +60,8 @@ func argumentText(version string, l lines) string {
 	return b.String()
 }
 
-// iniText is a preset of llama-server: a version, a section, long argument names without dashes. Comments have their own lines,
-// because # and ; end a value.
+// iniText is a preset of llama-server: a version, a section, long argument names without dashes. Comments have their
+// own lines, because # and ; end a value.
 func iniText(version, section string, l lines) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "; %s%s\nversion = 1\n\n[%s]\n", writtenBy, version, section)

@@ -8,7 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Settings are the limits that an engine's files are written from, whoever decided them. Zero values are left to the engine.
+// Settings are the limits that an engine's files are written from, whoever decided them. Zero values are left to the
+// engine.
 type Settings struct {
 	Model      *profile.Model
 	Name       string       // what requests call it, "" for the model's name
@@ -52,7 +53,8 @@ type Bundle struct {
 // Targets are the engines that Write knows.
 var Targets = []string{"vllm", "sglang", "llama-server", "ollama", "transformers", "pytorch"}
 
-// Write spells the settings for one engine. A *Refusal means that the engine cannot run on the card, and nothing is written.
+// Write spells the settings for one engine. A *Refusal means that the engine cannot run on the card, and nothing is
+// written.
 func Write(target string, s Settings) (*Bundle, error) {
 	if s.Model == nil {
 		return nil, fmt.Errorf("settings for %s without a model", target)
@@ -155,7 +157,8 @@ func (s *Settings) torchDType() (dtype, why string) {
 	return torchDType(s.GPU)
 }
 
-// torchDType is the data type that the checkpoints run in on a card, or without one: bfloat16 needs compute capability 8.0.
+// torchDType is the data type that the checkpoints run in on a card, or without one: bfloat16 needs compute capability
+// 8.0.
 func torchDType(g *profile.GPU) (dtype, why string) {
 	if g != nil {
 		if major, _, err := g.Capability(); err == nil && major < 8 {
@@ -179,7 +182,8 @@ func (s *Settings) major() int {
 
 func writeVLLM(s Settings) (*Bundle, error) {
 	if s.GPU == nil {
-		return nil, &Refusal{"vllm", "no card is given and its CPU backend is not modelled", "--for llama-server runs on the CPU"}
+		return nil, &Refusal{"vllm", "no card is given and its CPU backend is not modelled",
+			"--for llama-server runs on the CPU"}
 	}
 	pixels, err := s.maxPixels()
 	if err != nil {
@@ -197,7 +201,8 @@ func writeVLLM(s Settings) (*Bundle, error) {
 		l.add("tensor-parallel-size", s.GPUs, "alike cards")
 	}
 	if s.KVBytes > 0 {
-		l.add("kv-cache-memory-bytes", s.KVBytes, "KV cache; vLLM then ignores gpu-memory-utilization and keeps no reserve of its own")
+		l.add("kv-cache-memory-bytes", s.KVBytes,
+			"KV cache; vLLM then ignores gpu-memory-utilization and keeps no reserve of its own")
 	} else {
 		l.add("gpu-memory-utilization", s.Share, "share of the whole card for weights, cache and activations")
 	}
@@ -206,9 +211,11 @@ func writeVLLM(s Settings) (*Bundle, error) {
 	}
 	if pixels > 0 {
 		image := []setting{{"count", 1, ""}, {"width", s.Image.Width, ""}, {"height", s.Image.Height, ""}}
-		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}, {"video", 0, ""}}, "what startup profiles, without it a 4096x4096 image; more images a prompt, or video, were not budgeted")
+		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}, {"video", 0, ""}},
+			"what startup profiles, without it a 4096x4096 image; more images a prompt, or video, were not budgeted")
 		size := []setting{{"size", s.imageSize(pixels), ""}}
-		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}}, "areas in pixels: larger images are scaled down to the size that was budgeted")
+		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}},
+			"areas in pixels: larger images are scaled down to the size that was budgeted")
 	}
 	return &Bundle{
 		Version: "vLLM " + VLLMVersion,
@@ -220,7 +227,8 @@ func writeVLLM(s Settings) (*Bundle, error) {
 
 func writeSGLang(s Settings) (*Bundle, error) {
 	if s.GPU == nil {
-		return nil, &Refusal{"sglang", "no card is given and its CPU backend is not modelled", "--for llama-server runs on the CPU"}
+		return nil, &Refusal{"sglang", "no card is given and its CPU backend is not modelled",
+			"--for llama-server runs on the CPU"}
 	}
 	pixels, err := s.maxPixels()
 	if err != nil {
@@ -237,7 +245,8 @@ func writeSGLang(s Settings) (*Bundle, error) {
 	if s.GPUs > 1 {
 		l.add("tp-size", s.GPUs, "alike cards")
 	}
-	l.add("mem-fraction-static", s.Share, "share of the card for weights and cache; a given value is taken without the reduction for the tower")
+	l.add("mem-fraction-static", s.Share,
+		"share of the card for weights and cache; a given value is taken without the reduction for the tower")
 	if s.Context > 0 && s.Sequences > 0 {
 		l.add("max-total-tokens", s.Context*s.Sequences, "tokens of the whole cache")
 	}
@@ -246,7 +255,8 @@ func writeSGLang(s Settings) (*Bundle, error) {
 	}
 	if pixels > 0 {
 		size := []setting{{"size", s.imageSize(pixels), ""}}
-		l.add("mm-process-config", []setting{{"image", size, ""}}, "areas in pixels: larger images are scaled down to the size that was budgeted")
+		l.add("mm-process-config", []setting{{"image", size, ""}},
+			"areas in pixels: larger images are scaled down to the size that was budgeted")
 	}
 	return &Bundle{
 		Version: "SGLang " + SGLangVersion,
@@ -321,7 +331,8 @@ func writeLlamaServer(s Settings) (*Bundle, error) {
 	}
 	for _, x := range append(l, setting{"alias", s.Name, ""}) {
 		if strings.ContainsAny(plain(x.value), "#;]") {
-			return nil, fmt.Errorf("settings for llama-server: %s %q: an INI value ends at # and ;, a section at ]", x.key, plain(x.value))
+			return nil, fmt.Errorf("settings for llama-server: %s %q: an INI value ends at # and ;, a section at ]", x.key,
+				plain(x.value))
 		}
 	}
 	b := &Bundle{Version: "llama.cpp " + LlamaVersion}
@@ -329,7 +340,8 @@ func writeLlamaServer(s Settings) (*Bundle, error) {
 		{"llama-server.args", argumentText("llama.cpp "+LlamaVersion, l)},
 		{"llama-server.ini", iniText("llama.cpp "+LlamaVersion, s.Name, l)},
 	}
-	b.Use = []string{"grep -v '^#' llama-server.args | xargs llama-server", "llama-server --models-preset llama-server.ini"}
+	b.Use = []string{"grep -v '^#' llama-server.args | xargs llama-server",
+		"llama-server --models-preset llama-server.ini"}
 	return b, nil
 }
 
@@ -366,7 +378,8 @@ func writeOllama(s Settings) (*Bundle, error) {
 		{"Modelfile", modelfileText("ollama "+OllamaVersion, path, s.Projector, parameters)},
 		{"ollama.env", envText("ollama "+OllamaVersion, env)},
 	}
-	b.Use = []string{"set -a; . ./ollama.env; set +a; ollama serve", "ollama create " + shellWord(s.Name) + " -f Modelfile"}
+	b.Use = []string{"set -a; . ./ollama.env; set +a; ollama serve", "ollama create " + shellWord(s.Name) +
+		" -f Modelfile"}
 	if pixels > 0 {
 		b.Notes = append(b.Notes, fmt.Sprintf("ollama has no setting for the size of images: scale them to %d pixels before sending; it enlarges those under 1,024 tokens", pixels))
 	}
@@ -415,8 +428,10 @@ func writeTransformers(s Settings) (*Bundle, error) {
 		}
 	}
 	b := &Bundle{Version: "transformers " + TransformersVersion}
-	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""}, {"generate", []setting(generate), ""}}
-	b.Files = []File{{"transformers.json", jsonText(document)}, {"transformers.py", pythonText("transformers "+TransformersVersion, model, processor, generate)}}
+	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""},
+		{"generate", []setting(generate), ""}}
+	b.Files = []File{{"transformers.json", jsonText(document)},
+		{"transformers.py", pythonText("transformers "+TransformersVersion, model, processor, generate)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
 	return b, nil
 }
@@ -427,7 +442,8 @@ func mib(b units.Bytes) string { return fmt.Sprintf("%dMiB", b/units.MiB) }
 func writePyTorch(s Settings) (*Bundle, error) {
 	conf, why := s.AllocConf, "as replayed"
 	if conf == "" {
-		conf, why = "expandable_segments:True", "assumed: segments that grow leave no holes between them; replay your own trace to be sure"
+		conf, why = "expandable_segments:True",
+			"assumed: segments that grow leave no holes between them; replay your own trace to be sure"
 	}
 	var env lines
 	env.add("PYTORCH_ALLOC_CONF", conf, "%s", why)

@@ -38,7 +38,8 @@ var newer = profile.GPU{Name: "NVIDIA L40S", ComputeCapability: "8.9", MemoryByt
 // whole sets everything that an engine can be told.
 func whole(t *testing.T, g *profile.GPU) Settings {
 	return Settings{
-		Model: model(t, "qwen3-vl-8b"), Path: "/models/it's here/qwen3 vl", Projector: "/models/mmproj.gguf", GPU: g, GPUs: 2, Context: 8192,
+		Model: model(t, "qwen3-vl-8b"), Path: "/models/it's here/qwen3 vl", Projector: "/models/mmproj.gguf", GPU: g, GPUs: 2,
+		Context:   8192,
 		Sequences: 2, Batch: 1024, Image: Image{1920, 1080}, KVType: "q8_0", Share: 0.85, GPULayers: 20,
 		Device: 6 * units.GiB, Host: 24 * units.GiB, Threads: 4, HeadroomMB: 512,
 		AllocConf: "expandable_segments:True,garbage_collection_threshold:0.8",
@@ -223,7 +224,8 @@ func TestWriteTransformers(t *testing.T) {
 }
 
 func TestWritePyTorch(t *testing.T) {
-	for _, conf := range []string{"", "expandable_segments:True,garbage_collection_threshold:0.8", "roundup_power2_divisions:[256:1,512:2,>:8]"} {
+	for _, conf := range []string{"", "expandable_segments:True,garbage_collection_threshold:0.8",
+		"roundup_power2_divisions:[256:1,512:2,>:8]"} {
 		text := write(t, "pytorch", Settings{Model: model(t, "qwen3-vl-2b"), AllocConf: conf})["pytorch.env"]
 		found := false
 		for line := range strings.Lines(text) {
@@ -256,7 +258,8 @@ func TestWriteRefuses(t *testing.T) {
 		target string
 		edit   func(*Settings)
 	}{
-		{"nope", func(*Settings) {}}, {"ollama", func(s *Settings) { s.Model = nil }}, {"ollama", func(s *Settings) { s.Path = "a\nFROM b" }},
+		{"nope", func(*Settings) {}}, {"ollama", func(s *Settings) { s.Model = nil }},
+		{"ollama", func(s *Settings) { s.Path = "a\nFROM b" }},
 		{"llama-server", func(s *Settings) { s.Path = "a;b" }}, {"llama-server", func(s *Settings) { s.Name = "a]b" }},
 		{"transformers", func(s *Settings) { s.Image = Image{1, 9000} }},
 	} {

@@ -13,8 +13,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Peaks above the weights in MiB, walked through the source of transformers 4.57 by hand for a prompt of the image and 30
-// tokens: of the whole call, and of the tower alone for the two towers.
+// Peaks above the weights in MiB, walked through the source of transformers 4.57 by hand for a prompt of the image and
+// 30 tokens: of the whole call, and of the tower alone for the two towers.
 func TestTransformersPeak(t *testing.T) {
 	for _, c := range []struct {
 		width, height int
@@ -66,7 +66,8 @@ func TestTransformersRecorded(t *testing.T) {
 			settings[key] = value
 		}
 		number := func(key string) int { n, _ := strconv.Atoi(settings[key]); return n }
-		if number("batch") != 1 || number("images") != 1 || number("frames") > 0 || settings["attention"] != "sdpa" || number("experts") > 0 {
+		if number("batch") != 1 || number("images") != 1 || number("frames") > 0 || settings["attention"] != "sdpa" ||
+			number("experts") > 0 {
 			continue // estimate speaks of one sequence with one image
 		}
 		compared++
@@ -87,15 +88,16 @@ func TestTransformersRecorded(t *testing.T) {
 			Quant: settings["dtype"], Context: prompt + number("steps"), PromptTokens: prompt, Image: &image, Device: "cpu",
 		})
 		inputs := g.PixelBytes() // lie there before the recording begins
-		near(t, filepath.Base(path), float64(mem.KVCacheBytes+mem.ComputeBytes+mem.OutputBytes+mem.VisionBytes), float64(peak(traces[0])+inputs), 0.005)
+		near(t, filepath.Base(path), float64(mem.KVCacheBytes+mem.ComputeBytes+mem.OutputBytes+mem.VisionBytes),
+			float64(peak(traces[0])+inputs), 0.005)
 	}
 	if compared < 8 {
 		t.Errorf("only %d of %d recordings compared", compared, len(paths))
 	}
 }
 
-// peak is the most bytes live at one time, what a matrix product takes and gives back at once not counted: in 16 bits that is
-// scratch of the recording machine's vector units.
+// peak is the most bytes live at one time, what a matrix product takes and gives back at once not counted: in 16 bits
+// that is scratch of the recording machine's vector units.
 func peak(r *trace.Trace) int64 {
 	var live, most int64
 	sizes := make([]int64, r.Slots)
@@ -215,7 +217,8 @@ func TestSGLangStatic(t *testing.T) {
 	}
 	m := model(t, "qwen3-vl-8b")
 	mem := estimate(t, "sglang", m, Options{GPU: &newer, Device: "gpu", Utilization: 0.8})
-	if got := mem.WeightsBytes + mem.VisionWeightsBytes + mem.KVCacheBytes; math.Abs(float64(got)/(0.8*float64(newer.MemoryBytes))-1) > 1e-4 {
+	if got := mem.WeightsBytes + mem.VisionWeightsBytes +
+		mem.KVCacheBytes; math.Abs(float64(got)/(0.8*float64(newer.MemoryBytes))-1) > 1e-4 {
 		t.Errorf("weights and cache are %s of %s", got, newer.MemoryBytes)
 	}
 }
@@ -225,8 +228,10 @@ func TestRefuse(t *testing.T) {
 		engine, capability string
 		refused            bool
 	}{
-		{"vllm", "6.1", true}, {"vllm", "7.0", true}, {"vllm", "7.5", false}, {"sglang", "6.1", true}, {"sglang", "8.9", false},
-		{"llama.cpp", "6.1", false}, {"ollama", "6.1", false}, {"ollama", "3.5", true}, {"transformers", "6.1", false}, {"llama-server", "6.1", false},
+		{"vllm", "6.1", true}, {"vllm", "7.0", true}, {"vllm", "7.5", false}, {"sglang", "6.1", true},
+		{"sglang", "8.9", false},
+		{"llama.cpp", "6.1", false}, {"ollama", "6.1", false}, {"ollama", "3.5", true}, {"transformers", "6.1", false},
+		{"llama-server", "6.1", false},
 	} {
 		g := &profile.GPU{Name: "card", ComputeCapability: c.capability, MemoryBytes: 8 * units.GiB}
 		_, err := Estimate(c.engine, model(t, "qwen3-vl-2b"), Options{GPU: g, Device: "gpu", Context: 4096})
@@ -255,10 +260,12 @@ func TestMemoryAddsUp(t *testing.T) {
 			if mem.filled {
 				low, high = total, total
 			}
-			if total != mem.TotalBytes || low != mem.LowBytes || high != mem.HighBytes || mem.HostBytes+mem.DeviceBytes != total {
+			if total != mem.TotalBytes || low != mem.LowBytes || high != mem.HighBytes ||
+				mem.HostBytes+mem.DeviceBytes != total {
 				t.Errorf("%s %s: items %s, total %s", engine, size, total, mem.TotalBytes)
 			}
-			if parts := mem.WeightsBytes + mem.VisionWeightsBytes + mem.KVCacheBytes + mem.ComputeBytes + mem.OutputBytes + mem.VisionBytes + mem.OtherBytes; parts != total {
+			if parts := mem.WeightsBytes + mem.VisionWeightsBytes + mem.KVCacheBytes + mem.ComputeBytes + mem.OutputBytes +
+				mem.VisionBytes + mem.OtherBytes; parts != total {
 				t.Errorf("%s %s: parts %s, total %s", engine, size, parts, total)
 			}
 		}

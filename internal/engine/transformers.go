@@ -13,16 +13,18 @@ import (
 // The transformers whose allocations are replayed and whose arguments are written.
 const TransformersVersion = "5.23.0"
 
-// transformersPeak is what one generate() call of transformers 4.57 holds beyond the weights at its two peaks, in bytes, for one sequence with
-// elements of b bytes, N patches that become T tokens, S tokens of prompt, P values a patch, C the tower's width, d its head
-// width, D, F, L, Hkv and h the decoder's. Flash or memory-efficient attention, no gradient.
+// transformersPeak is what one generate() call of transformers 4.57 holds beyond the weights at its two peaks, in
+// bytes, for one sequence with elements of b bytes, N patches that become T tokens, S tokens of prompt, P values a
+// patch, C the tower's width, d its head width, D, F, L, Hkv and h the decoder's. Flash or memory-efficient attention,
+// no gradient.
 //
 //	tower   = 4PN + 2PN + 17b·NC + b·NC + 16·N·d + levels·b·T·D + b·S·D
 //	          pixels, their cast, the block's fp32 rotary peak, position embeddings, rotary tables, deepstack, text embeddings
 //	prefill = 4PN + b·S·D + (levels+1)·b·T·D + b·S·2·L·Hkv·h + 3b·S·(D+F) + 4h·S + 24S
 //	          pixels, embeddings, image features, KV cache, the MLP's peak, rotary tables, position ids
 //
-// The tower's 17b·NC is, in NC units of b = 2: x 2, norm 2, qkv 6, q and k in fp32 4 + 4, and 16 for one rotation under way.
+// The tower's 17b·NC is, in NC units of b = 2: x 2, norm 2, qkv 6, q and k in fp32 4 + 4, and 16 for one rotation under
+// way.
 type transformersPeak struct {
 	pixels, towerWork, features, embeddings, cache, mlp, tables units.Bytes
 }
@@ -61,8 +63,8 @@ func (p transformersPeak) prefill(levels int) units.Bytes {
 	return p.pixels + p.embeddings + p.features + once + p.cache + p.mlp + p.tables
 }
 
-// callPeak is what one generate() call of transformers 5.23 holds beyond the weights, replayed allocation by allocation: the
-// highest point of all, and what makes up the highest point of the prefill.
+// callPeak is what one generate() call of transformers 5.23 holds beyond the weights, replayed allocation by
+// allocation: the highest point of all, and what makes up the highest point of the prefill.
 type callPeak struct {
 	all                         units.Bytes
 	prefill, cache, visionBytes units.Bytes
@@ -72,9 +74,11 @@ type callPeak struct {
 const imageMarkers = 2
 
 // replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
-func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, attention workload.Attention, device workload.Device) (callPeak, error) {
+func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, attention workload.Attention,
+	device workload.Device) (callPeak, error) {
 	o := workload.Options{
-		Width: i.Width, Height: i.Height, PromptTokens: prompt, DType: map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[b],
+		Width: i.Width, Height: i.Height, PromptTokens: prompt, DType: map[int64]profile.DType{2: profile.FP16,
+			4: profile.FP32}[b],
 		Attention: attention, Device: device,
 	}
 	if g.Tokens > 0 {
@@ -99,7 +103,8 @@ func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, 
 			sum += e.Size
 			p.all = max(p.all, units.Bytes(sum))
 			if phase == "prefill" && units.Bytes(sum) > p.prefill {
-				p.prefill, p.cache, p.visionBytes = units.Bytes(sum), units.Bytes(live[trace.KVCache]), units.Bytes(live[trace.VisionFeatures])
+				p.prefill, p.cache, p.visionBytes = units.Bytes(sum), units.Bytes(live[trace.KVCache]),
+					units.Bytes(live[trace.VisionFeatures])
 			}
 		case trace.OpFree:
 			was := blocks[e.Slot]
@@ -119,13 +124,14 @@ var dtypes = map[string]float64{
 func dtypeBits(engine, name string) (float64, error) {
 	bits, ok := dtypes[strings.ToLower(name)]
 	if !ok {
-		return 0, fmt.Errorf("unknown data type %q for %s: want float32, float16, bfloat16, fp8, int8, int4, awq or gptq", name, engine)
+		return 0, fmt.Errorf("unknown data type %q for %s: want float32, float16, bfloat16, fp8, int8, int4, awq or gptq",
+			name, engine)
 	}
 	return bits, nil
 }
 
-// torchWeights are the weights of a PyTorch engine. Types below 16 bits hold the decoder's matrices; the tower, the mergers,
-// the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
+// torchWeights are the weights of a PyTorch engine. Types below 16 bits hold the decoder's matrices; the tower, the
+// mergers, the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
 func torchWeights(m *profile.Model, bits float64) (decoder, vision units.Bytes) {
 	p := m.Parameters()
 	rest := max(bits, 16) / 8
@@ -141,21 +147,24 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
 		why += "; scales, and what stays in 16 bits, differ by checkpoint"
 	}
 	if o.Files != nil && o.Files.Decoder != nil {
-		mem.add(Weights, o.place(), *o.Files.Decoder, *o.Files.Decoder, *o.Files.Decoder, FromFile, "tensors in the files' headers, tower included")
+		mem.add(Weights, o.place(), *o.Files.Decoder, *o.Files.Decoder, *o.Files.Decoder, FromFile,
+			"tensors in the files' headers, tower included")
 		return
 	}
 	spread := 0.0
 	if bits < 16 {
 		spread = 0.05
 	}
-	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source, "decoder, embeddings and head: %s", why)
+	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source,
+		"decoder, embeddings and head: %s", why)
 	if vision > 0 {
 		mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
 	}
 }
 
-// estimateTransformers follows generate() on one sequence. Items add up at the highest point: what the tower needs beyond the
-// later cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps less.
+// estimateTransformers follows generate() on one sequence. Items add up at the highest point: what the tower needs
+// beyond the later cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps
+// less.
 func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant, _ = torchDType(o.GPU)
@@ -184,7 +193,8 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	if o.Device == "gpu" {
-		mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed, "driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
+		mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed,
+			"driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
 		var call units.Bytes
 		for _, i := range mem.Items {
 			if i.Name == KVCache || i.Name == Compute || i.Name == Vision {
@@ -192,13 +202,15 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 			}
 		}
 		reserve := scaled(call, 0.06)
-		mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed, "reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
+		mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed,
+			"reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
 	}
 	return mem, nil
 }
 
 // torchCall adds what one call holds beyond the weights.
-func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid profile.Grid, context, prompt int, b int64) error {
+func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid profile.Grid, context, prompt int,
+	b int64) error {
 	attention, device := workload.Flash, workload.CUDA
 	switch {
 	case o.FlashAttention == "off":
@@ -228,21 +240,27 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid prof
 	compute := max(p.prefill-p.visionBytes-output-replayed, cache/units.Bytes(m.Text.Layers))
 	vision := max(p.visionBytes, p.all-compute-output-cache)
 	lowest := max(0, min(least.prefill, oldPeak)-p.visionBytes-output-cache)
-	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it had.
-	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived, "%d tokens; the cache grows by copying and leaves holes", context)
+	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it
+	// had.
+	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived,
+		"%d tokens; the cache grows by copying and leaves holes", context)
 	source, most, as := Derived, 1.05, ""
 	if m.TextOnly() && m.Text.Variant.Architecture != "qwen3" {
 		source, most, as = Assumed, 1.5, ", as Qwen3-VL's decoder of this size would"
 	}
-	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source, "prefill of %d tokens with %s attention, allocation by allocation%s", prompt, attention, as)
+	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source,
+		"prefill of %d tokens with %s attention, allocation by allocation%s", prompt, attention, as)
 	mem.exact(Output, o.place(), output, "logits of one token, and their fp32 copy")
 	if grid.Patches > 0 {
-		mem.add(Vision, o.place(), vision, scaled(vision, 0.9), scaled(vision, 1.05), Derived, "%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height, grid.Patches, grid.Tokens)
+		mem.add(Vision, o.place(), vision, scaled(vision, 0.9), scaled(vision, 1.05), Derived,
+			"%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height,
+			grid.Patches, grid.Tokens)
 	}
 	return nil
 }
 
-// torchCached is the elements of the cache: transformers keeps keys and values as the heads see them, compressed or not.
+// torchCached is the elements of the cache: transformers keeps keys and values as the heads see them, compressed or
+// not.
 func torchCached(t *profile.Text, tokens int) int64 {
 	if t.Variant != nil && t.Variant.Latent != nil {
 		l := t.Variant.Latent

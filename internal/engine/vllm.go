@@ -40,15 +40,15 @@ func vllmDefaults(g *profile.GPU) (tokens, sequences int) {
 	return 2048, 256
 }
 
-// vllmLargestImage is the tokens of the image that the startup profile runs: the model's largest, 4096x4096 for Qwen3-VL,
-// unless a smaller one is declared in limit-mm-per-prompt.
+// vllmLargestImage is the tokens of the image that the startup profile runs: the model's largest, 4096x4096 for
+// Qwen3-VL, unless a smaller one is declared in limit-mm-per-prompt.
 func vllmLargestImage(m *profile.Model, o Options) (profile.Grid, error) {
 	side := int(math.Sqrt(float64(m.Preprocess.MaxPixels)))
 	return torchImage(m, o, Image{side, side})
 }
 
-// vllmEncoderBudget is the embeddings that vLLM's encoder cache holds, max(scheduled tokens, largest image), and its bytes: an
-// embedding carries the deepstack levels beside the text's width.
+// vllmEncoderBudget is the embeddings that vLLM's encoder cache holds, max(scheduled tokens, largest image), and its
+// bytes: an embedding carries the deepstack levels beside the text's width.
 func vllmEncoderBudget(m *profile.Model, scheduled, largest int, b int64) (tokens int, bytes units.Bytes) {
 	tokens = max(scheduled, largest)
 	width := int64(m.Vision.OutHiddenSize) * int64(1+len(m.Vision.DeepstackLayers))
@@ -61,7 +61,8 @@ func vllmEncoderBudget(m *profile.Model, scheduled, largest int, b int64) (token
 //	blocks    = ⌊available / page⌋ / layers
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	if o.Device == "cpu" {
-		return nil, &Refusal{"vllm", "its CPU backend is not modelled", "estimate --engine llama.cpp --device cpu, or transformers"}
+		return nil, &Refusal{"vllm", "its CPU backend is not modelled",
+			"estimate --engine llama.cpp --device cpu, or transformers"}
 	}
 	bits, err := dtypeBits("vllm", o.Quant)
 	if err != nil {
@@ -81,21 +82,25 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem := &Memory{Version: VLLMVersion, Quant: o.Quant, KVType: kvName(o.KVType), ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
+	mem := &Memory{Version: VLLMVersion, Quant: o.Quant, KVType: kvName(o.KVType),
+		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
 	mem.torchWeights(m, o, bits)
 	d, f := int64(m.Text.HiddenSize), int64(m.Text.IntermediateSize)
 	if m.Text.MoE != nil {
 		f = int64(m.Text.MoE.IntermediateSize * m.Text.MoE.ExpertsPerToken)
 	}
 	activation := units.Bytes(int64(scheduled) * (4*d + 3*f) * b)
-	mem.add(Compute, "device", activation, scaled(activation, 0.5), scaled(activation, 2), Assumed, "peak activation of %d scheduled tokens: hidden states, gate and up", scheduled)
+	mem.add(Compute, "device", activation, scaled(activation, 0.5), scaled(activation, 2), Assumed,
+		"peak activation of %d scheduled tokens: hidden states, gate and up", scheduled)
 	logits := units.Bytes(int64(sequences) * int64(m.Text.VocabSize) * 4 * 2)
-	mem.add(Output, "device", logits, scaled(logits, 0.5), scaled(logits, 2), Assumed, "fp32 logits of %d sequences and the sampler's copy, in the profile run", sequences)
+	mem.add(Output, "device", logits, scaled(logits, 0.5), scaled(logits, 2), Assumed,
+		"fp32 logits of %d sequences and the sampler's copy, in the profile run", sequences)
 	if grid.Patches > 0 {
 		mem.vllmVision(m, grid, scheduled, b)
 	}
 	mem.add("CUDA graphs", "device", units.GiB/2, 0, 3*units.GiB/2, Assumed, "captured graphs; none with enforce-eager")
-	mem.add("outside torch", "device", 400*units.MiB, 200*units.MiB, 800*units.MiB, Assumed, "CUDA context, NCCL and library workspaces")
+	mem.add("outside torch", "device", 400*units.MiB, 200*units.MiB, 800*units.MiB, Assumed,
+		"CUDA context, NCCL and library workspaces")
 	mem.vllmCache(m, o, kv)
 	return mem, nil
 }
@@ -103,20 +108,24 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 // vllmVision adds the tower's peak in the profile run, the encoder cache and the buffers of the deepstack levels.
 func (mem *Memory) vllmVision(m *profile.Model, g profile.Grid, scheduled int, b int64) {
 	v := m.Vision
-	tower := units.Bytes(int64(g.Patches) * (int64(10*v.HiddenSize)*b + int64(2*v.IntermediateSize)*b + 2*int64(g.PatchWidth)))
-	mem.add(Vision, "device", tower, scaled(tower, 0.5), scaled(tower, 2), Assumed, "the tower's activation on the %dx%d image of the profile run, %d patches", g.Width, g.Height, g.Patches)
+	tower := units.Bytes(int64(g.Patches) * (int64(10*v.HiddenSize)*b + int64(2*v.IntermediateSize)*b +
+		2*int64(g.PatchWidth)))
+	mem.add(Vision, "device", tower, scaled(tower, 0.5), scaled(tower, 2), Assumed,
+		"the tower's activation on the %dx%d image of the profile run, %d patches", g.Width, g.Height, g.Patches)
 	tokens, cache := vllmEncoderBudget(m, scheduled, g.Tokens, b)
 	mem.exact(Vision, "device", cache, "encoder cache of %d embeddings with their deepstack levels", tokens)
 	levels := units.Bytes(int64(len(v.DeepstackLayers)) * int64(scheduled) * int64(m.Text.HiddenSize) * b)
 	mem.exact(Vision, "device", levels, "persistent deepstack buffers for %d scheduled tokens", scheduled)
 }
 
-// vllmCache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context needs.
+// vllmCache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context
+// needs.
 func (mem *Memory) vllmCache(m *profile.Model, o Options, kv int64) {
 	perBlock := vllmPageBytes(&m.Text, kv) * units.Bytes(m.Text.Layers)
 	need := perBlock * units.Bytes((int64(mem.ContextTokens)+vllmBlock-1)/vllmBlock)
 	if o.GPU == nil {
-		mem.exact(KVCache, "device", need, "one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", mem.ContextTokens, vllmBlock)
+		mem.exact(KVCache, "device", need,
+			"one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", mem.ContextTokens, vllmBlock)
 		return
 	}
 	share := o.Utilization
@@ -131,10 +140,12 @@ func (mem *Memory) vllmCache(m *profile.Model, o Options, kv int64) {
 	blocks := vllmBlocks(&m.Text, budget-used, kv)
 	most, least := vllmBlocks(&m.Text, budget-low, kv), vllmBlocks(&m.Text, budget-high, kv)
 	mem.filled = blocks > 0
-	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least), perBlock*units.Bytes(most), Derived,
+	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least), perBlock*units.Bytes(most),
+		Derived,
 		"%d blocks of %d tokens: what is left of %.4g of the card", blocks, vllmBlock, share)
 	if perBlock*units.Bytes(blocks) < need {
-		mem.warn("vLLM will not start: %d blocks hold %d tokens, fewer than a context of %d; lower --ctx or --image", blocks, blocks*vllmBlock, mem.ContextTokens)
+		mem.warn("vLLM will not start: %d blocks hold %d tokens, fewer than a context of %d; lower --ctx or --image", blocks,
+			blocks*vllmBlock, mem.ContextTokens)
 	}
 }
 
@@ -158,7 +169,8 @@ func kvName(name string) string {
 	return strings.ToLower(name)
 }
 
-// sglangStatic is the share of the card that SGLang gives to weights and KV cache by itself, with memory and reserved in MiB:
+// sglangStatic is the share of the card that SGLang gives to weights and KV cache by itself, with memory and reserved
+// in MiB:
 //
 //	reserved = 512 + 1.5·chunked_prefill + 2·cuda_graph_max_bs + tp·pp/8·1024     at least 10 GiB above 60 GiB
 //	share    = (memory − reserved)/memory × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = depth·C²/(24·1024²)
@@ -178,7 +190,8 @@ func sglangStatic(m *profile.Model, memory units.Bytes, chunked, graphs, cards i
 	return (total - reserved) / total * 0.95 * min(max(1-0.1*(r-1), 0.8), 1.05)
 }
 
-// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory (memory_hook.py, below four cards).
+// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory (memory_hook.py, below
+// four cards).
 func sglangDefaults(memory units.Bytes) (chunked, graphs int) {
 	switch g := memory / units.GiB; {
 	case g < 20:
@@ -196,7 +209,8 @@ func sglangDefaults(memory units.Bytes) (chunked, graphs int) {
 // estimateSGLang gives weights and cache the static share of the card and leaves the rest to activations.
 func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	if o.Device == "cpu" {
-		return nil, &Refusal{"sglang", "its CPU backend is not modelled", "estimate --engine llama.cpp --device cpu, or transformers"}
+		return nil, &Refusal{"sglang", "its CPU backend is not modelled",
+			"estimate --engine llama.cpp --device cpu, or transformers"}
 	}
 	bits, err := dtypeBits("sglang", o.Quant)
 	if err != nil {
@@ -209,11 +223,13 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "auto"
 	}
-	mem := &Memory{Version: SGLangVersion, Quant: o.Quant, KVType: kvName(o.KVType), ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
+	mem := &Memory{Version: SGLangVersion, Quant: o.Quant, KVType: kvName(o.KVType),
+		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
 	mem.torchWeights(m, o, bits)
 	perToken := units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * kv)
 	if o.GPU == nil {
-		mem.exact(KVCache, "device", perToken*units.Bytes(mem.ContextTokens), "one sequence of %d tokens; with --hardware, the static share of the card", mem.ContextTokens)
+		mem.exact(KVCache, "device", perToken*units.Bytes(mem.ContextTokens),
+			"one sequence of %d tokens; with --hardware, the static share of the card", mem.ContextTokens)
 		return mem, nil
 	}
 	chunked, graphs := sglangDefaults(o.GPU.MemoryBytes)
@@ -228,9 +244,11 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	}
 	tokens := max(0, (scaled(o.GPU.MemoryBytes, share)-weights)/perToken)
 	mem.filled = tokens > 0
-	mem.add(KVCache, "device", tokens*perToken, scaled(tokens*perToken, 0.93), tokens*perToken, Derived, "%d tokens: static share %.3f (%s) without the weights", tokens, share, why)
+	mem.add(KVCache, "device", tokens*perToken, scaled(tokens*perToken, 0.93), tokens*perToken, Derived,
+		"%d tokens: static share %.3f (%s) without the weights", tokens, share, why)
 	rest := scaled(o.GPU.MemoryBytes, 1-share)
-	mem.add(Compute, "device", rest, 0, rest, Derived, "what SGLang leaves to activations, CUDA graphs and the tower; above it the run is out of memory")
+	mem.add(Compute, "device", rest, 0, rest, Derived,
+		"what SGLang leaves to activations, CUDA graphs and the tower; above it the run is out of memory")
 	if int(tokens) < mem.ContextTokens {
 		mem.warn("the cache holds %d tokens, fewer than a context of %d", tokens, mem.ContextTokens)
 	}

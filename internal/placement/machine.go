@@ -36,10 +36,12 @@ func MachineOf(h profile.Hardware) (Machine, error) {
 	m.PinnedRate, m.Source["pinned_rate"] = firstOf(
 		rate{g.H2DPinnedBytesPerS, "measured"}, rate{g.HostBandwidthBytesPerS, "profile: bus, one way"})
 	if m.PinnedRate == 0 {
-		return Machine{}, fmt.Errorf("%s: host_bandwidth_bytes_per_s is not known, and placing needs the rate of the bus", g.Name)
+		return Machine{}, fmt.Errorf("%s: host_bandwidth_bytes_per_s is not known, and placing needs the rate of the bus",
+			g.Name)
 	}
 	m.PageableRate, m.Source["pageable_rate"] = firstOf(
-		rate{g.H2DPageableBytesPerS, "measured"}, rate{units.Rate(assumedPageable * m.PinnedRate), "assumed: half the pinned rate"})
+		rate{g.H2DPageableBytesPerS, "measured"}, rate{units.Rate(assumedPageable * m.PinnedRate),
+			"assumed: half the pinned rate"})
 	m.PinnedBytes, m.Source["pinned_bytes"] = lockable(h.Memory)
 	return m, nil
 }
@@ -58,8 +60,8 @@ func firstOf(list ...rate) (float64, string) {
 	return 0, ""
 }
 
-// lockable is the host memory that a driver may pin: half of what a process may fill. The driver's locking does not count
-// against RLIMIT_MEMLOCK.
+// lockable is the host memory that a driver may pin: half of what a process may fill. The driver's locking does not
+// count against RLIMIT_MEMLOCK.
 func lockable(m *profile.Memory) (int64, string) {
 	if m == nil {
 		return 8 << 30, "assumed: the profile says nothing of host memory"
@@ -115,7 +117,8 @@ func ObjectsOf(m *profile.Model, s Shape) ([]Object, error) {
 	cache := int64(m.KVBytesPerToken(s.KV)) / layers * int64(s.Tokens)
 	for i := range m.Text.Layers {
 		list = append(list, layerOf(m, p.Layers/layers, i, s.WeightBits)...)
-		list = append(list, Object{Name: fmt.Sprintf("kv.%d", i), Kind: "kv_cache", Bytes: cache, Touched: float64(cache), Written: true})
+		list = append(list, Object{Name: fmt.Sprintf("kv.%d", i), Kind: "kv_cache", Bytes: cache, Touched: float64(cache),
+			Written: true})
 	}
 	head := weights(p.Embed, s.WeightBits)
 	if p.LMHead == 0 {
@@ -130,7 +133,8 @@ func ObjectsOf(m *profile.Model, s Shape) ([]Object, error) {
 	return append(list, Object{Name: "lm_head", Kind: "weights", Bytes: head, Touched: float64(head)}), nil
 }
 
-// layerOf is the weights of one layer. Of a mixture, the experts are an object of their own, of which a token reads a few.
+// layerOf is the weights of one layer. Of a mixture, the experts are an object of their own, of which a token reads a
+// few.
 func layerOf(m *profile.Model, parameters int64, i int, bits float64) []Object {
 	name := fmt.Sprintf("layer.%d", i)
 	moe := m.Text.MoE

@@ -1,11 +1,12 @@
-// Package placement decides where the memory of a model lives: on the card, in pinned host memory, in pageable host memory,
-// or in managed memory that both sides address.
+// Package placement decides where the memory of a model lives: on the card, in pinned host memory, in pageable host
+// memory, or in managed memory that both sides address.
 //
 // # The cost of a place
 //
-// A step is one pass over the model: a token decoded. An Object is what moves as one: a layer's weights, a layer's KV cache, a
-// block of the vision tower. Of its Bytes the card reads Touched in an average step; what is used every r-th step counts a
-// r-th. With the rates of the card's memory D, of the bus from pinned memory P and from pageable memory G, a step costs
+// A step is one pass over the model: a token decoded. An Object is what moves as one: a layer's weights, a layer's KV
+// cache, a block of the vision tower. Of its Bytes the card reads Touched in an average step; what is used every r-th
+// step counts a r-th. With the rates of the card's memory D, of the bus from pinned memory P and from pageable memory
+// G, a step costs
 //
 //	device     touched / D                            and bytes of the card
 //	pinned     touched / P, beside the computing      and bytes of locked memory
@@ -16,16 +17,17 @@
 //
 //	max(Σ copies from pinned memory, Σ reads of device memory) + Σ pageable + Σ managed
 //
-// when copies run ahead of their use through two staging buffers. Simulate checks this against the clock of stream.Sim, which
-// knows nothing of it: within 4 % where one side of max is the longer by far, up to 35 % above where they are alike, since two
-// buffers do not smooth what comes in bursts.
+// when copies run ahead of their use through two staging buffers. Simulate checks this against the clock of stream.Sim,
+// which knows nothing of it: within 4 % where one side of max is the longer by far, up to 35 % above where they are
+// alike, since two buffers do not smooth what comes in bursts.
 //
 // # The decision
 //
-// What a card should hold is a knapsack: the objects whose bytes save the most. Models consist of few kinds of alike objects,
-// so the search goes over how many of each kind, is exact, and ends in microseconds. Of alike objects the ones left out are
-// spread over the order of execution, so that the copies have computing to hide behind. Pressure changes how much of the
-// card there is: Replan says what to spill or fetch back, what each move costs, and leaves alone what would not pay.
+// What a card should hold is a knapsack: the objects whose bytes save the most. Models consist of few kinds of alike
+// objects, so the search goes over how many of each kind, is exact, and ends in microseconds. Of alike objects the ones
+// left out are spread over the order of execution, so that the copies have computing to hide behind. Pressure changes
+// how much of the card there is: Replan says what to spill or fetch back, what each move costs, and leaves alone what
+// would not pay.
 //
 // All times are derived from a profile's rates, none is measured here.
 package placement
@@ -113,7 +115,8 @@ func (m Machine) seconds(o Object, p Place) (seconds float64, moved int64) {
 // Check reports objects and machines that nothing can be said of.
 func (m Machine) check(objects []Object) error {
 	if m.DeviceBytes < 0 || m.DeviceRate <= 0 || m.PinnedRate <= 0 || m.PageableRate <= 0 {
-		return fmt.Errorf("placing objects: a machine of %d bytes at rates %g, %g and %g is none", m.DeviceBytes, m.DeviceRate, m.PinnedRate, m.PageableRate)
+		return fmt.Errorf("placing objects: a machine of %d bytes at rates %g, %g and %g is none", m.DeviceBytes,
+			m.DeviceRate, m.PinnedRate, m.PageableRate)
 	}
 	for _, o := range objects {
 		if o.Bytes <= 0 || o.Touched < 0 {
@@ -131,8 +134,8 @@ func Plan(m Machine, objects []Object) (Assignment, error) {
 	return m.plan(objects, make([]bool, len(objects)))
 }
 
-// plan tries every size that staging may have: two of the largest object that is copied in each step, which then must not
-// be larger. Of alike objects those that are resident already stay first.
+// plan tries every size that staging may have: two of the largest object that is copied in each step, which then must
+// not be larger. Of alike objects those that are resident already stay first.
 func (m Machine) plan(objects []Object, resident []bool) (Assignment, error) {
 	sizes := []int64{0}
 	for _, o := range objects {
@@ -141,7 +144,8 @@ func (m Machine) plan(objects []Object, resident []bool) (Assignment, error) {
 		}
 	}
 	slices.Sort(sizes)
-	best, found := Assignment{}, fmt.Errorf("%w: two copies of each object that is not on it must pass through %d bytes", ErrTooLarge, m.DeviceBytes)
+	best, found := Assignment{}, fmt.Errorf("%w: two copies of each object that is not on it must pass through %d bytes",
+		ErrTooLarge, m.DeviceBytes)
 	for _, size := range slices.Compact(sizes) {
 		places, ok := m.places(objects, resident, size)
 		if !ok {
@@ -188,7 +192,8 @@ type group struct {
 	saves   float64
 }
 
-// choose picks the objects, of those that need not be chosen anyway, that save the most within capacity: exactly, by branch and bound over counts of alike objects.
+// choose picks the objects, of those that need not be chosen anyway, that save the most within capacity: exactly, by
+// branch and bound over counts of alike objects.
 func (m Machine) choose(objects []Object, resident, must []bool, capacity int64) []bool {
 	groups := m.groups(objects, must)
 	s := search{groups: groups, best: make([]int, len(groups)), counts: make([]int, len(groups)), most: -1}
@@ -235,7 +240,10 @@ func (m Machine) groups(objects []Object, except []bool) []group {
 		}
 		groups[g].indices = append(groups[g].indices, i)
 	}
-	slices.SortStableFunc(groups, func(a, b group) int { return cmp.Compare(b.saves/float64(b.bytes), a.saves/float64(a.bytes)) })
+	slices.SortStableFunc(groups, func(a, b group) int {
+		return cmp.Compare(b.saves/float64(b.bytes),
+			a.saves/float64(a.bytes))
+	})
 	return groups
 }
 
@@ -293,8 +301,8 @@ func spread(indices []int, n int) []int {
 	return taken
 }
 
-// pin moves what the card does not hold from pageable to better host memory: the most touched first into what may be locked,
-// and what both sides touch into managed memory where a step costs less there than from pageable memory.
+// pin moves what the card does not hold from pageable to better host memory: the most touched first into what may be
+// locked, and what both sides touch into managed memory where a step costs less there than from pageable memory.
 func (m Machine) pin(objects []Object, places []Place) {
 	var rest []int
 	for i := range objects {

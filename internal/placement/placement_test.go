@@ -30,7 +30,8 @@ func model8B(t testing.TB, tokens int) []Object {
 	t.Helper()
 	model, err := profiles.Model("qwen3-vl-8b")
 	check(t, err)
-	objects, err := ObjectsOf(&model, Shape{WeightBits: 4.5, VisionBits: 16, Tokens: tokens, KV: profile.FP16, ImagePeriod: 256})
+	objects, err := ObjectsOf(&model, Shape{WeightBits: 4.5, VisionBits: 16, Tokens: tokens, KV: profile.FP16,
+		ImagePeriod: 256})
 	check(t, err)
 	return objects
 }
@@ -42,8 +43,8 @@ func check(t testing.TB, err error) {
 	}
 }
 
-// TestAgainstStaticSplits runs an 8B model at 4 bits on the simulated card by vlmem's placement, by every split of layers that
-// an engine offers, and by the two rules of thumb.
+// TestAgainstStaticSplits runs an 8B model at 4 bits on the simulated card by vlmem's placement, by every split of
+// layers that an engine offers, and by the two rules of thumb.
 func TestAgainstStaticSplits(t *testing.T) {
 	m, gpu := card8(t)
 	rates, err := RatesOf(gpu)
@@ -75,8 +76,10 @@ func TestAgainstStaticSplits(t *testing.T) {
 		if took > 1.1*best {
 			t.Errorf("%d tokens: %.2f times the best static split, want at most 1.1", tokens, took/best)
 		}
-		if fits := ours.Staging == 0 && ours.MovedBytes < 1<<20; took >= all || !fits && took >= arrival || took > arrival*1.001 {
-			t.Errorf("%d tokens: %.1f ms does not beat first come %.1f ms and everything pageable %.1f ms", tokens, took*1e3, arrival*1e3, all*1e3)
+		if fits := ours.Staging == 0 && ours.MovedBytes < 1<<20; took >= all || !fits && took >= arrival ||
+			took > arrival*1.001 {
+			t.Errorf("%d tokens: %.1f ms does not beat first come %.1f ms and everything pageable %.1f ms", tokens, took*1e3,
+				arrival*1e3, all*1e3)
 		}
 		// The equation is what perfect overlap takes. Two buffers come near where either side is the longer one by far.
 		var serial float64
@@ -84,13 +87,14 @@ func TestAgainstStaticSplits(t *testing.T) {
 			serial += d.Seconds + d.Touched/m.DeviceRate
 		}
 		if ours.StepSeconds > took*1.01 || took > serial*1.05 {
-			t.Errorf("%d tokens: the clock says %.1f ms, outside %.1f overlapped to %.1f serial", tokens, took*1e3, ours.StepSeconds*1e3, serial*1e3)
+			t.Errorf("%d tokens: the clock says %.1f ms, outside %.1f overlapped to %.1f serial", tokens, took*1e3,
+				ours.StepSeconds*1e3, serial*1e3)
 		}
 	}
 }
 
-// staticSplits calls f for every way to keep k layers with their caches on the card, the first or the last, with or without
-// the vision tower, the embedding and the head, that fits. The rest is pinned, which favours the splits.
+// staticSplits calls f for every way to keep k layers with their caches on the card, the first or the last, with or
+// without the vision tower, the embedding and the head, that fits. The rest is pinned, which favours the splits.
 func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)) {
 	layers := 0
 	for _, o := range objects {
@@ -124,13 +128,15 @@ func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)
 				}
 			}
 			if a, err := m.Assign(objects, places); err == nil {
-				f(fmt.Sprintf("%d layers, vision %v, embedding %v, head %v, last %v", k, mask&1 > 0, mask&2 > 0, mask&4 > 0, mask&8 > 0), a)
+				f(fmt.Sprintf("%d layers, vision %v, embedding %v, head %v, last %v", k, mask&1 > 0, mask&2 > 0, mask&4 > 0,
+					mask&8 > 0), a)
 			}
 		}
 	}
 }
 
-// firstCome fills the card in the order in which a program loads: weights in order, then caches; what comes late is pageable.
+// firstCome fills the card in the order in which a program loads: weights in order, then caches; what comes late is
+// pageable.
 func firstCome(m Machine, objects []Object) []Place {
 	places := repeat(Pageable, len(objects))
 	var largest int64
@@ -159,7 +165,8 @@ func TestChoiceIsExact(t *testing.T) {
 		m := Machine{DeviceBytes: 1 << 30, DeviceRate: 300, PinnedRate: 10, PageableRate: 5}
 		kinds := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) Object {
 			b := rapid.Int64Range(1, 60).Draw(rt, "bytes")
-			return Object{Kind: rapid.StringMatching("[ab]").Draw(rt, "kind"), Bytes: b, Touched: float64(b) / float64(rapid.IntRange(1, 4).Draw(rt, "period"))}
+			return Object{Kind: rapid.StringMatching("[ab]").Draw(rt, "kind"), Bytes: b,
+				Touched: float64(b) / float64(rapid.IntRange(1, 4).Draw(rt, "period"))}
 		}), 1, 4).Draw(rt, "kinds")
 		var objects []Object
 		for range rapid.IntRange(1, 12).Draw(rt, "objects") {
@@ -203,9 +210,13 @@ func TestPlaces(t *testing.T) {
 		want    []Place
 	}{
 		{"everything fits", []Object{dense("a", 50), dense("b", 50)}, []Place{Device, Device}},
-		{"hot before cold", []Object{{Kind: "cold", Bytes: 25, Touched: 1}, dense("hot", 20), dense("hot", 20), dense("hot", 20), dense("hot", 20)}, []Place{Pageable, Pinned, Device, Pinned, Device}},
-		{"cold is staged", []Object{{Kind: "cold", Bytes: 20, Touched: 1}, dense("hot", 40), {Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}}, []Place{Pinned, Device, Pinned, Pageable, Device}},
-		{"sparse in place", []Object{dense("a", 30), dense("b", 30), {Kind: "table", Bytes: 45, Touched: 1, Sparse: true}}, []Place{Device, Device, Pinned}},
+		{"hot before cold", []Object{{Kind: "cold", Bytes: 25, Touched: 1}, dense("hot", 20), dense("hot", 20),
+			dense("hot", 20), dense("hot", 20)}, []Place{Pageable, Pinned, Device, Pinned, Device}},
+		{"cold is staged", []Object{{Kind: "cold", Bytes: 20, Touched: 1}, dense("hot", 40),
+			{Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}},
+			[]Place{Pinned, Device, Pinned, Pageable, Device}},
+		{"sparse in place", []Object{dense("a", 30), dense("b", 30), {Kind: "table", Bytes: 45, Touched: 1, Sparse: true}},
+			[]Place{Device, Device, Pinned}},
 		{"untouched", []Object{dense("a", 20), {Kind: "backup", Bytes: 90}}, []Place{Device, Pageable}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -223,7 +234,8 @@ func TestPlaces(t *testing.T) {
 	if _, err := Plan(m, []Object{dense("a", 200)}); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("an object twice the card: %v", err)
 	}
-	big := Machine{DeviceBytes: 1 << 20, PinnedBytes: 1 << 40, DeviceRate: 300e9, PinnedRate: 12e9, PageableRate: 1e9, FaultSeconds: 30e-6, Managed: true}
+	big := Machine{DeviceBytes: 1 << 20, PinnedBytes: 1 << 40, DeviceRate: 300e9, PinnedRate: 12e9, PageableRate: 1e9,
+		FaultSeconds: 30e-6, Managed: true}
 	for managed, want := range map[bool]Place{true: Managed, false: Pinned} {
 		big.Managed = managed
 		places := []Place{Pageable}
@@ -262,7 +274,8 @@ func TestReplan(t *testing.T) {
 	if after.StepSeconds <= before.StepSeconds {
 		t.Error("a smaller card is not slower")
 	}
-	if same, moves, err := Replan(after, tight, 1000); err != nil || len(moves) > 0 || same.StepSeconds != after.StepSeconds {
+	if same, moves, err := Replan(after, tight, 1000); err != nil || len(moves) > 0 ||
+		same.StepSeconds != after.StepSeconds {
 		t.Errorf("planning again moves %d objects, %v", len(moves), err)
 	}
 	back, fetches, err := Replan(after, m, 1000)
@@ -318,7 +331,8 @@ func TestObjects(t *testing.T) {
 	for _, name := range profiles.ModelNames() {
 		model, err := profiles.Model(name)
 		check(t, err)
-		objects, err := ObjectsOf(&model, Shape{WeightBits: 16, VisionBits: 16, Tokens: 1000, KV: profile.FP16, ImagePeriod: 1})
+		objects, err := ObjectsOf(&model, Shape{WeightBits: 16, VisionBits: 16, Tokens: 1000, KV: profile.FP16,
+			ImagePeriod: 1})
 		check(t, err)
 		var weights, cache int64
 		for _, o := range objects {

@@ -10,13 +10,15 @@ type Move struct {
 	Saves   float64 // seconds a step; below zero for what had to leave the card
 }
 
-// Replan places the objects of an assignment anew on a machine that has changed, as pressure does, and says what to move.
+// Replan places the objects of an assignment anew on a machine that has changed, as pressure does, and says what to
+// move.
 //
 // What no longer fits is spilled: written back where the card changed it, dropped where the host has it still. Where
-// everything fits as it is, the new plan is taken only if it saves more over the horizon, in steps, than its moves cost.
-// Moves that make room come first.
+// everything fits as it is, the new plan is taken only if it saves more over the horizon, in steps, than its moves
+// cost. Moves that make room come first.
 func Replan(before Assignment, m Machine, horizon int) (Assignment, []Move, error) {
-	objects, resident, places := make([]Object, len(before.Decisions)), make([]bool, len(before.Decisions)), make([]Place, len(before.Decisions))
+	objects, resident, places := make([]Object, len(before.Decisions)), make([]bool, len(before.Decisions)),
+		make([]Place, len(before.Decisions))
 	for i, d := range before.Decisions {
 		objects[i], resident[i], places[i] = d.Object, d.Place == Device, d.Place
 	}
@@ -42,7 +44,8 @@ func Replan(before Assignment, m Machine, horizon int) (Assignment, []Move, erro
 			spills = append(spills, move)
 		}
 	}
-	if still, err := m.Assign(objects, places); err == nil && (still.StepSeconds-after.StepSeconds)*float64(horizon) <= cost {
+	if still, err := m.Assign(objects, places); err == nil &&
+		(still.StepSeconds-after.StepSeconds)*float64(horizon) <= cost {
 		return still, nil, nil
 	}
 	return after, append(spills, fetches...), nil

@@ -10,10 +10,11 @@ import (
 
 // Simulate runs steps of an assignment on a simulated card and returns the time of one once the pipeline is full.
 //
-// Objects are used in order. What is on the card is read there. What is pinned is copied on one stream into the older of two
-// staging buffers, once the computing that read it before is done, and read on the other. A pageable object is copied while
-// the program waits; a managed one while the kernel does. The program queues a step while the one before it runs, as
-// engines do that choose the next token on the card, so copies for the next step begin when a buffer is free.
+// Objects are used in order. What is on the card is read there. What is pinned is copied on one stream into the older
+// of two staging buffers, once the computing that read it before is done, and read on the other. A pageable object is
+// copied while the program waits; a managed one while the kernel does. The program queues a step while the one before
+// it runs, as engines do that choose the next token on the card, so copies for the next step begin when a buffer is
+// free.
 func Simulate(m Machine, r stream.Rates, a Assignment, steps int) (time.Duration, error) {
 	if steps < 1 {
 		return 0, fmt.Errorf("simulating %d steps: want at least one", steps)

@@ -8,9 +8,10 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/stream"
 )
 
-// Store holds the bytes of objects and carries moves out: each has a home in pinned host memory for as long as it lives, and
-// a place on the card while it is fetched. So dropping what the card did not change moves nothing. Copies are queued on the
-// stream that a caller names, and the stream pool orders the reuse of what they leave; the program waits for none of them.
+// Store holds the bytes of objects and carries moves out: each has a home in pinned host memory for as long as it
+// lives, and a place on the card while it is fetched. So dropping what the card did not change moves nothing. Copies
+// are queued on the stream that a caller names, and the stream pool orders the reuse of what they leave; the program
+// waits for none of them.
 type Store struct {
 	backend stream.Backend
 	device  *stream.Pool
@@ -61,8 +62,8 @@ func (s *Store) find(name string) (*item, error) {
 	return it, nil
 }
 
-// Fetch puts an object on the card, if it is not there, and returns its place, which work queued on the stream from now on
-// may use. ErrOutOfMemory in the error says that something must be spilled first.
+// Fetch puts an object on the card, if it is not there, and returns its place, which work queued on the stream from now
+// on may use. ErrOutOfMemory in the error says that something must be spilled first.
 func (s *Store) Fetch(name string, on uint16) (alloc.Block, error) {
 	it, err := s.find(name)
 	if err != nil {
@@ -77,7 +78,8 @@ func (s *Store) Fetch(name string, on uint16) (alloc.Block, error) {
 	}
 	err = s.backend.Wait(on, it.safe) // its last way home may be under way on another stream
 	if err == nil {
-		err = s.backend.Submit(on, stream.Work{Kind: stream.Upload, Out: stream.Range{Offset: block.Offset, Bytes: it.object.Bytes}, Host: s.bytes(it)})
+		err = s.backend.Submit(on, stream.Work{Kind: stream.Upload,
+			Out: stream.Range{Offset: block.Offset, Bytes: it.object.Bytes}, Host: s.bytes(it)})
 	}
 	if err != nil {
 		return alloc.Block{}, errors.Join(fmt.Errorf("fetching %s: %w", name, err), s.device.Free(block))
@@ -87,7 +89,8 @@ func (s *Store) Fetch(name string, on uint16) (alloc.Block, error) {
 	return block, nil
 }
 
-// Spill takes an object off the card behind the work queued on the stream, and writes it home where the card changes it.
+// Spill takes an object off the card behind the work queued on the stream, and writes it home where the card changes
+// it.
 func (s *Store) Spill(name string, on uint16) error {
 	it, err := s.find(name)
 	if err != nil || it.card.Size == 0 {
@@ -97,7 +100,8 @@ func (s *Store) Spill(name string, on uint16) error {
 		return fmt.Errorf("spilling %s: %w", name, err)
 	}
 	if it.object.Written {
-		w := stream.Work{Kind: stream.Download, In: stream.Range{Offset: it.card.Offset, Bytes: it.object.Bytes}, Host: s.bytes(it)}
+		w := stream.Work{Kind: stream.Download, In: stream.Range{Offset: it.card.Offset, Bytes: it.object.Bytes},
+			Host: s.bytes(it)}
 		if err := s.backend.Submit(on, w); err != nil {
 			return fmt.Errorf("spilling %s: %w", name, err)
 		}

@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/stream"
 )
 
-// TestStore runs a plan's spills and fetches over real memory: what the card changed comes home, what it did not moves once,
-// and the bus carries what the plan said.
+// TestStore runs a plan's spills and fetches over real memory: what the card changed comes home, what it did not moves
+// once, and the bus carries what the plan said.
 func TestStore(t *testing.T) {
 	const size, count = 64 << 10, 20
 	card, err := space.NewHost(12*size, space.HostOptions{})
@@ -69,7 +69,8 @@ func TestStore(t *testing.T) {
 		// The card changes what it holds of the cache: its second half becomes its first.
 		block, err := s.Fetch(d.Name, 0)
 		check(t, err)
-		check(t, w.Submit(0, stream.Work{Kind: stream.Compute, Out: stream.Range{Offset: block.Offset + size/2, Bytes: size / 2}, In: stream.Range{Offset: block.Offset, Bytes: size / 2}}))
+		check(t, w.Submit(0, stream.Work{Kind: stream.Compute, Out: stream.Range{Offset: block.Offset + size/2,
+			Bytes: size / 2}, In: stream.Range{Offset: block.Offset, Bytes: size / 2}}))
 		copy(want[d.Name][size/2:], want[d.Name][:size/2])
 	}
 	e, err := w.Record(0)

@@ -10,7 +10,8 @@ func FuzzSolve(f *testing.F) {
 		p := &Problem{}
 		for ; len(data) >= 4 && len(p.Buffers) < 40; data = data[4:] {
 			lower := int64(data[0])
-			p.Buffers = append(p.Buffers, Buffer{Lower: lower, Upper: lower + 1 + int64(data[1]), Size: 1 + int64(data[2]), Align: 1 << (data[3] % 6)})
+			p.Buffers = append(p.Buffers, Buffer{Lower: lower, Upper: lower + 1 + int64(data[1]), Size: 1 + int64(data[2]),
+				Align: 1 << (data[3] % 6)})
 		}
 		r := Solve(p, Options{Effort: 1e6})
 		if v, err := Validate(p, &r.Solution); v != Good {

@@ -22,9 +22,9 @@ var orderNames = [orders]string{"size", "area", "lifetime", "start"}
 // String names the order.
 func (o Order) String() string { return orderNames[o] }
 
-// Pack places the buffers in the given order, each in the tightest gap that holds it among those placed before that overlap
-// it in time, at the lowest of equals, and on top of them where no gap does. It takes O(n²) time, with a factor of a hundredth for
-// long programs of short-lived buffers.
+// Pack places the buffers in the given order, each in the tightest gap that holds it among those placed before that
+// overlap it in time, at the lowest of equals, and on top of them where no gap does. It takes O(n²) time, with a factor
+// of a hundredth for long programs of short-lived buffers.
 func Pack(p *Problem, o Order) Solution {
 	return packInOrder(p, o.sort(p.Buffers))
 }
@@ -52,7 +52,8 @@ func (o Order) sort(buffers []Buffer) []int {
 	}
 	slices.SortStableFunc(list, func(i, j int) int {
 		a, b := &buffers[i], &buffers[j]
-		return cmp.Or(cmp.Compare(key(b), key(a)), cmp.Compare(b.Size, a.Size), cmp.Compare(b.Upper-b.Lower, a.Upper-a.Lower), cmp.Compare(a.Lower, b.Lower))
+		return cmp.Or(cmp.Compare(key(b), key(a)), cmp.Compare(b.Size, a.Size), cmp.Compare(b.Upper-b.Lower, a.Upper-a.Lower),
+			cmp.Compare(a.Lower, b.Lower))
 	})
 	return list
 }
@@ -83,9 +84,9 @@ func packAround(p *Problem, s Solution, fixed, order []int) Solution {
 	return s
 }
 
-// shelf is the placed buffers in lists by offset, so that one scan past those that overlap in time meets every gap. Each list
-// is of what lives in a window of time, from origin + i·stride on and two strides long: a short-lived buffer, as most of a
-// long program are, lies inside a window and is held against few.
+// shelf is the placed buffers in lists by offset, so that one scan past those that overlap in time meets every gap.
+// Each list is of what lives in a window of time, from origin + i·stride on and two strides long: a short-lived buffer,
+// as most of a long program are, lies inside a window and is held against few.
 type shelf struct {
 	windows        [][]placement
 	origin, stride int64

@@ -16,16 +16,17 @@
 //	  └──┴────┴────────┴──▶ time
 //
 // The problem is strongly NP-hard, yet the lifetimes of real programs mostly pack to the lower bound by a greedy order
-// (Greedy). What is left goes first to a repair of the greedy order (wheel) and then to an exact search (search), which finds a
-// packing of a given height or proves that none exists. Solve runs the three in turn, Validate judges the result by the
-// definition alone.
+// (Greedy). What is left goes first to a repair of the greedy order (wheel) and then to an exact search (search), which
+// finds a packing of a given height or proves that none exists. Solve runs the three in turn, Validate judges the
+// result by the definition alone.
 //
-// Everything here is a function of its input: effort is counted in steps of the search, never in seconds, so that the same
-// problem gives the same packing on every machine. A caller who must also keep to the clock hands in a Stop function.
+// Everything here is a function of its input: effort is counted in steps of the search, never in seconds, so that the
+// same problem gives the same packing on every machine. A caller who must also keep to the clock hands in a Stop
+// function.
 //
-// Pedigree: greedy by size is that of TFLite (arXiv 2001.03288); searching canonical packings in order of offset, a bound
-// per section and the split over time are known from MiniMalloc (ASPLOS 2023). The branching, the release-time bound and
-// the table of refuted states are this package's own.
+// Pedigree: greedy by size is that of TFLite (arXiv 2001.03288); searching canonical packings in order of offset, a
+// bound per section and the split over time are known from MiniMalloc (ASPLOS 2023). The branching, the release-time
+// bound and the table of refuted states are this package's own.
 package plan
 
 import (
@@ -64,8 +65,8 @@ type Solution struct {
 	Height  int64
 }
 
-// Check says what no problem can be: an empty lifetime, a size below one byte, a negative alignment; and refuses sizes and
-// alignments whose sum leaves 62 bits, so that no offset can overflow.
+// Check says what no problem can be: an empty lifetime, a size below one byte, a negative alignment; and refuses sizes
+// and alignments whose sum leaves 62 bits, so that no offset can overflow.
 func (p *Problem) Check() error {
 	var sum int64
 	for i := range p.Buffers {
@@ -114,8 +115,8 @@ func (p *Problem) LowerBound() int64 {
 	return peak
 }
 
-// critical splits the indexes of the buffers, in order, into those that live at a moment whose load is at least threshold, and
-// the others.
+// critical splits the indexes of the buffers, in order, into those that live at a moment whose load is at least
+// threshold, and the others.
 func (p *Problem) critical(threshold int64) (critical, rest []int) {
 	// moment counts the critical moments so far; a buffer lives at one if the count moved during its life.
 	begun, lived := make([]int, len(p.Buffers)), make([]bool, len(p.Buffers))

@@ -13,18 +13,21 @@ import (
 )
 
 func TestLowerBound(t *testing.T) {
-	p := &Problem{Buffers: []Buffer{{Lower: 0, Upper: 3, Size: 4}, {Lower: 3, Upper: 9, Size: 5}, {Lower: 2, Upper: 4, Size: 6}}}
+	p := &Problem{Buffers: []Buffer{{Lower: 0, Upper: 3, Size: 4}, {Lower: 3, Upper: 9, Size: 5},
+		{Lower: 2, Upper: 4, Size: 6}}}
 	if got := p.LowerBound(); got != 11 {
 		t.Errorf("got %d, want 11: a buffer's end is not part of its lifetime", got)
 	}
 }
 
 func TestCheckNamesTheBuffer(t *testing.T) {
-	for _, b := range []Buffer{{Lower: 1, Upper: 1, Size: 1}, {Lower: 0, Upper: 1}, {Lower: 0, Upper: 1, Size: 1, Align: -1}, {Lower: 0, Upper: 1, Size: 1 << 62}} {
+	for _, b := range []Buffer{{Lower: 1, Upper: 1, Size: 1}, {Lower: 0, Upper: 1},
+		{Lower: 0, Upper: 1, Size: 1, Align: -1}, {Lower: 0, Upper: 1, Size: 1 << 62}} {
 		b.ID = "x7"
 		if err := (&Problem{Buffers: []Buffer{b}}).Check(); err == nil || !slices.Contains([]string{
 			"buffer x7 lives over [1, 1): upper must be above lower", "buffer x7 has size 0: must be above zero",
-			"buffer x7 has alignment -1: must not be negative", "buffer x7: the sizes add up to more than 2^62 bytes"}, err.Error()) {
+			"buffer x7 has alignment -1: must not be negative", "buffer x7: the sizes add up to more than 2^62 bytes"},
+			err.Error()) {
 			t.Errorf("%+v: %v", b, err)
 		}
 	}
@@ -60,8 +63,8 @@ func TestQuantum(t *testing.T) {
 	}
 }
 
-// bruteForce is the least height: it places buffers one by one in every order, each at its lowest place above those placed
-// before that overlap it, which meets every canonical packing.
+// bruteForce is the least height: it places buffers one by one in every order, each at its lowest place above those
+// placed before that overlap it, which meets every canonical packing.
 func bruteForce(p *Problem) int64 {
 	n := len(p.Buffers)
 	best := int64(1) << 62
@@ -97,7 +100,8 @@ func bruteForce(p *Problem) int64 {
 func drawProblem(t *rapid.T, most int, aligned bool) *Problem {
 	p := &Problem{}
 	for i := range rapid.IntRange(0, most).Draw(t, "buffers") {
-		b := Buffer{ID: strconv.Itoa(i), Lower: rapid.Int64Range(0, 8).Draw(t, "lower"), Size: rapid.Int64Range(1, 9).Draw(t, "size")}
+		b := Buffer{ID: strconv.Itoa(i), Lower: rapid.Int64Range(0, 8).Draw(t, "lower"),
+			Size: rapid.Int64Range(1, 9).Draw(t, "size")}
 		b.Upper = b.Lower + rapid.Int64Range(1, 6).Draw(t, "life")
 		if aligned {
 			b.Align = rapid.SampledFrom([]int64{0, 1, 2, 4}).Draw(t, "align")
@@ -177,8 +181,8 @@ func TestSolveStops(t *testing.T) {
 	}
 }
 
-// tiling cuts a rectangle of time × 1,000 bytes by random guillotine cuts into about n buffers: its least height is 1,000, met
-// without a gap, and greedy orders miss it.
+// tiling cuts a rectangle of time × 1,000 bytes by random guillotine cuts into about n buffers: its least height is
+// 1,000, met without a gap, and greedy orders miss it.
 func tiling(seed uint64, n int) *Problem {
 	type area struct{ l, u, lo, hi int64 }
 	areas := []area{{0, 10000, 0, 1000}}
@@ -273,7 +277,8 @@ func TestMiniMallocProblems(t *testing.T) {
 		if v, err := Validate(p, &r.Solution); v != Good || r.Height > 1<<20 {
 			t.Errorf("%s: height %d after effort %d, %v (%v)", filepath.Base(file), r.Height, r.Effort, v, err)
 		}
-		t.Logf("%s: lower bound %d, height %d, optimal %v, effort %.1e", filepath.Base(file), r.LowerBound, r.Height, r.Optimal, float64(r.Effort))
+		t.Logf("%s: lower bound %d, height %d, optimal %v, effort %.1e", filepath.Base(file), r.LowerBound, r.Height,
+			r.Optimal, float64(r.Effort))
 	}
 }
 
@@ -284,7 +289,8 @@ func TestIdeallocProblems(t *testing.T) {
 		if v, err := Validate(p, &r.Solution); v != Good || r.Height > r.LowerBound+r.LowerBound/100 {
 			t.Errorf("%s: height %d, %v (%v)", filepath.Base(file), r.Height, v, err)
 		}
-		t.Logf("%s: lower bound %d, height %d (+%.3f %%), optimal %v", filepath.Base(file), r.LowerBound, r.Height, 100*(float64(r.Height)/float64(r.LowerBound)-1), r.Optimal)
+		t.Logf("%s: lower bound %d, height %d (+%.3f %%), optimal %v", filepath.Base(file), r.LowerBound, r.Height,
+			100*(float64(r.Height)/float64(r.LowerBound)-1), r.Optimal)
 	}
 }
 

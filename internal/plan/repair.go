@@ -5,10 +5,10 @@ import (
 	"slices"
 )
 
-// A wheel packs greedily again and again, each time placing those buffers earlier that ended above the target the time before
-// ("squeaky wheel" optimisation, Joslin and Clements 1999). It costs a greedy pass a turn, O(n²), and thus serves problems
-// that are too large for the exact search: on recorded programs of some thousand buffers it halves what the best greedy order
-// loses within a hundred turns.
+// A wheel packs greedily again and again, each time placing those buffers earlier that ended above the target the time
+// before ("squeaky wheel" optimisation, Joslin and Clements 1999). It costs a greedy pass a turn, O(n²), and thus
+// serves problems that are too large for the exact search: on recorded programs of some thousand buffers it halves what
+// the best greedy order loses within a hundred turns.
 type wheel struct {
 	problem  *Problem
 	order    []int
@@ -24,8 +24,8 @@ func newWheel(p *Problem, o Order) *wheel {
 	return w
 }
 
-// turn packs once and prepares the next turn: a buffer that ends above target moves an eighth of the order's length ahead, so
-// that a few turns put it before all that never did.
+// turn packs once and prepares the next turn: a buffer that ends above target moves an eighth of the order's length
+// ahead, so that a few turns put it before all that never did.
 func (w *wheel) turn(target int64) Solution {
 	s := packInOrder(w.problem, w.order)
 	for i := range w.problem.Buffers {

@@ -7,36 +7,36 @@ import (
 	"slices"
 )
 
-// The exact search looks for a packing no higher than a given capacity. It answers found, refuted (there is none) or unknown
-// (the effort was spent).
+// The exact search looks for a packing no higher than a given capacity. It answers found, refuted (there is none) or
+// unknown (the effort was spent).
 //
-// Sections. Time is cut at the maximal sets of buffers that live together; whatever lives at another moment is a subset of
-// one of them. A buffer spans the sections [lo, hi), and two overlap in time where they share a section.
+// Sections. Time is cut at the maximal sets of buffers that live together; whatever lives at another moment is a subset
+// of one of them. A buffer spans the sections [lo, hi), and two overlap in time where they share a section.
 //
-// State. The buffers not yet placed, each with a floor, the least offset it can still have. Placing a buffer at x raises
-// the floors of all that overlap it to x + size, so what lies below never matters again: two ways that leave the same
-// buffers with the same floors are one state, and a state refuted once is refuted for good (table).
+// State. The buffers not yet placed, each with a floor, the least offset it can still have. Placing a buffer at x
+// raises the floors of all that overlap it to x + size, so what lies below never matters again: two ways that leave the
+// same buffers with the same floors are one state, and a state refuted once is refuted for good (table).
 //
 // Branching. A packing in which no buffer can be pushed down is called canonical; where there is a packing there is a
-// canonical one no higher. Let h be the lowest floor and k a section that a buffer with this floor spans. In a canonical
-// packing exactly one of these holds:
+// canonical one no higher. Let h be the lowest floor and k a section that a buffer with this floor spans. In a
+// canonical packing exactly one of these holds:
 //
 //   - one of the buffers that span k and have the floor h lies at h: a branch for each of them,
 //   - the address h stays unused in section k. Then the lowest buffer in k rests on an unplaced buffer that does not span
 //     k, or has a higher floor of its own; the least such height is a new floor for all buffers of k.
 //
-// The branches exclude one another, so no packing is met twice by another order of placing. k is the section with the fewest
-// candidates, of equals the one with the least slack: where a choice is forced, it is made before it is buried.
+// The branches exclude one another, so no packing is met twice by another order of placing. k is the section with the
+// fewest candidates, of equals the one with the least slack: where a choice is forced, it is made before it is buried.
 //
-// Bound. In each section the buffers stand on one another, none below its floor: a single machine with release times. Taken
-// in the order of their floors f they end at t ← max(t, f) + size, and no order ends earlier. A section that ends above the
-// capacity refutes the state.
+// Bound. In each section the buffers stand on one another, none below its floor: a single machine with release times.
+// Taken in the order of their floors f they end at t ← max(t, f) + size, and no order ends earlier. A section that ends
+// above the capacity refutes the state.
 //
-// Split. Where no unplaced buffer spans from one section to the next, the two sides are solved apart, the smaller first; a side
-// refuted refutes both without looking at the other's packings.
+// Split. Where no unplaced buffer spans from one section to the next, the two sides are solved apart, the smaller
+// first; a side refuted refutes both without looking at the other's packings.
 //
-// Run times have a heavy tail: an order of trying the candidates either leads to a packing within some thousand states or
-// to none within millions. So the search is restarted with other orders (see candidateOrder) and keeps its table.
+// Run times have a heavy tail: an order of trying the candidates either leads to a packing within some thousand states
+// or to none within millions. So the search is restarted with other orders (see candidateOrder) and keeps its table.
 type search struct {
 	spans   []span
 	overlap [][]int32 // for each buffer those that overlap it in time
@@ -156,7 +156,8 @@ func scramble(x uint64) uint64 {
 	return x ^ x>>31
 }
 
-// try searches for a packing of at most capacity bytes with the candidates in one order. The offsets are valid where it is found.
+// try searches for a packing of at most capacity bytes with the candidates in one order. The offsets are valid where it
+// is found.
 func (s *search) try(capacity int64, rank []int32, maxStates, maxVisits int64) outcome {
 	s.capacity, s.rank = capacity, rank
 	s.states, s.maxStates, s.maxVisits = 0, maxStates, s.visits+maxVisits
@@ -259,8 +260,8 @@ func (s *search) bound(part []int32) bool {
 	return true
 }
 
-// tighten lifts the floor of every buffer that cannot be the lowest in one of its sections, since everything on top of it
-// would not fit: it then rests above the lowest top of another. It says whether it lifted any.
+// tighten lifts the floor of every buffer that cannot be the lowest in one of its sections, since everything on top of
+// it would not fit: it then rests above the lowest top of another. It says whether it lifted any.
 func (s *search) tighten(part []int32) bool {
 	mark := len(s.trail)
 	for _, b := range part {
@@ -306,7 +307,8 @@ func (s *search) branchAt(part []int32) (h int64, k int32) {
 		}
 		for i := s.spans[b].lo; i < s.spans[b].hi; i++ {
 			c := &s.sections[i]
-			if k < 0 || c.candidates < s.sections[k].candidates || c.candidates == s.sections[k].candidates && c.end > s.sections[k].end {
+			if k < 0 || c.candidates < s.sections[k].candidates || c.candidates == s.sections[k].candidates &&
+				c.end > s.sections[k].end {
 				k = i
 			}
 		}
@@ -436,8 +438,8 @@ func (s *search) solveWithout(part []int32, b int32) outcome {
 	return found
 }
 
-// candidateOrder is the order of trying candidates in a restart, as ranks: by lifetime, size and area in turn, long or large
-// first, from the fourth on with each key blurred by a log-normal factor drawn from the number of the restart.
+// candidateOrder is the order of trying candidates in a restart, as ranks: by lifetime, size and area in turn, long or
+// large first, from the fourth on with each key blurred by a log-normal factor drawn from the number of the restart.
 func (s *search) candidateOrder(restart int) []int32 {
 	random := rand.New(rand.NewPCG(uint64(restart), 0))
 	keys := make([]float64, len(s.spans))

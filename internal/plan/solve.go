@@ -6,11 +6,12 @@ import "slices"
 type Options struct {
 	// Capacity ends the work at the first packing no higher than it; 0 means the lowest that is found.
 	Capacity int64
-	// Effort bounds the work, in comparisons of two buffers (about a nanosecond each); 0 means DefaultEffort. It is kept to
-	// within some greedy passes, and eight of those are always allowed. Equal effort gives equal packings on every machine.
+	// Effort bounds the work, in comparisons of two buffers (about a nanosecond each); 0 means DefaultEffort. It is kept
+	// to within some greedy passes, and eight of those are always allowed. Equal effort gives equal packings on every
+	// machine.
 	Effort int64
-	// Stop, where it is set, is asked every few milliseconds; the work ends where it says so. This makes the packing depend
-	// on the clock.
+	// Stop, where it is set, is asked every few milliseconds; the work ends where it says so. This makes the packing
+	// depend on the clock.
 	Stop func() bool
 }
 
@@ -31,9 +32,9 @@ type Result struct {
 
 // Solve packs p. It does not fail: the greedy packing stands where nothing better is found.
 //
-// Buffers that live at every critical section lie at the bottom, which costs nothing where offsets need no alignment: whatever
-// lies below one of them can change places with it, as a whole layer. Weights and what else a program holds from end to end
-// thus stay out of the search.
+// Buffers that live at every critical section lie at the bottom, which costs nothing where offsets need no alignment:
+// whatever lies below one of them can change places with it, as a whole layer. Weights and what else a program holds
+// from end to end thus stay out of the search.
 func Solve(p *Problem, o Options) Result {
 	if o.Effort <= 0 {
 		o.Effort = DefaultEffort
@@ -62,8 +63,8 @@ func Solve(p *Problem, o Options) Result {
 	return r
 }
 
-// foundation splits the indexes of the buffers into those that span all sections and the others; into none and all where an
-// alignment is asked for.
+// foundation splits the indexes of the buffers into those that span all sections and the others; into none and all
+// where an alignment is asked for.
 func (p *Problem) foundation() (base, rest []int) {
 	last := int32(0)
 	spans := spansOf(p)
@@ -110,8 +111,8 @@ type solver struct {
 	refutedBelow int64 // no packing is lower
 }
 
-// quantum is the greatest common divisor of all sizes and of the alignments asked for. A canonical packing puts everything at
-// multiples of it.
+// quantum is the greatest common divisor of all sizes and of the alignments asked for. A canonical packing puts
+// everything at multiples of it.
 func quantum(p *Problem) int64 {
 	var g int64
 	join := func(v int64) {
@@ -148,8 +149,8 @@ func (s *solver) done() bool {
 	return s.result.Stopped || s.result.Height <= max(s.goal, s.refutedBelow) || s.left() <= 0
 }
 
-// passCost estimates the comparisons of one greedy pass and the sorting before it. Windows save most of those of short-lived
-// buffers.
+// passCost estimates the comparisons of one greedy pass and the sorting before it. Windows save most of those of
+// short-lived buffers.
 func (s *solver) passCost() int64 {
 	n := int64(len(s.problem.Buffers))
 	return n*(n+1)/2/max(min(n/windowBuffers, mostWindows)/8, 1) + 32*n
@@ -163,8 +164,9 @@ func (s *solver) greedy(o Order) {
 // coreShares are the loads, in shares of the highest, from which on a moment is critical; tried in turn.
 var coreShares = [...]float64{0.99, 0.95, 0.85, 0.7}
 
-// core packs the buffers that live at critical moments apart, where a search can afford them, and the rest around them by the
-// greedy orders. In a long program most buffers live where there is room to spare, and only hide the few that matter.
+// core packs the buffers that live at critical moments apart, where a search can afford them, and the rest around them
+// by the greedy orders. In a long program most buffers live where there is room to spare, and only hide the few that
+// matter.
 func (s *solver) core() {
 	for _, share := range coreShares {
 		if s.done() {
@@ -185,15 +187,19 @@ func (s *solver) core() {
 			for k, i := range critical {
 				offsets[i] = packed.Offsets[k]
 			}
-			order := slices.DeleteFunc(o.sort(s.problem.Buffers), func(i int) bool { _, fixed := slices.BinarySearch(critical, i); return fixed })
+			order := slices.DeleteFunc(o.sort(s.problem.Buffers), func(i int) bool {
+				_,
+					fixed := slices.BinarySearch(critical, i)
+				return fixed
+			})
 			s.keep(packAround(s.problem, Solution{Offsets: offsets}, critical, order))
 			s.spend(s.passCost())
 		}
 	}
 }
 
-// repair turns the wheels of all orders until the effort set aside for it is spent: all of it where the exact search cannot
-// follow, else a little, since what it cannot mend at once it hardly ever mends.
+// repair turns the wheels of all orders until the effort set aside for it is spent: all of it where the exact search
+// cannot follow, else a little, since what it cannot mend at once it hardly ever mends.
 func (s *solver) repair() {
 	limit := s.options.Effort
 	if s.searchable() {
@@ -210,7 +216,8 @@ func (s *solver) repair() {
 }
 
 // search runs the exact search at falling capacities. Each round first tries the least height that is not refuted, then
-// halves the way from it to the best packing, giving every height as many restarts; the next round gives four times as many.
+// halves the way from it to the best packing, giving every height as many restarts; the next round gives four times as
+// many.
 func (s *solver) search() {
 	if s.done() || !s.searchable() {
 		return
@@ -235,8 +242,8 @@ func (s *solver) search() {
 	}
 }
 
-// searchable says whether the effort allows at least some descents of the search from no buffer placed to all. One takes about
-// as many bounds as there are buffers.
+// searchable says whether the effort allows at least some descents of the search from no buffer placed to all. One
+// takes about as many bounds as there are buffers.
 func (s *solver) searchable() bool {
 	var sections int64
 	for _, v := range spansOf(s.problem) {

@@ -19,18 +19,20 @@ const (
 	BadOverlap           // two buffers share an address at one time
 )
 
-var verdictNames = [...]string{"good", "bad problem", "bad count", "bad offset", "bad alignment", "bad height", "bad overlap"}
+var verdictNames = [...]string{"good", "bad problem", "bad count", "bad offset", "bad alignment", "bad height",
+	"bad overlap"}
 
 // String names the verdict.
 func (v Verdict) String() string { return verdictNames[v] }
 
-// Validate judges a solution by the definition alone. It shares no code with the solvers and compares every pair that lives at
-// one time, up to O(n²) of them.
-// The error says which buffers are at fault; it is nil exactly where the verdict is Good.
+// Validate judges a solution by the definition alone. It shares no code with the solvers and compares every pair that
+// lives at one time, up to O(n²) of them. The error says which buffers are at fault; it is nil exactly where the
+// verdict is Good.
 func Validate(p *Problem, s *Solution) (Verdict, error) {
 	for _, b := range p.Buffers {
 		if b.Lower >= b.Upper || b.Size < 1 || b.Align < 0 {
-			return BadProblem, fmt.Errorf("buffer %s: lifetime [%d, %d), size %d, alignment %d", b.ID, b.Lower, b.Upper, b.Size, b.Align)
+			return BadProblem, fmt.Errorf("buffer %s: lifetime [%d, %d), size %d, alignment %d", b.ID, b.Lower, b.Upper, b.Size,
+				b.Align)
 		}
 	}
 	if len(s.Offsets) != len(p.Buffers) {

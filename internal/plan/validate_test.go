@@ -12,7 +12,8 @@ func TestValidate(t *testing.T) {
 	}{
 		{"stacked", ab, Solution{[]int64{0, 8}, 12}, Good},
 		{"gap", ab, Solution{[]int64{0, 12}, 16}, Good},
-		{"touching in time", []Buffer{{Lower: 0, Upper: 4, Size: 8}, {Lower: 4, Upper: 9, Size: 4}}, Solution{[]int64{0, 0}, 8}, Good},
+		{"touching in time", []Buffer{{Lower: 0, Upper: 4, Size: 8}, {Lower: 4, Upper: 9, Size: 4}},
+			Solution{[]int64{0, 0}, 8}, Good},
 		{"empty", nil, Solution{}, Good},
 		{"one address shared", ab, Solution{[]int64{1, 8}, 12}, BadOverlap},
 		{"one inside the other", ab, Solution{[]int64{0, 4}, 8}, BadOverlap},

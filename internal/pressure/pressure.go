@@ -4,10 +4,10 @@
 //
 //	f = used / limit,
 //
-// and the tightest budget, the largest f, sets the level. Fractions tell what is taken, not whether anybody suffers from it: a
-// host can stall in reclaim at f = 0.7 while its page cache thrashes. So the kernel's stall counters (PSI) are joined in: the
-// share of the last ten seconds in which some tasks, or all, waited for memory. All of them waiting for StallHigh is high
-// pressure whatever f says; some of them waiting for StallSome is at least medium.
+// and the tightest budget, the largest f, sets the level. Fractions tell what is taken, not whether anybody suffers
+// from it: a host can stall in reclaim at f = 0.7 while its page cache thrashes. So the kernel's stall counters (PSI)
+// are joined in: the share of the last ten seconds in which some tasks, or all, waited for memory. All of them waiting
+// for StallHigh is high pressure whatever f says; some of them waiting for StallSome is at least medium.
 //
 //	        f > Low            f > High, or full stall
 //	┌─────┐ ──────▶ ┌────────┐ ──────▶ ┌──────┐
@@ -15,11 +15,11 @@
 //	└─────┘ ◀────── └────────┘ ◀────── └──────┘
 //	        f < Low − h        f < High − h, and no full stall
 //
-// The level rises at once, several steps if need be, and falls only when f has left the threshold by the hysteresis h: what pools
-// do at a high level frees memory, and without h they would swing between taking and giving back.
+// The level rises at once, several steps if need be, and falls only when f has left the threshold by the hysteresis h:
+// what pools do at a high level frees memory, and without h they would swing between taking and giving back.
 //
-// A Monitor is that machine and nothing else: it is fed readings and holds neither a clock nor a file. Package probe reads a
-// machine into a Reading.
+// A Monitor is that machine and nothing else: it is fed readings and holds neither a clock nor a file. Package probe
+// reads a machine into a Reading.
 package pressure
 
 import (
@@ -190,13 +190,15 @@ func (m *Monitor) byStall(s *Stall) Level {
 	return Low
 }
 
-// Advice says in words what the state means and what would help, most pressing first. It is empty where nothing needs doing.
+// Advice says in words what the state means and what would help, most pressing first. It is empty where nothing needs
+// doing.
 func (s State) Advice() []string {
 	var list []string
 	b := s.Tightest
 	if b.Limit > 0 && b.Fraction() > s.settings.High {
 		over := b.Used - units.Bytes(float64(b.Limit)*(s.settings.High-s.settings.Hysteresis))
-		list = append(list, fmt.Sprintf("%s: %v of %v in use (%.0f %%): free %v to leave high pressure", b.Name, b.Used, b.Limit, 100*b.Fraction(), over))
+		list = append(list, fmt.Sprintf("%s: %v of %v in use (%.0f %%): free %v to leave high pressure", b.Name, b.Used,
+			b.Limit, 100*b.Fraction(), over))
 	}
 	if st := s.Stall; st != nil && st.Full >= s.settings.StallHigh {
 		list = append(list, fmt.Sprintf("all tasks waited for memory %.0f %% of the last 10 s: the machine works for reclaim, not for you; stop another program or load a smaller model", 100*st.Full))

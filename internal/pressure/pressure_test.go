@@ -29,9 +29,11 @@ func TestLevels(t *testing.T) {
 		feed []Reading
 		want []Level
 	}{
-		{"rises at the thresholds", []Reading{at(0), at(30), at(31), at(80), at(81)}, []Level{Low, Low, Medium, Medium, High}},
+		{"rises at the thresholds", []Reading{at(0), at(30), at(31), at(80), at(81)},
+			[]Level{Low, Low, Medium, Medium, High}},
 		{"rises two steps at once", []Reading{at(10), at(95)}, []Level{Low, High}},
-		{"falls below the hysteresis", []Reading{at(90), at(76), at(75), at(26), at(25)}, []Level{High, High, Medium, Medium, Low}},
+		{"falls below the hysteresis", []Reading{at(90), at(76), at(75), at(26), at(25)},
+			[]Level{High, High, Medium, Medium, Low}},
 		{"falls two steps at once", []Reading{at(90), at(5)}, []Level{High, Low}},
 		{"does not swing", []Reading{at(81), at(79), at(81), at(78), at(80)}, []Level{High, High, High, High, High}},
 		{"a full stall is high", []Reading{stalled(at(20), 0.5, 0.05), at(20)}, []Level{High, Low}},
@@ -62,7 +64,8 @@ func TestResponses(t *testing.T) {
 	if low.CacheShare != 1 || medium.CacheShare >= low.CacheShare || high.CacheShare != 0 {
 		t.Errorf("caches keep %v, %v, %v", low.CacheShare, medium.CacheShare, high.CacheShare)
 	}
-	if !high.Compact || !high.ReturnMemory || !high.CollectGarbage || !high.RefuseSpeculation || medium.CollectGarbage || low.Compact {
+	if !high.Compact || !high.ReturnMemory || !high.CollectGarbage || !high.RefuseSpeculation || medium.CollectGarbage ||
+		low.Compact {
 		t.Errorf("high asks for %+v, medium for %+v", high, medium)
 	}
 }
@@ -71,7 +74,8 @@ func TestSettingsRefuse(t *testing.T) {
 	good := Default()
 	for _, change := range []func(*Settings){
 		func(s *Settings) { s.Low = 0 }, func(s *Settings) { s.High = 1 }, func(s *Settings) { s.Low = s.High },
-		func(s *Settings) { s.Hysteresis = -0.1 }, func(s *Settings) { s.Hysteresis = 0.5 }, func(s *Settings) { s.StallHigh = 0 },
+		func(s *Settings) { s.Hysteresis = -0.1 }, func(s *Settings) { s.Hysteresis = 0.5 },
+		func(s *Settings) { s.StallHigh = 0 },
 	} {
 		bad := good
 		change(&bad)
@@ -90,7 +94,8 @@ func TestAdvice(t *testing.T) {
 		t.Errorf("medium pressure: %q", words)
 	}
 	words := m.Feed(stalled(at(90), 0.4, 0.12)).Advice()
-	if len(words) != 3 || words[0] != "cgroup: 90 B of 100 B in use (90 %): free 15 B to leave high pressure" || !strings.HasPrefix(words[1], "all tasks waited for memory 12 %") {
+	if len(words) != 3 || words[0] != "cgroup: 90 B of 100 B in use (90 %): free 15 B to leave high pressure" ||
+		!strings.HasPrefix(words[1], "all tasks waited for memory 12 %") {
 		t.Errorf("high pressure: %q", words)
 	}
 }
@@ -106,7 +111,8 @@ func TestLevelsSettle(t *testing.T) {
 			}
 			fresh, _ := NewMonitor(Default())
 			lowered, _ := NewMonitor(Settings{Low: 0.25, High: 0.75, StallSome: 1, StallHigh: 1})
-			if least, most := fresh.Feed(at(percent)).Level, lowered.Feed(at(percent)).Level; first.Level < least || first.Level > most {
+			if least, most := fresh.Feed(at(percent)).Level, lowered.Feed(at(percent)).Level; first.Level < least ||
+				first.Level > most {
 				t.Fatalf("%d %%: %v, want between %v and %v", percent, first.Level, least, most)
 			}
 		}

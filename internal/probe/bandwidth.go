@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// streamKernel is one kind of stream and how many arrays it runs over. Its rate counts the bytes that the program reads and
-// writes, by STREAM's convention, without the lines that the hardware reads because it writes them.
+// streamKernel is one kind of stream and how many arrays it runs over. Its rate counts the bytes that the program reads
+// and writes, by STREAM's convention, without the lines that the hardware reads because it writes them.
 type streamKernel struct {
 	name   string
 	arrays int
@@ -80,7 +80,8 @@ func (k streamKernel) gathered(arrays [3][]float32) (elements int) {
 	return elements
 }
 
-// onward runs over the next piece of large arrays, where the last one ended, so that nothing is read again before all was.
+// onward runs over the next piece of large arrays, where the last one ended, so that nothing is read again before all
+// was.
 func (w *worker) onward(k streamKernel, arrays [3][]float32) (elements int) {
 	if w.at >= len(arrays[0]) {
 		w.at = 0
@@ -112,7 +113,10 @@ func rate(workers []*worker, k streamKernel, bytes int, window time.Duration) fl
 	}
 	total := 0.0
 	for _, s := range all {
-		together := slices.DeleteFunc(slices.Clone(s), func(x slice) bool { return !x.clean || x.start.Before(from) || x.end.After(until) })
+		together := slices.DeleteFunc(slices.Clone(s), func(x slice) bool {
+			return !x.clean || x.start.Before(from) ||
+				x.end.After(until)
+		})
 		if len(together) == 0 {
 			together = s
 		}
@@ -154,8 +158,8 @@ func (ms *measuring) assembleCrews() error {
 	return ms.loadMemory()
 }
 
-// loadMemory takes the rate most asked for, of loads from main memory, at one more moment: what others use of the memory, and
-// where a guest's host lets its CPUs run, changes within a second.
+// loadMemory takes the rate most asked for, of loads from main memory, at one more moment: what others use of the
+// memory, and where a guest's host lets its CPUs run, changes within a second.
 func (ms *measuring) loadMemory() error {
 	for _, c := range ms.crews {
 		ms.loadWith(c)
@@ -168,8 +172,8 @@ func (ms *measuring) loadWith(c *crew) {
 	ms.loads[threads] = append(ms.loads[threads], rate(c.workers, load, c.bytes(), ms.memory))
 }
 
-// bandwidths measures the streams: at every level with one thread and with all, over main memory also in between. After the
-// first of them the last level is looked at again.
+// bandwidths measures the streams: at every level with one thread and with all, over main memory also in between. After
+// the first of them the last level is looked at again.
 func (ms *measuring) bandwidths() error {
 	for i, threads := range ms.threadCounts() {
 		if err := ms.bandwidthsWith(threads); err != nil {

@@ -20,7 +20,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// TestCaptures reads captured machines and compares with what lstopo says of each in the .console or .xml file beside it.
+// TestCaptures reads captured machines and compares with what lstopo says of each in the .console or .xml file beside
+// it.
 func TestCaptures(t *testing.T) {
 	archives, err := filepath.Glob(filepath.Join(sharedData(t), "linux_topology", "*.tar.bz2"))
 	if err != nil || len(archives) == 0 {

@@ -12,12 +12,13 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// A control group limits what a process may use; a limit of an ancestor binds as hard as one's own. So every reader here
-// walks from the process's own group to the top of what is mounted.
+// A control group limits what a process may use; a limit of an ancestor binds as hard as one's own. So every reader
+// here walks from the process's own group to the top of what is mounted.
 //
-// Version 1 mounts one hierarchy per controller (memory, cpu, cpuset); version 2 one for all. In a container the mount may
-// show only part of the hierarchy: mountinfo's root field says which, and is cut from the process's path. Ancestors above a
-// container's own mount cannot be seen in version 2; version 1 tells their memory limit through hierarchical_memory_limit.
+// Version 1 mounts one hierarchy per controller (memory, cpu, cpuset); version 2 one for all. In a container the mount
+// may show only part of the hierarchy: mountinfo's root field says which, and is cut from the process's path. Ancestors
+// above a container's own mount cannot be seen in version 2; version 1 tells their memory limit through
+// hierarchical_memory_limit.
 
 // group is one control group of this process for one controller, or an ancestor of it.
 type controlGroup struct {
@@ -50,8 +51,8 @@ func readMounts(r *root) []mount {
 	return mounts
 }
 
-// controlGroups lists the groups that bind this process for a controller, its own first. Nil without an error: no cgroup
-// limits this controller.
+// controlGroups lists the groups that bind this process for a controller, its own first. Nil without an error: no
+// cgroup limits this controller.
 func controlGroups(r *root, controller string) ([]controlGroup, error) {
 	at, v2, ok := controllerMount(r, controller)
 	if !ok {
@@ -177,7 +178,8 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 		if m.limit == nil || limit <= *m.limit { // of equal ones the ancestor's: it sets what the others repeat
 			m.limit, m.source = &limit, "/"+file
 		}
-		if left, err := g.memoryLeft(r, limit, stat); err == nil && statErr == nil && (m.available == nil || left < *m.available) {
+		if left, err := g.memoryLeft(r, limit, stat); err == nil && statErr == nil &&
+			(m.available == nil || left < *m.available) {
 			m.available = &left
 		}
 		if high, err := r.limit(g.dir + "/memory.high"); g.v2 && err == nil && high < limit {
@@ -187,8 +189,8 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 	return m, firstErr
 }
 
-// memoryLimit is the limit of one group, and the file that tells it. The root group of a version 2 hierarchy has no such file,
-// and no limit. Version 1 repeats in stat what any ancestor sets, those above the mount included.
+// memoryLimit is the limit of one group, and the file that tells it. The root group of a version 2 hierarchy has no
+// such file, and no limit. Version 1 repeats in stat what any ancestor sets, those above the mount included.
 func (g controlGroup) memoryLimit(r *root, stat map[string]units.Bytes) (units.Bytes, string, error) {
 	file := g.dir + "/memory.limit_in_bytes"
 	if g.v2 {

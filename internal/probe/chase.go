@@ -58,8 +58,8 @@ type loop struct {
 	floats []float32 // the memory of lines
 }
 
-// move makes working sets of up to most bytes start elsewhere, on other physical pages. Between moves a larger set holds the
-// smaller ones, so that the caches hold most of it already.
+// move makes working sets of up to most bytes start elsewhere, on other physical pages. Between moves a larger set
+// holds the smaller ones, so that the caches hold most of it already.
 func (c *chaser) move(most int) {
 	c.first = c.rng.IntN(len(c.region.Bytes())/pageBytes-most/pageBytes+1) * linesPerPage
 }
@@ -67,7 +67,8 @@ func (c *chaser) move(most int) {
 // chain links a working set of whole pages. The loop is good until the next one.
 func (c *chaser) chain(bytes int, order string) *loop {
 	pages := max(bytes/pageBytes, 1)
-	l := &loop{lines: c.region.Lines()[c.first:][:pages*linesPerPage], stride: 1, floats: c.region.Floats()[c.first*floatsPerLine:]}
+	l := &loop{lines: c.region.Lines()[c.first:][:pages*linesPerPage], stride: 1,
+		floats: c.region.Floats()[c.first*floatsPerLine:]}
 	entries, distance := pages, linesPerPage
 	switch order {
 	case Random:
@@ -110,8 +111,8 @@ func (c *chaser) link(l *loop) {
 // within is the order inside of an entry of a page-local walk.
 func (c *chaser) within(entry int) *[linesPerPage]int32 { return &c.shuffles[entry%len(c.shuffles)] }
 
-// cut makes a page-local loop a smaller one, of its first pages: what the caches held of the larger stays, and nothing else is
-// written. The walk begins anew.
+// cut makes a page-local loop a smaller one, of its first pages: what the caches held of the larger stays, and nothing
+// else is written. The walk begins anew.
 func (c *chaser) cut(l *loop, bytes int) {
 	pages := max(bytes/pageBytes, 1)
 	l.order, l.nodes, l.steps = l.order[:pages], pages*l.stride, 0
@@ -120,8 +121,8 @@ func (c *chaser) cut(l *loop, bytes int) {
 	line(pages-1, linesPerPage-1).Next = l.at
 }
 
-// pass reads the whole working set once as the walk would, from where the walker stands, but at full speed: without waiting for
-// one load before the next.
+// pass reads the whole working set once as the walk would, from where the walker stands, but at full speed: without
+// waiting for one load before the next.
 func (l *loop) pass() {
 	from := l.steps / l.stride % len(l.order)
 	for _, part := range [2][]int32{l.order[from:], l.order[:from]} {
@@ -137,8 +138,8 @@ func (l *loop) pass() {
 
 const floatsPerLine = kernel.LineBytes / 4
 
-// settle repeats pass until the caches hold what they can of the working set. A victim cache, and one that others use, takes
-// several: it keeps what is new for a shorter time than what came back. It returns the time of a pass.
+// settle repeats pass until the caches hold what they can of the working set. A victim cache, and one that others use,
+// takes several: it keeps what is new for a shorter time than what came back. It returns the time of a pass.
 func (l *loop) settle() time.Duration {
 	best, gains := time.Duration(math.MaxInt64), 0
 	for start := time.Now(); gains < mostSame && time.Since(start) < settleTime; {
@@ -165,9 +166,9 @@ const (
 	memorySlices = 16
 )
 
-// latency is the time per step: the lower quartile over timed slices of the walk, those that the kernel interrupted left out while
-// others remain. What the caches hold is refreshed before each: a walk is so slow that other programs, or other guests of a
-// machine, take a shared cache away between two visits of a line.
+// latency is the time per step: the lower quartile over timed slices of the walk, those that the kernel interrupted
+// left out while others remain. What the caches hold is refreshed before each: a walk is so slow that other programs,
+// or other guests of a machine, take a shared cache away between two visits of a line.
 func (l *loop) latency() (seconds float64, interrupted int) {
 	refresh, count := true, cachedSlices
 	if l.settle() > refreshTime {

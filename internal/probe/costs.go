@@ -39,7 +39,8 @@ const (
 	copyRegion  = 128 << 20
 )
 
-// faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would be.
+// faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would
+// be.
 func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
 	region, err := kernel.Map(faultRegion, pages)
 	if err != nil {
@@ -58,7 +59,8 @@ func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
 			b[i] = 1
 		}
 		if faults := pageFaults() - before; faults > 2*int64(len(b)/size) {
-			ms.m.Unknown["measured.costs_s."+key] = fmt.Sprintf("the kernel gave base pages: %d faults for %v", faults, units.Bytes(len(b)))
+			ms.m.Unknown["measured.costs_s."+key] = fmt.Sprintf("the kernel gave base pages: %d faults for %v", faults,
+				units.Bytes(len(b)))
 			return nil
 		}
 		costs = append(costs, elapsed/float64(len(b)/size))
@@ -70,8 +72,8 @@ func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
 	return nil
 }
 
-// hugeLoad is what loads from main memory gain by huge pages: prefetchers stop at the end of a page. Nothing is said where the
-// kernel gives none.
+// hugeLoad is what loads from main memory gain by huge pages: prefetchers stop at the end of a page. Nothing is said
+// where the kernel gives none.
 func (ms *measuring) hugeLoad() error {
 	if _, given := ms.m.Costs["huge_page_fault"]; !given {
 		return nil

@@ -40,7 +40,8 @@ func cpuidCaches(read cpuidReader, vendor string, threads int) []profile.Cache {
 		line, partitions, ways, sets := int(ebx&0xfff)+1, int(ebx>>12&0x3ff)+1, int(ebx>>22)+1, int(ecx)+1
 		sharing := min(int(eax>>14&0xfff)+1, max(threads, 1))
 		c := profile.Cache{Level: int(eax >> 5 & 7), Type: kind, SizeBytes: units.Bytes(ways * partitions * line * sets),
-			Ways: ways, Sets: sets, LineBytes: units.Bytes(line), SharedBy: sharing, Instances: (threads + sharing - 1) / sharing}
+			Ways: ways, Sets: sets, LineBytes: units.Bytes(line), SharedBy: sharing,
+			Instances: (threads + sharing - 1) / sharing}
 		if n := len(caches); n > 0 && caches[n-1] == c {
 			break
 		}

@@ -93,7 +93,8 @@ func captureInfo(r *root) map[string]string {
 // vectorFlags are the instruction sets that change how fast kernels run, in /proc/cpuinfo's words, oldest first.
 var vectorFlags = []string{
 	"sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni",
-	"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16",
+	"avx512f", "avx512dq", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8",
+	"amx_bf16", "amx_fp16",
 	"neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme",
 	"altivec", "vsx",
 }

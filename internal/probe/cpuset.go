@@ -11,7 +11,8 @@ import (
 // maxCPU bounds what a garbled file can make us allocate; Linux itself stops at 8192.
 const maxCPU = 1 << 16
 
-// cpuset is a set of CPU or node numbers, bit n of word n/64 standing for number n. No word beyond the last member is kept.
+// cpuset is a set of CPU or node numbers, bit n of word n/64 standing for number n. No word beyond the last member is
+// kept.
 type cpuset []uint64
 
 func (s cpuset) trimmed() cpuset {

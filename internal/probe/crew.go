@@ -52,9 +52,9 @@ func each(workers []*worker, f func(i int, w *worker)) {
 // pieceBytes is what a thread takes from the kernel at a time; the memory measured on is a multiple of it.
 const pieceBytes = 4 << 20
 
-// mapMemory maps what all but huge pages is measured on. The CPUs near the first one, as many as help, touch it, so that it lies
-// on their node. A guest whose host took idle memory away waits milliseconds for each MiB, so past twice the largest working set
-// what came in ms.mapping must do.
+// mapMemory maps what all but huge pages is measured on. The CPUs near the first one, as many as help, touch it, so
+// that it lies on their node. A guest whose host took idle memory away waits milliseconds for each MiB, so past twice
+// the largest working set what came in ms.mapping must do.
 func (ms *measuring) mapMemory() error {
 	mapped, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
 	if err != nil {
@@ -98,8 +98,8 @@ type crew struct {
 	own     *kernel.Region // memory of the nodes they run on, nil where they use what was mapped first
 }
 
-// assemble starts so many threads and gives each its share of the memory, or where some run on other nodes memory that they
-// touch first.
+// assemble starts so many threads and gives each its share of the memory, or where some run on other nodes memory that
+// they touch first.
 func (ms *measuring) assemble(threads int) (*crew, error) {
 	c := &crew{workers: startWorkers(ms.cpus[:threads])}
 	share := ms.share(threads)

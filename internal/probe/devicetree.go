@@ -9,9 +9,9 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// deviceTree is where firmware of PowerPC describes caches for kernels whose sysfs has none: a folder for each core with its
-// first level, and one for each further cache, to which the one before points by number (Linux, Documentation/devicetree;
-// hwloc/topology-linux.c reads the same).
+// deviceTree is where firmware of PowerPC describes caches for kernels whose sysfs has none: a folder for each core
+// with its first level, and one for each further cache, to which the one before points by number (Linux,
+// Documentation/devicetree; hwloc/topology-linux.c reads the same).
 const deviceTree = "proc/device-tree/cpus"
 
 // treeCache is a folder of the device tree: a core or a cache.
@@ -69,8 +69,9 @@ func (t *Topology) addTreeCaches(r *root, n treeCache) {
 		if size == 0 || len(n.set) == 0 || unified && k.prefix == "i" {
 			continue
 		}
-		c := profile.Cache{Level: n.level, Type: k.kind, SizeBytes: units.Bytes(size), LineBytes: units.Bytes(r.firstWord(file("line-size"))),
-			Sets: int(r.firstWord(file("sets"))), SharedBy: n.set.count(), Instances: 1}
+		c := profile.Cache{Level: n.level, Type: k.kind, SizeBytes: units.Bytes(size),
+			LineBytes: units.Bytes(r.firstWord(file("line-size"))),
+			Sets:      int(r.firstWord(file("sets"))), SharedBy: n.set.count(), Instances: 1}
 		if unified {
 			c.Type = "unified"
 		}

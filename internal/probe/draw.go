@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Draw writes the topology in lstopo's text form: one part a line, parts with a single child joined by " + ", L# counting parts
-// of a type in this order, P# the kernel's number.
+// Draw writes the topology in lstopo's text form: one part a line, parts with a single child joined by " + ", L#
+// counting parts of a type in this order, P# the kernel's number.
 func (t *Topology) Draw(w io.Writer) error {
 	d := &drawing{w: w, logical: map[string]int{}}
 	total := int64(0)

@@ -9,8 +9,9 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Fingerprint is the same for two runs whose figures may be compared: the same processors, caches, limits, pages, kernel and
-// cards. What changes from run to run on one machine stays out: free memory, clocks, balloons, and everything measured.
+// Fingerprint is the same for two runs whose figures may be compared: the same processors, caches, limits, pages,
+// kernel and cards. What changes from run to run on one machine stays out: free memory, clocks, balloons, and
+// everything measured.
 func Fingerprint(h profile.Hardware) string {
 	type card struct {
 		Name, Capability string

@@ -59,19 +59,22 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 func describe(d cuda.Device) profile.GPU {
 	return profile.GPU{
 		Name: d.Name, ComputeCapability: d.ComputeCapability(), MemoryBytes: units.Bytes(d.TotalBytes), SMCount: d.SMs,
-		SharedMemoryPerBlockBytes: units.Bytes(d.SharedPerBlock), SharedMemoryPerBlockOptin: units.Bytes(d.SharedPerBlockOptin),
-		SharedMemoryPerSMBytes: units.Bytes(d.SharedPerSM), SharedMemoryReservedBytes: units.Bytes(d.SharedReserved),
+		SharedMemoryPerBlockBytes: units.Bytes(d.SharedPerBlock),
+		SharedMemoryPerBlockOptin: units.Bytes(d.SharedPerBlockOptin),
+		SharedMemoryPerSMBytes:    units.Bytes(d.SharedPerSM), SharedMemoryReservedBytes: units.Bytes(d.SharedReserved),
 		MaxThreadsPerBlock: d.MaxThreadsPerBlock, MaxThreadsPerSM: d.MaxThreadsPerSM, MaxBlocksPerSM: d.MaxBlocksPerSM,
 		RegistersPerSM: d.RegistersPerSM, RegistersPerBlock: d.RegistersPerBlock,
 		L2Bytes: units.Bytes(d.L2Bytes), BandwidthBytesPerS: units.Rate(d.BandwidthBytesPerS()), ClockHz: d.ClockHz,
 		CopyEngines: d.CopyEngines, PCIBusID: d.PCIBusID, UUID: d.UUID,
 		ManagedMemory: d.ManagedMemory, ConcurrentManagedAccess: d.ConcurrentManagedAccess,
 		MemoryPools: d.MemoryPools, VirtualMemoryManagement: d.VirtualMemoryManagement,
-		Source: profile.Sources{"default": "reported: CUDA driver", "bandwidth_bytes_per_s": "derived: 2 × memory clock × bus width"},
+		Source: profile.Sources{"default": "reported: CUDA driver",
+			"bandwidth_bytes_per_s": "derived: 2 × memory clock × bus width"},
 	}
 }
 
-// driverVersion names the kernel module's version where the kernel tells it, else the newest CUDA that the driver speaks.
+// driverVersion names the kernel module's version where the kernel tells it, else the newest CUDA that the driver
+// speaks.
 func driverVersion(speaks int, root string) string {
 	if version, _ := cuda.KernelDriver(root); version != "" {
 		return version
@@ -133,10 +136,14 @@ func (t transfer) time(ctx *cuda.Context) error {
 		bytes float64
 		copy  func() error
 	}{
-		{&t.card.H2DPinnedBytesPerS, "h2d_pinned_bytes_per_s", transferBytes, func() error { return ctx.ToDevice(device, pinned) }},
-		{&t.card.D2HPinnedBytesPerS, "d2h_pinned_bytes_per_s", transferBytes, func() error { return ctx.ToHost(pinned, device) }},
-		{&t.card.H2DPageableBytesPerS, "h2d_pageable_bytes_per_s", transferBytes, func() error { return ctx.ToDevice(device, pageable) }},
-		{&t.card.D2HPageableBytesPerS, "d2h_pageable_bytes_per_s", transferBytes, func() error { return ctx.ToHost(pageable, device) }},
+		{&t.card.H2DPinnedBytesPerS, "h2d_pinned_bytes_per_s", transferBytes,
+			func() error { return ctx.ToDevice(device, pinned) }},
+		{&t.card.D2HPinnedBytesPerS, "d2h_pinned_bytes_per_s", transferBytes,
+			func() error { return ctx.ToHost(pinned, device) }},
+		{&t.card.H2DPageableBytesPerS, "h2d_pageable_bytes_per_s", transferBytes,
+			func() error { return ctx.ToDevice(device, pageable) }},
+		{&t.card.D2HPageableBytesPerS, "d2h_pageable_bytes_per_s", transferBytes,
+			func() error { return ctx.ToHost(pageable, device) }},
 		{&t.card.DeviceCopyBytesPerS, "device_copy_bytes_per_s", 2 * transferBytes, func() error { // read and written
 			return ctx.Copy(device+transferBytes, device, transferBytes)
 		}},
@@ -151,7 +158,8 @@ func (t transfer) time(ctx *cuda.Context) error {
 	return t.launches(ctx, device)
 }
 
-// launches times the smallest piece of work, a memset of one byte queued and waited for: what a kernel launch costs at least.
+// launches times the smallest piece of work, a memset of one byte queued and waited for: what a kernel launch costs at
+// least.
 func (t transfer) launches(ctx *cuda.Context, device cuda.Ptr) error {
 	stream, err := ctx.NewStream()
 	if err != nil {

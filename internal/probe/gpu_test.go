@@ -18,13 +18,17 @@ func TestCards(t *testing.T) {
 		t.Fatalf("%d cards, unknown %v", len(h.GPUs), h.Unknown)
 	}
 	g := h.GPUs[0]
-	if g.Name != "NVIDIA GeForce GTX 1080 Ti" || g.ComputeCapability != "6.1" || g.SMCount != 28 || g.SharedMemoryPerBlockBytes != 48*units.KiB ||
-		g.SharedMemoryPerSMBytes != 96*units.KiB || g.MaxThreadsPerBlock != 1024 || g.L2Bytes == 0 || g.MemoryBytes == 0 || g.FreeBytes == 0 {
+	if g.Name != "NVIDIA GeForce GTX 1080 Ti" || g.ComputeCapability != "6.1" || g.SMCount != 28 ||
+		g.SharedMemoryPerBlockBytes != 48*units.KiB ||
+		g.SharedMemoryPerSMBytes != 96*units.KiB || g.MaxThreadsPerBlock != 1024 || g.L2Bytes == 0 || g.MemoryBytes == 0 ||
+		g.FreeBytes == 0 {
 		t.Errorf("card: %+v", g)
 	}
 	for key, rate := range map[string]units.Rate{
-		"h2d_pinned_bytes_per_s": g.H2DPinnedBytesPerS, "d2h_pinned_bytes_per_s": g.D2HPinnedBytesPerS, "h2d_pageable_bytes_per_s": g.H2DPageableBytesPerS,
-		"d2h_pageable_bytes_per_s": g.D2HPageableBytesPerS, "device_copy_bytes_per_s": g.DeviceCopyBytesPerS, "launch_latency_s": units.Rate(g.LaunchLatencySeconds),
+		"h2d_pinned_bytes_per_s": g.H2DPinnedBytesPerS, "d2h_pinned_bytes_per_s": g.D2HPinnedBytesPerS,
+		"h2d_pageable_bytes_per_s": g.H2DPageableBytesPerS,
+		"d2h_pageable_bytes_per_s": g.D2HPageableBytesPerS, "device_copy_bytes_per_s": g.DeviceCopyBytesPerS,
+		"launch_latency_s": units.Rate(g.LaunchLatencySeconds),
 	} {
 		if rate <= 0 || !strings.HasPrefix(g.Source[key], "measured") {
 			t.Errorf("%s is %v by %q", key, rate, g.Source[key])

@@ -8,9 +8,10 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// readKinds tells the groups of alike cores apart, nil where all are alike. The witnesses in order: the performance-monitoring
-// units by which Intel's kernels list their hybrid cores; the scheduler's cpu_capacity; ARM's identification register; the base
-// frequency, and without one the maximum frequency, whose differences up to 10 % are turbo, not kind (hwloc's rule).
+// readKinds tells the groups of alike cores apart, nil where all are alike. The witnesses in order: the
+// performance-monitoring units by which Intel's kernels list their hybrid cores; the scheduler's cpu_capacity; ARM's
+// identification register; the base frequency, and without one the maximum frequency, whose differences up to 10 % are
+// turbo, not kind (hwloc's rule).
 func (t *Topology) readKinds(r *root) []profile.CoreKind {
 	if kinds := t.kindsByPMU(r); len(kinds) > 1 {
 		return kinds
@@ -42,8 +43,9 @@ func (t *Topology) kindsByPMU(r *root) []profile.CoreKind {
 	return kinds
 }
 
-// kindsByFile groups CPUs by the number in one file, values within tolerance of the group's lowest counting as one. Every CPU
-// must have it: cores that differ in what they tell need not differ in kind. The highest number counts as the strongest.
+// kindsByFile groups CPUs by the number in one file, values within tolerance of the group's lowest counting as one.
+// Every CPU must have it: cores that differ in what they tell need not differ in kind. The highest number counts as the
+// strongest.
 func (t *Topology) kindsByFile(r *root, file string, tolerance float64) []profile.CoreKind {
 	byValue := map[int]cpuset{}
 	for _, cpu := range t.visible.list() {

@@ -10,23 +10,25 @@ import (
 	"gonum.org/v1/gonum/stat"
 )
 
-// A latency curve over the working set is a staircase: flat while a cache holds the set, rising to the next level's latency
-// where it no longer does. Finding the steps is a change-point problem on y = ln(seconds) over x = log2(bytes):
+// A latency curve over the working set is a staircase: flat while a cache holds the set, rising to the next level's
+// latency where it no longer does. Finding the steps is a change-point problem on y = ln(seconds) over x = log2(bytes):
 //
 //	minimize  Σ_segments [ Σ_i w_i·(y_i − mean)² + penalty ]
 //
-// exactly, by dynamic programming. A point's weight w is the width in octaves that it stands for, so a finer grid in one place
-// does not outweigh the rest. Short or tilted segments are the slopes between steps; the others are plateaus.
+// exactly, by dynamic programming. A point's weight w is the width in octaves that it stands for, so a finer grid in
+// one place does not outweigh the rest. Short or tilted segments are the slopes between steps; the others are plateaus.
 //
-// Between two plateaus lies a rise r from 0 to 1 of y, rarely sharp, as pages lie at random over the sets of a cache. The capacity
-// of a level is where a sharp step would leave the same area under r. The last level is different: others use it, and what they
-// leave changes from second to second, which the lower part of the rise shows least. There a set counts as lost at r = 1/2, where
-// about a quarter of its lines are missed, and the area under min(1, 2r) is compared: the capacity is what is mostly kept.
+// Between two plateaus lies a rise r from 0 to 1 of y, rarely sharp, as pages lie at random over the sets of a cache.
+// The capacity of a level is where a sharp step would leave the same area under r. The last level is different: others
+// use it, and what they leave changes from second to second, which the lower part of the rise shows least. There a set
+// counts as lost at r = 1/2, where about a quarter of its lines are missed, and the area under min(1, 2r) is compared:
+// the capacity is what is mostly kept.
 //
-// The interval is from a tenth of the rise to nine tenths, and where resampling the repeats of every point (bootstrap) puts the
-// capacity in 5-95 % of draws. Of the last level it also begins no later than the same tenth of a walk alone, which keeps less among
-// those who share the cache than the same walk at full speed. Confidence is the Kolmogorov-Smirnov distance of the latencies within
-// an octave on both sides of the capacity: 1 where they do not overlap.
+// The interval is from a tenth of the rise to nine tenths, and where resampling the repeats of every point (bootstrap)
+// puts the capacity in 5-95 % of draws. Of the last level it also begins no later than the same tenth of a walk alone,
+// which keeps less among those who share the cache than the same walk at full speed. Confidence is the
+// Kolmogorov-Smirnov distance of the latencies within an octave on both sides of the capacity: 1 where they do not
+// overlap.
 const (
 	// A step of factor f between plateaus of a octave each costs ln(f)²/2 to smooth over: 0.03 keeps steps above 1.28.
 	penalty    = 0.03
@@ -41,8 +43,8 @@ const (
 	leastPoints = 4
 )
 
-// lostPrivate is how much of a working set at this rise counts as lost by a cache of one's own. The TLB and noise tilt plateaus by
-// a quarter.
+// lostPrivate is how much of a working set at this rise counts as lost by a cache of one's own. The TLB and noise tilt
+// plateaus by a quarter.
 func lostPrivate(rise float64) float64 {
 	switch {
 	case rise < 0.25:
@@ -70,8 +72,8 @@ type point struct {
 // curve holds points in ascending order of bytes.
 type curve []point
 
-// logs is ln(seconds) of each point. A larger set is never faster and disturbance only adds, so each value is bounded by all later
-// ones; that takes out what hit one size and not the next.
+// logs is ln(seconds) of each point. A larger set is never faster and disturbance only adds, so each value is bounded
+// by all later ones; that takes out what hit one size and not the next.
 func (c curve) logs() []float64 {
 	y := make([]float64, len(c))
 	for i, p := range c {
@@ -182,8 +184,8 @@ func (c curve) octaves(s segment) float64 {
 	return math.Log2(float64(c[s.last].bytes) / float64(c[s.first].bytes))
 }
 
-// knees finds at most limit steps of c, smallest first. Where there are more, the narrowest plateau between two others is taken
-// for a part of a slope, which a noisy neighbour in a shared cache draws out.
+// knees finds at most limit steps of c, smallest first. Where there are more, the narrowest plateau between two others
+// is taken for a part of a slope, which a noisy neighbour in a shared cache draws out.
 func (c curve) knees(limit int, rng *rand.Rand) []knee {
 	var found []knee
 	flat := c.plateaus()
@@ -231,7 +233,8 @@ func (c curve) locate(lower, upper segment, lost func(rise float64) float64, rng
 	slices.Sort(draws)
 	low := min(below(y, onset), int(stat.Quantile(tail, stat.Empirical, draws, nil)))
 	high := max(below(y, end), int(stat.Quantile(1-tail, stat.Empirical, draws, nil)))
-	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at), onset: math.Exp(from + onset*(to-from))}
+	return knee{bytes: c[at].bytes, low: c[low].bytes, high: c[high+1].bytes, confidence: c.apart(at),
+		onset: math.Exp(from + onset*(to-from))}
 }
 
 // after is the last point from first to before last that lies within so many octaves of where first's width begins.
@@ -305,5 +308,6 @@ func spread(x []float64) float64 {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(x))
-	return (stat.Quantile(0.75, stat.Empirical, sorted, nil) - stat.Quantile(0.25, stat.Empirical, sorted, nil)) / median(sorted)
+	return (stat.Quantile(0.75, stat.Empirical, sorted, nil) - stat.Quantile(0.25, stat.Empirical, sorted,
+		nil)) / median(sorted)
 }

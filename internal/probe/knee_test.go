@@ -57,13 +57,19 @@ func TestKnees(t *testing.T) {
 		want   []int   // of the last level a quarter of its slope less
 		within float64 // relative
 	}{
-		{"sharp", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.02, 5}, 3, []int{32 * kib, mib, 16 * mib}, 0},
-		{"slopes of half an octave", staircase{[]int{48 * kib, 2 * mib, 24 * mib}, []float64{1.2, 5, 35, 140}, 0.5, 0.02, 5}, 3, []int{48 * kib, 2 * mib, 22 * mib}, 0.09},
-		{"slopes of an octave", staircase{[]int{32 * kib, mib, 8 * mib}, []float64{1, 2.6, 7, 60}, 1, 0.05, 5}, 3, []int{32 * kib, mib, 6900 * kib}, 0.13},
+		{"sharp", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.02, 5}, 3,
+			[]int{32 * kib, mib, 16 * mib}, 0},
+		{"slopes of half an octave", staircase{[]int{48 * kib, 2 * mib, 24 * mib}, []float64{1.2, 5, 35, 140}, 0.5, 0.02, 5},
+			3, []int{48 * kib, 2 * mib, 22 * mib}, 0.09},
+		{"slopes of an octave", staircase{[]int{32 * kib, mib, 8 * mib}, []float64{1, 2.6, 7, 60}, 1, 0.05, 5}, 3,
+			[]int{32 * kib, mib, 6900 * kib}, 0.13},
 		{"two levels", staircase{[]int{32 * kib, mib}, []float64{2, 10, 100}, 0, 0.05, 5}, 2, []int{32 * kib, mib}, 0},
-		{"noise of a fifth", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.2, 7}, 3, []int{32 * kib, mib, 16 * mib}, 0.1},
-		{"levels not known", staircase{[]int{64 * kib, 4 * mib}, []float64{1, 6, 80}, 0, 0.02, 5}, math.MaxInt, []int{64 * kib, 4 * mib}, 0},
-		{"last level beyond the sweep", staircase{[]int{32 * kib, mib}, []float64{1, 4, 15}, 0, 0.02, 5}, 3, []int{32 * kib, mib}, 0},
+		{"noise of a fifth", staircase{[]int{32 * kib, mib, 16 * mib}, []float64{1, 4, 15, 90}, 0, 0.2, 7}, 3,
+			[]int{32 * kib, mib, 16 * mib}, 0.1},
+		{"levels not known", staircase{[]int{64 * kib, 4 * mib}, []float64{1, 6, 80}, 0, 0.02, 5}, math.MaxInt,
+			[]int{64 * kib, 4 * mib}, 0},
+		{"last level beyond the sweep", staircase{[]int{32 * kib, mib}, []float64{1, 4, 15}, 0, 0.02, 5}, 3,
+			[]int{32 * kib, mib}, 0},
 		{"no cache at all", staircase{nil, []float64{100}, 0, 0.05, 5}, 3, nil, 0},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -77,10 +83,12 @@ func TestKnees(t *testing.T) {
 					t.Errorf("step %d at %v, want %v", i, units.Bytes(k.bytes), units.Bytes(test.want[i]))
 				}
 				if k.low > k.bytes || k.high < k.bytes || k.confidence < 0.5 || k.confidence > 1+1e-9 {
-					t.Errorf("step %d: interval %v-%v around %v, confidence %v", i, units.Bytes(k.low), units.Bytes(k.high), units.Bytes(k.bytes), k.confidence)
+					t.Errorf("step %d: interval %v-%v around %v, confidence %v", i, units.Bytes(k.low), units.Bytes(k.high),
+						units.Bytes(k.bytes), k.confidence)
 				}
 				if test.within == 0 && (k.low > test.want[i] || k.high < test.want[i]) {
-					t.Errorf("step %d: interval %v-%v misses %v", i, units.Bytes(k.low), units.Bytes(k.high), units.Bytes(test.want[i]))
+					t.Errorf("step %d: interval %v-%v misses %v", i, units.Bytes(k.low), units.Bytes(k.high),
+						units.Bytes(test.want[i]))
 				}
 			}
 		})
@@ -190,7 +198,8 @@ func TestChains(t *testing.T) {
 			}
 		}
 		if at != first || len(seen) != want || l.nodes != want || len(pages) != bytes/pageBytes {
-			t.Errorf("%s over %d: %d lines of %d, %d pages, back at the start %v", name, bytes, len(seen), want, len(pages), at == first)
+			t.Errorf("%s over %d: %d lines of %d, %d pages, back at the start %v", name, bytes, len(seen), want, len(pages),
+				at == first)
 		}
 		if order == PageLocal && changes != len(pages) {
 			t.Errorf("%s over %d changes pages %d times for %d pages", name, bytes, changes, len(pages))
@@ -234,7 +243,8 @@ func FuzzKnees(f *testing.F) {
 			c = c.add((i+1)*pageBytes, float64(l)+0.5, float64(l)+1)
 		}
 		for _, k := range c.knees(levels, rand.New(rand.NewPCG(1, 1))) {
-			if k.low > k.bytes || k.bytes > k.high || k.low < pageBytes || k.high > len(c)*pageBytes || math.IsNaN(k.confidence) {
+			if k.low > k.bytes || k.bytes > k.high || k.low < pageBytes || k.high > len(c)*pageBytes ||
+				math.IsNaN(k.confidence) {
 				t.Errorf("%+v of %v", k, latencies)
 			}
 		}

@@ -12,10 +12,11 @@ import (
 
 // latencySearch is what the search for the steps of latency has seen so far.
 type latencySearch struct {
-	chaser                *chaser
-	random, local, tlb    curve
-	lastStep              []int // the working sets around the last step, empty where none shows
-	keptAlone             int   // the least that a walk which nothing refreshes kept of the last level, bytes; zero: not known
+	chaser             *chaser
+	random, local, tlb curve
+	lastStep           []int // the working sets around the last step, empty where none shows
+	// the least that a walk which nothing refreshes kept of the last level, bytes; zero: not known
+	keptAlone             int
 	samples, interruption int
 }
 
@@ -59,8 +60,8 @@ func (ms *measuring) latencies() error {
 
 const cheap = 8 << 20 // bytes of a working set that takes little time
 
-// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that is cheap, as often as makes a
-// quartile worth something.
+// repeatsOf says how often the sweep samples a size, each time on other physical pages: where that is cheap, as often
+// as makes a quartile worth something.
 func repeatsOf(bytes int) int {
 	if bytes <= cheap {
 		return 3
@@ -111,8 +112,8 @@ func (ms *measuring) lookAgain() error {
 	return ms.step()
 }
 
-// findKeptAlone goes up from far below the last step until a walk alone passes a tenth of its rise at every try. The answer is the
-// last size that it kept, zero where no step shows any more.
+// findKeptAlone goes up from far below the last step until a walk alone passes a tenth of its rise at every try. The
+// answer is the last size that it kept, zero where no step shows any more.
 func (ms *measuring) findKeptAlone() int {
 	steps := ms.local.knees(ms.dataLevels(), ms.rng)
 	if len(steps) == 0 {
@@ -140,8 +141,8 @@ const (
 	tries    = 3
 )
 
-// refineStep samples working sets of the same place in memory, largest first, then of another, until the time is over: its own, or
-// that of the whole measurement, which leaves one repeat.
+// refineStep samples working sets of the same place in memory, largest first, then of another, until the time is over:
+// its own, or that of the whole measurement, which leaves one repeat.
 func (ms *measuring) refineStep(around []int, atMost time.Duration) error {
 	deadline := time.Now().Add(atMost)
 	for repeat := range ms.repeats {
@@ -162,8 +163,9 @@ func (ms *measuring) refineStep(around []int, atMost time.Duration) error {
 	return nil
 }
 
-// stepPlaces is where to look for steps: where the sweep shows one, and at the reported inner caches, which noise may have hidden
-// from it. The last level is looked for only where it shows, since what is reported of it is often not one's own.
+// stepPlaces is where to look for steps: where the sweep shows one, and at the reported inner caches, which noise may
+// have hidden from it. The last level is looked for only where it shows, since what is reported of it is often not
+// one's own.
 func (ms *measuring) stepPlaces() []int {
 	var places []int
 	for _, k := range ms.local.knees(ms.dataLevels(), ms.rng) {
@@ -189,13 +191,15 @@ func scale(bytes int, octaves float64) int {
 // publishLatency hands out the curves.
 func (ms *measuring) publishLatency() {
 	ms.m.DRAMLatencyS = typical(ms.random[len(ms.random)-1].seconds)
-	ms.m.Source["dram_latency_s"] = fmt.Sprintf("measured: random order over %v", units.Bytes(ms.random[len(ms.random)-1].bytes))
+	ms.m.Source["dram_latency_s"] = fmt.Sprintf("measured: random order over %v",
+		units.Bytes(ms.random[len(ms.random)-1].bytes))
 	for _, s := range []struct {
 		order string
 		c     curve
 	}{{Random, ms.random}, {PageLocal, ms.local}, {LinePerPage, ms.tlb}} {
 		for _, p := range s.c {
-			ms.m.Latency = append(ms.m.Latency, profile.LatencyPoint{Bytes: units.Bytes(p.bytes), Order: s.order, Seconds: typical(p.seconds)})
+			ms.m.Latency = append(ms.m.Latency, profile.LatencyPoint{Bytes: units.Bytes(p.bytes), Order: s.order,
+				Seconds: typical(p.seconds)})
 		}
 	}
 }
@@ -227,8 +231,8 @@ func (ms *measuring) dataLevels() int {
 	return math.MaxInt
 }
 
-// assign gives steps to cache levels, in place of what was assigned before. Where there are fewer steps than reported, only those near a reported size are named as
-// the inner levels, and a last one far from them is the last level's.
+// assign gives steps to cache levels, in place of what was assigned before. Where there are fewer steps than reported,
+// only those near a reported size are named as the inner levels, and a last one far from them is the last level's.
 func (m *Measurement) assign(found []knee, reported []units.Bytes, top int) {
 	fields := []struct {
 		key      string

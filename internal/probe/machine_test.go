@@ -109,9 +109,11 @@ unknown: map[system.hypervisor:there is one, and no file names it]
 // outline writes what the tests look at.
 func outline(h profile.Hardware) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "name: %s\ncpu:\n  model: %s\n  packages %d cores %d threads %d\n", h.Name, h.CPU.Model, h.CPU.Packages, h.CPU.Cores, h.CPU.Threads)
+	fmt.Fprintf(&b, "name: %s\ncpu:\n  model: %s\n  packages %d cores %d threads %d\n", h.Name, h.CPU.Model,
+		h.CPU.Packages, h.CPU.Cores, h.CPU.Threads)
 	for _, c := range h.CPU.Caches {
-		fmt.Fprintf(&b, "  %s %v ways %d sets %d line %d shared %d ×%d\n", cacheName(c), c.SizeBytes, c.Ways, c.Sets, c.LineBytes, c.SharedBy, c.Instances)
+		fmt.Fprintf(&b, "  %s %v ways %d sets %d line %d shared %d ×%d\n", cacheName(c), c.SizeBytes, c.Ways, c.Sets,
+			c.LineBytes, c.SharedBy, c.Instances)
 	}
 	m := h.Memory
 	fmt.Fprintf(&b, "  isa %v\nmemory: %v available %v limit %v lock %v page %v huge %v %s\n", h.CPU.ISA,
@@ -145,35 +147,54 @@ func TestLimits(t *testing.T) {
 		threads   int
 	}{
 		{name: "none", threads: 4, available: 7 * units.GiB},
-		{name: "version 2, own limit", threads: 4, limit: 2 * units.GiB, available: units.GiB + 512*units.MiB, quota: 1.5, source: "/sys/fs/cgroup/app/memory.max",
+		{name: "version 2, own limit", threads: 4, limit: 2 * units.GiB, available: units.GiB + 512*units.MiB, quota: 1.5,
+			source: "/sys/fs/cgroup/app/memory.max",
 			files: controllers.with(machine{"proc/self/cgroup": "0::/app\n"}).with(group("sys/fs/cgroup/app", machine{
-				"memory.max": "2147483648\n", "memory.current": "1073741824\n", "memory.stat": "anon 1\ninactive_file 536870912\n", "cpu.max": "150000 100000\n"}))},
-		{name: "version 2, an ancestor's limit is tighter", threads: 4, limit: units.GiB, available: units.GiB, source: "/sys/fs/cgroup/a/memory.max",
-			files: controllers.with(machine{"proc/self/cgroup": "0::/a/b/c\n", "sys/fs/cgroup/a/b/c/memory.max": "4294967296\n", "sys/fs/cgroup/a/b/memory.max": "max\n",
-				"sys/fs/cgroup/a/memory.max": "1073741824\n", "sys/fs/cgroup/a/memory.current": "0\n", "sys/fs/cgroup/a/memory.stat": "inactive_file 0\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})},
-		{name: "version 2 in a container with a namespace", threads: 4, limit: units.GiB, available: 7 * units.GiB, source: "/sys/fs/cgroup/memory.max",
-			files: controllers.with(machine{"sys/fs/cgroup/memory.max": "1073741824\n"})},
-		{name: "version 2, the process outside of the mount", threads: 4, limit: units.GiB, available: 7 * units.GiB, source: "/sys/fs/cgroup/memory.max",
-			files: controllers.with(machine{"proc/self/cgroup": "0::/../other\n", "sys/fs/cgroup/memory.max": "1073741824\n"})},
-		{name: "version 2, garbled", threads: 4, available: 7 * units.GiB, unknown: `/sys/fs/cgroup/memory.max: "lots" is no limit`,
-			files: controllers.with(machine{"sys/fs/cgroup/memory.max": "lots\n"})},
-		{name: "version 1, own limit", threads: 4, limit: 2 * units.GiB, available: 2 * units.GiB, quota: 0.5, source: "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
+				"memory.max": "2147483648\n", "memory.current": "1073741824\n", "memory.stat": "anon 1\ninactive_file 536870912\n",
+				"cpu.max": "150000 100000\n"}))},
+		{name: "version 2, an ancestor's limit is tighter", threads: 4, limit: units.GiB, available: units.GiB,
+			source: "/sys/fs/cgroup/a/memory.max",
+			files: controllers.with(machine{"proc/self/cgroup": "0::/a/b/c\n", "sys/fs/cgroup/a/b/c/memory.max": "4294967296\n",
+				"sys/fs/cgroup/a/b/memory.max": "max\n",
+				"sys/fs/cgroup/a/memory.max":   "1073741824\n", "sys/fs/cgroup/a/memory.current": "0\n",
+				"sys/fs/cgroup/a/memory.stat": "inactive_file 0\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})},
+		{name: "version 2 in a container with a namespace", threads: 4, limit: units.GiB, available: 7 * units.GiB,
+			source: "/sys/fs/cgroup/memory.max",
+			files:  controllers.with(machine{"sys/fs/cgroup/memory.max": "1073741824\n"})},
+		{name: "version 2, the process outside of the mount", threads: 4, limit: units.GiB, available: 7 * units.GiB,
+			source: "/sys/fs/cgroup/memory.max",
+			files:  controllers.with(machine{"proc/self/cgroup": "0::/../other\n", "sys/fs/cgroup/memory.max": "1073741824\n"})},
+		{name: "version 2, garbled", threads: 4, available: 7 * units.GiB,
+			unknown: `/sys/fs/cgroup/memory.max: "lots" is no limit`,
+			files:   controllers.with(machine{"sys/fs/cgroup/memory.max": "lots\n"})},
+		{name: "version 1, own limit", threads: 4, limit: 2 * units.GiB, available: 2 * units.GiB, quota: 0.5,
+			source: "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
 			files: machine{"proc/self/mountinfo": v1, "proc/self/cgroup": "5:memory:/app\n4:cpu,cpuacct:/app\n0::/\n",
-				"sys/fs/cgroup/memory/memory.limit_in_bytes": unlimited, "sys/fs/cgroup/memory/app/memory.limit_in_bytes": "2147483648\n",
-				"sys/fs/cgroup/memory/app/memory.usage_in_bytes": "4096\n", "sys/fs/cgroup/memory/app/memory.stat": "total_inactive_file 8192\n",
-				"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_quota_us": "50000\n", "sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_period_us": "100000\n"}},
-		{name: "version 1 in a container: the mount shows the group alone", threads: 4, limit: units.GiB, available: 7 * units.GiB, source: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n", "proc/self/cgroup": "5:memory:/docker/f00\n",
+				"sys/fs/cgroup/memory/memory.limit_in_bytes":      unlimited,
+				"sys/fs/cgroup/memory/app/memory.limit_in_bytes":  "2147483648\n",
+				"sys/fs/cgroup/memory/app/memory.usage_in_bytes":  "4096\n",
+				"sys/fs/cgroup/memory/app/memory.stat":            "total_inactive_file 8192\n",
+				"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_quota_us":  "50000\n",
+				"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_period_us": "100000\n"}},
+		{name: "version 1 in a container: the mount shows the group alone", threads: 4, limit: units.GiB,
+			available: 7 * units.GiB, source: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+				"proc/self/cgroup":                           "5:memory:/docker/f00\n",
 				"sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n"}},
-		{name: "version 1, an ancestor outside of the mount", threads: 4, limit: 3 * units.GiB, available: 3 * units.GiB, source: "/sys/fs/cgroup/memory/memory.stat",
-			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n", "proc/self/cgroup": "5:memory:/docker/f00\n",
+		{name: "version 1, an ancestor outside of the mount", threads: 4, limit: 3 * units.GiB, available: 3 * units.GiB,
+			source: "/sys/fs/cgroup/memory/memory.stat",
+			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+				"proc/self/cgroup":                           "5:memory:/docker/f00\n",
 				"sys/fs/cgroup/memory/memory.limit_in_bytes": unlimited, "sys/fs/cgroup/memory/memory.usage_in_bytes": "0\n",
 				"sys/fs/cgroup/memory/memory.stat": "hierarchical_memory_limit 3221225472\n"}},
-		{name: "version 2 without mountinfo", threads: 4, limit: units.GiB, available: 7 * units.GiB, source: "/sys/fs/cgroup/memory.max",
-			files: machine{"sys/fs/cgroup/cgroup.controllers": "memory\n", "sys/fs/cgroup/memory.max": "1073741824\n"}},
-		{name: "one CPU of affinity", threads: 4, available: 7 * units.GiB, allowed: "[2]", files: machine{"proc/self/status": "Cpus_allowed_list:\t2\n"}},
+		{name: "version 2 without mountinfo", threads: 4, limit: units.GiB, available: 7 * units.GiB,
+			source: "/sys/fs/cgroup/memory.max",
+			files:  machine{"sys/fs/cgroup/cgroup.controllers": "memory\n", "sys/fs/cgroup/memory.max": "1073741824\n"}},
+		{name: "one CPU of affinity", threads: 4, available: 7 * units.GiB, allowed: "[2]",
+			files: machine{"proc/self/status": "Cpus_allowed_list:\t2\n"}},
 		{name: "a cpuset of two CPUs", threads: 2, available: 7 * units.GiB,
-			files: controllers.with(machine{"proc/self/cpuset": "/pod\n", "proc/self/cgroup": "0::/pod\n", "sys/fs/cgroup/pod/cpuset.cpus.effective": "1,3\n"})},
+			files: controllers.with(machine{"proc/self/cpuset": "/pod\n", "proc/self/cgroup": "0::/pod\n",
+				"sys/fs/cgroup/pod/cpuset.cpus.effective": "1,3\n"})},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			h := reported(t, smallMachine().with(test.files))
@@ -206,27 +227,41 @@ func TestDamaged(t *testing.T) {
 		unknown map[string]string // key → part of the reason
 		check   func(h profile.Hardware) bool
 	}{
-		{name: "no meminfo", missing: []string{"proc/meminfo"}, unknown: map[string]string{"memory.available_bytes": "/proc/meminfo: not there"},
-			check: func(h profile.Hardware) bool { return h.Memory.TotalBytes == 8*units.GiB }},
-		{name: "garbled meminfo", files: machine{"proc/meminfo": "MemTotal: many kB\n"}, unknown: map[string]string{"memory.available_bytes": "invalid syntax"}},
-		{name: "no cpuinfo", missing: []string{"proc/cpuinfo"}, unknown: map[string]string{"cpu.model": "/proc/cpuinfo: not there", "memory.page_bytes": ""}},
-		{name: "garbled cache level", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/level": "x"}, unknown: map[string]string{"cpu.caches": "is no number"},
-			check: func(h profile.Hardware) bool { return len(h.CPU.Caches) == 1 }},
-		{name: "cache without size", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/size": ""}, unknown: map[string]string{"cpu.caches[1].size_bytes": "tells no size"},
-			check: func(h profile.Hardware) bool { return h.CPU.Caches[1].Instances == 1 }},
+		{name: "no meminfo", missing: []string{"proc/meminfo"},
+			unknown: map[string]string{"memory.available_bytes": "/proc/meminfo: not there"},
+			check:   func(h profile.Hardware) bool { return h.Memory.TotalBytes == 8*units.GiB }},
+		{name: "garbled meminfo", files: machine{"proc/meminfo": "MemTotal: many kB\n"},
+			unknown: map[string]string{"memory.available_bytes": "invalid syntax"}},
+		{name: "no cpuinfo", missing: []string{"proc/cpuinfo"},
+			unknown: map[string]string{"cpu.model": "/proc/cpuinfo: not there", "memory.page_bytes": ""}},
+		{name: "garbled cache level", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/level": "x"},
+			unknown: map[string]string{"cpu.caches": "is no number"},
+			check:   func(h profile.Hardware) bool { return len(h.CPU.Caches) == 1 }},
+		{name: "cache without size", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/size": ""},
+			unknown: map[string]string{"cpu.caches[1].size_bytes": "tells no size"},
+			check:   func(h profile.Hardware) bool { return h.CPU.Caches[1].Instances == 1 }},
 		{name: "cache with a list and no map", missing: []string{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_map"},
-			files: machine{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list": "0-3"}, check: func(h profile.Hardware) bool { return h.CPU.Caches[1].SharedBy == 4 }},
-		{name: "garbled node", files: machine{"sys/devices/system/node/node0/cpumap": "?"}, unknown: map[string]string{"numa.0": "no mask of CPUs"},
-			check: func(h profile.Hardware) bool { return len(h.NUMA) == 1 }},
-		{name: "garbled distance", files: machine{"sys/devices/system/node/node0/distance": "ten"}, unknown: map[string]string{"numa.0.distances": "no distance"}},
-		{name: "garbled affinity", files: machine{"proc/self/status": "Cpus_allowed_list:\t9-x\n"}, unknown: map[string]string{"cpu.allowed": "no list of CPUs"}},
-		{name: "no limits file", missing: []string{"proc/self/limits"}, unknown: map[string]string{"memory.max_mlock_bytes": "not there"}},
-		{name: "no sysfs topology", missing: []string{"sys/devices/system/cpu"}, unknown: map[string]string{"cpu.caches": "describes no CPU", "cpu.packages": "", "cpu.cores": ""},
-			check: func(h profile.Hardware) bool { return h.CPU.Threads == 1 && h.CPU.Cores == 1 }},
-		{name: "no CPU at all", missing: []string{"sys/devices/system/cpu", "proc/cpuinfo"}, unknown: map[string]string{"cpu": "neither", "memory.page_bytes": ""},
-			check: func(h profile.Hardware) bool { return h.CPU == nil && h.Memory != nil }},
-		{name: "package ids of -1", files: machine{"sys/devices/system/cpu/cpu0/topology/physical_package_id": "-1\n"}, check: func(h profile.Hardware) bool { return h.CPU.Packages == 1 }},
-		{name: "old file names", missing: []string{"sys/devices/system/cpu/cpu0/topology/core_cpus"}, files: machine{"sys/devices/system/cpu/cpu0/topology/thread_siblings": "3\n"},
+			files: machine{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list": "0-3"},
+			check: func(h profile.Hardware) bool { return h.CPU.Caches[1].SharedBy == 4 }},
+		{name: "garbled node", files: machine{"sys/devices/system/node/node0/cpumap": "?"},
+			unknown: map[string]string{"numa.0": "no mask of CPUs"},
+			check:   func(h profile.Hardware) bool { return len(h.NUMA) == 1 }},
+		{name: "garbled distance", files: machine{"sys/devices/system/node/node0/distance": "ten"},
+			unknown: map[string]string{"numa.0.distances": "no distance"}},
+		{name: "garbled affinity", files: machine{"proc/self/status": "Cpus_allowed_list:\t9-x\n"},
+			unknown: map[string]string{"cpu.allowed": "no list of CPUs"}},
+		{name: "no limits file", missing: []string{"proc/self/limits"},
+			unknown: map[string]string{"memory.max_mlock_bytes": "not there"}},
+		{name: "no sysfs topology", missing: []string{"sys/devices/system/cpu"},
+			unknown: map[string]string{"cpu.caches": "describes no CPU", "cpu.packages": "", "cpu.cores": ""},
+			check:   func(h profile.Hardware) bool { return h.CPU.Threads == 1 && h.CPU.Cores == 1 }},
+		{name: "no CPU at all", missing: []string{"sys/devices/system/cpu", "proc/cpuinfo"},
+			unknown: map[string]string{"cpu": "neither", "memory.page_bytes": ""},
+			check:   func(h profile.Hardware) bool { return h.CPU == nil && h.Memory != nil }},
+		{name: "package ids of -1", files: machine{"sys/devices/system/cpu/cpu0/topology/physical_package_id": "-1\n"},
+			check: func(h profile.Hardware) bool { return h.CPU.Packages == 1 }},
+		{name: "old file names", missing: []string{"sys/devices/system/cpu/cpu0/topology/core_cpus"},
+			files: machine{"sys/devices/system/cpu/cpu0/topology/thread_siblings": "3\n"},
 			check: func(h profile.Hardware) bool { return h.CPU.Cores == 2 }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -361,7 +396,8 @@ func TestJSONNames(t *testing.T) {
 		t.Errorf("cpu lacks a name: %s", data)
 	}
 	for _, k := range c.Caches {
-		if k.Level == nil || k.Type == nil || k.Size == nil || k.Ways == nil || k.Line == nil || k.SharedBy == nil || k.Instances == nil {
+		if k.Level == nil || k.Type == nil || k.Size == nil || k.Ways == nil || k.Line == nil || k.SharedBy == nil ||
+			k.Instances == nil {
 			t.Errorf("caches lack a name: %s", data)
 		}
 	}
@@ -402,11 +438,15 @@ func TestCoreKinds(t *testing.T) {
 		want  string
 	}{
 		{"alike", perCPU("cpufreq/cpuinfo_max_freq", "4000000", "4000000", "4100000", "4200000"), ""},
-		{"by unit", machine{"sys/devices/cpu_core/cpus": "0-1\n", "sys/devices/cpu_atom/cpus": "2-3\n"}, "performance 1/2 [0 1], efficiency 1/2 [2 3]"},
+		{"by unit", machine{"sys/devices/cpu_core/cpus": "0-1\n", "sys/devices/cpu_atom/cpus": "2-3\n"},
+			"performance 1/2 [0 1], efficiency 1/2 [2 3]"},
 		{"by capacity", perCPU("cpu_capacity", "446", "446", "1024", "1024"), "performance 1/2 [2 3], efficiency 1/2 [0 1]"},
-		{"by part", perCPU("regs/identification/midr_el1", "0x00000000410fd034", "0x00000000410fd034", "0x00000000410fd082", "0x00000000410fd082"), "performance 1/2 [2 3], efficiency 1/2 [0 1]"},
-		{"by base frequency", perCPU("cpufreq/base_frequency", "1900000", "1900000", "1400000", "1400000"), "performance 1/2 [0 1], efficiency 1/2 [2 3]"},
-		{"by maximum frequency", perCPU("cpufreq/cpuinfo_max_freq", "5000000", "5000000", "3900000", "3900000"), "performance 1/2 [0 1], efficiency 1/2 [2 3]"},
+		{"by part", perCPU("regs/identification/midr_el1", "0x00000000410fd034", "0x00000000410fd034", "0x00000000410fd082",
+			"0x00000000410fd082"), "performance 1/2 [2 3], efficiency 1/2 [0 1]"},
+		{"by base frequency", perCPU("cpufreq/base_frequency", "1900000", "1900000", "1400000", "1400000"),
+			"performance 1/2 [0 1], efficiency 1/2 [2 3]"},
+		{"by maximum frequency", perCPU("cpufreq/cpuinfo_max_freq", "5000000", "5000000", "3900000", "3900000"),
+			"performance 1/2 [0 1], efficiency 1/2 [2 3]"},
 		{"some CPUs silent", perCPU("cpufreq/cpuinfo_max_freq", "5000000"), ""},
 	} {
 		var got []string
@@ -443,16 +483,20 @@ func TestCPUID(t *testing.T) {
 		vendor string
 		want   string
 	}{
-		{"Intel", recording(4, registers{0x1c004121, 0x02c0003f, 0x3f}, registers{0x1c004122, 0x01c0003f, 0x3f}, registers{0x1c004143, 0x01c0003f, 0x3ff}, registers{0x1c03c163, 0x02c0003f, 0x1fff}, end),
+		{"Intel", recording(4, registers{0x1c004121, 0x02c0003f, 0x3f}, registers{0x1c004122, 0x01c0003f, 0x3f},
+			registers{0x1c004143, 0x01c0003f, 0x3ff}, registers{0x1c03c163, 0x02c0003f, 0x1fff}, end),
 			"GenuineIntel", "L1d 48 KiB ways 12 shared 2 ×4, L1i 32 KiB ways 8 shared 2 ×4, L2 512 KiB ways 8 shared 2 ×4, L3 6 MiB ways 12 shared 8 ×1"},
-		{"AMD", recording(0x8000001d, registers{0x00000121, 0x01c0003f, 0x3f}, registers{0x0001c163, 0x03c0003f, 0x7fff}, end),
+		{"AMD", recording(0x8000001d, registers{0x00000121, 0x01c0003f, 0x3f}, registers{0x0001c163, 0x03c0003f, 0x7fff},
+			end),
 			"AuthenticAMD", "L1d 32 KiB ways 8 shared 1 ×8, L3 32 MiB ways 16 shared 8 ×1"},
-		{"repeating", recording(4, registers{0x1c004121, 0x02c0003f, 0x3f}), "GenuineIntel", "L1d 48 KiB ways 12 shared 2 ×4"},
+		{"repeating", recording(4, registers{0x1c004121, 0x02c0003f, 0x3f}), "GenuineIntel",
+			"L1d 48 KiB ways 12 shared 2 ×4"},
 		{"silent", recording(4), "GenuineIntel", ""},
 	} {
 		var got []string
 		for _, c := range cpuidCaches(test.read, test.vendor, 8) {
-			got = append(got, fmt.Sprintf("%s %v ways %d shared %d ×%d", cacheName(c), c.SizeBytes, c.Ways, c.SharedBy, c.Instances))
+			got = append(got, fmt.Sprintf("%s %v ways %d shared %d ×%d", cacheName(c), c.SizeBytes, c.Ways, c.SharedBy,
+				c.Instances))
 		}
 		if strings.Join(got, ", ") != test.want {
 			t.Errorf("%s: %q", test.name, got)
@@ -499,13 +543,15 @@ Machine
     L1d L#2 (32KB) + Core L#2 + PU L#2 (P#2)
     L1d L#3 (32KB) + Core L#3 + PU L#3 (P#3)
 `},
-		{"one package of two allowed", join(two, machine{"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n",
-			"proc/self/cpuset": "/job\n", "proc/self/cgroup": "3:cpuset:/job\n", "dev/cpuset/job/cpuset.cpus": "3\n"}), `
+		{"one package of two allowed", join(two,
+			machine{"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n",
+				"proc/self/cpuset": "/job\n", "proc/self/cgroup": "3:cpuset:/job\n", "dev/cpuset/job/cpuset.cpus": "3\n"}), `
 Machine (1024MB total) + Package L#0
   NUMANode L#0 (P#0 1024MB)
   L2 L#0 (1024KB) + L1d L#0 (32KB) + Core L#0 + PU L#0 (P#3)
 `},
-		{"dies with a cache each", join(shape{1, 4, 1}.machine(), cpuFiles(0, "die_cpus", "3"), cpuFiles(1, "die_cpus", "3"), cpuFiles(2, "die_cpus", "c"), cpuFiles(3, "die_cpus", "c"),
+		{"dies with a cache each", join(shape{1, 4, 1}.machine(), cpuFiles(0, "die_cpus", "3"), cpuFiles(1, "die_cpus", "3"),
+			cpuFiles(2, "die_cpus", "c"), cpuFiles(3, "die_cpus", "c"),
 			cacheFiles(0, 2, "3", "Unified", "8192K", "3"), cacheFiles(2, 2, "3", "Unified", "8192K", "c")).without("index1"), `
 Machine (1024MB total) + Package L#0
   NUMANode L#0 (P#0 1024MB)
@@ -531,10 +577,12 @@ Machine (1024MB total) + Package L#0
 	}
 }
 
-// FuzzReported reads machines with one file replaced by anything: no panic, and what is read is valid or named as unknown.
+// FuzzReported reads machines with one file replaced by anything: no panic, and what is read is valid or named as
+// unknown.
 func FuzzReported(f *testing.F) {
 	base := smallMachine()
-	for _, path := range []string{"proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "sys/devices/system/cpu/online", "sys/devices/system/node/node0/cpumap"} {
+	for _, path := range []string{"proc/cpuinfo", "proc/meminfo", "proc/self/cgroup", "sys/devices/system/cpu/online",
+		"sys/devices/system/node/node0/cpumap"} {
 		f.Add(path, base[path])
 		f.Add(path, "\x00,-")
 	}

@@ -17,7 +17,8 @@ import (
 
 // Options say what to measure and on what.
 type Options struct {
-	Hardware profile.Hardware      // as Reported gives it: which CPUs are allowed, how much memory there is, how many cache levels
+	// as Reported gives it: which CPUs are allowed, how much memory there is, how many cache levels
+	Hardware profile.Hardware
 	Deep     bool                  // finer grids, more repeats, larger working sets, every thread count
 	Progress func(done, total int) // called between steps, nil for none
 }
@@ -59,10 +60,14 @@ type plan struct {
 }
 
 var (
-	quick = plan{top: 128 << 20, stream: 1 << 30, mapping: 300 * time.Millisecond, coarse: 3, fine: 16, repeats: 9, sweep: 200 * time.Millisecond,
-		refine: 100 * time.Millisecond, last: 250 * time.Millisecond, window: 3 * time.Millisecond, memory: 40 * time.Millisecond, rounds: 2, total: 2 * time.Second}
-	deep = plan{top: 512 << 20, stream: 2 << 30, mapping: 10 * time.Second, coarse: 6, fine: 32, repeats: 25, sweep: 6 * time.Second,
-		refine: 3 * time.Second, last: 6 * time.Second, window: 40 * time.Millisecond, memory: 500 * time.Millisecond, rounds: 5, total: 40 * time.Second, everyCount: true}
+	quick = plan{top: 128 << 20, stream: 1 << 30, mapping: 300 * time.Millisecond, coarse: 3, fine: 16, repeats: 9,
+		sweep:  200 * time.Millisecond,
+		refine: 100 * time.Millisecond, last: 250 * time.Millisecond, window: 3 * time.Millisecond,
+		memory: 40 * time.Millisecond, rounds: 2, total: 2 * time.Second}
+	deep = plan{top: 512 << 20, stream: 2 << 30, mapping: 10 * time.Second, coarse: 6, fine: 32, repeats: 25,
+		sweep:  6 * time.Second,
+		refine: 3 * time.Second, last: 6 * time.Second, window: 40 * time.Millisecond, memory: 500 * time.Millisecond,
+		rounds: 5, total: 40 * time.Second, everyCount: true}
 )
 
 const (
@@ -90,8 +95,8 @@ type measuring struct {
 	latencySearch
 }
 
-// step tells progress: a step for the memory, one for each order, each place sampled finely, each number of threads, the costs,
-// and the two later looks at the last level.
+// step tells progress: a step for the memory, one for each order, each place sampled finely, each number of threads,
+// the costs, and the two later looks at the last level.
 func (ms *measuring) step() error {
 	ms.steps++
 	if ms.progress != nil {
@@ -100,9 +105,9 @@ func (ms *measuring) step() error {
 	return ms.ctx.Err()
 }
 
-// Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about two and a
-// half seconds, or twenty with Deep, and at most an eighth of the memory that is free; where there are NUMA nodes twice that, three
-// times with Deep.
+// Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about
+// two and a half seconds, or twenty with Deep, and at most an eighth of the memory that is free; where there are NUMA
+// nodes twice that, three times with Deep.
 func Measure(ctx context.Context, opts Options) (Measurement, error) {
 	ms, err := newMeasuring(ctx, opts)
 	if err != nil {
@@ -126,7 +131,8 @@ func (ms *measuring) measure() (Measurement, error) {
 }
 
 func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
-	ms := &measuring{plan: quick, start: time.Now(), ctx: ctx, hardware: opts.Hardware, rng: rand.New(rand.NewPCG(1, 2)), progress: opts.Progress}
+	ms := &measuring{plan: quick, start: time.Now(), ctx: ctx, hardware: opts.Hardware, rng: rand.New(rand.NewPCG(1, 2)),
+		progress: opts.Progress}
 	if opts.Deep {
 		ms.plan = deep
 	}
@@ -141,7 +147,8 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
 	}
 	if ms.top < leastTop {
-		return nil, fmt.Errorf("measuring: %v of memory to work in is too little, want 8 × %v free", units.Bytes(ms.top), units.Bytes(leastTop))
+		return nil, fmt.Errorf("measuring: %v of memory to work in is too little, want 8 × %v free", units.Bytes(ms.top),
+			units.Bytes(leastTop))
 	}
 	return ms, nil
 }
@@ -182,14 +189,16 @@ func (ms *measuring) run() error {
 		ms.warn("%v: latencies may mix CPUs", err)
 	}
 	defer ms.close()
-	for _, stage := range []func() error{ms.mapMemory, ms.assembleCrews, ms.latencies, ms.bandwidths, ms.costs, ms.publishLoads, ms.lookAgain} {
+	for _, stage := range []func() error{ms.mapMemory, ms.assembleCrews, ms.latencies, ms.bandwidths, ms.costs,
+		ms.publishLoads, ms.lookAgain} {
 		if err := stage(); err != nil {
 			return err
 		}
 	}
 	ms.publishLatency()
 	if ms.interruption*5 > ms.samples {
-		ms.warn("another program took the CPU during %d of %d samples: measured values may be low", ms.interruption, ms.samples)
+		ms.warn("another program took the CPU during %d of %d samples: measured values may be low", ms.interruption,
+			ms.samples)
 	}
 	return nil
 }

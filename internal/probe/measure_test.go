@@ -14,9 +14,11 @@ import (
 
 // brief measures as little as can be.
 var brief = plan{top: leastTop, stream: 32 << 20, coarse: 1, fine: 2, repeats: 3, sweep: 50 * time.Millisecond,
-	refine: time.Millisecond, last: time.Millisecond, window: time.Millisecond, memory: time.Millisecond, rounds: 1, total: time.Second, everyCount: true}
+	refine: time.Millisecond, last: time.Millisecond, window: time.Millisecond, memory: time.Millisecond, rounds: 1,
+	total: time.Second, everyCount: true}
 
-// TestMeasure runs the whole of it on this machine. What the figures are is the machine's affair; that all are there is ours.
+// TestMeasure runs the whole of it on this machine. What the figures are is the machine's affair; that all are there is
+// ours.
 func TestMeasure(t *testing.T) {
 	h, err := Reported("/")
 	if err != nil {
@@ -52,11 +54,15 @@ func TestMeasure(t *testing.T) {
 		}
 	}
 	for _, kernel := range []string{"load", "copy", "triad"} {
-		if !slices.ContainsFunc(m.Bandwidth, func(p profile.BandwidthPoint) bool { return p.Kernel == kernel && p.Level == "DRAM" && p.PerS > 0 }) {
+		if !slices.ContainsFunc(m.Bandwidth, func(p profile.BandwidthPoint) bool {
+			return p.Kernel == kernel &&
+				p.Level == "DRAM" && p.PerS > 0
+		}) {
 			t.Errorf("no %s over main memory", kernel)
 		}
 	}
-	if m.DRAMReadBytesPerS <= 0 || m.DRAMReadThreads != len(ms.cpus) || m.DRAMLatencyS <= 0 || m.FP32FlopsPerS <= 0 || m.Costs["memcpy_per_byte"] <= 0 || m.Costs["page_fault"] <= 0 {
+	if m.DRAMReadBytesPerS <= 0 || m.DRAMReadThreads != len(ms.cpus) || m.DRAMLatencyS <= 0 || m.FP32FlopsPerS <= 0 ||
+		m.Costs["memcpy_per_byte"] <= 0 || m.Costs["page_fault"] <= 0 {
 		t.Errorf("missing: %+v", m.Measured)
 	}
 	for key, size := range map[string]units.Bytes{"l1_bytes": m.L1Bytes, "l2_bytes": m.L2Bytes, "llc_bytes": m.LLCBytes} {
@@ -73,7 +79,8 @@ func TestMeasureStops(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := Measure(ctx, Options{Hardware: h}); !errors.Is(err, context.Canceled) && !strings.Contains(err.Error(), "too little") {
+	if _, err := Measure(ctx, Options{Hardware: h}); !errors.Is(err, context.Canceled) &&
+		!strings.Contains(err.Error(), "too little") {
 		t.Errorf("a cancelled measurement answers %v", err)
 	}
 }
@@ -92,7 +99,8 @@ func TestMeasureRefuses(t *testing.T) {
 
 func TestUsableCPUs(t *testing.T) {
 	h := profile.Hardware{NUMA: []profile.Node{{CPUs: []int{0, 1, 2, 3}}, {CPUs: []int{4, 5}}},
-		CPU: &profile.CPU{Allowed: []int{1, 2, 3, 4}, Kinds: []profile.CoreKind{{Name: "performance", CPUs: []int{3, 4}}, {Name: "efficiency", CPUs: []int{0, 1, 2, 5}}}}}
+		CPU: &profile.CPU{Allowed: []int{1, 2, 3, 4}, Kinds: []profile.CoreKind{{Name: "performance", CPUs: []int{3, 4}},
+			{Name: "efficiency", CPUs: []int{0, 1, 2, 5}}}}}
 	if got := usableCPUs(h); !slices.Equal(got, []int{3, 4, 1, 2}) {
 		t.Errorf("%v, want the strong ones first", got)
 	}
@@ -100,10 +108,13 @@ func TestUsableCPUs(t *testing.T) {
 
 func TestNotes(t *testing.T) {
 	h := profile.Hardware{
-		CPU:      &profile.CPU{Caches: []profile.Cache{{Level: 3, Type: "unified", SizeBytes: 32 * units.MiB, SharedBy: 8}}},
-		Measured: &profile.Measured{LLCBytes: 10 * units.MiB, Bandwidth: []profile.BandwidthPoint{{Kernel: "load", Threads: 1, Level: "DRAM", PerS: 16e9}, {Kernel: "load", Threads: 1, Level: hugeLevel, PerS: 32e9}}},
+		CPU: &profile.CPU{Caches: []profile.Cache{{Level: 3, Type: "unified", SizeBytes: 32 * units.MiB, SharedBy: 8}}},
+		Measured: &profile.Measured{LLCBytes: 10 * units.MiB,
+			Bandwidth: []profile.BandwidthPoint{{Kernel: "load", Threads: 1, Level: "DRAM", PerS: 16e9},
+				{Kernel: "load", Threads: 1, Level: hugeLevel, PerS: 32e9}}},
 	}
-	if got := Notes(h); len(got) != 2 || !strings.Contains(got[0], "32 MiB and 10 MiB are felt") || !strings.Contains(got[1], "2.0 times") {
+	if got := Notes(h); len(got) != 2 || !strings.Contains(got[0], "32 MiB and 10 MiB are felt") ||
+		!strings.Contains(got[1], "2.0 times") {
 		t.Errorf("%q", got)
 	}
 	h.Measured.LLCBytes, h.Measured.Bandwidth = 30*units.MiB, nil

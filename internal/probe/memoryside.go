@@ -9,8 +9,9 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// memorySideFile is what hwloc-dump-hwdata leaves of the memory in the package of a Xeon Phi (Knights Landing), which may work as
-// a cache before each NUMA node's own. The kernel does not tell; lstopo counts it as L3 (hwloc/topology-linux.c).
+// memorySideFile is what hwloc-dump-hwdata leaves of the memory in the package of a Xeon Phi (Knights Landing), which
+// may work as a cache before each NUMA node's own. The kernel does not tell; lstopo counts it as L3
+// (hwloc/topology-linux.c).
 const memorySideFile = "var/run/hwloc/knl_memoryside_cache"
 
 // readMemorySide adds that cache to every NUMA node with CPUs.
@@ -38,8 +39,9 @@ func (t *Topology) readMemorySide(r *root) {
 		if len(set) == 0 {
 			continue
 		}
-		c := profile.Cache{Level: 3, Type: "unified", SizeBytes: units.Bytes(size), LineBytes: units.Bytes(number("line_size")),
-			Ways: number("associativity"), SharedBy: set.count(), Instances: 1}
+		c := profile.Cache{Level: 3, Type: "unified", SizeBytes: units.Bytes(size),
+			LineBytes: units.Bytes(number("line_size")),
+			Ways:      number("associativity"), SharedBy: set.count(), Instances: 1}
 		t.insert(&Object{Type: cacheName(c), ID: -1, Cache: &c, set: set})
 	}
 }

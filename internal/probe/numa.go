@@ -13,9 +13,9 @@ import (
 
 const nodeDir = "sys/devices/system/node"
 
-// readNodes fills t.Nodes. As lstopo does, it leaves out a node whose CPUs another node has already (a firmware error, unless
-// the kernel was told to fake nodes), the memory of graphics cards on POWER, and nodes the cgroup forbids; a machine without
-// nodes counts as one.
+// readNodes fills t.Nodes. As lstopo does, it leaves out a node whose CPUs another node has already (a firmware error,
+// unless the kernel was told to fake nodes), the memory of graphics cards on POWER, and nodes the cgroup forbids; a
+// machine without nodes counts as one.
 func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 	ids, err := r.list(nodeDir + "/online")
 	if err != nil {
@@ -37,7 +37,8 @@ func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 			}
 		}
 		if cpus.intersects(claimed) && !faked {
-			t.Warnings = append(t.Warnings, fmt.Sprintf("NUMA node %d claims CPUs of another: left out, as firmware errors are", id))
+			t.Warnings = append(t.Warnings, fmt.Sprintf("NUMA node %d claims CPUs of another: left out, as firmware errors are",
+				id))
 			continue
 		}
 		claimed = claimed.or(cpus)

@@ -11,9 +11,10 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the kernel's
-// stall counters, those of the process's own group where they are kept, since they tell of it alone. What is used is the
-// working set: page cache that can be dropped counts as free. What could not be read is in the error, the rest in the reading.
+// Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the
+// kernel's stall counters, those of the process's own group where they are kept, since they tell of it alone. What is
+// used is the working set: page cache that can be dropped counts as free. What could not be read is in the error, the
+// rest in the reading.
 func Pressure(rootDir string) (pressure.Reading, error) {
 	r, err := openRoot(rootDir)
 	if err != nil {

@@ -38,7 +38,8 @@ func TestPressureReadsHostAndStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := pressure.Budget{Name: "host", Used: 6000 * units.KiB, Limit: 8000 * units.KiB}
-	if len(r.Budgets) != 1 || r.Budgets[0] != want || r.Stall == nil || *r.Stall != (pressure.Stall{Some: 0.125, Full: 0.03}) {
+	if len(r.Budgets) != 1 || r.Budgets[0] != want || r.Stall == nil ||
+		*r.Stall != (pressure.Stall{Some: 0.125, Full: 0.03}) {
 		t.Errorf("got %+v, stall %+v", r.Budgets, r.Stall)
 	}
 }
@@ -86,7 +87,8 @@ func TestPressureSaysWhatIsMissing(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "/proc/meminfo: not there") || len(r.Budgets) != 0 || r.Stall != nil {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	_, err = Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n", "proc/pressure/memory": "some avg10=lots\n"}))
+	_, err = Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n",
+		"proc/pressure/memory": "some avg10=lots\n"}))
 	if err == nil || !strings.Contains(err.Error(), `/proc/pressure/memory:1: "avg10=lots"`) {
 		t.Errorf("got %v", err)
 	}

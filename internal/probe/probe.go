@@ -1,14 +1,15 @@
 // Package probe finds out what a machine is: what it reports about itself, and what it really does.
 //
-// Reported reads the kernel's files below a root, the live machine's "/" or a captured /sys and /proc. The topology follows
-// lstopo's rules, so its counts are lstopo's: online, described by the kernel, allowed by the cgroup. The tightest limit wins:
-// memory under a cgroup is the smallest limit from the process's own group up to the top of what is mounted. An item that
-// cannot be read is named in Hardware.Unknown with the reason, and the rest goes on; nothing is filled with a guess or a zero.
+// Reported reads the kernel's files below a root, the live machine's "/" or a captured /sys and /proc. The topology
+// follows lstopo's rules, so its counts are lstopo's: online, described by the kernel, allowed by the cgroup. The
+// tightest limit wins: memory under a cgroup is the smallest limit from the process's own group up to the top of what
+// is mounted. An item that cannot be read is named in Hardware.Unknown with the reason, and the rest goes on; nothing
+// is filled with a guess or a zero.
 //
-// Measure times the machine it runs on: latency by pointer chases in three orders (chase.go), capacities as change points of
-// latency (knee.go), bandwidth (bandwidth.go, crew.go), arithmetic, faults and copies (costs.go), and Cards the CUDA devices
-// (gpu.go). The clock is here alone. Both kinds of fact are kept apart because machines lie: a virtual machine commonly reports its host's whole
-// last-level cache.
+// Measure times the machine it runs on: latency by pointer chases in three orders (chase.go), capacities as change
+// points of latency (knee.go), bandwidth (bandwidth.go, crew.go), arithmetic, faults and copies (costs.go), and Cards
+// the CUDA devices (gpu.go). The clock is here alone. Both kinds of fact are kept apart because machines lie: a virtual
+// machine commonly reports its host's whole last-level cache.
 package probe
 
 import (
@@ -35,8 +36,8 @@ type reading struct {
 	h    profile.Hardware
 }
 
-// Reported reads the machine below dir, "/" for the live one. It fails only where dir holds no machine at all: no directory, or
-// neither sys nor proc in it.
+// Reported reads the machine below dir, "/" for the live one. It fails only where dir holds no machine at all: no
+// directory, or neither sys nor proc in it.
 func Reported(dir string) (profile.Hardware, error) {
 	h, _, err := Read(dir)
 	return h, err
@@ -50,9 +51,11 @@ func Read(dir string) (profile.Hardware, *Topology, error) {
 	}
 	defer r.close()
 	if !r.exists("sys") && !r.exists("proc") {
-		return profile.Hardware{}, nil, fmt.Errorf("root %s holds neither sys nor proc: want \"/\" or a captured machine", dir)
+		return profile.Hardware{}, nil, fmt.Errorf("root %s holds neither sys nor proc: want \"/\" or a captured machine",
+			dir)
 	}
-	rd := &reading{root: r, info: readCPUInfo(r), h: profile.Hardware{Schema: profile.HardwareSchema, Unknown: map[string]string{}}}
+	rd := &reading{root: r, info: readCPUInfo(r), h: profile.Hardware{Schema: profile.HardwareSchema,
+		Unknown: map[string]string{}}}
 	rd.t = readTopology(r, rd.info)
 	rd.readCPU()
 	rd.readMemory()
@@ -83,7 +86,8 @@ func (rd *reading) readCPU() {
 		Model: info.model, Vendor: info.vendor, MHz: info.mhz, ISA: info.isa(),
 		Packages: t.Count(Package), Cores: t.Count(Core), Threads: t.Count(PU),
 		Caches: t.caches(), Kinds: t.readKinds(rd.root), Offline: t.Offline,
-		Source: profile.Sources{"default": "reported: /" + cpuDir, "model": "reported: /proc/cpuinfo", "isa": "reported: /proc/cpuinfo"},
+		Source: profile.Sources{"default": "reported: /" + cpuDir, "model": "reported: /proc/cpuinfo",
+			"isa": "reported: /proc/cpuinfo"},
 	}
 	rd.h.CPU = c
 	if c.Model == "" {
@@ -261,8 +265,8 @@ func (rd *reading) kernel() string {
 	return ""
 }
 
-// hypervisor names what the machine runs under, "" for none or unknown. CPUID tells the live machine's; a capture's shows in
-// the firmware's strings.
+// hypervisor names what the machine runs under, "" for none or unknown. CPUID tells the live machine's; a capture's
+// shows in the firmware's strings.
 func (rd *reading) hypervisor() string {
 	if rd.root.live && cpuid.CPU.Has(cpuid.HYPERVISOR) {
 		return strings.ToLower(cpuid.CPU.HypervisorVendorID.String())
@@ -292,7 +296,8 @@ func (rd *reading) hypervisor() string {
 	return ""
 }
 
-// name makes a machine name of the CPU model: "13th Gen Intel(R) Core(TM) i7-1370P" becomes "13th-gen-intel-core-i7-1370p".
+// name makes a machine name of the CPU model: "13th Gen Intel(R) Core(TM) i7-1370P" becomes
+// "13th-gen-intel-core-i7-1370p".
 func (rd *reading) name() string {
 	model, _, _ := strings.Cut(rd.info.model, "@")
 	model = strings.NewReplacer("(R)", "", "(TM)", "", "(r)", "", "(tm)", "", "CPU", "").Replace(model)

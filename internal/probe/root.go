@@ -14,8 +14,8 @@ import (
 	"github.com/shirou/gopsutil/v3/common"
 )
 
-// root is the file system a machine is read from: "/" or a directory with a captured sys and proc. Reads never leave it:
-// os.Root refuses links that point outside, so a capture cannot show the machine it is read on.
+// root is the file system a machine is read from: "/" or a directory with a captured sys and proc. Reads never leave
+// it: os.Root refuses links that point outside, so a capture cannot show the machine it is read on.
 type root struct {
 	dir  string
 	live bool

@@ -25,8 +25,9 @@ const (
 
 const cpuDir = "sys/devices/system/cpu"
 
-// Object is one part of a machine: a package, a cache, a core, a NUMA node. ID is the kernel's number, -1 where it gives none.
-// Children lie inside the object; in Topology.Root they hold NUMA nodes first, then parts by their lowest CPU.
+// Object is one part of a machine: a package, a cache, a core, a NUMA node. ID is the kernel's number, -1 where it
+// gives none. Children lie inside the object; in Topology.Root they hold NUMA nodes first, then parts by their lowest
+// CPU.
 type Object struct {
 	Type     string
 	ID       int
@@ -74,13 +75,15 @@ type cpuPlace struct {
 	computeUnits bool
 }
 
-// readTopology follows the rules by which lstopo reads Linux (hwloc, hwloc/topology-linux.c): a CPU counts when it is online
-// and the kernel describes it; the first CPU of a core, die, package or cache, in CPU order, describes it; a part whose CPUs
-// cross those of an earlier part is a firmware error and is left out; parts without an allowed CPU do not count.
+// readTopology follows the rules by which lstopo reads Linux (hwloc, hwloc/topology-linux.c): a CPU counts when it is
+// online and the kernel describes it; the first CPU of a core, die, package or cache, in CPU order, describes it; a
+// part whose CPUs cross those of an earlier part is a firmware error and is left out; parts without an allowed CPU do
+// not count.
 func readTopology(r *root, info cpuInfo) *Topology {
 	t := &Topology{unknown: map[string]string{}}
 	t.readOnline(r)
-	p := cpuPlace{root: r, t: t, computeUnits: info.vendor == "AuthenticAMD" && (info.family == "21" || info.family == "22")}
+	p := cpuPlace{root: r, t: t, computeUnits: info.vendor == "AuthenticAMD" &&
+		(info.family == "21" || info.family == "22")}
 	switch {
 	case t.online.count() > 0:
 		for _, cpu := range t.online.list() {
@@ -261,7 +264,8 @@ func (t *Topology) insert(o *Object) {
 	t.objects = append(t.objects, o)
 }
 
-// fromCPUInfo is for kernels without sysfs topology: /proc/cpuinfo names a core and a package for each processor, or only counts.
+// fromCPUInfo is for kernels without sysfs topology: /proc/cpuinfo names a core and a package for each processor, or
+// only counts.
 func (t *Topology) fromCPUInfo(info cpuInfo) {
 	type place struct{ pkg, core string }
 	packages, cores := map[string]cpuset{}, map[place]cpuset{}
@@ -303,11 +307,12 @@ func depth(o *Object) int {
 	return 201
 }
 
-// build drops threads that are not allowed, what else has neither an allowed CPU nor an allowed NUMA node, and dies and groups that
-// tell nothing beside another part, and hangs the rest into a tree.
+// build drops threads that are not allowed, what else has neither an allowed CPU nor an allowed NUMA node, and dies and
+// groups that tell nothing beside another part, and hangs the rest into a tree.
 func (t *Topology) build() {
 	slices.SortStableFunc(t.objects, func(a, b *Object) int {
-		return cmp.Or(cmp.Compare(b.set.count(), a.set.count()), cmp.Compare(depth(a), depth(b)), cmp.Compare(a.set.first(), b.set.first()))
+		return cmp.Or(cmp.Compare(b.set.count(), a.set.count()), cmp.Compare(depth(a), depth(b)),
+			cmp.Compare(a.set.first(), b.set.first()))
 	})
 	t.objects = slices.DeleteFunc(t.objects, func(o *Object) bool {
 		o.visible = o.set.and(t.visible)
@@ -332,8 +337,8 @@ func (t *Topology) build() {
 	sortChildren(t.Root)
 }
 
-// holdsNode is whether a NUMA node hangs on o or below it. A node hangs on the outermost part with just its CPUs, or where
-// there is none on the smallest part that has more.
+// holdsNode is whether a NUMA node hangs on o or below it. A node hangs on the outermost part with just its CPUs, or
+// where there is none on the smallest part that has more.
 func (t *Topology) holdsNode(o *Object) bool {
 	for _, set := range t.nodeSets {
 		if len(set) == 0 || !set.within(o.set) {
@@ -347,14 +352,16 @@ func (t *Topology) holdsNode(o *Object) bool {
 	return false
 }
 
-// hangNodes hangs the NUMA nodes into the tree, with a Group around the CPUs of one that no part fits exactly. The only node of
-// a machine hangs on the only package that the cgroup leaves of it.
+// hangNodes hangs the NUMA nodes into the tree, with a Group around the CPUs of one that no part fits exactly. The only
+// node of a machine hangs on the only package that the cgroup leaves of it.
 func (t *Topology) hangNodes() {
-	if len(t.Nodes) == 1 && len(t.Root.Children) == 1 && t.Root.Children[0].Type == Package && t.nodeSets[0].equal(t.online) {
+	if len(t.Nodes) == 1 && len(t.Root.Children) == 1 && t.Root.Children[0].Type == Package &&
+		t.nodeSets[0].equal(t.online) {
 		t.nodeSets[0] = t.Root.Children[0].set
 	}
 	for i, n := range t.Nodes {
-		node := &Object{Type: NUMANode, ID: n.ID, Memory: n.MemoryBytes, set: t.nodeSets[i], visible: t.nodeSets[i].and(t.visible)}
+		node := &Object{Type: NUMANode, ID: n.ID, Memory: n.MemoryBytes, set: t.nodeSets[i],
+			visible: t.nodeSets[i].and(t.visible)}
 		parent := t.Root
 		for i := 0; i < len(parent.Children) && (parent == t.Root || !node.set.equal(parent.set)); i++ {
 			if c := parent.Children[i]; len(node.set) > 0 && c.Type != NUMANode && node.set.within(c.set) {
@@ -368,7 +375,8 @@ func (t *Topology) hangNodes() {
 	}
 }
 
-// group moves the children of parent that lie in set into a new Group; where one of them crosses set, parent itself is returned.
+// group moves the children of parent that lie in set into a new Group; where one of them crosses set, parent itself is
+// returned.
 func group(parent *Object, set cpuset) *Object {
 	g := &Object{Type: Group, ID: -1, set: set, visible: set.and(parent.visible)}
 	var rest []*Object

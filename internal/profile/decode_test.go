@@ -17,7 +17,8 @@ func TestDecodeNamesFileAndLine(t *testing.T) {
 		{"twice", head + "name: y\n", "f.yaml:3: mapping key \"name\" already defined at line 2"},
 		{"other schema", "schema: vlmem/model/v1\nname: x\n", `f.yaml: schema is "vlmem/model/v1", want "vlmem/hardware/v1"`},
 		{"nothing in it", head, "f.yaml: neither cpu nor gpus is given"},
-		{"impossible", head + "cpu: {model: a, cores: 0, threads: 1, packages: 1, caches: []}\n", "f.yaml: cpu.cores must be above zero"},
+		{"impossible", head + "cpu: {model: a, cores: 0, threads: 1, packages: 1, caches: []}\n",
+			"f.yaml: cpu.cores must be above zero"},
 		{"bad capability", head + "gpus: [{name: a, compute_capability: six, memory_bytes: 1, sm_count: 1, shared_memory_per_block_bytes: 1, max_threads_per_block: 1}]\n",
 			`gpus[0].compute_capability "six" is not of the form "6.1"`},
 	} {
@@ -32,7 +33,8 @@ func TestCombineTakesSectionsAndAddsGPUs(t *testing.T) {
 	cpu := Hardware{Name: "host", CPU: &CPU{Cores: 4, Threads: 8}, Memory: &Memory{TotalBytes: 1}}
 	card := Hardware{Name: "card", GPUs: []GPU{{Name: "a"}}}
 	got := Combine(cpu, card, card)
-	if got.Name != "host+card+card" || got.CPU != cpu.CPU || got.Memory != cpu.Memory || len(got.GPUs) != 2 || got.Schema != HardwareSchema {
+	if got.Name != "host+card+card" || got.CPU != cpu.CPU || got.Memory != cpu.Memory || len(got.GPUs) != 2 ||
+		got.Schema != HardwareSchema {
 		t.Errorf("combined to %+v", got)
 	}
 }

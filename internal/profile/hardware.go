@@ -1,14 +1,14 @@
 // Package profile holds what vlmem knows before it measures anything: machines and models, as strict YAML.
 //
 // A Hardware describes one machine, read from the live system by package probe, from a file of the user's, or from the
-// built-in profiles. Profiles combine: "i5-10210u+gtx-1080" is the CPU, memory and NUMA nodes of the first with the GPU of
-// the second. A Model describes one vision-language model by its architecture; byte counts follow from it by equations
-// that stand beside the methods.
+// built-in profiles. Profiles combine: "i5-10210u+gtx-1080" is the CPU, memory and NUMA nodes of the first with the GPU
+// of the second. A Model describes one vision-language model by its architecture; byte counts follow from it by
+// equations that stand beside the methods.
 //
 // Three rules hold for every value here. It is in base units (bytes, bytes per second, hertz). An absent value is not
-// zero: a field that may be missing is a pointer or left out, and one that could not be read is named in Unknown with the
-// reason. And it has a source: Sources says for each field where its value comes from, "default" speaking for the rest.
-// Unknown keys are refused on reading, with file and line.
+// zero: a field that may be missing is a pointer or left out, and one that could not be read is named in Unknown with
+// the reason. And it has a source: Sources says for each field where its value comes from, "default" speaking for the
+// rest. Unknown keys are refused on reading, with file and line.
 package profile
 
 import (
@@ -44,18 +44,19 @@ type Sources map[string]string
 
 // CPU is the processors of a machine as it reports them.
 type CPU struct {
-	Model    string     `yaml:"model" json:"model"`
-	Vendor   string     `yaml:"vendor,omitempty" json:"vendor,omitempty"`
-	Packages int        `yaml:"packages" json:"packages"`
-	Cores    int        `yaml:"cores" json:"cores"`     // physical, online
-	Threads  int        `yaml:"threads" json:"threads"` // logical, online
-	Caches   []Cache    `yaml:"caches" json:"caches"`
-	ISA      []string   `yaml:"isa,omitempty" json:"isa,omitempty"`         // vector extensions: avx2, fma, avx512f, amx-tile, neon
-	Kinds    []CoreKind `yaml:"kinds,omitempty" json:"kinds,omitempty"`     // set where cores differ
-	Offline  []int      `yaml:"offline,omitempty" json:"offline,omitempty"` // logical CPUs present but offline
-	Allowed  []int      `yaml:"allowed,omitempty" json:"allowed,omitempty"` // affinity, set where narrower than online
-	MHz      float64    `yaml:"mhz,omitempty" json:"mhz,omitempty"`         // nominal or maximum, megahertz
-	Source   Sources    `yaml:"source,omitempty" json:"source,omitempty"`
+	Model    string  `yaml:"model" json:"model"`
+	Vendor   string  `yaml:"vendor,omitempty" json:"vendor,omitempty"`
+	Packages int     `yaml:"packages" json:"packages"`
+	Cores    int     `yaml:"cores" json:"cores"`     // physical, online
+	Threads  int     `yaml:"threads" json:"threads"` // logical, online
+	Caches   []Cache `yaml:"caches" json:"caches"`
+	// vector extensions: avx2, fma, avx512f, amx-tile, neon
+	ISA     []string   `yaml:"isa,omitempty" json:"isa,omitempty"`
+	Kinds   []CoreKind `yaml:"kinds,omitempty" json:"kinds,omitempty"`     // set where cores differ
+	Offline []int      `yaml:"offline,omitempty" json:"offline,omitempty"` // logical CPUs present but offline
+	Allowed []int      `yaml:"allowed,omitempty" json:"allowed,omitempty"` // affinity, set where narrower than online
+	MHz     float64    `yaml:"mhz,omitempty" json:"mhz,omitempty"`         // nominal or maximum, megahertz
+	Source  Sources    `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // CoreKind is a group of alike cores in a machine whose cores differ.
@@ -88,19 +89,24 @@ type Node struct {
 
 // Memory is the host's memory. LimitBytes is the tightest cgroup limit, nil where none is set.
 type Memory struct {
-	TotalBytes          units.Bytes  `yaml:"total_bytes" json:"total_bytes"`
-	LimitBytes          *units.Bytes `yaml:"limit_bytes,omitempty" json:"limit_bytes"`
-	AvailableBytes      *units.Bytes `yaml:"available_bytes,omitempty" json:"available_bytes,omitempty"`
-	BandwidthBytesPerS  units.Rate   `yaml:"bandwidth_bytes_per_s,omitempty" json:"bandwidth_bytes_per_s,omitempty"` // theoretical
-	LimitSource         string       `yaml:"limit_source,omitempty" json:"limit_source,omitempty"`                   // the file that sets LimitBytes
-	MaxMlockBytes       *units.Bytes `yaml:"max_mlock_bytes,omitempty" json:"max_mlock_bytes,omitempty"`             // RLIMIT_MEMLOCK, nil: unlimited or unknown
-	PageBytes           units.Bytes  `yaml:"page_bytes,omitempty" json:"page_bytes,omitempty"`
-	HugePageBytes       units.Bytes  `yaml:"huge_page_bytes,omitempty" json:"huge_page_bytes,omitempty"`
-	TransparentHugePage string       `yaml:"transparent_huge_page,omitempty" json:"transparent_huge_page,omitempty"` // always, madvise, never
-	Source              Sources      `yaml:"source,omitempty" json:"source,omitempty"`
+	TotalBytes     units.Bytes  `yaml:"total_bytes" json:"total_bytes"`
+	LimitBytes     *units.Bytes `yaml:"limit_bytes,omitempty" json:"limit_bytes"`
+	AvailableBytes *units.Bytes `yaml:"available_bytes,omitempty" json:"available_bytes,omitempty"`
+	// theoretical
+	BandwidthBytesPerS units.Rate `yaml:"bandwidth_bytes_per_s,omitempty" json:"bandwidth_bytes_per_s,omitempty"`
+	// the file that sets LimitBytes
+	LimitSource string `yaml:"limit_source,omitempty" json:"limit_source,omitempty"`
+	// RLIMIT_MEMLOCK, nil: unlimited or unknown
+	MaxMlockBytes *units.Bytes `yaml:"max_mlock_bytes,omitempty" json:"max_mlock_bytes,omitempty"`
+	PageBytes     units.Bytes  `yaml:"page_bytes,omitempty" json:"page_bytes,omitempty"`
+	HugePageBytes units.Bytes  `yaml:"huge_page_bytes,omitempty" json:"huge_page_bytes,omitempty"`
+	// always, madvise, never
+	TransparentHugePage string  `yaml:"transparent_huge_page,omitempty" json:"transparent_huge_page,omitempty"`
+	Source              Sources `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
-// GPU is one CUDA device. A profile gives what data sheets and the compute capability fix; a probe what the driver answers.
+// GPU is one CUDA device. A profile gives what data sheets and the compute capability fix; a probe what the driver
+// answers.
 type GPU struct {
 	Name                      string      `yaml:"name" json:"name"`
 	ComputeCapability         string      `yaml:"compute_capability" json:"compute_capability"` // "6.1"
@@ -109,34 +115,39 @@ type GPU struct {
 	SharedMemoryPerBlockBytes units.Bytes `yaml:"shared_memory_per_block_bytes" json:"shared_memory_per_block_bytes"`
 	SharedMemoryPerBlockOptin units.Bytes `yaml:"shared_memory_per_block_optin_bytes,omitempty" json:"shared_memory_per_block_optin_bytes,omitempty"`
 	SharedMemoryPerSMBytes    units.Bytes `yaml:"shared_memory_per_sm_bytes" json:"shared_memory_per_sm_bytes"`
-	SharedMemoryReservedBytes units.Bytes `yaml:"shared_memory_reserved_bytes,omitempty" json:"shared_memory_reserved_bytes,omitempty"` // per block, by the driver
+	// per block, by the driver
+	SharedMemoryReservedBytes units.Bytes `yaml:"shared_memory_reserved_bytes,omitempty" json:"shared_memory_reserved_bytes,omitempty"`
 	MaxThreadsPerBlock        int         `yaml:"max_threads_per_block" json:"max_threads_per_block"`
 	MaxThreadsPerSM           int         `yaml:"max_threads_per_sm" json:"max_threads_per_sm"`
 	MaxBlocksPerSM            int         `yaml:"max_blocks_per_sm" json:"max_blocks_per_sm"`
 	RegistersPerSM            int         `yaml:"registers_per_sm" json:"registers_per_sm"` // 32-bit
 	RegistersPerBlock         int         `yaml:"registers_per_block" json:"registers_per_block"`
 	L2Bytes                   units.Bytes `yaml:"l2_bytes" json:"l2_bytes"`
-	BandwidthBytesPerS        units.Rate  `yaml:"bandwidth_bytes_per_s" json:"bandwidth_bytes_per_s"` // theoretical, device memory
-	L2BandwidthBytesPerS      units.Rate  `yaml:"l2_bandwidth_bytes_per_s,omitempty" json:"l2_bandwidth_bytes_per_s,omitempty"`
-	FP32FlopsPerS             float64     `yaml:"fp32_flops_per_s,omitempty" json:"fp32_flops_per_s,omitempty"` // at boost clock, an FMA counting two
-	ClockHz                   float64     `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"`
-	CopyEngines               int         `yaml:"copy_engines,omitempty" json:"copy_engines,omitempty"`
-	HostBandwidthBytesPerS    units.Rate  `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"` // the bus, one way
-	DriverVersion             string      `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
-	FreeBytes                 units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time
-	PCIBusID                  string      `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
-	UUID                      string      `yaml:"uuid,omitempty" json:"uuid,omitempty"`
-	ManagedMemory             bool        `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
-	ConcurrentManagedAccess   bool        `yaml:"concurrent_managed_access,omitempty" json:"concurrent_managed_access,omitempty"`
-	MemoryPools               bool        `yaml:"memory_pools,omitempty" json:"memory_pools,omitempty"`
-	VirtualMemoryManagement   bool        `yaml:"virtual_memory_management,omitempty" json:"virtual_memory_management,omitempty"`
-	H2DPinnedBytesPerS        units.Rate  `yaml:"h2d_pinned_bytes_per_s,omitempty" json:"h2d_pinned_bytes_per_s,omitempty"` // measured, as the rest below
-	D2HPinnedBytesPerS        units.Rate  `yaml:"d2h_pinned_bytes_per_s,omitempty" json:"d2h_pinned_bytes_per_s,omitempty"`
-	H2DPageableBytesPerS      units.Rate  `yaml:"h2d_pageable_bytes_per_s,omitempty" json:"h2d_pageable_bytes_per_s,omitempty"`
-	D2HPageableBytesPerS      units.Rate  `yaml:"d2h_pageable_bytes_per_s,omitempty" json:"d2h_pageable_bytes_per_s,omitempty"`
-	DeviceCopyBytesPerS       units.Rate  `yaml:"device_copy_bytes_per_s,omitempty" json:"device_copy_bytes_per_s,omitempty"`
-	LaunchLatencySeconds      float64     `yaml:"launch_latency_s,omitempty" json:"launch_latency_s,omitempty"`
-	Source                    Sources     `yaml:"source,omitempty" json:"source,omitempty"`
+	// theoretical, device memory
+	BandwidthBytesPerS   units.Rate `yaml:"bandwidth_bytes_per_s" json:"bandwidth_bytes_per_s"`
+	L2BandwidthBytesPerS units.Rate `yaml:"l2_bandwidth_bytes_per_s,omitempty" json:"l2_bandwidth_bytes_per_s,omitempty"`
+	// at boost clock, an FMA counting two
+	FP32FlopsPerS float64 `yaml:"fp32_flops_per_s,omitempty" json:"fp32_flops_per_s,omitempty"`
+	ClockHz       float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"`
+	CopyEngines   int     `yaml:"copy_engines,omitempty" json:"copy_engines,omitempty"`
+	// the bus, one way
+	HostBandwidthBytesPerS  units.Rate  `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
+	DriverVersion           string      `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
+	FreeBytes               units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time
+	PCIBusID                string      `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	UUID                    string      `yaml:"uuid,omitempty" json:"uuid,omitempty"`
+	ManagedMemory           bool        `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
+	ConcurrentManagedAccess bool        `yaml:"concurrent_managed_access,omitempty" json:"concurrent_managed_access,omitempty"`
+	MemoryPools             bool        `yaml:"memory_pools,omitempty" json:"memory_pools,omitempty"`
+	VirtualMemoryManagement bool        `yaml:"virtual_memory_management,omitempty" json:"virtual_memory_management,omitempty"`
+	// measured, as the rest below
+	H2DPinnedBytesPerS   units.Rate `yaml:"h2d_pinned_bytes_per_s,omitempty" json:"h2d_pinned_bytes_per_s,omitempty"`
+	D2HPinnedBytesPerS   units.Rate `yaml:"d2h_pinned_bytes_per_s,omitempty" json:"d2h_pinned_bytes_per_s,omitempty"`
+	H2DPageableBytesPerS units.Rate `yaml:"h2d_pageable_bytes_per_s,omitempty" json:"h2d_pageable_bytes_per_s,omitempty"`
+	D2HPageableBytesPerS units.Rate `yaml:"d2h_pageable_bytes_per_s,omitempty" json:"d2h_pageable_bytes_per_s,omitempty"`
+	DeviceCopyBytesPerS  units.Rate `yaml:"device_copy_bytes_per_s,omitempty" json:"device_copy_bytes_per_s,omitempty"`
+	LaunchLatencySeconds float64    `yaml:"launch_latency_s,omitempty" json:"launch_latency_s,omitempty"`
+	Source               Sources    `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // System is what of the operating system changes how memory behaves.
@@ -151,20 +162,23 @@ type System struct {
 
 // Measured is what timing found, apart from what the machine reports. Zero fields were not measured.
 type Measured struct {
-	L1Bytes           units.Bytes        `yaml:"l1_bytes,omitempty" json:"l1_bytes,omitempty"` // effective capacities
-	L2Bytes           units.Bytes        `yaml:"l2_bytes,omitempty" json:"l2_bytes,omitempty"`
-	LLCBytes          units.Bytes        `yaml:"llc_bytes,omitempty" json:"llc_bytes,omitempty"`
-	L1Interval        *Interval          `yaml:"l1_interval,omitempty" json:"l1_interval,omitempty"`
-	L2Interval        *Interval          `yaml:"l2_interval,omitempty" json:"l2_interval,omitempty"`
-	LLCInterval       *Interval          `yaml:"llc_interval,omitempty" json:"llc_interval,omitempty"`
-	DRAMReadBytesPerS units.Rate         `yaml:"dram_read_bytes_per_s,omitempty" json:"dram_read_bytes_per_s,omitempty"` // all threads
-	DRAMReadThreads   int                `yaml:"dram_read_threads,omitempty" json:"dram_read_threads,omitempty"`
-	DRAMLatencyS      float64            `yaml:"dram_latency_s,omitempty" json:"dram_latency_s,omitempty"`
-	FP32FlopsPerS     float64            `yaml:"fp32_flops_per_s,omitempty" json:"fp32_flops_per_s,omitempty"` // one thread
-	Latency           []LatencyPoint     `yaml:"latency,omitempty" json:"latency,omitempty"`
-	Bandwidth         []BandwidthPoint   `yaml:"bandwidth,omitempty" json:"bandwidth,omitempty"`
-	Costs             map[string]float64 `yaml:"costs_s,omitempty" json:"costs_s,omitempty"` // seconds: page_fault, huge_page_fault, memcpy_per_byte, …
-	Source            Sources            `yaml:"source,omitempty" json:"source,omitempty"`
+	L1Bytes     units.Bytes `yaml:"l1_bytes,omitempty" json:"l1_bytes,omitempty"` // effective capacities
+	L2Bytes     units.Bytes `yaml:"l2_bytes,omitempty" json:"l2_bytes,omitempty"`
+	LLCBytes    units.Bytes `yaml:"llc_bytes,omitempty" json:"llc_bytes,omitempty"`
+	L1Interval  *Interval   `yaml:"l1_interval,omitempty" json:"l1_interval,omitempty"`
+	L2Interval  *Interval   `yaml:"l2_interval,omitempty" json:"l2_interval,omitempty"`
+	LLCInterval *Interval   `yaml:"llc_interval,omitempty" json:"llc_interval,omitempty"`
+	// all threads
+	DRAMReadBytesPerS units.Rate `yaml:"dram_read_bytes_per_s,omitempty" json:"dram_read_bytes_per_s,omitempty"`
+	DRAMReadThreads   int        `yaml:"dram_read_threads,omitempty" json:"dram_read_threads,omitempty"`
+	DRAMLatencyS      float64    `yaml:"dram_latency_s,omitempty" json:"dram_latency_s,omitempty"`
+	// one thread
+	FP32FlopsPerS float64          `yaml:"fp32_flops_per_s,omitempty" json:"fp32_flops_per_s,omitempty"`
+	Latency       []LatencyPoint   `yaml:"latency,omitempty" json:"latency,omitempty"`
+	Bandwidth     []BandwidthPoint `yaml:"bandwidth,omitempty" json:"bandwidth,omitempty"`
+	// seconds: page_fault, huge_page_fault, memcpy_per_byte, …
+	Costs  map[string]float64 `yaml:"costs_s,omitempty" json:"costs_s,omitempty"`
+	Source Sources            `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // Interval is a range of sizes with the confidence, 0 to 1, that the true value lies in it.
@@ -190,8 +204,8 @@ type BandwidthPoint struct {
 	Level   string      `yaml:"level,omitempty" json:"level,omitempty"` // L1, L2, L3, DRAM
 }
 
-// Cache returns the data or unified cache of a level, or nil where none tells its size. Where kinds of core differ it is the
-// smallest.
+// Cache returns the data or unified cache of a level, or nil where none tells its size. Where kinds of core differ it
+// is the smallest.
 func (c *CPU) Cache(level int) *Cache {
 	var found *Cache
 	for i := range c.Caches {

@@ -48,10 +48,10 @@ type huggingFaceVision struct {
 	DeepstackLayers    []int `json:"deepstack_visual_indexes"`
 }
 
-// DecodeHuggingFace reads a Qwen3-VL config.json, dense or mixture of experts. Keys that do not decide memory are passed
-// over; one that does and is missing is an error, never a default: the defaults of the configuration classes match no
-// published checkpoint. config.json says nothing of preprocessing, so the limits are those of the published Qwen3-VL
-// processors, marked as assumed.
+// DecodeHuggingFace reads a Qwen3-VL config.json, dense or mixture of experts. Keys that do not decide memory are
+// passed over; one that does and is missing is an error, never a default: the defaults of the configuration classes
+// match no published checkpoint. config.json says nothing of preprocessing, so the limits are those of the published
+// Qwen3-VL processors, marked as assumed.
 func DecodeHuggingFace(name string, data []byte) (Model, error) {
 	var c huggingFaceConfig
 	if err := json.Unmarshal(data, &c); err != nil {
@@ -108,7 +108,8 @@ func (c *huggingFaceConfig) model() (Model, error) {
 		return Model{}, errors.New("vision_config is missing")
 	case c.Text.AttentionBias:
 		return Model{}, errors.New("text_config.attention_bias is true, which no known Qwen3-VL has")
-	case c.ModelType == "qwen3_vl_moe" && (len(c.Text.DenseLayers) > 0 || c.Text.SparseStep != nil && *c.Text.SparseStep != 1):
+	case c.ModelType == "qwen3_vl_moe" && (len(c.Text.DenseLayers) > 0 || c.Text.SparseStep != nil &&
+		*c.Text.SparseStep != 1):
 		return Model{}, errors.New("text_config mixes dense and expert layers, which no known Qwen3-VL does")
 	}
 	var missing []string
@@ -139,12 +140,15 @@ func (t *huggingFaceText) text(modelType string, need func(string, *int) int) Te
 	text := Text{
 		HiddenSize: need("text_config.hidden_size", t.HiddenSize), Layers: need("text_config.num_hidden_layers", t.Layers),
 		Heads: need("text_config.num_attention_heads", t.Heads), KVHeads: need("text_config.num_key_value_heads", t.KVHeads),
-		HeadDim: need("text_config.head_dim", t.HeadDim), IntermediateSize: need("text_config.intermediate_size", t.IntermediateSize),
-		VocabSize: need("text_config.vocab_size", t.VocabSize), MaxPositions: need("text_config.max_position_embeddings", t.MaxPositions),
+		HeadDim: need("text_config.head_dim", t.HeadDim), IntermediateSize: need("text_config.intermediate_size",
+			t.IntermediateSize),
+		VocabSize: need("text_config.vocab_size", t.VocabSize), MaxPositions: need("text_config.max_position_embeddings",
+			t.MaxPositions),
 	}
 	if modelType == "qwen3_vl_moe" {
 		text.MoE = &MoE{
-			Experts: need("text_config.num_experts", t.Experts), ExpertsPerToken: need("text_config.num_experts_per_tok", t.ExpertsPerToken),
+			Experts: need("text_config.num_experts", t.Experts), ExpertsPerToken: need("text_config.num_experts_per_tok",
+				t.ExpertsPerToken),
 			IntermediateSize: need("text_config.moe_intermediate_size", t.ExpertSize),
 		}
 	}
@@ -154,7 +158,8 @@ func (t *huggingFaceText) text(modelType string, need func(string, *int) int) Te
 func (v *huggingFaceVision) vision(need func(string, *int) int) Vision {
 	return Vision{
 		Depth: need("vision_config.depth", v.Depth), HiddenSize: need("vision_config.hidden_size", v.HiddenSize),
-		Heads: need("vision_config.num_heads", v.Heads), IntermediateSize: need("vision_config.intermediate_size", v.IntermediateSize),
+		Heads: need("vision_config.num_heads", v.Heads), IntermediateSize: need("vision_config.intermediate_size",
+			v.IntermediateSize),
 		InChannels: need("vision_config.in_channels", v.InChannels), PatchSize: need("vision_config.patch_size", v.PatchSize),
 		TemporalPatchSize:  need("vision_config.temporal_patch_size", v.TemporalPatchSize),
 		SpatialMergeSize:   need("vision_config.spatial_merge_size", v.SpatialMergeSize),

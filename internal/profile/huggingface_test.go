@@ -24,7 +24,8 @@ func config(t *testing.T, edit func(outer, text, vision map[string]any)) []byte 
 		"temporal_patch_size": 2, "spatial_merge_size": 2, "num_position_embeddings": 2304, "out_hidden_size": 2560,
 		"deepstack_visual_indexes": []int{5, 11, 17},
 	}
-	outer := map[string]any{"model_type": "qwen3_vl", "tie_word_embeddings": true, "text_config": text, "vision_config": vision}
+	outer := map[string]any{"model_type": "qwen3_vl", "tie_word_embeddings": true, "text_config": text,
+		"vision_config": vision}
 	if edit != nil {
 		edit(outer, text, vision)
 	}
@@ -44,7 +45,8 @@ func TestDecodeHuggingFaceGivesTheBuiltInModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !reflect.DeepEqual(got.Text, want.Text) || !reflect.DeepEqual(got.Vision, want.Vision) || got.Preprocess != want.Preprocess {
+	if !reflect.DeepEqual(got.Text, want.Text) || !reflect.DeepEqual(got.Vision, want.Vision) ||
+		got.Preprocess != want.Preprocess {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
 }
@@ -107,12 +109,20 @@ func TestDecodeHuggingFaceRefuses(t *testing.T) {
 		{"a list", []byte("[]"), "broken.json:1: "},
 		{"another model", []byte(`{"model_type": "llama"}`), `model_type is "llama"`},
 		{"no text", []byte(`{"model_type": "qwen3_vl"}`), "text_config is missing"},
-		{"text value", config(t, func(_, text, _ map[string]any) { text["hidden_size"] = "wide" }), "text_config.hidden_size is a string"},
-		{"missing keys", config(t, func(_, text, vision map[string]any) { delete(text, "head_dim"); delete(vision, "depth") }),
+		{"text value", config(t, func(_, text, _ map[string]any) { text["hidden_size"] = "wide" }),
+			"text_config.hidden_size is a string"},
+		{"missing keys", config(t, func(_, text, vision map[string]any) {
+			delete(text, "head_dim")
+			delete(vision,
+				"depth")
+		}),
 			"text_config.head_dim, vision_config.depth missing"},
-		{"no tie", config(t, func(outer, _, _ map[string]any) { delete(outer, "tie_word_embeddings") }), "tie_word_embeddings missing"},
-		{"no experts", config(t, func(outer, _, _ map[string]any) { outer["model_type"] = "qwen3_vl_moe" }), "text_config.num_experts, "},
-		{"zero layers", config(t, func(_, text, _ map[string]any) { text["num_hidden_layers"] = 0 }), "num_hidden_layers must be above zero"},
+		{"no tie", config(t, func(outer, _, _ map[string]any) { delete(outer, "tie_word_embeddings") }),
+			"tie_word_embeddings missing"},
+		{"no experts", config(t, func(outer, _, _ map[string]any) { outer["model_type"] = "qwen3_vl_moe" }),
+			"text_config.num_experts, "},
+		{"zero layers", config(t, func(_, text, _ map[string]any) { text["num_hidden_layers"] = 0 }),
+			"num_hidden_layers must be above zero"},
 		{"mixed layers", config(t, func(outer, text, _ map[string]any) {
 			outer["model_type"] = "qwen3_vl_moe"
 			text["mlp_only_layers"] = []int{3}

@@ -26,8 +26,8 @@ type textKeys struct {
 	ValueDim    *int     `json:"v_head_dim"`
 }
 
-// family is what a model_type says without a key. A configuration is published without the keys that equal its class's default,
-// which for these classes are the checkpoints' own values.
+// family is what a model_type says without a key. A configuration is published without the keys that equal its class's
+// default, which for these classes are the checkpoints' own values.
 type family struct {
 	variant                                        Variant
 	tied                                           bool
@@ -43,7 +43,8 @@ var families = map[string]family{
 	"llama":     {variant: Variant{Architecture: "llama", PlainHeads: true}},
 	"mistral":   {variant: Variant{Architecture: "llama", PlainHeads: true}},
 	"mixtral":   {variant: Variant{Architecture: "llama", PlainHeads: true}},
-	"gemma2":    {variant: Variant{Architecture: "gemma2", PlainHeads: true, PostNorms: true}, tied: true, window: 4096, fullEvery: 2},
+	"gemma2": {variant: Variant{Architecture: "gemma2", PlainHeads: true, PostNorms: true}, tied: true, window: 4096,
+		fullEvery: 2},
 	"gemma3": {variant: Variant{Architecture: "gemma3", PostNorms: true}, tied: true, fullEvery: 6,
 		heads: 8, kvHeads: 4, headDim: 256, vocabulary: 262208, positions: 131072},
 	"gemma3_text": {variant: Variant{Architecture: "gemma3", PostNorms: true}, tied: true, fullEvery: 6},
@@ -61,8 +62,8 @@ func TextFamilies() []string {
 	return list
 }
 
-// DecodeHuggingFaceText reads the config.json of a decoder without a tower, or with one that is left out (Gemma 3). The model has
-// no Vision; it can be estimated, and neither replayed nor advised on.
+// DecodeHuggingFaceText reads the config.json of a decoder without a tower, or with one that is left out (Gemma 3). The
+// model has no Vision; it can be estimated, and neither replayed nor advised on.
 func DecodeHuggingFaceText(name string, data []byte) (Model, error) {
 	var c struct {
 		ModelType string    `json:"model_type"`
@@ -77,7 +78,8 @@ func DecodeHuggingFaceText(name string, data []byte) (Model, error) {
 	}
 	f, known := families[c.ModelType]
 	if !known {
-		return Model{}, fmt.Errorf("%s: model_type is %q, want qwen3_vl, qwen3_vl_moe or one of %s", name, c.ModelType, strings.Join(TextFamilies(), ", "))
+		return Model{}, fmt.Errorf("%s: model_type is %q, want qwen3_vl, qwen3_vl_moe or one of %s", name, c.ModelType,
+			strings.Join(TextFamilies(), ", "))
 	}
 	if c.Text != nil {
 		t = *c.Text

@@ -24,8 +24,9 @@ const (
 	deepseek   = `"hidden_size": 2048, "num_hidden_layers": 27, "num_attention_heads": 16, "num_key_value_heads": 16, "intermediate_size": 10944, "vocab_size": 102400, "max_position_embeddings": 163840, "n_routed_experts": 64, "n_shared_experts": 2, "num_experts_per_tok": 6, "moe_intermediate_size": 1408, "first_k_dense_replace": 1, "kv_lora_rank": 512, "q_lora_rank": null, "qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "v_head_dim": 128`
 )
 
-// TestTextFamilies holds parameter counts against those that the repositories state, and what 8,192 tokens leave in the caches
-// against a count by hand: two rows of key-value heads a token and layer, a window where a layer slides, one row of 576 for MLA.
+// TestTextFamilies holds parameter counts against those that the repositories state, and what 8,192 tokens leave in the
+// caches against a count by hand: two rows of key-value heads a token and layer, a window where a layer slides, one row
+// of 576 for MLA.
 func TestTextFamilies(t *testing.T) {
 	for _, c := range []struct {
 		kind, keys         string
@@ -58,7 +59,8 @@ func TestTextFamilies(t *testing.T) {
 
 // A tower beside the decoder is left out, and its decoder read.
 func TestTextConfigBesideATower(t *testing.T) {
-	m, err := DecodeHuggingFaceText("config.json", []byte(`{"model_type": "gemma3", "text_config": {`+gemma3+`}, "vision_config": {"hidden_size": 1152}}`))
+	m, err := DecodeHuggingFaceText("config.json",
+		[]byte(`{"model_type": "gemma3", "text_config": {`+gemma3+`}, "vision_config": {"hidden_size": 1152}}`))
 	if err != nil || m.Parameters().Total() != 999_885_952 {
 		t.Errorf("%d parameters, %v", m.Parameters().Total(), err)
 	}
@@ -72,12 +74,14 @@ func TestTextConfigBesideATower(t *testing.T) {
 
 func TestTextConfigRefuses(t *testing.T) {
 	for want, text := range map[string]string{
-		`model_type is "bert"`:      decoder("bert", llama8B),
-		"vocab_size":                decoder("llama", strings.Replace(llama8B, `"vocab_size"`, `"vocab"`, 1)),
-		"qk_rope_head_dim missing":  decoder("deepseek_v2", strings.Replace(deepseek, `"qk_rope_head_dim"`, `"x"`, 1)),
-		"must be above zero":        decoder("llama", strings.Replace(llama8B, "4096", "0", 1)),
-		"at most 4096 make sense":   decoder("llama", strings.Replace(llama8B, `"num_hidden_layers": 32`, `"num_hidden_layers": 2000000000`, 1)),
-		"asks 9 experts for every":  decoder("mixtral", strings.Replace(mixtral, `"num_experts_per_tok": 2`, `"num_experts_per_tok": 9`, 1)),
+		`model_type is "bert"`:     decoder("bert", llama8B),
+		"vocab_size":               decoder("llama", strings.Replace(llama8B, `"vocab_size"`, `"vocab"`, 1)),
+		"qk_rope_head_dim missing": decoder("deepseek_v2", strings.Replace(deepseek, `"qk_rope_head_dim"`, `"x"`, 1)),
+		"must be above zero":       decoder("llama", strings.Replace(llama8B, "4096", "0", 1)),
+		"at most 4096 make sense": decoder("llama", strings.Replace(llama8B, `"num_hidden_layers": 32`,
+			`"num_hidden_layers": 2000000000`, 1)),
+		"asks 9 experts for every": decoder("mixtral", strings.Replace(mixtral, `"num_experts_per_tok": 2`,
+			`"num_experts_per_tok": 9`, 1)),
 		"hidden_size is a string":   decoder("llama", strings.Replace(llama8B, "4096", `"4096"`, 1)),
 		"unexpected end of JSON":    `{"model_type": "llama"`,
 		"config.json: num_hidden_l": decoder("llama", `"hidden_size": 1, "num_attention_heads": 1`),

@@ -30,8 +30,8 @@ func (m *Model) ImageGrid(width, height int) (Grid, error) {
 	return m.resize(width, height, 1, m.Preprocess.MinPixels, m.Preprocess.MaxPixels)
 }
 
-// VideoGrid resizes a clip of frames sampled frames, each width × height. Frames are padded to a multiple of the temporal
-// patch, and the area limits bind padded frames × height × width together.
+// VideoGrid resizes a clip of frames sampled frames, each width × height. Frames are padded to a multiple of the
+// temporal patch, and the area limits bind padded frames × height × width together.
 func (m *Model) VideoGrid(width, height, frames int) (Grid, error) {
 	if frames <= 0 {
 		return Grid{}, fmt.Errorf("a video of %d frames: want at least one", frames)

@@ -7,8 +7,8 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// The sizes that transformers' image and video processors give, from their sources; 11,844 tokens of a 12-megapixel photo
-// also stand in transformers#45753.
+// The sizes that transformers' image and video processors give, from their sources; 11,844 tokens of a 12-megapixel
+// photo also stand in transformers#45753.
 func TestGrids(t *testing.T) {
 	m, err := profiles.Model("qwen3-vl-4b")
 	if err != nil {
@@ -39,7 +39,8 @@ func TestGrids(t *testing.T) {
 			t.Errorf("%dx%d: %v", c.width, c.height, err)
 			continue
 		}
-		if g.Width != c.resizedWidth || g.Height != c.resizedHeight || g.Patches != c.patches || g.Tokens != c.tokens || g.PixelBytes() != c.pixelBytes {
+		if g.Width != c.resizedWidth || g.Height != c.resizedHeight || g.Patches != c.patches || g.Tokens != c.tokens ||
+			g.PixelBytes() != c.pixelBytes {
 			t.Errorf("%dx%d, %d frames: got %+v, want %+v", c.width, c.height, c.frames, g, c)
 		}
 	}

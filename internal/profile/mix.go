@@ -12,9 +12,9 @@ import (
 // MixSchema is the version that mix files name in their schema key.
 const MixSchema = "vlmem/mix/v1"
 
-// Mix is what a service is asked over time: when requests arrive, the images and text they bring, the text they get back,
-// and how the service takes them on. Images are given by one of three: sides in pixels before preprocessing, tokens as a
-// service counted them, or videos by length.
+// Mix is what a service is asked over time: when requests arrive, the images and text they bring, the text they get
+// back, and how the service takes them on. Images are given by one of three: sides in pixels before preprocessing,
+// tokens as a service counted them, or videos by length.
 type Mix struct {
 	Schema   string        `yaml:"schema" json:"schema"`
 	Name     string        `yaml:"name" json:"name"`
@@ -37,8 +37,9 @@ type Arrivals struct {
 	Together  int     `yaml:"together,omitempty" json:"together,omitempty"` // 1 where left out
 }
 
-// Service is how requests are taken on: at most Concurrency at a time, in order of arrival, one prefill or one decode step
-// of all of them after the other. The two speeds place arrivals between steps; they are assumptions, not measurements.
+// Service is how requests are taken on: at most Concurrency at a time, in order of arrival, one prefill or one decode
+// step of all of them after the other. The two speeds place arrivals between steps; they are assumptions, not
+// measurements.
 type Service struct {
 	Concurrency   int     `yaml:"concurrency" json:"concurrency"`
 	StepSeconds   float64 `yaml:"step_seconds" json:"step_seconds"`   // of one decode step
@@ -56,8 +57,9 @@ type ImageSize struct {
 type Distribution struct {
 	Constant  *float64     `yaml:"constant,omitempty" json:"constant,omitempty"`
 	Lognormal *Lognormal   `yaml:"lognormal,omitempty" json:"lognormal,omitempty"`
-	Weighted  [][2]float64 `yaml:"weighted,omitempty,flow" json:"weighted,omitempty"`   // value, weight
-	Quantiles [][2]float64 `yaml:"quantiles,omitempty,flow" json:"quantiles,omitempty"` // probability, value; linear between
+	Weighted  [][2]float64 `yaml:"weighted,omitempty,flow" json:"weighted,omitempty"` // value, weight
+	// probability, value; linear between
+	Quantiles [][2]float64 `yaml:"quantiles,omitempty,flow" json:"quantiles,omitempty"`
 	Min       float64      `yaml:"min,omitempty" json:"min,omitempty"`
 	Max       float64      `yaml:"max,omitempty" json:"max,omitempty"` // none where 0
 }
@@ -183,7 +185,8 @@ func (m *Mix) Validate() error {
 	noImages := m.Images.Constant != nil && *m.Images.Constant == 0
 	check(noImages || len(m.Sizes) > 0 || m.Tokens != nil, "neither sizes nor tokens are given")
 	for i, s := range m.Sizes {
-		check(s.Width > 0 && s.Height > 0 && s.Weight > 0 && s.Weight <= mostCount, "sizes[%d]: width, height and weight must be above zero", i)
+		check(s.Width > 0 && s.Height > 0 && s.Weight > 0 && s.Weight <= mostCount,
+			"sizes[%d]: width, height and weight must be above zero", i)
 	}
 	for _, d := range []struct {
 		key string

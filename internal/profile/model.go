@@ -128,7 +128,8 @@ func (m *Model) WeightBytes(d DType) units.Bytes {
 	return units.Bytes(m.Parameters().Total() * d.Bytes())
 }
 
-// KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements where no layer slides.
+// KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements where no layer
+// slides.
 func (m *Model) KVBytesPerToken(d DType) units.Bytes {
 	return units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * d.Bytes())
 }
@@ -205,7 +206,8 @@ func (t *Text) faults() []string {
 	case m != nil && (m.Experts <= 0 || m.ExpertsPerToken <= 0 || m.IntermediateSize <= 0):
 		faults = append(faults, "text.moe needs num_experts, num_experts_per_tok and moe_intermediate_size above zero")
 	case m != nil && m.ExpertsPerToken > m.Experts:
-		faults = append(faults, fmt.Sprintf("text.moe asks %d experts for every token and has %d", m.ExpertsPerToken, m.Experts))
+		faults = append(faults, fmt.Sprintf("text.moe asks %d experts for every token and has %d", m.ExpertsPerToken,
+			m.Experts))
 	}
 	return faults
 }

@@ -1,20 +1,26 @@
 package profile
 
-// Variant is how a decoder differs from Qwen3-VL's, which norms the heads of queries and keys, keeps keys and values of every
-// token in every layer, and has one kind of MLP. Models without a tower have one.
+// Variant is how a decoder differs from Qwen3-VL's, which norms the heads of queries and keys, keeps keys and values of
+// every token in every layer, and has one kind of MLP. Models without a tower have one.
 type Variant struct {
-	Architecture   string  `yaml:"architecture" json:"architecture"` // as the weights file names it: llama, qwen3, gemma3
-	PlainHeads     bool    `yaml:"plain_heads,omitempty" json:"plain_heads,omitempty"`
-	ProjectionBias bool    `yaml:"projection_bias,omitempty" json:"projection_bias,omitempty"` // of queries, keys and values
-	PostNorms      bool    `yaml:"post_norms,omitempty" json:"post_norms,omitempty"`           // attention and MLP are followed by norms too
-	Window         int     `yaml:"window,omitempty" json:"window,omitempty"`                   // tokens that a sliding layer sees, 0: none slides
-	FullEvery      int     `yaml:"full_every,omitempty" json:"full_every,omitempty"`           // every so manieth layer sees all tokens, 0: all slide
-	Latent         *Latent `yaml:"latent,omitempty" json:"latent,omitempty"`
-	DenseLayers    int     `yaml:"dense_layers,omitempty" json:"dense_layers,omitempty"` // of a mixture, the first that have a dense MLP
-	SharedExperts  int     `yaml:"shared_experts,omitempty" json:"shared_experts,omitempty"`
+	Architecture string `yaml:"architecture" json:"architecture"` // as the weights file names it: llama, qwen3, gemma3
+	PlainHeads   bool   `yaml:"plain_heads,omitempty" json:"plain_heads,omitempty"`
+	// of queries, keys and values
+	ProjectionBias bool `yaml:"projection_bias,omitempty" json:"projection_bias,omitempty"`
+	// attention and MLP are followed by norms too
+	PostNorms bool `yaml:"post_norms,omitempty" json:"post_norms,omitempty"`
+	// tokens that a sliding layer sees, 0: none slides
+	Window int `yaml:"window,omitempty" json:"window,omitempty"`
+	// every so manieth layer sees all tokens, 0: all slide
+	FullEvery int     `yaml:"full_every,omitempty" json:"full_every,omitempty"`
+	Latent    *Latent `yaml:"latent,omitempty" json:"latent,omitempty"`
+	// of a mixture, the first that have a dense MLP
+	DenseLayers   int `yaml:"dense_layers,omitempty" json:"dense_layers,omitempty"`
+	SharedExperts int `yaml:"shared_experts,omitempty" json:"shared_experts,omitempty"`
 }
 
-// Latent is attention over compressed keys and values (MLA): a layer keeps KVRank + RopeDim elements of a token, whatever its heads.
+// Latent is attention over compressed keys and values (MLA): a layer keeps KVRank + RopeDim elements of a token,
+// whatever its heads.
 type Latent struct {
 	QueryRank int `yaml:"q_lora_rank,omitempty" json:"q_lora_rank,omitempty"` // 0: queries are not compressed
 	KVRank    int `yaml:"kv_lora_rank" json:"kv_lora_rank"`
@@ -40,7 +46,8 @@ func (t *Text) Slides(layer int) bool {
 	return v.Window > 0 && (v.FullEvery == 0 || layer%v.FullEvery < v.FullEvery-1)
 }
 
-// CacheRow is the elements that a layer keeps of a token: keys and values of every key-value head, or what they are computed from.
+// CacheRow is the elements that a layer keeps of a token: keys and values of every key-value head, or what they are
+// computed from.
 func (t *Text) CacheRow() int64 {
 	if l := t.variant().Latent; l != nil {
 		return int64(l.KVRank + l.RopeDim)

@@ -1,8 +1,8 @@
 // Package replay runs a trace through allocators and says what each of them cost.
 //
-// Two kinds of run, never mixed in one ratio. In a run over addresses no memory is behind the blocks: it times the policy
-// alone and shows what would be reserved, for a 141 GB card on a laptop. In a touched run one byte of every page of a new
-// block is written, as a model that fills its tensors would, so page faults and resident memory are real.
+// Two kinds of run, never mixed in one ratio. In a run over addresses no memory is behind the blocks: it times the
+// policy alone and shows what would be reserved, for a 141 GB card on a laptop. In a touched run one byte of every page
+// of a new block is written, as a model that fills its tensors would, so page faults and resident memory are real.
 //
 // Words, for a trace with requested sizes s_i live over time:
 //
@@ -13,10 +13,11 @@
 //
 // In a touched run what is reserved is the process's resident memory, the same measure for every allocator.
 //
-// Times. An operation is one alloc or one free. Reading the clock costs about as much as an operation of a good allocator,
-// so the clock is read once in a batch of Batch operations and a batch gives one sample, its mean. The median and the 99th
-// percentile are over all batches of all repeats: a single slow operation shows in its batch at 1/Batch of its time. The
-// mean is over all operations. Entrants are run in turn, one repeat each, so that a drift of the machine hits all alike.
+// Times. An operation is one alloc or one free. Reading the clock costs about as much as an operation of a good
+// allocator, so the clock is read once in a batch of Batch operations and a batch gives one sample, its mean. The
+// median and the 99th percentile are over all batches of all repeats: a single slow operation shows in its batch at
+// 1/Batch of its time. The mean is over all operations. Entrants are run in turn, one repeat each, so that a drift of
+// the machine hits all alike.
 //
 // Streams. A free takes effect where the trace completes it; the stream of a request is not handed on unless asked for,
 // so that policies with and without streams place the same sequence.
@@ -48,8 +49,8 @@ type Step struct {
 	Kind   trace.Kind
 }
 
-// Compile lists the operations of t. A trace that completes its frees is followed there, any other frees at once. Blocks
-// still live at the end stay live. It returns an error for events that no program could have made.
+// Compile lists the operations of t. A trace that completes its frees is followed there, any other frees at once.
+// Blocks still live at the end stay live. It returns an error for events that no program could have made.
 func Compile(t *trace.Trace) (Program, error) {
 	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots}
 	frees := trace.OpFree

@@ -19,18 +19,20 @@ type Entrant struct {
 // Clock tells the time since some moment, never running backwards.
 type Clock func() time.Duration
 
-// Options are how often to run and how to follow along. Progress, where set, is called after each run with runs done and
-// runs to do.
+// Options are how often to run and how to follow along. Progress, where set, is called after each run with runs done
+// and runs to do.
 type Options struct {
 	Repeats  int
 	Clock    Clock
 	Progress func(done, of int)
-	// Yardstick, where set, is a fixed piece of work that is timed before and after each timed run: how fast the machine was.
+	// Yardstick, where set, is a fixed piece of work that is timed before and after each timed run: how fast the machine
+	// was.
 	Yardstick func()
 }
 
-// Compare runs the program over addresses through every entrant: once to account, then Repeats times to time, in turn. Where
-// ctx ends first, its error comes with what was done: entrants accounted for, timed by the repeats that were whole.
+// Compare runs the program over addresses through every entrant: once to account, then Repeats times to time, in turn.
+// Where ctx ends first, its error comes with what was done: entrants accounted for, timed by the repeats that were
+// whole.
 func Compare(ctx context.Context, p *Program, entrants []Entrant, o Options) ([]Summary, error) {
 	list := make([]Summary, len(entrants))
 	times := make([][][]int64, len(entrants))
@@ -163,8 +165,8 @@ func touch(memory []byte) {
 	}
 }
 
-// Touch runs the program once over real memory and returns the batches' times. How much became resident is for the caller
-// to measure around the call, in a process that does nothing else.
+// Touch runs the program once over real memory and returns the batches' times. How much became resident is for the
+// caller to measure around the call, in a process that does nothing else.
 func (p *Program) Touch(m Memory, clock Clock) (Run, error) {
 	ns, err := p.timed(m, m, clock)
 	if err != nil {
@@ -196,7 +198,8 @@ type Run struct {
 	ExactRSS bool        `json:"exact_rss"`
 }
 
-// Summarise joins the repeats of one allocator's touched runs. Resident memory and faults are those of the median repeat.
+// Summarise joins the repeats of one allocator's touched runs. Resident memory and faults are those of the median
+// repeat.
 func (p *Program) Summarise(allocator string, runs []Run) Summary {
 	s := Summary{Allocator: allocator, Kind: Touched}
 	b := books{end: runs[0].Stats}

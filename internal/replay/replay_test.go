@@ -66,7 +66,8 @@ func TestCompareAccounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := got[0]
-		if s.LowerBoundBytes != c.lower || s.PeakLiveBytes != c.live || s.PeakReservedBytes != c.reserved || s.AllocatedBytes != c.allocated ||
+		if s.LowerBoundBytes != c.lower || s.PeakLiveBytes != c.live || s.PeakReservedBytes != c.reserved ||
+			s.AllocatedBytes != c.allocated ||
 			s.InternalFragmentation != c.internal || s.ExternalFragmentation != c.external {
 			t.Errorf("%s: got %+v", c.name, s)
 		}
@@ -84,7 +85,10 @@ func TestRefusedRequestsAreAnOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := Entrant{"bestfit", func() (alloc.Allocator, error) { return alloc.New("bestfit", alloc.Options{Capacity: 1024}) }}
+	small := Entrant{"bestfit", func() (alloc.Allocator, error) {
+		return alloc.New("bestfit",
+			alloc.Options{Capacity: 1024})
+	}}
 	got, err := Compare(context.Background(), &p, []Entrant{small}, Options{Repeats: 1, Clock: ticks()})
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +110,8 @@ func TestCompileRefusesWhatNoProgramDoes(t *testing.T) {
 		"event 0 allocates -8 bytes":          {alloc(0, -8)},
 		"event 0 names block 2 of 2":          {alloc(2, 8)},
 	} {
-		if _, err := Compile(&trace.Trace{Name: "t", Events: events, Slots: 2}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Compile(&trace.Trace{Name: "t", Events: events, Slots: 2}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
@@ -150,7 +155,8 @@ func TestTouchedRunsWriteTheirPages(t *testing.T) {
 	}
 	run.PeakRSS, run.Faults = 2_000_006, 7
 	s := p.Summarise("go", []Run{run, run})
-	if s.Kind != Touched || s.PeakReservedBytes != 2_000_006 || *s.PageFaults != 7 || s.AllocatedBytes != 1_005_003 || s.NsPerOpMean != 64./6 {
+	if s.Kind != Touched || s.PeakReservedBytes != 2_000_006 || *s.PageFaults != 7 || s.AllocatedBytes != 1_005_003 ||
+		s.NsPerOpMean != 64./6 {
 		t.Errorf("got %+v", s)
 	}
 	if !libc.Available {

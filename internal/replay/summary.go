@@ -14,8 +14,8 @@ const (
 	Touched   = "touched"
 )
 
-// Summary is what one allocator made of one workload. Sizes are in bytes, times in nanoseconds per operation. Fields that
-// a kind of run does not know are nil.
+// Summary is what one allocator made of one workload. Sizes are in bytes, times in nanoseconds per operation. Fields
+// that a kind of run does not know are nil.
 type Summary struct {
 	Workload              string  `json:"workload" yaml:"workload"`
 	Allocator             string  `json:"allocator" yaml:"allocator"`
@@ -35,10 +35,11 @@ type Summary struct {
 	InternalFragmentation float64 `json:"internal_fragmentation" yaml:"internal_fragmentation"`
 	ExternalFragmentation float64 `json:"external_fragmentation" yaml:"external_fragmentation"`
 	AllocatedBytes        int64   `json:"allocated_bytes" yaml:"allocated_bytes"` // requested over the whole run
-	ReturnedBytes         int64   `json:"returned_bytes" yaml:"returned_bytes"`   // given back to the backing over the whole run
-	PageFaults            *int64  `json:"page_faults" yaml:"page_faults"`
-	PeakRSSBytes          *int64  `json:"peak_rss_bytes" yaml:"peak_rss_bytes"`
-	OOMs                  int64   `json:"ooms" yaml:"ooms"`
+	// given back to the backing over the whole run
+	ReturnedBytes int64  `json:"returned_bytes" yaml:"returned_bytes"`
+	PageFaults    *int64 `json:"page_faults" yaml:"page_faults"`
+	PeakRSSBytes  *int64 `json:"peak_rss_bytes" yaml:"peak_rss_bytes"`
+	OOMs          int64  `json:"ooms" yaml:"ooms"`
 
 	// RepeatNs is each repeat's mean time of an operation; YardstickNs, where a yardstick was given, its time around it.
 	RepeatNs    []float64 `json:"repeat_ns,omitempty" yaml:"-"`

@@ -8,8 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/trace"
 )
 
-// Timeline is how memory moved over one run, in at most so many points: each is the moment of its stretch of operations at
-// which most was live. Sizes are in bytes.
+// Timeline is how memory moved over one run, in at most so many points: each is the moment of its stretch of operations
+// at which most was live. Sizes are in bytes.
 type Timeline struct {
 	Allocator string    `json:"allocator"`
 	Points    []Point   `json:"points"`
@@ -48,7 +48,8 @@ func Record(t *trace.Trace, e Entrant, points int) (*Timeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := recording{program: &p, line: &Timeline{Allocator: e.Name}, stretch: max(1, (len(p.Steps)+points-1)/points), peakAt: -1, seen: make([]bool, len(trace.Kinds()))}
+	r := recording{program: &p, line: &Timeline{Allocator: e.Name}, stretch: max(1, (len(p.Steps)+points-1)/points),
+		peakAt: -1, seen: make([]bool, len(trace.Kinds()))}
 	for range 2 {
 		a, err := e.Open()
 		if err != nil {

@@ -69,6 +69,7 @@ func TestPeakOfTimelineIsTheSummarys(t *testing.T) {
 	}
 	books, err := p.account(a)
 	if err != nil || live != p.LowerBound || reserved != books.end.PeakReserved {
-		t.Errorf("timeline peaks %d live, %d reserved; summary %d and %d, %v", live, reserved, p.LowerBound, books.end.PeakReserved, err)
+		t.Errorf("timeline peaks %d live, %d reserved; summary %d and %d, %v", live, reserved, p.LowerBound,
+			books.end.PeakReserved, err)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Bench is the outcome of a benchmark: every allocator's summary, how they compare with a saved run, and notes on what was
-// left out and why.
+// Bench is the outcome of a benchmark: every allocator's summary, how they compare with a saved run, and notes on what
+// was left out and why.
 type Bench struct {
 	Results    []replay.Summary     `json:"results" yaml:"results"`
 	Comparison *baseline.Comparison `json:"comparison,omitempty" yaml:"comparison,omitempty"`
@@ -81,11 +81,14 @@ func (g benchGroup) write(w io.Writer, format string) error {
 		what = "touched: every page written; reserved is resident memory"
 		headers = []string{"ALLOCATOR", "NS/OP", "P50", "P99", "PEAK LIVE", "PEAK RSS", "OVERHEAD", "FAULTS"}
 	}
-	title := fmt.Sprintf("%s: %s operations, lower bound %s", first.Workload, units.Grouped(int64(first.Operations)), units.Bytes(first.LowerBoundBytes))
+	title := fmt.Sprintf("%s: %s operations, lower bound %s", first.Workload, units.Grouped(int64(first.Operations)),
+		units.Bytes(first.LowerBoundBytes))
 	var rows [][]string
 	for _, r := range g {
-		rows = append(rows, []string{r.Allocator, nanoseconds(r.NsPerOpMean), nanoseconds(r.NsPerOpP50), nanoseconds(r.NsPerOpP99),
-			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(), fmt.Sprintf("%.2f %%", 100*r.Overhead), lastColumn(r)})
+		rows = append(rows, []string{r.Allocator, nanoseconds(r.NsPerOpMean), nanoseconds(r.NsPerOpP50),
+			nanoseconds(r.NsPerOpP99),
+			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(),
+			fmt.Sprintf("%.2f %%", 100*r.Overhead), lastColumn(r)})
 	}
 	if format == "markdown" {
 		fmt.Fprintf(w, "### %s\n\n%s\n\n", title, what)
@@ -97,7 +100,8 @@ func (g benchGroup) write(w io.Writer, format string) error {
 	}
 	for _, r := range g {
 		if r.OOMs > 0 {
-			fmt.Fprintf(w, "%s refused %s requests for lack of memory; its figures are of what it served\n", r.Allocator, units.Grouped(r.OOMs))
+			fmt.Fprintf(w, "%s refused %s requests for lack of memory; its figures are of what it served\n", r.Allocator,
+				units.Grouped(r.OOMs))
 		}
 	}
 	return nil
@@ -128,8 +132,10 @@ func (b Bench) csv(w io.Writer) error {
 		if r.PageFaults != nil {
 			faults = strconv.FormatInt(*r.PageFaults, 10)
 		}
-		_ = c.Write([]string{r.Workload, r.Allocator, r.Kind, strconv.Itoa(r.Operations), float(r.NsPerOpMean), float(r.NsPerOpP50), float(r.NsPerOpP99),
-			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10), strconv.FormatInt(r.PeakReservedBytes, 10),
+		_ = c.Write([]string{r.Workload, r.Allocator, r.Kind, strconv.Itoa(r.Operations), float(r.NsPerOpMean),
+			float(r.NsPerOpP50), float(r.NsPerOpP99),
+			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10),
+			strconv.FormatInt(r.PeakReservedBytes, 10),
 			float(r.Overhead), faults, strconv.FormatInt(r.OOMs, 10)})
 	}
 	c.Flush()

@@ -16,7 +16,8 @@ import (
 func (b Bench) benchfmt(w io.Writer) error {
 	out := benchfmt.NewWriter(w)
 	for _, unit := range []string{"peak-B", "lower-bound-B"} {
-		err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: unit, Key: "assume"}, OrigUnit: unit, Value: "exact"})
+		err := out.Write(&benchfmt.UnitMetadata{UnitMetadataKey: benchfmt.UnitMetadataKey{Unit: unit, Key: "assume"},
+			OrigUnit: unit, Value: "exact"})
 		if err != nil {
 			return err
 		}
@@ -64,7 +65,8 @@ func (b Bench) metrics() []metric {
 		name := strings.Join([]string{r.Workload, r.Kind, r.Allocator}, " / ")
 		list = append(list,
 			metric{name + " / time", "ns/op", r.NsPerOpMean, r.NsPerOpLow, r.NsPerOpHigh},
-			metric{name + " / peak reserved", "bytes", float64(r.PeakReservedBytes), float64(r.PeakReservedBytes), float64(r.PeakReservedBytes)})
+			metric{name + " / peak reserved", "bytes", float64(r.PeakReservedBytes), float64(r.PeakReservedBytes),
+				float64(r.PeakReservedBytes)})
 	}
 	return list
 }

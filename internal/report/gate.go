@@ -28,7 +28,8 @@ func Verdict(c baseline.Comparison, name string) string {
 // worstFirst is what must not pass, then what could not be told, each by the size of the change.
 func worstFirst(c baseline.Comparison) []baseline.Finding {
 	rank := []baseline.Verdict{baseline.Missing, baseline.Regressed, baseline.Inconclusive}
-	list := slices.DeleteFunc(slices.Clone(c.Findings), func(f baseline.Finding) bool { return !slices.Contains(rank, f.Verdict) })
+	list := slices.DeleteFunc(slices.Clone(c.Findings),
+		func(f baseline.Finding) bool { return !slices.Contains(rank, f.Verdict) })
 	slices.SortStableFunc(list, func(a, b baseline.Finding) int {
 		if d := slices.Index(rank, a.Verdict) - slices.Index(rank, b.Verdict); d != 0 {
 			return d
@@ -53,7 +54,8 @@ func describe(f baseline.Finding) string {
 	if f.Verdict == baseline.Missing {
 		return fmt.Sprintf("%s %s (%s) is missing from this run", f.Workload, f.Allocator, f.Kind)
 	}
-	text := fmt.Sprintf("%s %s %s of %s %+.1f %% (%s to %s, threshold %.0f %%", f.Workload, f.Kind, f.Metric, f.Allocator, 100*f.Change,
+	text := fmt.Sprintf("%s %s %s of %s %+.1f %% (%s to %s, threshold %.0f %%", f.Workload, f.Kind, f.Metric, f.Allocator,
+		100*f.Change,
 		quantity(f.Before, f.Unit), quantity(f.After, f.Unit), 100*f.Threshold)
 	if f.P > 0 {
 		text += fmt.Sprintf(", p %.3f", f.P)
@@ -91,8 +93,8 @@ func (b Bench) compared(w io.Writer, format string) error {
 	return nil
 }
 
-// The JUnit elements that Jenkins and GitLab read, as jenkinsci/xunit-plugin's junit-10.xsd has them: the outermost knows no
-// skipped.
+// The JUnit elements that Jenkins and GitLab read, as jenkinsci/xunit-plugin's junit-10.xsd has them: the outermost
+// knows no skipped.
 type (
 	junitSuites struct {
 		XMLName  xml.Name     `xml:"testsuites"`
@@ -141,7 +143,8 @@ func (b Bench) junit(w io.Writer) error {
 	}
 	e := xml.NewEncoder(w)
 	e.Indent("", "  ")
-	if err := e.Encode(junitSuites{Tests: suite.Tests, Failures: suite.Failures, Suites: []junitSuite{suite}}); err != nil {
+	if err := e.Encode(junitSuites{Tests: suite.Tests, Failures: suite.Failures,
+		Suites: []junitSuite{suite}}); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, "\n")
@@ -155,7 +158,8 @@ func (b Bench) findings() []baseline.Finding {
 	}
 	var list []baseline.Finding
 	for _, r := range b.Results {
-		list = append(list, baseline.Finding{Workload: r.Workload, Allocator: r.Allocator, Kind: r.Kind, Metric: "ran", Verdict: baseline.Same})
+		list = append(list, baseline.Finding{Workload: r.Workload, Allocator: r.Allocator, Kind: r.Kind, Metric: "ran",
+			Verdict: baseline.Same})
 	}
 	return list
 }
@@ -163,7 +167,8 @@ func (b Bench) findings() []baseline.Finding {
 // annotationsPerKind is how many of a kind GitHub shows for one step.
 const annotationsPerKind = 10
 
-// annotations writes GitHub workflow commands, worst first: errors for what must not pass, warnings for what is unclear.
+// annotations writes GitHub workflow commands, worst first: errors for what must not pass, warnings for what is
+// unclear.
 func (b Bench) annotations(w io.Writer) error {
 	if b.Comparison == nil {
 		_, err := fmt.Fprintln(w, "::notice title=vlmem bench::nothing was compared: give --against")
@@ -178,7 +183,8 @@ func (b Bench) annotations(w io.Writer) error {
 		if shown[kind]++; shown[kind] > annotationsPerKind {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "::%s title=%s::%s\n", kind, escapeProperty("vlmem "+f.Metric+" "+f.Allocator), escapeData(describe(f))); err != nil {
+		if _, err := fmt.Fprintf(w, "::%s title=%s::%s\n", kind, escapeProperty("vlmem "+f.Metric+" "+f.Allocator),
+			escapeData(describe(f))); err != nil {
 			return err
 		}
 	}

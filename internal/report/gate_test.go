@@ -16,13 +16,15 @@ import (
 // compared is a benchmark with one metric of each verdict.
 func compared() Bench {
 	r := replay.Summary{Workload: "a model 64x64", Allocator: "vlmem", Kind: replay.Addresses, Operations: 10, Repeats: 2,
-		NsPerOpMean: 50, NsPerOpLow: 49, NsPerOpHigh: 51, LowerBoundBytes: 1000, PeakLiveBytes: 1024, PeakReservedBytes: 2048, RepeatNs: []float64{49, 51}}
+		NsPerOpMean: 50, NsPerOpLow: 49, NsPerOpHigh: 51, LowerBoundBytes: 1000, PeakLiveBytes: 1024, PeakReservedBytes: 2048,
+		RepeatNs: []float64{49, 51}}
 	finding := func(metric string, change float64, v baseline.Verdict) baseline.Finding {
 		return baseline.Finding{Workload: r.Workload, Allocator: r.Allocator, Kind: r.Kind, Metric: metric, Unit: "B",
 			Before: 1000, After: 1000 * (1 + change), Change: change, Verdict: v}
 	}
 	return Bench{Results: []replay.Summary{r}, Comparison: &baseline.Comparison{Findings: []baseline.Finding{
-		finding("same", 0, baseline.Same), finding("little", 0.01, baseline.Regressed), finding("50%,\nmuch: more", 0.5, baseline.Regressed),
+		finding("same", 0, baseline.Same), finding("little", 0.01, baseline.Regressed),
+		finding("50%,\nmuch: more", 0.5, baseline.Regressed),
 		finding("unclear", 0.02, baseline.Inconclusive), finding("result", 0, baseline.Missing),
 	}}}
 }
@@ -87,14 +89,17 @@ func TestBenchfmtIsReadByItsOwnReader(t *testing.T) {
 
 func TestOtherToolsFormats(t *testing.T) {
 	var entries []map[string]any
-	if err := json.Unmarshal([]byte(render(t, compared(), "action-benchmark")), &entries); err != nil || len(entries) != 2 || entries[1]["value"] != 2048. {
+	if err := json.Unmarshal([]byte(render(t, compared(), "action-benchmark")), &entries); err != nil ||
+		len(entries) != 2 || entries[1]["value"] != 2048. {
 		t.Errorf("github-action-benchmark: %v, %v", entries, err)
 	}
 	var bencher map[string]map[string]map[string]float64
-	if err := json.Unmarshal([]byte(render(t, compared(), "bencher")), &bencher); err != nil || bencher["a model 64x64 / addresses / vlmem"]["latency"]["value"] != 50 {
+	if err := json.Unmarshal([]byte(render(t, compared(), "bencher")), &bencher); err != nil ||
+		bencher["a model 64x64 / addresses / vlmem"]["latency"]["value"] != 50 {
 		t.Errorf("bencher: %v, %v", bencher, err)
 	}
-	for format, want := range map[string]string{"table": "compared with the saved run", "markdown": "| vlmem | addresses | little |", "csv": "a model 64x64,vlmem,addresses,10,"} {
+	for format, want := range map[string]string{"table": "compared with the saved run",
+		"markdown": "| vlmem | addresses | little |", "csv": "a model 64x64,vlmem,addresses,10,"} {
 		if got := render(t, compared(), format); !strings.Contains(got, want) {
 			t.Errorf("%s lacks %q:\n%s", format, want, got)
 		}

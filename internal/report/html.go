@@ -155,8 +155,10 @@ func (p Page) view() pageView {
 	if c := p.Bench.Comparison; c != nil {
 		v.Headline = append(v.Headline, Verdict(*c, "the saved run"))
 		for _, f := range c.Findings {
-			v.Compared = append(v.Compared, comparedRow{f.Allocator, f.Kind, f.Metric, quantity(f.Before, f.Unit), quantity(f.After, f.Unit),
-				fmt.Sprintf("%+.1f %%", 100*f.Change), fmt.Sprintf("%.3f", f.P), f.Verdict, f.Verdict == baseline.Regressed || f.Verdict == baseline.Missing})
+			v.Compared = append(v.Compared, comparedRow{f.Allocator, f.Kind, f.Metric, quantity(f.Before, f.Unit),
+				quantity(f.After, f.Unit),
+				fmt.Sprintf("%+.1f %%", 100*f.Change), fmt.Sprintf("%.3f", f.P), f.Verdict, f.Verdict == baseline.Regressed ||
+					f.Verdict == baseline.Missing})
 		}
 	}
 	for _, t := range p.Timelines {
@@ -183,9 +185,11 @@ func (g benchGroup) view() groupView {
 	}
 	for _, r := range g {
 		v.Rows = append(v.Rows, allocatorRow{
-			Allocator: r.Allocator, Mean: nanoseconds(r.NsPerOpMean), P50: nanoseconds(r.NsPerOpP50), P99: nanoseconds(r.NsPerOpP99),
+			Allocator: r.Allocator, Mean: nanoseconds(r.NsPerOpMean), P50: nanoseconds(r.NsPerOpP50),
+			P99:  nanoseconds(r.NsPerOpP99),
 			Live: units.Bytes(r.PeakLiveBytes).String(), Reserved: units.Bytes(r.PeakReservedBytes).String(),
-			Overhead: fmt.Sprintf("%.2f %%", 100*r.Overhead), Last: lastColumn(r), ReservedBytes: r.PeakReservedBytes, Share: share(r.PeakReservedBytes, most),
+			Overhead: fmt.Sprintf("%.2f %%", 100*r.Overhead), Last: lastColumn(r), ReservedBytes: r.PeakReservedBytes,
+			Share: share(r.PeakReservedBytes, most),
 		})
 	}
 	return v
@@ -214,7 +218,8 @@ func distinct(phases []replay.Phase) []replay.Phase {
 const tableRows = 40
 
 func (t NamedTimeline) view(phases []replay.Phase) timelineView {
-	v := timelineView{Name: t.Name, Allocator: t.Allocator, Limit: t.Limit, LimitText: units.Bytes(t.Limit).String(), Pools: t.Pools, PeakAt: t.PeakAt}
+	v := timelineView{Name: t.Name, Allocator: t.Allocator, Limit: t.Limit, LimitText: units.Bytes(t.Limit).String(),
+		Pools: t.Pools, PeakAt: t.PeakAt}
 	var live, reserved int64
 	peaks := make([]int64, len(t.Pools))
 	step := max(1, len(t.Points)/tableRows)
@@ -237,7 +242,8 @@ func (t NamedTimeline) view(phases []replay.Phase) timelineView {
 		most = max(most, s.Count)
 	}
 	for _, s := range t.Sizes {
-		v.Sizes = append(v.Sizes, sizeRow{units.Bytes(s.Low).String(), units.Bytes(s.Bytes).String(), s.Count, share(s.Count, most)})
+		v.Sizes = append(v.Sizes, sizeRow{units.Bytes(s.Low).String(), units.Bytes(s.Bytes).String(), s.Count,
+			share(s.Count, most)})
 	}
 	v.addresses(t.Spans)
 	return v
@@ -262,8 +268,8 @@ const (
 	mapPitch   = 16 // height of a row with its gap
 )
 
-// addresses lays what is live or committed out in rows, left to right and down; runs of bare addresses are cut to a sliver, for
-// they cost nothing and would hide the rest.
+// addresses lays what is live or committed out in rows, left to right and down; runs of bare addresses are cut to a
+// sliver, for they cost nothing and would hide the rest.
 func (v *timelineView) addresses(spans []alloc.Span) {
 	var live, holes, total int64
 	for _, s := range spans {
@@ -275,7 +281,8 @@ func (v *timelineView) addresses(spans []alloc.Span) {
 		}
 	}
 	total = live + holes
-	v.MapText = fmt.Sprintf("%s live, %s committed and free. Runs of addresses without memory are drawn as slivers.", units.Bytes(live), units.Bytes(holes))
+	v.MapText = fmt.Sprintf("%s live, %s committed and free. Runs of addresses without memory are drawn as slivers.",
+		units.Bytes(live), units.Bytes(holes))
 	v.MapHeight = mapRows * mapPitch
 	if total == 0 {
 		return

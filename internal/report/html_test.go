@@ -22,17 +22,22 @@ func page() Page {
 	line := &replay.Timeline{Allocator: "vlmem", Pools: []string{"general", "kv_cache"}, PeakAt: 3,
 		Phases: []replay.Phase{{Operation: 0, Name: "load"}, {Operation: 2, Name: "decode"}, {Operation: 3, Name: "decode"}},
 		Sizes:  []replay.SizeBin{{Low: 512, Count: 3, Bytes: 1800}},
-		Spans:  []alloc.Span{{Size: 4096, Live: true, Committed: true}, {Offset: 4096, Size: 512, Committed: true}, {Offset: 4608, Size: 1 << 40}},
+		Spans: []alloc.Span{{Size: 4096, Live: true, Committed: true}, {Offset: 4096, Size: 512, Committed: true},
+			{Offset: 4608, Size: 1 << 40}},
 	}
 	for i := range 4 {
-		line.Points = append(line.Points, replay.Point{Operation: i, Live: int64(i) << 20, Reserved: 4 << 20, Pools: []int64{int64(i) << 19, int64(i) << 19}})
+		line.Points = append(line.Points, replay.Point{Operation: i, Live: int64(i) << 20, Reserved: 4 << 20,
+			Pools: []int64{int64(i) << 19, int64(i) << 19}})
 	}
 	h := &profile.Hardware{Measured: &profile.Measured{}}
 	for i := range 12 {
-		h.Measured.Latency = append(h.Measured.Latency, profile.LatencyPoint{Bytes: 4096 << i, Order: "page-local", Seconds: 1e-9 * math.Pow(1.6, float64(i))})
+		h.Measured.Latency = append(h.Measured.Latency, profile.LatencyPoint{Bytes: 4096 << i, Order: "page-local",
+			Seconds: 1e-9 * math.Pow(1.6, float64(i))})
 	}
-	return Page{Title: "a <b> title", Bench: compared(), Timelines: []NamedTimeline{{Name: "w", Limit: 8 << 20, Timeline: line}}, Machine: h,
-		Heat:   []HeatMap{{Title: "Tiles", Corner: "block_q", Columns: []string{"8", "16"}, Rows: []string{"32"}, Values: [][]float64{{1, math.NaN()}}, Format: "%.1f"}},
+	return Page{Title: "a <b> title", Bench: compared(),
+		Timelines: []NamedTimeline{{Name: "w", Limit: 8 << 20, Timeline: line}}, Machine: h,
+		Heat: []HeatMap{{Title: "Tiles", Corner: "block_q", Columns: []string{"8", "16"}, Rows: []string{"32"},
+			Values: [][]float64{{1, math.NaN()}}, Format: "%.1f"}},
 		Inputs: []Pair{{"model", "m & n"}}}
 }
 
@@ -47,8 +52,10 @@ func renderPage(t *testing.T) string {
 
 func TestPageHoldsEverythingAndAsksForNothing(t *testing.T) {
 	text := renderPage(t)
-	for _, want := range []string{"a &lt;b&gt; title", "m &amp; n", `data-allocator="vlmem" data-reserved="2048"`, "Against the saved run",
-		"Memory over time: w", "below 30 % of it pressure is low", "4 KiB live, 512 B committed and free", "Latency of this machine", "Tiles", `id="plot-time0"`} {
+	for _, want := range []string{"a &lt;b&gt; title", "m &amp; n", `data-allocator="vlmem" data-reserved="2048"`,
+		"Against the saved run",
+		"Memory over time: w", "below 30 % of it pressure is low", "4 KiB live, 512 B committed and free",
+		"Latency of this machine", "Tiles", `id="plot-time0"`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -81,7 +88,8 @@ func TestPageInABrowser(t *testing.T) {
 	if err := os.WriteFile(file, []byte(renderPage(t)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(browser(t), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+	cmd := exec.Command(browser(t), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+		"--disable-background-networking",
 		"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--enable-logging=stderr", "--v=0",
 		"--virtual-time-budget=2000", "--dump-dom", "file://"+file)
 	var dom, log bytes.Buffer

@@ -64,8 +64,8 @@ const (
 // screen gathers labelled lines, broken between words where they would pass 80 columns.
 type screen struct{ strings.Builder }
 
-// line writes parts joined by a middle dot under a label. Lines break between parts, and within a part only where it is longer
-// than a line.
+// line writes parts joined by a middle dot under a label. Lines break between parts, and within a part only where it is
+// longer than a line.
 func (s *screen) line(label string, parts ...string) {
 	const separator = " · "
 	var lines []string
@@ -114,7 +114,8 @@ func (s *screen) cpu(c *profile.CPU, measured *profile.Measured) {
 	if name == "" {
 		name = "unknown model"
 	}
-	s.line("CPU", name, count(c.Packages, "package")+", "+count(c.Cores, "core")+", "+count(c.Threads, "thread"), brief(c.ISA))
+	s.line("CPU", name, count(c.Packages, "package")+", "+count(c.Cores, "core")+", "+count(c.Threads, "thread"),
+		brief(c.ISA))
 	for _, k := range c.Kinds {
 		s.line("", fmt.Sprintf("%s: %s, %s", k.Name, count(k.Cores, "core"), count(k.Threads, "thread")))
 	}
@@ -131,9 +132,12 @@ func (s *screen) cpu(c *profile.CPU, measured *profile.Measured) {
 func brief(isa []string) string {
 	var short []string
 	for _, x := range []struct{ flag, name, by string }{
-		{"avx512f", "AVX-512", ""}, {"avx512_vnni", "VNNI", ""}, {"avx512_bf16", "BF16", ""}, {"avx512_fp16", "FP16", ""}, {"amx_tile", "AMX", ""},
-		{"avx2", "AVX2", ""}, {"avx", "AVX", "avx2"}, {"sse4_2", "SSE4.2", "avx"}, {"fma", "FMA", ""}, {"avx_vnni", "AVX-VNNI", ""},
-		{"neon", "NEON", ""}, {"asimddp", "DOTPROD", ""}, {"i8mm", "I8MM", ""}, {"sve", "SVE", "sve2"}, {"sve2", "SVE2", ""}, {"vsx", "VSX", ""}, {"altivec", "ALTIVEC", "vsx"},
+		{"avx512f", "AVX-512", ""}, {"avx512_vnni", "VNNI", ""}, {"avx512_bf16", "BF16", ""}, {"avx512_fp16", "FP16", ""},
+		{"amx_tile", "AMX", ""},
+		{"avx2", "AVX2", ""}, {"avx", "AVX", "avx2"}, {"sse4_2", "SSE4.2", "avx"}, {"fma", "FMA", ""},
+		{"avx_vnni", "AVX-VNNI", ""},
+		{"neon", "NEON", ""}, {"asimddp", "DOTPROD", ""}, {"i8mm", "I8MM", ""}, {"sve", "SVE", "sve2"}, {"sve2", "SVE2", ""},
+		{"vsx", "VSX", ""}, {"altivec", "ALTIVEC", "vsx"},
 	} {
 		if slices.Contains(isa, x.flag) && !slices.Contains(isa, x.by) {
 			short = append(short, x.name)
@@ -171,7 +175,8 @@ func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
 		if c.SizeBytes > 0 {
 			size = c.SizeBytes.String()
 		}
-		row(fmt.Sprintf("L%d%s", c.Level, suffix), size, felt, ways, count(c.SharedBy, "thread"), "×"+strconv.Itoa(c.Instances))
+		row(fmt.Sprintf("L%d%s", c.Level, suffix), size, felt, ways, count(c.SharedBy, "thread"),
+			"×"+strconv.Itoa(c.Instances))
 	}
 	for level := 1; level <= last; level++ {
 		if felt := feltSize(measured, level, last); !shown[level] && measured != nil && felt != "unknown" {
@@ -358,7 +363,8 @@ func (s *screen) gpus(m Machine) {
 	for _, g := range m.GPUs {
 		s.line("GPU", fmt.Sprintf("%s (sm_%s)", g.Name, strings.ReplaceAll(g.ComputeCapability, ".", "")),
 			fmt.Sprintf("%v, %v", g.MemoryBytes, g.BandwidthBytesPerS),
-			fmt.Sprintf("%v shared per block, %v per SM", g.SharedMemoryPerBlockBytes, g.SharedMemoryPerSMBytes), driver(g.DriverVersion))
+			fmt.Sprintf("%v shared per block, %v per SM", g.SharedMemoryPerBlockBytes, g.SharedMemoryPerSMBytes),
+			driver(g.DriverVersion))
 		if g.H2DPinnedBytesPerS > 0 {
 			s.line("", fmt.Sprintf("to card %v pinned, %v pageable", g.H2DPinnedBytesPerS, g.H2DPageableBytesPerS),
 				fmt.Sprintf("back %v, %v", g.D2HPinnedBytesPerS, g.D2HPageableBytesPerS),
@@ -412,7 +418,8 @@ func (s *screen) curve(points []profile.LatencyPoint) {
 	for _, m := range curveMarks {
 		for _, p := range points {
 			if p.Order == m.order {
-				rows[curveRows-1-at(p.Seconds, low, high, curveRows)][at(float64(p.Bytes), float64(least), float64(most), curveColumns)] = m.mark
+				rows[curveRows-1-at(p.Seconds, low, high, curveRows)][at(float64(p.Bytes), float64(least), float64(most),
+					curveColumns)] = m.mark
 			}
 		}
 	}

@@ -31,14 +31,17 @@ func (p Profiles) Write(w io.Writer, format string) error {
 	var hosts, cards, models [][]string
 	for _, h := range p.Hardware {
 		if h.CPU != nil {
-			hosts = append(hosts, []string{h.Name, h.CPU.Model, fmt.Sprintf("%d / %d", h.CPU.Cores, h.CPU.Threads), h.Memory.TotalBytes.String()})
+			hosts = append(hosts, []string{h.Name, h.CPU.Model, fmt.Sprintf("%d / %d", h.CPU.Cores, h.CPU.Threads),
+				h.Memory.TotalBytes.String()})
 		}
 		for _, g := range h.GPUs {
-			cards = append(cards, []string{h.Name, strings.TrimPrefix(g.Name, "NVIDIA "), g.ComputeCapability, fmt.Sprint(g.SMCount), g.MemoryBytes.String(), g.BandwidthBytesPerS.String()})
+			cards = append(cards, []string{h.Name, strings.TrimPrefix(g.Name, "NVIDIA "), g.ComputeCapability,
+				fmt.Sprint(g.SMCount), g.MemoryBytes.String(), g.BandwidthBytesPerS.String()})
 		}
 	}
 	for _, m := range p.Models {
-		models = append(models, []string{m.Name, units.Grouped(m.Parameters), m.WeightBytes.String(), units.Grouped(int64(m.KVBytesPerToken)) + " B"})
+		models = append(models, []string{m.Name, units.Grouped(m.Parameters), m.WeightBytes.String(),
+			units.Grouped(int64(m.KVBytesPerToken)) + " B"})
 	}
 	for i, t := range []struct {
 		headers []string

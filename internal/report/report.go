@@ -1,5 +1,5 @@
-// Package report renders results: as tables for people, as YAML and JSON for programs. It computes nothing; a number that
-// is not in the result it is given does not belong here.
+// Package report renders results: as tables for people, as YAML and JSON for programs. It computes nothing; a number
+// that is not in the result it is given does not belong here.
 //
 // Tables keep to the terminal's 80 columns where they can, use no colour, and put units into cells, so that a row reads
 // alone. Byte counts are scaled to IEC in tables and plain in YAML and JSON.
@@ -102,8 +102,8 @@ func Noted(w io.Writer, headers []string, rows [][]string, notes []string, right
 // width is the columns that Fold keeps to: a terminal's, however wide the one at hand may be, so that results compare.
 const width = 80
 
-// Fold breaks lines that are wider than 80 columns at blanks. What it breaks off is indented as its line is; a word that is too
-// wide by itself stays whole.
+// Fold breaks lines that are wider than 80 columns at blanks. What it breaks off is indented as its line is; a word
+// that is too wide by itself stays whole.
 func Fold(text string) string {
 	var out []string
 	for line := range strings.SplitSeq(text, "\n") {

@@ -12,7 +12,8 @@ func TestFold(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", ""}, {"short", "short"}, {"two\n\n  lines", "two\n\n  lines"},
 		{long, strings.TrimSpace(strings.Repeat("word ", 16)) + "\n" + strings.TrimSpace(strings.Repeat("word ", 4))},
-		{"  " + long, "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n  " + strings.TrimSpace(strings.Repeat("word ", 5))},
+		{"  " + long, "  " + strings.TrimSpace(strings.Repeat("word ", 15)) + "\n  " +
+			strings.TrimSpace(strings.Repeat("word ", 5))},
 		{strings.Repeat("x", 100) + " y", strings.Repeat("x", 100) + "\ny"},
 		{strings.Repeat("é ", 40), strings.TrimSpace(strings.Repeat("é ", 40))}, // columns, not bytes
 	} {
@@ -31,11 +32,13 @@ func TestParagraphs(t *testing.T) {
 
 func TestNoted(t *testing.T) {
 	var b bytes.Buffer
-	err := Noted(&b, []string{"A", "B"}, [][]string{{"one", "1"}, {"two", "22"}}, []string{strings.Repeat("why ", 30), ""}, 1)
+	err := Noted(&b, []string{"A", "B"}, [][]string{{"one", "1"}, {"two", "22"}}, []string{strings.Repeat("why ", 30), ""},
+		1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "A     B\none   1\n    " + strings.TrimSpace(strings.Repeat("why ", 19)) + "\n    " + strings.TrimSpace(strings.Repeat("why ", 11)) + "\ntwo  22\n"
+	want := "A     B\none   1\n    " + strings.TrimSpace(strings.Repeat("why ", 19)) + "\n    " +
+		strings.TrimSpace(strings.Repeat("why ", 11)) + "\ntwo  22\n"
 	if b.String() != want {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}

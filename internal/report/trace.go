@@ -32,28 +32,35 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 }
 
 func traceInfo(w io.Writer, d trace.Info) error {
-	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", d.Name, units.Grouped(d.Events), units.Grouped(d.Allocs), units.Grouped(d.Frees))
+	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", d.Name, units.Grouped(d.Events), units.Grouped(d.Allocs),
+		units.Grouped(d.Frees))
 	if d.Seconds > 0 {
 		fmt.Fprintf(w, ", %.3g s", d.Seconds)
 	}
-	fmt.Fprintf(w, "\n  peak, which is the lower bound  %v in %s blocks, at event %s\n", units.Bytes(d.LowerBound), units.Grouped(d.PeakBlocks), units.Grouped(d.PeakEvent))
-	fmt.Fprintf(w, "  live at the end                 %v in %s blocks\n", units.Bytes(d.LiveBytes), units.Grouped(d.LiveBlocks))
+	fmt.Fprintf(w, "\n  peak, which is the lower bound  %v in %s blocks, at event %s\n", units.Bytes(d.LowerBound),
+		units.Grouped(d.PeakBlocks), units.Grouped(d.PeakEvent))
+	fmt.Fprintf(w, "  live at the end                 %v in %s blocks\n", units.Bytes(d.LiveBytes),
+		units.Grouped(d.LiveBlocks))
 	fmt.Fprintf(w, "  allocated in all                %v\n\n", units.Bytes(d.Bytes))
 	var sizes, lifetimes, kinds, streams, sites [][]string
 	for _, s := range d.Sizes {
-		sizes = append(sizes, []string{units.Bytes(s.From).String(), units.Grouped(s.Allocs), units.Bytes(s.Bytes).String(), bar(s.Allocs, d.Allocs)})
+		sizes = append(sizes, []string{units.Bytes(s.From).String(), units.Grouped(s.Allocs), units.Bytes(s.Bytes).String(),
+			bar(s.Allocs, d.Allocs)})
 	}
 	for _, l := range d.Lifetimes {
-		lifetimes = append(lifetimes, []string{units.Grouped(l.From), units.Grouped(l.Blocks), units.Bytes(l.Bytes).String(), bar(l.Blocks, d.Frees)})
+		lifetimes = append(lifetimes, []string{units.Grouped(l.From), units.Grouped(l.Blocks), units.Bytes(l.Bytes).String(),
+			bar(l.Blocks, d.Frees)})
 	}
 	for _, k := range d.Kinds {
-		kinds = append(kinds, []string{k.Kind, units.Grouped(k.Allocs), units.Bytes(k.Bytes).String(), units.Bytes(k.Peak).String()})
+		kinds = append(kinds, []string{k.Kind, units.Grouped(k.Allocs), units.Bytes(k.Bytes).String(),
+			units.Bytes(k.Peak).String()})
 	}
 	for _, s := range d.Streams {
 		streams = append(streams, []string{fmt.Sprint(s.Stream), units.Grouped(s.Allocs), units.Bytes(s.Bytes).String()})
 	}
 	for _, s := range d.Sites {
-		sites = append(sites, []string{s.Name, units.Grouped(s.Allocs), units.Bytes(s.Bytes).String(), units.Bytes(s.Peak).String()})
+		sites = append(sites, []string{s.Name, units.Grouped(s.Allocs), units.Bytes(s.Bytes).String(),
+			units.Bytes(s.Peak).String()})
 	}
 	for _, t := range []struct {
 		headers []string
@@ -120,7 +127,8 @@ func (t TraceCheck) Write(w io.Writer, format string) error {
 		return units.Grouped(int64(matched)) + " of " + units.Grouped(int64(total))
 	}
 	for _, d := range t.Devices {
-		rows = append(rows, []string{fmt.Sprint(d.Device), of(d.AddressesMatched, d.AddressesTotal), of(d.SegmentsMatched, d.SegmentsTotal), of(d.ReleasesMatched, d.ReleasesTotal)})
+		rows = append(rows, []string{fmt.Sprint(d.Device), of(d.AddressesMatched, d.AddressesTotal),
+			of(d.SegmentsMatched, d.SegmentsTotal), of(d.ReleasesMatched, d.ReleasesTotal)})
 	}
 	if err := Table(w, []string{"DEVICE", "ADDRESSES", "SEGMENTS TAKEN", "GIVEN BACK"}, rows, 1, 2, 3); err != nil {
 		return err

@@ -8,7 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Verification writes each claim with what was seen, its interval and how it was seen below, as a table for people or as JSON.
+// Verification writes each claim with what was seen, its interval and how it was seen below, as a table for people or
+// as JSON.
 func Verification(w io.Writer, format string, v advise.Verification) error {
 	if format != "table" {
 		return Document(w, format, v)

@@ -2,9 +2,9 @@
 // highest, and page faults.
 //
 // The kernel keeps the highest resident size since the process began, or since it was told to forget (writing 5 to
-// /proc/self/clear_refs, Linux 4.0). A Window therefore spans one measurement: Open forgets the old height and notes where
-// things stand, Close says how far they rose. Where forgetting is not permitted the height counts only if it was exceeded,
-// and Window.Exact says so. The figures are of the whole process: measure one thing per process.
+// /proc/self/clear_refs, Linux 4.0). A Window therefore spans one measurement: Open forgets the old height and notes
+// where things stand, Close says how far they rose. Where forgetting is not permitted the height counts only if it was
+// exceeded, and Window.Exact says so. The figures are of the whole process: measure one thing per process.
 package resident
 
 // Usage is how memory moved between Open and Close of a Window.

@@ -24,7 +24,8 @@ func (w AttentionWork) validate(headDim int) error {
 	case headDim < 4 || headDim%4 != 0:
 		return fmt.Errorf("choosing attention tiles: head dimension %d is not a positive multiple of 4", headDim)
 	case w.Queries < 1 || w.Keys < 1 || w.KVHeads < 1 || w.Heads < w.KVHeads || w.Heads%w.KVHeads != 0:
-		return fmt.Errorf("choosing attention tiles: %d queries, %d keys, %d heads over %d KV heads", w.Queries, w.Keys, w.Heads, w.KVHeads)
+		return fmt.Errorf("choosing attention tiles: %d queries, %d keys, %d heads over %d KV heads", w.Queries, w.Keys,
+			w.Heads, w.KVHeads)
 	case w.KV.Bytes() == 0:
 		return fmt.Errorf("choosing attention tiles: unknown element type %q", w.KV)
 	}
@@ -34,9 +35,10 @@ func (w AttentionWork) validate(headDim int) error {
 // Rows is the query rows of one KV head.
 func (w AttentionWork) Rows() int { return w.Queries * (w.Heads / w.KVHeads) }
 
-// AttentionTile is the shape of one attention kernel. A block of Threads takes BlockQ query rows through all keys, BlockKV
-// at a time; K and V pass through one buffer of Slice columns of the head. Lanes threads of a warp share a row: each
-// thread holds BlockQ·Lanes/Threads rows, BlockKV/Lanes of their scores and headDim/Lanes of their outputs in registers.
+// AttentionTile is the shape of one attention kernel. A block of Threads takes BlockQ query rows through all keys,
+// BlockKV at a time; K and V pass through one buffer of Slice columns of the head. Lanes threads of a warp share a row:
+// each thread holds BlockQ·Lanes/Threads rows, BlockKV/Lanes of their scores and headDim/Lanes of their outputs in
+// registers.
 type AttentionTile struct {
 	BlockQ  int
 	BlockKV int
@@ -49,12 +51,14 @@ type AttentionTile struct {
 // fits reports whether the thread grid divides the tile evenly, as our kernel needs.
 func (t AttentionTile) fits(headDim int) bool {
 	rows := t.Threads / t.Lanes
-	return headDim%t.Slice == 0 && t.Slice%4 == 0 && t.Slice%t.Lanes == 0 && t.BlockKV%t.Lanes == 0 && t.BlockKV%4 == 0 && t.BlockQ%rows == 0
+	return headDim%t.Slice == 0 && t.Slice%4 == 0 && t.Slice%t.Lanes == 0 && t.BlockKV%t.Lanes == 0 && t.BlockKV%4 == 0 &&
+		t.BlockQ%rows == 0
 }
 
 // sharedStride is the floats from one row of a tile in shared memory to the next, such that rows a warp reads together,
-// 16 bytes each, lie in different banks: 32 banks of 4 bytes serve 8 such reads at once. An odd number of 16-byte chunks
-// does it by itself; a multiple of 8 chunks does by exchanging chunk c of row r with c XOR (r mod 8); others get one more.
+// 16 bytes each, lie in different banks: 32 banks of 4 bytes serve 8 such reads at once. An odd number of 16-byte
+// chunks does it by itself; a multiple of 8 chunks does by exchanging chunk c of row r with c XOR (r mod 8); others get
+// one more.
 func sharedStride(columns int) int {
 	if columns%32 == 0 || columns/4%2 == 1 {
 		return columns
@@ -64,11 +68,12 @@ func sharedStride(columns int) int {
 
 // SharedBytes is the shared memory of our kernel: rows of Q, of one slice of K or V, and of the scores, in fp32.
 func (t AttentionTile) SharedBytes(headDim int) units.Bytes {
-	return units.Bytes(floatBytes * (t.BlockQ*sharedStride(headDim) + t.BlockKV*sharedStride(t.Slice) + t.BlockQ*sharedStride(t.BlockKV)))
+	return units.Bytes(floatBytes * (t.BlockQ*sharedStride(headDim) + t.BlockKV*sharedStride(t.Slice) +
+		t.BlockQ*sharedStride(t.BlockKV)))
 }
 
-// registers estimates a thread's registers from its r·o outputs, r·s scores and the w columns of V in flight: fitted to what
-// ptxas 12.6 gives the kernels of package ptx for sm_61, from which it is typically 10 away.
+// registers estimates a thread's registers from its r·o outputs, r·s scores and the w columns of V in flight: fitted to
+// what ptxas 12.6 gives the kernels of package ptx for sm_61, from which it is typically 10 away.
 func (t AttentionTile) registers(headDim int) int {
 	rows, scores, outputs := t.BlockQ*t.Lanes/t.Threads, t.BlockKV/t.Lanes, headDim/t.Lanes
 	return 40 + rows*(4*outputs+9*scores)/3 + t.Slice/t.Lanes
@@ -185,13 +190,15 @@ func (c *AttentionChoice) explain() {
 	if c.Rule.Refused != "" {
 		add("rule", Derived, "%s", c.Rule.Refused)
 	} else {
-		add("rule", Derived, "the shared-memory rule's T = %d is predicted to take %.2f times as long", c.Rule.Plan.BlockQ, c.Rule.Plan.Seconds/c.Seconds)
+		add("rule", Derived, "the shared-memory rule's T = %d is predicted to take %.2f times as long", c.Rule.Plan.BlockQ,
+			c.Rule.Plan.Seconds/c.Seconds)
 	}
 }
 
-// PlanAttention scores one tile, so that a measured time has a prediction beside it. Registers per thread are those of the
-// compiled kernel, 0 for an estimate.
-func PlanAttention(gpu profile.GPU, headDim int, work AttentionWork, tile AttentionTile, registers int) (AttentionPlan, error) {
+// PlanAttention scores one tile, so that a measured time has a prediction beside it. Registers per thread are those of
+// the compiled kernel, 0 for an estimate.
+func PlanAttention(gpu profile.GPU, headDim int, work AttentionWork, tile AttentionTile, registers int) (AttentionPlan,
+	error) {
 	if err := work.validate(headDim); err != nil {
 		return AttentionPlan{}, err
 	}
@@ -257,7 +264,8 @@ func (m *sm) attentionCost(headDim int, w AttentionWork, t AttentionTile, o Occu
 	if w.KV != profile.FP32 {
 		special += 4 * staged
 	}
-	shared := warps*(d/4*(r+s*wide)+kv/4*slices*r+kv*vCycles) + staged*4 + float64(t.BlockQ)*kv*floatBytes/sharedBytesPerCycle
+	shared := warps*(d/4*(r+s*wide)+kv/4*slices*r+kv*vCycles) + staged*4 +
+		float64(t.BlockQ)*kv*floatBytes/sharedBytesPerCycle
 	step := func(accumulators float64) float64 {
 		return max(sharedLatencyCycles, 4*max(accumulators, fmaLatencyCycles))
 	}

@@ -11,8 +11,10 @@ import (
 // pascal is a GTX 1080 as its data sheet has it.
 func pascal() profile.GPU {
 	return profile.GPU{Name: "GTX 1080", ComputeCapability: "6.1", MemoryBytes: 8 << 30, SMCount: 20,
-		SharedMemoryPerBlockBytes: 48 << 10, SharedMemoryPerSMBytes: 96 << 10, MaxThreadsPerBlock: 1024, MaxThreadsPerSM: 2048,
-		MaxBlocksPerSM: 32, RegistersPerSM: 65536, RegistersPerBlock: 65536, L2Bytes: 2 << 20, BandwidthBytesPerS: 320e9, FP32FlopsPerS: 8.9e12}
+		SharedMemoryPerBlockBytes: 48 << 10, SharedMemoryPerSMBytes: 96 << 10, MaxThreadsPerBlock: 1024,
+		MaxThreadsPerSM: 2048,
+		MaxBlocksPerSM:  32, RegistersPerSM: 65536, RegistersPerBlock: 65536, L2Bytes: 2 << 20, BandwidthBytesPerS: 320e9,
+		FP32FlopsPerS: 8.9e12}
 }
 
 func prefill(kv profile.DType) AttentionWork {
@@ -21,7 +23,8 @@ func prefill(kv profile.DType) AttentionWork {
 
 func TestSharedMemoryRule(t *testing.T) {
 	for _, c := range []struct{ headDim, tile int }{
-		{32, 128}, {64, 64}, {72, 32}, {80, 32}, {96, 32}, {128, 32}, {256, 16}, {512, 8}, {513, 0}, {576, 0}, {0, 0}, {-1, 0},
+		{32, 128}, {64, 64}, {72, 32}, {80, 32}, {96, 32}, {128, 32}, {256, 16}, {512, 8}, {513, 0}, {576, 0}, {0, 0},
+		{-1, 0},
 	} {
 		if tile, ok := SharedMemoryRule(pascal(), c.headDim); tile != c.tile || ok != (c.tile > 0) {
 			t.Errorf("head_dim %d: %d, %v; want %d", c.headDim, tile, ok, c.tile)
@@ -70,7 +73,8 @@ func TestAttentionRefuses(t *testing.T) {
 func TestChoicesStayWithinTheCard(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		gpu := pascal()
-		gpu.ComputeCapability = rapid.SampledFrom([]string{"6.0", "6.1", "6.2", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0", "12.0"}).Draw(t, "cc")
+		gpu.ComputeCapability = rapid.SampledFrom([]string{"6.0", "6.1", "6.2", "7.0", "7.5", "8.0", "8.6", "8.9", "9.0",
+			"12.0"}).Draw(t, "cc")
 		gpu.SMCount = rapid.IntRange(1, 140).Draw(t, "SMs")
 		gpu.SharedMemoryPerBlockBytes <<= rapid.IntRange(0, 1).Draw(t, "shared")
 		gpu.MaxThreadsPerBlock = 1 << rapid.IntRange(6, 10).Draw(t, "threads")
@@ -81,7 +85,8 @@ func TestChoicesStayWithinTheCard(t *testing.T) {
 		kvHeads := rapid.IntRange(1, 8).Draw(t, "kvHeads")
 		work := AttentionWork{
 			Queries: rapid.IntRange(1, 5000).Draw(t, "queries"), Keys: rapid.IntRange(1, 5000).Draw(t, "keys"),
-			Heads: group * kvHeads, KVHeads: kvHeads, KV: rapid.SampledFrom([]profile.DType{profile.FP32, profile.FP16, profile.INT8}).Draw(t, "kv"),
+			Heads: group * kvHeads, KVHeads: kvHeads,
+			KV: rapid.SampledFrom([]profile.DType{profile.FP32, profile.FP16, profile.INT8}).Draw(t, "kv"),
 		}
 		c, err := Attention(gpu, headDim, work)
 		if err != nil {

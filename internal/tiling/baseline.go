@@ -8,14 +8,15 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// ruleBaseline scores the shared-memory rule: square tiles of Q, K and V in shared memory, whole heads at a time, with the
-// threads and lanes that suit it best, since the rule names none. Scores overwrite K, which has been read by then.
+// ruleBaseline scores the shared-memory rule: square tiles of Q, K and V in shared memory, whole heads at a time, with
+// the threads and lanes that suit it best, since the rule names none. Scores overwrite K, which has been read by then.
 func (m *sm) ruleBaseline(gpu profile.GPU, headDim int, w AttentionWork) AttentionBaseline {
 	b := AttentionBaseline{Name: "rule"}
 	tile, ok := SharedMemoryRule(gpu, headDim)
 	if !ok {
 		b.Refused = fmt.Sprintf("the shared-memory rule has no tile for head_dim %d: its smallest, T = %d, takes %s B of %s B",
-			headDim, smallestRuleTile, units.Grouped(int64(RuleBytes(smallestRuleTile, headDim))), units.Grouped(int64(gpu.SharedMemoryPerBlockBytes)))
+			headDim, smallestRuleTile, units.Grouped(int64(RuleBytes(smallestRuleTile, headDim))),
+			units.Grouped(int64(gpu.SharedMemoryPerBlockBytes)))
 		return b
 	}
 	plan, ok := m.bestGrid(gpu, headDim, w, AttentionPlan{
@@ -29,11 +30,14 @@ func (m *sm) ruleBaseline(gpu profile.GPU, headDim int, w AttentionWork) Attenti
 	return b
 }
 
-// unbounded is the cap on registers of a kernel without a launch bound: what it needs beyond a thread's, it cannot have.
+// unbounded is the cap on registers of a kernel without a launch bound: what it needs beyond a thread's, it cannot
+// have.
 const unbounded = math.MaxInt
 
-// bestGrid fills in the allowed threads and lanes with the least predicted time, registers capped as a launch bound would.
-func (m *sm) bestGrid(gpu profile.GPU, headDim int, w AttentionWork, plan AttentionPlan, threads []int, registerCap int, allowed func(AttentionTile) bool) (best AttentionPlan, ok bool) {
+// bestGrid fills in the allowed threads and lanes with the least predicted time, registers capped as a launch bound
+// would.
+func (m *sm) bestGrid(gpu profile.GPU, headDim int, w AttentionWork, plan AttentionPlan, threads []int, registerCap int,
+	allowed func(AttentionTile) bool) (best AttentionPlan, ok bool) {
 	for _, plan.Threads = range threads {
 		for _, plan.Lanes = range attentionLanes {
 			if !allowed(plan.AttentionTile) {
@@ -62,10 +66,10 @@ var llamaTable = []llamaTile{
 	{512, 2, 64, 2, 32, 64}, {512, 8, 256, 2, 32, 64}, {512, 16, 256, 2, 32, 64},
 }
 
-// llamaBaseline scores the row that llama.cpp picks: the fewest query rows that hold the work, or the most there are. ok
-// is false for a head dimension that its table has no row for, and for a single query row, which its vector kernel takes. It
-// reads a quantised cache as fp16, converted before (fattn-common.cuh, need_f16_K); the conversion is not charged. Its thread
-// grid need not divide the tile.
+// llamaBaseline scores the row that llama.cpp picks: the fewest query rows that hold the work, or the most there are.
+// ok is false for a head dimension that its table has no row for, and for a single query row, which its vector kernel
+// takes. It reads a quantised cache as fp16, converted before (fattn-common.cuh, need_f16_K); the conversion is not
+// charged. Its thread grid need not divide the tile.
 func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (AttentionBaseline, bool) {
 	var row llamaTile
 	for _, r := range llamaTable {
@@ -87,7 +91,8 @@ func (m *sm) llamaBaseline(gpu profile.GPU, headDim int, w AttentionWork) (Atten
 	for _, split := range splits(w.Keys) { // it raises its parallel blocks until the waves are even
 		plan.AttentionTile = AttentionTile{BlockQ: row.rows, BlockKV: row.keys, Slice: row.slice, Split: split}
 		registers := m.registers / (row.threads * row.blocks) / 8 * 8
-		if p, ok := m.bestGrid(gpu, headDim, w, plan, []int{row.threads}, registers, divides); ok && (!found || p.better(b.Plan)) {
+		if p, ok := m.bestGrid(gpu, headDim, w, plan, []int{row.threads}, registers, divides); ok &&
+			(!found || p.better(b.Plan)) {
 			b.Plan, found = p, true
 		}
 	}

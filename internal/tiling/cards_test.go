@@ -48,11 +48,13 @@ func TestNoSlowerThanRuleAndTableOnAnyCard(t *testing.T) {
 				if refused := c.Rule.Refused != ""; refused != (d == 576) {
 					t.Errorf("%s, head_dim %d: the rule says %q", gpu.Name, d, c.Rule.Refused)
 				} else if !refused && c.Seconds > c.Rule.Plan.Seconds {
-					t.Errorf("%s, head_dim %d, %s: the rule takes %g s, the choice %g", gpu.Name, d, what, c.Rule.Plan.Seconds, c.Seconds)
+					t.Errorf("%s, head_dim %d, %s: the rule takes %g s, the choice %g", gpu.Name, d, what, c.Rule.Plan.Seconds,
+						c.Seconds)
 				}
 				for _, o := range c.Others {
 					if o.Refused != "" || c.Seconds > o.Plan.Seconds {
-						t.Errorf("%s, head_dim %d, %s: %s takes %g s (%s), the choice %g", gpu.Name, d, what, o.Name, o.Plan.Seconds, o.Refused, c.Seconds)
+						t.Errorf("%s, head_dim %d, %s: %s takes %g s (%s), the choice %g", gpu.Name, d, what, o.Name, o.Plan.Seconds,
+							o.Refused, c.Seconds)
 					}
 				}
 			}
@@ -71,8 +73,10 @@ func TestNoSlowerThanRuleAndTableOnAnyWork(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		gpu, d := rapid.SampledFrom(cards).Draw(t, "card"), rapid.SampledFrom(headDims).Draw(t, "headDim")
 		group, kvHeads := rapid.IntRange(1, 8).Draw(t, "group"), rapid.IntRange(1, 8).Draw(t, "kvHeads")
-		work := AttentionWork{Queries: rapid.OneOf(rapid.IntRange(1, 64), rapid.IntRange(1, 5000)).Draw(t, "queries"), Keys: rapid.IntRange(1, 9000).Draw(t, "keys"),
-			Heads: group * kvHeads, KVHeads: kvHeads, KV: rapid.SampledFrom([]profile.DType{profile.FP32, profile.FP16, profile.INT8}).Draw(t, "kv")}
+		work := AttentionWork{Queries: rapid.OneOf(rapid.IntRange(1, 64), rapid.IntRange(1, 5000)).Draw(t, "queries"),
+			Keys:  rapid.IntRange(1, 9000).Draw(t, "keys"),
+			Heads: group * kvHeads, KVHeads: kvHeads,
+			KV: rapid.SampledFrom([]profile.DType{profile.FP32, profile.FP16, profile.INT8}).Draw(t, "kv")}
 		c, err := Attention(gpu, d, work)
 		if err != nil {
 			t.Fatal(err)
@@ -94,7 +98,8 @@ func TestNoSlowerThanRuleAndTableOnAnyWork(t *testing.T) {
 
 func TestMatMulOnEveryCard(t *testing.T) {
 	for _, gpu := range pascals(t) {
-		for _, w := range []MatMulWork{{1024, 1024, 1024}, {512, 2560, 4096}, {1024, 9728, 2560}, {1, 4096, 4096}, {7, 5, 3}} {
+		for _, w := range []MatMulWork{{1024, 1024, 1024}, {512, 2560, 4096}, {1024, 9728, 2560}, {1, 4096, 4096},
+			{7, 5, 3}} {
 			c, err := MatMul(gpu, w)
 			if err != nil || c.DefaultRefused != "" || c.Seconds > c.Default.Seconds || c.Limit == "" {
 				t.Errorf("%s, %+v: %+v, %v", gpu.Name, w, c.MatMulPlan, err)
@@ -121,7 +126,8 @@ func TestMatMulStaysWithinTheCard(t *testing.T) {
 			return
 		}
 		o, err := OccupancyOf(gpu, Launch{c.Threads, c.Registers, c.SharedMemoryBytes})
-		if err != nil || o != c.Occupancy || c.Threads > gpu.MaxThreadsPerBlock || c.Threads*c.Registers > gpu.RegistersPerBlock {
+		if err != nil || o != c.Occupancy || c.Threads > gpu.MaxThreadsPerBlock ||
+			c.Threads*c.Registers > gpu.RegistersPerBlock {
 			t.Fatalf("%+v on %+v: %v", c.MatMulPlan, gpu, err)
 		}
 	})

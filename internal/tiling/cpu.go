@@ -78,11 +78,14 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 			t.Caches = append(t.Caches, t.effective(*c, c.SizeBytes, seen[level]))
 		case seen[level] > 0 && (level < 3 || seen[3] > seen[2]):
 			t.Caches = append(t.Caches, t.effective(timed(cpu, level, seen[level]), 0, seen[level]))
-			t.Warnings = append(t.Warnings, fmt.Sprintf("the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level, assumedWays))
+			t.Warnings = append(t.Warnings,
+				fmt.Sprintf("the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level,
+					assumedWays))
 		case level == 1:
 			return errors.New("choosing tiles: the machine names no L1 data cache")
 		case level == 2:
-			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB, Source: Assumed})
+			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB,
+				Source: Assumed})
 			t.Warnings = append(t.Warnings, "the machine names no L2 cache: 256 KiB, 8 ways are assumed")
 		}
 	}
@@ -92,7 +95,8 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 // timed is a cache that the machine does not name, as timing found it: a core's own, or the last for all.
 func timed(cpu *profile.CPU, level int, seen units.Bytes) profile.Cache {
 	cores := max(1, cpu.Cores)
-	c := profile.Cache{Level: level, SizeBytes: seen, Ways: assumedWays, Instances: cores, SharedBy: ceilDiv(cpu.Threads, cores)}
+	c := profile.Cache{Level: level, SizeBytes: seen, Ways: assumedWays, Instances: cores,
+		SharedBy: ceilDiv(cpu.Threads, cores)}
 	if level == 3 {
 		c.Instances, c.SharedBy = 1, cpu.Threads
 	}
@@ -102,7 +106,8 @@ func timed(cpu *profile.CPU, level int, seen units.Bytes) profile.Cache {
 // assumedWays stands in where a machine does not say its associativity.
 const assumedWays = 8
 
-// effective is what one of the running threads keeps of a cache. Threads spread over the instances before they share one.
+// effective is what one of the running threads keeps of a cache. Threads spread over the instances before they share
+// one.
 func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) EffectiveCache {
 	sharers := min(ceilDiv(t.Threads, max(1, c.Instances)), max(1, c.SharedBy))
 	e := EffectiveCache{Level: c.Level, Bytes: c.SizeBytes / units.Bytes(sharers), Ways: c.Ways, Source: Derived}
@@ -111,7 +116,8 @@ func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) Effect
 	}
 	if e.Ways == 0 {
 		e.Ways = assumedWays
-		t.Warnings = append(t.Warnings, fmt.Sprintf("the machine does not say how associative L%d is: %d ways are assumed", c.Level, e.Ways))
+		t.Warnings = append(t.Warnings, fmt.Sprintf("the machine does not say how associative L%d is: %d ways are assumed",
+			c.Level, e.Ways))
 	}
 	e.WayBytes = c.SizeBytes / units.Bytes(e.Ways)
 	ways := int(e.Bytes / e.WayBytes)
@@ -120,7 +126,8 @@ func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) Effect
 		ways, e.WayBytes = minWays, e.Bytes/minWays
 	}
 	e.Ways, e.Bytes = ways, units.Bytes(ways)*e.WayBytes
-	t.explain(fmt.Sprintf("l%d", c.Level), e.Source, "%s for each of %d threads: %s reported, shared by %d of them, %s measured",
+	t.explain(fmt.Sprintf("l%d", c.Level), e.Source,
+		"%s for each of %d threads: %s reported, shared by %d of them, %s measured",
 		e.Bytes, t.Threads, orNone(reported), sharers, orNone(seen))
 	return e
 }
@@ -163,7 +170,8 @@ func (t *CPUTiles) sgemm(v kernel.Variant) {
 	l1, l2 := t.Caches[0], t.Caches[1]
 	g := t.Deeper(v, deepest(l1, v, kcStep))
 	t.explain("mr, nr", Derived, "the %s register kernel", v.Name)
-	t.explain("kc", l1.Source, "the deepest micropanels of A (%d rows) and B (%d columns) that share L1 with C", g.MR, g.NR)
+	t.explain("kc", l1.Source, "the deepest micropanels of A (%d rows) and B (%d columns) that share L1 with C", g.MR,
+		g.NR)
 	t.explain("mc", l2.Source, "the rows of A that %d ways of L2 hold beside a micropanel of B", l2.Ways)
 	if len(t.Caches) < 3 {
 		t.explain("nc", Assumed, "there is no L3 to hold a panel of B")
@@ -202,6 +210,6 @@ func (t *CPUTiles) attention(v kernel.Variant, d int) {
 	t.Attention = a
 }
 
-// multiple rounds n down to a multiple of unit, but never below one unit: a tile smaller than the register kernel's does
-// not exist.
+// multiple rounds n down to a multiple of unit, but never below one unit: a tile smaller than the register kernel's
+// does not exist.
 func multiple(n, unit int) int { return max(1, n/unit) * unit }

@@ -35,7 +35,8 @@ func TestDocumentedChoices(t *testing.T) {
 			for _, o := range c.Others {
 				llama = fmt.Sprintf("%.2f", o.Plan.Seconds/c.Seconds)
 			}
-			fmt.Fprintf(&table, "| %s | %d | %d x %d | %d | %d | %s B | %d | %s | %.1f ms | %s | %s |\n", name, d, c.BlockQ, c.BlockKV, c.Slice,
+			fmt.Fprintf(&table, "| %s | %d | %d x %d | %d | %d | %s B | %d | %s | %.1f ms | %s | %s |\n", name, d, c.BlockQ,
+				c.BlockKV, c.Slice,
 				c.Threads, units.Grouped(int64(c.SharedMemoryBytes)), c.BlocksPerSM, c.Limit, 1e3*c.Seconds, rule, llama)
 		}
 	}

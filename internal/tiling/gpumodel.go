@@ -8,8 +8,8 @@ import (
 )
 
 // The cost model's constants. Cycles and shares come from a published run of mt4g on a Quadro P6000 (compute capability
-// 6.1): shared memory 38 cycles, L2 232 cycles, L2 read 790 GiB/s at 30 SMs and 1.645 GHz, device memory read at 91 % of its theoretical rate.
-// For other cards they are assumed, where the profile does not state better.
+// 6.1): shared memory 38 cycles, L2 232 cycles, L2 read 790 GiB/s at 30 SMs and 1.645 GHz, device memory read at 91 %
+// of its theoretical rate. For other cards they are assumed, where the profile does not state better.
 const (
 	sharedLatencyCycles  = 38
 	l2LatencyCycles      = 232
@@ -70,7 +70,8 @@ func modelOf(gpu profile.GPU) (sm, error) {
 		return sm{}, fmt.Errorf("predicting times: the card %q states no SM count or no memory bandwidth", gpu.Name)
 	}
 	m := sm{smLimits: l, count: gpu.SMCount, clock: gpu.ClockHz, l2Rate: float64(gpu.L2BandwidthBytesPerS),
-		memoryRate: memoryEfficiency * float64(gpu.BandwidthBytesPerS), l2Bytes: float64(gpu.L2Bytes), launchSeconds: gpu.LaunchLatencySeconds}
+		memoryRate: memoryEfficiency * float64(gpu.BandwidthBytesPerS), l2Bytes: float64(gpu.L2Bytes),
+		launchSeconds: gpu.LaunchLatencySeconds}
 	assume := func(field, text string) { m.reasons = append(m.reasons, Reason{field, text, Assumed}) }
 	assume("memory_rate", "91 % of the theoretical rate, as measured on a Quadro P6000")
 	if gpu.FP32FlopsPerS > 0 {
@@ -120,7 +121,8 @@ type cost struct {
 //	latency = ceil(B/(S·r)) · (max(issue, shared, chain of one block) + stall)
 //	L2, memory = bytes / rate, over the waves' efficiency (B/S)/ceil(B/S)
 //
-// The largest holds: with more than one block resident the others hide behind it, and with one the latency term says so.
+// The largest holds: with more than one block resident the others hide behind it, and with one the latency term says
+// so.
 func (m *sm) predict(c cost, o Occupancy) Prediction {
 	perSM := float64(ceilDiv(c.blocks, m.count))
 	waves := float64(ceilDiv(c.blocks, m.count*o.BlocksPerSM))

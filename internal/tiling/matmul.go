@@ -11,22 +11,22 @@ import (
 // MatMulWork is C (M x N) = A (M x K) · B (K x N), row-major, all fp32.
 type MatMulWork struct{ M, N, K int }
 
-// MatMulTile is the shape of one matrix product kernel: a block takes BlockM x BlockN of C through all of K, BlockK at a
-// time, each thread ThreadM x ThreadN of it in registers.
+// MatMulTile is the shape of one matrix product kernel: a block takes BlockM x BlockN of C through all of K, BlockK at
+// a time, each thread ThreadM x ThreadN of it in registers.
 type MatMulTile struct {
 	BlockM, BlockN, BlockK int
 	ThreadM, ThreadN       int
 	Threads                int // BlockM/ThreadM · BlockN/ThreadN
 }
 
-// SharedBytes is the shared memory of our kernel: BlockK columns of A, transposed so that a thread reads its rows as one
-// vector and padded so that the transposing writes spread over the banks, and BlockK rows of B.
+// SharedBytes is the shared memory of our kernel: BlockK columns of A, transposed so that a thread reads its rows as
+// one vector and padded so that the transposing writes spread over the banks, and BlockK rows of B.
 func (t MatMulTile) SharedBytes() units.Bytes {
 	return units.Bytes(floatBytes * t.BlockK * (t.BlockM + 4 + t.BlockN))
 }
 
-// registers estimates a thread's registers: sums, operands, what it carries from global to shared memory and where to. It
-// is what ptxas 12.6 gives the kernels of package ptx for sm_61, or up to 20 more.
+// registers estimates a thread's registers: sums, operands, what it carries from global to shared memory and where to.
+// It is what ptxas 12.6 gives the kernels of package ptx for sm_61, or up to 20 more.
 func (t MatMulTile) registers() int {
 	return 30 + t.ThreadM*t.ThreadN + t.ThreadM + t.ThreadN + 2*t.BlockK*(t.BlockM+t.BlockN)/t.Threads
 }
@@ -40,8 +40,8 @@ type MatMulPlan struct {
 	Prediction
 }
 
-// MatMulChoice is the tile with the least predicted time. Default is 128 x 128 x 8 by 256 threads, the shape that CUTLASS
-// gives fp32 without tensor cores, scored by the same model; DefaultRefused says why the card cannot run it.
+// MatMulChoice is the tile with the least predicted time. Default is 128 x 128 x 8 by 256 threads, the shape that
+// CUTLASS gives fp32 without tensor cores, scored by the same model; DefaultRefused says why the card cannot run it.
 type MatMulChoice struct {
 	MatMulPlan
 	Candidates     int
@@ -50,7 +50,8 @@ type MatMulChoice struct {
 	Reasons        []Reason
 }
 
-// matMulTiles are the shapes that our kernel is compiled for (package ptx), so the choice never names one that cannot be run.
+// matMulTiles are the shapes that our kernel is compiled for (package ptx), so the choice never names one that cannot
+// be run.
 var matMulTiles = func() []MatMulTile {
 	var list []MatMulTile
 	for _, m := range []int{32, 64, 128} {
@@ -99,8 +100,10 @@ func MatMul(gpu profile.GPU, work MatMulWork) (MatMulChoice, error) {
 		choice.DefaultRefused = err.Error()
 	}
 	choice.Reasons = append(choice.Reasons,
-		Reason{"block_m, block_n, block_k, threads", fmt.Sprintf("least predicted time of %d tiles; %s binds", choice.Candidates, choice.Limit), Derived},
-		Reason{"blocks_per_sm", fmt.Sprintf("the vendor's occupancy formula; %s keeps the next block out", choice.LimitedBy), Derived})
+		Reason{"block_m, block_n, block_k, threads", fmt.Sprintf("least predicted time of %d tiles; %s binds",
+			choice.Candidates, choice.Limit), Derived},
+		Reason{"blocks_per_sm", fmt.Sprintf("the vendor's occupancy formula; %s keeps the next block out", choice.LimitedBy),
+			Derived})
 	return choice, nil
 }
 
@@ -128,14 +131,15 @@ func (m *sm) matMul(gpu profile.GPU, w MatMulWork, t MatMulTile, registers int) 
 	return plan, nil
 }
 
-// matMulCost counts the kernel's loops. Per block and step of BlockK, with W warps and a warp BlockN/ThreadN threads wide:
+// matMulCost counts the kernel's loops. Per block and step of BlockK, with W warps and a warp BlockN/ThreadN threads
+// wide:
 //
 //	product  W·BlockK·ThreadM·ThreadN fma; per column ThreadM/4 loads of 16 B of A (broadcast along a row of threads) and
 //	         ThreadN/4 of B
 //	staging  BlockK·(BlockM + BlockN) elements, 4 at a time; those of A are stored one by one, transposed
 //
-// with two barriers and one trip to L2 a step. A wave of blocks takes C row by row of blocks: B is read again for each wave
-// where A and B together outgrow L2.
+// with two barriers and one trip to L2 a step. A wave of blocks takes C row by row of blocks: B is read again for each
+// wave where A and B together outgrow L2.
 func (m *sm) matMulCost(w MatMulWork, t MatMulTile, o Occupancy) cost {
 	warps, k := float64(t.Threads)/warpThreads, float64(t.BlockK)
 	across := min(warpThreads, t.BlockN/t.ThreadN)

@@ -11,8 +11,8 @@ const (
 	warpThreads           = 32
 	registerUnit          = 256 // registers are granted to a warp in this many
 	maxRegistersPerThread = 255 // what an instruction can name; the vendor's formula lets one more pass from 7.0 on
-	// checkedPartitions is what a launch's warps are rounded up to when its registers are checked against those of a block,
-	// also on 6.0, which has two partitions: a kernel is to run on all of its family.
+	// checkedPartitions is what a launch's warps are rounded up to when its registers are checked against those of a
+	// block, also on 6.0, which has two partitions: a kernel is to run on all of its family.
 	checkedPartitions = 4
 )
 
@@ -45,7 +45,8 @@ type smLimits struct {
 }
 
 func limitsOf(major, minor int) (smLimits, error) {
-	l := smLimits{partitions: 4, sharedUnit: 256, warps: 64, blocks: 32, registers: 65536, perThread: 256, sharedPerSM: 96 << 10, fp32Lanes: 128, sfuLanes: 32}
+	l := smLimits{partitions: 4, sharedUnit: 256, warps: 64, blocks: 32, registers: 65536, perThread: 256,
+		sharedPerSM: 96 << 10, fp32Lanes: 128, sfuLanes: 32}
 	if major >= 8 {
 		l.sharedUnit, l.reservedShared, l.sfuLanes = 128, 1024, 16
 	}
@@ -115,7 +116,8 @@ func sharedPerBlock(gpu profile.GPU) units.Bytes {
 //	by registers     = partitions · floor(registers_per_sm/partitions/R) / w
 //	by shared memory = shared_per_sm / ceil((shared + reserved)/unit)·unit
 //
-// all divisions rounding down, and a launch fails where R·ceil(w/4)·4 is more than a block's registers. The error of a launch that no SM can run names what is too large.
+// all divisions rounding down, and a launch fails where R·ceil(w/4)·4 is more than a block's registers. The error of a
+// launch that no SM can run names what is too large.
 func OccupancyOf(gpu profile.GPU, launch Launch) (Occupancy, error) {
 	l, err := limits(gpu)
 	if err != nil {
@@ -133,9 +135,11 @@ func (l smLimits) occupancy(gpu profile.GPU, launch Launch) (Occupancy, error) {
 	}
 	switch {
 	case launch.Threads < 1 || launch.Threads > gpu.MaxThreadsPerBlock:
-		return Occupancy{}, fmt.Errorf("launching %d threads per block: the card runs 1 to %d", launch.Threads, gpu.MaxThreadsPerBlock)
+		return Occupancy{}, fmt.Errorf("launching %d threads per block: the card runs 1 to %d", launch.Threads,
+			gpu.MaxThreadsPerBlock)
 	case launch.SharedBytes > sharedPerBlock(gpu):
-		return Occupancy{}, fmt.Errorf("launching with %d B of shared memory: a block has %d B", launch.SharedBytes, sharedPerBlock(gpu))
+		return Occupancy{}, fmt.Errorf("launching with %d B of shared memory: a block has %d B", launch.SharedBytes,
+			sharedPerBlock(gpu))
 	case launch.Registers > l.perThread || warpRegisters*roundUp(warps, checkedPartitions) > registersPerBlock:
 		return Occupancy{}, fmt.Errorf("launching %d threads of %d registers: a block has %d, a thread at most %d",
 			launch.Threads, launch.Registers, registersPerBlock, l.perThread)

@@ -12,7 +12,8 @@ import (
 
 // card is an SM as the CUDA C++ Programming Guide's table of technical specifications has it.
 func card(cc string) profile.GPU {
-	g := profile.GPU{ComputeCapability: cc, SMCount: 1, MaxThreadsPerBlock: 1024, RegistersPerSM: 65536, RegistersPerBlock: 65536, SharedMemoryPerBlockBytes: 49152}
+	g := profile.GPU{ComputeCapability: cc, SMCount: 1, MaxThreadsPerBlock: 1024, RegistersPerSM: 65536,
+		RegistersPerBlock: 65536, SharedMemoryPerBlockBytes: 49152}
 	switch cc {
 	case "6.1":
 		g.MaxThreadsPerSM, g.MaxBlocksPerSM, g.SharedMemoryPerSMBytes = 2048, 32, 98304
@@ -26,9 +27,9 @@ func card(cc string) profile.GPU {
 	return g
 }
 
-// occupancies were worked out by the cells of the CUDA Occupancy Calculator spreadsheet (CUDA 11), which rounds in another
-// way than cuda_occupancy.h: warps by registers = FLOOR(65536 / CEILING(32·registers, 256), 4), shared memory in units of
-// 256 B (6.1, 7.5) or 128 B after 1024 B of the system's (8.6, 9.0). 0 blocks is a launch that fails.
+// occupancies were worked out by the cells of the CUDA Occupancy Calculator spreadsheet (CUDA 11), which rounds in
+// another way than cuda_occupancy.h: warps by registers = FLOOR(65536 / CEILING(32·registers, 256), 4), shared memory
+// in units of 256 B (6.1, 7.5) or 128 B after 1024 B of the system's (8.6, 9.0). 0 blocks is a launch that fails.
 var occupancies = []struct {
 	cc                        string
 	threads, registers, bytes int
@@ -128,7 +129,8 @@ func TestOccupancyEqualsTheVendors(t *testing.T) {
 		}
 		gpu := profile.GPU{ComputeCapability: row[0], SMCount: 1, MaxThreadsPerBlock: 1024, RegistersPerBlock: 65536,
 			SharedMemoryPerBlockBytes: 48 << 10, SharedMemoryPerBlockOptin: optins[row[0]]}
-		if o, err := OccupancyOf(gpu, Launch{n[0], n[1], units.Bytes(n[2])}); (err == nil) != (n[3] > 0) || o.BlocksPerSM != n[3] {
+		if o, err := OccupancyOf(gpu, Launch{n[0], n[1], units.Bytes(n[2])}); (err == nil) != (n[3] > 0) ||
+			o.BlocksPerSM != n[3] {
 			t.Errorf("%v: %+v, %v", row, o, err)
 		}
 	}
@@ -138,14 +140,16 @@ func TestOccupancyEqualsTheVendors(t *testing.T) {
 }
 
 // optins are the most shared memory that a block may ask for, where that is more than 48 KiB.
-var optins = map[string]units.Bytes{"7.0": 96 << 10, "7.5": 64 << 10, "8.0": 163 << 10, "8.6": 99 << 10, "8.9": 99 << 10, "9.0": 227 << 10}
+var optins = map[string]units.Bytes{"7.0": 96 << 10, "7.5": 64 << 10, "8.0": 163 << 10, "8.6": 99 << 10,
+	"8.9": 99 << 10, "9.0": 227 << 10}
 
 func TestOccupancyNamesTheLimit(t *testing.T) {
 	for _, c := range []struct {
 		launch Launch
 		want   string
 	}{
-		{Launch{1024, 16, 0}, "warps"}, {Launch{32, 16, 0}, "blocks"}, {Launch{256, 128, 0}, "registers"}, {Launch{64, 16, 40000}, "shared memory"},
+		{Launch{1024, 16, 0}, "warps"}, {Launch{32, 16, 0}, "blocks"}, {Launch{256, 128, 0}, "registers"},
+		{Launch{64, 16, 40000}, "shared memory"},
 	} {
 		if o, err := OccupancyOf(card("6.1"), c.launch); err != nil || o.LimitedBy != c.want {
 			t.Errorf("%+v: %+v, %v; want %s", c.launch, o, err, c.want)

@@ -144,8 +144,10 @@ func (s *Survey) free(e Event) {
 
 // Info is what was seen so far, with the sites that peak highest, at most top of them, named by tags.
 func (s *Survey) Info(name string, tags []string, top int) Info {
-	info := Info{Name: name, Events: s.events, Allocs: s.total.allocs, Frees: s.frees, Bytes: s.total.bytes, LiveBytes: s.total.live,
-		LiveBlocks: s.blocks, LowerBound: s.total.peak, PeakBlocks: s.peakBlocks, PeakEvent: s.peak, Seconds: float64(s.last) / 1e9}
+	info := Info{Name: name, Events: s.events, Allocs: s.total.allocs, Frees: s.frees, Bytes: s.total.bytes,
+		LiveBytes:  s.total.live,
+		LiveBlocks: s.blocks, LowerBound: s.total.peak, PeakBlocks: s.peakBlocks, PeakEvent: s.peak,
+		Seconds: float64(s.last) / 1e9}
 	for i := range s.sizes {
 		if u := s.sizes[i]; u.allocs > 0 {
 			info.Sizes = append(info.Sizes, SizeClass{1 << i, u.allocs, u.bytes})
@@ -168,7 +170,10 @@ func (s *Survey) Info(name string, tags []string, top int) Info {
 			info.Sites = append(info.Sites, Site{tags[tag], u.allocs, u.bytes, u.peak})
 		}
 	}
-	slices.SortStableFunc(info.Sites, func(a, b Site) int { return cmp.Or(-cmp.Compare(a.Peak, b.Peak), -cmp.Compare(a.Bytes, b.Bytes)) })
+	slices.SortStableFunc(info.Sites, func(a,
+		b Site) int {
+		return cmp.Or(-cmp.Compare(a.Peak, b.Peak), -cmp.Compare(a.Bytes, b.Bytes))
+	})
 	info.Sites = info.Sites[:min(top, len(info.Sites))]
 	return info
 }

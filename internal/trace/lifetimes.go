@@ -1,7 +1,7 @@
 package trace
 
-// Lifetime is one block of a trace: Size requested bytes over the half-open interval [Begin, End), counted in events. A block
-// never freed lives to the end of the trace.
+// Lifetime is one block of a trace: Size requested bytes over the half-open interval [Begin, End), counted in events. A
+// block never freed lives to the end of the trace.
 type Lifetime struct {
 	Begin, End int
 	Size       int64

@@ -19,7 +19,8 @@ func TestLifetimes(t *testing.T) {
 }
 
 func TestLifetimesOfDeferredFrees(t *testing.T) {
-	tr := &Trace{Slots: 1, Events: []Event{{Op: OpAlloc, Size: 8}, {Op: OpFree}, {Op: OpMark}, {Op: OpFreeCompleted}, {Op: OpAlloc, Size: 9}}}
+	tr := &Trace{Slots: 1, Events: []Event{{Op: OpAlloc, Size: 8}, {Op: OpFree}, {Op: OpMark}, {Op: OpFreeCompleted},
+		{Op: OpAlloc, Size: 9}}}
 	want := []Lifetime{{0, 3, 8}, {4, 5, 9}}
 	if got := tr.Lifetimes(); !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)

@@ -15,9 +15,9 @@ type miniMallocBuffer struct {
 	lower, upper, size int64
 }
 
-// ReadMiniMalloc reads a packing problem in the form of google/minimalloc: a header that names id, lower, upper and size in
-// any order, then one buffer a row. At one moment what ends is freed before what begins is allocated. Times are the
-// problem's own units. Columns of other names are passed over.
+// ReadMiniMalloc reads a packing problem in the form of google/minimalloc: a header that names id, lower, upper and
+// size in any order, then one buffer a row. At one moment what ends is freed before what begins is allocated. Times are
+// the problem's own units. Columns of other names are passed over.
 func ReadMiniMalloc(r io.Reader, name string) (*Trace, error) {
 	lines := bufio.NewScanner(r)
 	var columns map[string]int
@@ -119,7 +119,8 @@ func fromBuffers(rows []miniMallocBuffer) *Trace {
 	return b.Trace()
 }
 
-// WriteMiniMalloc writes the lifetimes of t as a packing problem whose clock counts the events. Ids count the allocations.
+// WriteMiniMalloc writes the lifetimes of t as a packing problem whose clock counts the events. Ids count the
+// allocations.
 func (t *Trace) WriteMiniMalloc(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintln(b, "id,lower,upper,size")

@@ -27,7 +27,8 @@ const (
 	MiniMalloc                   // a packing problem
 )
 
-var formatNames = map[Format]string{Text: "vlmem trace", Pickle: "PyTorch snapshot", FlatCSV: "recording CSV", Kineto: "Chrome trace", MiniMalloc: "MiniMalloc CSV"}
+var formatNames = map[Format]string{Text: "vlmem trace", Pickle: "PyTorch snapshot", FlatCSV: "recording CSV",
+	Kineto: "Chrome trace", MiniMalloc: "MiniMalloc CSV"}
 
 // String names the format for people.
 func (f Format) String() string { return formatNames[f] }
@@ -138,7 +139,8 @@ func (f *File) Recordings() ([]snapshot.Recording, error) {
 		}
 		list := s.Recordings()
 		if len(list) == 0 {
-			return nil, fmt.Errorf("%s: a snapshot without memory: record with torch.cuda.memory._record_memory_history first", f.Path)
+			return nil, fmt.Errorf("%s: a snapshot without memory: record with torch.cuda.memory._record_memory_history first",
+				f.Path)
 		}
 		return list, nil
 	case FlatCSV:
@@ -147,7 +149,8 @@ func (f *File) Recordings() ([]snapshot.Recording, error) {
 	case Kineto:
 		return snapshot.ReadKineto(f.in, f.Path)
 	}
-	return nil, fmt.Errorf("%s: a %s carries no addresses: want a PyTorch snapshot, a recording CSV or a Chrome trace", f.Path, f.Format)
+	return nil, fmt.Errorf("%s: a %s carries no addresses: want a PyTorch snapshot, a recording CSV or a Chrome trace",
+		f.Path, f.Format)
 }
 
 // Traces reads the whole file into memory.

@@ -56,9 +56,12 @@ func TestOpen(t *testing.T) {
 		events     []Event
 	}{
 		{"own", ownText, 1, []Event{{Op: OpAlloc, Size: 100}, {Op: OpAlloc, Slot: 1, Size: 50}, {Op: OpFree}}},
-		{"flat", flatText, 1, []Event{{Op: OpAlloc, Size: 100}, {Op: OpAlloc, Slot: 1, Size: 50, Stream: 1}, {Op: OpFree, TimeNs: 4000}}},
-		{"kineto", kineto, 2, []Event{{Op: OpAlloc, Size: 100}, {Op: OpFree}, {Op: OpAlloc, Size: 50, TimeNs: 10000}, {Op: OpFree, TimeNs: 20000}}},
-		{"packing", packing, 1, []Event{{Op: OpAlloc, Size: 4}, {Op: OpAlloc, Slot: 1, Size: 4}, {Op: OpFree, TimeNs: 3}, {Op: OpAlloc, Size: 4, TimeNs: 3}, {Op: OpFree, Slot: 0, TimeNs: 9}, {Op: OpFree, Slot: 1, TimeNs: 9}}},
+		{"flat", flatText, 1, []Event{{Op: OpAlloc, Size: 100}, {Op: OpAlloc, Slot: 1, Size: 50, Stream: 1},
+			{Op: OpFree, TimeNs: 4000}}},
+		{"kineto", kineto, 2, []Event{{Op: OpAlloc, Size: 100}, {Op: OpFree}, {Op: OpAlloc, Size: 50, TimeNs: 10000},
+			{Op: OpFree, TimeNs: 20000}}},
+		{"packing", packing, 1, []Event{{Op: OpAlloc, Size: 4}, {Op: OpAlloc, Slot: 1, Size: 4}, {Op: OpFree, TimeNs: 3},
+			{Op: OpAlloc, Size: 4, TimeNs: 3}, {Op: OpFree, Slot: 0, TimeNs: 9}, {Op: OpFree, Slot: 1, TimeNs: 9}}},
 	} {
 		for _, compressed := range []bool{false, true} {
 			data, name := []byte(c.text), c.name
@@ -117,7 +120,8 @@ func TestOpenRefuses(t *testing.T) {
 		{file(t, "column.csv", []byte("id,lower,upper\na,1,5\n")), `:1: no column "size"`},
 	} {
 		traces, err := Open(c.path)
-		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), filepath.Base(c.path)) || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), filepath.Base(c.path)) ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%s: got %v, %v; want an error with %q", filepath.Base(c.path), traces, err, c.want)
 		}
 	}
@@ -130,7 +134,8 @@ func FuzzTraces(f *testing.F) {
 	}
 	var pickle bytes.Buffer
 	if err := snapshot.Write(&pickle, &snapshot.Snapshot{Traces: [][]snapshot.Entry{{
-		{Action: snapshot.Alloc, Addr: 512, Size: 8, Stack: snapshot.NoStack}, {Action: snapshot.FreeCompleted, Addr: 1024, Size: 9, TimeUs: 7, Stack: snapshot.NoStack},
+		{Action: snapshot.Alloc, Addr: 512, Size: 8, Stack: snapshot.NoStack},
+		{Action: snapshot.FreeCompleted, Addr: 1024, Size: 9, TimeUs: 7, Stack: snapshot.NoStack},
 	}}}); err != nil {
 		f.Fatal(err)
 	}
@@ -186,10 +191,12 @@ func TestInfo(t *testing.T) {
 	b.Alloc(500, KVCache, 0, site)
 	b.Free(y, 4)
 	got := b.Trace().Info(3)
-	if got.LowerBound != 4000 || got.PeakEvent != 1 || got.PeakBlocks != 2 || got.LiveBytes != 500 || got.LiveBlocks != 1 || got.Bytes != 4500 || got.Seconds != 5 {
+	if got.LowerBound != 4000 || got.PeakEvent != 1 || got.PeakBlocks != 2 || got.LiveBytes != 500 ||
+		got.LiveBlocks != 1 || got.Bytes != 4500 || got.Seconds != 5 {
 		t.Errorf("got %+v", got)
 	}
-	if want := []SizeClass{{256, 1, 500}, {512, 1, 1000}, {2048, 1, 3000}}; len(got.Sizes) != 3 || got.Sizes[0] != want[0] || got.Sizes[1] != want[1] || got.Sizes[2] != want[2] {
+	if want := []SizeClass{{256, 1, 500}, {512, 1, 1000}, {2048, 1, 3000}}; len(got.Sizes) != 3 ||
+		got.Sizes[0] != want[0] || got.Sizes[1] != want[1] || got.Sizes[2] != want[2] {
 		t.Errorf("sizes %+v, want %+v", got.Sizes, want)
 	}
 	if want := (Site{"model.py:1 f", 2, 1500, 1000}); len(got.Sites) != 1 || got.Sites[0] != want {

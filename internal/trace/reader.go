@@ -20,8 +20,8 @@ import (
 //	f 7 0 2500
 //	end 2
 //
-// Fields at the end of a line may be left out where they are zero. The end line counts the events: without it a file that
-// was cut short would read as a shorter program.
+// Fields at the end of a line may be left out where they are zero. The end line counts the events: without it a file
+// that was cut short would read as a shorter program.
 const (
 	formatName    = "vlmem-trace"
 	formatVersion = "1"

@@ -8,11 +8,12 @@ import (
 )
 
 // FromRecording turns one device's recording into a trace: what was live at the start is allocated first, in the
-// recording's order; then every alloc, and a free where the memory became reusable (free_completed), or where the program
-// let go of it (free_requested) in recordings that know no completion. Sizes are the requested ones. Streams are numbered
-// in the order of their appearance, the default stream 0.
+// recording's order; then every alloc, and a free where the memory became reusable (free_completed), or where the
+// program let go of it (free_requested) in recordings that know no completion. Sizes are the requested ones. Streams
+// are numbered in the order of their appearance, the default stream 0.
 func FromRecording(name string, r *snapshot.Recording) *Trace {
-	c := recordingTrace{r: r, b: NewBuilder(name), live: map[int64]uint32{}, streams: map[int64]uint16{0: 0}, sites: map[int32]uint32{}, release: releaseAction(r)}
+	c := recordingTrace{r: r, b: NewBuilder(name), live: map[int64]uint32{}, streams: map[int64]uint16{0: 0},
+		sites: map[int32]uint32{}, release: releaseAction(r)}
 	for i := range r.Live {
 		l := &r.Live[i]
 		c.alloc(l.Address, l.Requested, l.Stream, l.Stack)

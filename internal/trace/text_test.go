@@ -63,15 +63,20 @@ func TestReadTextRefuses(t *testing.T) {
 		{"vlmem-trace 2\n", `t.vlmt:1: trace format "2": this vlmem reads 1`},
 		{"vlmem-trace 1 size=2\n", `t.vlmt:1: header "size=2": want frees=deferred or name="…"`},
 		{"vlmem-trace 1\n", "t.vlmt:1: the trace ends without its end line: the file was cut short"},
-		{"vlmem-trace 1\na 1 8\nf 1\nf 1\nend 3\n", "t.vlmt:4: free of id 1, which is not live: a double free, or a block that was never allocated"},
-		{"vlmem-trace 1\nf 5\nend 1\n", "t.vlmt:2: free of id 5, which is not live: a double free, or a block that was never allocated"},
+		{"vlmem-trace 1\na 1 8\nf 1\nf 1\nend 3\n",
+			"t.vlmt:4: free of id 1, which is not live: a double free, or a block that was never allocated"},
+		{"vlmem-trace 1\nf 5\nend 1\n",
+			"t.vlmt:2: free of id 5, which is not live: a double free, or a block that was never allocated"},
 		{"vlmem-trace 1\na 1 -8\nend 1\n", `t.vlmt:2: size "-8": want a whole number that is not negative`},
 		{"vlmem-trace 1\na 1 0\nend 1\n", "t.vlmt:2: size 0: want at least 1 byte and less than 2^63"},
-		{"vlmem-trace 1\na 1 9223372036854775808\nend 1\n", "t.vlmt:2: size 9223372036854775808: want at least 1 byte and less than 2^63"},
-		{"vlmem-trace 1\na 1 18446744073709551616\nend 1\n", `t.vlmt:2: size "18446744073709551616": want a whole number that is not negative`},
+		{"vlmem-trace 1\na 1 9223372036854775808\nend 1\n",
+			"t.vlmt:2: size 9223372036854775808: want at least 1 byte and less than 2^63"},
+		{"vlmem-trace 1\na 1 18446744073709551616\nend 1\n",
+			`t.vlmt:2: size "18446744073709551616": want a whole number that is not negative`},
 		{"vlmem-trace 1\na 1 8\na 1 8\nend 2\n", "t.vlmt:3: allocation of id 1, which is live"},
 		{"vlmem-trace 1\na 1 8 65535\nend 1\n", "t.vlmt:2: stream 65535 is above 65534"},
-		{"vlmem-trace 1\na 1 8 0 heap\nend 1\n", `t.vlmt:2: kind "heap": want one of general, kv_cache, vision_features, text_embeddings, stream, pinned`},
+		{"vlmem-trace 1\na 1 8 0 heap\nend 1\n",
+			`t.vlmt:2: kind "heap": want one of general, kv_cache, vision_features, text_embeddings, stream, pinned`},
 		{"vlmem-trace 1\na 1 8 0 general 1\nend 1\n", "t.vlmt:2: tag 1 is not defined before its use"},
 		{"vlmem-trace 1\nt 2 \"x\"\nend 0\n", "t.vlmt:2: tag 2: tags are numbered in order, want 1"},
 		{"vlmem-trace 1\nc 1\nend 1\n", "t.vlmt:2: id 1 is not live"},
@@ -82,7 +87,8 @@ func TestReadTextRefuses(t *testing.T) {
 		{"vlmem-trace 1\na 1 8 0 general 0 5 6\nend 1\n", `t.vlmt:2: "6" after the last field`},
 		{"vlmem-trace 1\na 1 8\nend 2\n", "t.vlmt:3: the end line counts 2 events, the file holds 1"},
 		{"vlmem-trace 1\nend 0\na 1 8\n", "t.vlmt:3: a line after the end line"},
-		{"vlmem-trace 1\na 1 " + strings.Repeat("8", 1<<17) + "\nend 1\n", "t.vlmt:2: a line longer than 64 KiB: not a trace"},
+		{"vlmem-trace 1\na 1 " + strings.Repeat("8", 1<<17) + "\nend 1\n",
+			"t.vlmt:2: a line longer than 64 KiB: not a trace"},
 	} {
 		_, err := readAll(c.text)
 		if err == nil || err.Error() != c.want {
@@ -104,9 +110,11 @@ func anyTrace(r *rapid.T) *Trace {
 		switch k := rapid.IntRange(0, 5).Draw(r, "op"); {
 		case k < 2 || len(live) == 0:
 			tag := b.Tag(rapid.SampledFrom([]string{"", "a b", "\"\n", "ü"}).Draw(r, "tag"))
-			live = append(live, b.Alloc(rapid.Int64Range(1, 1<<62).Draw(r, "size"), Kind(rapid.IntRange(0, int(kinds)-1).Draw(r, "kind")), rapid.Uint16Range(0, AllStreams-1).Draw(r, "stream"), tag))
+			live = append(live, b.Alloc(rapid.Int64Range(1, 1<<62).Draw(r, "size"),
+				Kind(rapid.IntRange(0, int(kinds)-1).Draw(r, "kind")), rapid.Uint16Range(0, AllStreams-1).Draw(r, "stream"), tag))
 		case k == 2:
-			t.Events = append(t.Events, Event{Op: OpUse, Slot: live[0], Stream: 1, TimeNs: now}, Event{Op: OpSync, Stream: AllStreams, TimeNs: now})
+			t.Events = append(t.Events, Event{Op: OpUse, Slot: live[0], Stream: 1, TimeNs: now},
+				Event{Op: OpSync, Stream: AllStreams, TimeNs: now})
 		case k == 3:
 			b.Mark("phase")
 		default:
@@ -141,7 +149,8 @@ func TestTextRoundTrip(t *testing.T) {
 		if err := got.Write(&again); err != nil {
 			r.Fatal(err)
 		}
-		if len(got.Events) != len(want.Events) || got.Name != want.Name || !want.Deferred() && !reflect.DeepEqual(got.Events, want.Events) {
+		if len(got.Events) != len(want.Events) || got.Name != want.Name || !want.Deferred() &&
+			!reflect.DeepEqual(got.Events, want.Events) {
 			r.Fatalf("got %+v\nwant %+v\n%s", got, want, text.String())
 		}
 		if got.Info(5).LowerBound != want.Info(5).LowerBound {

@@ -1,17 +1,17 @@
 // Package trace holds the memory behaviour of a program as a sequence of events, free of addresses and of policy.
 //
-// A trace is what workload generates, what importers read out of recordings, and what replay feeds to allocators. Sizes are
-// the bytes the program asked for: rounding belongs to allocators. Time is carried where a recording has it and is never
-// needed.
+// A trace is what workload generates, what importers read out of recordings, and what replay feeds to allocators. Sizes
+// are the bytes the program asked for: rounding belongs to allocators. Time is carried where a recording has it and is
+// never needed.
 //
 // Ids. An event names its block by a small number, its slot: unique among the blocks live at that moment, and free for
 // reuse after the Free. Slots stay below Trace.Slots, so a replay holds its blocks in an array, and a stream of 10^8
 // events needs memory only for what is live at once. Readers renumber the ids of a file into slots.
 //
 // Order. Events are in program order over all streams. A block freed on a stream other than the one that allocated it,
-// or used on another stream before (OpUse), may not be reused there before that stream's work is done; OpFree says when the
-// program let go, OpFreeCompleted, present in multi-stream recordings only, when the memory became reusable. A trace
-// without OpFreeCompleted completes each free at once.
+// or used on another stream before (OpUse), may not be reused there before that stream's work is done; OpFree says when
+// the program let go, OpFreeCompleted, present in multi-stream recordings only, when the memory became reusable. A
+// trace without OpFreeCompleted completes each free at once.
 package trace
 
 // Op is what an event does.
@@ -124,7 +124,8 @@ func (b *Builder) Alloc(size int64, kind Kind, stream uint16, tag uint32) uint32
 	} else {
 		b.trace.Slots++
 	}
-	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream, Tag: tag, TimeNs: b.now})
+	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream,
+		Tag: tag, TimeNs: b.now})
 	return slot
 }
 
@@ -142,8 +143,8 @@ func (b *Builder) Mark(phase string) {
 // Len is the number of events so far.
 func (b *Builder) Len() int { return len(b.trace.Events) }
 
-// Drain returns the events appended since the last Drain and forgets them, so that a long program can be handed on piece by
-// piece. They are valid until the next event is appended.
+// Drain returns the events appended since the last Drain and forgets them, so that a long program can be handed on
+// piece by piece. They are valid until the next event is appended.
 func (b *Builder) Drain() []Event {
 	events := b.trace.Events
 	b.trace.Events = b.trace.Events[:0]

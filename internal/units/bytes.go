@@ -1,8 +1,9 @@
 // Package units holds the quantities that vlmem prints: bytes and rates.
 //
-// Inside the program every quantity is in base units (bytes, bytes per second, seconds); it is scaled only when printed.
-// Sizes scale by 1024 and carry IEC suffixes (48 KiB, 5.4 MiB); rates scale by 1000 and carry SI suffixes (33.8 GB/s),
-// because that is how memory vendors state them. The two are never mixed: 1 MB read from a file means 1,000,000 bytes.
+// Inside the program every quantity is in base units (bytes, bytes per second, seconds); it is scaled only when
+// printed. Sizes scale by 1024 and carry IEC suffixes (48 KiB, 5.4 MiB); rates scale by 1000 and carry SI suffixes
+// (33.8 GB/s), because that is how memory vendors state them. The two are never mixed: 1 MB read from a file means
+// 1,000,000 bytes.
 package units
 
 import (
@@ -39,7 +40,8 @@ var suffixes = map[string]float64{
 	"kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "pb": 1e15,
 }
 
-// String scales b to the largest IEC multiple not above it, with one decimal where it is not whole: "32 KiB", "5.4 MiB".
+// String scales b to the largest IEC multiple not above it, with one decimal where it is not whole: "32 KiB", "5.4
+// MiB".
 func (b Bytes) String() string {
 	for _, u := range iec {
 		if b >= u.size || -b >= u.size {
@@ -54,7 +56,8 @@ func (b Bytes) String() string {
 func ParseBytes(s string) (Bytes, error) {
 	text := strings.TrimSpace(s)
 	cut := strings.LastIndexAny(text, "0123456789.") + 1
-	number, suffix := strings.ReplaceAll(strings.TrimSpace(text[:cut]), ",", ""), strings.ToLower(strings.TrimSpace(text[cut:]))
+	number, suffix := strings.ReplaceAll(strings.TrimSpace(text[:cut]), ",", ""),
+		strings.ToLower(strings.TrimSpace(text[cut:]))
 	scale, ok := suffixes[suffix]
 	if !ok || number == "" {
 		return 0, fmt.Errorf("size %q: want a number with KiB, MiB, GiB or a plain count of bytes", s)

@@ -85,14 +85,15 @@ func (p *program) flashScratch(a attend) {
 	p.free(scratch)
 }
 
-// mathAttention is what sdpa falls back to where no fused kernel takes the call: everything in fp32 whatever the inputs,
-// scores and softmax both [heads, queries, keys], the keys and values repeated for each group of heads.
+// mathAttention is what sdpa falls back to where no fused kernel takes the call: everything in fp32 whatever the
+// inputs, scores and softmax both [heads, queries, keys], the keys and values repeated for each group of heads.
 func (p *program) mathAttention(a attend) block {
 	kv := a.batch * a.kvHeads * a.keys * a.dim
 	repeated := kv / a.kvHeads * a.heads
 	var drop []block
 	if !p.fp32 {
-		drop = append(drop, p.alloc("sdpa.to_fp32", 4*a.outputs()), p.alloc("sdpa.to_fp32", 4*kv), p.alloc("sdpa.to_fp32", 4*kv))
+		drop = append(drop, p.alloc("sdpa.to_fp32", 4*a.outputs()), p.alloc("sdpa.to_fp32", 4*kv),
+			p.alloc("sdpa.to_fp32", 4*kv))
 	}
 	scaled := p.floatOp("sdpa.scale", 4*a.outputs())
 	drop = append(drop, scaled)

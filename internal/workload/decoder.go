@@ -67,8 +67,8 @@ func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {
 	return cache.capacity, true
 }
 
-// scatter puts the image features into the rows of their tokens, out of place. It frees the plain embeddings; held are the
-// features and the masks, which the model keeps until the pass ends.
+// scatter puts the image features into the rows of their tokens, out of place. It frees the plain embeddings; held are
+// the features and the masks, which the model keeps until the pass ends.
 func (p *program) scatter(embeds block, x images, rows int64) (out block, held []block) {
 	d := int64(p.model.Text.HiddenSize)
 	embedded := p.keep(trace.VisionFeatures, "image_embeds", x.tokens*d*p.elem)
@@ -106,8 +106,8 @@ func (p *program) eagerMask(s pass, cache *kvCache) block {
 	return out
 }
 
-// boolMask says which of the keys each new token may see. The position of the first is a number, or a tensor in a static
-// cache.
+// boolMask says which of the keys each new token may see. The position of the first is a number, or a tensor in a
+// static cache.
 func (p *program) boolMask(s pass, keys int64, number bool) block {
 	batches, heads := p.alloc("mask.arange", 8*s.batch), p.alloc("mask.arange", 8)
 	order := p.alloc("mask.arange", 8*s.length)
@@ -209,9 +209,9 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 	return out, weights
 }
 
-// store adds the new keys and values to the cache of a layer. A dynamic cache concatenates, even the first time, and lets
-// the old tensor go once the new one is there: its tensors grow by kv_heads·head_dim elements with every token, so none
-// fits the hole its forerunner left. A static cache takes all its room the first time.
+// store adds the new keys and values to the cache of a layer. A dynamic cache concatenates, even the first time, and
+// lets the old tensor go once the new one is there: its tensors grow by kv_heads·head_dim elements with every token, so
+// none fits the hole its forerunner left. A static cache takes all its room the first time.
 func (p *program) store(s pass, cache *kvCache, layer int) {
 	p.module = "kv_cache"
 	defer func() { p.module = "decoder.attention" }()
@@ -260,7 +260,8 @@ func (p *program) mlp(rows int64, norm block) block {
 	return down
 }
 
-// addDeepstack adds one level of vision features to the rows of the vision tokens: on a copy of all rows, which it returns.
+// addDeepstack adds one level of vision features to the rows of the vision tokens: on a copy of all rows, which it
+// returns.
 func (p *program) addDeepstack(s pass) block {
 	d := int64(p.model.Text.HiddenSize)
 	p.module = "decoder.deepstack"

@@ -63,8 +63,8 @@ func (d *drawing) gap() float64 {
 	return d.gamma(shape) * mean / shape
 }
 
-// gamma draws from a gamma distribution of this shape and scale 1, by Marsaglia and Tsang's method; shapes below 1 are drawn
-// one higher and thinned by a power.
+// gamma draws from a gamma distribution of this shape and scale 1, by Marsaglia and Tsang's method; shapes below 1 are
+// drawn one higher and thinned by a power.
 func (d *drawing) gamma(shape float64) float64 {
 	if shape < 1 {
 		return d.gamma(shape+1) * math.Pow(d.random.Float64(), 1/shape)
@@ -113,8 +113,8 @@ func (d *drawing) image(draw func(*profile.Distribution) int) (profile.Grid, err
 	return d.model.VideoGrid(size.Width, size.Height, frames)
 }
 
-// gridOf is an image of so many tokens, as near to a square as their number has divisors. Memory depends on the number, hardly on
-// the sides.
+// gridOf is an image of so many tokens, as near to a square as their number has divisors. Memory depends on the number,
+// hardly on the sides.
 func gridOf(m *profile.Model, tokens int) profile.Grid {
 	v := m.Vision
 	if tokens == 0 {

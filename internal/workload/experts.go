@@ -43,8 +43,8 @@ func (p *program) experts(rows int64, norm block) block {
 	return out
 }
 
-// route scores count experts for each row and picks the top ones: their weights in the type of the activations and their
-// numbers as int64.
+// route scores count experts for each row and picks the top ones: their weights in the type of the activations and
+// their numbers as int64.
 func (p *program) route(rows, count, top int64) (logits, scores, chosen block) {
 	logits = p.linear("router", trace.General, rows, count)
 	var cast block

@@ -26,10 +26,11 @@ type LlamaOptions struct {
 // llamaTokens are the least and the most tokens that llama.cpp makes of an image (clip.cpp).
 const llamaLeastTokens, llamaMostTokens = 8, 4096
 
-// LlamaCPP is the memory behaviour of llama.cpp: nothing like that of PyTorch. Its graphs are planned ahead, so that all
-// tensors lie in a few buffers taken while the model loads, the cache for the whole context at once. A request adds the image and its
-// embeddings, and the tower's buffer makes room for a larger one where the image exceeds the one it warmed up with; prefill and decode
-// steps allocate nothing on the device. Weights are not included, nor small vectors on the host.
+// LlamaCPP is the memory behaviour of llama.cpp: nothing like that of PyTorch. Its graphs are planned ahead, so that
+// all tensors lie in a few buffers taken while the model loads, the cache for the whole context at once. A request adds
+// the image and its embeddings, and the tower's buffer makes room for a larger one where the image exceeds the one it
+// warmed up with; prefill and decode steps allocate nothing on the device. Weights are not included, nor small vectors
+// on the host.
 func LlamaCPP(model profile.Model, b LlamaBuffers, o LlamaOptions) (*trace.Trace, error) {
 	switch {
 	case b.KVCache <= 0 || b.Compute <= 0 || b.Output <= 0:
@@ -41,7 +42,8 @@ func LlamaCPP(model profile.Model, b LlamaBuffers, o LlamaOptions) (*trace.Trace
 	}
 	o2 := Options{Device: CPU}
 	o2.setDefaults()
-	p := newProgram(fmt.Sprintf("llama.cpp %s %dx%d %d+%d", model.Name, o.Width, o.Height, o.PromptTokens, o.DecodeTokens), &model, o2)
+	p := newProgram(fmt.Sprintf("llama.cpp %s %dx%d %d+%d", model.Name, o.Width, o.Height, o.PromptTokens, o.DecodeTokens),
+		&model, o2)
 	p.module = "llama.cpp"
 	p.events.Mark("load")
 	buffers := []block{
@@ -72,8 +74,8 @@ func LlamaCPP(model profile.Model, b LlamaBuffers, o LlamaOptions) (*trace.Trace
 	return p.events.Trace(), nil
 }
 
-// llamaImage encodes the image: its bytes, its pixels in fp32 after resizing, and an embedding per token that carries the
-// features of every deepstack level beside the text's width.
+// llamaImage encodes the image: its bytes, its pixels in fp32 after resizing, and an embedding per token that carries
+// the features of every deepstack level beside the text's width.
 func (p *program) llamaImage(b LlamaBuffers, o LlamaOptions, tower block) (embeddings []block, grown block, err error) {
 	v := &p.model.Vision
 	limited := *p.model

@@ -25,7 +25,8 @@ func TestLlamaCPP(t *testing.T) {
 		}
 	}
 	// 4032x3024 becomes 2336x1760 there: 4,015 tokens, each with three levels of deepstack features
-	want := []int64{600 << 20, 300 << 20, 607744, 330 << 20, 3 * 4032 * 3024, 12 * 2336 * 1760, 640 << 20, 4 * 4015 * 4 * 2560}
+	want := []int64{600 << 20, 300 << 20, 607744, 330 << 20, 3 * 4032 * 3024, 12 * 2336 * 1760, 640 << 20,
+		4 * 4015 * 4 * 2560}
 	if len(sizes) != len(want) {
 		t.Fatalf("allocations %v, want %v", sizes, want)
 	}

@@ -2,8 +2,8 @@ package workload
 
 import "github.com/vlmem/vlmem/internal/profile"
 
-// prepare is what generate does before the model runs: text positions from the attention mask, and three-dimensional ones
-// (time, height, width) for the vision tokens. All of it is int64, S = prompt tokens of each of B sequences.
+// prepare is what generate does before the model runs: text positions from the attention mask, and three-dimensional
+// ones (time, height, width) for the vision tokens. All of it is int64, S = prompt tokens of each of B sequences.
 func (g *generation) prepare() {
 	g.module = "prepare"
 	g.events.Mark("prepare")
@@ -78,8 +78,8 @@ func (g *generation) textPositions(rows int64) block {
 // positionLocals are the variables of the loop over sequences, each freed when the next turn binds it anew.
 type positionLocals struct{ selected, runs, vision, whole []block }
 
-// sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It returns the
-// position after the last.
+// sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It returns
+// the position after the last.
 func (g *generation) sequencePositions(sequence int, l *positionLocals) (end block) {
 	g.free(l.selected...)
 	l.selected = []block{g.selectTokens(), g.selectTokens()}
@@ -139,8 +139,8 @@ func (g *generation) textRun(n int64, first bool) block {
 	return out
 }
 
-// visionRun numbers the tokens of one temporal patch by time, row and column, and moves the position past it: to a new tensor
-// the first time, which it returns.
+// visionRun numbers the tokens of one temporal patch by time, row and column, and moves the position past it: to a new
+// tensor the first time, which it returns.
 func (g *generation) visionRun(grid profile.Grid, l *positionLocals, first bool) []block {
 	side := g.model.Vision.PatchSize * g.model.Vision.SpatialMergeSize
 	shifted := func(n int) block {

@@ -9,8 +9,8 @@ import (
 type block = uint32
 
 // program writes the events of one process that runs a model with PyTorch, operator by operator. Its methods are named
-// after operators and modules and return what the Python code keeps; what an operator or module drops on its way is freed
-// inside, in the order in which Python drops it.
+// after operators and modules and return what the Python code keeps; what an operator or module drops on its way is
+// freed inside, in the order in which Python drops it.
 type program struct {
 	events  *trace.Builder
 	model   *profile.Model
@@ -126,7 +126,8 @@ func (p *program) linear(op string, kind trace.Kind, rows, width int64) block {
 	return out
 }
 
-// cublasWorkspace is what PyTorch gives cuBLAS per handle and stream before sm_90 (CUDABlas.cpp: 4096 KiB × 2 + 16 KiB × 8).
+// cublasWorkspace is what PyTorch gives cuBLAS per handle and stream before sm_90 (CUDABlas.cpp: 4096 KiB × 2 + 16 KiB
+// × 8).
 const cublasWorkspace = 2*4096<<10 + 8*16<<10
 
 // layerNorm keeps its result; mean and reciprocal deviation of each row, in fp32 on a GPU, go at once.
@@ -141,7 +142,8 @@ func (p *program) layerNorm(op string, rows, width int64) block {
 	return out
 }
 
-// rmsNorm is written out in Python: cast to fp32, square, mean, add, rsqrt, product, cast back, product with the weight.
+// rmsNorm is written out in Python: cast to fp32, square, mean, add, rsqrt, product, cast back, product with the
+// weight.
 func (p *program) rmsNorm(rows, width int64) block {
 	n := rows * width
 	var cast block
@@ -189,8 +191,8 @@ func (p *program) rotate(n, size int64) block {
 	return out
 }
 
-// nonzero is the index list of count true elements, int64 per dimension. The temporary storage of cub on a GPU, some KiB,
-// is not modelled.
+// nonzero is the index list of count true elements, int64 per dimension. The temporary storage of cub on a GPU, some
+// KiB, is not modelled.
 func (p *program) nonzero(count, dimensions int64) block {
 	return p.alloc("nonzero", 8*count*dimensions)
 }

@@ -41,8 +41,8 @@ func (r *recording) number(key string) int {
 	return n
 }
 
-// withoutScratch drops what a matrix product takes and gives back before anything else happens. oneDNN does so for 16-bit
-// products, in sizes that depend on the machine's vector units and say nothing of the model.
+// withoutScratch drops what a matrix product takes and gives back before anything else happens. oneDNN does so for
+// 16-bit products, in sizes that depend on the machine's vector units and say nothing of the model.
 func (r *recording) withoutScratch() *trace.Trace {
 	kept := &trace.Trace{Tags: r.Tags, Slots: r.Slots}
 	for i := 0; i < len(r.Events); i++ {
@@ -84,7 +84,8 @@ func (r *recording) options() Options {
 		attention = Attention(a)
 	}
 	return Options{
-		Width: r.number("width"), Height: r.number("height"), Images: r.number("images"), Frames: r.number("frames"), PromptTokens: r.number("text"),
+		Width: r.number("width"), Height: r.number("height"), Images: r.number("images"), Frames: r.number("frames"),
+		PromptTokens: r.number("text"),
 		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
 		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),
 	}
@@ -120,8 +121,8 @@ func lives(t *trace.Trace) []lived {
 	return list
 }
 
-// The generated program makes the allocations of the recorded one: each of them, of the same size, in the same order, and
-// with the same bytes live at each.
+// The generated program makes the allocations of the recorded one: each of them, of the same size, in the same order,
+// and with the same bytes live at each.
 func TestRequestMatchesRecordings(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt.gz")
 	if err != nil || len(files) == 0 {
@@ -149,7 +150,8 @@ func compare(t *testing.T, recorded, generated []lived) {
 	for i := range min(len(recorded), len(generated)) {
 		a, b := recorded[i], generated[i]
 		if a.bytes != b.bytes || a.live != b.live {
-			t.Fatalf("allocation %d: %d bytes of %d live (%s), recorded %d of %d (%s)", i, b.bytes, b.live, b.name, a.bytes, a.live, a.name)
+			t.Fatalf("allocation %d: %d bytes of %d live (%s), recorded %d of %d (%s)", i, b.bytes, b.live, b.name, a.bytes,
+				a.live, a.name)
 		}
 		peak = max(peak, a.live)
 	}

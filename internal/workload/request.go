@@ -12,9 +12,9 @@ import (
 // Attention is an implementation of attention in transformers.
 type Attention string
 
-// The implementations. Flash is sdpa with a fused kernel that takes grouped queries. NoFlash is sdpa below sm_80, with releases
-// of PyTorch whose memory-efficient kernel refuses grouped queries (2.9 did, 2.14 no longer): the tower gets that kernel, the
-// decoder none. Math is sdpa without any fused kernel. Eager is attn_implementation="eager".
+// The implementations. Flash is sdpa with a fused kernel that takes grouped queries. NoFlash is sdpa below sm_80, with
+// releases of PyTorch whose memory-efficient kernel refuses grouped queries (2.9 did, 2.14 no longer): the tower gets
+// that kernel, the decoder none. Math is sdpa without any fused kernel. Eager is attn_implementation="eager".
 const (
 	Flash   Attention = "flash"
 	NoFlash Attention = "no-flash"
@@ -25,7 +25,8 @@ const (
 // Cache is an implementation of the KV cache in transformers.
 type Cache string
 
-// The implementations: one that grows by concatenation, the default there, and one that takes all its room at first use.
+// The implementations: one that grows by concatenation, the default there, and one that takes all its room at first
+// use.
 const (
 	Dynamic Cache = "dynamic"
 	Static  Cache = "static"
@@ -121,7 +122,8 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 		text:   int64(o.PromptTokens),
 	}
 	if limit := int64(model.Text.MaxPositions); g.prompt+int64(o.DecodeTokens) > limit {
-		return nil, fmt.Errorf("%d prompt and %d decode tokens exceed the model's %d positions", g.prompt, o.DecodeTokens, limit)
+		return nil, fmt.Errorf("%d prompt and %d decode tokens exceed the model's %d positions", g.prompt, o.DecodeTokens,
+			limit)
 	}
 	if o.Cache == Static {
 		g.kv.capacity = g.prompt + int64(o.DecodeTokens)
@@ -150,8 +152,8 @@ func promptTokens(m *profile.Model, x images, text int64) int64 {
 	return n
 }
 
-// timestamp is the length in tokens of "<3.3 seconds>" before temporal patch i of a video: one token per digit and point, and three for
-// "<", " seconds" and ">". The tokenizer splits numbers into digits.
+// timestamp is the length in tokens of "<3.3 seconds>" before temporal patch i of a video: one token per digit and
+// point, and three for "<", " seconds" and ">". The tokenizer splits numbers into digits.
 func (x *images) timestamp(m *profile.Model, i int) int64 {
 	if !x.video {
 		return 0
@@ -253,8 +255,9 @@ func (g *generation) head(normed block) block {
 	return logits
 }
 
-// advance is generate's bookkeeping after a step: mask and positions one token longer, a copy of the logits in fp32, the
-// next token, and the inputs of the next step with its embeddings. It frees the logits and what the step before left.
+// advance is generate's bookkeeping after a step: mask and positions one token longer, a copy of the logits in fp32,
+// the next token, and the inputs of the next step with its embeddings. It frees the logits and what the step before
+// left.
 func (g *generation) advance(logits block, last bool) {
 	b, old := g.batch, g.carried
 	g.module = "generate"

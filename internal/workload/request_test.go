@@ -124,8 +124,8 @@ func TestVisionBlockPeak(t *testing.T) {
 	}
 }
 
-// Without a fused kernel for grouped queries the decoder's scores exist twice in fp32 whatever the type; the tower keeps its
-// kernel. Without any, the tower's do too.
+// Without a fused kernel for grouped queries the decoder's scores exist twice in fp32 whatever the type; the tower
+// keeps its kernel. Without any, the tower's do too.
 func TestScoresWithoutFusedKernels(t *testing.T) {
 	m, err := profiles.Model("qwen3-vl-4b")
 	if err != nil {
@@ -152,7 +152,8 @@ func TestScoresWithoutFusedKernels(t *testing.T) {
 func TestRequestRefuses(t *testing.T) {
 	m := shallow(t, "qwen3-vl-2b")
 	for _, o := range []Options{
-		{}, {PromptTokens: -1}, {PromptTokens: 5, Frames: 4}, {Width: 64000, Height: 20}, {PromptTokens: 5, DType: profile.INT8}, {PromptTokens: 5, Cache: "paged"},
+		{}, {PromptTokens: -1}, {PromptTokens: 5, Frames: 4}, {Width: 64000, Height: 20},
+		{PromptTokens: 5, DType: profile.INT8}, {PromptTokens: 5, Cache: "paged"},
 		{PromptTokens: 5, Device: "tpu"}, {PromptTokens: 5, Attention: "ring"}, {PromptTokens: 262144, DecodeTokens: 1},
 	} {
 		if _, err := Request(m, o); err == nil {

@@ -19,14 +19,14 @@ type ServeOptions struct {
 	Eager    bool          // decode operator by operator, not as one captured graph
 }
 
-// Stream is the memory behaviour of a service that runs a mix of requests, step by step. Each request is taken on when it
-// has arrived and a place is free: its images go through the tower and its prompt through the decoder, in one pass each,
-// as Request describes them, with fused attention on a GPU; then it decodes one token per step together with all others.
-// Keys and values lie in blocks of BlockTokens tokens, allocated as a sequence grows and freed when it ends; none is ever taken
-// away, so the trace asks for what the mix needs and not for what a card has.
+// Stream is the memory behaviour of a service that runs a mix of requests, step by step. Each request is taken on when
+// it has arrived and a place is free: its images go through the tower and its prompt through the decoder, in one pass
+// each, as Request describes them, with fused attention on a GPU; then it decodes one token per step together with all
+// others. Keys and values lie in blocks of BlockTokens tokens, allocated as a sequence grows and freed when it ends;
+// none is ever taken away, so the trace asks for what the mix needs and not for what a card has.
 //
-// Decode steps run as graphs captured at the start, as engines do: one block holds the peak of a pass at full concurrency,
-// and a step allocates what lies outside the graph. With Eager each step allocates operator by operator.
+// Decode steps run as graphs captured at the start, as engines do: one block holds the peak of a pass at full
+// concurrency, and a step allocates what lies outside the graph. With Eager each step allocates operator by operator.
 type Stream struct {
 	model   profile.Model
 	mix     profile.Mix
@@ -52,7 +52,8 @@ func Serve(model profile.Model, mix profile.Mix, o ServeOptions) (*Stream, error
 
 // Title names the stream.
 func (s *Stream) Title() string {
-	return fmt.Sprintf("%s %s %d requests seed %d %s", s.model.Name, s.mix.Name, s.options.Requests, s.options.Seed, s.options.DType)
+	return fmt.Sprintf("%s %s %d requests seed %d %s", s.model.Name, s.mix.Name, s.options.Requests, s.options.Seed,
+		s.options.DType)
 }
 
 // Tags is the table so far; Tags()[0] is "".
@@ -61,7 +62,8 @@ func (s *Stream) Tags() []string { return s.server.events.Tags() }
 // Slots is a bound above every slot so far.
 func (s *Stream) Slots() uint32 { return s.server.events.Slots() }
 
-// All yields the events from the start. It needs memory for one step and for what is live, however many events there are.
+// All yields the events from the start. It needs memory for one step and for what is live, however many events there
+// are.
 func (s *Stream) All() iter.Seq2[trace.Event, error] {
 	return func(yield func(trace.Event, error) bool) {
 		s.server = s.start()

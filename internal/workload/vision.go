@@ -34,8 +34,8 @@ func (x *images) segments() (lengths []int64) {
 	return lengths
 }
 
-// features is what the tower hands over. The caller keeps all of it until generation ends: transformers passes the tower's
-// whole output from step to step.
+// features is what the tower hands over. The caller keeps all of it until generation ends: transformers passes the
+// tower's whole output from step to step.
 type features struct {
 	hidden    block // last hidden state [N, C]
 	merged    block // [T, D]
@@ -99,8 +99,8 @@ func (p *program) repeatInterleave(images, n int64) block {
 	return out
 }
 
-// interpolation gives each patch its four neighbours in the learned grid of positions, as int64 [N, 4], and their weights,
-// as fp32 [N, 4].
+// interpolation gives each patch its four neighbours in the learned grid of positions, as int64 [N, 4], and their
+// weights, as fp32 [N, 4].
 func (p *program) interpolation(x images) (indices, weights block) {
 	p.module = "vision.positions"
 	n := x.patches
@@ -192,8 +192,8 @@ func (p *program) taps(n int64) (taps, weights block) {
 // quotient is an fp32 tensor over an integer one.
 func (p *program) quotient(n int64) block { return p.mixed("div", 4*n, 4*n) }
 
-// mixed is an operator between tensors of two types; the CPU casts the narrower one to cast bytes first, the GPU's kernel
-// casts as it reads.
+// mixed is an operator between tensors of two types; the CPU casts the narrower one to cast bytes first, the GPU's
+// kernel casts as it reads.
 func (p *program) mixed(op string, bytes, cast int64) block {
 	if !p.cpu {
 		return p.alloc(op, bytes)
@@ -257,7 +257,8 @@ func (p *program) cumulativeLengths(x images) block {
 	return out
 }
 
-// repeatAreas repeats the area of each image by its temporal patches, whose column of the grid is copied where there are several.
+// repeatAreas repeats the area of each image by its temporal patches, whose column of the grid is copied where there
+// are several.
 func (p *program) repeatAreas(images, n int64) block {
 	if images == 1 {
 		return p.repeatInterleave(images, n)
@@ -299,10 +300,10 @@ func (p *program) patchEmbedding(x images) (hidden, embeds block) {
 	return hidden, embeds
 }
 
-// convolve is the patch embedding, a convolution whose windows do not overlap. On a GPU its result is all that is modelled:
-// the workspace that cuDNN takes is none to speak of, save for several GiB in bf16 with torch 2.9 (pytorch#166643). On a CPU
-// oneDNN lays the weights out anew on each call, in 16 bits with channels padded to four, and what it returns is copied;
-// fp16 goes through a list of windows instead.
+// convolve is the patch embedding, a convolution whose windows do not overlap. On a GPU its result is all that is
+// modelled: the workspace that cuDNN takes is none to speak of, save for several GiB in bf16 with torch 2.9
+// (pytorch#166643). On a CPU oneDNN lays the weights out anew on each call, in 16 bits with channels padded to four,
+// and what it returns is copied; fp16 goes through a list of windows instead.
 func (p *program) convolve(x images) block {
 	v := &p.model.Vision
 	bytes := x.patches * int64(v.HiddenSize) * p.elem
@@ -369,8 +370,8 @@ func (p *program) visionBlock(x images, hidden block) block {
 	return out
 }
 
-// visionAttention frees its input. Rotary embedding runs in fp32: with 16-bit activations its peak of 34·N·C bytes is the
-// block's.
+// visionAttention frees its input. Rotary embedding runs in fp32: with 16-bit activations its peak of 34·N·C bytes is
+// the block's.
 func (p *program) visionAttention(x images, norm block) block {
 	v := &p.model.Vision
 	n, c := x.patches, int64(v.HiddenSize)

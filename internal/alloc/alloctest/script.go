@@ -15,8 +15,9 @@ import (
 //	alloc a 3 4  | aaa.....      block a of 3 units at a multiple of 4; after the bar the units in address order:
 //	free a       | ........      a letter for a live block, '.' free and committed, '-' addresses only, ' ' never used
 //
-// "# …" is a comment, "policy NAME key=value …" in the first line makes the policy (limit, quantum, granule, few, block). A
-// refused request leaves "refused" at the end of its line. With update set, the states in the file are rewritten.
+// "# …" is a comment, "policy NAME key=value …" in the first line makes the policy (limit, quantum, granule, few,
+// block). A refused request leaves "refused" at the end of its line. With update set, the states in the file are
+// rewritten.
 func Script(t *testing.T, file string, update bool) {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -63,7 +64,8 @@ func scriptPolicy(line string) (alloc.Policy, error) {
 	limit := int64(16)
 	for _, f := range fields[2:] {
 		key, value, _ := strings.Cut(f, "=")
-		into := map[string]*int64{"limit": &limit, "quantum": &o.Quantum, "granule": &o.Granule, "few": &o.Few, "block": &o.Block}[key]
+		into := map[string]*int64{"limit": &limit, "quantum": &o.Quantum, "granule": &o.Granule, "few": &o.Few,
+			"block": &o.Block}[key]
 		if into == nil {
 			return nil, fmt.Errorf("no setting %q", key)
 		}

@@ -1,8 +1,8 @@
-// Package alloctest is the judge of every allocator: a shadow that knows what is live without asking, a suite of tests that
-// every policy, pool and rival runs, and text scripts of operations with the state after each.
+// Package alloctest is the judge of every allocator: a shadow that knows what is live without asking, a suite of tests
+// that every policy, pool and rival runs, and text scripts of operations with the state after each.
 //
-// The shadow keeps each granted block in a list by address and trusts nothing the allocator says. After every operation it
-// holds that
+// The shadow keeps each granted block in a list by address and trusts nothing the allocator says. After every operation
+// it holds that
 //
 //   - no two blocks overlap, and none begins below zero;
 //   - a block begins at a multiple of the alignment asked for and is at least as large as was asked for;
@@ -24,8 +24,8 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc"
 )
 
-// Shadow is an allocator that passes everything on to another and checks each answer. A violation is an *alloc* error that
-// wraps ErrViolation. It is not safe for use by several goroutines.
+// Shadow is an allocator that passes everything on to another and checks each answer. A violation is an *alloc* error
+// that wraps ErrViolation. It is not safe for use by several goroutines.
 type Shadow struct {
 	alloc.Allocator
 	live   []entry // by offset
@@ -107,10 +107,12 @@ func (s *Shadow) admit(b alloc.Block, r alloc.Request) error {
 		return violation("block at %d is not aligned to %d", b.Offset, r.Align)
 	}
 	if e := overlap(s.held, b); e != nil {
-		return violation("block [%d,%d) reuses [%d,%d) before its wait", b.Offset, b.Offset+b.Size, e.block.Offset, e.block.Offset+e.block.Size)
+		return violation("block [%d,%d) reuses [%d,%d) before its wait", b.Offset, b.Offset+b.Size, e.block.Offset,
+			e.block.Offset+e.block.Size)
 	}
 	if e := overlap(s.live, b); e != nil {
-		return violation("block [%d,%d) overlaps live [%d,%d)", b.Offset, b.Offset+b.Size, e.block.Offset, e.block.Offset+e.block.Size)
+		return violation("block [%d,%d) overlaps live [%d,%d)", b.Offset, b.Offset+b.Size, e.block.Offset,
+			e.block.Offset+e.block.Size)
 	}
 	s.stamps++
 	for place := range s.stamped(b) {
@@ -199,7 +201,8 @@ func (s *Shadow) Moved(from, to alloc.Block) error {
 		return violation("block of %d bytes moved into %d", moved.requested, to.Size)
 	}
 	if e := overlap(s.live, to); e != nil {
-		return violation("block moved to [%d,%d) overlaps live [%d,%d)", to.Offset, to.Offset+to.Size, e.block.Offset, e.block.Offset+e.block.Size)
+		return violation("block moved to [%d,%d) overlaps live [%d,%d)", to.Offset, to.Offset+to.Size, e.block.Offset,
+			e.block.Offset+e.block.Size)
 	}
 	moved.block = to
 	s.live = insert(s.live, moved)
@@ -221,7 +224,8 @@ func (s *Shadow) compare() error {
 		return violation("counts %+v, not %+v", pick(got), pick(want))
 	}
 	if got.Reserved < got.Live || got.PeakReserved < got.Reserved || got.Grown-got.Returned != got.Reserved {
-		return violation("reserved %d (peak %d, grown %d, returned %d) with %d live", got.Reserved, got.PeakReserved, got.Grown, got.Returned, got.Live)
+		return violation("reserved %d (peak %d, grown %d, returned %d) with %d live", got.Reserved, got.PeakReserved,
+			got.Grown, got.Returned, got.Live)
 	}
 	if got.LargestFree > got.Free {
 		return violation("largest free range %d of %d free", got.LargestFree, got.Free)
@@ -239,7 +243,8 @@ func (s *Shadow) Verify() error {
 	var failed error
 	s.Walk(func(p alloc.Span) bool {
 		if p.Size <= 0 || p.Offset < end || p.Live && !p.Committed {
-			failed = violation("walk shows [%d,%d), live %v, committed %v, after %d", p.Offset, p.Offset+p.Size, p.Live, p.Committed, end)
+			failed = violation("walk shows [%d,%d), live %v, committed %v, after %d", p.Offset, p.Offset+p.Size, p.Live,
+				p.Committed, end)
 		}
 		end = p.Offset + p.Size
 		if p.Live {
@@ -252,7 +257,8 @@ func (s *Shadow) Verify() error {
 	}
 	for i, e := range s.live {
 		if i >= len(walked) || walked[i].Offset != e.block.Offset || walked[i].Size != e.block.Size {
-			return violation("walk shows %d live blocks, not %d; the first that differs is at %d", len(walked), len(s.live), e.block.Offset)
+			return violation("walk shows %d live blocks, not %d; the first that differs is at %d", len(walked), len(s.live),
+				e.block.Offset)
 		}
 	}
 	if len(walked) != len(s.live) {

@@ -76,7 +76,8 @@ func TestShadowCatches(t *testing.T) {
 		}
 		test.Allocator = a
 		err = exercise(alloctest.NewShadow(test.broken))
-		if caught := errors.Is(err, alloctest.ErrViolation); caught != (test.about != "") || caught && !strings.Contains(err.Error(), test.about) {
+		if caught := errors.Is(err, alloctest.ErrViolation); caught != (test.about != "") || caught &&
+			!strings.Contains(err.Error(), test.about) {
 			t.Errorf("%s: %v", test.lie, err)
 		}
 	}

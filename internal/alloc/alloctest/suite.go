@@ -161,7 +161,8 @@ func random(t *testing.T, s *Shadow, o Options) {
 		free(t, s, b)
 	}
 	verify(t, s)
-	t.Logf("%d allocations, %d frees, %d refused, at most %d bytes live", s.stats.Allocs, s.stats.Frees, s.stats.OutOfMemory, s.stats.PeakLive)
+	t.Logf("%d allocations, %d frees, %d refused, at most %d bytes live", s.stats.Allocs, s.stats.Frees,
+		s.stats.OutOfMemory, s.stats.PeakLive)
 	if s.stats.Allocs < int64(operations)/4 {
 		t.Errorf("only %d of %d operations were allocations that succeeded", s.stats.Allocs, operations)
 	}
@@ -204,8 +205,8 @@ func (d *Driver) Step() error {
 	return err
 }
 
-// concurrent: goroutines allocate and free, and hand blocks to each other; a table under a lock sees that no byte has two
-// owners.
+// concurrent: goroutines allocate and free, and hand blocks to each other; a table under a lock sees that no byte has
+// two owners.
 func concurrent(t *testing.T, a alloc.Allocator, o Options) {
 	const workers = 8
 	c := crowd{allocator: a, maxSize: o.MaxSize, owned: NewShadow(nil), passed: make(chan alloc.Block, workers)}

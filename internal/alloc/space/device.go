@@ -10,8 +10,8 @@ import (
 
 // Device is memory of a card, which this process cannot touch: Bytes is nil, and work reaches it through Address.
 //
-// Where the driver can map memory behind reserved addresses, Commit does so granule by granule: Decommit may then take back
-// any of them, since a mapping is undone whole. That costs one driver call a granule (2 MiB) and buys a pool that
+// Where the driver can map memory behind reserved addresses, Commit does so granule by granule: Decommit may then take
+// back any of them, since a mapping is undone whole. That costs one driver call a granule (2 MiB) and buys a pool that
 // grows without a second space. Elsewhere the space is plain: its memory is taken when it is opened, as one block of
 // cuMemAlloc, and Commit and Decommit only check. A pool over plain spaces should open them in pieces.
 type Device struct {
@@ -49,7 +49,8 @@ func NewMapped(c *cuda.Context, size int64) (*Device, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reserving device addresses: %w", err)
 	}
-	return &Device{ctx: c, base: base, size: size, granule: granule, mapped: true, committed: make([]bool, size/granule)}, nil
+	return &Device{ctx: c, base: base, size: size, granule: granule, mapped: true, committed: make([]bool, size/granule)},
+		nil
 }
 
 // NewPlain takes size bytes, rounded up to whole granules, at once.
@@ -128,7 +129,8 @@ func (d *Device) unmap(granules []int64) error {
 	return failed
 }
 
-// Move maps the memory of [from, from+n) at to. Granules of both ranges that the driver cannot move so are given back and taken anew.
+// Move maps the memory of [from, from+n) at to. Granules of both ranges that the driver cannot move so are given back
+// and taken anew.
 func (d *Device) Move(from, to, n int64) error {
 	if err := errors.Join(check(d, from, n), check(d, to, n)); err != nil || !d.mapped {
 		return err

@@ -96,8 +96,8 @@ func TestMappedCommit(t *testing.T) {
 	}
 }
 
-// TestMove moves two granules of three on a full card: the memory itself where the driver can, other memory where it cannot or a
-// call of the way fails.
+// TestMove moves two granules of three on a full card: the memory itself where the driver can, other memory where it
+// cannot or a call of the way fails.
 func TestMove(t *testing.T) {
 	const g = DeviceGranule
 	for name, o := range map[string]standin.Options{
@@ -114,7 +114,8 @@ func TestMove(t *testing.T) {
 			}
 			defer d.Close()
 			sent, got := bytes.Repeat([]byte{0x5a}, g), make([]byte, g)
-			if err := errors.Join(d.Commit(0, 3*g), c.ToDevice(d.Address(2*g), sent), d.Move(g, 50*g, 2*g), c.ToHost(got, d.Address(51*g))); err != nil {
+			if err := errors.Join(d.Commit(0, 3*g), c.ToDevice(d.Address(2*g), sent), d.Move(g, 50*g, 2*g),
+				c.ToHost(got, d.Address(51*g))); err != nil {
 				t.Fatal(err)
 			}
 			if used := inUse(t, c); used != 3*g {
@@ -132,7 +133,8 @@ func TestMove(t *testing.T) {
 
 // TestDeviceFaults fails every driver call that a space makes, in turn, and sees one error and nothing left behind.
 func TestDeviceFaults(t *testing.T) {
-	for _, call := range []string{"cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemAlloc_v2", "cuMemHostAlloc", "cuMemAllocManaged"} {
+	for _, call := range []string{"cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemAlloc_v2",
+		"cuMemHostAlloc", "cuMemAllocManaged"} {
 		for _, nth := range []int{1, 2, 3} {
 			for _, code := range []int{2, 999} {
 				t.Run(fmt.Sprintf("%s:%d:%d", call, nth, code), func(t *testing.T) {

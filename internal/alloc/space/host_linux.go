@@ -15,7 +15,8 @@ import (
 // reading and writing. Decommit drops the pages (MADV_DONTNEED) and leaves the access as it was: closing it again would
 // split the mapping, and a process may hold 65,530 of those.
 type Host struct {
-	mem     []byte // from the first multiple of 2 MiB, so that offsets aligned up to that are addresses aligned as much; Size long
+	// from the first multiple of 2 MiB, so that offsets aligned up to that are addresses aligned as much; Size long
+	mem     []byte
 	mapped  []byte // what mmap returned
 	options HostOptions
 
@@ -33,7 +34,8 @@ func NewHost(size int64, o HostOptions) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	mapped, err := unix.Mmap(-1, 0, int(size+DeviceGranule), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	mapped, err := unix.Mmap(-1, 0, int(size+DeviceGranule), unix.PROT_NONE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("reserving %d bytes of addresses: %w", size, err)
 	}
@@ -120,8 +122,8 @@ func (h *Host) Decommit(off, n int64) error {
 }
 
 // Move renames huge pages: that takes a few microseconds where dropping one and clearing another takes some hundred. A
-// renamed page is a mapping of its own from then on, so 4 KiB pages are dropped, and so are those after maxRenamed places and
-// what the kernel refuses (before 5.7).
+// renamed page is a mapping of its own from then on, so 4 KiB pages are dropped, and so are those after maxRenamed
+// places and what the kernel refuses (before 5.7).
 func (h *Host) Move(from, to, n int64) error {
 	if err := errors.Join(check(h, from, n), check(h, to, n)); err != nil {
 		return fmt.Errorf("moving: %w", err)
@@ -162,7 +164,8 @@ func (h *Host) Resident(off, n int64) (int64, error) {
 	}
 	page := int64(unix.Getpagesize())
 	state := make([]byte, (n+page-1)/page)
-	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&h.mem[off])), uintptr(n), uintptr(unsafe.Pointer(&state[0])))
+	_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&h.mem[off])), uintptr(n),
+		uintptr(unsafe.Pointer(&state[0])))
 	if errno != 0 {
 		return 0, fmt.Errorf("counting resident pages: %w", errno)
 	}

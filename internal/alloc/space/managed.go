@@ -6,9 +6,9 @@ import (
 	"github.com/vlmem/vlmem/internal/cuda"
 )
 
-// Managed is memory that host and card address alike; the driver moves its pages to where they are touched, and a card may
-// hold less than there is. A fault costs tens of microseconds, so what is used soon should be prefetched and what is read by
-// both sides advised. On systems without concurrent access the host may not touch it while the card works.
+// Managed is memory that host and card address alike; the driver moves its pages to where they are touched, and a card
+// may hold less than there is. A fault costs tens of microseconds, so what is used soon should be prefetched and what
+// is read by both sides advised. On systems without concurrent access the host may not touch it while the card works.
 type Managed struct {
 	ctx  *cuda.Context
 	base cuda.Ptr

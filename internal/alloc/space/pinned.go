@@ -8,10 +8,10 @@ import (
 
 // Pinned is host memory that stays where it is, so that a card can copy from and to it without staging.
 //
-// With a context it is taken from the driver when it is opened, in whole pages and no more: rounding to powers of two, as
-// some runtimes do, can double what is locked. Page-locking costs about a page fault for every page, so a pinned space is to
-// be kept and reused, not opened for each transfer. Without a card the pages are locked as they are committed, up to
-// RLIMIT_MEMLOCK.
+// With a context it is taken from the driver when it is opened, in whole pages and no more: rounding to powers of two,
+// as some runtimes do, can double what is locked. Page-locking costs about a page fault for every page, so a pinned
+// space is to be kept and reused, not opened for each transfer. Without a card the pages are locked as they are
+// committed, up to RLIMIT_MEMLOCK.
 type Pinned struct {
 	ctx    *cuda.Context // nil without a card
 	mem    []byte

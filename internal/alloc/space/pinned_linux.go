@@ -16,5 +16,6 @@ func explainLock(err error) error {
 	if unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit) != nil || limit.Cur == unix.RLIM_INFINITY {
 		return err
 	}
-	return fmt.Errorf("%w: a process may lock %d bytes (RLIMIT_MEMLOCK); raise it with ulimit -l or LimitMEMLOCK=", err, limit.Cur)
+	return fmt.Errorf("%w: a process may lock %d bytes (RLIMIT_MEMLOCK); raise it with ulimit -l or LimitMEMLOCK=", err,
+		limit.Cur)
 }

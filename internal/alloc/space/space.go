@@ -1,14 +1,14 @@
 // Package space is where memory comes from: a range of addresses [0,n) whose granules are committed and given back.
 //
-// An allocator deals in offsets into a space and never in pointers, so one allocator serves host memory, a card, and bare
-// addresses alike: a 141 GB card replays on a laptop. Address space is reserved once and is cheap; memory is committed
-// granule by granule and is not.
+// An allocator deals in offsets into a space and never in pointers, so one allocator serves host memory, a card, and
+// bare addresses alike: a 141 GB card replays on a laptop. Address space is reserved once and is cheap; memory is
+// committed granule by granule and is not.
 //
 //	reserved   0 ─────────────────────────────────────────────── n
 //	committed    ██████████░░░░██████░░░░░░░░░░░░░░░░░░░░░░░░░░░     █ one granule or more, ░ addresses only
 //
-// The granule is what the backing can map: 4 KiB pages on a host (2 MiB where huge pages are asked for), 2 MiB on a card,
-// a parameter for bare addresses. Offsets and lengths given to Commit and Decommit are multiples of it.
+// The granule is what the backing can map: 4 KiB pages on a host (2 MiB where huge pages are asked for), 2 MiB on a
+// card, a parameter for bare addresses. Offsets and lengths given to Commit and Decommit are multiples of it.
 //
 // This package holds the only mmap of the project. Tables about the range lie outside it, in Go memory, because a host
 // cannot write headers into a card.
@@ -102,7 +102,8 @@ func replace(s Space, from, to, n int64) error {
 func check(s Space, off, n int64) error {
 	mask := s.Granule() - 1
 	if off < 0 || n <= 0 || off > s.Size()-n || off&mask != 0 || n&mask != 0 {
-		return fmt.Errorf("range [%d,%d) is not whole granules of %d bytes in a space of %d", off, off+n, s.Granule(), s.Size())
+		return fmt.Errorf("range [%d,%d) is not whole granules of %d bytes in a space of %d", off, off+n, s.Granule(),
+			s.Size())
 	}
 	return nil
 }

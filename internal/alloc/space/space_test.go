@@ -19,7 +19,8 @@ func TestRanges(t *testing.T) {
 	defer h.Close()
 	for _, s := range []space.Space{b, h} {
 		g := s.Granule()
-		for _, r := range [][2]int64{{-g, g}, {0, 0}, {0, -g}, {1, g}, {0, g + 1}, {s.Size(), g}, {s.Size() - g, 2 * g}, {1 << 62, 1 << 62}} {
+		for _, r := range [][2]int64{{-g, g}, {0, 0}, {0, -g}, {1, g}, {0, g + 1}, {s.Size(), g}, {s.Size() - g, 2 * g},
+			{1 << 62, 1 << 62}} {
 			if s.Commit(r[0], r[1]) == nil || s.Decommit(r[0], r[1]) == nil {
 				t.Errorf("%T took the range %v", s, r)
 			}
@@ -37,7 +38,8 @@ func TestRanges(t *testing.T) {
 
 // TestHostMemory commits, writes, gives back and commits again, in every way that this machine lets it.
 func TestHostMemory(t *testing.T) {
-	for _, o := range []space.HostOptions{{}, {Populate: true}, {HugePages: true}, {HugePages: true, Populate: true}, {Nodes: 1}, {Lock: true}} {
+	for _, o := range []space.HostOptions{{}, {Populate: true}, {HugePages: true}, {HugePages: true, Populate: true},
+		{Nodes: 1}, {Lock: true}} {
 		h, err := space.NewHost(16<<20, o)
 		if err != nil {
 			t.Logf("%+v: %v", o, err) // no NUMA, no huge pages, or not allowed
@@ -72,8 +74,8 @@ func TestHostMemory(t *testing.T) {
 	}
 }
 
-// TestHostMove moves written memory within huge pages and within 4 KiB pages: what lay beside the source stays, the source
-// is empty, and no memory is resident twice.
+// TestHostMove moves written memory within huge pages and within 4 KiB pages: what lay beside the source stays, the
+// source is empty, and no memory is resident twice.
 func TestHostMove(t *testing.T) {
 	for _, o := range []space.HostOptions{{}, {HugePages: true}} {
 		h, err := space.NewHost(32<<20, o)

@@ -22,7 +22,8 @@ type rig struct {
 	host func(n int) []byte
 }
 
-var testRates = Rates{UploadBytesPerS: 10e9, DownloadBytesPerS: 10e9, MemoryBytesPerS: 300e9, FlopsPerS: 8e12, LaunchSeconds: 5e-6, CopyEngines: 2}
+var testRates = Rates{UploadBytesPerS: 10e9, DownloadBytesPerS: 10e9, MemoryBytesPerS: 300e9, FlopsPerS: 8e12,
+	LaunchSeconds: 5e-6, CopyEngines: 2}
 
 // rigs makes every backend in turn; the CUDA one runs on the stand-in and leaves nothing behind.
 var rigs = []struct {
@@ -283,7 +284,8 @@ func TestSimClock(t *testing.T) {
 }
 
 func TestSimDoneFollowsTheClock(t *testing.T) {
-	m, err := NewSim(1, 1<<20, Rates{UploadBytesPerS: 1e9, DownloadBytesPerS: 1e9, MemoryBytesPerS: 1e9, FlopsPerS: 1e9, CopyEngines: 1})
+	m, err := NewSim(1, 1<<20, Rates{UploadBytesPerS: 1e9, DownloadBytesPerS: 1e9, MemoryBytesPerS: 1e9, FlopsPerS: 1e9,
+		CopyEngines: 1})
 	check(t, err)
 	check(t, m.Submit(0, Work{Kind: Upload, Out: Range{0, 1_000_000}}))
 	e, err := m.Record(0)

@@ -44,11 +44,13 @@ type Overlap struct {
 	Speedup        float64 `json:"speedup" yaml:"speedup"`
 	Slowest        float64 `json:"slowest" yaml:"slowest"`
 	Quickest       float64 `json:"quickest" yaml:"quickest"`
-	Ceiling        float64 `json:"ceiling" yaml:"ceiling"` // speedup of the same work with nothing between the streams: what the machine had to give
-	Waits          int64   `json:"waits" yaml:"waits"`
-	Avoided        int64   `json:"avoided" yaml:"avoided"`
-	PeakReserved   int64   `json:"peak_reserved_bytes" yaml:"peak_reserved_bytes"`
-	ResultsEqual   bool    `json:"results_equal" yaml:"results_equal"` // both ways brought the same features back; false where nothing is stored
+	// speedup of the same work with nothing between the streams: what the machine had to give
+	Ceiling      float64 `json:"ceiling" yaml:"ceiling"`
+	Waits        int64   `json:"waits" yaml:"waits"`
+	Avoided      int64   `json:"avoided" yaml:"avoided"`
+	PeakReserved int64   `json:"peak_reserved_bytes" yaml:"peak_reserved_bytes"`
+	// both ways brought the same features back; false where nothing is stored
+	ResultsEqual bool `json:"results_equal" yaml:"results_equal"`
 }
 
 // Bound is the most that overlap can gain with these times.
@@ -100,7 +102,8 @@ func BenchHost(o BenchOptions) (BenchResult, error) {
 	defer mem.Close()
 	w := NewWorkers(2, mem.Bytes())
 	defer w.Close()
-	b := &bench{Backend: w, space: mem, device: "worker threads", host: func(n int64) (space.Space, error) { return space.NewPinned(nil, n) }}
+	b := &bench{Backend: w, space: mem, device: "worker threads",
+		host: func(n int64) (space.Space, error) { return space.NewPinned(nil, n) }}
 	return b.run(o)
 }
 
@@ -131,7 +134,8 @@ func BenchCUDA(c *cuda.Context, o BenchOptions) (BenchResult, error) {
 		return BenchResult{}, err
 	}
 	defer d.Close()
-	b := &bench{Backend: d, space: mem, device: c.Device().Name, host: func(n int64) (space.Space, error) { return space.NewPinned(c, n) }}
+	b := &bench{Backend: d, space: mem, device: c.Device().Name,
+		host: func(n int64) (space.Space, error) { return space.NewPinned(c, n) }}
 	b.costs = append(b.costs, allocator{"cuMemAlloc", func(n int64) error {
 		p, err := c.Alloc(n)
 		if err != nil {
@@ -319,8 +323,8 @@ func (b *bench) race(p Pipeline, pool *Pool, repeats int) error {
 	return nil
 }
 
-// ceiling runs the copies and the computing of a pipeline on two streams that know nothing of one another, and after one
-// another, in turn. Where other programs use the machine it falls towards 1, and no pipeline can do better.
+// ceiling runs the copies and the computing of a pipeline on two streams that know nothing of one another, and after
+// one another, in turn. Where other programs use the machine it falls towards 1, and no pipeline can do better.
 func (b *bench) ceiling(p Pipeline, pool *Pool, repeats int) (float64, error) {
 	images, err := pool.Alloc(alloc.Request{Size: 2 * p.Bytes, Align: 256})
 	if err != nil {
@@ -435,7 +439,8 @@ func transferPooled(a *alloc.Arena, image []byte) (float64, error) {
 	return time.Since(begun).Seconds(), err
 }
 
-// cost times pairs of an allocation and its free: the allocator alone, the pool with one stream and with two, the driver.
+// cost times pairs of an allocation and its free: the allocator alone, the pool with one stream and with two, the
+// driver.
 func (b *bench) cost(o BenchOptions) error {
 	alone, err := alloc.NewArena(kept{b.space}, alloc.ArenaOptions{Policy: "bestfit"})
 	if err != nil {

@@ -15,7 +15,8 @@ import (
 // TestPipelineSim holds both ways to their equations: copies of 1 ms, computing of 1 ms, the way back an eighth.
 func TestPipelineSim(t *testing.T) {
 	const n = 4_000_000
-	rates := Rates{UploadBytesPerS: n * 1e3, DownloadBytesPerS: n * 1e3, MemoryBytesPerS: 1e15, FlopsPerS: 2 * n / 4 * 1e3, CopyEngines: 2}
+	rates := Rates{UploadBytesPerS: n * 1e3, DownloadBytesPerS: n * 1e3, MemoryBytesPerS: 1e15, FlopsPerS: 2 * n / 4 * 1e3,
+		CopyEngines: 2}
 	p := Pipeline{Images: 10, Bytes: n, Computed: n, Rounds: 1}
 	for _, c := range []struct {
 		ahead  int64
@@ -82,7 +83,8 @@ func TestBench(t *testing.T) {
 			if r.Backend != name || (r.Clock == "simulated") != simulated || r.Overlap.ResultsEqual == simulated {
 				t.Errorf("backend %s, clock %s, results equal %v", r.Backend, r.Clock, r.Overlap.ResultsEqual)
 			}
-			if o := r.Overlap; o.Serial <= 0 || o.Overlapped <= 0 || o.Speedup < o.Slowest || o.Speedup > o.Quickest || o.Bound() > 2 {
+			if o := r.Overlap; o.Serial <= 0 || o.Overlapped <= 0 || o.Speedup < o.Slowest || o.Speedup > o.Quickest ||
+				o.Bound() > 2 {
 				t.Errorf("overlap %+v", o)
 			}
 			if want := map[string]int{"host": 3, "sim": 3, "cuda": 5}[name]; len(r.Costs) != want {

@@ -15,8 +15,8 @@ var mixPTX string
 
 // CUDA does work on the streams of a card.
 //
-// An event of a stream is a number; the driver's events behind the numbers not yet reached wait in a queue, oldest first,
-// and are used again once passed. Asking for the newest answers for all before it.
+// An event of a stream is a number; the driver's events behind the numbers not yet reached wait in a queue, oldest
+// first, and are used again once passed. Asking for the newest answers for all before it.
 type CUDA struct {
 	ctx    *cuda.Context
 	base   cuda.Ptr
@@ -38,8 +38,8 @@ type cudaStream struct {
 	moved    bool          // work was submitted since the last event
 }
 
-// NewCUDA makes n streams that work in the size bytes of device memory at base. Without a compiler in the driver, Compute is
-// refused and copies work.
+// NewCUDA makes n streams that work in the size bytes of device memory at base. Without a compiler in the driver,
+// Compute is refused and copies work.
 func NewCUDA(c *cuda.Context, n int, base cuda.Ptr, size int64) (*CUDA, error) {
 	d := &CUDA{ctx: c, base: base, size: size, begun: time.Now()}
 	for range n {
@@ -104,8 +104,10 @@ func (d *CUDA) launch(to *cuda.Stream, k Work) error {
 	if n == 0 {
 		return nil
 	}
-	args := cuda.Args{}.Ptr(d.base + cuda.Ptr(k.Out.Offset)).Ptr(d.base + cuda.Ptr(k.In.Offset)).Uint32(n).Uint32(uint32(k.Rounds))
-	return d.mix.Launch(cuda.Dim3{X: (n + threads - 1) / threads, Y: 1, Z: 1}, cuda.Dim3{X: threads, Y: 1, Z: 1}, 0, to, args)
+	args := cuda.Args{}.Ptr(d.base + cuda.Ptr(k.Out.Offset)).Ptr(d.base +
+		cuda.Ptr(k.In.Offset)).Uint32(n).Uint32(uint32(k.Rounds))
+	return d.mix.Launch(cuda.Dim3{X: (n + threads - 1) / threads, Y: 1, Z: 1}, cuda.Dim3{X: threads, Y: 1, Z: 1}, 0, to,
+		args)
 }
 
 // Record queues an event of the driver's, unless nothing was queued since the last one.

@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
-// TestCUDAFaults fails each driver call of a whole session in turn: once, and so that the context is lost. Every time there is
-// one clear error, and what was taken is given back.
+// TestCUDAFaults fails each driver call of a whole session in turn: once, and so that the context is lost. Every time
+// there is one clear error, and what was taken is given back.
 func TestCUDAFaults(t *testing.T) {
 	calls := []string{
 		"cuDevicePrimaryCtxRetain", "cuMemAddressReserve", "cuMemCreate", "cuMemMap", "cuMemSetAccess", "cuMemHostAlloc",
@@ -29,7 +29,8 @@ func TestCUDAFaults(t *testing.T) {
 					if call == "cuStreamWaitEvent" && nth > 1 && err == nil {
 						return // whether a second wait is needed is a matter of time
 					}
-					if once := call == "cuDevicePrimaryCtxRetain" || strings.HasPrefix(call, "cuModule") || call == "cuMemAddressReserve"; once && nth > 1 {
+					if once := call == "cuDevicePrimaryCtxRetain" || strings.HasPrefix(call, "cuModule") ||
+						call == "cuMemAddressReserve"; once && nth > 1 {
 						if err != nil {
 							t.Errorf("a call that is made once failed: %v", err)
 						}
@@ -50,7 +51,8 @@ func TestCUDAFaults(t *testing.T) {
 	}
 }
 
-// session is what a program does with a card, from opening to closing. It returns the first error and cleans up after any.
+// session is what a program does with a card, from opening to closing. It returns the first error and cleans up after
+// any.
 func session(t *testing.T, lib standin.Library) (err error) {
 	d, err := cuda.Open(lib.Path)
 	if err != nil {

@@ -7,15 +7,16 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc"
 )
 
-// Pipeline is the front end of a vision model: each image goes to the device, is computed on, and its features come back.
+// Pipeline is the front end of a vision model: each image goes to the device, is computed on, and its features come
+// back.
 //
 //	serial      copy 1 │ compute 1 │ copy 2 │ compute 2 │ …            n·(c+k)
 //	overlapped  copy 1 │ copy 2    │ copy 3    │ …
 //	                   │ compute 1 │ compute 2 │ compute 3             c + n·max(c,k) nearly
 //
 // Copies run on stream 0, computing and the way back on stream 1. The memory of an image is asked for when its copy is
-// queued and freed when its computing is, so how many images are in flight is the pool's doing: with Options.Ahead of an image
-// or more it takes a second buffer, with 0 it waits for the first.
+// queued and freed when its computing is, so how many images are in flight is the pool's doing: with Options.Ahead of
+// an image or more it takes a second buffer, with 0 it waits for the first.
 type Pipeline struct {
 	Images   int
 	Bytes    int64 // of one image, whole float32s; its features are the first eighth of it

@@ -10,8 +10,8 @@ import (
 
 // Options are the settings of a pool.
 type Options struct {
-	// Ahead is how many bytes of free memory may lie under marks before a stream borrows by waiting rather than taking other
-	// memory. 0 always waits: the least memory, and streams that follow one another.
+	// Ahead is how many bytes of free memory may lie under marks before a stream borrows by waiting rather than taking
+	// other memory. 0 always waits: the least memory, and streams that follow one another.
 	Ahead int64
 }
 
@@ -22,8 +22,8 @@ type Counters struct {
 	Marked  int64 // bytes of free memory under marks now
 }
 
-// Pool serves blocks in stream order. It is an alloc.Allocator whose requests name their stream, and safe for use by several
-// goroutines. Free orders a block's next use after the work that its streams hold at that moment.
+// Pool serves blocks in stream order. It is an alloc.Allocator whose requests name their stream, and safe for use by
+// several goroutines. Free orders a block's next use after the work that its streams hold at that moment.
 type Pool struct {
 	backend Backend
 	ahead   int64
@@ -75,7 +75,8 @@ func (p *Pool) Alloc(r alloc.Request) (alloc.Block, error) {
 		return alloc.Block{}, err
 	}
 	p.count(r.Size, b.Size)
-	return alloc.Block{Offset: b.Offset, Size: b.Size, Ref: p.keep(block{upstream: b, requested: r.Size, stream: r.Stream})}, nil
+	return alloc.Block{Offset: b.Offset, Size: b.Size,
+		Ref: p.keep(block{upstream: b, requested: r.Size, stream: r.Stream})}, nil
 }
 
 func (p *Pool) count(requested, granted int64) {
@@ -96,7 +97,8 @@ func (p *Pool) keep(b block) uint64 {
 	return uint64(len(p.blocks) - 1)
 }
 
-// meet admits a stream. What was freed while there was one stream has no marks, so a newcomer waits once for all others.
+// meet admits a stream. What was freed while there was one stream has no marks, so a newcomer waits once for all
+// others.
 func (p *Pool) meet(s uint16) error {
 	for _, t := range p.seen {
 		if t == s {
@@ -116,8 +118,8 @@ func (p *Pool) meet(s uint16) error {
 	return nil
 }
 
-// place takes upstream memory that no other stream works on. Where a few tries find none, it takes the place that was freed
-// longest ago, whose work ends first in all likelihood, and makes the stream wait for it.
+// place takes upstream memory that no other stream works on. Where a few tries find none, it takes the place that was
+// freed longest ago, whose work ends first in all likelihood, and makes the stream wait for it.
 func (p *Pool) place(r alloc.Request) (alloc.Block, error) {
 	if len(p.marks.list) == 0 {
 		return p.upstream.Alloc(r)
@@ -252,7 +254,8 @@ func (p *Pool) Use(b alloc.Block, s uint16) error {
 }
 
 func (p *Pool) find(b alloc.Block) (*block, error) {
-	if b.Ref >= uint64(len(p.blocks)) || p.blocks[b.Ref].upstream.Size == 0 || p.blocks[b.Ref].upstream.Offset != b.Offset {
+	if b.Ref >= uint64(len(p.blocks)) || p.blocks[b.Ref].upstream.Size == 0 ||
+		p.blocks[b.Ref].upstream.Offset != b.Offset {
 		return nil, alloc.ErrNotLive
 	}
 	return &p.blocks[b.Ref], nil
@@ -313,7 +316,8 @@ func (p *Pool) Synchronize(s uint16) error {
 	return p.marks.prune(p.backend.Done)
 }
 
-// Trim finishes all work and gives whole free granules back to the system, where the allocator can; it returns the bytes.
+// Trim finishes all work and gives whole free granules back to the system, where the allocator can; it returns the
+// bytes.
 func (p *Pool) Trim() (int64, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

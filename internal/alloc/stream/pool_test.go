@@ -28,7 +28,8 @@ func upstream(t testing.TB, policy string) alloc.Allocator {
 	return a
 }
 
-// TestPoolOrders tells the rules one by one: what a second stream gets after a block of 1 MiB was used and freed on stream 0.
+// TestPoolOrders tells the rules one by one: what a second stream gets after a block of 1 MiB was used and freed on
+// stream 0.
 func TestPoolOrders(t *testing.T) {
 	const mib = 1 << 20
 	busy := Work{Kind: Compute, Out: Range{0, mib}, In: Range{0, mib}, Rounds: 100}
@@ -40,8 +41,14 @@ func TestPoolOrders(t *testing.T) {
 		waits int64
 	}{
 		{"same stream, at once", 0, func(t *testing.T, p *Pool, m *Sim) alloc.Block { return grant(t, p, mib, 0) }, true, 0},
-		{"other stream, borrows by waiting", 0, func(t *testing.T, p *Pool, m *Sim) alloc.Block { return grant(t, p, mib, 1) }, true, 1},
-		{"other stream, takes other memory", 2 * mib, func(t *testing.T, p *Pool, m *Sim) alloc.Block { return grant(t, p, mib, 1) }, false, 0},
+		{"other stream, borrows by waiting", 0, func(t *testing.T, p *Pool,
+			m *Sim) alloc.Block {
+			return grant(t, p, mib, 1)
+		}, true, 1},
+		{"other stream, takes other memory", 2 * mib, func(t *testing.T, p *Pool,
+			m *Sim) alloc.Block {
+			return grant(t, p, mib, 1)
+		}, false, 0},
 		{"other stream, after the event", 0, func(t *testing.T, p *Pool, m *Sim) alloc.Block {
 			m.Advance(time.Second)
 			return grant(t, p, mib, 1)
@@ -50,7 +57,8 @@ func TestPoolOrders(t *testing.T) {
 			check(t, p.Synchronize(0))
 			return grant(t, p, mib, 1)
 		}, true, 0},
-		{"other stream, a part of it", 0, func(t *testing.T, p *Pool, m *Sim) alloc.Block { return grant(t, p, mib/2, 1) }, true, 1},
+		{"other stream, a part of it", 0, func(t *testing.T, p *Pool, m *Sim) alloc.Block { return grant(t, p, mib/2, 1) },
+			true, 1},
 		{"other stream, no other memory", 100 * mib, func(t *testing.T, p *Pool, m *Sim) alloc.Block {
 			return grant(t, p, testMemory-4096, 1)
 		}, true, 1},
@@ -87,7 +95,8 @@ func grant(t testing.TB, p *Pool, size int64, s uint16) alloc.Block {
 	return b
 }
 
-// TestPoolUse frees a block that a second stream still reads: neither its own stream's next grant nor a third's may have it.
+// TestPoolUse frees a block that a second stream still reads: neither its own stream's next grant nor a third's may
+// have it.
 func TestPoolUse(t *testing.T) {
 	m, err := NewSim(3, testMemory, testRates)
 	check(t, err)
@@ -101,7 +110,8 @@ func TestPoolUse(t *testing.T) {
 	if c := p.Counters(); again.Offset != b.Offset || c.Waits != 1 {
 		t.Errorf("granted at %d after %d waits, want %d after one", again.Offset, c.Waits, b.Offset)
 	}
-	for name, err := range map[string]error{"double free": p.Free(b), "foreign free": p.Free(alloc.Block{Offset: 77, Ref: 99})} {
+	for name, err := range map[string]error{"double free": p.Free(b),
+		"foreign free": p.Free(alloc.Block{Offset: 77, Ref: 99})} {
 		if name == "double free" && err == nil {
 			continue // the slot and place were granted again
 		}
@@ -247,7 +257,8 @@ func newProgram(t testing.TB, seed uint64, fault func(Backend) Backend) *program
 	return &program{r: r, judge: judge, pool: NewPool(upstream(t, policy), b, Options{Ahead: ahead}), advance: m.Advance}
 }
 
-// TestPoolProperty runs random programs over pools with different policies and settings. Many more with -operations 1000000.
+// TestPoolProperty runs random programs over pools with different policies and settings. Many more with -operations
+// 1000000.
 func TestPoolProperty(t *testing.T) {
 	const programs = 10
 	var waits, avoided, grants int64
@@ -314,8 +325,8 @@ func TestPlantedBugs(t *testing.T) {
 	})
 }
 
-// TestPoolData runs blocks through streams that really move bytes. A block is filled when granted and read back before it is
-// freed; were it reused before its event, another stream's filling would show.
+// TestPoolData runs blocks through streams that really move bytes. A block is filled when granted and read back before
+// it is freed; were it reused before its event, another stream's filling would show.
 func TestPoolData(t *testing.T) {
 	onEach(t, 3, func(t *testing.T, b rig) {
 		const size, count = 64 << 10, 400
@@ -388,12 +399,14 @@ func TestPoolOneStreamCostsNothing(t *testing.T) {
 		ours, theirs = append(ours, a), append(theirs, b)
 	}
 	a, b := p.Stats(), plain.Stats()
-	if a.PeakReserved != b.PeakReserved || a.Live != b.Live || a.Requested != b.Requested || a.Allocs != b.Allocs || a.PeakLive != b.PeakLive {
+	if a.PeakReserved != b.PeakReserved || a.Live != b.Live || a.Requested != b.Requested || a.Allocs != b.Allocs ||
+		a.PeakLive != b.PeakLive {
 		t.Errorf("stats %+v, the allocator alone %+v", a, b)
 	}
 }
 
-// TestPoolConforms runs the suite of all allocators: with one stream in use, and with two, so that every free is marked.
+// TestPoolConforms runs the suite of all allocators: with one stream in use, and with two, so that every free is
+// marked.
 func TestPoolConforms(t *testing.T) {
 	for _, streams := range []int{1, 2} {
 		t.Run(fmt.Sprintf("streams=%d", streams), func(t *testing.T) {

@@ -7,13 +7,13 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc"
 )
 
-// shadow judges a pool from below and from outside. As a Backend it sees every order that is given and passes it on; told of
-// each grant and free, it says whether the grant may happen.
+// shadow judges a pool from below and from outside. As a Backend it sees every order that is given and passes it on;
+// told of each grant and free, it says whether the grant may happen.
 //
 // It keeps vector clocks. pos[s] counts the work queued on s. knows[t][s] is the position of s that t's later work is
-// ordered behind, by waits, and through them by the waits of the stream awaited. host[s] is the position that the program has
-// seen done, which orders all it queues later. A range freed at position p of s may go to t if t is s, knows[t][s] ≥ p or
-// host[s] ≥ p. Scans are linear and nothing is clever.
+// ordered behind, by waits, and through them by the waits of the stream awaited. host[s] is the position that the
+// program has seen done, which orders all it queues later. A range freed at position p of s may go to t if t is s,
+// knows[t][s] ≥ p or host[s] ≥ p. Scans are linear and nothing is clever.
 type shadow struct {
 	Backend
 	pos   []int
@@ -40,7 +40,8 @@ type freed struct {
 
 func newShadow(b Backend) *shadow {
 	n := b.Streams()
-	s := &shadow{Backend: b, pos: make([]int, n), host: make([]int, n), noted: make([][]note, n), live: map[int64]alloc.Block{}}
+	s := &shadow{Backend: b, pos: make([]int, n), host: make([]int, n), noted: make([][]note, n),
+		live: map[int64]alloc.Block{}}
 	for range n {
 		s.knows = append(s.knows, make([]int, n))
 	}

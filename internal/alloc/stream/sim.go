@@ -17,11 +17,12 @@ type Rates struct {
 	CopyEngines       int     // 1: uploads and downloads share it; 2: one each way
 }
 
-// Sim is a card that is computed instead of built: every piece of work takes the time that the rates give it, exactly, and
-// the clock stands still unless the program waits. Nothing is stored, so its memory may have any size.
+// Sim is a card that is computed instead of built: every piece of work takes the time that the rates give it, exactly,
+// and the clock stands still unless the program waits. Nothing is stored, so its memory may have any size.
 //
-// There is one engine that computes and one or two that copy. An engine does one piece of work at a time and takes, of the
-// streams whose next work is for it, the one that was ready first, as hardware with a queue per stream does. Work takes
+// There is one engine that computes and one or two that copy. An engine does one piece of work at a time and takes, of
+// the streams whose next work is for it, the one that was ready first, as hardware with a queue per stream does. Work
+// takes
 //
 //	copy      launch + bytes / bus rate
 //	compute   launch + max(operations / rate, bytes / memory rate)
@@ -64,7 +65,8 @@ type simTask struct {
 
 // NewSim makes a simulated card with n streams and a memory of size bytes.
 func NewSim(n int, size int64, r Rates) (*Sim, error) {
-	if r.UploadBytesPerS <= 0 || r.DownloadBytesPerS <= 0 || r.MemoryBytesPerS <= 0 || r.FlopsPerS <= 0 || r.LaunchSeconds < 0 || r.CopyEngines < 1 {
+	if r.UploadBytesPerS <= 0 || r.DownloadBytesPerS <= 0 || r.MemoryBytesPerS <= 0 || r.FlopsPerS <= 0 ||
+		r.LaunchSeconds < 0 || r.CopyEngines < 1 {
 		return nil, fmt.Errorf("simulating a card: rates %+v must be above zero", r)
 	}
 	return &Sim{rates: r, size: size, streams: make([]simStream, n)}, nil

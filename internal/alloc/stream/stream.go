@@ -1,27 +1,29 @@
 // Package stream serves memory to work that runs later than the program that asked for it.
 //
-// A stream is a queue of work done in order; the program runs ahead of it. When a program frees a block, the work it queued
-// before may not have begun. The block is nevertheless reusable at once by later work of the same stream, since a
-// queue keeps its order. Work of another stream must not touch it before the first stream has passed the point of the
+// A stream is a queue of work done in order; the program runs ahead of it. When a program frees a block, the work it
+// queued before may not have begun. The block is nevertheless reusable at once by later work of the same stream, since
+// a queue keeps its order. Work of another stream must not touch it before the first stream has passed the point of the
 // free: an event recorded there.
 //
 // # How the pool keeps that
 //
 // A Pool stands on any alloc.Allocator and gives every freed block back to it immediately, so neighbours merge and any
-// policy serves any stream. Beside it lies a list of marks: the free ranges whose freeing streams may still be at work, each
-// with the events to await.
+// policy serves any stream. Beside it lies a list of marks: the free ranges whose freeing streams may still be at work,
+// each with the events to await.
 //
 //	addresses   ████ live ████░░░░░░░░ free ░░░░░░░░████ live ████
 //	marks                     ▒▒▒ (1, 17) ▒▒▒            event 17 of stream 1 must pass first
 //
-// Where the allocator offers stream t a block over a mark of stream s ≠ t that is not done, the pool holds it and asks for
-// another place: among free memory always, in new memory while no more than Options.Ahead bytes lie under marks. So memory is
-// spent to keep streams apart, which is how a pipeline gets its second buffer. Where no place is clear it borrows the one
-// freed longest ago: t is told to wait for the event, on the device and without blocking the program. Marks vanish when
-// their events are seen to be done. With one stream there are none, and a pool costs what its allocator costs.
+// Where the allocator offers stream t a block over a mark of stream s ≠ t that is not done, the pool holds it and asks
+// for another place: among free memory always, in new memory while no more than Options.Ahead bytes lie under marks. So
+// memory is spent to keep streams apart, which is how a pipeline gets its second buffer. Where no place is clear it
+// borrows the one freed longest ago: t is told to wait for the event, on the device and without blocking the program.
+// Marks vanish when their events are seen to be done. With one stream there are none, and a pool costs what its
+// allocator costs.
 //
-// Keeping freed blocks in lists per stream, as other stream-ordered pools do, was the other way. It reuses within a stream
-// only blocks that fit as they are, needs a rule for when to give them up, and leaves neighbours apart meanwhile.
+// Keeping freed blocks in lists per stream, as other stream-ordered pools do, was the other way. It reuses within a
+// stream only blocks that fit as they are, needs a rule for when to give them up, and leaves neighbours apart
+// meanwhile.
 //
 // # Backends
 //
@@ -35,8 +37,8 @@ import (
 	"time"
 )
 
-// Event is a point in a stream's work, reached when everything queued before is done. Later events of a stream are never
-// reached before earlier ones, so events of one stream compare by Seq. The zero Event is reached from the start.
+// Event is a point in a stream's work, reached when everything queued before is done. Later events of a stream are
+// never reached before earlier ones, so events of one stream compare by Seq. The zero Event is reached from the start.
 type Event struct {
 	Stream uint16
 	Seq    uint64
@@ -67,8 +69,8 @@ type Backend interface {
 // Kind is what a piece of work does.
 type Kind uint8
 
-// The kinds of work. Compute sets Out[i] to In[i] after Rounds steps of x ← x·0.999 + 0.001, each rounded to float32: a load
-// of 2·Rounds operations an element whose result every backend can be held to.
+// The kinds of work. Compute sets Out[i] to In[i] after Rounds steps of x ← x·0.999 + 0.001, each rounded to float32: a
+// load of 2·Rounds operations an element whose result every backend can be held to.
 const (
 	Upload   Kind = iota // Host → Out
 	Download             // In → Host
@@ -112,7 +114,8 @@ func (w Work) check(size int64, host bool) error {
 	case w.Kind == Compute && (w.Out.Bytes != w.In.Bytes || (w.Out.Bytes|w.Out.Offset|w.In.Offset)%4 != 0 || w.Rounds < 0):
 		return fmt.Errorf("computing %d bytes at %d from %d bytes at %d in %d rounds: want equal lengths of whole float32s",
 			w.Out.Bytes, w.Out.Offset, w.In.Bytes, w.In.Offset, w.Rounds)
-	case host && w.Kind == Upload && int64(len(w.Host)) != w.Out.Bytes, host && w.Kind == Download && int64(len(w.Host)) != w.In.Bytes:
+	case host && w.Kind == Upload && int64(len(w.Host)) != w.Out.Bytes, host && w.Kind == Download &&
+		int64(len(w.Host)) != w.In.Bytes:
 		return fmt.Errorf("copying between %d bytes of host memory and a range of %d", len(w.Host), w.Bytes())
 	case w.Kind > Compute:
 		return fmt.Errorf("work of unknown kind %d", w.Kind)

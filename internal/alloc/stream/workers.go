@@ -8,9 +8,9 @@ import (
 	"unsafe"
 )
 
-// Workers does the work of each stream on a goroutine of its own, in host memory: copies really copy and computing really
-// computes, so what overlaps on the machine overlaps in time. The goroutines are not locked to threads: each has one while
-// it works all the same, and handing work to a locked one costs two more switches.
+// Workers does the work of each stream on a goroutine of its own, in host memory: copies really copy and computing
+// really computes, so what overlaps on the machine overlaps in time. The goroutines are not locked to threads: each has
+// one while it works all the same, and handing work to a locked one costs two more switches.
 type Workers struct {
 	mem   []byte
 	begun time.Time
@@ -21,8 +21,8 @@ type Workers struct {
 	ended   sync.WaitGroup
 }
 
-// worker is one stream. Those who wait for it say from which count on they want to be woken: waking every one at each step
-// costs more than small work itself.
+// worker is one stream. Those who wait for it say from which count on they want to be woken: waking every one at each
+// step costs more than small work itself.
 type worker struct {
 	wake      sync.Cond // there is work
 	reached   sync.Cond // completed is at least wanted
@@ -109,8 +109,8 @@ func floats(b []byte) []float32 {
 	return unsafe.Slice((*float32)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/4)
 }
 
-// mix is Compute. Eight elements at a time in variables of their own, which the compiler keeps in registers as it does not
-// an array's: one alone would wait out the latency of every multiplication.
+// mix is Compute. Eight elements at a time in variables of their own, which the compiler keeps in registers as it does
+// not an array's: one alone would wait out the latency of every multiplication.
 func mix(out, in []float32, rounds int) {
 	const lanes = 8
 	out = out[:len(in)]

@@ -32,7 +32,8 @@ type AttentionShape struct {
 //	out                       ■     ■
 //
 // With Rows below Tokens q and k are read until the last block of rows, and out is written from the first. Out then has
-// exactly q's place: each block of out rows overwrites the q rows it came from, of which nothing but the scores is left.
+// exactly q's place: each block of out rows overwrites the q rows it came from, of which nothing but the scores is
+// left.
 type Attention struct {
 	Q, K, V, Scores, Out *Tensor
 	Bytes                int64 // of the block
@@ -45,7 +46,8 @@ func (o *Optimizer) Attention(s AttentionShape) (*Attention, error) {
 		s.Rows = s.Tokens
 	}
 	if s.KVHeads <= 0 || s.Heads%s.KVHeads != 0 || s.Rows < 0 || s.Rows > s.Tokens {
-		return nil, fmt.Errorf("laying out attention: %d heads, %d key-value heads and %d of %d rows do not go together", s.Heads, s.KVHeads, s.Rows, s.Tokens)
+		return nil, fmt.Errorf("laying out attention: %d heads, %d key-value heads and %d of %d rows do not go together",
+			s.Heads, s.KVHeads, s.Rows, s.Tokens)
 	}
 	l, err := o.attentionLayout(s)
 	if err != nil {
@@ -146,7 +148,8 @@ func (s *AttentionShape) parts() ([]plan.Buffer, error) {
 func (t *Tensor) view(off int64, shape []int, d profile.DType) *Tensor {
 	spec := Spec{Shape: shape, DType: d}
 	pitch, rows, _ := spec.pitch() // checked by who packed it
-	v := &Tensor{Shape: shape, DType: d, Kind: t.Kind, Place: t.Place, Strides: strides(shape, d, pitch), offset: t.offset + off, owner: t.owner}
+	v := &Tensor{Shape: shape, DType: d, Kind: t.Kind, Place: t.Place, Strides: strides(shape, d, pitch),
+		offset: t.offset + off, owner: t.owner}
 	if t.bytes != nil {
 		end := off + pitch*rows
 		v.bytes = t.bytes[off:end:end]

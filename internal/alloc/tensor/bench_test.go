@@ -14,8 +14,8 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// paired times plain and ours in turn, so that a drift of the machine hits both alike, and reports the median of each and of
-// the ratios of neighbours.
+// paired times plain and ours in turn, so that a drift of the machine hits both alike, and reports the median of each
+// and of the ratios of neighbours.
 func paired(b *testing.B, plain, ours func()) {
 	b.Helper()
 	plain()
@@ -41,8 +41,8 @@ func benchOptions() Options {
 	return Options{Pools: map[string]alloc.Config{"general": {Policy: "bestfit", Max: 2 << 30, Align: 64}}}
 }
 
-// The plain way to pixel_values is the processor's: normalise each image to planar fp32, permute it to patches, concatenate
-// the images. Memory of the plain way is the Go heap's; ours comes from the pool.
+// The plain way to pixel_values is the processor's: normalise each image to planar fp32, permute it to patches,
+// concatenate the images. Memory of the plain way is the Go heap's; ours comes from the pool.
 func BenchmarkImageBatch(b *testing.B) {
 	for _, size := range [][2]int{{640, 480}, {1920, 1088}} {
 		b.Run(fmt.Sprintf("4x%dx%d", size[0], size[1]), func(b *testing.B) {
@@ -111,8 +111,8 @@ func permute(planar []float32, w, h int, v profile.Vision) []float32 {
 	return out
 }
 
-// A walk down the columns of a matrix whose rows are 4,096 bytes apart meets eight lines of a first-level cache again and again;
-// skewed rows meet all of them. Rows is what the walk has to hold.
+// A walk down the columns of a matrix whose rows are 4,096 bytes apart meets eight lines of a first-level cache again
+// and again; skewed rows meet all of them. Rows is what the walk has to hold.
 func BenchmarkColumns(b *testing.B) {
 	for _, rows := range []int{64, 256, 1024} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {

@@ -36,7 +36,8 @@ func Example() {
 	}
 	fmt.Println("batch    ", batch.Pixels.Shape, "the second image", batch.Images[1].Pixels.Shape)
 
-	layer, err := o.Attention(tensor.AttentionShape{Batch: 1, Tokens: 910, Heads: 32, KVHeads: 8, HeadDim: 128, DType: profile.FP16, Rows: 64})
+	layer, err := o.Attention(tensor.AttentionShape{Batch: 1, Tokens: 910, Heads: 32, KVHeads: 8, HeadDim: 128,
+		DType: profile.FP16, Rows: 64})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -47,7 +48,8 @@ func Example() {
 			log.Fatal(err)
 		}
 	}
-	state, err := o.Feed(pressure.Reading{Budgets: []pressure.Budget{{Name: "host", Used: 7 * units.GiB, Limit: 8 * units.GiB}}})
+	state, err := o.Feed(pressure.Reading{Budgets: []pressure.Budget{{Name: "host", Used: 7 * units.GiB,
+		Limit: 8 * units.GiB}}})
 	if err != nil {
 		log.Fatal(err)
 	}

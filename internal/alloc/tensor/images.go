@@ -10,8 +10,8 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// Image is one picture or clip after resizing: 8-bit RGB, three bytes a pixel, rows back to back, a slice per frame. Width and
-// Height are multiples of patch·merge.
+// Image is one picture or clip after resizing: 8-bit RGB, three bytes a pixel, rows back to back, a slice per frame.
+// Width and Height are multiples of patch·merge.
 type Image struct {
 	Width, Height int
 	Frames        [][]byte // one for a still image
@@ -39,8 +39,9 @@ func (n Normalization) table() *[3][256]uint32 {
 	return &t
 }
 
-// ImageBatch is the input of the vision tower for several images in one block: pixel_values, fp32 [N, channels·t·p·p] with N
-// the patches of all images, and the rows of each as a view of it. The tower needs no further copy, split or concatenation.
+// ImageBatch is the input of the vision tower for several images in one block: pixel_values, fp32 [N, channels·t·p·p]
+// with N the patches of all images, and the rows of each as a view of it. The tower needs no further copy, split or
+// concatenation.
 type ImageBatch struct {
 	Pixels *Tensor
 	Images []ImageView
@@ -56,10 +57,10 @@ type ImageView struct {
 //
 //	temporal patch, block row, block column, row in block, column in block
 //
-// where a block is merge × merge patches, those that the merger joins into one token: a token's patches are neighbours. The
-// elements of a row run over channel, frame in the temporal patch, y, x. A still image fills its temporal patch with copies,
-// a clip of odd length repeats its last frame, as the reference processor does. Each byte is read once and each element
-// written once, in order of rows.
+// where a block is merge × merge patches, those that the merger joins into one token: a token's patches are neighbours.
+// The elements of a row run over channel, frame in the temporal patch, y, x. A still image fills its temporal patch
+// with copies, a clip of odd length repeats its last frame, as the reference processor does. Each byte is read once and
+// each element written once, in order of rows.
 func (o *Optimizer) ImageBatch(images []Image, v profile.Vision, n Normalization) (*ImageBatch, error) {
 	views := make([]ImageView, len(images))
 	patches := 0
@@ -80,7 +81,8 @@ func (o *Optimizer) ImageBatch(images []Image, v profile.Vision, n Normalization
 		return nil, fmt.Errorf("laying out an image batch: %w", err)
 	}
 	if pixels.Bytes() == nil {
-		return nil, errors.Join(fmt.Errorf("laying out an image batch: %v memory cannot be written from here: prefer pinned", pixels.Place), o.Free(pixels))
+		return nil, errors.Join(fmt.Errorf("laying out an image batch: %v memory cannot be written from here: prefer pinned",
+			pixels.Place), o.Free(pixels))
 	}
 	table, row := n.table(), 0
 	for i := range views {
@@ -99,15 +101,18 @@ func (m *Image) grid(v *profile.Vision) (ImageView, error) {
 	block := v.PatchSize * v.SpatialMergeSize
 	switch {
 	case v.InChannels != 3 || block <= 0 || v.TemporalPatchSize <= 0:
-		return ImageView{}, fmt.Errorf("a tower of %d channels, patches of %d and %d frames: want RGB patches", v.InChannels, v.PatchSize, v.TemporalPatchSize)
+		return ImageView{}, fmt.Errorf("a tower of %d channels, patches of %d and %d frames: want RGB patches", v.InChannels,
+			v.PatchSize, v.TemporalPatchSize)
 	case m.Width <= 0 || m.Height <= 0 || m.Width%block != 0 || m.Height%block != 0:
-		return ImageView{}, fmt.Errorf("%dx%d pixels: want multiples of %d, as Model.ImageGrid gives them", m.Width, m.Height, block)
+		return ImageView{}, fmt.Errorf("%dx%d pixels: want multiples of %d, as Model.ImageGrid gives them", m.Width, m.Height,
+			block)
 	case len(m.Frames) == 0:
 		return ImageView{}, errors.New("no frames")
 	}
 	for i, f := range m.Frames {
 		if len(f) != 3*m.Width*m.Height {
-			return ImageView{}, fmt.Errorf("frame %d has %d bytes: want %d for %dx%d pixels of RGB", i, len(f), 3*m.Width*m.Height, m.Width, m.Height)
+			return ImageView{}, fmt.Errorf("frame %d has %d bytes: want %d for %dx%d pixels of RGB", i, len(f),
+				3*m.Width*m.Height, m.Width, m.Height)
 		}
 	}
 	t := (len(m.Frames) + v.TemporalPatchSize - 1) / v.TemporalPatchSize
@@ -116,10 +121,11 @@ func (m *Image) grid(v *profile.Vision) (ImageView, error) {
 
 // write fills the view's rows.
 //
-// The lines of a patch lie a whole image row apart, on pages of their own, where no hardware prefetcher follows. So before a
-// patch is written, the first byte of every line of the patch two to the right is read: that starts its misses while this one is
-// computed, and takes a quarter to a half off the time of a 1080p image. One patch to the right gains less, four no more, and
-// filling patches line by line across the image, which reads in order, is slower than no reading ahead.
+// The lines of a patch lie a whole image row apart, on pages of their own, where no hardware prefetcher follows. So
+// before a patch is written, the first byte of every line of the patch two to the right is read: that starts its misses
+// while this one is computed, and takes a quarter to a half off the time of a 1080p image. One patch to the right gains
+// less, four no more, and filling patches line by line across the image, which reads in order, is slower than no
+// reading ahead.
 func (m *Image) write(w *ImageView, v *profile.Vision, table *[3][256]uint32) {
 	merge, to := v.SpatialMergeSize, w.Pixels.Bytes()
 	size := 4 * w.Pixels.Shape[1]
@@ -140,7 +146,8 @@ func (m *Image) write(w *ImageView, v *profile.Vision, table *[3][256]uint32) {
 	runtime.KeepAlive(read) // or the compiler would drop the loads
 }
 
-// readAhead reads a byte of every line of patch (y, x), which may lie past the image's edge, in the frames of temporal patch t.
+// readAhead reads a byte of every line of patch (y, x), which may lie past the image's edge, in the frames of temporal
+// patch t.
 func (m *Image) readAhead(t, y, x int, v *profile.Vision) (read byte) {
 	for f := t * v.TemporalPatchSize; f < min((t+1)*v.TemporalPatchSize, len(m.Frames)); f++ {
 		pixels := m.Frames[f]

@@ -23,7 +23,8 @@ type Options struct {
 	Prefer map[string][]Place
 	// Pressure are the thresholds; the zero value stands for pressure.Default.
 	Pressure pressure.Settings
-	// Collect runs the garbage collector and returns the heap's idle memory, under high pressure; nil for the runtime's own.
+	// Collect runs the garbage collector and returns the heap's idle memory, under high pressure; nil for the runtime's
+	// own.
 	Collect func()
 }
 
@@ -83,7 +84,8 @@ func New(o Options) (*Optimizer, error) {
 	if o.Collect == nil {
 		o.Collect = debug.FreeOSMemory
 	}
-	return &Optimizer{options: o, pools: map[poolKey]*pool{}, layouts: map[AttentionShape]attentionLayout{}, monitor: monitor}, nil
+	return &Optimizer{options: o, pools: map[poolKey]*pool{}, layouts: map[AttentionShape]attentionLayout{},
+		monitor: monitor}, nil
 }
 
 func openHost(size int64) (space.Space, error) { return space.NewHost(size, space.HostOptions{}) }
@@ -232,8 +234,8 @@ func (o *Optimizer) Free(t *Tensor) error {
 	return t.owner.pool.Free(t.owner.block)
 }
 
-// Feed takes a reading of the machine's memory and does what its level asks of the pools. It returns the state, whose Advice
-// says in words what else would help.
+// Feed takes a reading of the machine's memory and does what its level asks of the pools. It returns the state, whose
+// Advice says in words what else would help.
 func (o *Optimizer) Feed(r pressure.Reading) (pressure.State, error) {
 	o.mu.Lock()
 	s := o.monitor.Feed(r)
@@ -253,9 +255,9 @@ func (o *Optimizer) Feed(r pressure.Reading) (pressure.State, error) {
 	return s, failed
 }
 
-// respond does what a level asks of one pool. Caches are trimmed when the level rises. Under high pressure, at every reading,
-// they are emptied and idle granules go back, which does what compaction would: the blocks stay, the holes between them are
-// no longer paid for.
+// respond does what a level asks of one pool. Caches are trimmed when the level rises. Under high pressure, at every
+// reading, they are emptied and idle granules go back, which does what compaction would: the blocks stay, the holes
+// between them are no longer paid for.
 func (p *pool) respond(s pressure.State) error {
 	switch {
 	case s.Response.ReturnMemory:
@@ -272,8 +274,8 @@ func (p *pool) respond(s pressure.State) error {
 // aheadShare of what a pool reserves is kept committed and free at low pressure.
 const aheadShare = 8
 
-// growAhead commits memory for the next tensors by taking a block and giving it back: on a card, mapping granules costs more
-// than everything else in an allocation. A pool at its maximum is left as it is.
+// growAhead commits memory for the next tensors by taking a block and giving it back: on a card, mapping granules costs
+// more than everything else in an allocation. A pool at its maximum is left as it is.
 func (p *pool) growAhead() error {
 	s := p.Stats()
 	want := s.Reserved / aheadShare

@@ -1,5 +1,5 @@
-// Package tensor is the memory optimizer of a vision-language model: one type that allocates tensors by shape, element type
-// and kind, lays out what is used together side by side, follows memory pressure, and frees everything in the end.
+// Package tensor is the memory optimizer of a vision-language model: one type that allocates tensors by shape, element
+// type and kind, lays out what is used together side by side, follows memory pressure, and frees everything in the end.
 //
 //	o, err := tensor.New(tensor.Options{...})            // the context, made when the model is loaded
 //	x, err := o.Allocate([]int{b, n, c}, profile.FP32, "vision_features")
@@ -7,17 +7,17 @@
 //	a, err := o.Attention(shape)                         // q, k, v, scores, out in one block
 //	err = o.Free(x); o.Stats(); err = o.Close()
 //
-// Pools. Every kind of tensor (kv_cache, vision_features, text_embeddings, general) has a pool of its own in every place
-// (host, pinned, device, managed), so that what lives long never lies between what lives short. A pool is made when it is
-// first needed.
+// Pools. Every kind of tensor (kv_cache, vision_features, text_embeddings, general) has a pool of its own in every
+// place (host, pinned, device, managed), so that what lives long never lies between what lives short. A pool is made
+// when it is first needed.
 //
-// Places. Each kind lists the places it may live in, the best first. A tensor goes to the first that has room; under high
-// pressure, places whose budget is the tight one are passed over while another is left.
+// Places. Each kind lists the places it may live in, the best first. A tensor goes to the first that has room; under
+// high pressure, places whose budget is the tight one are passed over while another is left.
 //
-// Layouts. A tensor is an array of rows of its last dimension. Contiguous keeps rows back to back, as engines expect. Padded
-// starts each row on a cache line, pitch = ⌈row/64⌉·64, so that no line is shared by two rows and vector loads never straddle two.
-// Skewed adds a line where the pitch is a multiple of the 4,096 bytes after which addresses fall into the same sets of a
-// first-level cache: a walk down a column then meets all sets, not eight lines.
+// Layouts. A tensor is an array of rows of its last dimension. Contiguous keeps rows back to back, as engines expect.
+// Padded starts each row on a cache line, pitch = ⌈row/64⌉·64, so that no line is shared by two rows and vector loads
+// never straddle two. Skewed adds a line where the pitch is a multiple of the 4,096 bytes after which addresses fall
+// into the same sets of a first-level cache: a walk down a column then meets all sets, not eight lines.
 package tensor
 
 import (
@@ -105,7 +105,8 @@ func (s *Spec) pitch() (pitch, rows int64, err error) {
 	return pitch, rows, nil
 }
 
-// Tensor is an array in one of the optimizer's pools, or a view of a part of one. Its memory holds what was there before.
+// Tensor is an array in one of the optimizer's pools, or a view of a part of one. Its memory holds what was there
+// before.
 type Tensor struct {
 	Shape   []int
 	DType   profile.DType

@@ -262,7 +262,8 @@ func TestConcurrentUse(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(g), 0))
 			for range 200 {
-				x, err := m.Allocate([]int{1 + random.IntN(5000)}, profile.INT8, []string{"general", "vision_features"}[random.IntN(2)])
+				x, err := m.Allocate([]int{1 + random.IntN(5000)}, profile.INT8,
+					[]string{"general", "vision_features"}[random.IntN(2)])
 				if err != nil {
 					t.Error(err)
 					return
@@ -377,7 +378,8 @@ func TestImageBatchRefuses(t *testing.T) {
 		{[]Image{{Width: 32, Height: 32}}, "no frames"},
 		{[]Image{{Width: 32, Height: 64, Frames: good.Frames}}, "frame 0 has 3072 bytes: want 6144"},
 	} {
-		if _, err := m.ImageBatch(c.images, tower, HalfNormalization()); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := m.ImageBatch(c.images, tower, HalfNormalization()); err == nil ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v, want %q", err, c.want)
 		}
 	}
@@ -392,7 +394,8 @@ func TestAttention(t *testing.T) {
 		}
 		defer m.Close()
 		s := AttentionShape{Batch: rapid.IntRange(1, 2).Draw(t, "batch"), Tokens: rapid.IntRange(1, 90).Draw(t, "tokens"),
-			KVHeads: rapid.IntRange(1, 3).Draw(t, "kv heads"), HeadDim: rapid.SampledFrom([]int{8, 72, 128}).Draw(t, "dim"), DType: profile.FP16}
+			KVHeads: rapid.IntRange(1, 3).Draw(t, "kv heads"), HeadDim: rapid.SampledFrom([]int{8, 72, 128}).Draw(t, "dim"),
+			DType: profile.FP16}
 		s.Heads = s.KVHeads * rapid.IntRange(1, 4).Draw(t, "group")
 		s.Rows = rapid.IntRange(0, s.Tokens).Draw(t, "rows")
 		a, err := m.Attention(s)
@@ -400,7 +403,8 @@ func TestAttention(t *testing.T) {
 			t.Fatal(err)
 		}
 		blocked := s.Rows > 0 && s.Rows < s.Tokens
-		together := [][2]*Tensor{{a.Q, a.K}, {a.Q, a.V}, {a.K, a.V}, {a.Q, a.Scores}, {a.K, a.Scores}, {a.V, a.Scores}, {a.V, a.Out}, {a.Scores, a.Out}}
+		together := [][2]*Tensor{{a.Q, a.K}, {a.Q, a.V}, {a.K, a.V}, {a.Q, a.Scores}, {a.K, a.Scores}, {a.V, a.Scores},
+			{a.V, a.Out}, {a.Scores, a.Out}}
 		if blocked {
 			together = append(together, [2]*Tensor{a.K, a.Out})
 		}

@@ -1,8 +1,8 @@
 // Package standin builds a CUDA driver without a card, for tests: C of our own, compiled by the system's compiler.
 //
-// The library answers the calls that package cuda makes, with the attributes of a Quadro P6000, a GTX 1080 Ti or an MX350,
-// memory that can be written and read, streams and events on threads, and failures on request. What it cannot
-// do is stand at the head of src/libcuda.c. Every Build is a library of its own, so tests share no state.
+// The library answers the calls that package cuda makes, with the attributes of a Quadro P6000, a GTX 1080 Ti or an
+// MX350, memory that can be written and read, streams and events on threads, and failures on request. What it cannot do
+// is stand at the head of src/libcuda.c. Every Build is a library of its own, so tests share no state.
 package standin
 
 import (
@@ -21,8 +21,8 @@ import (
 //go:embed src/libcuda.c
 var source []byte
 
-// Options choose what the stand-in is. The zero value is a healthy Quadro P6000, or the driver that VLMEM_TEST_LIBCUDA names:
-// with it, tests that need no more than a healthy card run on this machine's.
+// Options choose what the stand-in is. The zero value is a healthy Quadro P6000, or the driver that VLMEM_TEST_LIBCUDA
+// names: with it, tests that need no more than a healthy card run on this machine's.
 type Options struct {
 	Card   string   // p6000, gtx1080ti, mx350; none for a driver without a device
 	Memory int64    // bytes of device memory, 0 for the card's
@@ -43,7 +43,8 @@ func Build(t testing.TB, o Options) Library {
 	if !cgo {
 		t.Skip("built without cgo: no library can be loaded")
 	}
-	if path := os.Getenv("VLMEM_TEST_LIBCUDA"); path != "" && o.Card == "" && o.Memory == 0 && len(o.Fail)+len(o.Hide) == 0 {
+	if path := os.Getenv("VLMEM_TEST_LIBCUDA"); path != "" && o.Card == "" && o.Memory == 0 &&
+		len(o.Fail)+len(o.Hide) == 0 {
 		return Library{Path: path}
 	}
 	if _, err := exec.LookPath("cc"); err != nil {
@@ -109,7 +110,8 @@ func compile(hide []string) ([]byte, error) {
 	if err := os.WriteFile(file, source, 0o600); err != nil {
 		return nil, err
 	}
-	args := []string{"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-o", out, file, "-lpthread"}
+	args := []string{"-shared", "-fPIC", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-o", out, file,
+		"-lpthread"}
 	if len(hide) > 0 {
 		script := filepath.Join(dir, "exports")
 		text := fmt.Sprintf("{ global: *; local: %s; };\n", strings.Join(hide, "; "))

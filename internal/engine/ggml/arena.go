@@ -46,7 +46,10 @@ func (a *arena) free(offset, size int64) {
 	if size == 0 {
 		return
 	}
-	i, _ := slices.BinarySearchFunc(a.blocks, offset, func(b block, at int64) int { return int(min(max(b.offset-at, -1), 1)) })
+	i, _ := slices.BinarySearchFunc(a.blocks, offset, func(b block,
+		at int64) int {
+		return int(min(max(b.offset-at, -1), 1))
+	})
 	if i < len(a.blocks) && offset+size == a.blocks[i].offset {
 		a.blocks[i].offset, a.blocks[i].size = offset, a.blocks[i].size+size
 	} else {

@@ -9,7 +9,8 @@ import (
 
 func TestTypes(t *testing.T) {
 	for name, bits := range map[string]float64{
-		"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5, "q5_0": 5.5, "q5_1": 6, "q6_k": 6.5625, "q5_k": 5.5,
+		"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q4_0": 4.5, "q4_1": 5, "q5_0": 5.5, "q5_1": 6, "q6_k": 6.5625,
+		"q5_k": 5.5,
 		"q4_k": 4.5, "q3_k": 3.4375, "q2_k": 2.625, "iq4_nl": 4.5, "iq4_xs": 4.25, "iq3_s": 3.4375, "mxfp4": 4.25,
 	} {
 		kind, ok := TypeByName(name)
@@ -120,7 +121,8 @@ func TestArenaAgainstBitmap(t *testing.T) {
 	})
 }
 
-// bestFit is the last of the smallest holes that hold size, and the end where none does. The run up to the end is no hole.
+// bestFit is the last of the smallest holes that hold size, and the end where none does. The run up to the end is no
+// hole.
 func bestFit(taken []bool, size int64) int64 {
 	end := int64(len(taken))
 	for end > 0 && !taken[end-1] {

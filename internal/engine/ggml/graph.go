@@ -5,7 +5,8 @@ type Graph struct {
 	Nodes, Leaves []*Tensor
 }
 
-// Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one graph.
+// Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one
+// graph.
 func (g *Graph) Expand(ts ...*Tensor) {
 	for _, t := range ts {
 		g.visit(t)

@@ -7,8 +7,8 @@ const (
 	nobody = -1
 )
 
-// ReserveSplit is the bytes of the buffers that compute the graph on a device and on the host, when operations follow their
-// weights. It rewires the graph: sources that lie on the other side become copies.
+// ReserveSplit is the bytes of the buffers that compute the graph on a device and on the host, when operations follow
+// their weights. It rewires the graph: sources that lie on the other side become copies.
 func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, onHost int64) {
 	for _, t := range g.Leaves {
 		t.at = fixed(t)
@@ -32,8 +32,8 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 // MinBatch is how many rows make an operation worth copying its weights to the device.
 const MinBatch = 32
 
-// fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it reads. Large
-// batches leave weights that lie on the host.
+// fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it
+// reads. Large batches leave weights that lie on the host.
 func fixed(t *Tensor) int {
 	for _, held := range []*Tensor{t, t.Base} {
 		if held == nil {
@@ -140,9 +140,9 @@ func borrows(t *Tensor) bool {
 	return false
 }
 
-// split cuts the list where the backend changes, and before an operation that borrows a weight, so that one borrowed weight can
-// take the place of the last. The copies that a part needs come at its start, each after a reading of its source, so that the
-// source lives until then.
+// split cuts the list where the backend changes, and before an operation that borrows a weight, so that one borrowed
+// weight can take the place of the last. The copies that a part needs come at its start, each after a reading of its
+// source, so that the source lives until then.
 func split(nodes []*Tensor) []*Tensor {
 	var out, part, inputs []*Tensor
 	copies := map[*Tensor]*Tensor{} // of host tensors on the device and of device tensors on the host

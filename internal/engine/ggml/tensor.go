@@ -1,6 +1,7 @@
 package ggml
 
-// Op is what a node does, as far as placement cares: ggml lets some operations write over a source, and views own nothing.
+// Op is what a node does, as far as placement cares: ggml lets some operations write over a source, and views own
+// nothing.
 type Op uint8
 
 // The operations of the graphs that are built here.

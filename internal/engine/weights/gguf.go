@@ -24,7 +24,8 @@ type GGUF struct {
 
 // ggufTypes are ggml's type numbers that files use (ggml.h).
 var ggufTypes = map[uint32]string{
-	0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 9: "q8_1", 10: "q2_k", 11: "q3_k", 12: "q4_k",
+	0: "f32", 1: "f16", 2: "q4_0", 3: "q4_1", 6: "q5_0", 7: "q5_1", 8: "q8_0", 9: "q8_1", 10: "q2_k", 11: "q3_k",
+	12: "q4_k",
 	13: "q5_k", 14: "q6_k", 15: "q8_k", 16: "iq2_xxs", 17: "iq2_xs", 18: "iq3_xxs", 19: "iq1_s", 20: "iq4_nl", 21: "iq3_s",
 	22: "iq2_s", 23: "iq4_xs", 29: "iq1_m", 30: "bf16", 34: "tq1_0", 35: "tq2_0", 39: "mxfp4", 26: "i32", 27: "i64",
 }
@@ -42,7 +43,8 @@ var ggufSizes = map[uint32]int64{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, ggufB
 // ReadGGUF reads a header up to the tensor data.
 func ReadGGUF(r io.Reader) (*GGUF, error) {
 	d := &ggufDecoder{r: bufio.NewReaderSize(r, 1<<16)}
-	g := &GGUF{Strings: map[string]string{}, Numbers: map[string]float64{}, Counts: map[string]int64{}, Trues: map[string][]int{}}
+	g := &GGUF{Strings: map[string]string{}, Numbers: map[string]float64{}, Counts: map[string]int64{},
+		Trues: map[string][]int{}}
 	d.header(g)
 	if d.err != nil {
 		if errors.Is(d.err, io.EOF) || errors.Is(d.err, io.ErrUnexpectedEOF) {

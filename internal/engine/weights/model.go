@@ -9,8 +9,8 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// architectures are the decoders that Text reads, by general.architecture, and how they differ from Qwen3-VL's where no key says
-// so. A pattern of sliding layers is the architecture's (llama.cpp src/models).
+// architectures are the decoders that Text reads, by general.architecture, and how they differ from Qwen3-VL's where no
+// key says so. A pattern of sliding layers is the architecture's (llama.cpp src/models).
 var architectures = map[string]*profile.Variant{
 	"qwen3vl": nil, "qwen3vlmoe": nil,
 	"qwen2":     {PlainHeads: true, ProjectionBias: true},
@@ -27,7 +27,8 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 	arch := g.Strings["general.architecture"]
 	variant, known := architectures[arch]
 	if !known {
-		return text, 0, fmt.Errorf("general.architecture is %q, want one of %s", arch, strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
+		return text, 0, fmt.Errorf("general.architecture is %q, want one of %s", arch,
+			strings.Join(slices.Sorted(maps.Keys(architectures)), ", "))
 	}
 	k := ggufKeys{g: g, arch: arch}
 	heads := k.need("attention.head_count")
@@ -39,7 +40,8 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 	if _, mixture := g.Numbers[arch+".expert_count"]; mixture {
 		text.IntermediateSize = k.or("feed_forward_length", 0)
 		text.MoE = &profile.MoE{
-			Experts: k.need("expert_count"), ExpertsPerToken: k.need("expert_used_count"), IntermediateSize: k.or("expert_feed_forward_length", text.IntermediateSize),
+			Experts: k.need("expert_count"), ExpertsPerToken: k.need("expert_used_count"),
+			IntermediateSize: k.or("expert_feed_forward_length", text.IntermediateSize),
 		}
 	} else {
 		text.IntermediateSize = k.need("feed_forward_length")
@@ -102,7 +104,8 @@ func (k *ggufKeys) variant(v profile.Variant) *profile.Variant {
 	v.DenseLayers, v.SharedExperts = k.or("leading_dense_block_count", 0), k.or("expert_shared_count", 0)
 	if rank := k.or("attention.kv_lora_rank", 0); rank > 0 {
 		rope, width := k.or("rope.dimension_count", 0), k.or("attention.key_length_mla", k.or("attention.key_length", 0))
-		v.Latent = &profile.Latent{QueryRank: k.or("attention.q_lora_rank", 0), KVRank: rank, NopeDim: width - rope, RopeDim: rope,
+		v.Latent = &profile.Latent{QueryRank: k.or("attention.q_lora_rank", 0), KVRank: rank, NopeDim: width - rope,
+			RopeDim:  rope,
 			ValueDim: k.or("attention.value_length_mla", k.or("attention.value_length", 0))}
 	}
 	return &v
@@ -110,14 +113,16 @@ func (k *ggufKeys) variant(v profile.Variant) *profile.Variant {
 
 // Vision is the tower that an mmproj GGUF of Qwen3-VL describes.
 func (g *GGUF) Vision() (profile.Vision, error) {
-	if arch, kind := g.Strings["general.architecture"], g.Strings["clip.projector_type"]; arch != "clip" || kind != "qwen3vl_merger" {
+	if arch, kind := g.Strings["general.architecture"], g.Strings["clip.projector_type"]; arch != "clip" ||
+		kind != "qwen3vl_merger" {
 		return profile.Vision{}, fmt.Errorf("architecture %q with projector %q, want clip with qwen3vl_merger", arch, kind)
 	}
 	number := func(key string) int { return int(g.Numbers["clip.vision."+key]) }
 	v := profile.Vision{
 		Depth: number("block_count"), HiddenSize: number("embedding_length"), Heads: number("attention.head_count"),
-		IntermediateSize: number("feed_forward_length"), PatchSize: number("patch_size"), SpatialMergeSize: number("spatial_merge_size"),
-		OutHiddenSize: number("projection_dim"), InChannels: 3, TemporalPatchSize: 1,
+		IntermediateSize: number("feed_forward_length"), PatchSize: number("patch_size"),
+		SpatialMergeSize: number("spatial_merge_size"),
+		OutHiddenSize:    number("projection_dim"), InChannels: 3, TemporalPatchSize: 1,
 		DeepstackLayers: g.Trues["clip.vision.is_deepstack_layers"],
 	}
 	if v.SpatialMergeSize == 0 {

@@ -11,7 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// ReadSafetensors reads the header of a safetensors file: a length in eight bytes and so much JSON. Tensors come by name.
+// ReadSafetensors reads the header of a safetensors file: a length in eight bytes and so much JSON. Tensors come by
+// name.
 func ReadSafetensors(r io.Reader) ([]Tensor, error) {
 	var length [8]byte
 	if _, err := io.ReadFull(r, length[:]); err != nil {
@@ -19,7 +20,8 @@ func ReadSafetensors(r io.Reader) ([]Tensor, error) {
 	}
 	n := binary.LittleEndian.Uint64(length[:])
 	if n > maxSafetensH {
-		return nil, headerError(0, "a header of %d bytes: at most %d make sense; is this a safetensors file?", n, maxSafetensH)
+		return nil, headerError(0, "a header of %d bytes: at most %d make sense; is this a safetensors file?", n,
+			maxSafetensH)
 	}
 	data, err := io.ReadAll(io.LimitReader(r, int64(n)))
 	if err != nil {
@@ -59,5 +61,6 @@ func safetensor(name string, raw json.RawMessage) (Tensor, error) {
 	if e.Offsets[0] < 0 || e.Offsets[1] < e.Offsets[0] {
 		return Tensor{}, headerError(8, "tensor %q: data_offsets %v", name, e.Offsets)
 	}
-	return Tensor{Name: name, Type: strings.ToLower(e.Type), Shape: e.Shape, Bytes: units.Bytes(e.Offsets[1] - e.Offsets[0])}, nil
+	return Tensor{Name: name, Type: strings.ToLower(e.Type), Shape: e.Shape,
+		Bytes: units.Bytes(e.Offsets[1] - e.Offsets[0])}, nil
 }

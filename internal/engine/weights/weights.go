@@ -1,12 +1,12 @@
-// Package weights reads the headers of weight files, GGUF and safetensors: which tensors a file holds, of what type and size,
-// and what a GGUF says of its model. Tensor data is never read.
+// Package weights reads the headers of weight files, GGUF and safetensors: which tensors a file holds, of what type and
+// size, and what a GGUF says of its model. Tensor data is never read.
 //
-// The GGUF reader is our own. gguf-parser-go reads the same headers and much more, but brings eleven modules, an HTTP client
-// and the whole vocabulary into memory; here arrays are walked over, so that a header of 150,000 tokens costs no more than
-// its reading. The tests compare the two.
+// The GGUF reader is our own. gguf-parser-go reads the same headers and much more, but brings eleven modules, an HTTP
+// client and the whole vocabulary into memory; here arrays are walked over, so that a header of 150,000 tokens costs no
+// more than its reading. The tests compare the two.
 //
-// Both readers take hostile input: counts and lengths are bounded before anything is allocated, and every error names the
-// offset where the file stopped making sense.
+// Both readers take hostile input: counts and lengths are bounded before anything is allocated, and every error names
+// the offset where the file stopped making sense.
 package weights
 
 import (

@@ -83,7 +83,8 @@ func TestReadGGUF(t *testing.T) {
 	}
 	text, levels, err := g.Text()
 	if wantText := (profile.Text{
-		HiddenSize: 256, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, IntermediateSize: 512, VocabSize: 512, MaxPositions: 4096, TiedEmbeddings: true,
+		HiddenSize: 256, Layers: 1, Heads: 4, KVHeads: 2, HeadDim: 64, IntermediateSize: 512, VocabSize: 512,
+		MaxPositions: 4096, TiedEmbeddings: true,
 	}); err != nil || !reflect.DeepEqual(text, wantText) || levels != 3 {
 		t.Errorf("got %+v, %d, %v", text, levels, err)
 	}
@@ -112,7 +113,8 @@ func TestReadGGUFAgreesWithParser(t *testing.T) {
 			t.Errorf("ours %+v, theirs %s %v %d", o, info.Name, info.Type, info.Bytes())
 		}
 	}
-	if architecture, ok := theirs.Header.MetadataKV.Get("general.architecture"); !ok || architecture.ValueString() != ours.Strings["general.architecture"] {
+	if architecture, ok := theirs.Header.MetadataKV.Get("general.architecture"); !ok ||
+		architecture.ValueString() != ours.Strings["general.architecture"] {
 		t.Error("architectures differ")
 	}
 }
@@ -134,11 +136,15 @@ func TestReadGGUFRefuses(t *testing.T) {
 		{"many tensors", header(uint32(3), uint64(1)<<60, uint64(0)), "tensors: at most"},
 		{"long string", header(uint32(3), uint64(0), uint64(1), uint64(1)<<40), "bytes of a string: at most"},
 		{"cut short", small()[:200], "ends early"},
-		{"nested array", header(uint32(3), uint64(0), uint64(1), "k", uint32(9), uint32(9), uint64(1)), "want numbers or strings"},
+		{"nested array", header(uint32(3), uint64(0), uint64(1), "k", uint32(9), uint32(9), uint64(1)),
+			"want numbers or strings"},
 		{"unknown value", header(uint32(3), uint64(0), uint64(1), "k", uint32(77)), "unknown type 77"},
-		{"unknown tensor type", header(uint32(3), uint64(1), uint64(0), "t", uint32(1), uint64(32), uint32(999), uint64(0)), "unknown type 999"},
-		{"partial block", header(uint32(3), uint64(1), uint64(0), "t", uint32(1), uint64(33), uint32(8), uint64(0)), "not whole blocks"},
-		{"huge tensor", header(uint32(3), uint64(1), uint64(0), "t", uint32(2), uint64(1)<<40, uint64(1)<<40, uint32(0), uint64(0)), "too large"},
+		{"unknown tensor type", header(uint32(3), uint64(1), uint64(0), "t", uint32(1), uint64(32), uint32(999), uint64(0)),
+			"unknown type 999"},
+		{"partial block", header(uint32(3), uint64(1), uint64(0), "t", uint32(1), uint64(33), uint32(8), uint64(0)),
+			"not whole blocks"},
+		{"huge tensor", header(uint32(3), uint64(1), uint64(0), "t", uint32(2), uint64(1)<<40, uint64(1)<<40, uint32(0),
+			uint64(0)), "too large"},
 	} {
 		if _, err := ReadGGUF(bytes.NewReader(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", c.name, err, c.want)
@@ -162,7 +168,8 @@ func TestReadSafetensors(t *testing.T) {
 	}{
 		{nil, "ends early"}, {safetensors("[1]"), "not JSON"}, {safetensors("{}")[:9], "ends early"},
 		{(&writer{}).put(uint64(1) << 50).Bytes(), "at most"},
-		{safetensors(`{"a":{"shape":[1]}}`), `tensor "a"`}, {safetensors(`{"a":{"dtype":"F32","data_offsets":[8,4]}}`), "data_offsets"},
+		{safetensors(`{"a":{"shape":[1]}}`), `tensor "a"`}, {safetensors(`{"a":{"dtype":"F32","data_offsets":[8,4]}}`),
+			"data_offsets"},
 	} {
 		if _, err := ReadSafetensors(bytes.NewReader(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%q: got %v, want an error with %q", c.data, err, c.want)
@@ -210,7 +217,8 @@ func TestTextOfOtherArchitectures(t *testing.T) {
 			Strings: map[string]string{"general.architecture": arch}, Numbers: map[string]float64{},
 			Tensors: []Tensor{{Name: "token_embd.weight", Shape: []int64{2048, 1000}}},
 		}
-		for key, v := range map[string]float64{"embedding_length": 2048, "block_count": 27, "attention.head_count": 16, "context_length": 4096, "feed_forward_length": 8192} {
+		for key, v := range map[string]float64{"embedding_length": 2048, "block_count": 27, "attention.head_count": 16,
+			"context_length": 4096, "feed_forward_length": 8192} {
 			g.Numbers[arch+"."+key] = v
 		}
 		for key, v := range numbers {
@@ -219,19 +227,25 @@ func TestTextOfOtherArchitectures(t *testing.T) {
 		return g
 	}
 	text, levels, err := header("llama", map[string]float64{"attention.sliding_window": 4096}).Text()
-	if err != nil || levels != 0 || text.HeadDim != 128 || text.KVHeads != 16 || *text.Variant != (profile.Variant{Architecture: "llama", PlainHeads: true}) {
+	if err != nil || levels != 0 || text.HeadDim != 128 || text.KVHeads != 16 ||
+		*text.Variant != (profile.Variant{Architecture: "llama", PlainHeads: true}) {
 		t.Errorf("llama: %+v, %+v, %v", text, text.Variant, err)
 	}
-	text, _, err = header("gemma3", map[string]float64{"attention.sliding_window": 512, "attention.key_length": 256, "attention.head_count_kv": 1}).Text()
-	if err != nil || text.HeadDim != 256 || text.CacheRow() != 512 || !text.Slides(4) || text.Slides(5) || text.CachedElements(2048) != 512*(23*512+4*2048) {
+	text, _, err = header("gemma3", map[string]float64{"attention.sliding_window": 512, "attention.key_length": 256,
+		"attention.head_count_kv": 1}).Text()
+	if err != nil || text.HeadDim != 256 || text.CacheRow() != 512 || !text.Slides(4) || text.Slides(5) ||
+		text.CachedElements(2048) != 512*(23*512+4*2048) {
 		t.Errorf("gemma3: %+v, %+v, %v", text, text.Variant, err)
 	}
 	text, _, err = header("deepseek2", map[string]float64{
-		"attention.kv_lora_rank": 512, "rope.dimension_count": 64, "attention.key_length": 576, "attention.key_length_mla": 192, "attention.value_length_mla": 128,
-		"expert_count": 64, "expert_used_count": 6, "expert_feed_forward_length": 1408, "leading_dense_block_count": 1, "expert_shared_count": 2,
+		"attention.kv_lora_rank": 512, "rope.dimension_count": 64, "attention.key_length": 576,
+		"attention.key_length_mla": 192, "attention.value_length_mla": 128,
+		"expert_count": 64, "expert_used_count": 6, "expert_feed_forward_length": 1408, "leading_dense_block_count": 1,
+		"expert_shared_count": 2,
 	}).Text()
 	want := profile.Variant{Architecture: "deepseek2", PlainHeads: true, DenseLayers: 1, SharedExperts: 2}
-	if err != nil || text.CacheRow() != 576 || text.MoE.Experts != 64 || *text.Variant.Latent != (profile.Latent{KVRank: 512, NopeDim: 128, RopeDim: 64, ValueDim: 128}) {
+	if err != nil || text.CacheRow() != 576 || text.MoE.Experts != 64 ||
+		*text.Variant.Latent != (profile.Latent{KVRank: 512, NopeDim: 128, RopeDim: 64, ValueDim: 128}) {
 		t.Errorf("deepseek2: %+v, %+v, %v", text, text.Variant, err)
 	}
 	if got := *text.Variant; got.DenseLayers != want.DenseLayers || got.SharedExperts != want.SharedExperts {
@@ -239,8 +253,10 @@ func TestTextOfOtherArchitectures(t *testing.T) {
 	}
 	for want, g := range map[string]*GGUF{
 		`general.architecture is "rwkv7", want one of deepseek2, gemma2`: header("rwkv7", nil),
-		"llama.block_count missing":                                      header("llama", map[string]float64{"block_count": 0}),
-		"llama.attention.head_count_kv missing or not a whole number":    header("llama", map[string]float64{"attention.head_count_kv": 1.5}),
+		"llama.block_count missing": header("llama",
+			map[string]float64{"block_count": 0}),
+		"llama.attention.head_count_kv missing or not a whole number": header("llama",
+			map[string]float64{"attention.head_count_kv": 1.5}),
 	} {
 		if _, _, err := g.Text(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)

@@ -1,10 +1,10 @@
-// Package kernel is the code that package probe times: walks along chains of lines, streams over memory, arithmetic, and the
-// memory they run on. It is the only place of probe with assembly, mmap and unsafe.
+// Package kernel is the code that package probe times: walks along chains of lines, streams over memory, arithmetic,
+// and the memory they run on. It is the only place of probe with assembly, mmap and unsafe.
 //
-// A walk follows pointers, one per cache line, so that each load waits for the one before: the time per step is the latency of
-// wherever the lines lie. Streams do as many independent loads and stores as the machine takes. On amd64 they are written in Go
-// assembly with AVX-512 or AVX2, chosen by what the CPU and the kernel allow, so they need no cgo; elsewhere and on older CPUs
-// portable Go does the same work.
+// A walk follows pointers, one per cache line, so that each load waits for the one before: the time per step is the
+// latency of wherever the lines lie. Streams do as many independent loads and stores as the machine takes. On amd64
+// they are written in Go assembly with AVX-512 or AVX2, chosen by what the CPU and the kernel allow, so they need no
+// cgo; elsewhere and on older CPUs portable Go does the same work.
 //
 //	file                  what
 //	kernel.go             the API, the portable streams
@@ -16,8 +16,8 @@ package kernel
 
 import "unsafe"
 
-// LineBytes is the distance between the nodes of a chain: the line of all x86 and most ARM machines. On a machine with longer
-// lines a working set takes fewer of them, and sizes below are still right because every line is touched.
+// LineBytes is the distance between the nodes of a chain: the line of all x86 and most ARM machines. On a machine with
+// longer lines a working set takes fewer of them, and sizes below are still right because every line is touched.
 const LineBytes = 64
 
 // A Line is one node of a chain, filling a cache line.
@@ -81,8 +81,8 @@ func Triad(dst, a, b []float32, s float32) {
 	stream.triad(dst[:n], a[:n], b[:n], s)
 }
 
-// MultiplyAdd does rounds of multiply-adds on independent registers and returns how many floating-point operations it did, a
-// multiply-add counting two.
+// MultiplyAdd does rounds of multiply-adds on independent registers and returns how many floating-point operations it
+// did, a multiply-add counting two.
 func MultiplyAdd(rounds int) (operations int) { return stream.multiplyAdd(rounds) }
 
 // Streams names the code behind Load, Copy, Triad and MultiplyAdd: avx512, avx2 or portable.

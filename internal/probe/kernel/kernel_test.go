@@ -55,7 +55,8 @@ func TestStreamsAgree(t *testing.T) {
 	}
 }
 
-// partial is whether got is the sum of one lane: each implementation keeps lanes of 4, 8 or 16 floats and returns the first.
+// partial is whether got is the sum of one lane: each implementation keeps lanes of 4, 8 or 16 floats and returns the
+// first.
 func partial(a []float32, got float32) bool {
 	for _, lanes := range []int{1, 4, 8, 16} {
 		sum := 0.0

@@ -26,7 +26,8 @@ const hugeBytes = 2 << 20
 
 // Map takes n bytes of zeroed memory, aligned to 2 MiB, its pages not yet touched.
 func Map(n int, pages Pages) (*Region, error) {
-	mapped, err := unix.Mmap(-1, 0, n+hugeBytes, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	mapped, err := unix.Mmap(-1, 0, n+hugeBytes, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
 	if err != nil {
 		return nil, fmt.Errorf("mapping %d bytes: %w", n, os.NewSyscallError("mmap", err))
 	}
@@ -43,7 +44,8 @@ func Map(n int, pages Pages) (*Region, error) {
 // Bytes is the memory, valid until Close.
 func (r *Region) Bytes() []byte { return r.bytes }
 
-// Populate takes all pages at once, on the node of the calling thread. Since Linux 5.14 that is one call; before, a touch each.
+// Populate takes all pages at once, on the node of the calling thread. Since Linux 5.14 that is one call; before, a
+// touch each.
 func (r *Region) Populate() {
 	if unix.Madvise(r.bytes, unix.MADV_POPULATE_WRITE) != nil {
 		touch(r.bytes)

@@ -47,5 +47,6 @@ func triadAVX2(dst, a, b []float32, s float32)
 // fmaAVX2 does 12 multiply-adds of 8 lanes a round.
 func fmaAVX2(rounds int)
 
-// CPUID runs the instruction. Only leaf 4 and its like need it here: klauspost/cpuid keeps sizes and drops ways and sharing.
+// CPUID runs the instruction. Only leaf 4 and its like need it here: klauspost/cpuid keeps sizes and drops ways and
+// sharing.
 func CPUID(leaf, subleaf uint32) (eax, ebx, ecx, edx uint32)

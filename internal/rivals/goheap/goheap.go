@@ -1,4 +1,5 @@
-// Package goheap is Go's own heap as an allocator: make to allocate, dropping the reference to free, the collector to reuse.
+// Package goheap is Go's own heap as an allocator: make to allocate, dropping the reference to free, the collector to
+// reuse.
 //
 // It is what a Go program without pools does today. Free costs nothing at the call and is paid for by the collector, at
 // its own times; what is reserved is therefore not known per operation, and the resident size of the process tells it.
@@ -20,8 +21,8 @@ type Heap struct {
 // New returns an empty heap.
 func New() *Heap { return &Heap{ledger.New[[]byte]()} }
 
-// Alloc makes a zeroed slice. An alignment that is asked for is met by making a larger slice and granting the aligned part
-// of it: the runtime promises none to small slices of bytes.
+// Alloc makes a zeroed slice. An alignment that is asked for is met by making a larger slice and granting the aligned
+// part of it: the runtime promises none to small slices of bytes.
 func (h *Heap) Alloc(r alloc.Request) (alloc.Block, error) {
 	if r.Size <= 0 {
 		return alloc.Block{}, fmt.Errorf("allocating %d bytes: want a size above zero", r.Size)

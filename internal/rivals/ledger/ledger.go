@@ -1,7 +1,8 @@
 // Package ledger keeps the books of a heap that keeps none for others: which addresses are live, and their sums.
 //
 // The C library and Go's runtime do not tell what they hold, nor refuse a double free in a way one could test. A Ledger
-// beside such a heap answers Stats, Walk and Check for it. Reserved is what is live: what the heap keeps back is not known.
+// beside such a heap answers Stats, Walk and Check for it. Reserved is what is live: what the heap keeps back is not
+// known.
 package ledger
 
 import (

@@ -14,8 +14,10 @@ static int64_t now(void) {
 	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-// Returns -1 when every step was done, else the step whose allocation was refused; blocks still live are freed either way.
-static int64_t replay(const uint32_t *block, const int64_t *size, int64_t n, void **live, uint32_t blocks, int64_t batch, int touch, int64_t *ns) {
+// Returns -1 when every step was done, else the step whose allocation was refused; blocks still live are freed either
+// way.
+static int64_t replay(const uint32_t *block, const int64_t *size, int64_t n, void **live, uint32_t blocks,
+	int64_t batch, int touch, int64_t *ns) {
 	int64_t refused = -1, start = now();
 	for (int64_t i = 0; i < n && refused < 0; i++) {
 		void **p = &live[block[i]];

@@ -26,7 +26,8 @@ func (r Result) Compared() int { return r.AddressesTotal + r.SegmentsTotal + r.R
 
 // Exact reports whether everything that could be compared agreed; it is false where there was nothing.
 func (r Result) Exact() bool {
-	return r.Compared() > 0 && r.AddressesMatched == r.AddressesTotal && r.SegmentsMatched == r.SegmentsTotal && r.ReleasesMatched == r.ReleasesTotal
+	return r.Compared() > 0 && r.AddressesMatched == r.AddressesTotal && r.SegmentsMatched == r.SegmentsTotal &&
+		r.ReleasesMatched == r.ReleasesTotal
 }
 
 // maxConclusions bounds how often a recording is replayed to conclude the sizes of blocks at its start.
@@ -71,9 +72,9 @@ func ConfigOf(r *snapshot.Recording) (Config, error) {
 
 // Check replays a recording through the policy and compares each address that it gives, and each segment that it asks
 // for, with the recorded one. The start, the base addresses of segments, the moments at which memory goes back to the
-// driver and at which frees complete are taken from the recording; after a mismatch the replay goes on from the recorded
-// place. total is the memory of the device, in bytes, 0 where it is not known; expandable segments depend on it, but only
-// when their addresses run out.
+// driver and at which frees complete are taken from the recording; after a mismatch the replay goes on from the
+// recorded place. total is the memory of the device, in bytes, 0 where it is not known; expandable segments depend on
+// it, but only when their addresses run out.
 func Check(r *snapshot.Recording, cfg Config, total int64) Result {
 	if total == 0 {
 		total = unknownDevice
@@ -137,7 +138,8 @@ func (c *checker) run(conclude bool) bool {
 	}
 	c.out.SegmentsTotal -= len(c.driver.pending) // the recording ends before the request that they were for
 	if c.out.Unplaced > 0 {
-		c.out.Warnings = append(c.out.Warnings, fmt.Sprintf("device %d: %d allocations lie in no segment that the recording holds, so their addresses cannot be predicted", c.out.Device, c.out.Unplaced))
+		c.out.Warnings = append(c.out.Warnings,
+			fmt.Sprintf("device %d: %d allocations lie in no segment that the recording holds, so their addresses cannot be predicted", c.out.Device, c.out.Unplaced))
 	}
 	c.out.Warnings = append(c.out.Warnings, c.rec.Warnings...)
 	return true
@@ -241,11 +243,12 @@ func (c *checker) taken(i int32, e *snapshot.Entry, p int32, size int64) bool {
 	return true
 }
 
-// lostSegment is the block of a segment taken for the first allocation, whose entry the ring buffer lost; none where there
-// is no such segment.
+// lostSegment is the block of a segment taken for the first allocation, whose entry the ring buffer lost; none where
+// there is no such segment.
 func (c *checker) lostSegment(e *snapshot.Entry, p int32, size int64) int32 {
 	i := c.freeAt(e.Addr)
-	if i == none || !c.a.whole(i) || c.a.segments[c.a.blocks[i].segment].pool != p || c.a.blocks[i].addr != e.Addr || c.a.blocks[i].size != c.a.cfg.segmentSize(size) {
+	if i == none || !c.a.whole(i) || c.a.segments[c.a.blocks[i].segment].pool != p || c.a.blocks[i].addr != e.Addr ||
+		c.a.blocks[i].size != c.a.cfg.segmentSize(size) {
 		return none
 	}
 	c.a.uncache(i, p)
@@ -253,8 +256,8 @@ func (c *checker) lostSegment(e *snapshot.Entry, p int32, size int64) int32 {
 }
 
 // conclude asks whether a mismatch, block i predicted, tells the tail of a block that was there at the start: where the
-// recorded place lies a little behind such a block, its tail ends there; where the predicted block begins behind one, it
-// must be too small in truth, so the tail is longer.
+// recorded place lies a little behind such a block, its tail ends there; where the predicted block begins behind one,
+// it must be too small in truth, so the tail is longer.
 func (c *checker) conclude(i int32, e *snapshot.Entry, size int64) bool {
 	if f := c.freeAt(e.Addr); f != none && c.a.blocks[f].addr < e.Addr && c.lengthen(f, e.Addr-c.a.blocks[f].addr) {
 		return true
@@ -288,7 +291,8 @@ func (c *checker) mismatch(i int32, e *snapshot.Entry) {
 	if i != none {
 		predicted = fmt.Sprintf("address %d", c.a.blocks[i].addr)
 	}
-	c.out.FirstMismatch = fmt.Sprintf("allocation %d, of %d bytes on stream %d: predicted %s, recorded %d", c.out.AddressesTotal, e.Size, e.Stream, predicted, e.Addr)
+	c.out.FirstMismatch = fmt.Sprintf("allocation %d, of %d bytes on stream %d: predicted %s, recorded %d",
+		c.out.AddressesTotal, e.Size, e.Stream, predicted, e.Addr)
 }
 
 // force places a block where the recording has it, if that is free.

@@ -26,7 +26,8 @@ func recordings(t testing.TB, path string) []snapshot.Recording {
 	return list
 }
 
-// Every address of the recordings, as flat rows and as snapshots where there is one, against an independent replay's count.
+// Every address of the recordings, as flat rows and as snapshots where there is one, against an independent replay's
+// count.
 func TestCheckRecordings(t *testing.T) {
 	f, err := os.Open(sharedData(t, "pytorch_snapshots", "expected_native_policy.txt"))
 	if err != nil {
@@ -53,7 +54,8 @@ func TestCheckRecordings(t *testing.T) {
 				}
 				got := Check(&r[0], cfg, 0)
 				if want := number(addresses, lines.Text()); !got.Exact() || got.AddressesTotal != want {
-					t.Errorf("%d of %d addresses, want all of %d; first mismatch: %s", got.AddressesMatched, got.AddressesTotal, want, got.FirstMismatch)
+					t.Errorf("%d of %d addresses, want all of %d; first mismatch: %s", got.AddressesMatched, got.AddressesTotal, want,
+						got.FirstMismatch)
 				}
 				if want := number(segments, lines.Text()); got.SegmentsMatched != want || got.SegmentsTotal != want {
 					t.Errorf("%d of %d segments, want all of %d", got.SegmentsMatched, got.SegmentsTotal, want)
@@ -63,7 +65,8 @@ func TestCheckRecordings(t *testing.T) {
 	}
 }
 
-// The four-stream file is a made-up one: every address is odd and in no segment. Nothing can be predicted, and that is said.
+// The four-stream file is a made-up one: every address is odd and in no segment. Nothing can be predicted, and that is
+// said.
 func TestCheckOutsideSegments(t *testing.T) {
 	r := recordings(t, sharedData(t, "pytorch_snapshots", "mosaic_output_4streams.pickle"))
 	got := Check(&r[0], DefaultConfig(), 0)
@@ -83,7 +86,8 @@ func TestCheckFindsMismatch(t *testing.T) {
 	}
 	r[0].Entries = entries
 	got := Check(&r[0], DefaultConfig(), 0)
-	if got.Exact() || got.AddressesMatched < got.AddressesTotal/2 || !strings.Contains(got.FirstMismatch, "predicted address 139781765857280, recorded 139781767954432") {
+	if got.Exact() || got.AddressesMatched < got.AddressesTotal/2 ||
+		!strings.Contains(got.FirstMismatch, "predicted address 139781765857280, recorded 139781767954432") {
 		t.Errorf("got %+v, want one early mismatch", got)
 	}
 }
@@ -99,7 +103,8 @@ func TestCheckNeedlessSegment(t *testing.T) {
 		{Action: snapshot.Alloc, Addr: base + 512, Size: 512},
 	}}
 	got := Check(&r, DefaultConfig(), 0)
-	if got.AddressesTotal != 3 || got.AddressesMatched != 2 || got.SegmentsTotal != 2 || got.SegmentsMatched != 1 || got.FirstMismatch == "" {
+	if got.AddressesTotal != 3 || got.AddressesMatched != 2 || got.SegmentsTotal != 2 || got.SegmentsMatched != 1 ||
+		got.FirstMismatch == "" {
 		t.Errorf("got %+v, want the second segment and its block to differ", got)
 	}
 }

@@ -34,9 +34,9 @@ func DefaultConfig() Config {
 }
 
 // ParseConf reads PYTORCH_ALLOC_CONF: keys and values, key:value, joined by commas, with [size:divisions,…] for
-// roundup_power2_divisions. Blanks count for nothing. Unlike PyTorch it refuses numbers with trailing letters. Keys that
-// do not bear on placement are checked and otherwise passed over; the cudaMallocAsync backend is refused, since its
-// policy is the driver's.
+// roundup_power2_divisions. Blanks count for nothing. Unlike PyTorch it refuses numbers with trailing letters. Keys
+// that do not bear on placement are checked and otherwise passed over; the cudaMallocAsync backend is refused, since
+// its policy is the driver's.
 func ParseConf(s string) (Config, error) {
 	p := confParser{tokens: confTokens(s), out: DefaultConfig()}
 	for p.at < len(p.tokens) {
@@ -45,7 +45,8 @@ func ParseConf(s string) (Config, error) {
 		}
 	}
 	if p.out.MaxSplitSize < p.out.LargeSegmentSize {
-		return Config{}, fmt.Errorf("PYTORCH_ALLOC_CONF %q: max_split_size_mb: want at least large_segment_size_mb, %d", s, p.out.LargeSegmentSize/mib)
+		return Config{}, fmt.Errorf("PYTORCH_ALLOC_CONF %q: max_split_size_mb: want at least large_segment_size_mb, %d", s,
+			p.out.LargeSegmentSize/mib)
 	}
 	return p.out, nil
 }
@@ -128,10 +129,13 @@ func (p *confParser) expect(token string) error {
 }
 
 // confKeys lists the keys in the order of PyTorch's documentation.
-var confKeys = []string{"backend", "max_split_size_mb", "max_non_split_rounding_mb", "large_segment_size_mb", "roundup_power2_divisions",
+var confKeys = []string{"backend", "max_split_size_mb", "max_non_split_rounding_mb", "large_segment_size_mb",
+	"roundup_power2_divisions",
 	"garbage_collection_threshold", "expandable_segments", "per_process_memory_fraction", "release_lock_on_cudamalloc",
-	"throw_on_cudamalloc_oom", "graph_capture_record_stream_reuse", "expandable_segments_reserve", "expandable_segments_reserve_by_class",
-	"pinned_use_background_threads", "pinned_use_cuda_host_register", "pinned_num_register_threads", "pinned_reserve_segment_size_mb",
+	"throw_on_cudamalloc_oom", "graph_capture_record_stream_reuse", "expandable_segments_reserve",
+	"expandable_segments_reserve_by_class",
+	"pinned_use_background_threads", "pinned_use_cuda_host_register", "pinned_num_register_threads",
+	"pinned_reserve_segment_size_mb",
 	"pinned_max_round_threshold_mb", "pinned_max_cached_size_mb", "pinned_free_catch_all"}
 
 func (p *confParser) setting() error {

@@ -19,10 +19,12 @@ func TestParseConf(t *testing.T) {
 		{"backend:native", DefaultConfig()},
 		{" max_split_size_mb : 128 , ", with(func(c *Config) { c.MaxSplitSize = 128 * mib })},
 		{"max_split_size_mb:20", with(func(c *Config) { c.MaxSplitSize = 20 * mib })},
-		{"max_split_size_mb:12,large_segment_size_mb:11", with(func(c *Config) { c.MaxSplitSize, c.LargeSegmentSize = 12*mib, 11*mib })},
+		{"max_split_size_mb:12,large_segment_size_mb:11",
+			with(func(c *Config) { c.MaxSplitSize, c.LargeSegmentSize = 12*mib, 11*mib })},
 		{"max_split_size_mb:99999999999999999", DefaultConfig()},
 		{"max_non_split_rounding_mb:32", with(func(c *Config) { c.MaxNonSplitRounding = 32 * mib })},
-		{"garbage_collection_threshold:0.6,per_process_memory_fraction:1", with(func(c *Config) { c.GCThreshold, c.MemoryFraction = 0.6, 1 })},
+		{"garbage_collection_threshold:0.6,per_process_memory_fraction:1",
+			with(func(c *Config) { c.GCThreshold, c.MemoryFraction = 0.6, 1 })},
 		{"expandable_segments:True", with(func(c *Config) { c.Expandable = true })},
 		{"expandable_segments:False", DefaultConfig()},
 		{"roundup_power2_divisions:4", with(func(c *Config) {
@@ -34,7 +36,8 @@ func TestParseConf(t *testing.T) {
 			c.Roundup = [16]int64{1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 8, 8, 8, 8}
 		})},
 		{"roundup_power2_divisions:[64:8,128:2]", with(func(c *Config) { c.Roundup = [16]int64{8, 8, 8, 8, 8, 8, 8, 2} })},
-		{"pinned_use_background_threads:True,pinned_num_register_threads:8,release_lock_on_cudamalloc:False", DefaultConfig()},
+		{"pinned_use_background_threads:True,pinned_num_register_threads:8,release_lock_on_cudamalloc:False",
+			DefaultConfig()},
 		{"expandable_segments_reserve:40G,pinned_reserve_segment_size_mb:64,expandable_segments_reserve_by_class:[a:0.5,b:1G]", DefaultConfig()},
 	} {
 		got, err := ParseConf(c.conf)
@@ -105,7 +108,8 @@ func TestRounding(t *testing.T) {
 		cfg        Config
 		size, want int64
 	}{
-		{plain, 1, 512}, {plain, 511, 512}, {plain, 512, 512}, {plain, 513, 1024}, {plain, 1 << 20, 1 << 20}, {plain, 1<<20 + 1, 1<<20 + 512},
+		{plain, 1, 512}, {plain, 511, 512}, {plain, 512, 512}, {plain, 513, 1024}, {plain, 1 << 20, 1 << 20},
+		{plain, 1<<20 + 1, 1<<20 + 512},
 		{four, 1200 << 10, 1280 << 10}, // between 1 MiB and 2 MiB in steps of 256 KiB
 		{four, 1 << 20, 1 << 20},       // powers of two stay
 		{four, 2048, 2048},             // not above 512 · 4
@@ -119,7 +123,8 @@ func TestRounding(t *testing.T) {
 		}
 	}
 	for _, c := range []struct{ size, want int64 }{
-		{512, 2 * mib}, {1 * mib, 2 * mib}, {1*mib + 512, 20 * mib}, {10*mib - 512, 20 * mib}, {10 * mib, 10 * mib}, {10*mib + 512, 12 * mib}, {155 * mib, 156 * mib},
+		{512, 2 * mib}, {1 * mib, 2 * mib}, {1*mib + 512, 20 * mib}, {10*mib - 512, 20 * mib}, {10 * mib, 10 * mib},
+		{10*mib + 512, 12 * mib}, {155 * mib, 156 * mib},
 	} {
 		if got := plain.segmentSize(c.size); got != c.want {
 			t.Errorf("a block of %d bytes takes a segment of %d, want %d", c.size, got, c.want)

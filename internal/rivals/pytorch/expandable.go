@@ -49,7 +49,8 @@ func (a *Allocator) page(p int32) int64 {
 	return a.cfg.LargeSegmentSize
 }
 
-// expand commits memory behind the lowest addresses that can hold size bytes and returns the free block there, in no set.
+// expand commits memory behind the lowest addresses that can hold size bytes and returns the free block there, in no
+// set.
 func (a *Allocator) expand(p int32, stream uint16, size int64) int32 {
 	i := a.expandable(p, stream, size)
 	if i == none {

@@ -12,12 +12,12 @@ func (a free) before(b free) bool {
 	return a.size < b.size || a.size == b.size && a.addr < b.addr
 }
 
-// chunk is how many blocks lie in one run of a freeSet. Inserting moves at most that many; a few hundred cached blocks, as
-// programs keep, are a handful of runs. A balanced tree was twice as slow on recorded traces.
+// chunk is how many blocks lie in one run of a freeSet. Inserting moves at most that many; a few hundred cached blocks,
+// as programs keep, are a handful of runs. A balanced tree was twice as slow on recorded traces.
 const chunk = 128
 
-// freeSet holds the cached blocks of one stream and pool in order of size, then address: runs, none empty, each sorted and
-// before the next.
+// freeSet holds the cached blocks of one stream and pool in order of size, then address: runs, none empty, each sorted
+// and before the next.
 type freeSet struct {
 	runs  [][]free
 	spare []free // the array of the run that was emptied last: sets that hold one block at a time allocate nothing

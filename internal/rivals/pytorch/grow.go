@@ -94,8 +94,8 @@ func (a *Allocator) collect() {
 	}
 }
 
-// releaseOversize gives back blocks of max_split_size and above, which serve no smaller request: the smallest that would
-// do, or else from the largest down until the sum does. It reports whether enough was released.
+// releaseOversize gives back blocks of max_split_size and above, which serve no smaller request: the smallest that
+// would do, or else from the largest down until the sum does. It reports whether enough was released.
 func (a *Allocator) releaseOversize(p int32, stream uint16, size int64) bool {
 	if a.cfg.MaxSplitSize == unlimited {
 		return false

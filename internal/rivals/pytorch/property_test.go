@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
-// program makes a trace of n events whose sizes, lifetimes and use of streams resemble training and inference: most blocks
-// die young, some sizes repeat, some blocks are used on a second stream.
+// program makes a trace of n events whose sizes, lifetimes and use of streams resemble training and inference: most
+// blocks die young, some sizes repeat, some blocks are used on a second stream.
 func program(r *rand.Rand, n, streams int) *trace.Trace {
 	b := trace.NewBuilder("program")
 	t := b.Trace()
@@ -56,8 +56,8 @@ var settings = []string{
 	"expandable_segments:True,large_segment_size_mb:12",
 }
 
-// What the policy records of itself must be reproduced from the end and the entries alone, on devices that never run out
-// and on small ones, on one stream and on three, and where the ring buffer lost its beginning.
+// What the policy records of itself must be reproduced from the end and the entries alone, on devices that never run
+// out and on small ones, on one stream and on three, and where the ring buffer lost its beginning.
 func TestRecordThenCheck(t *testing.T) {
 	seeds := uint64(8)
 	if testing.Short() {
@@ -101,7 +101,8 @@ func recordThenCheck(t *testing.T, name string, tr *trace.Trace, cfg Config, tot
 	}
 }
 
-// Where blocks of the large pool keep tails, the start of a recording leaves hundreds of sizes open; later placements tell.
+// Where blocks of the large pool keep tails, the start of a recording leaves hundreds of sizes open; later placements
+// tell.
 func TestCheckConcludesTailsOfPrograms(t *testing.T) {
 	concluded := 0
 	for seed := range uint64(20) {
@@ -133,7 +134,8 @@ func TestCheckConcludesTailsOfPrograms(t *testing.T) {
 	}
 }
 
-// Flat rows lose which segments are expandable and the sizes of free blocks; pages alone among the events tell the first.
+// Flat rows lose which segments are expandable and the sizes of free blocks; pages alone among the events tell the
+// first.
 func TestCheckFlatRows(t *testing.T) {
 	for _, conf := range []string{"", "expandable_segments:True"} {
 		cfg, err := ParseConf(conf)

@@ -16,8 +16,9 @@
 //   - With expandable_segments a (pool, stream) has one range of addresses, 9/8 of the device; pages of 2 MiB (small) or
 //     20 MiB (large) are committed behind it at the lowest address that can grow to r, and given back page by page.
 //
-// The package drives two devices: a simulated one (New), which makes the policy an alloc.Allocator over bare addresses, and
-// a recorded one (Check), which hands out the addresses of a recording so that the policy's own can be compared with it.
+// The package drives two devices: a simulated one (New), which makes the policy an alloc.Allocator over bare addresses,
+// and a recorded one (Check), which hands out the addresses of a recording so that the policy's own can be compared
+// with it.
 package pytorch
 
 import (
@@ -130,7 +131,8 @@ func (a *Allocator) addPools() int32 {
 // Alloc grants the block that PyTorch would. PyTorch knows no alignment but its 512 bytes, and neither does this.
 func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 	if r.Size < 1 || r.Size > math.MaxInt64/4 || r.Align < 0 || r.Align > minBlock || r.Align&(r.Align-1) != 0 {
-		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two up to %d", r.Size, r.Align, minBlock)
+		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two up to %d",
+			r.Size, r.Align, minBlock)
 	}
 	a.events.process(a)
 	i, err := a.place(r.Size, r.Stream)
@@ -270,7 +272,8 @@ func (a *Allocator) resolve(b alloc.Block) (int32, error) {
 	if i >= int64(len(a.blocks)) {
 		return none, alloc.ErrNotLive
 	}
-	if block := &a.blocks[i]; !block.live || block.generation != uint32(b.Ref>>32) || b.Offset != block.addr || b.Size != block.size {
+	if block := &a.blocks[i]; !block.live || block.generation != uint32(b.Ref>>32) || b.Offset != block.addr ||
+		b.Size != block.size {
 		return none, alloc.ErrNotLive
 	}
 	return int32(i), nil
@@ -381,7 +384,8 @@ func (a *Allocator) gave(size int64) {
 
 func (a *Allocator) outOfMemory(n int64) error {
 	s := a.Stats()
-	return &alloc.OutOfMemory{Requested: n, Live: s.Live, Reserved: s.Reserved, Limit: a.allowed, LargestFree: s.LargestFree, Free: s.Free + max(0, a.allowed-s.Reserved)}
+	return &alloc.OutOfMemory{Requested: n, Live: s.Live, Reserved: s.Reserved, Limit: a.allowed,
+		LargestFree: s.LargestFree, Free: s.Free + max(0, a.allowed-s.Reserved)}
 }
 
 // Stats is the state now. Blocks that wait for another stream count as live.

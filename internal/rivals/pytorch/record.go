@@ -9,10 +9,10 @@ import (
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
-// Record replays a trace on a device of total bytes (0 for one that never runs out) and returns the snapshot that PyTorch
-// would have recorded, of device 0. Kinds are not PyTorch's to know and are lost; tags become frames of one line. What
-// does not fit leaves an oom entry, and its free is passed over. The allocator's own free completes a block that other
-// streams used after an OpSync; OpFreeCompleted is not needed.
+// Record replays a trace on a device of total bytes (0 for one that never runs out) and returns the snapshot that
+// PyTorch would have recorded, of device 0. Kinds are not PyTorch's to know and are lost; tags become frames of one
+// line. What does not fit leaves an oom entry, and its free is passed over. The allocator's own free completes a block
+// that other streams used after an OpSync; OpFreeCompleted is not needed.
 func Record(t *trace.Trace, cfg Config, total int64) (*snapshot.Snapshot, error) {
 	a, err := New(cfg, total)
 	if err != nil {
@@ -28,7 +28,8 @@ func Record(t *trace.Trace, cfg Config, total int64) (*snapshot.Snapshot, error)
 	}
 	r.out.Traces = [][]snapshot.Entry{r.entries}
 	r.out.Segments = a.snapshotSegments()
-	r.out.Settings = &snapshot.Settings{Conf: cfg.String(), MaxSplitSize: -1, GCThreshold: cfg.GCThreshold, Expandable: cfg.Expandable, Roundup: cfg.Roundup}
+	r.out.Settings = &snapshot.Settings{Conf: cfg.String(), MaxSplitSize: -1, GCThreshold: cfg.GCThreshold,
+		Expandable: cfg.Expandable, Roundup: cfg.Roundup}
 	if cfg.MaxSplitSize != unlimited {
 		r.out.Settings.MaxSplitSize = cfg.MaxSplitSize
 	}
@@ -72,7 +73,8 @@ func (r *recorder) event(e trace.Event) (err error) {
 }
 
 func (r *recorder) entry(what snapshot.Action, addr, size int64, stream uint16) {
-	e := snapshot.Entry{Action: what, Addr: addr, Size: size, Stream: int64(stream), TimeUs: r.now, Stack: snapshot.NoStack}
+	e := snapshot.Entry{Action: what, Addr: addr, Size: size, Stream: int64(stream), TimeUs: r.now,
+		Stack: snapshot.NoStack}
 	if what == snapshot.Alloc {
 		e.Stack = r.stack
 	}
@@ -110,7 +112,8 @@ func (a *Allocator) snapshotSegments() []snapshot.Segment {
 				continue
 			}
 			if !open {
-				list = append(list, snapshot.Segment{Address: b.addr, Stream: int64(seg.stream), Small: a.pools[seg.pool].small, Expandable: seg.expandable, Stack: snapshot.NoStack})
+				list = append(list, snapshot.Segment{Address: b.addr, Stream: int64(seg.stream), Small: a.pools[seg.pool].small,
+					Expandable: seg.expandable, Stack: snapshot.NoStack})
 				open = true
 			}
 			addSnapshotBlock(&list[len(list)-1], b)

@@ -18,8 +18,8 @@ type piece struct {
 // start puts the recorded segments and blocks in place.
 //
 // Where a recording begins, the size of a block that is freed later is not known, only what was requested. In the small
-// pool and in expandable segments the block has the rounded size. In the large pool it may have kept a tail of up to
-// 1 MiB. Two things tell: no free block of that pool is as small as 1 MiB, so a gap of up to 1 MiB behind a block is its
+// pool and in expandable segments the block has the rounded size. In the large pool it may have kept a tail of up to 1
+// MiB. Two things tell: no free block of that pool is as small as 1 MiB, so a gap of up to 1 MiB behind a block is its
 // tail; and every later placement begins where a block ends (tails).
 func (c *checker) start() {
 	lives := slices.Clone(c.rec.Live)
@@ -68,8 +68,8 @@ func (c *checker) native(s snapshot.Segment, lives []snapshot.Live) {
 	c.lay(i, c.pieces(s.Address, s.Address+s.TotalSize, p, lives))
 }
 
-// expandable lays the runs of pages of one pool and stream, in address order. Those beyond the reach of the first segment
-// belong to a further one.
+// expandable lays the runs of pages of one pool and stream, in address order. Those beyond the reach of the first
+// segment belong to a further one.
 func (c *checker) expandable(key rangeKey, runs []snapshot.Segment, lives []snapshot.Live) {
 	space := c.a.addressSpace(key.pool)
 	base := c.base(key, runs, space)
@@ -97,8 +97,8 @@ func (c *checker) expandable(key rangeKey, runs []snapshot.Segment, lives []snap
 	c.lay(i, append(list, piece{addr: at, size: base + space - at}))
 }
 
-// base is where an expandable segment with these runs of pages begins: at the lowest, or at pages below that the recording
-// maps before the last page is gone.
+// base is where an expandable segment with these runs of pages begins: at the lowest, or at pages below that the
+// recording maps before the last page is gone.
 func (c *checker) base(key rangeKey, runs []snapshot.Segment, space int64) int64 {
 	base, held := runs[0].Address, int64(0)
 	for _, s := range runs {
@@ -117,7 +117,8 @@ func (c *checker) base(key rangeKey, runs []snapshot.Segment, space int64) int64
 			}
 		case snapshot.Alloc, snapshot.OutOfMemory:
 			for _, m := range mapped {
-				if e.Stream == key.stream && (c.a.cfg.round(e.Size) <= smallLimit) == small && runs[0].Address+runs[0].TotalSize-m.Addr <= space {
+				if e.Stream == key.stream && (c.a.cfg.round(e.Size) <= smallLimit) == small &&
+					runs[0].Address+runs[0].TotalSize-m.Addr <= space {
 					base = min(base, m.Addr)
 					held += m.Size
 				}

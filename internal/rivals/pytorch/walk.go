@@ -20,7 +20,8 @@ func (a *Allocator) byAddress() []int32 {
 	return list
 }
 
-// Walk visits every block. Those that wait for another stream are live; unmapped addresses are visited as not committed.
+// Walk visits every block. Those that wait for another stream are live; unmapped addresses are visited as not
+// committed.
 func (a *Allocator) Walk(f func(alloc.Span) bool) {
 	for _, s := range a.byAddress() {
 		for i := a.segments[s].head; i != none; i = a.blocks[i].next {

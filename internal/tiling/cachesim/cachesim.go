@@ -1,9 +1,10 @@
 // Package cachesim counts the cache misses of package kernel's kernels on a machine that is not here.
 //
-// A [Hierarchy] is exact for what it models: set-associative levels, least recently used replacement, lines allocated on
-// reads and writes alike, a level asked only where the one above it missed. It leaves out prefetchers, translation and what
-// other programs evict, so it predicts how many lines a tiling moves and not how long that takes. The replays in replay.go
-// touch addresses in the order of the kernels' loops, a vector at a time; registers and the stack are not memory there.
+// A [Hierarchy] is exact for what it models: set-associative levels, least recently used replacement, lines allocated
+// on reads and writes alike, a level asked only where the one above it missed. It leaves out prefetchers, translation
+// and what other programs evict, so it predicts how many lines a tiling moves and not how long that takes. The replays
+// in replay.go touch addresses in the order of the kernels' loops, a vector at a time; registers and the stack are not
+// memory there.
 //
 // tools/reference/cachegrind holds the counts of valgrind's cachegrind for the kernels themselves, and a test compares.
 package cachesim
@@ -18,8 +19,8 @@ import (
 // Level is the shape of one cache; sets = Bytes / (Ways · Line).
 type Level struct{ Bytes, Ways, Line int }
 
-// Counts are what one level was asked for and did not have, in lines. An access to two lines that misses both counts once,
-// as cachegrind counts it.
+// Counts are what one level was asked for and did not have, in lines. An access to two lines that misses both counts
+// once, as cachegrind counts it.
 type Counts struct{ Accesses, Misses uint64 }
 
 // MissRate is the share of accesses that missed, 0 where there were none.
@@ -46,8 +47,10 @@ type cache struct {
 func New(levels ...Level) (*Hierarchy, error) {
 	h := &Hierarchy{}
 	for i, l := range levels {
-		if l.Ways < 1 || l.Line < 1 || l.Line&(l.Line-1) != 0 || l.Line != levels[0].Line || l.Bytes < l.Ways*l.Line || l.Bytes%(l.Ways*l.Line) != 0 {
-			return nil, fmt.Errorf("simulating cache level %d: %d B are not whole sets of %d ways of %d B lines", i+1, l.Bytes, l.Ways, l.Line)
+		if l.Ways < 1 || l.Line < 1 || l.Line&(l.Line-1) != 0 || l.Line != levels[0].Line || l.Bytes < l.Ways*l.Line ||
+			l.Bytes%(l.Ways*l.Line) != 0 {
+			return nil, fmt.Errorf("simulating cache level %d: %d B are not whole sets of %d ways of %d B lines", i+1, l.Bytes,
+				l.Ways, l.Line)
 		}
 		sets := l.Bytes / (l.Ways * l.Line)
 		h.levels = append(h.levels, cache{ways: uint64(l.Ways), sets: uint64(sets), tags: make([]uint64, sets*l.Ways)})

@@ -175,7 +175,8 @@ func TestAgreesWithCachegrind(t *testing.T) {
 
 func TestOf(t *testing.T) {
 	cpu := profile.CPU{Caches: []profile.Cache{
-		{Level: 1, Type: "data", SizeBytes: 32 << 10, Ways: 8, LineBytes: 64}, {Level: 2, Type: "unified", SizeBytes: 1 << 20, Ways: 8},
+		{Level: 1, Type: "data", SizeBytes: 32 << 10, Ways: 8, LineBytes: 64},
+		{Level: 2, Type: "unified", SizeBytes: 1 << 20, Ways: 8},
 		{Level: 1, Type: "instruction", SizeBytes: 64 << 10, Ways: 2, LineBytes: 64},
 	}}
 	h, err := Of(cpu)

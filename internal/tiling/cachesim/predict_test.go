@@ -15,8 +15,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// TestPredictions holds what docs/tiling.md says of an i5-10210U: the tiles that the model chooses for one thread, and the
-// misses of each kernel with them and without.
+// TestPredictions holds what docs/tiling.md says of an i5-10210U: the tiles that the model chooses for one thread, and
+// the misses of each kernel with them and without.
 func TestPredictions(t *testing.T) {
 	if testing.Short() {
 		t.Skip("replays some 400 million accesses")
@@ -42,20 +42,24 @@ func TestPredictions(t *testing.T) {
 			name   string
 			replay func(h *Hierarchy) []Counts
 		}{
-			{fmt.Sprintf("sgemm %d x %d x %d, mc %d, nc %d, kc %d", m, n, n, blocks.MC, blocks.NC, blocks.KC), func(h *Hierarchy) []Counts {
-				return Multiply(h, v, kernel.Tiled, m, n, n, blocks)
-			}},
+			{fmt.Sprintf("sgemm %d x %d x %d, mc %d, nc %d, kc %d", m, n, n, blocks.MC, blocks.NC, blocks.KC),
+				func(h *Hierarchy) []Counts {
+					return Multiply(h, v, kernel.Tiled, m, n, n, blocks)
+				}},
 			{fmt.Sprintf("sgemm %d x %d x %d, untiled", m, n, n), func(h *Hierarchy) []Counts {
 				return Multiply(h, v, kernel.Untiled, m, n, n, kernel.Blocks{})
 			}},
-			{fmt.Sprintf("attention %d x %d x %d, block_q %d, block_kv %d", tokens, tokens, headDim, attention.Queries, attention.Keys), func(h *Hierarchy) []Counts {
+			{fmt.Sprintf("attention %d x %d x %d, block_q %d, block_kv %d", tokens, tokens, headDim, attention.Queries,
+				attention.Keys), func(h *Hierarchy) []Counts {
 				return Attention(h, v, kernel.Tiled, tokens, tokens, headDim, attention)
 			}},
 			{fmt.Sprintf("attention %d x %d x %d, untiled", tokens, tokens, headDim), func(h *Hierarchy) []Counts {
 				return Attention(h, v, kernel.Untiled, tokens, tokens, headDim, kernel.AttentionBlocks{})
 			}},
-			{fmt.Sprintf("transpose %d x %d, block 16", square, square), func(h *Hierarchy) []Counts { return Transpose(h, square, square, 16) }},
-			{fmt.Sprintf("transpose %d x %d, untiled", square, square), func(h *Hierarchy) []Counts { return Transpose(h, square, square, square) }},
+			{fmt.Sprintf("transpose %d x %d, block 16", square, square),
+				func(h *Hierarchy) []Counts { return Transpose(h, square, square, 16) }},
+			{fmt.Sprintf("transpose %d x %d, untiled", square, square),
+				func(h *Hierarchy) []Counts { return Transpose(h, square, square, square) }},
 			{"patches of a 1280 x 704 image, block 1", func(h *Hierarchy) []Counts { return Patches(h, image, 1) }},
 			{"patches of a 1280 x 704 image, untiled", func(h *Hierarchy) []Counts { return Patches(h, image, 40) }},
 		} {

@@ -69,7 +69,8 @@ func (r *replayer) micro(k int, a, b, c uint64, ldc int, add bool, rows, columns
 func (r *replayer) macro(rows, columns, k int, a, b, c uint64, ldc int, add bool) {
 	for j := 0; j < columns; j += r.NR {
 		for i := 0; i < rows; i += r.MR {
-			r.micro(k, element(a, i, 0, k), element(b, j, 0, k), element(c, i, j, ldc), ldc, add, min(r.MR, rows-i), min(r.NR, columns-j))
+			r.micro(k, element(a, i, 0, k), element(b, j, 0, k), element(c, i, j, ldc), ldc, add, min(r.MR, rows-i),
+				min(r.NR, columns-j))
 		}
 	}
 }
@@ -158,7 +159,8 @@ func (r *replayer) multiplyLoop(m, n, k int, a, b, c uint64) {
 }
 
 // Attention replays one head of queries x keys x d, after Q, K and V have been written.
-func Attention(h *Hierarchy, v kernel.Variant, how kernel.How, queries, keys, d int, t kernel.AttentionBlocks) []Counts {
+func Attention(h *Hierarchy, v kernel.Variant, how kernel.How, queries, keys, d int,
+	t kernel.AttentionBlocks) []Counts {
 	r := &replayer{h, v}
 	t = kernel.AttentionBlocks{Queries: min(t.Queries, queries), Keys: min(t.Keys, keys)}
 	at := arena(queries*d, keys*d, keys*d, queries*d, 0)

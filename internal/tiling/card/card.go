@@ -1,9 +1,10 @@
-// Package card times package ptx's kernels on a CUDA device, so that a card's tiles are measured and not only predicted.
+// Package card times package ptx's kernels on a CUDA device, so that a card's tiles are measured and not only
+// predicted.
 //
-// Every kernel's result is first held to one computed on the CPU; a kernel that disagrees by more than 1e-4 is an error and
-// no timing. Times are the median of several launches between two events. Beside each stands what package tiling predicts
-// with the registers that the driver's compiler really gave the kernel, and [Agreement] says how well the two order the kernels.
-// A [Memory] keeps timings in a file by card and driver.
+// Every kernel's result is first held to one computed on the CPU; a kernel that disagrees by more than 1e-4 is an error
+// and no timing. Times are the median of several launches between two events. Beside each stands what package tiling
+// predicts with the registers that the driver's compiler really gave the kernel, and [Agreement] says how well the two
+// order the kernels. A [Memory] keeps timings in a file by card and driver.
 package card
 
 import (
@@ -100,7 +101,8 @@ func (s *session) load(module string) (*cuda.Module, error) {
 }
 
 // time launches a kernel, checks its result, and launches it again between events.
-func (s *session) time(f *cuda.Function, t *Timing, threads int, grid cuda.Dim3, args cuda.Args, out cuda.Ptr, want []float32) error {
+func (s *session) time(f *cuda.Function, t *Timing, threads int, grid cuda.Dim3, args cuda.Args, out cuda.Ptr,
+	want []float32) error {
 	info, err := f.Info()
 	if err != nil {
 		return fmt.Errorf("asking about %s: %w", t.Entry, err)
@@ -148,8 +150,8 @@ func largestError(got []byte, want []float32) float64 {
 	return worst
 }
 
-// Attention times every compiled kernel of a head dimension and type of K and V on one work, the fastest first. gpu is the
-// card as probed, for the predictions.
+// Attention times every compiled kernel of a head dimension and type of K and V on one work, the fastest first. gpu is
+// the card as probed, for the predictions.
 func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.AttentionWork) (timings []Timing, err error) {
 	all, err := ptx.Attentions(headDim)
 	if err != nil {
@@ -165,7 +167,8 @@ func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.Attenti
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	rows := w.Rows()
-	q, k, v := numbers(1, rows*w.KVHeads, headDim), numbers(2, w.Keys*w.KVHeads, headDim), numbers(3, w.Keys*w.KVHeads, headDim)
+	q, k, v := numbers(1, rows*w.KVHeads, headDim), numbers(2, w.Keys*w.KVHeads, headDim),
+		numbers(3, w.Keys*w.KVHeads, headDim)
 	var at [4]cuda.Ptr
 	outBytes := int64(rows) * int64(w.KVHeads) * int64(headDim) * 4
 	for i, data := range [][]byte{encode(q, profile.FP32), encode(k, w.KV), encode(v, w.KV), nil} {
@@ -286,14 +289,15 @@ func expectedAttention(q, k, v kernel.Matrix, w tiling.AttentionWork) []float32 
 		return kernel.Matrix{Rows: n, Columns: d, Stride: d, Data: m.Data[i*n*d : (i+1)*n*d]}
 	}
 	for i := range w.KVHeads {
-		kernel.Here()[0].Attention(kernel.Tiled, head(o, i, w.Rows()), head(q, i, w.Rows()), head(k, i, w.Keys), head(v, i, w.Keys),
+		kernel.Here()[0].Attention(kernel.Tiled, head(o, i, w.Rows()), head(q, i, w.Rows()), head(k, i, w.Keys),
+			head(v, i, w.Keys),
 			kernel.AttentionBlocks{Queries: 96, Keys: 256}, &kernel.Workspace{})
 	}
 	return o.Data
 }
 
-// Agreement is Spearman's rank correlation of measured and predicted times: 1 where the model orders the kernels as the card
-// does. Kernels without a prediction are left out; with fewer than two it is not a number.
+// Agreement is Spearman's rank correlation of measured and predicted times: 1 where the model orders the kernels as the
+// card does. Kernels without a prediction are left out; with fewer than two it is not a number.
 func Agreement(timings []Timing) float64 {
 	var seen, said []float64
 	for _, t := range timings {

@@ -63,8 +63,9 @@ func TestOnACard(t *testing.T) {
 // The stand-in driver runs none of our kernels: a failing launch must be named and leave nothing on the card.
 func TestFailuresLeaveNothingBehind(t *testing.T) {
 	for name, o := range map[string]standin.Options{
-		"launch": {}, "second allocation": {Fail: []string{"cuMemAlloc_v2:2:2"}}, "module": {Fail: []string{"cuModuleLoadDataEx:1:218"}},
-		"event": {Fail: []string{"cuEventCreate:2:2"}}, "stream": {Fail: []string{"cuStreamCreate:1:2"}},
+		"launch": {}, "second allocation": {Fail: []string{"cuMemAlloc_v2:2:2"}},
+		"module": {Fail: []string{"cuModuleLoadDataEx:1:218"}},
+		"event":  {Fail: []string{"cuEventCreate:2:2"}}, "stream": {Fail: []string{"cuStreamCreate:1:2"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			library := standin.Build(t, o)
@@ -151,7 +152,8 @@ func TestAgreement(t *testing.T) {
 	for _, c := range []struct{ got, want float64 }{
 		{of([2]float64{1, 10}, [2]float64{2, 1000}, [2]float64{3, 1001}), 1},
 		{of([2]float64{1, 3}, [2]float64{2, 2}, [2]float64{3, 1}), -1},
-		{of([2]float64{1, 1}, [2]float64{2, 1}, [2]float64{3, 4}, [2]float64{4, 0}), math.Sqrt(3) / 2}, // a tie, and one without prediction
+		// a tie, and one without prediction
+		{of([2]float64{1, 1}, [2]float64{2, 1}, [2]float64{3, 4}, [2]float64{4, 0}), math.Sqrt(3) / 2},
 	} {
 		if math.Abs(c.got-c.want) > 1e-9 {
 			t.Errorf("%g, want %g", c.got, c.want)

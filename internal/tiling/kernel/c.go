@@ -35,7 +35,8 @@ func (v Variant) attention(how How, o, q, k, val Matrix, t AttentionBlocks, spac
 		queries: C.int64_t(q.Rows), keys: C.int64_t(k.Rows), head_dim: C.int64_t(q.Columns),
 		block_q: C.int64_t(t.Queries), block_kv: C.int64_t(t.Keys),
 	}
-	C.vlmem_attention(C.int(v.id), C.int(how), shape, floats(q.Data), floats(k.Data), floats(val.Data), floats(o.Data), floats(space))
+	C.vlmem_attention(C.int(v.id), C.int(how), shape, floats(q.Data), floats(k.Data), floats(val.Data), floats(o.Data),
+		floats(space))
 }
 
 func (v Variant) transpose(dst, src Matrix, block int) {

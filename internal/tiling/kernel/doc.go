@@ -1,5 +1,5 @@
-// Package kernel holds the CPU kernels whose tiles package tiling chooses: the matrix product, attention, transposition and
-// the cutting of images into patches, in fp32.
+// Package kernel holds the CPU kernels whose tiles package tiling chooses: the matrix product, attention, transposition
+// and the cutting of images into patches, in fp32.
 //
 // They exist to be good enough that the tiles decide the speed, and so that the effect of tiles can be measured and not
 // only claimed; each also comes without tiles. Two implementations have one API: C over the compiler's vector types
@@ -8,9 +8,9 @@
 //
 // # The matrix product
 //
-// C = A·B by Goto's five loops (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS 34,
-// 2008). B is cut into nc columns, those into kc rows, A into mc rows; what is in use of each is packed so that the register
-// kernel reads it in order:
+// C = A·B by Goto's five loops (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", ACM TOMS
+// 34, 2008). B is cut into nc columns, those into kc rows, A into mc rows; what is in use of each is packed so that the
+// register kernel reads it in order:
 //
 //	for jc in 0..n by nc          C[:, jc], a panel of B for L3
 //	  for pc in 0..k by kc        pack B[pc, jc] in panels of nr columns
@@ -21,5 +21,6 @@
 // # Attention
 //
 // O = softmax(Q·Kᵀ/sqrt(d))·V by online softmax: for block_q queries, block_kv keys at a time, the scores are a matrix
-// product in the same register kernel, and so is their weighted sum over V; a larger maximum rescales what is summed so far.
+// product in the same register kernel, and so is their weighted sum over V; a larger maximum rescales what is summed so
+// far.
 package kernel

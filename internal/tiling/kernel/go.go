@@ -2,8 +2,8 @@ package kernel
 
 import "math"
 
-// micro sets (or, where add, increases) rows x columns of c to a·b: a is k columns of v.MR, b is k rows of v.NR. Sixteen
-// sums fit the registers of a scalar core, which is why the twin's tile is 4 x 4.
+// micro sets (or, where add, increases) rows x columns of c to a·b: a is k columns of v.MR, b is k rows of v.NR.
+// Sixteen sums fit the registers of a scalar core, which is why the twin's tile is 4 x 4.
 func (v Variant) micro(k int, a, b, c []float32, ldc int, add bool, rows, columns int) {
 	var acc [4][4]float32
 	for p := range k {
@@ -147,7 +147,8 @@ func (v Variant) attentionGo(how How, o, q, k, val Matrix, t AttentionBlocks, sp
 	}
 }
 
-// softmaxStep turns a row of scores into weights under the maximum so far, and rescales what was summed under a lower one.
+// softmaxStep turns a row of scores into weights under the maximum so far, and rescales what was summed under a lower
+// one.
 func softmaxStep(row, out []float32, m, sum *float32) {
 	top := *m
 	for _, s := range row {

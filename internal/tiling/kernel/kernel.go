@@ -19,8 +19,10 @@ func NewMatrix(rows, columns int) Matrix {
 }
 
 func (m Matrix) check(name string, rows, columns int) {
-	if m.Rows != rows || m.Columns != columns || m.Stride < columns || (rows > 0 && len(m.Data) < (rows-1)*m.Stride+columns) {
-		panic(fmt.Sprintf("kernel: %s is %dx%d with stride %d over %d floats, want %dx%d", name, m.Rows, m.Columns, m.Stride, len(m.Data), rows, columns))
+	if m.Rows != rows || m.Columns != columns || m.Stride < columns ||
+		(rows > 0 && len(m.Data) < (rows-1)*m.Stride+columns) {
+		panic(fmt.Sprintf("kernel: %s is %dx%d with stride %d over %d floats, want %dx%d", name, m.Rows, m.Columns, m.Stride,
+			len(m.Data), rows, columns))
 	}
 }
 
@@ -39,7 +41,8 @@ const (
 	Loop        // as one writes it first, compiled as it stands
 )
 
-// Workspace is memory that calls reuse, so that only the first pays for it. The zero value is ready; not for concurrent use.
+// Workspace is memory that calls reuse, so that only the first pays for it. The zero value is ready; not for concurrent
+// use.
 type Workspace struct{ floats []float32 }
 
 func (w *Workspace) need(n int) []float32 {
@@ -80,8 +83,8 @@ func (v Variant) Multiply(how How, c, a, b Matrix, t Blocks, w *Workspace) {
 	v.multiply(how, c, a, b, t, space)
 }
 
-// Attention sets o (queries x d) to softmax(q·kᵀ/sqrt(d))·v for q of queries x d, k and v of keys x d, all of them without
-// gaps between rows, for one head. It panics where the shapes do not agree or there are no keys.
+// Attention sets o (queries x d) to softmax(q·kᵀ/sqrt(d))·v for q of queries x d, k and v of keys x d, all of them
+// without gaps between rows, for one head. It panics where the shapes do not agree or there are no keys.
 func (v Variant) Attention(how How, o, q, k, val Matrix, t AttentionBlocks, w *Workspace) {
 	d := q.Columns
 	for name, m := range map[string]Matrix{"q": q, "k": k, "v": val, "o": o} {
@@ -104,8 +107,8 @@ func (v Variant) Attention(how How, o, q, k, val Matrix, t AttentionBlocks, w *W
 	v.attention(how, o, q, k, val, t, space)
 }
 
-// attentionFloats is the workspace of attention: in order, packed K, packed V, and of one block packed Q, scores, packed
-// scores, outputs, maxima and sums. Without tiles it is the scores alone.
+// attentionFloats is the workspace of attention: in order, packed K, packed V, and of one block packed Q, scores,
+// packed scores, outputs, maxima and sums. Without tiles it is the scores alone.
 func (v Variant) attentionFloats(how How, queries, keys, d int, t AttentionBlocks) int {
 	switch how {
 	case Untiled:
@@ -118,8 +121,9 @@ func (v Variant) attentionFloats(how How, queries, keys, d int, t AttentionBlock
 		rows*wide + 2*roundUp(rows, lineFloats)
 }
 
-// Transpose sets dst (columns x rows) to the transpose of src, both without gaps between rows, block x block elements at a
-// time so that the lines of dst it writes stay in L1 until they are full. A block as large as the matrix is the plain loop.
+// Transpose sets dst (columns x rows) to the transpose of src, both without gaps between rows, block x block elements
+// at a time so that the lines of dst it writes stay in L1 until they are full. A block as large as the matrix is the
+// plain loop.
 func (v Variant) Transpose(dst, src Matrix, block int) {
 	src.check("src", src.Rows, src.Columns)
 	dst.check("dst", src.Columns, src.Rows)
@@ -131,14 +135,14 @@ func (v Variant) Transpose(dst, src Matrix, block int) {
 	}
 }
 
-// PatchShape is an image of Planes x Height x Width pixels, Height and Width multiples of Size·Merge, to be cut into square
-// patches of Size.
+// PatchShape is an image of Planes x Height x Width pixels, Height and Width multiples of Size·Merge, to be cut into
+// square patches of Size.
 type PatchShape struct{ Planes, Height, Width, Size, Merge int }
 
-// Patches cuts an image (planes x height x width) into patches in the order in which Qwen3-VL's vision tower takes them:
-// groups of merge x merge patches row by row, within a group its patches row by row, within a patch planes x size x size.
-// It works on block groups at a time: one reads the image in pieces and writes in order, as many as there are reads in
-// order and writes in pieces.
+// Patches cuts an image (planes x height x width) into patches in the order in which Qwen3-VL's vision tower takes
+// them: groups of merge x merge patches row by row, within a group its patches row by row, within a patch planes x size
+// x size. It works on block groups at a time: one reads the image in pieces and writes in order, as many as there are
+// reads in order and writes in pieces.
 func (v Variant) Patches(dst, src []float32, s PatchShape, block int) {
 	n := s.Planes * s.Height * s.Width
 	if group := s.Size * s.Merge; group < 1 || s.Height%group != 0 || s.Width%group != 0 || len(src) < n || len(dst) < n {

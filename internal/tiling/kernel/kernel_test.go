@@ -19,7 +19,8 @@ func everyKernel(t *testing.T, f func(t *testing.T, v Variant)) {
 
 func TestHereEndsWithGo(t *testing.T) {
 	here := Here()
-	if here[len(here)-1].Name != "go" || compiled != slices.ContainsFunc(here, func(v Variant) bool { return v.Name == "portable" }) {
+	if here[len(here)-1].Name != "go" || compiled != slices.ContainsFunc(here,
+		func(v Variant) bool { return v.Name == "portable" }) {
 		t.Errorf("variants %v, compiled %v", here, compiled)
 	}
 }
@@ -155,7 +156,8 @@ func TestMultiplyAnyShapeAndTile(t *testing.T) {
 	})
 }
 
-func checkAttention(t interface{ Fatalf(string, ...any) }, v Variant, how How, queries, keys, d int, scale float32, b AttentionBlocks) {
+func checkAttention(t interface{ Fatalf(string, ...any) }, v Variant, how How, queries, keys, d int, scale float32,
+	b AttentionBlocks) {
 	q, k, val, o := random(queries, d, 3), random(keys, d, 4), random(keys, d, 5), NewMatrix(queries, d)
 	for i := range q.Data {
 		q.Data[i] *= scale
@@ -214,11 +216,13 @@ func TestTranspose(t *testing.T) {
 	})
 }
 
-// The reference takes the order from its description: reshape to (gy, my, y) x (gx, mx, x), then put planes after both pairs.
+// The reference takes the order from its description: reshape to (gy, my, y) x (gx, mx, x), then put planes after both
+// pairs.
 func TestPatches(t *testing.T) {
 	everyKernel(t, func(t *testing.T, v Variant) {
 		rapid.Check(t, func(t *rapid.T) {
-			s := PatchShape{Planes: rapid.IntRange(1, 6).Draw(t, "planes"), Size: rapid.IntRange(1, 5).Draw(t, "size"), Merge: rapid.IntRange(1, 3).Draw(t, "merge")}
+			s := PatchShape{Planes: rapid.IntRange(1, 6).Draw(t, "planes"), Size: rapid.IntRange(1, 5).Draw(t, "size"),
+				Merge: rapid.IntRange(1, 3).Draw(t, "merge")}
 			down, across := rapid.IntRange(0, 4).Draw(t, "down"), rapid.IntRange(1, 5).Draw(t, "across")
 			s.Height, s.Width = down*s.Size*s.Merge, across*s.Size*s.Merge
 			src := random(1, s.Planes*s.Height*s.Width, 7).Data
@@ -251,7 +255,8 @@ func TestShapesThatDoNotAgreePanic(t *testing.T) {
 			v.Multiply(Tiled, NewMatrix(2, 2), Matrix{2, 2, 2, make([]float32, 3)}, NewMatrix(2, 2), Blocks{}, &Workspace{})
 		},
 		"no key": func() {
-			v.Attention(Tiled, NewMatrix(1, 4), NewMatrix(1, 4), NewMatrix(0, 4), NewMatrix(0, 4), AttentionBlocks{}, &Workspace{})
+			v.Attention(Tiled, NewMatrix(1, 4), NewMatrix(1, 4), NewMatrix(0, 4), NewMatrix(0, 4), AttentionBlocks{},
+				&Workspace{})
 		},
 		"gap":   func() { v.Transpose(NewMatrix(2, 2), Matrix{2, 2, 3, make([]float32, 6)}, 1) },
 		"patch": func() { v.Patches(nil, nil, PatchShape{1, 5, 4, 2, 1}, 1) },

@@ -14,8 +14,8 @@ type Variant struct {
 	id    int      // in kernel.h
 }
 
-// variants in C, from the fastest to the one that needs nothing. Portable is the compiler's generic 16-byte vectors (SSE2
-// on amd64, NEON on arm64).
+// variants in C, from the fastest to the one that needs nothing. Portable is the compiler's generic 16-byte vectors
+// (SSE2 on amd64, NEON on arm64).
 var variants = []Variant{
 	{Name: "avx512", MR: 12, NR: 32, Lanes: 16, Needs: []string{"avx512f", "avx2", "fma"}, id: 2},
 	{Name: "avx2", MR: 6, NR: 16, Lanes: 8, Needs: []string{"avx2", "fma"}, id: 1},

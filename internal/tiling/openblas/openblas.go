@@ -1,7 +1,7 @@
 //go:build cgo && linux
 
-// Package openblas calls the matrix product of OpenBLAS where that library is installed, as a rival to measure against. It
-// is found at run time, so that nothing depends on it.
+// Package openblas calls the matrix product of OpenBLAS where that library is installed, as a rival to measure against.
+// It is found at run time, so that nothing depends on it.
 package openblas
 
 /*
@@ -14,7 +14,8 @@ typedef void sgemm(int order, int ta, int tb, int m, int n, int k, float alpha, 
 typedef void set_threads(int n);
 typedef char *describe(void);
 
-static void call_sgemm(void *f, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float *c, int ldc) {
+static void call_sgemm(void *f, int m, int n, int k, const float *a, int lda, const float *b, int ldb, float *c,
+	int ldc) {
 	((sgemm *)f)(101, 111, 111, m, n, k, 1, a, lda, b, ldb, 0, c, ldc); // row-major, neither transposed
 }
 static void call_set_threads(void *f, int n) { ((set_threads *)f)(n); }
@@ -76,5 +77,6 @@ func Open() (*Library, error) {
 // Multiply sets c to a·b. The shapes must agree.
 func (l *Library) Multiply(c, a, b kernel.Matrix) {
 	at := func(m kernel.Matrix) *C.float { return (*C.float)(unsafe.Pointer(unsafe.SliceData(m.Data))) }
-	C.call_sgemm(l.sgemm, C.int(a.Rows), C.int(b.Columns), C.int(a.Columns), at(a), C.int(a.Stride), at(b), C.int(b.Stride), at(c), C.int(c.Stride))
+	C.call_sgemm(l.sgemm, C.int(a.Rows), C.int(b.Columns), C.int(a.Columns), at(a), C.int(a.Stride), at(b),
+		C.int(b.Stride), at(c), C.int(c.Stride))
 }

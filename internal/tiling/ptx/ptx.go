@@ -1,14 +1,14 @@
 // Package ptx holds vlmem's GPU kernels, attention and the matrix product, as PTX for compute capability 6.1.
 //
-// They are our own CUDA C (src/), compiled by clang without the CUDA toolkit and embedded, so that vlmem can time tiles on a
-// card with nothing installed but its driver, which compiles PTX for the card at hand: any from 6.1 on. Each kernel is one
-// tile, named by its parameters; what is compiled is what src/tiles lists. All shared memory is static, so that it can be
-// checked without a card; registers.csv is what NVIDIA's assembler says each kernel takes on sm_61.
+// They are our own CUDA C (src/), compiled by clang without the CUDA toolkit and embedded, so that vlmem can time tiles
+// on a card with nothing installed but its driver, which compiles PTX for the card at hand: any from 6.1 on. Each
+// kernel is one tile, named by its parameters; what is compiled is what src/tiles lists. All shared memory is static,
+// so that it can be checked without a card; registers.csv is what NVIDIA's assembler says each kernel takes on sm_61.
 //
-// Without a card the tests hold the kernels to this: the PTX names its version and target, declares the entry points that
-// its tiles should have, and as much shared memory as package tiling says; clang 14, where it is installed, compiles
-// the sources to the very same text; and compiled for the CPU, with a fiber for each thread of a block, the kernels agree with a float64
-// reference to 1e-4.
+// Without a card the tests hold the kernels to this: the PTX names its version and target, declares the entry points
+// that its tiles should have, and as much shared memory as package tiling says; clang 14, where it is installed,
+// compiles the sources to the very same text; and compiled for the CPU, with a fiber for each thread of a block, the
+// kernels agree with a float64 reference to 1e-4.
 package ptx
 
 //go:generate sh src/generate.sh
@@ -42,8 +42,8 @@ const Merge = "merge_splits"
 //
 //	q *float32, k, v *KV, o, partial, state *float32, rows, keys int32, scale float32
 //
-// where rows is the query rows of one KV head, scale is log2(e)/sqrt(head_dim), and partial (splits x heads x rows x d) and
-// state (splits x heads x rows x 2) are written instead of o where there is more than one split.
+// where rows is the query rows of one KV head, scale is log2(e)/sqrt(head_dim), and partial (splits x heads x rows x d)
+// and state (splits x heads x rows x 2) are written instead of o where there is more than one split.
 type Attention struct {
 	Entry     string
 	HeadDim   int
@@ -79,7 +79,8 @@ func HeadDims() ([]int, error) {
 func Attentions(headDim int) ([]Attention, error) {
 	var list []Attention
 	err := entries(attentionEntry, func(name string, n []int, kv string, registers int) {
-		k := Attention{name, n[0], tiling.AttentionTile{BlockQ: n[1], BlockKV: n[2], Slice: n[3], Threads: n[4], Lanes: n[5], Split: 1}, profile.DType(kv), registers}
+		k := Attention{name, n[0], tiling.AttentionTile{BlockQ: n[1], BlockKV: n[2], Slice: n[3], Threads: n[4], Lanes: n[5],
+			Split: 1}, profile.DType(kv), registers}
 		if headDim == 0 || headDim == k.HeadDim {
 			list = append(list, k)
 		}
@@ -92,12 +93,14 @@ func Products() ([]Product, error) {
 	var list []Product
 	err := entries(productEntry, func(name string, n []int, _ string, registers int) {
 		threads := n[0] / n[3] * n[1] / n[4]
-		list = append(list, Product{name, tiling.MatMulTile{BlockM: n[0], BlockN: n[1], BlockK: n[2], ThreadM: n[3], ThreadN: n[4], Threads: threads}, registers})
+		list = append(list, Product{name, tiling.MatMulTile{BlockM: n[0], BlockN: n[1], BlockK: n[2], ThreadM: n[3],
+			ThreadN: n[4], Threads: threads}, registers})
 	})
 	return list, err
 }
 
-// entries calls yield for each kernel of registers.csv whose name has the form, with the numbers in it and its last word.
+// entries calls yield for each kernel of registers.csv whose name has the form, with the numbers in it and its last
+// word.
 func entries(form *regexp.Regexp, yield func(name string, n []int, word string, registers int)) error {
 	data, err := files.ReadFile("registers.csv")
 	if err != nil {

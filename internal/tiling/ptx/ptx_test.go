@@ -17,7 +17,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-var all = flag.Bool("all", false, "compile every module and run every kernel on the CPU, not a few: takes a minute or two")
+var all = flag.Bool("all", false,
+	"compile every module and run every kernel on the CPU, not a few: takes a minute or two")
 
 func TestModules(t *testing.T) {
 	seen := map[string]Declared{}
@@ -74,9 +75,11 @@ func TestModules(t *testing.T) {
 
 // What the assembler says each kernel takes lets it run, and the matrix products are those that the choice picks from.
 func TestKernelsRunOnTheirCard(t *testing.T) {
-	card := profile.GPU{ComputeCapability: "6.1", MaxThreadsPerBlock: 1024, SharedMemoryPerBlockBytes: 48 << 10, RegistersPerBlock: 65536}
+	card := profile.GPU{ComputeCapability: "6.1", MaxThreadsPerBlock: 1024, SharedMemoryPerBlockBytes: 48 << 10,
+		RegistersPerBlock: 65536}
 	check := func(entry string, threads, registers int, shared units.Bytes) {
-		if _, err := tiling.OccupancyOf(card, tiling.Launch{Threads: threads, Registers: registers, SharedBytes: shared}); err != nil {
+		if _, err := tiling.OccupancyOf(card, tiling.Launch{Threads: threads, Registers: registers,
+			SharedBytes: shared}); err != nil {
 			t.Errorf("%s: %v", entry, err)
 		}
 	}
@@ -106,8 +109,8 @@ func TestKernelsRunOnTheirCard(t *testing.T) {
 	}
 }
 
-// The committed PTX is what the sources compile to. Only clang 14 writes the same text; others must at least write the same
-// entry points with the same shared memory.
+// The committed PTX is what the sources compile to. Only clang 14 writes the same text; others must at least write the
+// same entry points with the same shared memory.
 func TestSourcesCompileToTheCommittedPTX(t *testing.T) {
 	clang := os.Getenv("CLANG")
 	if clang == "" {
@@ -124,7 +127,8 @@ func TestSourcesCompileToTheCommittedPTX(t *testing.T) {
 	if *all {
 		modules = Modules()
 	}
-	if out, err := exec.Command("sh", append([]string{"src/generate.sh", folder}, modules...)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("sh", append([]string{"src/generate.sh", folder},
+		modules...)...).CombinedOutput(); err != nil {
 		t.Skipf("this clang does not compile for cards: %v\n%s", err, out)
 	}
 	same := strings.Contains(string(version), "version 14.")
@@ -145,8 +149,8 @@ func TestSourcesCompileToTheCommittedPTX(t *testing.T) {
 	}
 }
 
-// someTiles have between them every way through the kernels: rows exchanged, padded and left alone in shared memory, V read
-// 16 bytes and 4 bytes at a time, one and many slices, 8, 16 and 32 lanes, both types of K and V.
+// someTiles have between them every way through the kernels: rows exchanged, padded and left alone in shared memory, V
+// read 16 bytes and 4 bytes at a time, one and many slices, 8, 16 and 32 lanes, both types of K and V.
 const someTiles = `MERGE(merge_splits)
 ATTENTION(64, 64, 64, 64, 128, 8, fp16)
 ATTENTION(72, 32, 32, 72, 64, 8, fp16)
@@ -173,7 +177,8 @@ func onCPU(t *testing.T, tiles string) string {
 		t.Skip("no C++ compiler is installed")
 	}
 	program := filepath.Join(t.TempDir(), "kernels")
-	cmd := exec.Command(compiler, "-std=c++14", "-O1", "-Wno-unknown-pragmas", "-DTILES=\""+tiles+"\"", "-o", program, "src/kernels.cc")
+	cmd := exec.Command(compiler, "-std=c++14", "-O1", "-Wno-unknown-pragmas", "-DTILES=\""+tiles+"\"", "-o", program,
+		"src/kernels.cc")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -296,7 +301,8 @@ func TestKernelsAgreeWithTheReference(t *testing.T) {
 		}
 		program := onCPU(t, tiles)
 		for _, k := range attentions {
-			line := fmt.Sprintf("ATTENTION(%d, %d, %d, %d, %d, %d, %s)\n", k.HeadDim, k.Tile.BlockQ, k.Tile.BlockKV, k.Tile.Slice, k.Tile.Threads, k.Tile.Lanes, k.KV)
+			line := fmt.Sprintf("ATTENTION(%d, %d, %d, %d, %d, %d, %s)\n", k.HeadDim, k.Tile.BlockQ, k.Tile.BlockKV,
+				k.Tile.Slice, k.Tile.Threads, k.Tile.Lanes, k.KV)
 			if !strings.Contains(string(listed), line) {
 				continue
 			}
@@ -305,11 +311,13 @@ func TestKernelsAgreeWithTheReference(t *testing.T) {
 			compare(t, k.Entry+" in 3 parts", runKernel(t, program, k.Entry, 3, keys, 1, 3), attended(1, 3, keys, k.HeadDim))
 		}
 		for _, k := range products {
-			line := fmt.Sprintf("PRODUCT(%d, %d, %d, %d, %d)\n", k.Tile.BlockM, k.Tile.BlockN, k.Tile.BlockK, k.Tile.ThreadM, k.Tile.ThreadN)
+			line := fmt.Sprintf("PRODUCT(%d, %d, %d, %d, %d)\n", k.Tile.BlockM, k.Tile.BlockN, k.Tile.BlockK, k.Tile.ThreadM,
+				k.Tile.ThreadN)
 			if !strings.Contains(string(listed), line) {
 				continue
 			}
-			for _, s := range [][3]int{{k.Tile.BlockM + 5, k.Tile.BlockN + 4, 2*k.Tile.BlockK + 4}, {3, 7, 5}, {k.Tile.BlockM, k.Tile.BlockN, k.Tile.BlockK}} {
+			for _, s := range [][3]int{{k.Tile.BlockM + 5, k.Tile.BlockN + 4, 2*k.Tile.BlockK + 4}, {3, 7, 5},
+				{k.Tile.BlockM, k.Tile.BlockN, k.Tile.BlockK}} {
 				compare(t, fmt.Sprint(k.Entry, s), runKernel(t, program, k.Entry, s[0], s[1], s[2]), multiplied(s[0], s[1], s[2]))
 			}
 		}

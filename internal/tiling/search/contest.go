@@ -81,7 +81,8 @@ type ring[T any] struct {
 }
 
 // newRing lets the chosen tiles run first.
-func newRing[T any](o Options, shape string, v kernel.Variant, flops float64, found Found[T], run func(kernel.How, T) func(), text func(T) string) *ring[T] {
+func newRing[T any](o Options, shape string, v kernel.Variant, flops float64, found Found[T],
+	run func(kernel.How, T) func(), text func(T) string) *ring[T] {
 	r := &ring[T]{options: o, flops: flops, run: run, text: text, chosen: run(kernel.Tiled, found.Best)}
 	r.Contest = Contest{Shape: shape, Kernel: v.Name, SearchSeconds: found.Spent.Seconds(), Searched: len(found.Timings)}
 	r.chosen()
@@ -114,8 +115,8 @@ func (r *ring[T]) step() {
 	}
 }
 
-// HoldMultiply searches tiles for a product and runs them against the model's own answer, their neighbours, no tiles, and
-// the rivals.
+// HoldMultiply searches tiles for a product and runs them against the model's own answer, their neighbours, no tiles,
+// and the rivals.
 func HoldMultiply(v kernel.Variant, model *tiling.CPUTiles, p Product, o Options) Contest {
 	found := Multiply(v, model, p, o.Budget)
 	a, b, c, space := Filled(p.M, p.K), Filled(p.K, p.N), kernel.NewMatrix(p.M, p.N), &kernel.Workspace{}
@@ -127,7 +128,8 @@ func HoldMultiply(v kernel.Variant, model *tiling.CPUTiles, p Product, o Options
 	r := newRing(o, fmt.Sprintf("sgemm %dx%dx%d", p.M, p.N, p.K), v, p.FLOPs(), found, run, text)
 	r.Axes = [2]string{"kc", "mc"}
 	if o.Grid {
-		r.tiled("best of the grid", r.race(productGrid(p, func(t kernel.Blocks) func() { return columns(kernel.Tiled, t, t.NC) })))
+		r.tiled("best of the grid", r.race(productGrid(p,
+			func(t kernel.Blocks) func() { return columns(kernel.Tiled, t, t.NC) })))
 	} else {
 		for _, t := range found.Timings {
 			r.heat(t.Tiles.KC, t.Tiles.MC, p.FLOPs()/t.Seconds/1e9)
@@ -147,7 +149,8 @@ func HoldMultiply(v kernel.Variant, model *tiling.CPUTiles, p Product, o Options
 // neighbours have half or twice the depth or the height, within the product and in whole register tiles.
 func neighbours(v kernel.Variant, t kernel.Blocks, p Product) []kernel.Blocks {
 	var list []kernel.Blocks
-	for _, n := range []kernel.Blocks{{MC: t.MC, KC: t.KC / 2}, {MC: t.MC, KC: 2 * t.KC}, {MC: t.MC / 2, KC: t.KC}, {MC: 2 * t.MC, KC: t.KC}} {
+	for _, n := range []kernel.Blocks{{MC: t.MC, KC: t.KC / 2}, {MC: t.MC, KC: 2 * t.KC}, {MC: t.MC / 2, KC: t.KC},
+		{MC: 2 * t.MC, KC: t.KC}} {
 		n = kernel.Blocks{MC: evened(p.M, n.MC, v.MR), NC: t.NC, KC: evened(p.K, n.KC, 1)}
 		if n != t && !slices.Contains(list, n) {
 			list = append(list, n)
@@ -156,10 +159,12 @@ func neighbours(v kernel.Variant, t kernel.Blocks, p Product) []kernel.Blocks {
 	return list
 }
 
-// HoldAttention is [HoldMultiply] for one head of attention. ruleTile is the shared-memory rule's square tile, 0 for none.
+// HoldAttention is [HoldMultiply] for one head of attention. ruleTile is the shared-memory rule's square tile, 0 for
+// none.
 func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, ruleTile int, o Options) Contest {
 	found := Attention(v, model, s, o.Budget)
-	q, k, val, out := Filled(s.Queries, s.HeadDim), Filled(s.Keys, s.HeadDim), Filled(s.Keys, s.HeadDim), kernel.NewMatrix(s.Queries, s.HeadDim)
+	q, k, val, out := Filled(s.Queries, s.HeadDim), Filled(s.Keys, s.HeadDim), Filled(s.Keys, s.HeadDim),
+		kernel.NewMatrix(s.Queries, s.HeadDim)
 	space := &kernel.Workspace{}
 	run := func(how kernel.How, t kernel.AttentionBlocks) func() {
 		return func() { v.Attention(how, out, q, k, val, t, space) }
@@ -167,10 +172,12 @@ func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionSha
 	text := func(t kernel.AttentionBlocks) string {
 		return fmt.Sprintf("block_q %d, block_kv %d", t.Queries, t.Keys)
 	}
-	r := newRing(o, fmt.Sprintf("attention %dx%d, head_dim %d", s.Queries, s.Keys, s.HeadDim), v, s.FLOPs(), found, run, text)
+	r := newRing(o, fmt.Sprintf("attention %dx%d, head_dim %d", s.Queries, s.Keys, s.HeadDim), v, s.FLOPs(), found, run,
+		text)
 	r.Axes = [2]string{"block_kv", "block_q"}
 	if o.Grid {
-		r.tiled("best of the grid", r.race(attentionGrid(s, func(t kernel.AttentionBlocks) func() { return run(kernel.Tiled, t) })))
+		r.tiled("best of the grid", r.race(attentionGrid(s,
+			func(t kernel.AttentionBlocks) func() { return run(kernel.Tiled, t) })))
 	} else {
 		for _, t := range found.Timings {
 			r.heat(t.Tiles.Keys, t.Tiles.Queries, s.FLOPs()/t.Seconds/1e9)
@@ -191,7 +198,9 @@ func HoldAttention(v kernel.Variant, model tiling.AttentionTiles, s AttentionSha
 // attentionNeighbours have half or twice the queries or the keys, as [neighbours].
 func attentionNeighbours(v kernel.Variant, t kernel.AttentionBlocks, s AttentionShape) []kernel.AttentionBlocks {
 	var list []kernel.AttentionBlocks
-	for _, n := range []kernel.AttentionBlocks{{Queries: t.Queries / 2, Keys: t.Keys}, {Queries: 2 * t.Queries, Keys: t.Keys}, {Queries: t.Queries, Keys: t.Keys / 2}, {Queries: t.Queries, Keys: 2 * t.Keys}} {
+	for _, n := range []kernel.AttentionBlocks{{Queries: t.Queries / 2, Keys: t.Keys},
+		{Queries: 2 * t.Queries, Keys: t.Keys}, {Queries: t.Queries, Keys: t.Keys / 2},
+		{Queries: t.Queries, Keys: 2 * t.Keys}} {
 		n = kernel.AttentionBlocks{Queries: evened(s.Queries, n.Queries, v.MR), Keys: evened(s.Keys, n.Keys, v.NR)}
 		if n != t && !slices.Contains(list, n) {
 			list = append(list, n)

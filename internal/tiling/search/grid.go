@@ -8,8 +8,8 @@ import (
 	"github.com/vlmem/vlmem/internal/tiling/kernel"
 )
 
-// gridPoint is one point of an exhaustive grid, at a place of the heat map. slice runs a part of its work that is like the
-// rest of it: share of the whole, 1 where the whole is no longer.
+// gridPoint is one point of an exhaustive grid, at a place of the heat map. slice runs a part of its work that is like
+// the rest of it: share of the whole, 1 where the whole is no longer.
 type gridPoint[T any] struct {
 	tiles       T
 	row, column int
@@ -18,8 +18,8 @@ type gridPoint[T any] struct {
 	seconds     float64 // of the fastest run, of the slice until the whole has run
 }
 
-// productGrid is every combination of depths and heights. A slice is one panel of B, nc columns: the outermost of the five
-// loops does the same for each, so that tiles that are slower on one are slower on all.
+// productGrid is every combination of depths and heights. A slice is one panel of B, nc columns: the outermost of the
+// five loops does the same for each, so that tiles that are slower on one are slower on all.
 func productGrid(p Product, slice func(kernel.Blocks) func()) []gridPoint[kernel.Blocks] {
 	var points []gridPoint[kernel.Blocks]
 	seen := map[kernel.Blocks]bool{}
@@ -28,7 +28,8 @@ func productGrid(p Product, slice func(kernel.Blocks) func()) []gridPoint[kernel
 			t := kernel.Blocks{MC: mc, NC: min(4096, p.N), KC: min(kc, p.K)}
 			if !seen[t] {
 				seen[t] = true
-				points = append(points, gridPoint[kernel.Blocks]{tiles: t, row: kc, column: mc, slice: slice(t), share: float64(t.NC) / float64(p.N)})
+				points = append(points, gridPoint[kernel.Blocks]{tiles: t, row: kc, column: mc, slice: slice(t),
+					share: float64(t.NC) / float64(p.N)})
 			}
 		}
 	}
@@ -47,16 +48,16 @@ func attentionGrid(s AttentionShape, whole func(kernel.AttentionBlocks) func()) 
 	return points
 }
 
-// How many points stay in the race after their first run and after their second, and how much slower than the fastest they may
-// be. Runs differ by one or two per cent of themselves: a point that is dropped could not have won by more.
+// How many points stay in the race after their first run and after their second, and how much slower than the fastest
+// they may be. Runs differ by one or two per cent of themselves: a point that is dropped could not have won by more.
 const (
 	semifinalists = 48
 	wholes        = 24
 	margin        = 1.10
 )
 
-// race times every point of a grid and returns the fastest. What the first slices leave runs a second time, what that leaves
-// runs as a whole, and the first of those run three times more, in turn.
+// race times every point of a grid and returns the fastest. What the first slices leave runs a second time, what that
+// leaves runs as a whole, and the first of those run three times more, in turn.
 func (r *ring[T]) race(points []gridPoint[T]) T {
 	r.GridPoints = len(points)
 	time := func(p *gridPoint[T], run func()) { p.seconds = min(p.seconds, Seconds(run)) }

@@ -38,7 +38,8 @@ const warmUp = 20 * time.Millisecond
 // within is how many FLOPs the register kernel does in d, from a small product whose operands stay in cache.
 func within(d time.Duration, v kernel.Variant) float64 {
 	sample := Product{40 * v.MR, 256, 512}
-	a, b, c, space := Filled(sample.M, sample.K), Filled(sample.K, sample.N), kernel.NewMatrix(sample.M, sample.N), &kernel.Workspace{}
+	a, b, c, space := Filled(sample.M, sample.K), Filled(sample.K, sample.N), kernel.NewMatrix(sample.M, sample.N),
+		&kernel.Workspace{}
 	fastest := math.Inf(1)
 	for elapsed, runs := stopwatch(), 0; runs < 3 || elapsed() < warmUp; runs++ {
 		fastest = min(fastest, Seconds(func() {
@@ -48,9 +49,10 @@ func within(d time.Duration, v kernel.Variant) float64 {
 	return sample.FLOPs() / fastest * d.Seconds()
 }
 
-// The part of a product that is timed: all of one that is small enough; of a larger one a block of A, two passes over C, or
-// all there is, and columns until both C and the panel of B outgrow L2, as they do in the whole: else passes over C look free
-// and shallow blocks look good. Where even that is too much, as it is for the kernels in Go, fewer rows and then columns.
+// The part of a product that is timed: all of one that is small enough; of a larger one a block of A, two passes over
+// C, or all there is, and columns until both C and the panel of B outgrow L2, as they do in the whole: else passes over
+// C look free and shallow blocks look good. Where even that is too much, as it is for the kernels in Go, fewer rows and
+// then columns.
 const (
 	partRows    = 192
 	partColumns = 2048
@@ -78,8 +80,8 @@ func cut(n, unit int, share float64) int {
 	return min(n, max(1, int(share*float64(n)/float64(unit)))*unit)
 }
 
-// Multiply searches the blocks of a product around the model's. Candidates are compared by time per multiplication, each on
-// a part of the product that suits its blocks.
+// Multiply searches the blocks of a product around the model's. Candidates are compared by time per multiplication,
+// each on a part of the product that suits its blocks.
 func Multiply(v kernel.Variant, model *tiling.CPUTiles, p Product, budget time.Duration) Found[kernel.Blocks] {
 	elapsed := stopwatch()
 	candidates, flops := blocksAround(v, model, p), within(productRun, v)
@@ -106,18 +108,18 @@ func Multiply(v kernel.Variant, model *tiling.CPUTiles, p Product, budget time.D
 	return found
 }
 
-// sameSpeed is what the parts cannot tell apart: among those the deepest blocks are taken, since the whole passes over more
-// of C than a part and gains more by passing less often.
+// sameSpeed is what the parts cannot tell apart: among those the deepest blocks are taken, since the whole passes over
+// more of C than a part and gains more by passing less often.
 const sameSpeed = 1.02
 
 func view(m kernel.Matrix, rows, columns int) kernel.Matrix {
 	return kernel.Matrix{Rows: rows, Columns: columns, Stride: m.Stride, Data: m.Data}
 }
 
-// blocksAround lists the model's blocks first and then its answers for other depths, from half to eight times its own: the
-// equations charge L1 with whole micropanels of A, which in truth stream through. A depth is an even part of K, so that no
-// pass is short; mc is the equations' and, since B in L2 is worth as much, four register tiles. Few enough candidates that
-// each can be timed more than once matters more than their closeness: speed is flat around its best.
+// blocksAround lists the model's blocks first and then its answers for other depths, from half to eight times its own:
+// the equations charge L1 with whole micropanels of A, which in truth stream through. A depth is an even part of K, so
+// that no pass is short; mc is the equations' and, since B in L2 is worth as much, four register tiles. Few enough
+// candidates that each can be timed more than once matters more than their closeness: speed is flat around its best.
 func blocksAround(v kernel.Variant, model *tiling.CPUTiles, p Product) []kernel.Blocks {
 	var list []kernel.Blocks
 	add := func(g tiling.SGEMMTiles, mc int) {
@@ -154,7 +156,8 @@ func (s AttentionShape) FLOPs() float64 {
 	return 4 * float64(s.Queries) * float64(s.Keys) * float64(s.HeadDim)
 }
 
-// part is what of one head is timed: whole blocks of its queries, and where one block passes too many keys, fewer of those.
+// part is what of one head is timed: whole blocks of its queries, and where one block passes too many keys, fewer of
+// those.
 func (s AttentionShape) part(t kernel.AttentionBlocks, flops float64) AttentionShape {
 	perQuery := s.FLOPs() / float64(s.Queries)
 	blocks := max(1, int(math.Round(flops/perQuery/float64(t.Queries))))
@@ -167,7 +170,8 @@ func (s AttentionShape) part(t kernel.AttentionBlocks, flops float64) AttentionS
 const keysSlack = 4
 
 // Attention searches the blocks of one head around the model's.
-func Attention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, budget time.Duration) Found[kernel.AttentionBlocks] {
+func Attention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape,
+	budget time.Duration) Found[kernel.AttentionBlocks] {
 	elapsed := stopwatch()
 	candidates, flops := attentionAround(v, model, s), within(attentionRun, v)
 	largest := AttentionShape{HeadDim: s.HeadDim}
@@ -182,7 +186,8 @@ func Attention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, 
 		part := s.part(t, flops)
 		rows := func(m kernel.Matrix, n int) kernel.Matrix { return view(m, n, s.HeadDim) }
 		seconds := Seconds(func() {
-			v.Attention(kernel.Tiled, rows(o, part.Queries), rows(q, part.Queries), rows(k, part.Keys), rows(val, part.Keys), t, space)
+			v.Attention(kernel.Tiled, rows(o, part.Queries), rows(q, part.Queries), rows(k, part.Keys), rows(val, part.Keys), t,
+				space)
 		})
 		return seconds / part.FLOPs() * s.FLOPs()
 	})
@@ -190,10 +195,12 @@ func Attention(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape, 
 
 // attentionAround lists the model's blocks first, then smaller and larger ones in even parts of the problem.
 func attentionAround(v kernel.Variant, model tiling.AttentionTiles, s AttentionShape) []kernel.AttentionBlocks {
-	list := []kernel.AttentionBlocks{{Queries: evened(s.Queries, model.BlockQ, v.MR), Keys: evened(s.Keys, model.BlockKV, v.NR)}}
+	list := []kernel.AttentionBlocks{{Queries: evened(s.Queries, model.BlockQ, v.MR),
+		Keys: evened(s.Keys, model.BlockKV, v.NR)}}
 	for _, kv := range []int{1, 2, 4, 6, 10} {
 		for _, q := range []int{1, 2, 4, 8, 16} {
-			b := kernel.AttentionBlocks{Queries: evened(s.Queries, model.BlockQ/q, v.MR), Keys: evened(s.Keys, model.BlockKV*kv/2, v.NR)}
+			b := kernel.AttentionBlocks{Queries: evened(s.Queries, model.BlockQ/q, v.MR),
+				Keys: evened(s.Keys, model.BlockKV*kv/2, v.NR)}
 			if !slices.Contains(list, b) {
 				list = append(list, b)
 			}

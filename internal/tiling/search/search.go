@@ -2,12 +2,12 @@
 //
 // The model names one point; caches with other replacement rules than it assumes, prefetchers and neighbours move the
 // optimum a little. So the neighbourhood of the model's point is timed by successive halving (Jamieson and Talwalkar,
-// AISTATS 2016): every candidate three times, the better half three times more, and so on until one is left or the time is
-// spent. A candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is processor time,
-// so that other programs' turns do not count.
+// AISTATS 2016): every candidate three times, the better half three times more, and so on until one is left or the time
+// is spent. A candidate counts with its fastest run, since whatever disturbs a run makes it slower. The time is
+// processor time, so that other programs' turns do not count.
 //
-// Large problems are timed on a part of themselves that still fills every level of the cache, and that takes no longer than
-// a few hundredths of a second on this machine; see [Product].
+// Large problems are timed on a part of themselves that still fills every level of the cache, and that takes no longer
+// than a few hundredths of a second on this machine; see [Product].
 package search
 
 import (
@@ -17,8 +17,9 @@ import (
 	"time"
 )
 
-// Budget is what a search may spend unless told otherwise, in all, making its operands included. It is two seconds less what
-// a run may be held up by other programs: no run begins that would end later if it took as long as the longest before it.
+// Budget is what a search may spend unless told otherwise, in all, making its operands included. It is two seconds less
+// what a run may be held up by other programs: no run begins that would end later if it took as long as the longest
+// before it.
 const Budget = 1800 * time.Millisecond
 
 // Timing is one candidate and what was seen of it.
@@ -35,9 +36,9 @@ type Found[T any] struct {
 	Spent   time.Duration
 }
 
-// halve times candidates until one is left or the budget is spent. elapsed is the time since the search began. run does the
-// work once and returns its seconds, or whatever else compares candidates. The first is the model's: it is always timed, and it
-// warms the caches with a run that does not count.
+// halve times candidates until one is left or the budget is spent. elapsed is the time since the search began. run does
+// the work once and returns its seconds, or whatever else compares candidates. The first is the model's: it is always
+// timed, and it warms the caches with a run that does not count.
 func halve[T any](candidates []T, budget time.Duration, elapsed func() time.Duration, run func(T) float64) Found[T] {
 	longest := time.Duration(0)
 	timed := func(c T) float64 {

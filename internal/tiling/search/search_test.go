@@ -24,7 +24,8 @@ func TestHalveFindsTheFastest(t *testing.T) {
 		}
 		runs := 0
 		f := halve(candidates, time.Hour, stopwatch(), func(i int) float64 { runs++; return float64(cost[i]) })
-		if cost[f.Best] != slices.Min(cost) || len(f.Timings) != n || f.Timings[0].Tiles != f.Best || f.Timings[0].Runs < enoughRuns {
+		if cost[f.Best] != slices.Min(cost) || len(f.Timings) != n || f.Timings[0].Tiles != f.Best ||
+			f.Timings[0].Runs < enoughRuns {
 			t.Fatalf("costs %v: found %+v", cost, f)
 		}
 		if most := 1 + 2*roundRuns*n + 2*finalists*enoughRuns; runs > most {
@@ -98,7 +99,8 @@ func TestCandidates(t *testing.T) {
 		}
 		s := AttentionShape{size("queries"), size("keys"), 128}
 		for _, b := range attentionAround(v, model.Attention, s) {
-			if part := s.part(b, flops); b.Queries%v.MR != 0 || b.Keys%v.NR != 0 || part.Queries < 1 || part.Queries > s.Queries ||
+			if part := s.part(b, flops); b.Queries%v.MR != 0 || b.Keys%v.NR != 0 || part.Queries < 1 ||
+				part.Queries > s.Queries ||
 				part.Keys < 1 || part.Keys > s.Keys {
 				t.Fatalf("%+v, part %+v among the candidates for %+v", b, part, s)
 			}
@@ -116,7 +118,8 @@ func TestSearchesThisMachine(t *testing.T) {
 	if f := Multiply(v, &model, Product{60, 70, 80}, 50*time.Millisecond); f.Best.KC != 80 || f.Timings[0].Seconds <= 0 {
 		t.Errorf("product: %+v", f)
 	}
-	if f := Attention(v, model.Attention, AttentionShape{30, 40, 64}, 50*time.Millisecond); f.Best.Keys < 40 || f.Timings[0].Seconds <= 0 {
+	if f := Attention(v, model.Attention, AttentionShape{30, 40, 64}, 50*time.Millisecond); f.Best.Keys < 40 ||
+		f.Timings[0].Seconds <= 0 {
 		t.Errorf("attention: %+v", f)
 	}
 }
@@ -140,8 +143,12 @@ func TestContests(t *testing.T) {
 	}
 	steps, called := 0, false
 	o := Options{Budget: time.Millisecond, Pairs: 1, Grid: true, OnStep: func() { steps++ },
-		Product: []Rival{{"rival", func(c, a, b kernel.Matrix) { called = c.Rows == 40 && b.Columns == 30 && a.Columns == 20 }}}}
-	for _, c := range []Contest{HoldMultiply(v, &model, Product{40, 30, 20}, o), HoldAttention(v, model.Attention, AttentionShape{40, 30, 16}, 8, o)} {
+		Product: []Rival{{"rival", func(c, a, b kernel.Matrix) {
+			called = c.Rows == 40 && b.Columns == 30 &&
+				a.Columns == 20
+		}}}}
+	for _, c := range []Contest{HoldMultiply(v, &model, Product{40, 30, 20}, o),
+		HoldAttention(v, model.Attention, AttentionShape{40, 30, 16}, 8, o)} {
 		if c.Contestants[0].Name != "chosen" || len(c.Contestants) < 7 || len(c.Heat) < 2 || c.GridPoints < 1 {
 			t.Errorf("%+v", c)
 		}

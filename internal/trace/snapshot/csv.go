@@ -100,7 +100,8 @@ func (c *csvReader) start(cells []string, addr, size, stream, blockSize int64) e
 		if cells[4] != "small" && cells[4] != "large" {
 			return fmt.Errorf("pool %q: want small or large", cells[4])
 		}
-		c.out.Segments = append(c.out.Segments, Segment{Address: addr, TotalSize: size, Stream: stream, Small: cells[4] == "small", Stack: NoStack})
+		c.out.Segments = append(c.out.Segments, Segment{Address: addr, TotalSize: size, Stream: stream,
+			Small: cells[4] == "small", Stack: NoStack})
 		return nil
 	}
 	if blockSize < size || addr > math.MaxInt64-blockSize {
@@ -118,7 +119,8 @@ func (c *csvReader) event(name string, e Entry) error {
 	e.Action = actionNamed(name)
 	switch e.Action {
 	case Other:
-		return fmt.Errorf("unknown op %q: want one of %s, init_segment or init_live", name, strings.Join(actionNames[1:], ", "))
+		return fmt.Errorf("unknown op %q: want one of %s, init_segment or init_live", name,
+			strings.Join(actionNames[1:], ", "))
 	case Alloc:
 		if c.live[e.Addr] {
 			return fmt.Errorf("alloc at address %d, which is live already", e.Addr)

@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// The pickle opcodes that snapshots use: Python's pickler at protocol 4 writes the first block, PyTorch's own C++ pickler
-// (protocol 2) adds the second. Nothing that names a class or calls anything is among them.
+// The pickle opcodes that snapshots use: Python's pickler at protocol 4 writes the first block, PyTorch's own C++
+// pickler (protocol 2) adds the second. Nothing that names a class or calls anything is among them.
 const (
 	opProto           = 0x80
 	opFrame           = 0x95
@@ -90,7 +90,8 @@ const (
 	shapeEntry   // index into entries
 )
 
-var shapeNames = [...]string{"a list", "a tuple", "a dictionary", "a frame", "a stack", "a block", "a segment", "an entry"}
+var shapeNames = [...]string{"a list", "a tuple", "a dictionary", "a frame", "a stack", "a block", "a segment",
+	"an entry"}
 
 // object is a container. Once typed, items is nil and index says where its contents went.
 type object struct {
@@ -126,7 +127,8 @@ func Read(r io.Reader) (*Snapshot, error) { return ReadWithin(r, DefaultBudget) 
 
 // ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold.
 func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), limit: budget, budget: budget, intern: map[string]int64{}, frames: map[Frame]int32{}, stacks: map[string]int32{}}
+	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), limit: budget, budget: budget, intern: map[string]int64{},
+		frames: map[Frame]int32{}, stacks: map[string]int32{}}
 	top, err := d.run()
 	if err == nil {
 		err = d.finish(top)
@@ -231,7 +233,8 @@ func (d *decoder) step(op byte) error {
 	case opBinGet, opLongBinGet:
 		return d.recall(op)
 	}
-	return fmt.Errorf("pickle opcode 0x%02x is not one that snapshots use; this reader executes nothing and refuses it", op)
+	return fmt.Errorf("pickle opcode 0x%02x is not one that snapshots use; this reader executes nothing and refuses it",
+		op)
 }
 
 func (d *decoder) byte() (byte, error) {

@@ -11,7 +11,8 @@ import (
 // Write encodes s as a pickle of protocol 4, of the opcodes that Read accepts and Python's own pickler uses. Keys and
 // call stacks are written once and referred to afterwards, as Python does, so that a file stays small.
 func Write(w io.Writer, s *Snapshot) error {
-	e := &encoder{w: bufio.NewWriterSize(w, 64<<10), texts: map[string]uint32{}, frames: map[int32]uint32{}, stacks: map[int32]uint32{}, source: s}
+	e := &encoder{w: bufio.NewWriterSize(w, 64<<10), texts: map[string]uint32{}, frames: map[int32]uint32{},
+		stacks: map[int32]uint32{}, source: s}
 	e.op(opProto, 4)
 	e.dict(func() {
 		e.list("segments", len(s.Segments), func(i int) { e.segment(&s.Segments[i]) })
@@ -27,7 +28,8 @@ func Write(w io.Writer, s *Snapshot) error {
 	return e.w.Flush()
 }
 
-// encoder keeps memo numbers in the order in which it memoizes, which is how unpicklers count. A write error stays in w.
+// encoder keeps memo numbers in the order in which it memoizes, which is how unpicklers count. A write error stays in
+// w.
 type encoder struct {
 	w      *bufio.Writer
 	memo   uint32

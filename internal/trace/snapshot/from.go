@@ -75,7 +75,8 @@ func (u *undo) follow(e *Entry) {
 	case FreeCompleted:
 		delete(u.live, e.Addr)
 	case SegmentAlloc:
-		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e), Stack: e.Stack})
+		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
+			Stack: e.Stack})
 	case SegmentMap:
 		u.restore(e)
 	case SegmentFree, SegmentUnmap:
@@ -99,7 +100,8 @@ func (s *Segment) fill(blocks []Live) []Live {
 		}
 		inactive(l.Address)
 		size := min(l.Size, end-l.Address)
-		s.Blocks = append(s.Blocks, Block{Address: l.Address, Size: size, Requested: l.Requested, State: Allocated, Stack: l.Stack})
+		s.Blocks = append(s.Blocks, Block{Address: l.Address, Size: size, Requested: l.Requested, State: Allocated,
+			Stack: l.Stack})
 		s.AllocatedSize += size
 		s.ActiveSize += size
 		s.RequestedSize += l.Requested

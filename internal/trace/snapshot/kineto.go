@@ -11,8 +11,8 @@ import (
 	"slices"
 )
 
-// memoryEvent is the name of the instant events in which PyTorch's profiler (Kineto) reports memory. Bytes is above zero
-// for an allocation and below for a free; it counts the allocator's blocks, after its rounding.
+// memoryEvent is the name of the instant events in which PyTorch's profiler (Kineto) reports memory. Bytes is above
+// zero for an allocation and below for a free; it counts the allocator's blocks, after its rounding.
 const memoryEvent = "[memory]"
 
 type kinetoEvent struct {
@@ -29,9 +29,9 @@ type kinetoEvent struct {
 // kinetoKey is one memory: device type 0 is the host, 1 is CUDA.
 type kinetoKey struct{ kind, id int }
 
-// ReadKineto reads the [memory] events of a Chrome trace, the object or the bare list form, one recording a device, hosts
-// last. Other events are passed over as they stream by. A free of what was allocated before the trace counts as live at
-// its start.
+// ReadKineto reads the [memory] events of a Chrome trace, the object or the bare list form, one recording a device,
+// hosts last. Other events are passed over as they stream by. A free of what was allocated before the trace counts as
+// live at its start.
 func ReadKineto(r io.Reader, name string) ([]Recording, error) {
 	d := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
 	entries := map[kinetoKey][]Entry{}
@@ -116,7 +116,8 @@ func kinetoEntry(d *json.Decoder, into map[kinetoKey][]Entry) error {
 	if e.Args.Bytes == nil || e.Args.Addr == nil || *e.Args.Bytes == math.MinInt64 {
 		return errors.New("a [memory] event without Bytes and Addr")
 	}
-	entry := Entry{Action: Alloc, Addr: *e.Args.Addr, Size: *e.Args.Bytes, TimeUs: int64(1000 * e.Ts), Stack: NoStack} // nanoseconds until sorted
+	// nanoseconds until sorted
+	entry := Entry{Action: Alloc, Addr: *e.Args.Addr, Size: *e.Args.Bytes, TimeUs: int64(1000 * e.Ts), Stack: NoStack}
 	if entry.Size < 0 {
 		entry.Action, entry.Size = FreeCompleted, -entry.Size
 	}
@@ -155,8 +156,8 @@ func kinetoRecording(device int, entries []Entry) Recording {
 	return r
 }
 
-// WritePerfetto writes recordings as a Chrome trace, which ui.perfetto.dev and chrome://tracing open: the [memory] events
-// that Kineto writes, with a counter of the live bytes of each device.
+// WritePerfetto writes recordings as a Chrome trace, which ui.perfetto.dev and chrome://tracing open: the [memory]
+// events that Kineto writes, with a counter of the live bytes of each device.
 func WritePerfetto(w io.Writer, recordings []Recording) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprint(b, `{"schemaVersion":1,"displayTimeUnit":"ns","traceEvents":[`)

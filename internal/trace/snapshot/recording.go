@@ -31,9 +31,9 @@ type Recording struct {
 	Warnings []string
 }
 
-// Recordings derives every device's start by undoing its entries from the end: what was allocated leaves, what was freed
-// comes back. A free completed late stays in use until it completes. Devices that recorded nothing are left out, unless
-// all are.
+// Recordings derives every device's start by undoing its entries from the end: what was allocated leaves, what was
+// freed comes back. A free completed late stays in use until it completes. Devices that recorded nothing are left out,
+// unless all are.
 func (s *Snapshot) Recordings() []Recording {
 	devices := len(s.Traces)
 	for _, segment := range s.Segments {
@@ -62,10 +62,12 @@ func (s *Snapshot) recording(device int) Recording {
 	r.Segments = u.segments
 	r.Live = slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
 	if u.lost > 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("device %d: %d allocations are neither freed in the recording nor live at its end", device, u.lost))
+		r.Warnings = append(r.Warnings,
+			fmt.Sprintf("device %d: %d allocations are neither freed in the recording nor live at its end", device, u.lost))
 	}
 	if u.twice > 0 {
-		r.Warnings = append(r.Warnings, fmt.Sprintf("device %d: %d frees of a block that was still in use afterwards", device, u.twice))
+		r.Warnings = append(r.Warnings, fmt.Sprintf("device %d: %d frees of a block that was still in use afterwards", device,
+			u.twice))
 	}
 	return r
 }
@@ -87,7 +89,8 @@ func newUndo(s *Snapshot, device int) *undo {
 		}
 		for _, b := range segment.Blocks {
 			if b.State != Inactive {
-				u.live[b.Address] = Live{Address: b.Address, Requested: b.Requested, Size: b.Size, Stream: segment.Stream, Stack: b.Stack, Exact: true}
+				u.live[b.Address] = Live{Address: b.Address, Requested: b.Requested, Size: b.Size, Stream: segment.Stream,
+					Stack: b.Stack, Exact: true}
 			}
 		}
 		segment.Blocks = nil
@@ -112,7 +115,8 @@ func (u *undo) entry(e *Entry) {
 	case SegmentAlloc, SegmentMap:
 		u.remove(e.Addr, e.Size)
 	case SegmentFree:
-		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e), Stack: NoStack})
+		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
+			Stack: NoStack})
 	case SegmentUnmap:
 		u.restore(e)
 	}
@@ -163,7 +167,8 @@ func (u *undo) remove(addr, size int64) {
 
 // restore maps again what an expandable segment had unmapped, and joins it with its neighbours.
 func (u *undo) restore(e *Entry) {
-	s := Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Pool: poolOf(e), Expandable: true, Small: e.Size%(10*smallSegment) != 0, Stack: NoStack}
+	s := Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Pool: poolOf(e), Expandable: true,
+		Small: e.Size%(10*smallSegment) != 0, Stack: NoStack}
 	i := u.find(e.Addr)
 	if i > 0 && joins(u.segments[i-1], s) {
 		i--
@@ -178,7 +183,8 @@ func (u *undo) restore(e *Entry) {
 	u.guessed = true
 }
 
-// classify settles to which pool restored runs of pages belong: that of the first block placed in them or freed from them.
+// classify settles to which pool restored runs of pages belong: that of the first block placed in them or freed from
+// them.
 func (u *undo) classify(entries []Entry) {
 	settled := map[int64]bool{}
 	for i := 0; u.guessed && i < len(entries); i++ {

@@ -35,8 +35,8 @@ func (d *decoder) lookup(o *object, key string) (value, bool) {
 	return value{}, false
 }
 
-// fields reads the items of one dictionary by name; the first failure stays in err. A key that is absent, or None, gives
-// zero.
+// fields reads the items of one dictionary by name; the first failure stays in err. A key that is absent, or None,
+// gives zero.
 type fields struct {
 	d   *decoder
 	o   *object
@@ -190,8 +190,10 @@ func (d *decoder) frame(o *object) error {
 
 func (d *decoder) entry(o *object) error {
 	f := fields{d: d, o: o}
-	e := Entry{Action: actionNamed(f.text("action")), Size: f.size("size"), Stream: f.number("stream"), TimeUs: f.number("time_us"),
-		CompileContext: f.textIfAny("compile_context"), UserMetadata: f.textIfAny("user_metadata"), Pool: f.pool("pool_id"), Stack: f.stack("frames")}
+	e := Entry{Action: actionNamed(f.text("action")), Size: f.size("size"), Stream: f.number("stream"),
+		TimeUs:         f.number("time_us"),
+		CompileContext: f.textIfAny("compile_context"), UserMetadata: f.textIfAny("user_metadata"), Pool: f.pool("pool_id"),
+		Stack: f.stack("frames")}
 	if e.Action == OutOfMemory {
 		e.Addr = f.size("device_free")
 	} else {
@@ -213,7 +215,8 @@ func (d *decoder) entry(o *object) error {
 
 func (d *decoder) block(o *object) error {
 	f := fields{d: d, o: o}
-	b := Block{Address: f.size("address"), Size: f.size("size"), Requested: f.size("requested_size"), Stack: f.stack("frames")}
+	b := Block{Address: f.size("address"), Size: f.size("size"), Requested: f.size("requested_size"),
+		Stack: f.stack("frames")}
 	switch f.text("state") {
 	case "inactive":
 	case "active_allocated":
@@ -238,7 +241,8 @@ func (d *decoder) segment(o *object) error {
 	f := fields{d: d, o: o}
 	s := Segment{Device: int32(f.number("device")), Address: f.size("address"), TotalSize: f.size("total_size"),
 		AllocatedSize: f.size("allocated_size"), ActiveSize: f.size("active_size"), RequestedSize: f.size("requested_size"),
-		Stream: f.number("stream"), Small: f.text("segment_type") == "small", Expandable: f.bool("is_expandable"), Stack: f.stack("frames")}
+		Stream: f.number("stream"), Small: f.text("segment_type") == "small", Expandable: f.bool("is_expandable"),
+		Stack: f.stack("frames")}
 	if id := f.pool("segment_pool_id"); id != nil {
 		s.Pool = *id
 	}

@@ -22,7 +22,8 @@ func (s *Snapshot) site(stack []int32) string {
 // siteRank is 3 for a program's Python, 2 for a library's, 1 for native code with a name.
 func siteRank(f Frame) int {
 	path := strings.ReplaceAll(f.Filename, `\`, "/")
-	library := strings.Contains(path, "/site-packages/") || strings.Contains(path, "/dist-packages/") || strings.Contains(path, "/lib/python")
+	library := strings.Contains(path, "/site-packages/") || strings.Contains(path, "/dist-packages/") ||
+		strings.Contains(path, "/lib/python")
 	switch {
 	case strings.HasSuffix(path, ".py") && !library:
 		return 3

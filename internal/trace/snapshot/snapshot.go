@@ -9,8 +9,9 @@
 //     START, then the entries. Snapshot.Recordings derives it by undoing the entries from the end; flat CSV recordings
 //     (ReadCSV) state the start themselves.
 //
-// Sizes of alloc and free entries are what the program requested; sizes of segment entries are real. Streams are the raw
-// handles that CUDA uses, 0 for the default one. Field names follow torch/csrc/cuda/memory_snapshot.cpp (pytorch/pytorch).
+// Sizes of alloc and free entries are what the program requested; sizes of segment entries are real. Streams are the
+// raw handles that CUDA uses, 0 for the default one. Field names follow torch/csrc/cuda/memory_snapshot.cpp
+// (pytorch/pytorch).
 package snapshot
 
 // Action is what an entry of the ring buffer records.

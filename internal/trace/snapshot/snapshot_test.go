@@ -29,7 +29,8 @@ func text(s string) *string { return &s }
 func example() *Snapshot {
 	return &Snapshot{
 		Segments: []Segment{
-			{Address: 1 << 46, TotalSize: 2 << 20, AllocatedSize: 512, ActiveSize: 1024, RequestedSize: 300, Stream: 94_000_000_000_000, Small: true, Stack: 1,
+			{Address: 1 << 46, TotalSize: 2 << 20, AllocatedSize: 512, ActiveSize: 1024, RequestedSize: 300,
+				Stream: 94_000_000_000_000, Small: true, Stack: 1,
 				Blocks: []Block{
 					{Address: 1 << 46, Size: 512, Requested: 300, State: Allocated, Stack: 0},
 					{Address: 1<<46 + 512, Size: 512, Requested: 512, State: PendingFree, Stack: NoStack},
@@ -40,13 +41,17 @@ func example() *Snapshot {
 		},
 		Traces: [][]Entry{
 			{
-				{Action: SegmentAlloc, Addr: 1 << 46, Size: 2 << 20, Stream: 94_000_000_000_000, TimeUs: 1_700_000_000_000_000, Stack: 1},
-				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 0, CompileContext: text("N/A"), UserMetadata: text("")},
+				{Action: SegmentAlloc, Addr: 1 << 46, Size: 2 << 20, Stream: 94_000_000_000_000, TimeUs: 1_700_000_000_000_000,
+					Stack: 1},
+				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 0, CompileContext: text("N/A"),
+					UserMetadata: text("")},
 				{Action: OutOfMemory, Addr: 12345, Size: 1 << 33, Stack: NoStack},
 			},
 			{{Action: FreeCompleted, Addr: 255, Size: 65_535, Stream: -1, Stack: NoStack, Pool: &PoolID{1, 2}}},
 		},
-		Settings:    &Settings{Conf: "max_split_size_mb:128", MaxSplitSize: 128 << 20, GCThreshold: 0.8, Expandable: true, Roundup: [16]int64{1, 2, 4}, Other: []Setting{{"pinned_num_register_threads", 1, false}, {"release_lock_on_cudamalloc", 0, true}}},
+		Settings: &Settings{Conf: "max_split_size_mb:128", MaxSplitSize: 128 << 20, GCThreshold: 0.8, Expandable: true,
+			Roundup: [16]int64{1, 2, 4}, Other: []Setting{{"pinned_num_register_threads", 1, false},
+				{"release_lock_on_cudamalloc", 0, true}}},
 		Annotations: []Annotation{{"START", "step", 0, 5}, {"END", "step", 0, 9}},
 		Frames:      []Frame{{"forward", "/home/me/model.py", 54}, {"empty", strings.Repeat("x", 300), 1}},
 		Stacks:      [][]int32{{0, 1}, {0}},
@@ -135,7 +140,8 @@ func TestReadProtocol2(t *testing.T) {
 		"X\x06\x00\x00\x00framesq\r]q\x0eX\x07\x00\x00\x00pool_idq\x0fK\x00K\x00\x86q\x10uaa" +
 		"X\x14\x00\x00\x00external_annotationsq\x11Nu."
 	got, err := Read(strings.NewReader(pickle))
-	want := &Snapshot{Segments: []Segment{}, Traces: [][]Entry{{{Action: Alloc, Addr: 1 << 46, Size: 8, TimeUs: 5, Pool: &PoolID{}, Stack: NoStack}}}}
+	want := &Snapshot{Segments: []Segment{},
+		Traces: [][]Entry{{{Action: Alloc, Addr: 1 << 46, Size: 8, TimeUs: 5, Pool: &PoolID{}, Stack: NoStack}}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
@@ -155,7 +161,8 @@ func TestReadRefuses(t *testing.T) {
 		{"a reduction", "\x80\x02)R.", "byte 4: pickle opcode 0x52"},
 		{"a list", "\x80\x04].", "byte 4: a pickle, but not of a snapshot"},
 		{"nothing", "\x80\x04.", "byte 3: the stack is empty"},
-		{"other dictionary", "\x80\x04}(\x8c\x01aK\x01u.", `byte 11: a pickle, but not of a snapshot: "segments" or "device_traces" is missing`},
+		{"other dictionary", "\x80\x04}(\x8c\x01aK\x01u.",
+			`byte 11: a pickle, but not of a snapshot: "segments" or "device_traces" is missing`},
 		{"no mark", "\x80\x04}u.", "byte 4: no mark on the stack"},
 		{"items for nothing", "\x80\x04(K\x01u.", "byte 6: items for a dictionary that is not there"},
 		{"a number as key", "\x80\x04}(K\x01K\x02u.", "byte 9: a dictionary's key is a number, want text"},
@@ -163,10 +170,14 @@ func TestReadRefuses(t *testing.T) {
 		{"memo", "\x80\x04h\x05.", "byte 4: memo 5 was never set"},
 		{"far memo", "\x80\x04Nr\xff\xff\xff\x7f.", "byte 8: memo 2147483647: nothing to remember there"},
 		{"huge string", "\x80\x04X\xff\xff\xff\xff", "byte 7: a string of 4294967295 bytes"},
-		{"huge number", "\x80\x04\x8a\xff" + strings.Repeat("\x01", 255) + ".", "byte 259: a number of 255 bytes does not fit 63 bits"},
-		{"negative size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04sizeJ\xff\xff\xff\xff\x8c\x04addrK\x01u.", `trace entry: field "size" is -1`},
-		{"text as size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04size\x8c\x01xu.", `trace entry: field "size" is text, want a number`},
-		{"state", "\x80\x04}(\x8c\x07addressK\x05\x8c\x06blocks]}(\x8c\x05state\x8c\x01x\x8c\x04sizeK\x01uau.", "segment: block at 0: state is none of inactive"},
+		{"huge number", "\x80\x04\x8a\xff" + strings.Repeat("\x01", 255) + ".",
+			"byte 259: a number of 255 bytes does not fit 63 bits"},
+		{"negative size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04sizeJ\xff\xff\xff\xff\x8c\x04addrK\x01u.",
+			`trace entry: field "size" is -1`},
+		{"text as size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04size\x8c\x01xu.",
+			`trace entry: field "size" is text, want a number`},
+		{"state", "\x80\x04}(\x8c\x07addressK\x05\x8c\x06blocks]}(\x8c\x05state\x8c\x01x\x8c\x04sizeK\x01uau.",
+			"segment: block at 0: state is none of inactive"},
 	} {
 		_, err := Read(strings.NewReader(c.pickle))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -248,11 +259,13 @@ func TestRecordings(t *testing.T) {
 	if want := []Live{{Address: 0, Requested: 100, Size: 100, Stream: 9}}; !reflect.DeepEqual(r.Live, want) {
 		t.Errorf("live at the start: %+v, want %+v", r.Live, want)
 	}
-	if want := []Segment{{Address: 0, TotalSize: segment, Small: true, Stack: NoStack}}; !reflect.DeepEqual(r.Segments, want) {
+	if want := []Segment{{Address: 0, TotalSize: segment, Small: true, Stack: NoStack}}; !reflect.DeepEqual(r.Segments,
+		want) {
 		t.Errorf("segments at the start: %+v, want %+v", r.Segments, want)
 	}
 	end := r.end()
-	if len(end) != 1 || end[0].Address != segment || len(end[0].Blocks) != 2 || end[0].Blocks[0].State != Allocated || end[0].AllocatedSize != 600 {
+	if len(end) != 1 || end[0].Address != segment || len(end[0].Blocks) != 2 || end[0].Blocks[0].State != Allocated ||
+		end[0].AllocatedSize != 600 {
 		t.Errorf("segments at the end: %+v", end)
 	}
 }
@@ -284,9 +297,12 @@ func TestSite(t *testing.T) {
 		{nil, ""},
 		{[]Frame{{"unwind", "??", 0}}, ""},
 		{[]Frame{{"unwind", "??", 0}, {"at::empty", "", 0}}, "at::empty"},
-		{[]Frame{{"at::empty", "a.cpp", 0}, {"linear", "/x/site-packages/torch/nn/functional.py", 12}}, "nn/functional.py:12 linear"},
-		{[]Frame{{"linear", "/x/site-packages/torch/nn/functional.py", 12}, {"forward", "/home/me/net/model.py", 54}, {"main", "run.py", 1}}, "net/model.py:54 forward"},
-		{[]Frame{{"forward", `D:\Dev\.venv\Lib\site-packages\torch\nn\module.py`, 9}, {"forward", `D:\Dev\model.py`, 5}}, "Dev/model.py:5 forward"},
+		{[]Frame{{"at::empty", "a.cpp", 0}, {"linear", "/x/site-packages/torch/nn/functional.py", 12}},
+			"nn/functional.py:12 linear"},
+		{[]Frame{{"linear", "/x/site-packages/torch/nn/functional.py", 12}, {"forward", "/home/me/net/model.py", 54},
+			{"main", "run.py", 1}}, "net/model.py:54 forward"},
+		{[]Frame{{"forward", `D:\Dev\.venv\Lib\site-packages\torch\nn\module.py`, 9}, {"forward", `D:\Dev\model.py`, 5}},
+			"Dev/model.py:5 forward"},
 	} {
 		s := &Snapshot{Frames: c.frames}
 		var stack []int32
