@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -140,8 +141,9 @@ func (o *adviseOptions) check() error {
 	switch {
 	case o.target != "" && !slices.Contains(adviseTargets(), o.target):
 		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
-	case o.trace != "" && o.target != "pytorch":
-		return errors.New("--trace chooses PYTORCH_ALLOC_CONF: it goes with --for pytorch")
+	case o.trace != "" && !slices.Contains(engine.Names(replayed), o.target):
+		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
+			strings.Join(engine.Names(replayed), " or "))
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry their reasons")
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):

@@ -20,7 +20,7 @@ import (
 // mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
 const mallocTarget = "malloc"
 
-func adviseTargets() []string { return append(slices.Clone(engine.Targets), mallocTarget) }
+func adviseTargets() []string { return append(engine.Names((*engine.Engine).Writes), mallocTarget) }
 
 // bundle is the files for one engine with what was found on the way.
 type bundle struct {
@@ -40,6 +40,18 @@ type bundleFile struct {
 	Content string `json:"content"`
 }
 
+// engineOf is the engine that files are written for, nil where the target is none.
+func (o *adviseOptions) engineOf() *engine.Engine {
+	e, err := engine.Lookup("target", o.target, (*engine.Engine).Writes)
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// replayed are the targets whose settings are chosen by replay: they have no memory of their own to estimate.
+func replayed(e *engine.Engine) bool { return e.Writes() && !e.Estimates() }
+
 // runAdviseFor writes the files that one engine reads.
 func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in advise.Inputs) error {
 	into, err := o.openBundle(env)
@@ -48,11 +60,11 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 	}
 	defer into.discard()
 	var b bundle
-	switch {
-	case o.target == mallocTarget:
+	switch e := o.engineOf(); {
+	case e == nil:
 		b, err = o.malloc(env, ctx, &in)
-	case o.target == "pytorch":
-		b, err = o.pytorch(env, &in)
+	case !e.Estimates():
+		b, err = o.pytorch(env, e, &in)
 	default:
 		b, err = o.engine(env, &in)
 	}
@@ -99,8 +111,9 @@ func (o *adviseOptions) engine(env *environment, in *advise.Inputs) (bundle, err
 	d, err := advise.Deploy(o.target, *in)
 	var refusal *engine.Refusal
 	if errors.As(err, &refusal) {
-		if alternative, e := advise.Deploy("llama-server", *in); e == nil {
-			refusal.Alternative += "; with llama-server " + alternative.Headline[0]
+		anywhere := engine.Anywhere().Name
+		if alternative, e := advise.Deploy(anywhere, *in); e == nil {
+			refusal.Alternative += "; with " + anywhere + " " + alternative.Headline[0]
 		}
 	}
 	if err != nil {
@@ -157,9 +170,9 @@ func written(target string, s engine.Settings) (bundle, error) {
 const torchRuns = 6
 
 // pytorch chooses PYTORCH_ALLOC_CONF by replay: of the user's recording, or of the model's own requests.
-func (o *adviseOptions) pytorch(env *environment, in *advise.Inputs) (bundle, error) {
+func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.Inputs) (bundle, error) {
 	if g := in.Hardware.GPUs; len(g) > 0 {
-		if err := engine.Refuse("pytorch", &g[0]); err != nil {
+		if err := e.Refuse(&g[0]); err != nil {
 			return bundle{}, err
 		}
 	}
@@ -180,7 +193,7 @@ func (o *adviseOptions) pytorch(env *environment, in *advise.Inputs) (bundle, er
 	if !choice.Helps() {
 		s.AllocConf = "backend:native" // the default, said aloud: an empty value would be no advice
 	}
-	b, err := written("pytorch", s)
+	b, err := written(e.Name, s)
 	b.Torch, b.Headline = &choice, torchHeadline(&choice)
 	return b, err
 }

@@ -96,11 +96,15 @@ func TestEnginesPyTorchFromATrace(t *testing.T) {
 // taken is the names that one version of an engine takes, which internal/engine is held to as well.
 func taken(t *testing.T, engine string) []string {
 	t.Helper()
-	lists, err := filepath.Glob(filepath.Join("..", "..", "internal", "engine", "testdata", "arguments", engine+"-*.txt"))
+	lists, err := filepath.Glob(filepath.Join("..", "..", "internal", "engine", "flags", engine+"-*.txt"))
 	if err != nil || len(lists) != 1 {
 		t.Fatalf("%s: %v, %v; want one list", engine, lists, err)
 	}
-	return strings.Split(strings.TrimSpace(read(t, lists[0])), "\n")
+	var names []string
+	for line := range strings.Lines(strings.TrimSpace(read(t, lists[0]))) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	return names
 }
 
 // TestEnginesOnBuiltInCards writes for every engine on cards of four generations what its reader takes, with what the

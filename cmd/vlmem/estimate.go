@@ -39,8 +39,8 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
 	cmd.Flag("hardware").Usage = "hardware whose first card the engine will use, such as i5-10210u+gtx-1080 (default: none)"
-	flags := cmd.Flags()
-	flags.StringVar(&o.engine, "engine", "llama.cpp", "engine: "+strings.Join(engine.Names, ", "))
+	flags, estimated := cmd.Flags(), engine.Names((*engine.Engine).Estimates)
+	flags.StringVar(&o.engine, "engine", engine.All()[0].Name, "engine: "+strings.Join(estimated, ", "))
 	flags.StringVar(&o.Quant, "quant", "",
 		"weights: a GGUF type such as q8_0 or q4_k_m, or a data type such as bfloat16 (default: the engine's usual)")
 	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "",
@@ -67,7 +67,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
 	o.out.addFlags(cmd, "table", "json", "yaml")
-	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(engine.Names, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -137,7 +137,7 @@ func (o *estimateOptions) complete() error {
 	}
 	if o.Device == "" {
 		o.Device = "cpu"
-		if o.GPU != nil || o.engine == "vllm" || o.engine == "sglang" {
+		if e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates); o.GPU != nil || err == nil && !e.CPU {
 			o.Device = "gpu"
 		}
 	}

@@ -2,11 +2,11 @@ package main
 
 import (
 	"compress/gzip"
-	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -50,7 +50,7 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.Uint64Var(&o.serve.Seed, "seed", 1, "with --mix: of every random choice")
 	flags.BoolVar(&o.serve.Eager, "eager", false,
 		"with --mix: decode operator by operator instead of as one captured graph")
-	flags.StringVar(&o.engine, "engine", "transformers", "of one request: transformers or llama.cpp")
+	flags.StringVar(&o.engine, "engine", replays(engine.Tensors)[0], "of one request: "+strings.Join(replays(), " or "))
 	flags.StringVar(&o.image, "image", "",
 		"of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
 	flags.IntVar(&o.request.Images, "images", 0, "of one request: how many such images (default 1)")
@@ -62,7 +62,8 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, no-flash (below sm_80), math, eager")
 	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
 	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
-	flags.IntVar(&o.context, "ctx", 4096, "with --engine llama.cpp: tokens of context")
+	flags.IntVar(&o.context, "ctx", 4096,
+		"with --engine "+strings.Join(replays(engine.Arenas), " or ")+": tokens of context")
 	flags.StringVarP(&o.path, "output", "o", "",
 		"write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
@@ -87,22 +88,32 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 	foreign, reason := mix, "needs --mix"
 	if o.mix != "" {
 		foreign, reason = append(single, "ctx"), "cannot be combined with --mix, which draws requests"
-	} else if o.engine == "llama.cpp" {
+	} else if o.arenas() {
 		foreign = append(mix, "images", "frames", "batch", "dtype", "attention", "cache", "device")
-		reason = "has no effect on --engine llama.cpp"
+		reason = "has no effect on --engine " + o.engine
 	} else if cmd.Flags().Changed("ctx") {
-		return errors.New("--ctx needs --engine llama.cpp")
+		return fmt.Errorf("--ctx needs --engine %s", strings.Join(replays(engine.Arenas), " or "))
 	}
 	for _, name := range foreign {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s %s; see %s --help", name, reason, cmd.CommandPath())
 		}
 	}
-	if o.engine != "transformers" && o.engine != "llama.cpp" {
-		return fmt.Errorf("--engine %q: want transformers or llama.cpp", o.engine)
+	if !slices.Contains(replays(), o.engine) {
+		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
 	return nil
 }
+
+// replays are the engines whose calls are replayed in one of these ways, without any in every way.
+func replays(ways ...engine.Replay) []string {
+	return engine.Names(func(e *engine.Engine) bool {
+		return e.Replay != engine.NoReplay && (len(ways) == 0 || slices.Contains(ways, e.Replay))
+	})
+}
+
+// arenas reports whether the engine reserves buffers once, so that the flags of single tensors say nothing.
+func (o *traceGenOptions) arenas() bool { return slices.Contains(replays(engine.Arenas), o.engine) }
 
 // eventSource is a trace in memory or a stream.
 type eventSource interface {
@@ -134,7 +145,7 @@ func (o *traceGenOptions) source() (eventSource, error) {
 		}
 	}
 	var t *trace.Trace
-	if o.engine == "llama.cpp" {
+	if o.arenas() {
 		t, err = o.llama(model, r)
 	} else {
 		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
@@ -152,7 +163,7 @@ func (o *traceGenOptions) source() (eventSource, error) {
 func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace.Trace, error) {
 	settings := engine.Options{Context: o.context, FlashAttention: "auto", Device: "cpu"}
 	settings.Image = &engine.Image{Width: r.Width, Height: r.Height}
-	sent, err := engine.Estimate("llama.cpp", &model, settings)
+	sent, err := engine.Estimate(o.engine, &model, settings)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +173,7 @@ func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace
 	}
 	if r.Width > 0 {
 		settings.Image = nil
-		warm, err := engine.Estimate("llama.cpp", &model, settings)
+		warm, err := engine.Estimate(o.engine, &model, settings)
 		if err != nil {
 			return nil, err
 		}

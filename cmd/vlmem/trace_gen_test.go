@@ -58,7 +58,7 @@ func TestTraceGenRefuses(t *testing.T) {
 		{"--image 64000x10", "aspect ratio"},
 		{"--dtype int4", "want fp32, bf16 or fp16"},
 		{"--attention paged", "want flash, no-flash, math or eager"},
-		{"--engine vllm", "want transformers or llama.cpp"},
+		{"--engine vllm", "want llama.cpp or transformers"},
 		{"--engine llama.cpp --cache static", "has no effect"},
 		{"--ctx 100", "needs --engine llama.cpp"},
 		{"--image none --prompt 0", "neither an image nor prompt tokens"},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/workload"
@@ -53,7 +54,7 @@ another program disturbed them.`,
 	cmd.Flag("model").DefValue, o.model = "", ""
 	flags := cmd.Flags()
 	flags.IntVar(&o.seeds, "seeds", 50, "held-out samples to replay")
-	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: llama-server")
+	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: "+logged())
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
 	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
 	o.out.addFlags(cmd, "table", "json", "yaml")
@@ -68,8 +69,11 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 		return errors.New("--log and --gguf are two witnesses: give one")
 	case (o.target == "") != (o.log == "" && o.gguf == ""):
 		return errors.New("--for goes together with --log or --gguf")
-	case o.target != "" && o.target != "llama-server":
-		return fmt.Errorf("unknown --for %q: want llama-server", o.target)
+	}
+	if o.target != "" {
+		if _, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs); err != nil {
+			return err
+		}
 	}
 	w, err := o.out.open(env)
 	if err != nil {
@@ -102,6 +106,9 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	}
 	return verdict(v)
 }
+
+// logged are the engines whose own word can be read.
+func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), ", ") }
 
 // verdict is the exit that a verification asks for.
 func verdict(v advise.Verification) error {

@@ -33,7 +33,11 @@ func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, err
 		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
 	}
 	defer f.Close()
-	said, err := engine.ReadLlamaLog(f)
+	e, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
+	if err != nil {
+		return advise.Verification{}, err
+	}
+	said, err := e.ReadLog(f)
 	if err != nil {
 		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
 	}
@@ -53,8 +57,7 @@ func (o *verifyOptions) heldToFitParams(ctx context.Context, d advise.Deployment
 	if err != nil {
 		return advise.Verification{}, err
 	}
-	d.Options.Outputs = 0 // the tool reserves logits for a whole batch, where the server has those of its slots
-	mem, err := engine.Estimate("llama.cpp", d.Settings.Model, d.Options)
+	mem, err := engine.FitMemory(d.Settings.Model, d.Options)
 	if err != nil {
 		return advise.Verification{}, err
 	}

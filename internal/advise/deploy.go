@@ -36,28 +36,29 @@ type attempt struct {
 // Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
 // with as many layers on the card as fit; a shorter context; a smaller image. The error is an *engine.Refusal where the
 // engine cannot run on the card, and a *Shortfall where nothing fits.
-func Deploy(target string, in Inputs) (Deployment, error) {
-	if g := in.gpu(); g != nil {
-		if err := engine.Refuse(target, g); err != nil {
-			return Deployment{}, err
-		}
-	}
-	quants, err := in.quants(target)
+func Deploy(name string, in Inputs) (Deployment, error) {
+	e, err := engine.Lookup("target", name, deployable)
 	if err != nil {
 		return Deployment{}, err
 	}
+	if g := in.gpu(); g != nil {
+		if err := e.Refuse(g); err != nil {
+			return Deployment{}, err
+		}
+	}
+	quants := in.quants(e)
 	var least attempt
 	var over units.Bytes
 	var where string
 	for limits := range in.shrinking() {
-		for a := range in.attempts(target, limits, quants) {
-			mem, err := in.estimate(target, a)
+		for a := range in.attempts(e, limits, quants) {
+			mem, err := in.estimate(e, a)
 			if err != nil {
 				return Deployment{}, err
 			}
-			missing, place := in.overflow(target, mem, &a)
+			missing, place := in.overflow(e, mem, &a)
 			if missing == 0 {
-				return in.deployment(target, a, mem)
+				return in.deployment(e, a, mem)
 			}
 			if over == 0 || missing < over {
 				least, over, where = a, missing, place
@@ -68,7 +69,7 @@ func Deploy(target string, in Inputs) (Deployment, error) {
 		Where: where}
 	if alone := in; in.gpu() != nil {
 		alone.Hardware.GPUs = nil
-		if _, err := Deploy(target, alone); err == nil {
+		if _, err := Deploy(name, alone); err == nil {
 			short.WouldFit = append(short.WouldFit, "the processor alone: --hardware without the card")
 		}
 	}
@@ -77,27 +78,21 @@ func Deploy(target string, in Inputs) (Deployment, error) {
 
 // quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one
 // would be another repository.
-func (in *Inputs) quants(target string) ([]string, error) {
-	if in.Precision != "" {
-		name := strings.ToLower(in.Precision)
-		switch {
-		case name == "fp16" && ggufEngine(target):
-			name = "f16"
-		case name == "fp16":
-			name = "float16"
-		}
-		return []string{name}, nil
+func (in *Inputs) quants(e *engine.Engine) []string {
+	name := strings.ToLower(in.Precision)
+	switch {
+	case name == "":
+		return e.Ladder
+	case name == "fp16" && e.Weights == engine.GGUF:
+		name = "f16"
+	case name == "fp16":
+		name = "float16"
 	}
-	if ggufEngine(target) {
-		return []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"}, nil
-	}
-	if slices.Contains(engine.Targets, target) {
-		return []string{""}, nil
-	}
-	return nil, fmt.Errorf("unknown target %q: want one of %s", target, strings.Join(engine.Targets, ", "))
+	return []string{name}
 }
 
-func ggufEngine(target string) bool { return target == "llama-server" || target == "ollama" }
+// deployable reports whether an engine has both an estimate to solve with and files to write.
+func deployable(e *engine.Engine) bool { return e.Writes() && e.Estimates() }
 
 // leastContext leaves an answer room beside the image.
 const leastContext = 512
@@ -127,7 +122,7 @@ func (in *Inputs) shrinking() iter.Seq[Limits] {
 }
 
 // attempts is everything on the card for each of the quants, then the last split between card and host.
-func (in *Inputs) attempts(target string, l Limits, quants []string) iter.Seq[attempt] {
+func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
 	return func(yield func(attempt) bool) {
 		for _, q := range quants {
 			if !yield(attempt{limits: l, quant: q}) {
@@ -137,13 +132,13 @@ func (in *Inputs) attempts(target string, l Limits, quants []string) iter.Seq[at
 		last := attempt{limits: l, quant: quants[len(quants)-1]}
 		switch {
 		case in.gpu() == nil:
-		case ggufEngine(target):
+		case e.Offload == engine.Layers:
 			for last.hostLayers = 1; last.hostLayers <= in.Model.Text.Layers+1; last.hostLayers++ {
 				if !yield(last) {
 					return
 				}
 			}
-		case target == "transformers":
+		case e.Offload == engine.Bytes:
 			last.spill = 1 // settled by overflow
 			yield(last)
 		}
@@ -151,37 +146,33 @@ func (in *Inputs) attempts(target string, l Limits, quants []string) iter.Seq[at
 }
 
 // estimate asks the engine's own procedure.
-func (in *Inputs) estimate(target string, a attempt) (*engine.Memory, error) {
-	return engine.Estimate(target, &in.Model, in.options(target, a))
+func (in *Inputs) estimate(e *engine.Engine, a attempt) (*engine.Memory, error) {
+	return engine.Estimate(e.Name, &in.Model, in.options(e, a))
 }
 
 // options is an attempt as the engine's own procedure takes it.
-func (in *Inputs) options(target string, a attempt) engine.Options {
+func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
+		NoWarmup: e.Cold, Utilization: in.share(e),
 	}
-	if target == "llama-server" {
-		o.Context *= o.Sequences // the server's context is that of all slots
-		o.NoWarmup = true        // as the settings have it
+	if e.Pooled {
+		o.Context *= o.Sequences
 	}
 	if o.GPU != nil {
 		o.Device = "gpu"
 	}
-	if target == "vllm" {
-		o.Utilization = in.vllmShare()
-	}
 	return o
 }
 
-// vllmShare is vLLM's own share of the card, or what other programs leave of it: it refuses to start with more than is
-// free.
-func (in *Inputs) vllmShare() float64 {
-	const own = 0.92
-	if g := in.gpu(); g != nil && g.FreeBytes > 0 {
-		return min(own, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
+// share is the engine's own share of the card, or what other programs leave of it: more than is free makes it refuse to
+// start.
+func (in *Inputs) share(e *engine.Engine) float64 {
+	if g := in.gpu(); e.Share > 0 && g != nil && g.FreeBytes > 0 {
+		return min(e.Share, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
 	}
-	return own
+	return e.Share
 }
 
 // room is the free memory where it was measured, else all of it less what system and process take.
@@ -199,14 +190,14 @@ func (in *Inputs) room() memoryRoom {
 
 // overflow is by how much an estimate is too large at the high end of its interval, 0 where it fits, and where. For
 // transformers it settles how much of the weights spills to the host.
-func (in *Inputs) overflow(target string, mem *engine.Memory, a *attempt) (units.Bytes, string) {
+func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (units.Bytes, string) {
 	room := in.room()
 	var device, host, weights units.Bytes
 	for _, i := range mem.Items {
 		switch {
 		case i.Where == "host":
 			host += i.High
-		case i.Name == engine.KVCache && (target == "vllm" || target == "sglang"):
+		case i.Name == engine.KVCache && e.Cache == engine.Fills:
 			need := in.Model.KVBytesPerToken("fp16") * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
 			if i.Low < need { // the engine gives the cache what the rest leaves
 				return need - i.Low, "on the card"
@@ -218,7 +209,7 @@ func (in *Inputs) overflow(target string, mem *engine.Memory, a *attempt) (units
 			}
 		}
 	}
-	if target == "vllm" || target == "sglang" {
+	if e.Cache == engine.Fills {
 		return max(0, host-room.host), "in host memory"
 	}
 	if a.spill > 0 {
@@ -235,14 +226,14 @@ func (in *Inputs) overflow(target string, mem *engine.Memory, a *attempt) (units
 }
 
 // deployment writes down what was found.
-func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Deployment, error) {
+func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) (Deployment, error) {
 	l := a.limits
-	d := Deployment{Memory: mem, Limits: l, Options: in.options(target, a), Settings: engine.Settings{
+	d := Deployment{Memory: mem, Limits: l, Options: in.options(e, a), Settings: engine.Settings{
 		Model: &in.Model, GPU: in.gpu(), GPUs: 1, Context: l.ContextTokens, Sequences: l.Concurrency,
 		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight},
 	}}
 	s := &d.Settings
-	if !ggufEngine(target) {
+	if e.Weights != engine.GGUF {
 		s.Quant = a.quant
 	} else {
 		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
@@ -250,12 +241,7 @@ func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Depl
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
 	}
-	if target == "ollama" {
-		s.Path, s.Projector = "./"+s.Path, "./"+s.Projector
-	}
-	if target == "vllm" {
-		s.Share = in.vllmShare()
-	}
+	s.Share = in.share(e)
 	if a.spill > 0 {
 		s.Host = a.spill
 		for _, i := range mem.Items {
@@ -272,12 +258,12 @@ func (in *Inputs) deployment(target string, a attempt, mem *engine.Memory) (Depl
 		// it was counted whole
 		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w string) bool { return strings.Contains(w, " more than the ") })
 	}
-	d.Headline = in.engineHeadline(target, a, mem)
+	d.Headline = in.engineHeadline(e, a, mem)
 	return d, nil
 }
 
 // engineHeadline says what was decided and where each byte goes.
-func (in *Inputs) engineHeadline(target string, a attempt, mem *engine.Memory) []string {
+func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory) []string {
 	room, where := in.room(), "in host memory"
 	used, high, capacity := mem.HostBytes, units.Bytes(0), room.host
 	if in.gpu() != nil {
@@ -288,7 +274,7 @@ func (in *Inputs) engineHeadline(target string, a attempt, mem *engine.Memory) [
 			high += i.High
 		}
 	}
-	if target == "vllm" || target == "sglang" {
+	if e.Cache == engine.Fills {
 		high = used
 	}
 	used, high = used-a.spill, high-a.spill

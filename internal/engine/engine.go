@@ -12,13 +12,16 @@
 // own allocator rules (package ggml), the files' tensors are enumerated with the type its quantiser gives each.
 //
 // Settings are the second question: a plain value of limits is written as the file that an engine reads, with the
-// spellings of one stated version (settings.go). An engine that cannot run on a machine is refused with the reason and
-// the best alternative; a file that cannot work is never written.
+// spellings of one stated version (settings.go), each name and value held to what that version takes (flags.go). An
+// engine that cannot run on a machine is refused with the reason and the best alternative; a file that cannot work is
+// never written.
+//
+// An engine is one value in one file, and they stand in one table (table.go): what differs between them is a field,
+// never a name asked for elsewhere.
 package engine
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -31,9 +34,6 @@ const (
 	Assumed  = "assumed"            // a rule of thumb; the interval is wide
 	FromFile = "file"               // counted in the weights file's header
 )
-
-// Names are the engines that Estimate knows.
-var Names = []string{"llama.cpp", "llama-server", "transformers", "vllm", "sglang", "ollama"}
 
 // Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an
 // engine does not have are ignored by it, except where a value can only be a mistake.
@@ -128,39 +128,33 @@ func (r *Refusal) Error() string {
 	return fmt.Sprintf("%s cannot run here: %s; %s", r.Engine, r.Reason, r.Alternative)
 }
 
-// Estimate is what engine will allocate for m. A *Refusal means that the engine cannot run; other errors name the
-// option.
-func Estimate(engine string, m *profile.Model, o Options) (*Memory, error) {
+// Estimate is what the engine of a name will allocate for m. A *Refusal means that the engine cannot run; other errors
+// name the option.
+func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
+	e, err := Lookup("engine", name, (*Engine).Estimates)
+	if err != nil {
+		return nil, err
+	}
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	if o.Device == "gpu" && o.GPU != nil {
-		if err := Refuse(engine, o.GPU); err != nil {
-			return nil, err
-		}
-	}
-	var mem *Memory
-	var err error
-	switch engine {
-	case "llama.cpp":
-		mem, err = estimateLlama(m, o)
-	case "llama-server":
-		mem, err = estimateLlama(m, o.server())
-	case "ollama":
-		mem, err = estimateOllama(m, o)
-	case "transformers":
-		mem, err = estimateTransformers(m, o)
-	case "vllm":
-		mem, err = estimateVLLM(m, o)
-	case "sglang":
-		mem, err = estimateSGLang(m, o)
-	default:
-		return nil, fmt.Errorf("unknown engine %q: want one of %s", engine, strings.Join(Names, ", "))
+	switch {
+	case o.Device == "gpu" && o.GPU != nil:
+		err = e.Refuse(o.GPU)
+	case o.Device == "cpu" && !e.CPU:
+		err = &Refusal{e.Name, "its CPU backend is not modelled", "estimate --engine llama.cpp --device cpu, or transformers"}
 	}
 	if err != nil {
 		return nil, err
 	}
-	mem.Engine, mem.Model, mem.Device = engine, m.Name, o.Device
+	mem, err := e.Estimate(m, o)
+	if err != nil {
+		return nil, err
+	}
+	mem.Engine, mem.Model, mem.Device = e.Name, m.Name, o.Device
+	if mem.Version == "" {
+		mem.Version = e.Version
+	}
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
 		mem.CardBytes = o.GPU.MemoryBytes

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -42,6 +43,13 @@ func FitArguments(gguf string, s Settings) ([]string, error) {
 		}
 	}
 	return append(list, "--no-repack", "--fit-print", "on"), nil
+}
+
+// FitMemory is an estimate under the tool's terms: it reserves logits for a whole batch, where the server has those of
+// its slots.
+func FitMemory(m *profile.Model, o Options) (*Memory, error) {
+	o.Outputs = 0
+	return Estimate(llamaCPP.Name, m, o)
 }
 
 // fitParamsRow is a device's name, then whole MiB of model, context and compute. The last row is the host's, which the

@@ -90,7 +90,7 @@ func TestFitArguments(t *testing.T) {
 	}
 	for _, argument := range got {
 		if name, ok := strings.CutPrefix(argument, "--"); ok && name != "fit-print" { // the tool's own
-			known(t, FitParamsTool, arguments(t, "llama-server-"+LlamaVersion), name)
+			known(t, FitParamsTool, arguments(t, llamaServer.list()), name)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"math"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
@@ -12,6 +11,15 @@ import (
 
 // LlamaVersion is the llama.cpp whose rules are followed here and by the settings.
 const LlamaVersion = "v0.5.0"
+
+// llamaCPP is the library under its defaults of one context: nothing is written for it, the server reads files.
+var llamaCPP = Engine{
+	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Replay: Arenas, Estimate: estimateLlama,
+}
+
+// llamaLadder is the files that publishers of GGUF offer, by falling quality.
+var llamaLadder = []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"}
 
 // The defaults of llama.cpp's common arguments and of libllama's contexts.
 const (
@@ -147,7 +155,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	gpu := o.Device == "gpu"
-	mem := &Memory{Version: LlamaVersion, Quant: r.name, KVType: c.kvType.Name, ContextTokens: int(c.cells * c.streams)}
+	mem := &Memory{Quant: r.name, KVType: c.kvType.Name, ContextTokens: int(c.cells * c.streams)}
 	mem.llamaWeights(m, r, o)
 	if gpu && o.HostLayers > m.Text.Layers+1 {
 		return nil, fmt.Errorf("%d layers on the host: %s has %d and the head", o.HostLayers, m.Name, m.Text.Layers)
@@ -372,48 +380,4 @@ func (mem *Memory) cudaContext(g *profile.GPU) {
 	}
 	mem.add("CUDA context", "device", 256*units.MiB, 100*units.MiB, 600*units.MiB, Assumed,
 		"driver context, kernels and cuBLAS workspace of %s", name)
-}
-
-// estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention
-// as supported, and at least 1,024 tokens an image.
-func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
-	if o.Quant == "" {
-		o.Quant = "q4_k_m" // what the library's default tags hold
-	}
-	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
-	o.Context = orDefault(o.Context, 4096) * orDefault(o.Sequences, 1) // num_ctx is for each of OLLAMA_NUM_PARALLEL
-	if o.Image != nil && *o.Image != (Image{}) {
-		grown := ollamaImage(m, *o.Image)
-		o.Image = &grown
-	}
-	mem, err := estimateLlama(m, o)
-	if err != nil {
-		return nil, err
-	}
-	// Whether the llama-server that it pins computes all logits or those of its slots decides much of the buffer.
-	o.Outputs = orDefault(o.Sequences, 1)
-	least, err := estimateLlama(m, o)
-	if err != nil {
-		return nil, err
-	}
-	mem.Version = OllamaVersion + " with llama.cpp " + LlamaVersion
-	for i := range mem.Items {
-		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
-			it.Low, it.High, it.Source = scaled(least.Items[i].Low, 0.9), scaled(it.High, 1.2), Assumed
-			it.Why += "; ollama pins a llama.cpp of its own"
-		}
-	}
-	return mem, nil
-}
-
-// ollamaImage enlarges an image to 1,024 tokens, which ollama asks of the Qwen-VL family.
-func ollamaImage(m *profile.Model, i Image) Image {
-	side := m.Vision.PatchSize * m.Vision.SpatialMergeSize
-	area := float64(i.Width) * float64(i.Height)
-	least := float64(1024 * side * side)
-	if area <= 0 || area >= least {
-		return i
-	}
-	f := math.Sqrt(least / area)
-	return Image{int(math.Ceil(float64(i.Width) * f)), int(math.Ceil(float64(i.Height) * f))}
 }

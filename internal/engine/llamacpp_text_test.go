@@ -79,7 +79,7 @@ func TestLlamaDecodersAsRecorded(t *testing.T) {
 func TestDecodersOnEveryEngine(t *testing.T) {
 	card := profile.GPU{Name: "NVIDIA H200", ComputeCapability: "9.0", MemoryBytes: 140 * units.GiB}
 	for name, m := range decoders(t) {
-		for _, engine := range Names {
+		for _, engine := range Names((*Engine).Estimates) {
 			mem := estimate(t, engine, m, Options{Context: 4096, Device: "gpu", GPU: &card, Image: &Image{}})
 			if mem.WeightsBytes <= 0 || mem.KVCacheBytes <= 0 || mem.ComputeBytes <= 0 || mem.VisionBytes != 0 ||
 				mem.VisionWeightsBytes != 0 {

@@ -6,26 +6,24 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// Refuse says whether an engine cannot run on a card; nil means that nothing is known against it.
+// Refuse says whether the engine cannot run on a card; nil means that nothing is known against it.
 //
 // vLLM's documentation asks for compute capability 7.5, builds with nvcc from 12.8 leave 7.0 out (vllm CMakeLists.txt);
 // SGLang's attention kernels (FlashInfer) start at 7.5; PyTorch's wheels for CUDA 12.6 still hold 5.0 and 6.0 code;
 // ollama takes 5.0 upwards.
-func Refuse(engine string, g *profile.GPU) error {
+func (e *Engine) Refuse(g *profile.GPU) error {
 	major, minor, err := g.Capability()
 	if err != nil {
 		return fmt.Errorf("card %s: compute capability %w", g.Name, err)
 	}
 	capability := 10*major + minor
-	least := map[string]int{"vllm": 75, "sglang": 75, "transformers": 50, "pytorch": 50, "llama.cpp": 50,
-		"llama-server": 50, "ollama": 50}[engine]
-	if capability >= least {
+	if capability >= e.Least {
 		return nil
 	}
 	r := &Refusal{
-		Engine: engine,
-		Reason: fmt.Sprintf("%s has compute capability %s and %s needs %d.%d", g.Name, g.ComputeCapability, engine,
-			least/10, least%10),
+		Engine: e.Name,
+		Reason: fmt.Sprintf("%s has compute capability %s and %s needs %d.%d", g.Name, g.ComputeCapability,
+			e.Name, e.Least/10, e.Least%10),
 		Alternative: "llama.cpp (--for llama-server) or ollama with a GGUF of the same model runs on it",
 	}
 	if capability < 50 {

@@ -32,6 +32,7 @@ type Settings struct {
 	Threads    int         // on the CPU
 	Flash      string      // auto, on, off
 	AllocConf  string      // PYTORCH_ALLOC_CONF
+	spelled    string      // the engine and its version, for the head of its files
 	HeadroomMB int         // llama.cpp: MiB to leave free on the card when it fits by itself; ollama: of every card
 }
 
@@ -48,52 +49,49 @@ type Bundle struct {
 	Files   []File
 	Use     []string // commands
 	Notes   []string
+
+	settings lines // all that the files say, each held to what the version takes
 }
 
-// Targets are the engines that Write knows.
-var Targets = []string{"vllm", "sglang", "llama-server", "ollama", "transformers", "pytorch"}
-
-// Write spells the settings for one engine. A *Refusal means that the engine cannot run on the card, and nothing is
-// written.
-func Write(target string, s Settings) (*Bundle, error) {
-	if s.Model == nil {
-		return nil, fmt.Errorf("settings for %s without a model", target)
+// Write spells the settings for the engine of a name. A *Refusal means that the engine cannot run on the card, and
+// nothing is written.
+func Write(name string, s Settings) (*Bundle, error) {
+	e, err := Lookup("target", name, (*Engine).Writes)
+	if err != nil {
+		return nil, err
 	}
-	if s.GPU != nil {
-		if err := Refuse(target, s.GPU); err != nil {
-			return nil, err
-		}
+	if s.Model == nil {
+		return nil, fmt.Errorf("settings for %s without a model", e.Name)
+	}
+	switch {
+	case s.GPU != nil:
+		err = e.Refuse(s.GPU)
+	case !e.CPU:
+		err = &Refusal{e.Name, "no card is given and its CPU backend is not modelled",
+			"--for " + Anywhere().Name + " runs on the CPU"}
+	}
+	if err != nil {
+		return nil, err
 	}
 	if s.Name == "" {
 		s.Name = s.Model.Name
 	}
 	for _, text := range []string{s.Name, s.Path, s.Projector, s.Quant, s.KVType, s.AllocConf} {
 		if strings.ContainsAny(text, "\n\r\x00") {
-			return nil, fmt.Errorf("settings for %s: %q holds a line break", target, text)
+			return nil, fmt.Errorf("settings for %s: %q holds a line break", e.Name, text)
 		}
 	}
-	var b *Bundle
-	var err error
-	switch target {
-	case "vllm":
-		b, err = writeVLLM(s)
-	case "sglang":
-		b, err = writeSGLang(s)
-	case "llama-server":
-		b, err = writeLlamaServer(s)
-	case "ollama":
-		b, err = writeOllama(s)
-	case "transformers":
-		b, err = writeTransformers(s)
-	case "pytorch":
-		b, err = writePyTorch(s)
-	default:
-		return nil, fmt.Errorf("unknown target %q: want one of %s", target, strings.Join(Targets, ", "))
-	}
+	s.spelled = e.Spelled()
+	b, err := e.Write(s)
 	if err != nil {
 		return nil, err
 	}
-	b.Engine = target
+	for _, x := range b.settings {
+		if err := e.refuse(x); err != nil {
+			return nil, err
+		}
+	}
+	b.Engine, b.Version = e.Name, e.Spelled()
 	if s.GPU != nil {
 		b.Notes = append(b.Notes, PascalFacts(s.GPU)...)
 	}
@@ -180,279 +178,10 @@ func (s *Settings) major() int {
 	return major
 }
 
-func writeVLLM(s Settings) (*Bundle, error) {
-	if s.GPU == nil {
-		return nil, &Refusal{"vllm", "no card is given and its CPU backend is not modelled",
-			"--for llama-server runs on the CPU"}
-	}
-	pixels, err := s.maxPixels()
-	if err != nil {
-		return nil, err
-	}
-	var l lines
-	dtype, why := s.torchDType()
-	l.add("model", s.path(), "what to load")
-	l.add("served-model-name", s.Name, "what requests call it")
-	l.add("dtype", dtype, "%s", why)
-	l.add("max-model-len", s.Context, "tokens of one sequence")
-	l.add("max-num-seqs", s.Sequences, "sequences at once")
-	l.add("max-num-batched-tokens", s.Batch, "tokens scheduled at once; activations grow with it")
-	if s.GPUs > 1 {
-		l.add("tensor-parallel-size", s.GPUs, "alike cards")
-	}
-	if s.KVBytes > 0 {
-		l.add("kv-cache-memory-bytes", s.KVBytes,
-			"KV cache; vLLM then ignores gpu-memory-utilization and keeps no reserve of its own")
-	} else {
-		l.add("gpu-memory-utilization", s.Share, "share of the whole card for weights, cache and activations")
-	}
-	if s.KVType != "" && s.KVType != "auto" {
-		l.add("kv-cache-dtype", strings.ToLower(s.KVType), "type of the cache")
-	}
-	if pixels > 0 {
-		image := []setting{{"count", 1, ""}, {"width", s.Image.Width, ""}, {"height", s.Image.Height, ""}}
-		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}, {"video", 0, ""}},
-			"what startup profiles, without it a 4096x4096 image; more images a prompt, or video, were not budgeted")
-		size := []setting{{"size", s.imageSize(pixels), ""}}
-		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}},
-			"areas in pixels: larger images are scaled down to the size that was budgeted")
-	}
-	return &Bundle{
-		Version: "vLLM " + VLLMVersion,
-		Files:   []File{{"vllm.yaml", yamlText("vLLM "+VLLMVersion, l)}},
-		Use:     []string{"vllm serve --config vllm.yaml"},
-		Notes:   []string{"the first start compiles and charges that to activations: start twice before believing the KV cache's size"},
-	}, nil
-}
-
-func writeSGLang(s Settings) (*Bundle, error) {
-	if s.GPU == nil {
-		return nil, &Refusal{"sglang", "no card is given and its CPU backend is not modelled",
-			"--for llama-server runs on the CPU"}
-	}
-	pixels, err := s.maxPixels()
-	if err != nil {
-		return nil, err
-	}
-	var l lines
-	dtype, why := s.torchDType()
-	l.add("model-path", s.path(), "what to load")
-	l.add("served-model-name", s.Name, "what requests call it")
-	l.add("dtype", dtype, "%s", why)
-	l.add("context-length", s.Context, "tokens of one sequence")
-	l.add("max-running-requests", s.Sequences, "sequences at once")
-	l.add("chunked-prefill-size", s.Batch, "tokens of prompt computed at once; activations grow with it")
-	if s.GPUs > 1 {
-		l.add("tp-size", s.GPUs, "alike cards")
-	}
-	l.add("mem-fraction-static", s.Share,
-		"share of the card for weights and cache; a given value is taken without the reduction for the tower")
-	if s.Context > 0 && s.Sequences > 0 {
-		l.add("max-total-tokens", s.Context*s.Sequences, "tokens of the whole cache")
-	}
-	if s.KVType != "" && s.KVType != "auto" {
-		l.add("kv-cache-dtype", strings.ToLower(s.KVType), "type of the cache")
-	}
-	if pixels > 0 {
-		size := []setting{{"size", s.imageSize(pixels), ""}}
-		l.add("mm-process-config", []setting{{"image", size, ""}},
-			"areas in pixels: larger images are scaled down to the size that was budgeted")
-	}
-	return &Bundle{
-		Version: "SGLang " + SGLangVersion,
-		Files:   []File{{"sglang.yaml", yamlText("SGLang "+SGLangVersion, l)}},
-		Use:     []string{"python -m sglang.launch_server --config sglang.yaml"},
-		Notes:   []string{"the image processor runs on the first card and takes memory there; disable-fast-image-processor moves it to the CPU and is more than twice as slow"},
-	}, nil
-}
-
 // path is what to load: the given path, or the repository of the model.
 func (s *Settings) path() string {
 	if s.Path != "" {
 		return s.Path
 	}
 	return s.Model.Repository
-}
-
-// llamaSettings are llama-server's, by long argument name without dashes.
-func (s *Settings) llamaSettings() (lines, error) {
-	pixels, err := s.maxPixels()
-	if err != nil {
-		return nil, err
-	}
-	var l lines
-	path, projector := s.Path, s.Projector
-	if path == "" {
-		path = s.Name + ".gguf"
-	}
-	if projector == "" && pixels > 0 {
-		projector = "mmproj-" + s.Name + ".gguf"
-	}
-	l.add("model", path, "GGUF of the decoder")
-	l.add("mmproj", projector, "GGUF of the vision tower")
-	sequences := max(s.Sequences, 1)
-	l.add("ctx-size", s.Context*sequences, "tokens of all slots together, %d each", s.Context)
-	l.add("parallel", sequences, "slots; left out, the server makes 4")
-	l.add("ubatch-size", s.Batch, "tokens computed at once; the compute buffer grows with it")
-	switch {
-	case s.GPU == nil:
-		l = append(l, setting{"n-gpu-layers", "0", "no card is given"})
-	case s.FullOff:
-		l.add("n-gpu-layers", "all", "every layer fits the card")
-	default:
-		l = append(l, setting{"n-gpu-layers", fmt.Sprint(s.GPULayers), "layers that fit the card"})
-	}
-	l.add("threads", s.Threads, "physical cores")
-	flash := s.Flash
-	if flash == "" {
-		flash = "on"
-	}
-	l.add("flash-attn", flash, "without it scores take memory with the square of the context")
-	if s.KVType != "" {
-		l.add("cache-type-k", strings.ToLower(s.KVType), "type of the cached keys")
-		l.add("cache-type-v", strings.ToLower(s.KVType), "type of the cached values")
-	}
-	if pixels > 0 {
-		side := s.Model.Vision.PatchSize * s.Model.Vision.SpatialMergeSize
-		l.add("image-max-tokens", pixels/(side*side), "larger images are scaled down to the size that was budgeted")
-		if warm := llamaWarmupSide * side; pixels < warm*warm {
-			l.add("no-warmup", true, "the warm-up image of %dx%d would reserve more than was budgeted", warm, warm)
-		}
-	}
-	// Fitting by itself would override layers and context that were budgeted together.
-	l.add("fit", "off", "layers and context are set above")
-	return l, nil
-}
-
-func writeLlamaServer(s Settings) (*Bundle, error) {
-	l, err := s.llamaSettings()
-	if err != nil {
-		return nil, err
-	}
-	for _, x := range append(l, setting{"alias", s.Name, ""}) {
-		if strings.ContainsAny(plain(x.value), "#;]") {
-			return nil, fmt.Errorf("settings for llama-server: %s %q: an INI value ends at # and ;, a section at ]", x.key,
-				plain(x.value))
-		}
-	}
-	b := &Bundle{Version: "llama.cpp " + LlamaVersion}
-	b.Files = []File{
-		{"llama-server.args", argumentText("llama.cpp "+LlamaVersion, l)},
-		{"llama-server.ini", iniText("llama.cpp "+LlamaVersion, s.Name, l)},
-	}
-	b.Use = []string{"grep -v '^#' llama-server.args | xargs llama-server",
-		"llama-server --models-preset llama-server.ini"}
-	return b, nil
-}
-
-func writeOllama(s Settings) (*Bundle, error) {
-	pixels, err := s.maxPixels()
-	if err != nil {
-		return nil, err
-	}
-	path := s.Path
-	if path == "" {
-		path = "./" + s.Name + ".gguf"
-	}
-	var parameters, env lines
-	parameters.add("num_ctx", s.Context, "tokens of one request")
-	parameters.add("num_batch", s.Batch, "tokens computed at once")
-	if s.GPU == nil {
-		parameters = append(parameters, setting{"num_gpu", 0, "no card is given"})
-	} else if !s.FullOff && s.GPULayers > 0 {
-		parameters.add("num_gpu", s.GPULayers, "layers that fit the card")
-	}
-	parameters.add("num_thread", s.Threads, "physical cores")
-	env.add("OLLAMA_CONTEXT_LENGTH", s.Context, "for models without num_ctx of their own")
-	env.add("OLLAMA_NUM_PARALLEL", max(s.Sequences, 1), "requests at once; the cache is num_ctx for each")
-	env.add("OLLAMA_MAX_LOADED_MODELS", 1, "a second model was not budgeted")
-	if s.Flash != "off" {
-		env.add("OLLAMA_FLASH_ATTENTION", 1, "without it scores take memory with the square of the context")
-	}
-	if s.KVType != "" {
-		env.add("OLLAMA_KV_CACHE_TYPE", strings.ToLower(s.KVType), "needs flash attention unless f16")
-	}
-	env.add("OLLAMA_GPU_OVERHEAD", units.Bytes(s.HeadroomMB)*units.MiB, "bytes left free on every card")
-	b := &Bundle{Version: "ollama " + OllamaVersion}
-	b.Files = []File{
-		{"Modelfile", modelfileText("ollama "+OllamaVersion, path, s.Projector, parameters)},
-		{"ollama.env", envText("ollama "+OllamaVersion, env)},
-	}
-	b.Use = []string{"set -a; . ./ollama.env; set +a; ollama serve", "ollama create " + shellWord(s.Name) +
-		" -f Modelfile"}
-	if pixels > 0 {
-		b.Notes = append(b.Notes, fmt.Sprintf("ollama has no setting for the size of images: scale them to %d pixels before sending; it enlarges those under 1,024 tokens", pixels))
-	}
-	return b, nil
-}
-
-func writeTransformers(s Settings) (*Bundle, error) {
-	pixels, err := s.maxPixels()
-	if err != nil {
-		return nil, err
-	}
-	var model, processor, generate lines
-	dtype, why := s.torchDType()
-	model.add("pretrained_model_name_or_path", s.path(), "what to load")
-	model.add("dtype", dtype, "%s", why)
-	attention := "sdpa"
-	if s.Flash == "off" {
-		attention = "eager"
-	}
-	model.add("attn_implementation", attention, "fused attention where the card has it")
-	model.add("device_map", "auto", "fills the card first, then the host")
-	if s.GPU == nil {
-		model[len(model)-1] = setting{"device_map", "cpu", "no card is given"}
-	} else if s.Device > 0 || s.Host > 0 {
-		var memory []setting
-		if s.Device > 0 {
-			for i := range max(s.GPUs, 1) {
-				memory = append(memory, setting{fmt.Sprint(i), mib(s.Device), ""})
-			}
-		}
-		if s.Host > 0 {
-			memory = append(memory, setting{"cpu", mib(s.Host), ""})
-		}
-		model.add("max_memory", memory, "weights alone: caches and activations need what is left")
-	}
-	if pixels > 0 {
-		processor.add("size", s.imageSize(pixels), "areas in pixels")
-	}
-	if s.KVType == "static" || s.KVType == "offloaded" || s.KVType == "offloaded_static" || s.KVType == "quantized" {
-		generate.add("cache_implementation", s.KVType, "as given")
-	} else if s.Sequences <= 1 && s.Context > 0 {
-		generate.add("cache_implementation", "static", "a growing cache copies itself at every token and leaves holes")
-		generate.add("max_cache_len", s.Context, "tokens of the cache")
-		if major := s.major(); major > 0 && major < 7 {
-			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
-		}
-	}
-	b := &Bundle{Version: "transformers " + TransformersVersion}
-	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""},
-		{"generate", []setting(generate), ""}}
-	b.Files = []File{{"transformers.json", jsonText(document)},
-		{"transformers.py", pythonText("transformers "+TransformersVersion, model, processor, generate)}}
-	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
-	return b, nil
-}
-
-// mib writes a size as accelerate reads it.
-func mib(b units.Bytes) string { return fmt.Sprintf("%dMiB", b/units.MiB) }
-
-func writePyTorch(s Settings) (*Bundle, error) {
-	conf, why := s.AllocConf, "as replayed"
-	if conf == "" {
-		conf, why = "expandable_segments:True",
-			"assumed: segments that grow leave no holes between them; replay your own trace to be sure"
-	}
-	var env lines
-	env.add("PYTORCH_ALLOC_CONF", conf, "%s", why)
-	env.add("PYTORCH_CUDA_ALLOC_CONF", conf, "the name before 2.9, which vLLM still looks at")
-	b := &Bundle{Version: "PyTorch 2.9 and later"}
-	b.Files = []File{{"pytorch.env", envText(b.Version, env)}}
-	b.Use = []string{"set -a; . ./pytorch.env; set +a; python …"}
-	if strings.Contains(conf, "expandable_segments:True") {
-		b.Notes = append(b.Notes, "expandable segments cannot be shared by CUDA IPC: custom all-reduce across cards fails with them (vllm#42609)")
-	}
-	return b, nil
 }

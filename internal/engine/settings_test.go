@@ -16,7 +16,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	rival "github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -49,11 +49,15 @@ func whole(t *testing.T, g *profile.GPU) Settings {
 // arguments is the committed list of names that one version of an engine takes.
 func arguments(t *testing.T, name string) []string {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "arguments", name+".txt"))
+	data, err := os.ReadFile(filepath.Join("flags", name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.Split(strings.TrimSpace(string(data)), "\n")[1:]
+	var names []string
+	for line := range strings.Lines(strings.TrimSpace(string(data))) {
+		names = append(names, strings.Fields(line)[0])
+	}
+	return names[1:]
 }
 
 func write(t *testing.T, target string, s Settings) map[string]string {
@@ -78,7 +82,7 @@ func known(t *testing.T, target string, names []string, key string) {
 
 // vLLM and SGLang read flat YAML; nested values must survive their conversion to JSON.
 func TestWriteYAML(t *testing.T) {
-	for target, list := range map[string]string{"vllm": "vllm-" + VLLMVersion, "sglang": "sglang-" + SGLangVersion} {
+	for target, list := range map[string]string{"vllm": vllm.list(), "sglang": sglang.list()} {
 		s := whole(t, &newer)
 		s.KVType = "fp8_e4m3"
 		text := write(t, target, s)[target+".yaml"]
@@ -113,7 +117,7 @@ func TestWriteYAML(t *testing.T) {
 var iniLine = regexp.MustCompile(`^(\[[^\]]+\]|[a-zA-Z_][a-zA-Z0-9_.-]*[ \t]*=[ \t]*[^#;]*|[ \t]*[;#].*|[ \t]*)$`)
 
 func TestWriteLlamaServer(t *testing.T) {
-	names := arguments(t, "llama-server-"+LlamaVersion)
+	names := arguments(t, llamaServer.list())
 	for _, g := range []*profile.GPU{nil, card(t, "gtx-1080")} {
 		files := write(t, "llama-server", whole(t, g))
 		sections := 0
@@ -171,7 +175,7 @@ func TestArgumentsSurviveXargs(t *testing.T) {
 var modelfileLine = regexp.MustCompile(`^(FROM \S.*|PARAMETER [a-z_]+ \S+|#.*)$`)
 
 func TestWriteOllama(t *testing.T) {
-	names := arguments(t, "ollama-"+OllamaVersion)
+	names := arguments(t, ollama.list())
 	files := write(t, "ollama", whole(t, card(t, "gtx-1080")))
 	for line := range strings.Lines(files["Modelfile"]) {
 		line = strings.TrimSuffix(line, "\n")
@@ -193,7 +197,7 @@ func TestWriteOllama(t *testing.T) {
 }
 
 func TestWriteTransformers(t *testing.T) {
-	names := arguments(t, "transformers-"+TransformersVersion)
+	names := arguments(t, transformers.list())
 	s := whole(t, card(t, "gtx-1080"))
 	s.KVType, s.Sequences = "", 1
 	files := write(t, "transformers", s)
@@ -234,7 +238,7 @@ func TestWritePyTorch(t *testing.T) {
 				continue
 			}
 			found = true
-			if _, err := pytorch.ParseConf(strings.Trim(value, "'")); err != nil {
+			if _, err := rival.ParseConf(strings.Trim(value, "'")); err != nil {
 				t.Error(err)
 			}
 		}
@@ -292,16 +296,11 @@ func TestPascalFacts(t *testing.T) {
 
 // Golden files show what is written, whole. Run with -update after a change.
 func TestWriteGolden(t *testing.T) {
-	for _, target := range Targets {
-		g := card(t, "gtx-1080")
-		if target == "vllm" || target == "sglang" {
-			g = &newer
+	for _, e := range All() {
+		if !e.Writes() {
+			continue
 		}
-		s := whole(t, g)
-		if target == "vllm" || target == "sglang" || target == "transformers" {
-			s.KVType, s.Path = "", ""
-		}
-		b, err := Write(target, s)
+		b, err := Write(e.Name, goldenSettings(t, e))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -247,7 +247,7 @@ func TestRefuse(t *testing.T) {
 
 // Items, sums and bounds agree for every engine and size.
 func TestMemoryAddsUp(t *testing.T) {
-	for _, engine := range Names {
+	for _, engine := range Names((*Engine).Estimates) {
 		for _, size := range []string{"2b", "4b", "8b", "32b", "30b-a3b", "235b-a22b"} {
 			mem := estimate(t, engine, model(t, "qwen3-vl-"+size), Options{Device: "gpu", Context: 20000, GPU: &newer})
 			var total, low, high units.Bytes

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -10,8 +11,12 @@ import (
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
-// The transformers whose allocations are replayed and whose arguments are written.
-const TransformersVersion = "5.23.0"
+// transformers 5.23.0: PyTorch's wheels for CUDA 12.6 still hold code of compute capability 5.0.
+var transformers = Engine{
+	Name: "transformers", Product: "transformers", Version: "5.23.0", Page: "transformers 5.23",
+	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
+	Estimate: estimateTransformers, Write: writeTransformers,
+}
 
 // transformersPeak is what one generate() call of transformers 4.57 holds beyond the weights at its two peaks, in
 // bytes, for one sequence with elements of b bytes, N patches that become T tokens, S tokens of prompt, P values a
@@ -187,7 +192,7 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if least := grid.Tokens + imageMarkers; prompt <= least && grid.Tokens > 0 {
 		return nil, fmt.Errorf("a prompt of %d tokens: the image alone is %d", prompt, least)
 	}
-	mem := &Memory{Version: TransformersVersion, Quant: o.Quant, KVType: o.Quant, ContextTokens: context}
+	mem := &Memory{Quant: o.Quant, KVType: o.Quant, ContextTokens: context}
 	mem.torchWeights(m, o, bits)
 	if err := mem.torchCall(m, o, image, grid, context, prompt, b); err != nil {
 		return nil, err
@@ -293,3 +298,56 @@ func torchImage(m *profile.Model, o Options, fallback Image) (profile.Grid, erro
 	}
 	return m.ImageGrid(i.Width, i.Height)
 }
+
+func writeTransformers(s Settings) (*Bundle, error) {
+	pixels, err := s.maxPixels()
+	if err != nil {
+		return nil, err
+	}
+	var model, processor, generate lines
+	dtype, why := s.torchDType()
+	model.add("pretrained_model_name_or_path", s.path(), "what to load")
+	model.add("dtype", dtype, "%s", why)
+	attention := "sdpa"
+	if s.Flash == "off" {
+		attention = "eager"
+	}
+	model.add("attn_implementation", attention, "fused attention where the card has it")
+	model.add("device_map", "auto", "fills the card first, then the host")
+	if s.GPU == nil {
+		model[len(model)-1] = setting{"device_map", "cpu", "no card is given"}
+	} else if s.Device > 0 || s.Host > 0 {
+		var memory []setting
+		if s.Device > 0 {
+			for i := range max(s.GPUs, 1) {
+				memory = append(memory, setting{fmt.Sprint(i), mib(s.Device), ""})
+			}
+		}
+		if s.Host > 0 {
+			memory = append(memory, setting{"cpu", mib(s.Host), ""})
+		}
+		model.add("max_memory", memory, "weights alone: caches and activations need what is left")
+	}
+	if pixels > 0 {
+		processor.add("size", s.imageSize(pixels), "areas in pixels")
+	}
+	if s.KVType == "static" || s.KVType == "offloaded" || s.KVType == "offloaded_static" || s.KVType == "quantized" {
+		generate.add("cache_implementation", s.KVType, "as given")
+	} else if s.Sequences <= 1 && s.Context > 0 {
+		generate.add("cache_implementation", "static", "a growing cache copies itself at every token and leaves holes")
+		generate.add("max_cache_len", s.Context, "tokens of the cache")
+		if major := s.major(); major > 0 && major < 7 {
+			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
+		}
+	}
+	b := Bundle{settings: slices.Concat(model, processor, generate)}
+	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""},
+		{"generate", []setting(generate), ""}}
+	b.Files = []File{{"transformers.json", jsonText(document)},
+		{"transformers.py", pythonText(s.spelled, model, processor, generate)}}
+	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
+	return &b, nil
+}
+
+// mib writes a size as accelerate reads it.
+func mib(b units.Bytes) string { return fmt.Sprintf("%dMiB", b/units.MiB) }

@@ -9,12 +9,12 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// The versions whose rules are followed and whose settings are written.
-const (
-	VLLMVersion   = "0.33.0"
-	SGLangVersion = "0.5.23"
-	OllamaVersion = "0.17.4"
-)
+// vLLM 0.33.0: builds with nvcc from 12.8 leave capability 7.0 out (CMakeLists.txt), its documentation asks for 7.5.
+var vllm = Engine{
+	Name: "vllm", Product: "vLLM", Version: "0.33.0", Page: "vLLM 0.33",
+	Least: 75, Weights: Checkpoint, Ladder: []string{""}, Cache: Fills, Share: 0.92,
+	Estimate: estimateVLLM, Write: writeVLLM,
+}
 
 // vllmBlock is the tokens of one block of the KV cache on CUDA.
 const vllmBlock = 16
@@ -60,10 +60,6 @@ func vllmEncoderBudget(m *profile.Model, scheduled, largest int, b int64) (token
 //	available = ⌈total·utilization⌉ − weights − peak activation − outside torch − CUDA graphs
 //	blocks    = ⌊available / page⌋ / layers
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
-	if o.Device == "cpu" {
-		return nil, &Refusal{"vllm", "its CPU backend is not modelled",
-			"estimate --engine llama.cpp --device cpu, or transformers"}
-	}
 	bits, err := dtypeBits("vllm", o.Quant)
 	if err != nil {
 		return nil, err
@@ -82,7 +78,7 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem := &Memory{Version: VLLMVersion, Quant: o.Quant, KVType: kvName(o.KVType),
+	mem := &Memory{Quant: o.Quant, KVType: kvName(o.KVType),
 		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
 	mem.torchWeights(m, o, bits)
 	d, f := int64(m.Text.HiddenSize), int64(m.Text.IntermediateSize)
@@ -169,88 +165,43 @@ func kvName(name string) string {
 	return strings.ToLower(name)
 }
 
-// sglangStatic is the share of the card that SGLang gives to weights and KV cache by itself, with memory and reserved
-// in MiB:
-//
-//	reserved = 512 + 1.5·chunked_prefill + 2·cuda_graph_max_bs + tp·pp/8·1024     at least 10 GiB above 60 GiB
-//	share    = (memory − reserved)/memory × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = depth·C²/(24·1024²)
-//
-// The factors after the first are for models with a vision tower; the last falls as the tower grows.
-func sglangStatic(m *profile.Model, memory units.Bytes, chunked, graphs, cards int) float64 {
-	total := float64(memory) / float64(units.MiB)
-	reserved := 512 + 1.5*float64(chunked) + 2*float64(graphs) + float64(cards)/8*1024
-	if total > 60*1024 {
-		reserved = max(reserved, 10*1024)
-	}
-	if m.TextOnly() {
-		return (total - reserved) / total
-	}
-	c := float64(m.Vision.HiddenSize)
-	r := float64(m.Vision.Depth) * c * c / (24 * 1024 * 1024)
-	return (total - reserved) / total * 0.95 * min(max(1-0.1*(r-1), 0.8), 1.05)
-}
-
-// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory (memory_hook.py, below
-// four cards).
-func sglangDefaults(memory units.Bytes) (chunked, graphs int) {
-	switch g := memory / units.GiB; {
-	case g < 20:
-		return 2048, 8
-	case g < 35:
-		return 4096, 48
-	case g < 60:
-		return 4096, 32
-	case g < 160:
-		return 8192, 256
-	}
-	return 16384, 512
-}
-
-// estimateSGLang gives weights and cache the static share of the card and leaves the rest to activations.
-func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
-	if o.Device == "cpu" {
-		return nil, &Refusal{"sglang", "its CPU backend is not modelled",
-			"estimate --engine llama.cpp --device cpu, or transformers"}
-	}
-	bits, err := dtypeBits("sglang", o.Quant)
+func writeVLLM(s Settings) (*Bundle, error) {
+	pixels, err := s.maxPixels()
 	if err != nil {
 		return nil, err
 	}
-	kv, err := kvElement("sglang", o.KVType)
-	if err != nil {
-		return nil, err
+	var l lines
+	dtype, why := s.torchDType()
+	l.add("model", s.path(), "what to load")
+	l.add("served-model-name", s.Name, "what requests call it")
+	l.add("dtype", dtype, "%s", why)
+	l.add("max-model-len", s.Context, "tokens of one sequence")
+	l.add("max-num-seqs", s.Sequences, "sequences at once")
+	l.add("max-num-batched-tokens", s.Batch, "tokens scheduled at once; activations grow with it")
+	if s.GPUs > 1 {
+		l.add("tensor-parallel-size", s.GPUs, "alike cards")
 	}
-	if o.Quant == "" {
-		o.Quant = "auto"
+	if s.KVBytes > 0 {
+		l.add("kv-cache-memory-bytes", s.KVBytes,
+			"KV cache; vLLM then ignores gpu-memory-utilization and keeps no reserve of its own")
+	} else {
+		l.add("gpu-memory-utilization", s.Share, "share of the whole card for weights, cache and activations")
 	}
-	mem := &Memory{Version: SGLangVersion, Quant: o.Quant, KVType: kvName(o.KVType),
-		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
-	mem.torchWeights(m, o, bits)
-	perToken := units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * kv)
-	if o.GPU == nil {
-		mem.exact(KVCache, "device", perToken*units.Bytes(mem.ContextTokens),
-			"one sequence of %d tokens; with --hardware, the static share of the card", mem.ContextTokens)
-		return mem, nil
+	if s.KVType != "" && s.KVType != "auto" {
+		l.add("kv-cache-dtype", strings.ToLower(s.KVType), "type of the cache")
 	}
-	chunked, graphs := sglangDefaults(o.GPU.MemoryBytes)
-	chunked = orDefault(o.Batch, chunked)
-	share, why := o.Utilization, "as given"
-	if share == 0 {
-		share, why = sglangStatic(m, o.GPU.MemoryBytes, chunked, graphs, 1), "SGLang's own"
+	if pixels > 0 {
+		image := []setting{{"count", 1, ""}, {"width", s.Image.Width, ""}, {"height", s.Image.Height, ""}}
+		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}, {"video", 0, ""}},
+			"what startup profiles, without it a 4096x4096 image; more images a prompt, or video, were not budgeted")
+		size := []setting{{"size", s.imageSize(pixels), ""}}
+		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}},
+			"areas in pixels: larger images are scaled down to the size that was budgeted")
 	}
-	var weights units.Bytes
-	for _, i := range mem.Items {
-		weights += i.Bytes
-	}
-	tokens := max(0, (scaled(o.GPU.MemoryBytes, share)-weights)/perToken)
-	mem.filled = tokens > 0
-	mem.add(KVCache, "device", tokens*perToken, scaled(tokens*perToken, 0.93), tokens*perToken, Derived,
-		"%d tokens: static share %.3f (%s) without the weights", tokens, share, why)
-	rest := scaled(o.GPU.MemoryBytes, 1-share)
-	mem.add(Compute, "device", rest, 0, rest, Derived,
-		"what SGLang leaves to activations, CUDA graphs and the tower; above it the run is out of memory")
-	if int(tokens) < mem.ContextTokens {
-		mem.warn("the cache holds %d tokens, fewer than a context of %d", tokens, mem.ContextTokens)
-	}
-	return mem, nil
+	return &Bundle{
+		Files:    []File{{"vllm.yaml", yamlText(s.spelled, l)}},
+		Use:      []string{"vllm serve --config vllm.yaml"},
+		Notes:    []string{"the first start compiles and charges that to activations: start twice before believing the KV cache's size"},
+		settings: l,
+	}, nil
 }

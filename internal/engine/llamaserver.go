@@ -1,0 +1,87 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// llamaServer is llama.cpp's server: four slots over one cache, and logits for the slots alone.
+var llamaServer = Engine{
+	Name: "llama-server", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Pooled: true, Cold: true,
+	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
+	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
+}
+
+// llamaSettings are llama-server's, by long argument name without dashes.
+func (s *Settings) llamaSettings() (lines, error) {
+	pixels, err := s.maxPixels()
+	if err != nil {
+		return nil, err
+	}
+	var l lines
+	path, projector := s.Path, s.Projector
+	if path == "" {
+		path = s.Name + ".gguf"
+	}
+	if projector == "" && pixels > 0 {
+		projector = "mmproj-" + s.Name + ".gguf"
+	}
+	l.add("model", path, "GGUF of the decoder")
+	l.add("mmproj", projector, "GGUF of the vision tower")
+	sequences := max(s.Sequences, 1)
+	l.add("ctx-size", s.Context*sequences, "tokens of all slots together, %d each", s.Context)
+	l.add("parallel", sequences, "slots; left out, the server makes 4")
+	l.add("ubatch-size", s.Batch, "tokens computed at once; the compute buffer grows with it")
+	switch {
+	case s.GPU == nil:
+		l = append(l, setting{"n-gpu-layers", "0", "no card is given"})
+	case s.FullOff:
+		l.add("n-gpu-layers", "all", "every layer fits the card")
+	default:
+		l = append(l, setting{"n-gpu-layers", fmt.Sprint(s.GPULayers), "layers that fit the card"})
+	}
+	l.add("threads", s.Threads, "physical cores")
+	flash := s.Flash
+	if flash == "" {
+		flash = "on"
+	}
+	l.add("flash-attn", flash, "without it scores take memory with the square of the context")
+	if s.KVType != "" {
+		l.add("cache-type-k", strings.ToLower(s.KVType), "type of the cached keys")
+		l.add("cache-type-v", strings.ToLower(s.KVType), "type of the cached values")
+	}
+	if pixels > 0 {
+		side := s.Model.Vision.PatchSize * s.Model.Vision.SpatialMergeSize
+		l.add("image-max-tokens", pixels/(side*side), "larger images are scaled down to the size that was budgeted")
+		if warm := llamaWarmupSide * side; pixels < warm*warm {
+			l.add("no-warmup", true, "the warm-up image of %dx%d would reserve more than was budgeted", warm, warm)
+		}
+	}
+	// Fitting by itself would override layers and context that were budgeted together.
+	l.add("fit", "off", "layers and context are set above")
+	return l, nil
+}
+
+func writeLlamaServer(s Settings) (*Bundle, error) {
+	l, err := s.llamaSettings()
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range append(l, setting{"alias", s.Name, ""}) {
+		if strings.ContainsAny(plain(x.value), "#;]") {
+			return nil, fmt.Errorf("settings for llama-server: %s %q: an INI value ends at # and ;, a section at ]", x.key,
+				plain(x.value))
+		}
+	}
+	b := Bundle{settings: l}
+	b.Files = []File{
+		{"llama-server.args", argumentText(s.spelled, l)},
+		{"llama-server.ini", iniText(s.spelled, s.Name, l)},
+	}
+	b.Use = []string{"grep -v '^#' llama-server.args | xargs llama-server",
+		"llama-server --models-preset llama-server.ini"}
+	return &b, nil
+}

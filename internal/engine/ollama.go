@@ -1,0 +1,113 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// ollamaVersion is the release whose rules are followed; it pins a llama.cpp of its own.
+const ollamaVersion = "0.17.4"
+
+// Ollama runs on compute capability 5.0 upwards.
+var ollama = Engine{
+	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "llama.cpp v0.5.0",
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
+	Estimate: estimateOllama, Write: writeOllama,
+}
+
+// estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention
+// as supported, and at least 1,024 tokens an image.
+func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
+	if o.Quant == "" {
+		o.Quant = "q4_k_m" // what the library's default tags hold
+	}
+	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
+	o.Context = orDefault(o.Context, 4096) * orDefault(o.Sequences, 1) // num_ctx is for each of OLLAMA_NUM_PARALLEL
+	if o.Image != nil && *o.Image != (Image{}) {
+		grown := ollamaImage(m, *o.Image)
+		o.Image = &grown
+	}
+	mem, err := estimateLlama(m, o)
+	if err != nil {
+		return nil, err
+	}
+	// Whether the llama-server that it pins computes all logits or those of its slots decides much of the buffer.
+	o.Outputs = orDefault(o.Sequences, 1)
+	least, err := estimateLlama(m, o)
+	if err != nil {
+		return nil, err
+	}
+	mem.Version = ollamaVersion + " with llama.cpp " + LlamaVersion
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
+			it.Low, it.High, it.Source = scaled(least.Items[i].Low, 0.9), scaled(it.High, 1.2), Assumed
+			it.Why += "; ollama pins a llama.cpp of its own"
+		}
+	}
+	return mem, nil
+}
+
+// ollamaImage enlarges an image to 1,024 tokens, which ollama asks of the Qwen-VL family.
+func ollamaImage(m *profile.Model, i Image) Image {
+	side := m.Vision.PatchSize * m.Vision.SpatialMergeSize
+	area := float64(i.Width) * float64(i.Height)
+	least := float64(1024 * side * side)
+	if area <= 0 || area >= least {
+		return i
+	}
+	f := math.Sqrt(least / area)
+	return Image{int(math.Ceil(float64(i.Width) * f)), int(math.Ceil(float64(i.Height) * f))}
+}
+
+func writeOllama(s Settings) (*Bundle, error) {
+	pixels, err := s.maxPixels()
+	if err != nil {
+		return nil, err
+	}
+	path := s.Path
+	if path == "" {
+		path = s.Name + ".gguf"
+	}
+	var parameters, env lines
+	parameters.add("num_ctx", s.Context, "tokens of one request")
+	parameters.add("num_batch", s.Batch, "tokens computed at once")
+	if s.GPU == nil {
+		parameters = append(parameters, setting{"num_gpu", 0, "no card is given"})
+	} else if !s.FullOff && s.GPULayers > 0 {
+		parameters.add("num_gpu", s.GPULayers, "layers that fit the card")
+	}
+	parameters.add("num_thread", s.Threads, "physical cores")
+	env.add("OLLAMA_CONTEXT_LENGTH", s.Context, "for models without num_ctx of their own")
+	env.add("OLLAMA_NUM_PARALLEL", max(s.Sequences, 1), "requests at once; the cache is num_ctx for each")
+	env.add("OLLAMA_MAX_LOADED_MODELS", 1, "a second model was not budgeted")
+	if s.Flash != "off" {
+		env.add("OLLAMA_FLASH_ATTENTION", 1, "without it scores take memory with the square of the context")
+	}
+	if s.KVType != "" {
+		env.add("OLLAMA_KV_CACHE_TYPE", strings.ToLower(s.KVType), "needs flash attention unless f16")
+	}
+	env.add("OLLAMA_GPU_OVERHEAD", units.Bytes(s.HeadroomMB)*units.MiB, "bytes left free on every card")
+	b := Bundle{settings: append(parameters, env...)}
+	b.Files = []File{
+		{"Modelfile", modelfileText(s.spelled, ollamaFile(path), ollamaFile(s.Projector), parameters)},
+		{"ollama.env", envText(s.spelled, env)},
+	}
+	b.Use = []string{"set -a; . ./ollama.env; set +a; ollama serve", "ollama create " + shellWord(s.Name) +
+		" -f Modelfile"}
+	if pixels > 0 {
+		b.Notes = append(b.Notes, fmt.Sprintf("ollama has no setting for the size of images: scale them to %d pixels before sending; it enlarges those under 1,024 tokens", pixels))
+	}
+	return &b, nil
+}
+
+// ollamaFile marks a bare name as a file: without a folder it would be one of the library.
+func ollamaFile(path string) string {
+	if path == "" || strings.Contains(path, "/") {
+		return path
+	}
+	return "./" + path
+}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// Engine is everything that is known of one program that runs models. Each stands in a file of its own, and nothing
+// outside that file and table asks for it by name: what differs is a field.
+type Engine struct {
+	Name    string // as flags and files spell it
+	Product string // as its authors spell it
+	Version string // whose rules are followed and whose spellings are written
+	Page    string // its heading in docs/engines.md
+
+	Least   int         // compute capability, 75 for 7.5, below which it does not run
+	CPU     bool        // it also runs without a card
+	Weights WeightsForm // what it loads
+	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
+	Cache   CacheForm
+	Offload OffloadForm
+	Share   float64 // share of the card that it takes by itself; 0: it reckons one
+	Cold    bool    // what is written starts it without a warm-up image
+	Pooled  bool    // Options.Context is that of all sequences together
+	Replay  Replay  // how package workload replays it
+
+	Estimate func(*profile.Model, Options) (*Memory, error) // nil: it has no memory of its own, only settings
+	Write    func(Settings) (*Bundle, error)                // nil: it reads no files
+	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
+}
+
+// WeightsForm is the kind of file that an engine loads.
+type WeightsForm int
+
+// The kinds of weights.
+const (
+	NoWeights  WeightsForm = iota
+	Checkpoint             // a repository or folder of safetensors, in the type that its configuration states
+	GGUF                   // a file for each precision
+)
+
+// CacheForm is how an engine sizes its KV cache.
+type CacheForm int
+
+// How a cache is sized.
+const (
+	Bounded CacheForm = iota // by the context
+	Fills                    // by what the rest leaves of a share of the card
+)
+
+// OffloadForm is how an engine splits a model that does not fit the card.
+type OffloadForm int
+
+// How a model is split between card and host.
+const (
+	NoOffload OffloadForm = iota
+	Layers                // so many layers on the card
+	Bytes                 // weights up to a limit on each device
+)
+
+// Replay is how a call of the engine is replayed allocation by allocation.
+type Replay int
+
+// How calls are replayed.
+const (
+	NoReplay Replay = iota
+	Tensors         // each tensor is allocated when it is made
+	Arenas          // buffers are reserved once, by the engine's own graph
+)
+
+// All is every engine, in the order of lists. The first is what estimate takes by default.
+func All() []*Engine {
+	return []*Engine{&llamaCPP, &llamaServer, &ollama, &transformers, &vllm, &sglang, &pytorch}
+}
+
+// Names are the engines that have what has asks for.
+func Names(has func(*Engine) bool) []string {
+	var names []string
+	for _, e := range All() {
+		if has(e) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}
+
+// Estimates, Writes and Logs report what an engine can be asked for.
+func (e *Engine) Estimates() bool { return e.Estimate != nil }
+func (e *Engine) Writes() bool    { return e.Write != nil }
+func (e *Engine) Logs() bool      { return e.ReadLog != nil }
+
+// Spelled is product and version, as written files name them.
+func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
+
+// Lookup is the engine of a name among those that have what has asks for; what is the option it was given with.
+func Lookup(what, name string, has func(*Engine) bool) (*Engine, error) {
+	for _, e := range All() {
+		if e.Name == name && has(e) {
+			return e, nil
+		}
+	}
+	return nil, fmt.Errorf("unknown %s %q: want one of %s", what, name, strings.Join(Names(has), ", "))
+}
+
+// Anywhere is the engine to fall back on: the first that files are written for and that runs without a card.
+func Anywhere() *Engine {
+	for _, e := range All() {
+		if e.Writes() && e.Estimates() && e.CPU && e.Offload == Layers {
+			return e
+		}
+	}
+	return nil
+}
