@@ -19,6 +19,7 @@ const module = "github.com/vlmem/vlmem"
 // their own. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too.
 var arrows = map[string]string{
 	"internal/units":           "",
+	"internal/memory":          "",
 	"internal/cuda":            "",
 	"internal/resident":        "",
 	"internal/profile":         "internal/units",
@@ -27,21 +28,21 @@ var arrows = map[string]string{
 	"internal/probe":           "internal/profile internal/units internal/cuda internal/pressure",
 	"internal/workload":        "internal/profile internal/trace internal/units",
 	"internal/alloc/space":     "internal/units internal/cuda",
-	"internal/alloc":           "internal/units internal/plan internal/alloc/space internal/alloc/alloctest",
+	"internal/alloc":           "internal/units internal/memory internal/plan internal/alloc/space internal/alloc/alloctest",
 	"internal/alloc/alloctest": "internal/alloc internal/alloc/space",
 	"internal/alloc/stream":    "internal/alloc internal/alloc/space internal/cuda internal/profile internal/units",
-	"internal/alloc/tensor":    "internal/alloc internal/alloc/space internal/alloc/stream internal/pressure internal/profile internal/units internal/plan",
 	"internal/pressure":        "internal/units",
-	"internal/placement":       "internal/profile internal/units internal/alloc internal/alloc/stream",
+	"internal/placement":       "internal/memory internal/profile internal/units internal/alloc/stream",
 	"internal/rivals":          "internal/alloc internal/trace internal/units internal/rivals",
 	"internal/plan":            "internal/units",
 	"internal/replay":          "internal/trace internal/alloc internal/rivals internal/plan",
 	"internal/baseline":        "internal/replay",
 	"internal/tiling":          "internal/profile internal/units internal/cuda",
 	"internal/engine":          "internal/profile internal/units internal/trace internal/workload",
-	"internal/advise":          "internal/profile internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch",
+	"internal/advise":          "internal/memory internal/profile internal/placement internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch",
 	"internal/report":          "internal/baseline internal/rivals/pytorch internal/units internal/profile internal/pressure internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe internal/alloc internal/pressure",
-	"cmd/vlmem":                "internal profiles",
+	"optimizer":                "internal/memory internal/alloc internal/plan internal/cuda internal/pressure internal/profile internal/probe internal/advise",
+	"cmd/vlmem":                "internal profiles optimizer",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

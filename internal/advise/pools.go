@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/memory"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -18,6 +19,19 @@ type Pools struct {
 	TextEmbeddings Pool  `yaml:"text_embeddings" json:"text_embeddings"`
 	Stream         *Pool `yaml:"stream,omitempty" json:"stream,omitempty"`
 	Pinned         *Pool `yaml:"pinned,omitempty" json:"pinned,omitempty"`
+}
+
+// ByKind is the pools that there are.
+func (p Pools) ByKind() map[memory.Kind]Pool {
+	all := map[memory.Kind]Pool{memory.General: p.General, memory.KVCache: p.KVCache,
+		memory.VisionFeatures: p.VisionFeatures, memory.TextEmbeddings: p.TextEmbeddings}
+	if p.Stream != nil {
+		all[memory.Stream] = *p.Stream
+	}
+	if p.Pinned != nil {
+		all[memory.Staging] = *p.Pinned
+	}
+	return all
 }
 
 // Pool is the settings of one pool.

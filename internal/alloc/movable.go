@@ -16,8 +16,8 @@ import (
 //	before   ■■······▣▣▣···■■■■■·■        · free  ▣ slides
 //	after    ■■▣▣▣·········■■■■■·■
 //
-// Sliding everything down from address zero was the other way: it moves every block above the lowest hole to gain what
-// one run often gives.
+// Sliding everything down from address zero moves every block above the lowest hole to gain what one run often gives, so
+// it is left to where a bound does not matter: when nothing fits otherwise, and on demand.
 //
 // A Movable is not safe for use by several goroutines.
 type Movable struct {
@@ -88,13 +88,19 @@ func (m *Movable) Arena() *Arena { return m.arena }
 // Alloc grants a block. A request that fits only once blocks are moved together moves them, without the bound of a
 // step.
 func (m *Movable) Alloc(r Request) (Handle, error) {
-	b, err := m.arena.Alloc(r)
+	h, err := m.allocInPlace(r)
 	if errors.Is(err, ErrOutOfMemory) {
-		if _, moveErr := m.compact(0, 1<<62); moveErr != nil {
+		if _, moveErr := m.compact(0, unbounded); moveErr != nil {
 			return 0, errors.Join(err, moveErr)
 		}
-		b, err = m.arena.Alloc(r)
+		h, err = m.allocInPlace(r)
 	}
+	return h, err
+}
+
+// allocInPlace grants a block and moves none.
+func (m *Movable) allocInPlace(r Request) (Handle, error) {
+	b, err := m.arena.Alloc(r)
 	if err != nil {
 		return 0, err
 	}
@@ -183,6 +189,9 @@ func (m *Movable) compact(above float64, budget int64) (Compaction, error) {
 	var c Compaction
 	c.Before, c.LargestBefore = m.fragmentation()
 	c.After, c.LargestAfter = c.Before, c.LargestBefore
+	if budget == unbounded {
+		return m.sweep(above, c)
+	}
 	for c.After > above {
 		hole, count := m.cheapest(budget - c.Bytes)
 		blocks, bytes, err := m.slide(hole, count)
@@ -192,6 +201,34 @@ func (m *Movable) compact(above float64, budget int64) (Compaction, error) {
 		c.After, c.LargestAfter = m.fragmentation()
 		if err != nil || bytes == 0 {
 			return c, err
+		}
+	}
+	return c, nil
+}
+
+// unbounded is the budget that lets compact move everything.
+const unbounded = 1 << 62
+
+// sweep slides blocks down from the lowest hole up, so that each moves once at most: steps that enlarge the largest hole
+// would carry the same blocks along again and again where there are many holes of a size. A pinned block stays, and the
+// hole below it with it.
+func (m *Movable) sweep(above float64, c Compaction) (Compaction, error) {
+	t := m.policy.table
+	for i := t.s[0].next; i != 0 && c.After > above; {
+		next := t.s[i].next
+		if t.s[i].state != holeSpan || next == 0 || t.s[next].state != liveSpan || m.handles[m.byRef[next]].pins > 0 {
+			i = next
+			continue
+		}
+		blocks, bytes, err := m.slide(i, 1)
+		c.Blocks, c.Bytes = c.Blocks+blocks, c.Bytes+bytes
+		m.arena.stats.Moved += bytes
+		c.After, c.LargestAfter = m.fragmentation()
+		if err != nil {
+			return c, err
+		}
+		if i = next; blocks > 0 {
+			i = t.s[next].next // the hole that is above the block now
 		}
 	}
 	return c, nil

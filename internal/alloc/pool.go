@@ -290,14 +290,22 @@ func (p *Pool) Free(b Block) error {
 
 // Bytes is the memory of a live block, nil where its space has none that this process can address.
 func (p *Pool) Bytes(b Block) []byte {
-	r := p.regions()[b.Ref>>regionShift]
-	memory := r.arena.backing.space.Bytes()
+	s, off := p.Locate(b)
+	memory := s.Bytes()
 	if memory == nil {
 		return nil
 	}
-	off := b.Offset - r.base
 	return memory[off : off+b.Size : off+b.Size]
 }
+
+// Locate is the space of a live block, and the block's offset in it.
+func (p *Pool) Locate(b Block) (space.Space, int64) {
+	r := p.regions()[b.Ref>>regionShift]
+	return r.arena.backing.space, b.Offset - r.base
+}
+
+// Spaces is how many spaces the pool has opened.
+func (p *Pool) Spaces() int { return len(p.regions()) }
 
 func (p *Pool) notLive(b Block) error {
 	return fmt.Errorf("freeing [%d,%d) in pool %s: %w", b.Offset, b.Offset+b.Size, p.name, ErrNotLive)

@@ -356,14 +356,14 @@ func TestPoolsShareMemory(t *testing.T) {
 			second = alloc.Config{Policy: "vlmem", Max: 256 * mib, Apart: true}
 		}
 		m, err := alloc.NewPools(map[string]alloc.Config{
-			alloc.GeneralPool:        {Policy: "vlmem", Max: 256 * mib},
-			alloc.VisionFeaturesPool: {Policy: "vlmem", Max: 256 * mib},
-			alloc.TextEmbeddingsPool: second,
+			alloc.GeneralPool: {Policy: "vlmem", Max: 256 * mib},
+			"vision_features": {Policy: "vlmem", Max: 256 * mib},
+			"text_embeddings": second,
 		}, func(_ string, size int64) (space.Space, error) { return space.NewBare(size, 2*mib) })
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, phase := range []string{alloc.VisionFeaturesPool, alloc.TextEmbeddingsPool, alloc.VisionFeaturesPool} {
+		for _, phase := range []string{"vision_features", "text_embeddings", "vision_features"} {
 			var blocks []alloc.Block
 			for range 20 {
 				b, err := m.Alloc(alloc.Request{Size: 5 * mib, Pool: phase})
@@ -394,7 +394,7 @@ func TestPoolsShareMemory(t *testing.T) {
 
 // TestPoolsShareMemoryConcurrently has a goroutine on each pool take memory from the other and give it back.
 func TestPoolsShareMemoryConcurrently(t *testing.T) {
-	names := []string{alloc.GeneralPool, alloc.VisionFeaturesPool, alloc.StreamPool}
+	names := []string{alloc.GeneralPool, "vision_features", "stream"}
 	configs := map[string]alloc.Config{}
 	for _, name := range names {
 		configs[name] = alloc.Config{Policy: "vlmem", Max: 64 << 20}

@@ -7,21 +7,22 @@ import (
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/alloc/space"
+	"github.com/vlmem/vlmem/internal/memory"
 )
 
-// The names of the pools of a vision-language model's process, after what lives in them.
-const (
-	GeneralPool        = "general"
-	KVCachePool        = "kv_cache"
-	VisionFeaturesPool = "vision_features"
-	TextEmbeddingsPool = "text_embeddings"
-	StreamPool         = "stream"
-	PinnedPool         = "pinned"
+// The names of the pools that allocators without a configuration have.
+var (
+	GeneralPool = memory.General.String()
+	KVCachePool = memory.KVCache.String()
 )
 
 // PoolNames lists the pools in the order of their addresses.
 func PoolNames() []string {
-	return []string{GeneralPool, KVCachePool, VisionFeaturesPool, TextEmbeddingsPool, StreamPool, PinnedPool}
+	var names []string
+	for _, k := range memory.Kinds() {
+		names = append(names, k.String())
+	}
+	return names
 }
 
 // Pools are the pools of one process as one allocator: a request goes to the pool that it names, and to the general one
@@ -92,21 +93,11 @@ func (m *Pools) Pool(name string) *Pool {
 }
 
 func poolIndex(name string) int {
-	switch name {
-	case "", GeneralPool:
-		return 0
-	case KVCachePool:
-		return 1
-	case VisionFeaturesPool:
-		return 2
-	case TextEmbeddingsPool:
-		return 3
-	case StreamPool:
-		return 4
-	case PinnedPool:
-		return 5
+	k, err := memory.ParseKind(name)
+	if err != nil {
+		return -1
 	}
-	return -1
+	return int(k)
 }
 
 // Alloc grants a block of the pool that the request names.

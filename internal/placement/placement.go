@@ -25,9 +25,7 @@
 //
 // What a card should hold is a knapsack: the objects whose bytes save the most. Models consist of few kinds of alike
 // objects, so the search goes over how many of each kind, is exact, and ends in microseconds. Of alike objects the ones
-// left out are spread over the order of execution, so that the copies have computing to hide behind. Pressure changes
-// how much of the card there is: Replan says what to spill or fetch back, what each move costs, and leaves alone what
-// would not pay.
+// left out are spread over the order of execution, so that the copies have computing to hide behind.
 //
 // All times are derived from a profile's rates, none is measured here.
 package placement
@@ -38,20 +36,9 @@ import (
 	"fmt"
 	"math"
 	"slices"
+
+	"github.com/vlmem/vlmem/internal/memory"
 )
-
-// Place is where an object lives.
-type Place uint8
-
-// The places, the fastest first.
-const (
-	Device Place = iota
-	Pinned
-	Managed
-	Pageable
-)
-
-func (p Place) String() string { return [...]string{"device", "pinned", "managed", "pageable"}[p] }
 
 // Object is memory that is placed and moved as one.
 type Object struct {
@@ -82,7 +69,7 @@ const pageBytes = 2 << 20
 // Decision is one object's place and what that costs in an average step.
 type Decision struct {
 	Object
-	Place   Place
+	Place   memory.Place
 	Moved   int64   // bytes over the bus in a step
 	Seconds float64 // of a step, derived
 	Reason  string
@@ -99,13 +86,13 @@ type Assignment struct {
 }
 
 // seconds is what one object costs a step at one place, and the bytes it moves over the bus.
-func (m Machine) seconds(o Object, p Place) (seconds float64, moved int64) {
+func (m Machine) seconds(o Object, p memory.Place) (seconds float64, moved int64) {
 	switch p {
-	case Device:
+	case memory.Device:
 		return o.Touched / m.DeviceRate, 0
-	case Pinned:
+	case memory.Pinned:
 		return o.Touched / m.PinnedRate, int64(o.Touched)
-	case Pageable:
+	case memory.Pageable:
 		return o.Touched / m.PageableRate, int64(o.Touched)
 	}
 	pages := math.Ceil(o.Touched / pageBytes)
@@ -131,12 +118,12 @@ func Plan(m Machine, objects []Object) (Assignment, error) {
 	if err := m.check(objects); err != nil {
 		return Assignment{}, err
 	}
-	return m.plan(objects, make([]bool, len(objects)))
+	return m.plan(objects)
 }
 
 // plan tries every size that staging may have: two of the largest object that is copied in each step, which then must
-// not be larger. Of alike objects those that are resident already stay first.
-func (m Machine) plan(objects []Object, resident []bool) (Assignment, error) {
+// not be larger.
+func (m Machine) plan(objects []Object) (Assignment, error) {
 	sizes := []int64{0}
 	for _, o := range objects {
 		if o.staged() {
@@ -147,7 +134,7 @@ func (m Machine) plan(objects []Object, resident []bool) (Assignment, error) {
 	best, found := Assignment{}, fmt.Errorf("%w: two copies of each object that is not on it must pass through %d bytes",
 		ErrTooLarge, m.DeviceBytes)
 	for _, size := range slices.Compact(sizes) {
-		places, ok := m.places(objects, resident, size)
+		places, ok := m.places(objects, size)
 		if !ok {
 			continue
 		}
@@ -162,7 +149,7 @@ func (m Machine) plan(objects []Object, resident []bool) (Assignment, error) {
 func (o Object) staged() bool { return o.Touched > 0 && !o.Sparse }
 
 // places decides with staging for objects up to size; larger ones must be on the card, which may not be possible.
-func (m Machine) places(objects []Object, resident []bool, size int64) ([]Place, bool) {
+func (m Machine) places(objects []Object, size int64) ([]memory.Place, bool) {
 	left := m.DeviceBytes - 2*size
 	must := make([]bool, len(objects))
 	for i, o := range objects {
@@ -174,11 +161,11 @@ func (m Machine) places(objects []Object, resident []bool, size int64) ([]Place,
 	if left < 0 {
 		return nil, false
 	}
-	chosen := m.choose(objects, resident, must, left)
-	places := make([]Place, len(objects))
+	chosen := m.choose(objects, must, left)
+	places := make([]memory.Place, len(objects))
 	for i := range objects {
-		if !must[i] && !chosen[i] {
-			places[i] = Pageable
+		if must[i] || chosen[i] {
+			places[i] = memory.Device
 		}
 	}
 	m.pin(objects, places)
@@ -194,22 +181,13 @@ type group struct {
 
 // choose picks the objects, of those that need not be chosen anyway, that save the most within capacity: exactly, by
 // branch and bound over counts of alike objects.
-func (m Machine) choose(objects []Object, resident, must []bool, capacity int64) []bool {
+func (m Machine) choose(objects []Object, must []bool, capacity int64) []bool {
 	groups := m.groups(objects, must)
 	s := search{groups: groups, best: make([]int, len(groups)), counts: make([]int, len(groups)), most: -1}
 	s.descend(0, capacity, 0)
 	chosen := make([]bool, len(objects))
 	for g, n := range s.best {
-		var here, there []int
-		for _, i := range groups[g].indices {
-			if resident[i] {
-				here = append(here, i)
-			} else {
-				there = append(there, i)
-			}
-		}
-		kept := spread(here, min(n, len(here)))
-		for _, i := range append(kept, spread(there, n-len(kept))...) {
+		for _, i := range spread(groups[g].indices, n) {
 			chosen[i] = true
 		}
 	}
@@ -232,8 +210,8 @@ func (m Machine) groups(objects []Object, except []bool) []group {
 		key := alike{o.Kind, o.Bytes, o.Touched}
 		g, ok := at[key]
 		if !ok {
-			here, _ := m.seconds(o, Device)
-			there, _ := m.seconds(o, Pinned)
+			here, _ := m.seconds(o, memory.Device)
+			there, _ := m.seconds(o, memory.Pinned)
 			g = len(groups)
 			at[key] = g
 			groups = append(groups, group{bytes: o.Bytes, saves: there - here})
@@ -303,10 +281,10 @@ func spread(indices []int, n int) []int {
 
 // pin moves what the card does not hold from pageable to better host memory: the most touched first into what may be
 // locked, and what both sides touch into managed memory where a step costs less there than from pageable memory.
-func (m Machine) pin(objects []Object, places []Place) {
+func (m Machine) pin(objects []Object, places []memory.Place) {
 	var rest []int
 	for i := range objects {
-		if places[i] == Pageable {
+		if places[i] == memory.Pageable {
 			rest = append(rest, i)
 		}
 	}
@@ -316,20 +294,20 @@ func (m Machine) pin(objects []Object, places []Place) {
 	left := m.PinnedBytes
 	for _, i := range rest {
 		o := objects[i]
-		managed, _ := m.seconds(o, Managed)
-		pageable, _ := m.seconds(o, Pageable)
+		managed, _ := m.seconds(o, memory.Managed)
+		pageable, _ := m.seconds(o, memory.Pageable)
 		switch {
 		case m.Managed && o.Shared && managed < pageable:
-			places[i] = Managed
+			places[i] = memory.Managed
 		case o.Touched > 0 && o.Bytes <= left:
-			places[i] = Pinned
+			places[i] = memory.Pinned
 			left -= o.Bytes
 		}
 	}
 }
 
 // Assign costs places that were chosen elsewhere. It fails where they need more of the card than there is.
-func (m Machine) Assign(objects []Object, places []Place) (Assignment, error) {
+func (m Machine) Assign(objects []Object, places []memory.Place) (Assignment, error) {
 	if err := m.check(objects); err != nil {
 		return Assignment{}, err
 	}
@@ -343,16 +321,16 @@ func (m Machine) Assign(objects []Object, places []Place) (Assignment, error) {
 		a.Decisions[i] = Decision{Object: o, Place: places[i], Moved: moved, Seconds: s, Reason: m.reason(o, places[i])}
 		a.MovedBytes += moved
 		switch places[i] {
-		case Device:
+		case memory.Device:
 			a.DeviceUsed += o.Bytes
 			device += s
-		case Pinned:
+		case memory.Pinned:
 			a.PinnedUsed += o.Bytes
 			pinned += s
 		default:
 			waits += s
 		}
-		if places[i] != Device && places[i] != Managed && o.staged() {
+		if places[i] != memory.Device && places[i] != memory.Managed && o.staged() {
 			device += o.Touched / m.DeviceRate
 			a.Staging = max(a.Staging, 2*o.Bytes)
 		}
@@ -368,19 +346,19 @@ func (m Machine) Assign(objects []Object, places []Place) (Assignment, error) {
 var ErrTooLarge = errors.New("the card is too small")
 
 // reason says in a few words why a place is the right one.
-func (m Machine) reason(o Object, p Place) string {
-	here, _ := m.seconds(o, Device)
-	there, _ := m.seconds(o, Pinned)
+func (m Machine) reason(o Object, p memory.Place) string {
+	here, _ := m.seconds(o, memory.Device)
+	there, _ := m.seconds(o, memory.Pinned)
 	saved := fmt.Sprintf("%.1f µs a step a MiB against pinned", (there-here)/float64(o.Bytes)*(1<<20)*1e6)
 	switch p {
-	case Device:
+	case memory.Device:
 		return "saves " + saved
-	case Pinned:
+	case memory.Pinned:
 		if o.Sparse {
 			return "few bytes of it are read, in place over the bus"
 		}
 		return "copied ahead of its use; on the card it would save " + saved
-	case Managed:
+	case memory.Managed:
 		return "host and card touch it in turn"
 	}
 	if o.Touched == 0 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/memory"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/profiles"
 	"pgregory.net/rapid"
@@ -66,7 +67,7 @@ func TestAgainstStaticSplits(t *testing.T) {
 				best, bestName = s, name
 			}
 		})
-		pageable, err := m.Assign(objects, repeat(Pageable, len(objects)))
+		pageable, err := m.Assign(objects, repeat(memory.Pageable, len(objects)))
 		check(t, err)
 		first, err := m.Assign(objects, firstCome(m, objects))
 		check(t, err)
@@ -104,7 +105,7 @@ func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)
 	}
 	for k := range layers + 1 {
 		for mask := range 16 {
-			places := make([]Place, len(objects))
+			places := repeat(memory.Device, len(objects))
 			for i, o := range objects {
 				var layer int
 				on := false
@@ -114,9 +115,9 @@ func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)
 					on = layer < k
 				} else {
 					bit := map[string]int{"vision": 1, "embedding": 2, "weights": 4}[o.Kind]
-					places[i] = Pinned
+					places[i] = memory.Pinned
 					if mask&bit != 0 {
-						places[i] = Device
+						places[i] = memory.Device
 					}
 					continue
 				}
@@ -124,7 +125,7 @@ func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)
 					on = layer >= layers-k
 				}
 				if !on {
-					places[i] = Pinned
+					places[i] = memory.Pinned
 				}
 			}
 			if a, err := m.Assign(objects, places); err == nil {
@@ -137,8 +138,8 @@ func staticSplits(m Machine, objects []Object, f func(name string, a Assignment)
 
 // firstCome fills the card in the order in which a program loads: weights in order, then caches; what comes late is
 // pageable.
-func firstCome(m Machine, objects []Object) []Place {
-	places := repeat(Pageable, len(objects))
+func firstCome(m Machine, objects []Object) []memory.Place {
+	places := repeat(memory.Pageable, len(objects))
 	var largest int64
 	for _, o := range objects {
 		if o.staged() {
@@ -149,7 +150,7 @@ func firstCome(m Machine, objects []Object) []Place {
 	for _, cache := range []bool{false, true} {
 		for i, o := range objects {
 			if (o.Kind == "kv_cache") == cache && o.Bytes <= left {
-				places[i] = Device
+				places[i] = memory.Device
 				left -= o.Bytes
 			}
 		}
@@ -157,7 +158,7 @@ func firstCome(m Machine, objects []Object) []Place {
 	return places
 }
 
-func repeat(p Place, n int) []Place { return slices.Repeat([]Place{p}, n) }
+func repeat(p memory.Place, n int) []memory.Place { return slices.Repeat([]memory.Place{p}, n) }
 
 // TestChoiceIsExact holds the search to trying every subset.
 func TestChoiceIsExact(t *testing.T) {
@@ -178,8 +179,8 @@ func TestChoiceIsExact(t *testing.T) {
 			var used int64
 			for i, o := range objects {
 				if chosen(i) {
-					here, _ := m.seconds(o, Device)
-					there, _ := m.seconds(o, Pinned)
+					here, _ := m.seconds(o, memory.Device)
+					there, _ := m.seconds(o, memory.Pinned)
 					sum, used = sum+there-here, used+o.Bytes
 				}
 			}
@@ -191,7 +192,7 @@ func TestChoiceIsExact(t *testing.T) {
 				best = max(best, s)
 			}
 		}
-		chosen := m.choose(objects, make([]bool, len(objects)), make([]bool, len(objects)), capacity)
+		chosen := m.choose(objects, make([]bool, len(objects)), capacity)
 		got, used := saved(func(i int) bool { return chosen[i] })
 		if used > capacity || math.Abs(got-best) > 1e-9 {
 			rt.Fatalf("saves %g with %d of %d bytes, the best subset saves %g", got, used, capacity, best)
@@ -207,22 +208,23 @@ func TestPlaces(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		objects []Object
-		want    []Place
+		want    []memory.Place
 	}{
-		{"everything fits", []Object{dense("a", 50), dense("b", 50)}, []Place{Device, Device}},
+		{"everything fits", []Object{dense("a", 50), dense("b", 50)}, []memory.Place{memory.Device, memory.Device}},
 		{"hot before cold", []Object{{Kind: "cold", Bytes: 25, Touched: 1}, dense("hot", 20), dense("hot", 20),
-			dense("hot", 20), dense("hot", 20)}, []Place{Pageable, Pinned, Device, Pinned, Device}},
+			dense("hot", 20), dense("hot", 20)},
+			[]memory.Place{memory.Pageable, memory.Pinned, memory.Device, memory.Pinned, memory.Device}},
 		{"cold is staged", []Object{{Kind: "cold", Bytes: 20, Touched: 1}, dense("hot", 40),
 			{Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}, {Kind: "cold", Bytes: 20, Touched: 1}},
-			[]Place{Pinned, Device, Pinned, Pageable, Device}},
+			[]memory.Place{memory.Pinned, memory.Device, memory.Pinned, memory.Pageable, memory.Device}},
 		{"sparse in place", []Object{dense("a", 30), dense("b", 30), {Kind: "table", Bytes: 45, Touched: 1, Sparse: true}},
-			[]Place{Device, Device, Pinned}},
-		{"untouched", []Object{dense("a", 20), {Kind: "backup", Bytes: 90}}, []Place{Device, Pageable}},
+			[]memory.Place{memory.Device, memory.Device, memory.Pinned}},
+		{"untouched", []Object{dense("a", 20), {Kind: "backup", Bytes: 90}}, []memory.Place{memory.Device, memory.Pageable}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a, err := Plan(m, c.objects)
 			check(t, err)
-			var got []Place
+			var got []memory.Place
 			for _, d := range a.Decisions {
 				got = append(got, d.Place)
 			}
@@ -236,9 +238,9 @@ func TestPlaces(t *testing.T) {
 	}
 	big := Machine{DeviceBytes: 1 << 20, PinnedBytes: 1 << 40, DeviceRate: 300e9, PinnedRate: 12e9, PageableRate: 1e9,
 		FaultSeconds: 30e-6, Managed: true}
-	for managed, want := range map[bool]Place{true: Managed, false: Pinned} {
+	for managed, want := range map[bool]memory.Place{true: memory.Managed, false: memory.Pinned} {
 		big.Managed = managed
-		places := []Place{Pageable}
+		places := []memory.Place{memory.Pageable}
 		big.pin([]Object{{Kind: "logits", Bytes: 8 << 20, Touched: 8 << 20, Shared: true}}, places)
 		if places[0] != want {
 			t.Errorf("what host and card touch is %v, want %v", places[0], want)
@@ -246,58 +248,10 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestReplan takes memory away from a full card and gives it back.
-func TestReplan(t *testing.T) {
-	m, _ := card8(t)
-	objects := model8B(t, 24576)
-	before, err := Plan(m, objects)
-	check(t, err)
-	tight := m
-	tight.DeviceBytes -= 2 << 30
-	after, spills, err := Replan(before, tight, 1000)
-	check(t, err)
-	var freed, written int64
-	for _, v := range spills {
-		if v.To == Device {
-			t.Errorf("%s was fetched under pressure", v.Object.Name)
-			continue
-		}
-		freed += v.Object.Bytes
-		written += v.Bytes
-		if (v.Bytes > 0) != v.Object.Written || v.Saves > 0 {
-			t.Errorf("spilling %s moves %d bytes and saves %g s", v.Object.Name, v.Bytes, v.Saves)
-		}
-	}
-	if need := before.DeviceUsed + before.Staging - tight.DeviceBytes; freed < need || freed > need+512<<20 {
-		t.Errorf("spilled %d bytes where %d had to go", freed, need)
-	}
-	if after.StepSeconds <= before.StepSeconds {
-		t.Error("a smaller card is not slower")
-	}
-	if same, moves, err := Replan(after, tight, 1000); err != nil || len(moves) > 0 ||
-		same.StepSeconds != after.StepSeconds {
-		t.Errorf("planning again moves %d objects, %v", len(moves), err)
-	}
-	back, fetches, err := Replan(after, m, 1000)
-	check(t, err)
-	if math.Abs(back.StepSeconds/before.StepSeconds-1) > 0.02 {
-		t.Errorf("after the pressure a step takes %.1f ms, before it %.1f ms", back.StepSeconds*1e3, before.StepSeconds*1e3)
-	}
-	for _, v := range fetches {
-		if v.To != Device || v.Bytes != v.Object.Bytes || v.Seconds <= 0 {
-			t.Errorf("fetching %s to %v moves %d bytes in %g s", v.Object.Name, v.To, v.Bytes, v.Seconds)
-		}
-	}
-	if _, none, err := Replan(after, m, 0); err != nil || len(none) > 0 {
-		t.Errorf("with no step ahead %d moves pay, %v", len(none), err)
-	}
-	t.Logf("2 GiB less: %d spills, %d MiB written back; %d fetches after", len(spills), written>>20, len(fetches))
-}
-
 func TestRefuses(t *testing.T) {
 	m, gpu := card8(t)
 	objects := model8B(t, 32768)
-	if _, err := m.Assign(objects, repeat(Device, len(objects))); !errors.Is(err, ErrTooLarge) {
+	if _, err := m.Assign(objects, repeat(memory.Device, len(objects))); !errors.Is(err, ErrTooLarge) {
 		t.Errorf("11 GiB on a card of 8: %v", err)
 	}
 	if _, err := m.Assign(objects, nil); err == nil {

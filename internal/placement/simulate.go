@@ -3,6 +3,7 @@ package placement
 import (
 	"errors"
 	"fmt"
+	"github.com/vlmem/vlmem/internal/memory"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
@@ -61,11 +62,11 @@ func (r *runner) use(d Decision) error {
 	switch {
 	case d.Touched == 0:
 		return nil
-	case d.Place == Device:
+	case d.Place == memory.Device:
 		return r.read(d.Touched)
-	case d.Place == Managed || d.Sparse:
+	case d.Place == memory.Managed || d.Sparse:
 		return r.copy(computing, d.Seconds)
-	case d.Place == Pageable:
+	case d.Place == memory.Pageable:
 		if err := r.copy(copying, d.Seconds); err != nil {
 			return err
 		}

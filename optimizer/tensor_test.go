@@ -1,4 +1,4 @@
-package tensor
+package optimizer
 
 import (
 	"encoding/binary"
@@ -9,32 +9,34 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/alloc/space"
 	"github.com/vlmem/vlmem/internal/pressure"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
 // options are pools of 64 MiB of host memory and a device of 1 MiB of bare addresses.
-func options() Options {
-	return Options{
-		Pools: map[string]alloc.Config{
-			"general":         {Policy: "bestfit", Max: 64 << 20, Align: 64},
-			"vision_features": {Policy: "bestfit", Max: 64 << 20, Align: 64},
+func plain() options {
+	return options{
+		pools: map[Kind]alloc.Config{
+			General:        {Policy: "bestfit", Max: 64 << 20, Align: 64},
+			VisionFeatures: {Policy: "bestfit", Max: 64 << 20, Align: 64},
 		},
-		Open: map[Place]alloc.Opener{
+		open: map[Place]alloc.Opener{
 			Device: func(size int64) (space.Space, error) { return space.NewBare(min(size, 1<<20), 4096) },
 		},
+		pressure: pressure.Default(),
+		above:    0.30,
 	}
 }
 
-func open(t testing.TB, o Options) *Optimizer {
+func opened(t testing.TB, o options) *Optimizer {
 	t.Helper()
-	m, err := New(o)
+	m, err := open(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,15 +53,15 @@ func TestLayouts(t *testing.T) {
 		spec    Spec
 		strides []int64
 	}{
-		{Spec{Shape: []int{2, 3, 10}, DType: profile.FP32}, []int64{120, 40, 4}},
-		{Spec{Shape: []int{2, 3, 10}, DType: profile.FP32, Layout: Padded}, []int64{192, 64, 4}},
-		{Spec{Shape: []int{2, 3, 16}, DType: profile.FP32, Layout: Padded}, []int64{192, 64, 4}},
-		{Spec{Shape: []int{8, 2048}, DType: profile.FP16, Layout: Padded}, []int64{4096, 2}},
-		{Spec{Shape: []int{8, 2048}, DType: profile.FP16, Layout: Skewed}, []int64{4160, 2}},
-		{Spec{Shape: []int{8, 2000}, DType: profile.FP16, Layout: Skewed}, []int64{4032, 2}},
-		{Spec{Shape: []int{5}, DType: profile.INT8}, []int64{1}},
+		{Spec{Shape: []int{2, 3, 10}, DType: FP32}, []int64{120, 40, 4}},
+		{Spec{Shape: []int{2, 3, 10}, DType: FP32, Layout: Padded}, []int64{192, 64, 4}},
+		{Spec{Shape: []int{2, 3, 16}, DType: FP32, Layout: Padded}, []int64{192, 64, 4}},
+		{Spec{Shape: []int{8, 2048}, DType: FP16, Layout: Padded}, []int64{4096, 2}},
+		{Spec{Shape: []int{8, 2048}, DType: FP16, Layout: Skewed}, []int64{4160, 2}},
+		{Spec{Shape: []int{8, 2000}, DType: FP16, Layout: Skewed}, []int64{4032, 2}},
+		{Spec{Shape: []int{5}, DType: INT8}, []int64{1}},
 	} {
-		m := open(t, options())
+		m := opened(t, plain())
 		x, err := m.Make(c.spec)
 		if err != nil {
 			t.Fatal(err)
@@ -67,8 +69,8 @@ func TestLayouts(t *testing.T) {
 		if !slices.Equal(x.Strides, c.strides) {
 			t.Errorf("%+v: strides %v, want %v", c.spec, x.Strides, c.strides)
 		}
-		if c.spec.Layout != Contiguous && x.Offset()%cacheLine != 0 {
-			t.Errorf("%+v: begins at %d", c.spec, x.Offset())
+		if c.spec.Layout != Contiguous && uintptr(unsafe.Pointer(&x.Bytes()[0]))%cacheLine != 0 {
+			t.Errorf("%+v begins inside a cache line", c.spec)
 		}
 		rows := int(x.Elements()) / x.Shape[len(x.Shape)-1]
 		if last := x.Row(rows - 1); int64(len(last)) != int64(x.Shape[len(x.Shape)-1])*x.DType.Bytes() {
@@ -78,35 +80,35 @@ func TestLayouts(t *testing.T) {
 }
 
 func TestMakeRefuses(t *testing.T) {
-	m := open(t, options())
+	m := opened(t, plain())
 	for _, c := range []struct {
 		spec Spec
 		want string
 	}{
-		{Spec{DType: profile.FP32}, "without dimensions"},
-		{Spec{Shape: []int{2, 0}, DType: profile.FP32}, "above zero"},
-		{Spec{Shape: []int{-1}, DType: profile.FP32}, "above zero"},
-		{Spec{Shape: []int{1 << 30, 1 << 30, 1 << 30}, DType: profile.FP32}, "below 2^46"},
+		{Spec{DType: FP32}, "without dimensions"},
+		{Spec{Shape: []int{2, 0}, DType: FP32}, "above zero"},
+		{Spec{Shape: []int{-1}, DType: FP32}, "above zero"},
+		{Spec{Shape: []int{1 << 30, 1 << 30, 1 << 30}, DType: FP32}, "below 2^46"},
 		{Spec{Shape: []int{4}, DType: "fp8"}, "want fp32, fp16, bf16 or int8"},
-		{Spec{Shape: []int{1 << 30}, DType: profile.FP32}, "out of memory"},
+		{Spec{Shape: []int{1 << 30}, DType: FP32}, "out of memory"},
 	} {
 		if _, err := m.Make(c.spec); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: %v, want %q", c.spec, err, c.want)
 		}
 	}
-	if _, err := New(Options{}); err == nil {
+	if _, err := open(options{}); err == nil {
 		t.Error("options without a general pool are taken")
 	}
-	o := options()
-	o.Prefer = map[string][]Place{"general": {Pinned}}
-	if _, err := New(o); err == nil || !strings.Contains(err.Error(), "pinned memory, which nothing opens") {
+	o := plain()
+	o.prefer = map[Kind][]Place{General: {Pinned}}
+	if _, err := open(o); err == nil || !strings.Contains(err.Error(), "pinned memory, which this machine has not") {
 		t.Errorf("a place without an opener: %v", err)
 	}
 }
 
 func TestFree(t *testing.T) {
-	m := open(t, options())
-	x, err := m.Allocate([]int{1 << 20}, profile.FP32, "vision_features")
+	m := opened(t, plain())
+	x, err := m.Allocate([]int{1 << 20}, FP32, VisionFeatures)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,7 +118,7 @@ func TestFree(t *testing.T) {
 	if err := m.Free(x); !errors.Is(err, alloc.ErrNotLive) {
 		t.Errorf("a second free: %v", err)
 	}
-	for _, s := range m.Stats() {
+	for _, s := range m.Statistics() {
 		if s.Requested != 0 {
 			t.Errorf("%s: %d bytes live", s.Kind, s.Requested)
 		}
@@ -124,41 +126,41 @@ func TestFree(t *testing.T) {
 }
 
 func TestCloseFreesEverything(t *testing.T) {
-	m := open(t, options())
+	m := opened(t, plain())
 	for range 3 {
-		if _, err := m.Allocate([]int{1000}, profile.FP32, ""); err != nil {
+		if _, err := m.Allocate([]int{1000}, FP32, General); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Stats()) != 0 {
+	if len(m.Statistics()) != 0 {
 		t.Error("pools are left")
 	}
-	if _, err := m.Allocate([]int{1000}, profile.FP32, ""); err == nil || !strings.Contains(err.Error(), "closed") {
+	if _, err := m.Allocate([]int{1000}, FP32, General); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("a tensor after Close: %v", err)
 	}
 }
 
 // A tensor goes to the first of its places that has room.
 func TestPlaces(t *testing.T) {
-	o := options()
-	o.Prefer = map[string][]Place{"vision_features": {Device, Host}}
-	o.Pools["vision_features"] = alloc.Config{Policy: "bestfit", Max: 1 << 20}
-	m := open(t, o)
-	x, err := m.Allocate([]int{600 << 10}, profile.INT8, "vision_features")
+	o := plain()
+	o.prefer = map[Kind][]Place{VisionFeatures: {Device, Pageable}}
+	o.pools[VisionFeatures] = alloc.Config{Policy: "bestfit", Max: 1 << 20}
+	m := opened(t, o)
+	x, err := m.Allocate([]int{600 << 10}, INT8, VisionFeatures)
 	if err != nil {
 		t.Fatal(err)
 	}
-	y, err := m.Allocate([]int{600 << 10}, profile.INT8, "vision_features")
+	y, err := m.Allocate([]int{600 << 10}, INT8, VisionFeatures)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if x.Place != Device || x.Bytes() != nil || y.Place != Host || len(y.Bytes()) != 600<<10 {
+	if x.Place != Device || x.Bytes() != nil || y.Place != Pageable || len(y.Bytes()) != 600<<10 {
 		t.Errorf("the first is in %v memory, the second in %v", x.Place, y.Place)
 	}
-	if _, err := m.Allocate([]int{600 << 10}, profile.INT8, "vision_features"); !errors.Is(err, alloc.ErrOutOfMemory) {
+	if _, err := m.Allocate([]int{600 << 10}, INT8, VisionFeatures); !errors.Is(err, alloc.ErrOutOfMemory) {
 		t.Errorf("both places full: %v", err)
 	}
 }
@@ -171,11 +173,11 @@ func at(name string, percent int) pressure.Reading {
 // High pressure returns idle memory, runs the collector, refuses speculation and passes the tight place over.
 func TestPressure(t *testing.T) {
 	collected := 0
-	o := options()
-	o.Collect = func() { collected++ }
-	o.Prefer = map[string][]Place{"general": {Device, Host}}
-	m := open(t, o)
-	small := Spec{Shape: []int{1 << 10}, DType: profile.FP32}
+	o := plain()
+	o.collect = func() { collected++ }
+	o.prefer = map[Kind][]Place{General: {Device, Pageable}}
+	m := opened(t, o)
+	small := Spec{Shape: []int{1 << 10}, DType: FP32}
 	place := func(s Spec) Place {
 		t.Helper()
 		x, err := m.Make(s)
@@ -194,7 +196,7 @@ func TestPressure(t *testing.T) {
 		}
 	}
 	reserved := func(p Place) int64 {
-		for _, s := range m.Stats() {
+		for _, s := range m.Statistics() {
 			if s.Place == p {
 				return s.Reserved
 			}
@@ -205,14 +207,14 @@ func TestPressure(t *testing.T) {
 	if got := place(small); got != Device {
 		t.Errorf("at low pressure: %v", got)
 	}
-	if got := place(Spec{Shape: []int{1 << 20}, DType: profile.FP32}); got != Host || reserved(Host) == 0 {
-		t.Errorf("too large for the device: %v, %d bytes reserved", got, reserved(Host))
+	if got := place(Spec{Shape: []int{1 << 20}, DType: FP32}); got != Pageable || reserved(Pageable) == 0 {
+		t.Errorf("too large for the device: %v, %d bytes reserved", got, reserved(Pageable))
 	}
 	feed(at("device 0", 90))
-	if m.Level() != pressure.High || collected != 1 || reserved(Host) != 0 {
-		t.Errorf("level %v, collected %d times, %d bytes idle on the host", m.Level(), collected, reserved(Host))
+	if m.Level() != High || collected != 1 || reserved(Pageable) != 0 {
+		t.Errorf("level %v, collected %d times, %d bytes idle on the host", m.Level(), collected, reserved(Pageable))
 	}
-	if got := place(small); got != Host {
+	if got := place(small); got != Pageable {
 		t.Errorf("with the device tight: %v", got)
 	}
 	speculative := small
@@ -232,21 +234,21 @@ func TestPressure(t *testing.T) {
 
 // Low pressure commits ahead of need, up to a pool's maximum and no further.
 func TestLowPressureGrowsAhead(t *testing.T) {
-	o := options()
-	o.Pools["general"] = alloc.Config{Policy: "bestfit", Max: 18 << 20}
-	m := open(t, o)
+	o := plain()
+	o.pools[General] = alloc.Config{Policy: "bestfit", Max: 18 << 20}
+	m := opened(t, o)
 	for range 2 {
-		if _, err := m.Allocate([]int{8 << 20}, profile.INT8, ""); err != nil {
+		if _, err := m.Allocate([]int{8 << 20}, INT8, General); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := m.Feed(at("host", 10)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if s := m.Stats()[0]; s.Reserved != 18<<20 || s.Live != 16<<20 {
+	if s := m.Statistics()[0]; s.Reserved != 18<<20 || s.Live != 16<<20 {
 		t.Errorf("%d bytes reserved for %d live", s.Reserved, s.Live)
 	}
-	if _, err := m.Allocate([]int{1 << 20}, profile.INT8, ""); err != nil {
+	if _, err := m.Allocate([]int{1 << 20}, INT8, General); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.Feed(at("host", 10)); err != nil {
@@ -256,14 +258,14 @@ func TestLowPressureGrowsAhead(t *testing.T) {
 
 // Tensors of several goroutines never share memory.
 func TestConcurrentUse(t *testing.T) {
-	m := open(t, options())
+	m := opened(t, plain())
 	var all sync.WaitGroup
 	for g := range 4 {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(g), 0))
 			for range 200 {
-				x, err := m.Allocate([]int{1 + random.IntN(5000)}, profile.INT8,
-					[]string{"general", "vision_features"}[random.IntN(2)])
+				x, err := m.Allocate([]int{1 + random.IntN(5000)}, INT8,
+					[]Kind{General, VisionFeatures}[random.IntN(2)])
 				if err != nil {
 					t.Error(err)
 					return
@@ -295,11 +297,11 @@ func randomImage(random *rand.Rand, width, height, frames int) Image {
 	return m
 }
 
-var tower = profile.Vision{InChannels: 3, PatchSize: 16, TemporalPatchSize: 2, SpatialMergeSize: 2}
+var tower = Vision{InChannels: 3, PatchSize: 16, TemporalPatchSize: 2, SpatialMergeSize: 2}
 
 // reference is pixel_values by the definition of the processor: frames [T, C, H, W] viewed as
 // [t, tp, c, h/m, m, p, w/m, m, p] and permuted to [t, h/m, w/m, m, m, c, tp, p, p].
-func reference(m *Image, v profile.Vision, n Normalization) []float32 {
+func reference(m *Image, v Vision, n Normalization) []float32 {
 	frames := slices.Clone(m.Frames)
 	for len(frames)%v.TemporalPatchSize != 0 {
 		frames = append(frames, frames[len(frames)-1])
@@ -342,7 +344,7 @@ func TestImageBatchIsTheReferenceLayout(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 0))
 	n := Normalization{[3]float64{0.48, 0.46, 0.41}, [3]float64{0.27, 0.26, 0.28}}
 	images := []Image{randomImage(random, 64, 96, 1), randomImage(random, 32, 32, 5), randomImage(random, 128, 32, 4)}
-	m := open(t, options())
+	m := opened(t, plain())
 	b, err := m.ImageBatch(images, tower, n)
 	if err != nil {
 		t.Fatal(err)
@@ -367,7 +369,7 @@ func TestImageBatchIsTheReferenceLayout(t *testing.T) {
 }
 
 func TestImageBatchRefuses(t *testing.T) {
-	m := open(t, options())
+	m := opened(t, plain())
 	good := randomImage(rand.New(rand.NewPCG(1, 0)), 32, 32, 1)
 	for _, c := range []struct {
 		images []Image
@@ -388,14 +390,14 @@ func TestImageBatchRefuses(t *testing.T) {
 // Tensors of an attention layer that live at one time never share memory, and the block is smaller than their sum.
 func TestAttention(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m, err := New(options())
+		m, err := open(plain())
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer m.Close()
 		s := AttentionShape{Batch: rapid.IntRange(1, 2).Draw(t, "batch"), Tokens: rapid.IntRange(1, 90).Draw(t, "tokens"),
 			KVHeads: rapid.IntRange(1, 3).Draw(t, "kv heads"), HeadDim: rapid.SampledFrom([]int{8, 72, 128}).Draw(t, "dim"),
-			DType: profile.FP16}
+			DType: FP16}
 		s.Heads = s.KVHeads * rapid.IntRange(1, 4).Draw(t, "group")
 		s.Rows = rapid.IntRange(0, s.Tokens).Draw(t, "rows")
 		a, err := m.Attention(s)
@@ -410,12 +412,12 @@ func TestAttention(t *testing.T) {
 		}
 		for _, pair := range together {
 			x, y := pair[0], pair[1]
-			if x.Offset() < y.Offset()+int64(len(y.Bytes())) && y.Offset() < x.Offset()+int64(len(x.Bytes())) {
-				t.Fatalf("%v at %d and %v at %d share memory", x.Shape, x.Offset(), y.Shape, y.Offset())
+			if x.at < y.at+int64(len(y.Bytes())) && y.at < x.at+int64(len(x.Bytes())) {
+				t.Fatalf("%v at %d and %v at %d share memory", x.Shape, x.at, y.Shape, y.at)
 			}
 		}
-		if blocked && a.Q.Offset() != a.Out.Offset() {
-			t.Fatalf("out at %d does not overwrite q at %d", a.Out.Offset(), a.Q.Offset())
+		if blocked && a.Q.at != a.Out.at {
+			t.Fatalf("out at %d does not overwrite q at %d", a.Out.at, a.Q.at)
 		}
 		if a.Bytes >= a.Separate {
 			t.Fatalf("%d bytes, %d apart", a.Bytes, a.Separate)
@@ -427,12 +429,12 @@ func TestAttention(t *testing.T) {
 }
 
 func TestAttentionRefuses(t *testing.T) {
-	m := open(t, options())
+	m := opened(t, plain())
 	for _, s := range []AttentionShape{
-		{Batch: 1, Tokens: 4, Heads: 3, KVHeads: 2, HeadDim: 8, DType: profile.FP16},
-		{Batch: 1, Tokens: 4, Heads: 2, HeadDim: 8, DType: profile.FP16},
-		{Batch: 1, Tokens: 4, Heads: 2, KVHeads: 2, HeadDim: 8, DType: profile.FP16, Rows: 5},
-		{Batch: 0, Tokens: 4, Heads: 2, KVHeads: 2, HeadDim: 8, DType: profile.FP16},
+		{Batch: 1, Tokens: 4, Heads: 3, KVHeads: 2, HeadDim: 8, DType: FP16},
+		{Batch: 1, Tokens: 4, Heads: 2, HeadDim: 8, DType: FP16},
+		{Batch: 1, Tokens: 4, Heads: 2, KVHeads: 2, HeadDim: 8, DType: FP16, Rows: 5},
+		{Batch: 0, Tokens: 4, Heads: 2, KVHeads: 2, HeadDim: 8, DType: FP16},
 	} {
 		if _, err := m.Attention(s); err == nil || !strings.Contains(err.Error(), "laying out attention") {
 			t.Errorf("%+v: %v", s, err)

@@ -1,4 +1,4 @@
-package tensor
+package optimizer
 
 import (
 	"encoding/binary"
@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/alloc"
-	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/pressure"
 )
 
 // paired times plain and ours in turn, so that a drift of the machine hits both alike, and reports the median of each
@@ -37,8 +37,9 @@ func paired(b *testing.B, plain, ours func()) {
 	b.ReportMetric(median(ratios), "times-faster")
 }
 
-func benchOptions() Options {
-	return Options{Pools: map[string]alloc.Config{"general": {Policy: "bestfit", Max: 2 << 30, Align: 64}}}
+func benchOptions() options {
+	return options{pools: map[Kind]alloc.Config{General: {Policy: "bestfit", Max: 2 << 30, Align: 64}},
+		pressure: pressure.Default(), above: 0.30}
 }
 
 // The plain way to pixel_values is the processor's: normalise each image to planar fp32, permute it to patches,
@@ -51,7 +52,7 @@ func BenchmarkImageBatch(b *testing.B) {
 			for range 4 {
 				images = append(images, randomImage(random, size[0], size[1], 1))
 			}
-			m, n := open(b, benchOptions()), HalfNormalization()
+			m, n := opened(b, benchOptions()), HalfNormalization()
 			var sink []float32
 			paired(b, func() { sink = plainBatch(images, tower, n) }, func() {
 				batch, err := m.ImageBatch(images, tower, n)
@@ -68,7 +69,7 @@ func BenchmarkImageBatch(b *testing.B) {
 }
 
 // plainBatch is the three passes, each over memory of its own.
-func plainBatch(images []Image, v profile.Vision, n Normalization) []float32 {
+func plainBatch(images []Image, v Vision, n Normalization) []float32 {
 	var parts [][]float32
 	table := n.table()
 	for i := range images {
@@ -89,7 +90,7 @@ func plainBatch(images []Image, v profile.Vision, n Normalization) []float32 {
 	return out
 }
 
-func permute(planar []float32, w, h int, v profile.Vision) []float32 {
+func permute(planar []float32, w, h int, v Vision) []float32 {
 	p, g := v.PatchSize, v.SpatialMergeSize
 	out := make([]float32, 0, len(planar)*v.TemporalPatchSize)
 	for hb := range h / (p * g) {
@@ -116,11 +117,11 @@ func permute(planar []float32, w, h int, v profile.Vision) []float32 {
 func BenchmarkColumns(b *testing.B) {
 	for _, rows := range []int{64, 256, 1024} {
 		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
-			m := open(b, benchOptions())
+			m := opened(b, benchOptions())
 			var walks []func()
 			var sum uint32
 			for _, layout := range []Layout{Padded, Skewed} {
-				x, err := m.Make(Spec{Shape: []int{rows, 1024}, DType: profile.FP32, Layout: layout})
+				x, err := m.Make(Spec{Shape: []int{rows, 1024}, DType: FP32, Layout: layout})
 				if err != nil {
 					b.Fatal(err)
 				}
@@ -142,10 +143,10 @@ func BenchmarkColumns(b *testing.B) {
 
 // Two goroutines that write rows in turn share cache lines where rows are packed, and none where they are padded.
 func BenchmarkRowsOfTwoGoroutines(b *testing.B) {
-	m := open(b, benchOptions())
+	m := opened(b, benchOptions())
 	var writes []func()
 	for _, layout := range []Layout{Contiguous, Padded} {
-		x, err := m.Make(Spec{Shape: []int{64, 4}, DType: profile.FP32, Layout: layout})
+		x, err := m.Make(Spec{Shape: []int{64, 4}, DType: FP32, Layout: layout})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -171,13 +172,13 @@ func BenchmarkRowsOfTwoGoroutines(b *testing.B) {
 // block, in per cent of theirs.
 func BenchmarkAttention(b *testing.B) {
 	for _, s := range []AttentionShape{
-		{Batch: 1, Tokens: 512, Heads: 32, KVHeads: 8, HeadDim: 128, DType: profile.FP16},
-		{Batch: 1, Tokens: 2070, Heads: 32, KVHeads: 8, HeadDim: 128, DType: profile.FP16},
-		{Batch: 1, Tokens: 2070, Heads: 32, KVHeads: 8, HeadDim: 128, DType: profile.FP16, Rows: 64},
-		{Batch: 1, Tokens: 8160, Heads: 16, KVHeads: 16, HeadDim: 64, DType: profile.FP16, Rows: 128},
+		{Batch: 1, Tokens: 512, Heads: 32, KVHeads: 8, HeadDim: 128, DType: FP16},
+		{Batch: 1, Tokens: 2070, Heads: 32, KVHeads: 8, HeadDim: 128, DType: FP16},
+		{Batch: 1, Tokens: 2070, Heads: 32, KVHeads: 8, HeadDim: 128, DType: FP16, Rows: 64},
+		{Batch: 1, Tokens: 8160, Heads: 16, KVHeads: 16, HeadDim: 64, DType: FP16, Rows: 128},
 	} {
 		b.Run(fmt.Sprintf("tokens=%d/rows=%d", s.Tokens, s.Rows), func(b *testing.B) {
-			m := open(b, benchOptions())
+			m := opened(b, benchOptions())
 			rows := s.Rows
 			if rows == 0 {
 				rows = s.Tokens
@@ -188,7 +189,7 @@ func BenchmarkAttention(b *testing.B) {
 			paired(b, func() {
 				var parts []*Tensor
 				for part := range 5 {
-					x, err := m.Allocate(full.shape(part), s.DType, "")
+					x, err := m.Allocate(full.shape(part), s.DType, General)
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -216,7 +217,7 @@ func BenchmarkAttention(b *testing.B) {
 // Reading ahead, against the same loop without it.
 func BenchmarkReadAhead(b *testing.B) {
 	image := randomImage(rand.New(rand.NewPCG(1, 0)), 1920, 1088, 1)
-	m := open(b, benchOptions())
+	m := opened(b, benchOptions())
 	batch, err := m.ImageBatch([]Image{image}, tower, HalfNormalization())
 	if err != nil {
 		b.Fatal(err)
@@ -232,5 +233,5 @@ func BenchmarkReadAhead(b *testing.B) {
 				}
 			}
 		}
-	}, func() { image.write(view, &tower, table) })
+	}, func() { image.write(view.Pixels.Bytes(), view, &tower, table) })
 }

@@ -1,10 +1,9 @@
-package tensor
+package optimizer
 
 import (
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/plan"
-	"github.com/vlmem/vlmem/internal/profile"
 )
 
 // AttentionShape is the size of one attention layer.
@@ -12,7 +11,7 @@ type AttentionShape struct {
 	Batch, Tokens  int
 	Heads, KVHeads int // query heads; key and value heads, which divide them
 	HeadDim        int
-	DType          profile.DType
+	DType          DType
 	// Rows is how many query rows have their scores at one time, 0 for all. Attention computed in blocks of rows needs the
 	// scores of one block only.
 	Rows int
@@ -53,7 +52,7 @@ func (o *Optimizer) Attention(s AttentionShape) (*Attention, error) {
 	if err != nil {
 		return nil, fmt.Errorf("laying out attention: %w", err)
 	}
-	block, err := o.Make(Spec{Shape: []int{int(l.height)}, DType: profile.INT8})
+	block, err := o.Make(Spec{Shape: []int{int(l.height)}, DType: INT8})
 	if err != nil {
 		return nil, fmt.Errorf("laying out attention: %w", err)
 	}
@@ -145,16 +144,11 @@ func (s *AttentionShape) parts() ([]plan.Buffer, error) {
 }
 
 // view is a contiguous tensor inside t's block, off bytes from its start.
-func (t *Tensor) view(off int64, shape []int, d profile.DType) *Tensor {
+func (t *Tensor) view(off int64, shape []int, d DType) *Tensor {
 	spec := Spec{Shape: shape, DType: d}
 	pitch, rows, _ := spec.pitch() // checked by who packed it
-	v := &Tensor{Shape: shape, DType: d, Kind: t.Kind, Place: t.Place, Strides: strides(shape, d, pitch),
-		offset: t.offset + off, owner: t.owner}
-	if t.bytes != nil {
-		end := off + pitch*rows
-		v.bytes = t.bytes[off:end:end]
-	}
-	return v
+	return &Tensor{Shape: shape, DType: d, Kind: t.Kind, Place: t.Place, Strides: strides(shape, d, pitch),
+		at: t.at + off, size: pitch * rows, owner: t.owner}
 }
 
 // FreeAttention takes back all tensors of a layer.

@@ -1,4 +1,4 @@
-package tensor
+package optimizer
 
 import (
 	"encoding/binary"
@@ -16,6 +16,9 @@ type Image struct {
 	Width, Height int
 	Frames        [][]byte // one for a still image
 }
+
+// Vision is the geometry of a vision tower: channels, patches, merging.
+type Vision = profile.Vision
 
 // Normalization maps a byte p of a channel to (p/255 − Mean) / Deviation.
 type Normalization struct {
@@ -61,7 +64,7 @@ type ImageView struct {
 // The elements of a row run over channel, frame in the temporal patch, y, x. A still image fills its temporal patch
 // with copies, a clip of odd length repeats its last frame, as the reference processor does. Each byte is read once and
 // each element written once, in order of rows.
-func (o *Optimizer) ImageBatch(images []Image, v profile.Vision, n Normalization) (*ImageBatch, error) {
+func (o *Optimizer) ImageBatch(images []Image, v Vision, n Normalization) (*ImageBatch, error) {
 	views := make([]ImageView, len(images))
 	patches := 0
 	for i := range images {
@@ -76,20 +79,26 @@ func (o *Optimizer) ImageBatch(images []Image, v profile.Vision, n Normalization
 		return nil, errors.New("laying out an image batch: no images")
 	}
 	width := v.InChannels * v.TemporalPatchSize * v.PatchSize * v.PatchSize
-	pixels, err := o.Allocate([]int{patches, width}, profile.FP32, "vision_features")
+	kind := VisionFeatures
+	if o.placesOf(kind)[0] == Device {
+		kind = Staging // it is written here and copied from there
+	}
+	pixels, err := o.Allocate([]int{patches, width}, FP32, kind)
 	if err != nil {
 		return nil, fmt.Errorf("laying out an image batch: %w", err)
 	}
-	if pixels.Bytes() == nil {
-		return nil, errors.Join(fmt.Errorf("laying out an image batch: %v memory cannot be written from here: prefer pinned",
-			pixels.Place), o.Free(pixels))
-	}
-	table, row := n.table(), 0
-	for i := range views {
-		w := &views[i]
-		w.Pixels = pixels.view(int64(row)*pixels.Strides[0], []int{w.patches(), width}, profile.FP32)
-		images[i].write(w, &v, table)
-		row += w.patches()
+	err = pixels.Use(func(to []byte) error {
+		table, row := n.table(), 0
+		for i := range views {
+			w := &views[i]
+			w.Pixels = pixels.view(int64(row)*pixels.Strides[0], []int{w.patches(), width}, FP32)
+			images[i].write(to[w.Pixels.at:][:w.Pixels.size], w, &v, table)
+			row += w.patches()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("laying out an image batch: %w", err), o.Free(pixels))
 	}
 	return &ImageBatch{pixels, views}, nil
 }
@@ -97,7 +106,7 @@ func (o *Optimizer) ImageBatch(images []Image, v profile.Vision, n Normalization
 func (w *ImageView) patches() int { return w.Temporal * w.Height * w.Width }
 
 // grid checks an image and counts its patches.
-func (m *Image) grid(v *profile.Vision) (ImageView, error) {
+func (m *Image) grid(v *Vision) (ImageView, error) {
 	block := v.PatchSize * v.SpatialMergeSize
 	switch {
 	case v.InChannels != 3 || block <= 0 || v.TemporalPatchSize <= 0:
@@ -119,15 +128,15 @@ func (m *Image) grid(v *profile.Vision) (ImageView, error) {
 	return ImageView{Temporal: t, Height: m.Height / v.PatchSize, Width: m.Width / v.PatchSize}, nil
 }
 
-// write fills the view's rows.
+// write fills to, the view's rows.
 //
 // The lines of a patch lie a whole image row apart, on pages of their own, where no hardware prefetcher follows. So
 // before a patch is written, the first byte of every line of the patch two to the right is read: that starts its misses
 // while this one is computed, and takes a quarter to a half off the time of a 1080p image. One patch to the right gains
 // less, four no more, and filling patches line by line across the image, which reads in order, is slower than no
 // reading ahead.
-func (m *Image) write(w *ImageView, v *profile.Vision, table *[3][256]uint32) {
-	merge, to := v.SpatialMergeSize, w.Pixels.Bytes()
+func (m *Image) write(to []byte, w *ImageView, v *Vision, table *[3][256]uint32) {
+	merge := v.SpatialMergeSize
 	size := 4 * w.Pixels.Shape[1]
 	var read byte
 	for t := range w.Temporal {
@@ -148,7 +157,7 @@ func (m *Image) write(w *ImageView, v *profile.Vision, table *[3][256]uint32) {
 
 // readAhead reads a byte of every line of patch (y, x), which may lie past the image's edge, in the frames of temporal
 // patch t.
-func (m *Image) readAhead(t, y, x int, v *profile.Vision) (read byte) {
+func (m *Image) readAhead(t, y, x int, v *Vision) (read byte) {
 	for f := t * v.TemporalPatchSize; f < min((t+1)*v.TemporalPatchSize, len(m.Frames)); f++ {
 		pixels := m.Frames[f]
 		for dy := range v.PatchSize {
@@ -159,7 +168,7 @@ func (m *Image) readAhead(t, y, x int, v *profile.Vision) (read byte) {
 }
 
 // writePatch fills one row: patch (y, x) of the frames of temporal patch t.
-func (m *Image) writePatch(to []byte, t, y, x int, v *profile.Vision, table *[3][256]uint32) {
+func (m *Image) writePatch(to []byte, t, y, x int, v *Vision, table *[3][256]uint32) {
 	p, depth := v.PatchSize, v.TemporalPatchSize
 	plane := 4 * p * p // bytes of one channel of one frame
 	for f := range depth {

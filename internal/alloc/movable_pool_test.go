@@ -1,0 +1,121 @@
+package alloc
+
+import (
+	"errors"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/vlmem/vlmem/internal/alloc/space"
+)
+
+// Blocks of a pool that grows and is compacted keep their contents, whatever is freed and pinned in between.
+func TestMovablePoolKeepsContents(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p, err := NewMovablePool("p", Config{Max: 1 << 20, Initial: 4 << 10, Grow: 64 << 10}, CompactOptions{},
+			func(n int64) (space.Space, error) { return space.NewHost(n, space.HostOptions{}) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		type held struct {
+			at     Movement
+			sign   byte
+			pinned bool
+		}
+		var list []held
+		read := func(h held) {
+			b, err := p.Pin(h.at)
+			if err != nil || b[0] != h.sign || b[len(b)-1] != h.sign {
+				t.Fatalf("block %d holds %d and %d, %v", h.sign, b[0], b[len(b)-1], err)
+			}
+			if err := p.Unpin(h.at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := range rapid.IntRange(1, 120).Draw(t, "steps") {
+			switch step := rapid.IntRange(0, 9).Draw(t, "step"); {
+			case step < 6:
+				at, err := p.Alloc(Request{Size: int64(rapid.IntRange(1, 40<<10).Draw(t, "size"))})
+				if errors.Is(err, ErrOutOfMemory) {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				h := held{at, byte(n), step == 0}
+				b, err := p.Pin(at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b[0], b[len(b)-1] = h.sign, h.sign
+				if !h.pinned {
+					if err := p.Unpin(at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				list = append(list, h)
+			case step < 9 && len(list) > 0:
+				i := rapid.IntRange(0, len(list)-1).Draw(t, "which")
+				h := list[i]
+				read(h)
+				if h.pinned {
+					if err := p.Free(h.at); !errors.Is(err, ErrPinned) {
+						t.Fatalf("freeing a pinned block: %v", err)
+					}
+					if err := p.Unpin(h.at); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := p.Free(h.at); err != nil {
+					t.Fatal(err)
+				}
+				if err := p.Free(h.at); !errors.Is(err, ErrNotLive) {
+					t.Fatalf("a second free: %v", err)
+				}
+				list = append(list[:i], list[i+1:]...)
+			default:
+				c, err := p.Compact(0)
+				if err != nil || c.After > c.Before {
+					t.Fatalf("%v, %v", c, err)
+				}
+			}
+			if err := p.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, h := range list {
+			read(h)
+		}
+		if s := p.Stats(); s.Reserved > 1<<20 {
+			t.Fatalf("%d bytes reserved of 1 MiB", s.Reserved)
+		}
+	})
+}
+
+// Without pins a sweep leaves one hole in a space, and moves no block twice.
+func TestSweepMovesEachBlockOnce(t *testing.T) {
+	p, err := NewMovablePool("p", Config{Max: 1 << 20}, CompactOptions{},
+		func(n int64) (space.Space, error) { return space.NewBare(n, 4096) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	var list []Movement
+	for range 200 {
+		at, err := p.Alloc(Request{Size: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, at)
+	}
+	for i := 0; i < len(list); i += 2 {
+		if err := p.Free(list[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := p.Compact(0)
+	if err != nil || c.After != 0 || c.Blocks != 99 || c.Bytes != 99*4096 {
+		t.Errorf("%v, %v", c, err)
+	}
+}

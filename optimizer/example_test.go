@@ -1,0 +1,86 @@
+package optimizer_test
+
+import (
+	"fmt"
+	"log"
+	"os"
+
+	"github.com/vlmem/vlmem/optimizer"
+)
+
+// A model's life with a configuration of `vlmem advise --hardware i5-10210u --model qwen3-vl-4b`: tensors of all kinds,
+// an image batch, attention, compaction, pressure, cleanup.
+func Example() {
+	file, err := os.Open("../cmd/vlmem/testdata/advise_i5-10210u_qwen3-vl-4b.yaml")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer file.Close()
+	o, err := optimizer.Open(file)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer o.Close()
+
+	features, err := o.Allocate([]int{1, 880, 2560}, optimizer.FP16, optimizer.VisionFeatures)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("features ", len(features.Bytes()), "bytes in", features.Place, "memory")
+
+	picture := optimizer.Image{Width: 1280, Height: 704, Frames: [][]byte{make([]byte, 3*1280*704)}}
+	tower := optimizer.Vision{InChannels: 3, PatchSize: 16, TemporalPatchSize: 2, SpatialMergeSize: 2}
+	batch, err := o.ImageBatch([]optimizer.Image{picture, picture}, tower, optimizer.HalfNormalization())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("batch    ", batch.Pixels.Shape, "the second image", batch.Images[1].Pixels.Shape)
+
+	layer, err := o.Attention(optimizer.AttentionShape{Batch: 1, Tokens: 910, Heads: 32, KVHeads: 8, HeadDim: 128,
+		DType: optimizer.FP16, Rows: 64})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("attention", layer.Bytes, "bytes in one block,", layer.Separate, "apart")
+	for _, err := range []error{o.Free(features), o.FreeImageBatch(batch), o.FreeAttention(layer)} {
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	var embeddings []*optimizer.Tensor // every other of these goes, which leaves the text pool in pieces
+	for i := range 200 {
+		t, err := o.Allocate([]int{64, 1024}, optimizer.FP16, optimizer.TextEmbeddings)
+		if err != nil {
+			log.Fatal(err)
+		}
+		if err := t.Use(func(b []byte) error { b[0] = byte(i); return nil }); err != nil {
+			log.Fatal(err)
+		}
+		embeddings = append(embeddings, t)
+	}
+	for i := 0; i < len(embeddings); i += 2 {
+		if err := o.Free(embeddings[i]); err != nil {
+			log.Fatal(err)
+		}
+	}
+	moves, err := o.Compact()
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range moves {
+		fmt.Printf("compacted %v: external fragmentation %.2f before, %.2f after, %d blocks moved\n", m.Kind, m.Before,
+			m.After, m.Blocks)
+	}
+	state, err := o.Feed(optimizer.Reading{Budgets: []optimizer.Budget{{Name: "host", Used: 95, Limit: 100}}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("pressure ", state.Level)
+	// Output:
+	// features  4505600 bytes in pageable memory
+	// batch     [7040 1536] the second image [3520 1536]
+	// attention 14909440 bytes in one block, 22364160 apart
+	// compacted text_embeddings: external fragmentation 0.99 before, 0.14 after, 85 blocks moved
+	// pressure  high
+}
