@@ -45,7 +45,7 @@ func TestFromAnotherModule(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if !regexp.MustCompile(`^text_embeddings: external fragmentation 0\.\d\d before, 0\.\d\d after\n`+
+	if !regexp.MustCompile(`^text_embeddings: external fragmentation 0\.\d\d before, 0\.\d\d after\n` +
 		`10000 tensors, up to \d\d spaces in a pool, 0 bytes live in the end\n$`).Match(out) {
 		t.Errorf("it says %q", out)
 	}
