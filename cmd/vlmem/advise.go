@@ -23,7 +23,7 @@ type adviseOptions struct {
 	model, hardware, image, precision, mix string
 	target, trace, grow                    string
 	context, concurrency, seeds            int
-	explain                                bool
+	explain, assumeIdle                    bool
 	out                                    output
 }
 
@@ -63,6 +63,8 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
 	flags.StringVar(&o.trace, "trace", "",
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests")
+	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
+		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
 	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
 	flags.StringVar(&o.grow, "grow", "",
 		"make this as large as fits with all else as it is: context, image or concurrency")
@@ -193,7 +195,7 @@ func measure(env *environment, ctx context.Context, h *profile.Hardware) error {
 
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
-	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix,
+	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle,
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {

@@ -68,6 +68,8 @@ type Inputs struct {
 	Mix string
 	// Precision is the user's choice, "" to choose.
 	Precision string
+	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
+	AssumeIdle bool
 	// Largest replays one request at the limits and returns the program of each pool.
 	Largest func(Limits) (Demand, error)
 	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.
@@ -195,11 +197,7 @@ func (in *Inputs) machine() Machine {
 		m.CPU = derived(h.CPU.Model, fmt.Sprintf("%d cores, %d threads", h.CPU.Cores, h.CPU.Threads))
 	}
 	if h.Memory != nil {
-		why := "total"
-		if h.Memory.LimitBytes != nil && *h.Memory.LimitBytes < h.Memory.TotalBytes {
-			why = "limit set by " + h.Memory.LimitSource
-		}
-		m.Memory = derived(h.Memory.Usable(), why)
+		m.Memory = in.memory()
 	}
 	if t := h.Measured; t != nil {
 		m.Measured = timings(t)
@@ -209,6 +207,22 @@ func (in *Inputs) machine() Machine {
 		m.GPU = &v
 	}
 	return m
+}
+
+// memory is the bound that the budget rests on, with what of it may be filled now.
+func (in *Inputs) memory() Value[units.Bytes] {
+	m := in.Hardware.Memory
+	switch b := m.Binding(); {
+	case b != nil && !in.AssumeIdle:
+		why := fmt.Sprintf("%s, %s left; %s", b.Name, b.LeftBytes, b.Source)
+		if b.Reclaimable > 0 {
+			why += fmt.Sprintf("; %s more could be dropped", b.Reclaimable)
+		}
+		return derived(b.LimitBytes, why)
+	case m.LimitBytes != nil && *m.LimitBytes < m.TotalBytes:
+		return derived(m.Usable(), "limit set by "+m.LimitSource)
+	}
+	return derived(m.Room(in.AssumeIdle).Capacity, "total")
 }
 
 func timings(t *profile.Measured) *Timings {

@@ -194,7 +194,7 @@ func (in *Inputs) device() *Place {
 	g := in.gpu()
 	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"),
 		Other: assumed(cudaContextBytes, "driver context and kernels")}
-	if g.FreeBytes > 0 {
+	if g.FreeBytes > 0 && !in.AssumeIdle {
 		p.Capacity.Source = Measured
 		p.Other = measured(g.MemoryBytes-g.FreeBytes+cudaContextBytes,
 			"in use now, and an assumed 256 MiB for the driver's context")
@@ -208,16 +208,16 @@ func (in *Inputs) host() Place {
 		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"),
 			Other: derived(units.Bytes(0), "no host memory known")}
 	}
-	p := Place{Capacity: derived(m.Usable(), "host memory a process may fill"),
-		Other: assumed(systemBytes+processBytes, "1.5 GiB for the system, 0.5 GiB for the process")}
-	if m.AvailableBytes != nil {
+	room := m.Room(in.AssumeIdle)
+	p := Place{Capacity: derived(room.Capacity, room.Why)}
+	if room.Known {
 		p.Capacity.Source = Measured
-		used := max(0, m.TotalBytes-*m.AvailableBytes)
-		if m.Usable() < m.TotalBytes {
-			used = 0 // a limit counts this process's own group, not its neighbours
-		}
-		p.Other = measured(used+processBytes, "in use now, and an assumed 0.5 GiB for the process")
+		p.Other = measured(room.Taken+processBytes, "in use now, and an assumed 0.5 GiB for the process")
+		return p
 	}
+	// The system takes its part of the machine; a limit below the total leaves that part out.
+	system := max(0, systemBytes-max(0, m.TotalBytes-room.Capacity))
+	p.Other = assumed(system+processBytes, fmt.Sprintf("%s for the system, 0.5 GiB for the process", system))
 	return p
 }
 

@@ -169,7 +169,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 // share is the engine's own share of the card, or what other programs leave of it: more than is free makes it refuse to
 // start.
 func (in *Inputs) share(e *engine.Engine) float64 {
-	if g := in.gpu(); e.Share > 0 && g != nil && g.FreeBytes > 0 {
+	if g := in.gpu(); e.Share > 0 && g != nil && g.FreeBytes > 0 && !in.AssumeIdle {
 		return min(e.Share, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
 	}
 	return e.Share
@@ -181,7 +181,7 @@ func (in *Inputs) room() memoryRoom {
 	r := memoryRoom{host: max(0, host.Capacity.Value-host.Other.Value)}
 	if g := in.gpu(); g != nil {
 		r.device = g.MemoryBytes
-		if g.FreeBytes > 0 {
+		if g.FreeBytes > 0 && !in.AssumeIdle {
 			r.device = g.FreeBytes
 		}
 	}
@@ -251,8 +251,11 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) (D
 		}
 		s.Device -= a.spill
 	}
-	if cpu := in.Hardware.CPU; cpu != nil && (in.gpu() == nil || a.hostLayers > 0) {
-		s.Threads = cpu.Cores
+	if cpu := in.Hardware.CPU; cpu != nil {
+		// With everything on the card an engine's own choice does, unless it would count CPUs that it may not use.
+		if n, why := in.Hardware.Compute(); in.gpu() == nil || a.hostLayers > 0 || n < cpu.Cores {
+			s.Threads, s.ThreadsWhy = n, why
+		}
 	}
 	if a.spill > 0 {
 		// it was counted whole

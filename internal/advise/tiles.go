@@ -49,11 +49,12 @@ func (in *Inputs) tiles() (Tiles, []string, error) {
 	var t Tiles
 	var warnings []string
 	if c, m := in.Hardware.CPU, in.Hardware.Measured; tiling.Known(c, m) {
-		got, err := tiling.CPU(*c, m, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim})
+		threads, why := in.Hardware.Compute()
+		got, err := tiling.CPU(*c, m, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim, Threads: threads})
 		if err != nil {
 			return Tiles{}, nil, err
 		}
-		t.CPU, warnings = cpuTiles(got), got.Warnings
+		t.CPU, warnings = cpuTiles(got, why), got.Warnings
 	} else if c != nil {
 		warnings = append(warnings, "the processor's caches are unknown: no tiles for it")
 	}
@@ -66,7 +67,7 @@ func (in *Inputs) tiles() (Tiles, []string, error) {
 	return t, warnings, nil
 }
 
-func cpuTiles(got tiling.CPUTiles) *CPUTiles {
+func cpuTiles(got tiling.CPUTiles, threads string) *CPUTiles {
 	value := func(field string, v int) Value[int] {
 		for _, r := range got.Reasons {
 			if strings.Contains(" "+strings.ReplaceAll(r.Field, ",", "")+" ", " "+field+" ") {
@@ -77,7 +78,7 @@ func cpuTiles(got tiling.CPUTiles) *CPUTiles {
 	}
 	return &CPUTiles{
 		Kernel:  derived(got.Variant, "the widest vectors that the processor reports"),
-		Threads: derived(got.Threads, "one for each core: threads of one core share its caches"),
+		Threads: derived(got.Threads, threads),
 		MR:      value("mr", got.SGEMM.MR), NR: value("nr", got.SGEMM.NR), KC: value("kc", got.SGEMM.KC),
 		MC: value("mc", got.SGEMM.MC), NC: value("nc", got.SGEMM.NC),
 		BlockQ: value("block_q", got.Attention.BlockQ), BlockKV: value("block_kv", got.Attention.BlockKV),

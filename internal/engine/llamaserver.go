@@ -43,7 +43,7 @@ func (s *Settings) llamaSettings() (lines, error) {
 	default:
 		l = append(l, setting{"n-gpu-layers", fmt.Sprint(s.GPULayers), "layers that fit the card"})
 	}
-	l.add("threads", s.Threads, "physical cores")
+	l.add("threads", s.Threads, "%s", s.ThreadsWhy)
 	flash := s.Flash
 	if flash == "" {
 		flash = "on"

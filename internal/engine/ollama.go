@@ -80,7 +80,7 @@ func writeOllama(s Settings) (*Bundle, error) {
 	} else if !s.FullOff && s.GPULayers > 0 {
 		parameters.add("num_gpu", s.GPULayers, "layers that fit the card")
 	}
-	parameters.add("num_thread", s.Threads, "physical cores")
+	parameters.add("num_thread", s.Threads, "%s", s.ThreadsWhy)
 	env.add("OLLAMA_CONTEXT_LENGTH", s.Context, "for models without num_ctx of their own")
 	env.add("OLLAMA_NUM_PARALLEL", max(s.Sequences, 1), "requests at once; the cache is num_ctx for each")
 	env.add("OLLAMA_MAX_LOADED_MODELS", 1, "a second model was not budgeted")

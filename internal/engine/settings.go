@@ -30,6 +30,7 @@ type Settings struct {
 	Device     units.Bytes // transformers: what the card may hold of the model
 	Host       units.Bytes // transformers: what the host may hold of the model
 	Threads    int         // on the CPU
+	ThreadsWhy string      // which of the machine's bounds Threads is
 	Flash      string      // auto, on, off
 	AllocConf  string      // PYTORCH_ALLOC_CONF
 	spelled    string      // the engine and its version, for the head of its files

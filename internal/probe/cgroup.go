@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -9,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -32,7 +34,7 @@ type mount struct{ kind, point, top, options string }
 func readMounts(r *root) []mount {
 	var mounts []mount
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace
-	if text, err := r.text("proc/self/mountinfo"); err == nil {
+	if text, err := r.text(r.self + "/mountinfo"); err == nil {
 		for line := range strings.Lines(text) {
 			place, device, ok := strings.Cut(line, " - ")
 			left, right := strings.Fields(place), strings.Fields(device)
@@ -51,31 +53,36 @@ func readMounts(r *root) []mount {
 	return mounts
 }
 
+// errOutside is for a mount that shows another part of the hierarchy than the process's own.
+var errOutside = errors.New("what is mounted lies outside of the process's own group")
+
 // controlGroups lists the groups that bind this process for a controller, its own first. Nil without an error: no
 // cgroup limits this controller.
 func controlGroups(r *root, controller string) ([]controlGroup, error) {
 	at, v2, ok := controllerMount(r, controller)
 	if !ok {
-		if !r.exists("proc/self/cgroup") && !r.exists("proc/self/cpuset") {
-			return nil, errors.New("/proc/self/cgroup: not there")
+		if !r.exists(r.self+"/cgroup") && !r.exists(r.self+"/cpuset") {
+			return nil, errors.New("/" + r.self + "/cgroup: not there")
 		}
 		return nil, nil
+	}
+	if strings.HasPrefix(at.top, "/..") {
+		return nil, fmt.Errorf("%s shows %s: %w", at.point, at.top, errOutside)
 	}
 	own, err := controlGroupPath(r, controller, v2)
 	if err != nil {
 		return nil, err
 	}
-	if rest, ok := strings.CutPrefix(own, strings.TrimSuffix(at.top, "/")); ok && (rest == "" || rest[0] == '/') {
-		own = rest
-	} else {
+	own, within := at.below(own)
+	if !within {
 		own = "/" // the process's group lies outside of what is mounted: the mount's own group is all that shows
-	}
-	if strings.Contains(own, "/..") {
-		own = "/"
 	}
 	var groups []controlGroup
 	for own = path.Clean("/" + own); ; own = path.Dir(own) {
 		if dir := strings.TrimPrefix(path.Join(at.point, own), "/"); r.exists(dir) {
+			if len(groups) > 0 && !v2 && controller == "memory" && !hierarchical(r, dir) {
+				return groups, nil
+			}
 			groups = append(groups, controlGroup{v2: v2, dir: dir})
 		}
 		if own == "/" {
@@ -84,24 +91,49 @@ func controlGroups(r *root, controller string) ([]controlGroup, error) {
 	}
 }
 
-// controllerMount finds where a controller's hierarchy is mounted.
-func controllerMount(r *root, controller string) (at mount, v2, ok bool) {
+// hierarchical is whether a group of version 1 limits the groups below it. Where use_hierarchy is 0 it does not, and
+// nothing above it either (Linux before 5.11, mm/memcontrol.c).
+func hierarchical(r *root, dir string) bool {
+	use, err := r.int(dir + "/memory.use_hierarchy")
+	return err != nil || use != 0
+}
+
+// below is own as a path below the mount, and whether it lies there.
+func (m mount) below(own string) (string, bool) {
+	rest, ok := strings.CutPrefix(own, strings.TrimSuffix(m.top, "/"))
+	return rest, ok && (rest == "" || rest[0] == '/') && !strings.Contains(own, "/..")
+}
+
+// controllerMount finds where a controller's hierarchy is mounted. A container may see several mounts, its host's and
+// other containers' among them: the one that holds the process's own group is taken, at the usual place before others,
+// and of those the last, which hides the ones before.
+func controllerMount(r *root, controller string) (best mount, v2, ok bool) {
 	has := func(list, separator string) bool { return slices.Contains(strings.Split(list, separator), controller) }
 	unified := func(point string) bool {
 		list, err := r.text(strings.TrimPrefix(path.Join(point, "cgroup.controllers"), "/"))
 		return err == nil && has(list, " ")
 	}
 	mounts := readMounts(r)
+	bestRank := -1
 	for _, m := range mounts {
-		switch {
-		case m.kind == "cgroup" && has(m.options, ","), m.kind == "cpuset" && controller == "cpuset":
-			return m, false, true
-		case m.kind == "cgroup2" && unified(m.point):
-			return m, true, true
+		old := m.kind == "cgroup" && has(m.options, ",") || m.kind == "cpuset" && controller == "cpuset"
+		if !old && !(m.kind == "cgroup2" && unified(m.point)) {
+			continue
+		}
+		rank := 0
+		own, err := controlGroupPath(r, controller, !old)
+		if _, within := m.below(own); err == nil && within && !strings.HasPrefix(m.top, "/..") {
+			rank += 2
+		}
+		if usual := "/sys/fs/cgroup"; m.point == usual || strings.HasPrefix(m.point, usual+"/") {
+			rank++
+		}
+		if rank >= bestRank && (rank > bestRank || m.point == best.point) {
+			best, v2, bestRank = m, !old, rank
 		}
 	}
 	if len(mounts) > 0 {
-		return mount{}, false, false
+		return best, v2, bestRank >= 0
 	}
 	// A capture may lack the mounts; these are the usual places.
 	if unified("sys/fs/cgroup") {
@@ -116,11 +148,11 @@ func controllerMount(r *root, controller string) (at mount, v2, ok bool) {
 // controlGroupPath is the process's own group in a controller's hierarchy.
 func controlGroupPath(r *root, controller string, v2 bool) (string, error) {
 	if controller == "cpuset" {
-		if own, err := r.text("proc/self/cpuset"); err == nil && own != "" {
+		if own, err := r.text(r.self + "/cpuset"); err == nil && own != "" {
 			return own, nil
 		}
 	}
-	text, err := r.text("proc/self/cgroup")
+	text, err := r.text(r.self + "/cgroup")
 	if err != nil {
 		return "", err
 	}
@@ -130,7 +162,7 @@ func controlGroupPath(r *root, controller string, v2 bool) (string, error) {
 			return f[2], nil
 		}
 	}
-	return "", fmt.Errorf("/proc/self/cgroup names no group for %s", controller)
+	return "", fmt.Errorf("/%s/cgroup names no group for %s", r.self, controller)
 }
 
 // allowedByCgroup is the CPUs and memory nodes that the cpuset controller allows; nil allows all.
@@ -152,11 +184,11 @@ func allowedByCgroup(r *root) (cpus, nodes cpuset) {
 
 // memoryLimits is what control groups leave this process.
 type memoryLimits struct {
-	limit     *units.Bytes // the tightest, nil: none
-	source    string       // the file that sets it
-	available *units.Bytes // the least that any limited group has left, page cache that can be dropped counted as free
-	v2        bool
-	soft      string // a warning where memory.high, which throttles, lies below the limit
+	limit   *units.Bytes    // the tightest that kills, nil: none
+	source  string          // the file that sets it
+	bounds  []profile.Bound // of every group with a limit, or a memory.high, which throttles
+	outside bool            // the process's own group is not to be seen
+	held    error           // why it is unknown what some group holds; such a bound counts as empty
 }
 
 // noLimit: version 1 writes the largest page-aligned 63-bit number for none.
@@ -164,29 +196,47 @@ const noLimit = math.MaxInt64 / 2
 
 func readMemoryLimits(r *root) (memoryLimits, error) {
 	groups, firstErr := controlGroups(r, "memory")
-	var m memoryLimits
+	m := memoryLimits{outside: errors.Is(firstErr, errOutside)}
 	for _, g := range groups {
-		m.v2 = g.v2
 		stat, statErr := r.counters(g.dir + "/memory.stat")
 		limit, file, err := g.memoryLimit(r, stat)
 		if firstErr == nil {
 			firstErr = err
 		}
-		if err != nil || limit >= noLimit {
-			continue
-		}
-		if m.limit == nil || limit <= *m.limit { // of equal ones the ancestor's: it sets what the others repeat
-			m.limit, m.source = &limit, "/"+file
-		}
-		if left, err := g.memoryLeft(r, limit, stat); err == nil && statErr == nil &&
-			(m.available == nil || left < *m.available) {
-			m.available = &left
+		if err == nil && limit < noLimit {
+			if m.limit == nil || limit <= *m.limit { // of equal ones the ancestor's: it sets what the others repeat
+				m.limit, m.source = &limit, "/"+file
+			}
+			m.held = cmp.Or(m.held, g.bind(r, &m, "", file, limit, stat), statErr)
 		}
 		if high, err := r.limit(g.dir + "/memory.high"); g.v2 && err == nil && high < limit {
-			m.soft = fmt.Sprintf("/%s/memory.high slows allocation above %v", g.dir, high)
+			m.held = cmp.Or(m.held, g.bind(r, &m, ", throttles", g.dir+"/memory.high", high, stat), statErr)
 		}
 	}
 	return m, firstErr
+}
+
+// bind adds the bound that a limit of g makes. The error says why what g holds is unknown.
+func (g controlGroup) bind(r *root, m *memoryLimits, what, file string, limit units.Bytes,
+	stat map[string]units.Bytes) error {
+	left, err := g.memoryLeft(r, limit, stat)
+	if err != nil {
+		left = limit
+	}
+	b := profile.NewBound("control group "+path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup"))+what, "/"+file,
+		limit, left)
+	b.Throttles = what != ""
+	b.Reclaimable = min(g.reclaimable(stat), b.HeldBytes)
+	m.bounds = append(m.bounds, b)
+	return err
+}
+
+// reclaimable is what the kernel can drop of a group beyond its inactive page cache, which counts as left.
+func (g controlGroup) reclaimable(stat map[string]units.Bytes) units.Bytes {
+	if g.v2 {
+		return stat["active_file"] + stat["slab_reclaimable"]
+	}
+	return stat["total_active_file"]
 }
 
 // memoryLimit is the limit of one group, and the file that tells it. The root group of a version 2 hierarchy has no

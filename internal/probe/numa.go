@@ -3,7 +3,6 @@ package probe
 import (
 	"fmt"
 	"path"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -51,15 +50,27 @@ func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 	}
 	t.keepColumns(columns)
 	if len(t.Nodes) == 0 && len(t.online) > 0 {
-		t.Nodes = []profile.Node{{CPUs: t.visible.list(), MemoryBytes: meminfoTotal(r, "proc/meminfo")}}
+		t.Nodes = []profile.Node{{CPUs: t.visible.list(), MemoryBytes: hostTotal(r)}}
 		t.nodeSets = []cpuset{t.online}
 	}
 }
 
+// hostTotal is the memory of a machine that is one node, 0 where it is not told, which memory.total_bytes then says.
+func hostTotal(r *root) units.Bytes {
+	info, _ := readMeminfo(r, "proc/meminfo")
+	return info["MemTotal"]
+}
+
 func (t *Topology) readNode(r *root, dir string, id int, cpus cpuset) profile.Node {
-	n := profile.Node{ID: id, CPUs: cpus.and(t.visible).list(), MemoryBytes: meminfoTotal(r, dir+"/meminfo")}
-	if n.MemoryBytes == 0 {
-		t.unknown[fmt.Sprintf("numa.%d.memory_bytes", id)] = "/" + dir + "/meminfo names no MemTotal"
+	n := profile.Node{ID: id, CPUs: cpus.and(t.visible).list()}
+	info, err := readMeminfo(r, dir+"/meminfo")
+	total, told := info["MemTotal"] // 0 is a node without memory, and known
+	if n.MemoryBytes = total; !told {
+		why := "/" + dir + "/meminfo names no MemTotal"
+		if err != nil {
+			why = err.Error()
+		}
+		t.unknown[fmt.Sprintf("numa.%d.memory_bytes", id)] = why
 	}
 	text, err := r.text(dir + "/distance")
 	for field := range strings.FieldsSeq(text) {
@@ -97,13 +108,20 @@ func (t *Topology) keepColumns(columns []int) {
 
 // gpuNodes is the nodes that are a graphics card's memory, where lstopo hides them: on POWER.
 func gpuNodes(r *root, arch string) cpuset {
-	var nodes cpuset
 	if !strings.HasPrefix(arch, "ppc") && !strings.HasPrefix(arch, "power") {
-		return nodes
+		return nil
 	}
-	const dir = "proc/driver/nvidia/gpus"
-	for _, bus := range r.names(dir) {
-		status, _ := r.text(path.Join(dir, bus, "numa_status"))
+	return cardNodes(r)
+}
+
+// nvidiaCards is where NVIDIA's driver tells of each card.
+const nvidiaCards = "proc/driver/nvidia/gpus"
+
+// cardNodes is the nodes that are a graphics card's memory: POWER9 with NVLink, GH200.
+func cardNodes(r *root) cpuset {
+	var nodes cpuset
+	for _, bus := range r.names(nvidiaCards) {
+		status, _ := r.text(path.Join(nvidiaCards, bus, "numa_status"))
 		_, after, ok := strings.Cut(status, "Node:")
 		fields := strings.Fields(after)
 		if !ok || len(fields) == 0 {
@@ -114,22 +132,4 @@ func gpuNodes(r *root, arch string) cpuset {
 		}
 	}
 	return nodes
-}
-
-// meminfoTotal reads MemTotal, zero where it is not told. A node's file starts each line with "Node 0 ".
-func meminfoTotal(r *root, file string) units.Bytes {
-	text, _ := r.text(file)
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		i := slices.Index(f, "MemTotal:")
-		if i < 0 || i+1 >= len(f) {
-			continue
-		}
-		n, err := strconv.ParseInt(f[i+1], 10, 64)
-		if err != nil || n < 0 {
-			return 0
-		}
-		return units.Bytes(n) * units.KiB
-	}
-	return 0
 }

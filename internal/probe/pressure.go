@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/pressure"
-	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the
@@ -27,53 +26,42 @@ func Pressure(rootDir string) (pressure.Reading, error) {
 		reading.Budgets = append(reading.Budgets, host)
 	}
 	groups, groupErr := controlGroups(r, "memory")
-	if b, ok := groupBudget(r, groups); ok {
+	b, limited, limitErr := groupBudget(r)
+	if limited {
 		reading.Budgets = append(reading.Budgets, b)
+	}
+	if groupErr == nil {
+		groupErr = limitErr
 	}
 	reading.Stall, err = readStall(r, groups)
 	return reading, errors.Join(hostErr, groupErr, err)
 }
 
+// hostBudget is what of the host's memory is used: huge pages that are set aside are not there to be used.
 func hostBudget(r *root) (pressure.Budget, error) {
-	text, err := r.text("proc/meminfo")
+	info, err := readMeminfo(r, "proc/meminfo")
 	if err != nil {
 		return pressure.Budget{}, err
 	}
-	kib := map[string]units.Bytes{}
-	for line := range strings.Lines(text) {
-		name, rest, _ := strings.Cut(line, ":")
-		if f := strings.Fields(rest); len(f) > 0 {
-			if n, err := strconv.ParseInt(f[0], 10, 50); err == nil {
-				kib[name] = units.Bytes(n) * units.KiB
-			}
-		}
-	}
-	total, available := kib["MemTotal"], kib["MemAvailable"]
-	if total <= 0 || available <= 0 {
+	left, ok := available(info)
+	total := info["MemTotal"] - hugePages(info)
+	if total <= 0 || !ok {
 		return pressure.Budget{}, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
 	}
-	return pressure.Budget{Name: "host", Used: max(total-available, 0), Limit: total}, nil
+	return pressure.Budget{Name: "host", Used: max(total-left, 0), Limit: total}, nil
 }
 
-// groupBudget is the tightest of the groups that have a limit.
-func groupBudget(r *root, groups []controlGroup) (pressure.Budget, bool) {
+// groupBudget is the fullest of the bounds that groups set: memory.high counts as memory.max does.
+func groupBudget(r *root) (pressure.Budget, bool, error) {
+	limits, err := readMemoryLimits(r)
 	var tightest pressure.Budget
-	for _, g := range groups {
-		stat, statErr := r.counters(g.dir + "/memory.stat")
-		limit, _, err := g.memoryLimit(r, stat)
-		if err != nil || statErr != nil || limit >= noLimit {
-			continue
-		}
-		left, err := g.memoryLeft(r, limit, stat)
-		if err != nil {
-			continue
-		}
-		b := pressure.Budget{Name: "cgroup", Used: limit - left, Limit: limit}
+	for _, bound := range limits.bounds {
+		b := pressure.Budget{Name: "cgroup", Used: bound.HeldBytes, Limit: bound.LimitBytes}
 		if tightest.Limit == 0 || b.Fraction() > tightest.Fraction() {
 			tightest = b
 		}
 	}
-	return tightest, tightest.Limit > 0
+	return tightest, tightest.Limit > 0, err
 }
 
 // readStall reads the stall counters, nil where the kernel keeps none.

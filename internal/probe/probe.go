@@ -21,7 +21,6 @@ import (
 
 	"github.com/klauspost/cpuid/v2"
 	"github.com/prometheus/procfs"
-	"github.com/shirou/gopsutil/v3/mem"
 	"golang.org/x/sys/unix"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -60,6 +59,7 @@ func Read(dir string) (profile.Hardware, *Topology, error) {
 	rd.readCPU()
 	rd.readMemory()
 	rd.readSystem()
+	rd.readCompute()
 	rd.h.NUMA = rd.t.Nodes
 	rd.h.Warnings = append(rd.h.Warnings, rd.t.Warnings...)
 	for key, why := range rd.t.unknown {
@@ -123,7 +123,7 @@ func (rd *reading) readCPU() {
 
 // readAffinity notes the CPUs this process may run on where they are fewer than the machine's.
 func (rd *reading) readAffinity() {
-	status, err := rd.root.text("proc/self/status")
+	status, err := rd.root.text(rd.root.self + "/status")
 	if err != nil {
 		if rd.root.live {
 			rd.unknown("cpu.allowed", err)
@@ -139,71 +139,59 @@ func (rd *reading) readAffinity() {
 		rd.unknown("cpu.allowed", err)
 		if allowed = allowed.and(rd.t.visible); err == nil && !allowed.equal(rd.t.visible) {
 			rd.h.CPU.Allowed = allowed.list()
+			for _, o := range rd.t.objects {
+				if o.Type == Core && o.visible.intersects(allowed) {
+					rd.h.CPU.AllowedCores++
+				}
+			}
 		}
 	}
 }
 
+// readCompute notes how many threads are worth running, once affinity and quota are known.
+func (rd *reading) readCompute() {
+	if c := rd.h.CPU; c != nil {
+		c.UsableThreads = rd.h.UsableThreads()
+		c.ComputeThreads, c.ComputeThreadsWhy = rd.h.Compute()
+		c.Source["compute_threads"] = "derived: cores, affinity, kinds and CPU quota"
+		c.Source["usable_threads"] = c.Source["compute_threads"]
+	}
+}
+
+func (rd *reading) warn(format string, args ...any) {
+	rd.h.Warnings = append(rd.h.Warnings, fmt.Sprintf(format, args...))
+}
+
 func (rd *reading) readMemory() {
 	m := &profile.Memory{Source: profile.Sources{"default": "reported: /proc/meminfo"}}
-	stat, err := mem.VirtualMemoryWithContext(rd.root.gopsutil())
-	switch {
-	case err == nil && stat.Total > 0:
-		m.TotalBytes, m.HugePageBytes = units.Bytes(stat.Total), units.Bytes(stat.HugePageSize)
-		if available := units.Bytes(stat.Available); available > 0 {
-			m.AvailableBytes = &available
+	info, err := readMeminfo(rd.root, "proc/meminfo")
+	if m.TotalBytes = info["MemTotal"]; m.TotalBytes > 0 {
+		m.HugePageBytes = info["Hugepagesize"]
+		if left, ok := available(info); ok {
+			m.AvailableBytes = &left
 		}
-	default:
+	} else {
 		for _, n := range rd.t.Nodes {
 			m.TotalBytes += n.MemoryBytes
 		}
 		m.Source["total_bytes"] = "derived: sum over NUMA nodes"
-		if _, readErr := rd.root.text("proc/meminfo"); readErr != nil {
-			err = readErr
-		}
 		if err == nil {
 			err = errors.New("/proc/meminfo names no MemTotal")
 		}
-		rd.unknown("memory.available_bytes", err)
 		if m.TotalBytes == 0 {
 			rd.unknown("memory", err)
 			return
 		}
 	}
+	if m.AvailableBytes == nil {
+		if err == nil {
+			err = errors.New("/proc/meminfo names neither MemAvailable nor MemFree")
+		}
+		rd.unknown("memory.available_bytes", err)
+	}
 	rd.h.Memory = m
-	rd.readLimits()
 	rd.readPages()
-}
-
-func (rd *reading) readLimits() {
-	m := rd.h.Memory
-	limits, err := readMemoryLimits(rd.root)
-	rd.unknown("memory.limit_bytes", err)
-	m.LimitBytes, m.LimitSource = limits.limit, limits.source
-	if limits.available != nil && m.AvailableBytes != nil && *limits.available < *m.AvailableBytes {
-		m.AvailableBytes, m.Source["available_bytes"] = limits.available, "derived: cgroup limit less working set"
-	}
-	if limits.soft != "" {
-		rd.h.Warnings = append(rd.h.Warnings, limits.soft)
-	}
-	text, err := rd.root.text("proc/self/limits")
-	if err != nil {
-		rd.unknown("memory.max_mlock_bytes", err)
-		return
-	}
-	for line := range strings.Lines(text) {
-		rest, ok := strings.CutPrefix(line, "Max locked memory")
-		f := strings.Fields(rest)
-		if !ok || len(f) == 0 || f[0] == "unlimited" {
-			continue
-		}
-		n, err := strconv.ParseInt(f[0], 10, 64)
-		if err != nil {
-			rd.unknown("memory.max_mlock_bytes", fmt.Errorf("/proc/self/limits: %q is no limit", f[0]))
-			continue
-		}
-		lock := units.Bytes(n)
-		m.MaxMlockBytes, m.Source["max_mlock_bytes"] = &lock, "reported: /proc/self/limits, RLIMIT_MEMLOCK"
-	}
+	rd.readBounds(info)
 }
 
 func (rd *reading) readPages() {

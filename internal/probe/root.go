@@ -17,9 +17,11 @@ import (
 // root is the file system a machine is read from: "/" or a directory with a captured sys and proc. Reads never leave
 // it: os.Root refuses links that point outside, so a capture cannot show the machine it is read on.
 type root struct {
-	dir  string
-	live bool
-	fs   *os.Root
+	dir   string
+	live  bool
+	self  string // the folder of the process that is looked at: proc/self, or of one that was named
+	named bool
+	fs    *os.Root
 }
 
 func openRoot(dir string) (*root, error) {
@@ -32,7 +34,7 @@ func openRoot(dir string) (*root, error) {
 		return nil, fmt.Errorf("opening root %s: %w", dir, err)
 	}
 	absolute, err := filepath.Abs(dir)
-	return &root{dir: dir, live: err == nil && absolute == "/", fs: r}, nil
+	return &root{dir: dir, live: err == nil && absolute == "/", self: "proc/self", fs: r}, nil
 }
 
 func (r *root) close() { _ = r.fs.Close() } // opened for reading alone: nothing can be lost
@@ -113,6 +115,17 @@ func (r *root) firstMask(paths ...string) (s cpuset, err error) {
 func (r *root) exists(path string) bool {
 	_, err := r.fs.Stat(path)
 	return err == nil
+}
+
+// field is the rest of the first line of a file that begins with name, "" where there is none.
+func (r *root) field(path, name string) string {
+	text, _ := r.text(path)
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, name); ok {
+			return strings.TrimSpace(rest)
+		}
+	}
+	return ""
 }
 
 // names lists a directory, nil where it cannot be read.

@@ -144,7 +144,7 @@ func TestShapes(t *testing.T) {
 		{"memory without CPUs", join(shape{1, 4, 1}.machine(), node(0, "f", "10 31", 1<<20), node(1, "0", "31 10", 1<<18)),
 			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4] 1[0]"},
 		{"CPUs without memory", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 0)),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[2] 1[2]; unknown numa.1.memory_bytes"},
+			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[2] 1[2]"},
 		{"sparse nodes", join(shape{2, 2, 1}.machine(), node(0, "3", "10 40 80", 1<<20), node(8, "c", "40 10 80", 1<<20),
 			node(252, "0", "80 80 10", 1<<18), machine{"sys/devices/system/node/online": "0,8,252\n"}),
 			"2 packages 4 cores 4 threads; L1d×4/1 L2×2/2; nodes 0[2] 8[2] 252[0]"},

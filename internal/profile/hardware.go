@@ -55,8 +55,14 @@ type CPU struct {
 	Kinds   []CoreKind `yaml:"kinds,omitempty" json:"kinds,omitempty"`     // set where cores differ
 	Offline []int      `yaml:"offline,omitempty" json:"offline,omitempty"` // logical CPUs present but offline
 	Allowed []int      `yaml:"allowed,omitempty" json:"allowed,omitempty"` // affinity, set where narrower than online
-	MHz     float64    `yaml:"mhz,omitempty" json:"mhz,omitempty"`         // nominal or maximum, megahertz
-	Source  Sources    `yaml:"source,omitempty" json:"source,omitempty"`
+	// physical cores that hold an allowed CPU, set with Allowed
+	AllowedCores int `yaml:"allowed_cores,omitempty" json:"allowed_cores,omitempty"`
+	// CPUs that this process can keep busy at once, and threads for a computation: affinity, cpuset and quota applied
+	UsableThreads     int     `yaml:"usable_threads,omitempty" json:"usable_threads,omitempty"`
+	ComputeThreads    int     `yaml:"compute_threads,omitempty" json:"compute_threads,omitempty"`
+	ComputeThreadsWhy string  `yaml:"compute_threads_why,omitempty" json:"compute_threads_why,omitempty"`
+	MHz               float64 `yaml:"mhz,omitempty" json:"mhz,omitempty"` // nominal or maximum, megahertz
+	Source            Sources `yaml:"source,omitempty" json:"source,omitempty"`
 }
 
 // CoreKind is a group of alike cores in a machine whose cores differ.
@@ -92,6 +98,10 @@ type Memory struct {
 	TotalBytes     units.Bytes  `yaml:"total_bytes" json:"total_bytes"`
 	LimitBytes     *units.Bytes `yaml:"limit_bytes,omitempty" json:"limit_bytes"`
 	AvailableBytes *units.Bytes `yaml:"available_bytes,omitempty" json:"available_bytes,omitempty"`
+	// FillableBytes is what one more process may fill now without being killed, throttled or swapped: the least that
+	// Bounds leave. Nil where none of them is known.
+	FillableBytes *units.Bytes `yaml:"fillable_bytes,omitempty" json:"fillable_bytes,omitempty"`
+	Bounds        []Bound      `yaml:"bounds,omitempty" json:"bounds,omitempty"`
 	// theoretical
 	BandwidthBytesPerS units.Rate `yaml:"bandwidth_bytes_per_s,omitempty" json:"bandwidth_bytes_per_s,omitempty"`
 	// the file that sets LimitBytes

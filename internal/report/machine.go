@@ -120,10 +120,13 @@ func (s *screen) cpu(c *profile.CPU, measured *profile.Measured) {
 		s.line("", fmt.Sprintf("%s: %s, %s", k.Name, count(k.Cores, "core"), count(k.Threads, "thread")))
 	}
 	if len(c.Offline) > 0 {
-		s.line("", "offline: CPU "+ranges(c.Offline))
+		s.line("", "offline: CPU "+profile.Ranges(c.Offline))
 	}
 	if len(c.Allowed) > 0 {
-		s.line("", "this process may use CPU "+ranges(c.Allowed)+" alone")
+		s.line("", "this process may use CPU "+profile.Ranges(c.Allowed)+" alone")
+	}
+	if c.ComputeThreads > 0 && c.ComputeThreads < c.Cores {
+		s.line("", fmt.Sprintf("compute with %s: %s", count(c.ComputeThreads, "thread"), c.ComputeThreadsWhy))
 	}
 	s.caches(c.Caches, measured)
 }
@@ -260,7 +263,21 @@ func (s *screen) memory(m Machine) {
 		parts = append(parts, m.Memory.BandwidthBytesPerS.String()+" theoretical")
 	}
 	s.line("Memory", parts...)
+	s.fillable(m.Memory)
 	s.pages(m)
+}
+
+// fillable says what one more process may fill, and which bound that is.
+func (s *screen) fillable(m *profile.Memory) {
+	b := m.Binding()
+	if b == nil || m.FillableBytes == nil {
+		return
+	}
+	text := fmt.Sprintf("fillable %v: %s, %v of %v held", *m.FillableBytes, b.Name, b.HeldBytes, b.LimitBytes)
+	if b.Reclaimable > 0 {
+		text += fmt.Sprintf(", %v of that can be dropped", b.Reclaimable)
+	}
+	s.line("", text)
 }
 
 func (s *screen) pages(m Machine) {
@@ -437,22 +454,4 @@ func axis(t float64) string {
 		return fmt.Sprintf("%.1f ns", t*1e9)
 	}
 	return seconds(t)
-}
-
-// ranges writes ascending numbers as the kernel does: "0-3,8".
-func ranges(numbers []int) string {
-	var parts []string
-	for i := 0; i < len(numbers); {
-		j := i
-		for j+1 < len(numbers) && numbers[j+1] == numbers[j]+1 {
-			j++
-		}
-		part := strconv.Itoa(numbers[i])
-		if j > i {
-			part += "-" + strconv.Itoa(numbers[j])
-		}
-		parts = append(parts, part)
-		i = j + 1
-	}
-	return strings.Join(parts, ",")
 }

@@ -1,0 +1,55 @@
+package advise_test
+
+import (
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// TestBudgetPlansWithWhatIsLeft: totals and limits are no room, what other programs hold of them is not to be had.
+func TestBudgetPlansWithWhatIsLeft(t *testing.T) {
+	size := func(b units.Bytes) *units.Bytes { return &b }
+	in := inputs(t, "qwen3-vl-2b", "i5-10210u")
+	in.Hardware.Memory = &profile.Memory{TotalBytes: 32 * units.GiB, LimitBytes: size(28 * units.GiB),
+		AvailableBytes: size(units.GiB), PageBytes: 4 * units.KiB, Bounds: []profile.Bound{
+			profile.NewBound("host memory", "/proc/meminfo", 32*units.GiB, units.GiB),
+			profile.NewBound("control group /", "/sys/fs/cgroup/memory.max", 28*units.GiB, 20*units.GiB)}}
+	if a, err := advise.Make(in); err == nil {
+		t.Errorf("a gibibyte holds %s in %s", a.Model.Name.Value, a.Budget.Precision.Value)
+	}
+	in.AssumeIdle = true
+	a, err := advise.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "host", a.Budget.Host)
+	if a.Budget.Host.Capacity.Value != 28*units.GiB || a.Budget.Precision.Value != "fp16" {
+		t.Errorf("idle: %s, %s", a.Budget.Host.Capacity.Value, a.Budget.Precision.Value)
+	}
+}
+
+// TestThreadsAreThoseOfTheProcess holds the quota against every place that names threads.
+func TestThreadsAreThoseOfTheProcess(t *testing.T) {
+	quota := 2.0
+	in := inputs(t, "qwen3-vl-2b", "i5-10210u")
+	in.Hardware.Memory = &profile.Memory{TotalBytes: 32 * units.GiB}
+	in.Hardware.System = &profile.System{CPUQuota: &quota}
+	a, err := advise.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := a.Tiles.CPU.Threads.Value; got != 2 {
+		t.Errorf("tiles for %d threads", got)
+	}
+	for _, target := range []string{"llama-server", "ollama"} {
+		d, err := advise.Deploy(target, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.Settings.Threads != 2 || d.Settings.ThreadsWhy == "" {
+			t.Errorf("%s: %d threads, %q", target, d.Settings.Threads, d.Settings.ThreadsWhy)
+		}
+	}
+}
