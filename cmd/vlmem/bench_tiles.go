@@ -152,7 +152,7 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 		if err != nil {
 			return nil, err
 		}
-		return timeOnCard("", memory, o.again, shapes)
+		return timeOnCard(env.libcuda(), memory, o.again, shapes)
 	}
 	if o.hardware == "" {
 		return holdContests(env, ctx, o, shapes)

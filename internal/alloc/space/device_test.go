@@ -276,3 +276,34 @@ func TestManaged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// BenchmarkGranules times what giving a granule costs by each way a device has: mapping it and taking it back, moving it
+// to another address, and copying it. On a card: VLMEM_TEST_LIBCUDA=libcuda.so.1 go test -bench Granules ./internal/alloc/space
+func BenchmarkGranules(b *testing.B) {
+	_, c := standin.Context(b, standin.Options{})
+	d, err := NewDevice(c, 8<<20)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer d.Close()
+	if !d.Mapped() {
+		b.Skip("this driver maps no granules")
+	}
+	g := d.Granule()
+	if err := d.Commit(0, 2*g); err != nil {
+		b.Fatal(err)
+	}
+	for name, what := range map[string]func() error{
+		"commit and decommit": func() error { return errors.Join(d.Commit(2*g, g), d.Decommit(2*g, g)) },
+		"move there and back": func() error { return errors.Join(d.Move(0, 2*g, g), d.Move(2*g, 0, g)) },
+		"copy":                func() error { return errors.Join(c.Copy(d.Address(0), d.Address(g), g), c.Synchronize()) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if err := what(); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

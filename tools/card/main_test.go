@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// runs lists the kept runs: folders of testdata, dry-* of the stand-in and the CPU, the others of a card.
+func runs(t *testing.T, dry bool) map[string]*results {
+	t.Helper()
+	folders, err := filepath.Glob("testdata/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]*results{}
+	for _, folder := range folders {
+		if strings.HasPrefix(filepath.Base(folder), "dry-") != dry {
+			continue
+		}
+		if found[filepath.Base(folder)], err = openKept(folder); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(found) == 0 {
+		t.Skip("no run of a card was brought back yet: tools/card/README.md")
+	}
+	return found
+}
+
+// A dry run's requests are those of the CPU, which vlmem generates to the byte.
+func TestDryRequests(t *testing.T) {
+	for name, r := range runs(t, true) {
+		requests, err := r.requests()
+		if err != nil || len(requests) == 0 {
+			t.Fatalf("%s: %d requests, %v", name, len(requests), err)
+		}
+		for _, q := range requests {
+			recorded, generated, err := q.compare()
+			if err != nil || recorded != generated {
+				t.Errorf("%s: %s: recorded %+v, generated %+v, %v", name, q.Name, recorded, generated, err)
+			}
+		}
+	}
+}
+
+// On a card the generated sequence is within 1 % of the recorded one in count, bytes and peak.
+func TestCardRequests(t *testing.T) {
+	for name, r := range runs(t, false) {
+		requests, err := r.requests()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, q := range requests {
+			recorded, generated, err := q.compare()
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			for what, v := range map[string][2]int64{"allocations": {int64(recorded.allocations), int64(generated.allocations)},
+				"bytes": {recorded.bytes, generated.bytes}, "peak": {recorded.peak, generated.peak}} {
+				if d := v[1] - v[0]; 100*max(d, -d) > v[0] {
+					t.Errorf("%s: %s: %d %s, recorded %d", name, q.Name, v[1], what, v[0])
+				}
+			}
+		}
+	}
+}
+
+// What a process holds on a card beside its tensors lies in the interval that estimates assume for it: 200 to 800 MiB.
+func TestCardContext(t *testing.T) {
+	for name, r := range runs(t, false) {
+		var c contextResult
+		if err := r.decode("context.json", &c); err != nil {
+			t.Fatal(err)
+		}
+		if bytes, ok := c.outside(); ok && (bytes < 200<<20 || bytes > 800<<20) {
+			t.Errorf("%s: %d MiB", name, bytes>>20)
+		}
+	}
+}
+
+// The model of tiles orders a card's kernels as the card does.
+func TestCardTiles(t *testing.T) {
+	for name, r := range runs(t, false) {
+		var v tilesResult
+		if err := r.decode("tiles.json", &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Agreement == nil || *v.Agreement < 0.8 {
+			t.Errorf("%s: rank correlation %v, want 0.8 or more", name, v.Agreement)
+		}
+	}
+}
+
+func TestReadings(t *testing.T) {
+	r := &results{small: map[string][]byte{
+		"probe.log": []byte("vlmem: no\nlast words\n"), "conformance.log": []byte("--- PASS: a\n--- SKIP: b\n--- FAIL: c\n"),
+		"rates.json": []byte(`{"transfers":[{"bytes":2000000000,"pinned":true,"to_device_s":0.1,"to_host_s":0.2}]}`),
+		"context.json": []byte(`{"memory":[{"step":"nothing","process_bytes":null},
+			{"step":"graph","process_bytes":734003200,"reserved_bytes":209715200}]}`),
+		"llama.log":  []byte("load_tensors: x\nqwen3-vl-2b-q8_0,99,512,0,5000.00,200.00\n"),
+		"tiles.json": []byte(`{"shapes":[{}],"agreement":0.9}`),
+		"pools.json": []byte(`{"results":[{"costs":[{"server":"cuMemAlloc","ns_per_op_p50":900}]}]}`),
+	}}
+	for _, c := range []struct {
+		step step
+		want string
+	}{
+		{step{"probe", 1, 2}, "failed: last words"}, {step{"probe", 9, 124}, "cut at its limit"},
+		{step{"probe", 1, 3}, "not here: last words"}, {step{"conformance", 1, 1}, "1 tests passed, 1 failed, 1 skipped"},
+		{step{"rates", 1, 0}, "20.0 GB/s to the device, 10.0 back, 2000000000 bytes"},
+		{step{"context", 1, 0}, "500 MiB beside the tensors after 2 steps"}, {step{"pools", 1, 0}, "cuMemAlloc 900 ns"},
+		{step{"llama", 1, 0}, "1 rows; qwen3-vl-2b-q8_0 at depth 0: prefill 5000.00, decode 200.00 tokens/s"},
+		{step{"tiles", 1, 0}, "1 shapes, rank correlation 0.90"},
+	} {
+		if got, err := r.reading(c.step); err != nil || got != c.want {
+			t.Errorf("%+v: %q, %v, want %q", c.step, got, err, c.want)
+		}
+	}
+	if _, err := r.reading(step{"snapshots", 1, 0}); err != nil {
+		t.Errorf("no recording: %v", err)
+	}
+	if _, err := (&results{}).reading(step{"probe", 1, 0}); err == nil {
+		t.Error("a missing result is no error")
+	}
+}
+
+func TestBadRuns(t *testing.T) {
+	for what, steps := range map[string]string{"empty": "", "header": "a,b,c\nprobe,1,0\n", "number": "step,seconds,exit\nprobe,x,0\n"} {
+		folder := t.TempDir()
+		if err := os.WriteFile(filepath.Join(folder, "steps.csv"), []byte(steps), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := open(folder); err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+	if err := run([]string{t.TempDir()}, &bytes.Buffer{}); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("an empty folder: %v", err)
+	}
+}
