@@ -175,10 +175,22 @@ func (o *benchOptions) check() error {
 	return nil
 }
 
-// traces is those of the file, one for each device, or the model's request.
+// traces is those of the file, one for each card, or the model's request. The host's memory is replayed where there is
+// no other.
 func (o *benchOptions) traces() ([]*trace.Trace, error) {
 	if o.trace != "" {
-		return trace.Open(o.trace)
+		list, err := trace.Open(o.trace)
+		if err != nil {
+			return nil, err
+		}
+		cards := slices.DeleteFunc(slices.Clone(list), func(t *trace.Trace) bool { return t.Host })
+		if len(cards) == 0 {
+			return list, nil
+		}
+		if len(cards) < len(list) {
+			cards[0].Warnings = append(cards[0].Warnings, "the host's memory is no card's and is left out")
+		}
+		return cards, nil
 	}
 	t, err := o.request()
 	return []*trace.Trace{t}, err
@@ -258,8 +270,8 @@ func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 	}
 	var list []replay.Entrant
 	for _, name := range names {
-		if name == "malloc" || name == "go" {
-			continue // they have no addresses of their own to give
+		if name == "malloc" || name == "go" || name == "pytorch" && t.Host {
+			continue // they have no addresses of their own to give, or serve cards alone
 		}
 		options := alloc.Options{Capacity: capacity, Granule: int64(granule)}
 		if name == "plan" {
@@ -271,7 +283,7 @@ func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 		if name == "pytorch" {
 			open = func() (alloc.Allocator, error) { return pytorch.New(pytorch.DefaultConfig(), capacity) }
 		}
-		list = append(list, replay.Entrant{Name: name, Open: open})
+		list = append(list, replay.Entrant{Name: name, Open: open, Streams: name == "pytorch"})
 	}
 	return list, nil
 }

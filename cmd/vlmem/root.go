@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/trace"
 )
 
 // The exit codes that the command line promises.
@@ -65,8 +66,11 @@ func run(ctx context.Context, env *environment, args []string) int {
 		env.warn("%s", message)
 	}
 	var coded *exitError
-	if errors.As(err, &coded) {
+	switch {
+	case errors.As(err, &coded):
 		return coded.code
+	case errors.Is(err, trace.ErrNoHistory):
+		return exitUnable
 	}
 	return exitUsage
 }

@@ -33,6 +33,9 @@ type Request struct {
 	Align  int64
 	Stream uint16
 	Pool   string // which pool serves it, "" for the general one; allocators without pools ignore it
+	// Private is the private pool of PyTorch's allocator (a CUDA graph's, a MemPool) that serves it, 0 for none; others
+	// have none and ignore it.
+	Private uint16
 }
 
 // Block is a granted range. Offset is in the allocator's address space, Size is what was granted, at least what was

@@ -19,8 +19,9 @@
 // 1/Batch of its time. The mean is over all operations. Entrants are run in turn, one repeat each, so that a drift of
 // the machine hits all alike.
 //
-// Streams. A free takes effect where the trace completes it; the stream of a request is not handed on unless asked for,
-// so that policies with and without streams place the same sequence.
+// Streams. A free takes effect where the trace completes it. The stream and the private pool of a request are handed to
+// entrants that have them in reality (Entrant.Streams): PyTorch's allocator reuses no block across either. The others
+// place the same sequence without.
 package replay
 
 import (
@@ -46,6 +47,7 @@ type Step struct {
 	Size   int64
 	Slot   uint32
 	Stream uint16
+	Pool   uint16 // private
 	Kind   trace.Kind
 }
 
@@ -76,7 +78,7 @@ func Compile(t *trace.Trace) (Program, error) {
 			*held = e.Size
 			live += e.Size
 			p.LowerBound = max(p.LowerBound, live)
-			p.Steps = append(p.Steps, Step{e.Size, e.Slot, e.Stream, e.Kind})
+			p.Steps = append(p.Steps, Step{Size: e.Size, Slot: e.Slot, Stream: e.Stream, Pool: e.Pool, Kind: e.Kind})
 		case *held == 0:
 			return Program{}, fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
 		default:

@@ -14,6 +14,17 @@ import (
 type Entrant struct {
 	Name string
 	Open func() (alloc.Allocator, error)
+	// Streams is set where the allocator is told the stream and the private pool of each request.
+	Streams bool
+}
+
+// request is what step s asks of an allocator.
+func (s *Step) request(pool string, streams bool) alloc.Request {
+	r := alloc.Request{Size: s.Size, Pool: pool}
+	if streams {
+		r.Stream, r.Private = s.Stream, s.Pool
+	}
+	return r
 }
 
 // Clock tells the time since some moment, never running backwards.
@@ -64,14 +75,14 @@ func (e Entrant) run(p *Program, round int, s *Summary, times *[][]int64, o Opti
 	defer a.Close()
 	if round > 0 {
 		before := o.yardstick()
-		ns, err := p.timed(a, nil, o.Clock)
+		ns, err := p.timed(a, nil, e.Streams, o.Clock)
 		*times = append(*times, ns)
 		if o.Yardstick != nil {
 			s.YardstickNs = append(s.YardstickNs, (before+o.yardstick())/2)
 		}
 		return err
 	}
-	b, err := p.account(a)
+	b, err := p.account(a, e.Streams)
 	if err != nil {
 		return err
 	}
@@ -91,7 +102,7 @@ func (o Options) yardstick() float64 {
 }
 
 // account runs the program and keeps books. A refused request leaves its block out; that is an outcome, not an error.
-func (p *Program) account(a alloc.Allocator) (books, error) {
+func (p *Program) account(a alloc.Allocator, streams bool) (books, error) {
 	var b books
 	blocks, live := make([]alloc.Block, p.Slots), make([]bool, p.Slots)
 	for i, s := range p.Steps {
@@ -104,7 +115,7 @@ func (p *Program) account(a alloc.Allocator) (books, error) {
 			}
 			continue
 		}
-		block, err := a.Alloc(alloc.Request{Size: s.Size, Pool: s.Kind.String()})
+		block, err := a.Alloc(s.request(s.Kind.String(), streams))
 		switch {
 		case errors.Is(err, alloc.ErrOutOfMemory):
 			b.refused++
@@ -130,7 +141,7 @@ type Memory interface {
 const pageBytes = 4096
 
 // timed runs the program and returns the nanoseconds of each batch. With memory, new blocks are touched.
-func (p *Program) timed(a alloc.Allocator, memory Memory, clock Clock) ([]int64, error) {
+func (p *Program) timed(a alloc.Allocator, memory Memory, streams bool, clock Clock) ([]int64, error) {
 	blocks := make([]alloc.Block, p.Slots)
 	names := pools()
 	ns := make([]int64, 0, len(p.Steps)/Batch+1)
@@ -145,7 +156,7 @@ func (p *Program) timed(a alloc.Allocator, memory Memory, clock Clock) ([]int64,
 				}
 				continue
 			}
-			b, err := a.Alloc(alloc.Request{Size: s.Size, Pool: names[s.Kind]})
+			b, err := a.Alloc(s.request(names[s.Kind], streams))
 			if err != nil && !errors.Is(err, alloc.ErrOutOfMemory) {
 				return nil, err
 			}
@@ -168,7 +179,7 @@ func touch(memory []byte) {
 // Touch runs the program once over real memory and returns the batches' times. How much became resident is for the
 // caller to measure around the call, in a process that does nothing else.
 func (p *Program) Touch(m Memory, clock Clock) (Run, error) {
-	ns, err := p.timed(m, m, clock)
+	ns, err := p.timed(m, m, false, clock)
 	if err != nil {
 		return Run{}, err
 	}

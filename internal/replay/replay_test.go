@@ -61,7 +61,7 @@ func TestCompareAccounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Compare(context.Background(), &p, []Entrant{{"bestfit", bestfit}}, Options{Repeats: 2, Clock: ticks()})
+		got, err := Compare(context.Background(), &p, []Entrant{{Name: "bestfit", Open: bestfit}}, Options{Repeats: 2, Clock: ticks()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -85,7 +85,7 @@ func TestRefusedRequestsAreAnOutcome(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	small := Entrant{"bestfit", func() (alloc.Allocator, error) {
+	small := Entrant{Name: "bestfit", Open: func() (alloc.Allocator, error) {
 		return alloc.New("bestfit",
 			alloc.Options{Capacity: 1024})
 	}}
@@ -172,7 +172,7 @@ func TestCompareStopsWithWhatIsDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	entrants := []Entrant{{"first", bestfit}, {"second", bestfit}}
+	entrants := []Entrant{{Name: "first", Open: bestfit}, {Name: "second", Open: bestfit}}
 	for runs, want := range []struct{ results, repeats int }{{0, 0}, {1, 0}, {2, 0}, {2, 1}} {
 		ctx, cancel := context.WithCancel(context.Background())
 		if runs == 0 {

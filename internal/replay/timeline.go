@@ -48,7 +48,7 @@ func Record(t *trace.Trace, e Entrant, points int) (*Timeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := recording{program: &p, line: &Timeline{Allocator: e.Name}, stretch: max(1, (len(p.Steps)+points-1)/points),
+	r := recording{program: &p, streams: e.Streams, line: &Timeline{Allocator: e.Name}, stretch: max(1, (len(p.Steps)+points-1)/points),
 		peakAt: -1, seen: make([]bool, len(trace.Kinds()))}
 	for range 2 {
 		a, err := e.Open()
@@ -70,6 +70,7 @@ func Record(t *trace.Trace, e Entrant, points int) (*Timeline, error) {
 type recording struct {
 	program *Program
 	line    *Timeline
+	streams bool
 	stretch int
 	peakAt  int    // step after which most was reserved; -1 in the first run
 	seen    []bool // by kind
@@ -91,7 +92,7 @@ func (r *recording) run(a alloc.Allocator) error {
 				return err
 			}
 		} else {
-			b, err := a.Alloc(alloc.Request{Size: s.Size, Pool: s.Kind.String()})
+			b, err := a.Alloc(s.request(s.Kind.String(), r.streams))
 			if err != nil {
 				continue
 			}

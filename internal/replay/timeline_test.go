@@ -17,7 +17,7 @@ func TestTimeline(t *testing.T) {
 		b.Free(k, 0)
 	}
 	b.Free(w, 0)
-	line, err := Record(b.Trace(), Entrant{"bestfit", bestfit}, 4)
+	line, err := Record(b.Trace(), Entrant{Name: "bestfit", Open: bestfit}, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +55,7 @@ func TestPeakOfTimelineIsTheSummarys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line, err := Record(tr, Entrant{"bestfit", bestfit}, 1000)
+	line, err := Record(tr, Entrant{Name: "bestfit", Open: bestfit}, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func TestPeakOfTimelineIsTheSummarys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	books, err := p.account(a)
+	books, err := p.account(a, false)
 	if err != nil || live != p.LowerBound || reserved != books.end.PeakReserved {
 		t.Errorf("timeline peaks %d live, %d reserved; summary %d and %d, %v", live, reserved, p.LowerBound,
 			books.end.PeakReserved, err)

@@ -155,7 +155,6 @@ func (f *File) Recordings() ([]snapshot.Recording, error) {
 
 // Traces reads the whole file into memory.
 func (f *File) Traces() ([]*Trace, error) {
-	var list []*Trace
 	switch f.Format {
 	case Text:
 		r, err := f.Reader()
@@ -182,12 +181,40 @@ func (f *File) Traces() ([]*Trace, error) {
 	if err != nil {
 		return nil, err
 	}
+	return FromRecordings(f.Path, f.Title(), recordings)
+}
+
+// ErrNoHistory is in the chain of errors about recordings that hold a state and not what led to it.
+var ErrNoHistory = errors.New("a state without history, which no allocator can replay: call " +
+	"torch.cuda.memory._record_memory_history() before what is to be recorded and _dump_snapshot() after it (from " +
+	"PyTorch 2.11 on with include_traces=True); vlmem explain gives the account of the state")
+
+// FromRecordings is the trace of each device that has a history, named after the title; a device without one is noted
+// on the first trace and left out.
+func FromRecordings(path, title string, recordings []snapshot.Recording) ([]*Trace, error) {
+	var list []*Trace
+	var states []string
 	for i := range recordings {
-		name := f.Title()
-		if len(recordings) > 1 {
-			name = fmt.Sprintf("%s.dev%d", name, recordings[i].Device)
+		r := &recordings[i]
+		name := title
+		switch {
+		case len(recordings) > 1 && r.Host():
+			name += ".host"
+		case len(recordings) > 1:
+			name = fmt.Sprintf("%s.dev%d", name, r.Device)
 		}
-		list = append(list, FromRecording(name, &recordings[i]))
+		if !r.HasHistory() {
+			states = append(states, r.Name())
+			continue
+		}
+		list = append(list, FromRecording(name, r))
+		list[len(list)-1].Host = r.Host()
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("%s: %w", path, ErrNoHistory)
+	}
+	if len(states) > 0 {
+		list[0].Warnings = append(list[0].Warnings, strings.Join(states, ", ")+": a state without history; left out")
 	}
 	return list, nil
 }

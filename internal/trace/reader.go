@@ -10,11 +10,13 @@ import (
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 // The text format, one event a line, is specified in docs/trace-format.md. A file of it is
 //
-//	vlmem-trace 1 [frees=deferred] [name="…"]
+//	vlmem-trace 1 [frees=deferred] [start=N] [name="…"]
 //	t 1 "model.py:54 forward"
 //	a 7 4096 0 kv_cache 1 1500
 //	f 7 0 2500
@@ -41,6 +43,9 @@ type Reader struct {
 	tags  []string
 	ids   slotTable
 	lives *Lives
+
+	start   int
+	refused []Refusal
 }
 
 // NewReader reads the header. Errors carry name and line.
@@ -74,9 +79,19 @@ func (r *Reader) header(line string) error {
 			deferred, rest = true, after
 			continue
 		}
+		if after, ok := strings.CutPrefix(rest, "start="); ok {
+			var number string
+			number, rest, _ = strings.Cut(after, " ")
+			n, err := strconv.ParseUint(number, 10, 31)
+			if err != nil {
+				return fmt.Errorf("header start=%.30s: want a number of events", number)
+			}
+			r.start = int(n)
+			continue
+		}
 		after, ok := strings.CutPrefix(rest, "name=")
 		if !ok {
-			return fmt.Errorf("header %q: want frees=deferred or name=\"…\"", rest)
+			return fmt.Errorf("header %q: want frees=deferred, start=N or name=\"…\"", rest)
 		}
 		quoted, err := strconv.QuotedPrefix(after)
 		if err != nil {
@@ -98,6 +113,12 @@ func (r *Reader) Tags() []string { return r.tags }
 
 // Slots is a bound above every slot so far.
 func (r *Reader) Slots() uint32 { return r.ids.slots }
+
+// Start is how many events at the head are the state before the first that was recorded.
+func (r *Reader) Start() int { return r.start }
+
+// Refused is the refused requests so far.
+func (r *Reader) Refused() []Refusal { return r.refused }
 
 // Deferred reports whether frees complete later, at their OpFreeCompleted.
 func (r *Reader) Deferred() bool { return r.lives.deferred }
@@ -175,6 +196,8 @@ func (r *Reader) parse(line []byte) (e Event, ok bool, err error) {
 		return e, false, r.tag(&f)
 	case "end":
 		return e, false, r.end(&f)
+	case "oom":
+		return e, false, r.refusal(&f)
 	}
 	var id uint64
 	switch string(op) {
@@ -192,9 +215,12 @@ func (r *Reader) parse(line []byte) (e Event, ok bool, err error) {
 	case "m":
 		e.Op, e.Tag = OpMark, f.tag(len(r.tags))
 	default:
-		return e, false, fmt.Errorf("unknown operation %.20q: want a, f, c, u, s, m, t or end", op)
+		return e, false, fmt.Errorf("unknown operation %.20q: want a, f, c, u, s, m, t, oom or end", op)
 	}
 	e.TimeNs = f.time()
+	if e.Op == OpAlloc {
+		e.Pool = uint16(f.optional("pool", math.MaxUint16))
+	}
 	if err := f.finish(); err != nil {
 		return e, false, err
 	}
@@ -244,6 +270,16 @@ func (r *Reader) tag(f *cells) error {
 	return nil
 }
 
+func (r *Reader) refusal(f *cells) error {
+	o := Refusal{Before: int(r.count), Size: f.size(), Stream: f.stream(), Pool: uint16(f.optional("pool", math.MaxUint16)),
+		Reserved: int64(f.optional("reserved", math.MaxInt64)), DeviceFree: snapshot.UnknownFree}
+	if len(f.rest) > 0 {
+		o.DeviceFree = int64(f.optional("free", math.MaxInt64))
+	}
+	r.refused = append(r.refused, o)
+	return f.finish()
+}
+
 func (r *Reader) end(f *cells) error {
 	n := f.unsigned("count")
 	if err := f.finish(); err != nil {
@@ -265,7 +301,7 @@ func (r *Reader) ReadAll() (*Trace, error) {
 		}
 		t.Events = append(t.Events, e)
 	}
-	t.Tags, t.Slots = r.tags, r.ids.slots
+	t.Tags, t.Slots, t.Start, t.Refused = r.tags, r.ids.slots, min(r.start, len(t.Events)), r.refused
 	return t, nil
 }
 

@@ -7,19 +7,28 @@ import (
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
+// beforeTrace tags the memory that a profiler's trace knows by its sum alone.
+const beforeTrace = "allocated before the trace"
+
 // FromRecording turns one device's recording into a trace: what was live at the start is allocated first, in the
-// recording's order; then every alloc, and a free where the memory became reusable (free_completed), or where the
-// program let go of it (free_requested) in recordings that know no completion. Sizes are the requested ones. Streams
-// are numbered in the order of their appearance, the default stream 0.
+// recording's order, and is the trace's Start; then every alloc, and a free where the memory became reusable
+// (free_completed), or where the program let go of it (free_requested) in recordings that know no completion. Sizes are
+// the requested ones. Streams and private pools are numbered in the order of their appearance, the default ones 0.
+// Memory before the recording of which only the sum is known is one block.
 func FromRecording(name string, r *snapshot.Recording) *Trace {
 	c := recordingTrace{r: r, b: NewBuilder(name), live: map[int64]uint32{}, streams: map[int64]uint16{0: 0},
-		sites: map[int32]uint32{}, release: releaseAction(r)}
+		pools: map[snapshot.PoolID]uint16{{}: 0}, sites: map[int32]uint32{}, release: r.Release(),
+		refusals: r.Refusals()}
+	if r.Totals != nil && r.Totals.Before > 0 {
+		c.b.Alloc(r.Totals.Before, General, 0, c.b.Tag(beforeTrace))
+	}
 	for i := range r.Live {
 		l := &r.Live[i]
-		c.alloc(l.Address, l.Requested, l.Stream, l.Stack)
+		c.alloc(l.Address, l.Requested, l.Stream, l.Pool, l.Stack)
 	}
+	c.b.Trace().Start = c.b.Len()
 	for i := range r.Entries {
-		c.entry(&r.Entries[i])
+		c.entry(i)
 	}
 	t := c.b.Trace()
 	t.Warnings = append(t.Warnings, r.Warnings...)
@@ -29,23 +38,15 @@ func FromRecording(name string, r *snapshot.Recording) *Trace {
 	return t
 }
 
-// releaseAction is the action that frees blocks in r.
-func releaseAction(r *snapshot.Recording) snapshot.Action {
-	for i := range r.Entries {
-		if r.Entries[i].Action == snapshot.FreeCompleted {
-			return snapshot.FreeCompleted
-		}
-	}
-	return snapshot.FreeRequested
-}
-
 type recordingTrace struct {
-	r       *snapshot.Recording
-	b       *Builder
-	live    map[int64]uint32 // slots by address
-	streams map[int64]uint16
-	sites   map[int32]uint32 // tags by stack
-	release snapshot.Action
+	r        *snapshot.Recording
+	b        *Builder
+	live     map[int64]uint32 // slots by address
+	streams  map[int64]uint16
+	pools    map[snapshot.PoolID]uint16
+	sites    map[int32]uint32 // tags by stack
+	release  snapshot.Action
+	refusals []snapshot.Refusal // that are still to come
 
 	replaced, unknown, empty int
 }
@@ -57,11 +58,14 @@ func (c *recordingTrace) warn(n int, what string) {
 	}
 }
 
-func (c *recordingTrace) entry(e *snapshot.Entry) {
+func (c *recordingTrace) entry(i int) {
+	e := &c.r.Entries[i]
 	c.b.At(min(max(0, e.TimeUs-c.r.Entries[0].TimeUs), math.MaxInt64/1000) * 1000)
 	switch e.Action {
 	case snapshot.Alloc:
-		c.alloc(e.Addr, e.Size, e.Stream, e.Stack)
+		c.alloc(e.Addr, e.Size, e.Stream, c.r.PoolAt(i), e.Stack)
+	case snapshot.OutOfMemory:
+		c.refusal(i)
 	case c.release:
 		slot, ok := c.live[e.Addr]
 		if !ok {
@@ -73,7 +77,28 @@ func (c *recordingTrace) entry(e *snapshot.Entry) {
 	}
 }
 
-func (c *recordingTrace) alloc(addr, size, stream int64, stack int32) {
+// refusal notes a request that was refused.
+func (c *recordingTrace) refusal(i int) {
+	now := c.refusals[0]
+	c.refusals = c.refusals[1:]
+	if e := &c.r.Entries[i]; e.Size > 0 {
+		t := c.b.Trace()
+		t.Refused = append(t.Refused, Refusal{Before: len(t.Events), Size: e.Size, Stream: c.stream(e.Stream),
+			Pool: c.pool(c.r.PoolAt(i)), Reserved: now.Reserved, DeviceFree: e.Addr})
+	}
+}
+
+// pool numbers a private pool; the 65,535th and later ones share a number.
+func (c *recordingTrace) pool(id snapshot.PoolID) uint16 {
+	n, ok := c.pools[id]
+	if !ok {
+		n = uint16(min(len(c.pools), math.MaxUint16))
+		c.pools[id] = n
+	}
+	return n
+}
+
+func (c *recordingTrace) alloc(addr, size, stream int64, pool snapshot.PoolID, stack int32) {
 	if size == 0 {
 		c.empty++
 		return
@@ -82,6 +107,7 @@ func (c *recordingTrace) alloc(addr, size, stream int64, stack int32) {
 		c.replaced++
 		c.b.Free(slot, c.stream(stream))
 	}
+	c.b.In(c.pool(pool))
 	c.live[addr] = c.b.Alloc(size, General, c.stream(stream), c.site(stack))
 }
 

@@ -75,6 +75,7 @@ type Event struct {
 	Slot   uint32 // the block
 	Tag    uint32 // index into Trace.Tags: the call site, or the phase of an OpMark
 	Stream uint16
+	Pool   uint16 // private pool of an OpAlloc (CUDA graphs, MemPool), 0 for the default one
 	Op     Op
 	Kind   Kind
 }
@@ -86,7 +87,21 @@ type Trace struct {
 	Tags   []string // Tags[0] is "": no tag
 	Slots  uint32   // every Slot is below it
 
-	Warnings []string // what a recording left unclear, a line each
+	// Start is how many events at the head put in place what was there before the first that was recorded: a state, not
+	// what the program did.
+	Start    int
+	Refused  []Refusal // requests that were refused, in order
+	Host     bool      // of the host's memory, which no card's allocator serves
+	Warnings []string  // what a recording left unclear, a line each
+}
+
+// Refusal is a request that the recorded device could not serve (an oom entry).
+type Refusal struct {
+	Before       int   // it came before this event
+	Size         int64 // bytes, after the allocator's rounding
+	Stream, Pool uint16
+	Reserved     int64 // bytes that the allocator held from the driver
+	DeviceFree   int64 // bytes that the driver had left, or snapshot.UnknownFree
 }
 
 // Builder appends events and hands out slots, the last freed first.
@@ -95,6 +110,7 @@ type Builder struct {
 	free  []uint32
 	tags  map[string]uint32
 	now   int64
+	pool  uint16
 }
 
 // NewBuilder starts an empty trace.
@@ -104,6 +120,9 @@ func NewBuilder(name string) *Builder {
 
 // At sets the time, in nanoseconds since the trace began, of the events that follow.
 func (b *Builder) At(ns int64) { b.now = ns }
+
+// In sets the private pool of the allocations that follow, 0 for the default one.
+func (b *Builder) In(pool uint16) { b.pool = pool }
 
 // Tag returns the index of a call site or phase name.
 func (b *Builder) Tag(name string) uint32 {
@@ -125,7 +144,7 @@ func (b *Builder) Alloc(size int64, kind Kind, stream uint16, tag uint32) uint32
 		b.trace.Slots++
 	}
 	b.trace.Events = append(b.trace.Events, Event{Op: OpAlloc, Slot: slot, Size: size, Kind: kind, Stream: stream,
-		Tag: tag, TimeNs: b.now})
+		Pool: b.pool, Tag: tag, TimeNs: b.now})
 	return slot
 }
 

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 )
 
@@ -18,10 +19,17 @@ type Writer struct {
 
 // NewWriter writes the header. Frees complete at once or, where deferred, at a later OpFreeCompleted.
 func NewWriter(w io.Writer, title string, deferred bool) (*Writer, error) {
+	return newWriter(w, title, deferred, 0)
+}
+
+func newWriter(w io.Writer, title string, deferred bool, start int) (*Writer, error) {
 	t := &Writer{out: bufio.NewWriterSize(w, 64<<10), tags: 1, lives: NewLives(deferred)}
 	t.out.WriteString(formatName + " " + formatVersion)
 	if deferred {
 		t.out.WriteString(" frees=deferred")
+	}
+	if start > 0 {
+		fmt.Fprintf(t.out, " start=%d", start)
 	}
 	if title != "" {
 		t.out.WriteString(" name=" + strconv.Quote(title))
@@ -51,6 +59,15 @@ func (w *Writer) Write(e Event) error {
 	w.line = appendEvent(w.line[:0], e)
 	_, err := w.out.Write(w.line)
 	return err
+}
+
+// refuse writes a request that was refused here; a write error stays in out.
+func (w *Writer) refuse(r Refusal) {
+	fmt.Fprintf(w.out, "oom %d %d %d %d", r.Size, r.Stream, r.Pool, r.Reserved)
+	if r.DeviceFree >= 0 {
+		fmt.Fprintf(w.out, " %d", r.DeviceFree)
+	}
+	w.out.WriteByte('\n')
 }
 
 // Close writes the end line and whatever is buffered; it does not close the underlying writer.
@@ -84,20 +101,28 @@ func appendEvent(b []byte, e Event) []byte {
 	return append(b, '\n')
 }
 
-// appendAlloc adds stream, kind, tag and time as far as one of them is not zero.
+// appendAlloc adds stream, kind, tag, time and pool as far as one of them is not zero.
 func appendAlloc(b []byte, e Event) []byte {
-	if e.Stream == 0 && e.Kind == General && e.Tag == 0 && e.TimeNs == 0 {
-		return b
+	left := []bool{e.Stream != 0, e.Kind != General, e.Tag != 0, e.TimeNs != 0, e.Pool != 0}
+	for i := range left {
+		if !slices.Contains(left[i:], true) {
+			break
+		}
+		b = append(b, ' ')
+		switch i {
+		case 0:
+			b = strconv.AppendUint(b, uint64(e.Stream), 10)
+		case 1:
+			b = append(b, e.Kind.String()...)
+		case 2:
+			b = strconv.AppendUint(b, uint64(e.Tag), 10)
+		case 3:
+			b = strconv.AppendInt(b, e.TimeNs, 10)
+		case 4:
+			b = strconv.AppendUint(b, uint64(e.Pool), 10)
+		}
 	}
-	b = strconv.AppendUint(append(b, ' '), uint64(e.Stream), 10)
-	if e.Kind == General && e.Tag == 0 && e.TimeNs == 0 {
-		return b
-	}
-	b = append(append(b, ' '), e.Kind.String()...)
-	if e.Tag == 0 && e.TimeNs == 0 {
-		return b
-	}
-	return appendTime(strconv.AppendUint(append(b, ' '), uint64(e.Tag), 10), e.TimeNs)
+	return b
 }
 
 func appendTimed(b []byte, stream uint64, ns int64) []byte {
@@ -116,7 +141,7 @@ func appendTime(b []byte, ns int64) []byte {
 
 // Write writes all of t in the text format.
 func (t *Trace) Write(w io.Writer) error {
-	out, err := NewWriter(w, t.Name, t.Deferred())
+	out, err := newWriter(w, t.Name, t.Deferred(), t.Start)
 	if err != nil {
 		return err
 	}
@@ -125,8 +150,15 @@ func (t *Trace) Write(w io.Writer) error {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 	}
-	for _, e := range t.Events {
-		if err := out.Write(e); err != nil {
+	refused := t.Refused
+	for i := 0; i <= len(t.Events); i++ {
+		for ; len(refused) > 0 && refused[0].Before <= i; refused = refused[1:] {
+			out.refuse(refused[0])
+		}
+		if i == len(t.Events) {
+			break
+		}
+		if err := out.Write(t.Events[i]); err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}
 	}

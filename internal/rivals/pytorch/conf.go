@@ -34,9 +34,11 @@ func DefaultConfig() Config {
 }
 
 // ParseConf reads PYTORCH_ALLOC_CONF: keys and values, key:value, joined by commas, with [size:divisions,…] for
-// roundup_power2_divisions. Blanks count for nothing. Unlike PyTorch it refuses numbers with trailing letters. Keys
-// that do not bear on placement are checked and otherwise passed over; the cudaMallocAsync backend is refused, since
-// its policy is the driver's.
+// roundup_power2_divisions. Blanks count for nothing. The last value of a key counts, but each one is checked:
+// large_segment_size_mb, wherever it stands, is the floor of max_split_size_mb and of max_non_split_rounding_mb. What it
+// takes and refuses is what the parser of 2.15.0 does, with two exceptions that never help a user: it refuses numbers
+// with a sign or trailing letters. Keys that do not bear on placement are checked and otherwise passed over; the
+// cudaMallocAsync backend is refused, since its policy is the driver's.
 func ParseConf(s string) (Config, error) {
 	p := confParser{tokens: confTokens(s), out: DefaultConfig()}
 	for p.at < len(p.tokens) {
@@ -44,9 +46,11 @@ func ParseConf(s string) (Config, error) {
 			return Config{}, fmt.Errorf("PYTORCH_ALLOC_CONF %q: %w", s, err)
 		}
 	}
-	if p.out.MaxSplitSize < p.out.LargeSegmentSize {
-		return Config{}, fmt.Errorf("PYTORCH_ALLOC_CONF %q: max_split_size_mb: want at least large_segment_size_mb, %d", s,
-			p.out.LargeSegmentSize/mib)
+	for _, f := range p.floored {
+		if f.bytes < p.out.LargeSegmentSize {
+			return Config{}, fmt.Errorf("PYTORCH_ALLOC_CONF %q: %s: want at least large_segment_size_mb, %d", s, f.key,
+				p.out.LargeSegmentSize/mib)
+		}
 	}
 	return p.out, nil
 }
@@ -108,9 +112,23 @@ func confTokens(s string) []string {
 }
 
 type confParser struct {
-	tokens []string
-	at     int
-	out    Config
+	tokens  []string
+	at      int
+	out     Config
+	floored []floored
+}
+
+// floored is a value that large_segment_size_mb, which may follow it, is the floor of.
+type floored struct {
+	key   string
+	bytes int64
+}
+
+// aboveSegments reads a size that large_segment_size_mb is the floor of.
+func (p *confParser) aboveSegments(key string) (int64, error) {
+	n, err := p.megabytes(1)
+	p.floored = append(p.floored, floored{key, n})
+	return n, err
 }
 
 func (p *confParser) next() string {
@@ -136,7 +154,8 @@ var confKeys = []string{"backend", "max_split_size_mb", "max_non_split_rounding_
 	"expandable_segments_reserve_by_class",
 	"pinned_use_background_threads", "pinned_use_cuda_host_register", "pinned_num_register_threads",
 	"pinned_reserve_segment_size_mb",
-	"pinned_max_round_threshold_mb", "pinned_max_cached_size_mb", "pinned_free_catch_all"}
+	"pinned_max_round_threshold_mb", "pinned_max_cached_size_mb", "pinned_free_catch_all",
+	"release_lock_on_hipmalloc", "pinned_use_hip_host_register"} // ROCm's names, which every build takes
 
 func (p *confParser) setting() error {
 	key := p.next()
@@ -166,9 +185,9 @@ func (p *confParser) value(key string) (err error) {
 			err = fmt.Errorf("%q: want native", name)
 		}
 	case "max_split_size_mb":
-		c.MaxSplitSize, err = p.megabytes(1) // ParseConf compares it with large_segment_size_mb, which may come later
+		c.MaxSplitSize, err = p.aboveSegments(key)
 	case "max_non_split_rounding_mb":
-		c.MaxNonSplitRounding, err = p.megabytes(20)
+		c.MaxNonSplitRounding, err = p.aboveSegments(key)
 	case "large_segment_size_mb":
 		c.LargeSegmentSize, err = p.megabytes(11)
 	case "roundup_power2_divisions":
@@ -199,7 +218,9 @@ func (p *confParser) other(key string) (err error) {
 		if n, err = p.number(); err == nil && (n < 1 || n > 128 || bits.OnesCount64(uint64(n)) != 1) {
 			err = fmt.Errorf("%d: want a power of two up to 128", n)
 		}
-	case "pinned_reserve_segment_size_mb", "pinned_max_round_threshold_mb", "pinned_max_cached_size_mb":
+	case "pinned_reserve_segment_size_mb":
+		_, err = p.megabytes(1)
+	case "pinned_max_round_threshold_mb", "pinned_max_cached_size_mb":
 		_, err = p.megabytes(0)
 	default:
 		_, err = p.bool()
@@ -285,6 +306,9 @@ func (p *confParser) roundup() error {
 	table := &p.out.Roundup
 	if p.at < len(p.tokens) && p.tokens[p.at] != "[" {
 		n, err := p.divisions()
+		if err == nil && n == 0 {
+			err = fmt.Errorf("0 divisions: want a power of two; 1 is none, and 0 stands in a list alone")
+		}
 		for i := range table {
 			table[i] = n
 		}
@@ -322,6 +346,10 @@ func (p *confParser) divisions() (int64, error) {
 	}
 	return n, err
 }
+
+// BlockSize is the size of the block that serves a request of n bytes, without the tail that a block of the large pool
+// may keep.
+func (c *Config) BlockSize(n int64) int64 { return c.round(min(n, maxRequest)) }
 
 // round is the size of the block that serves a request of n bytes.
 func (c *Config) round(n int64) int64 {

@@ -127,9 +127,10 @@ func (a *Allocator) releaseWhole(i int32) bool {
 }
 
 // releaseCached waits for every event, gives back every segment without a live block, and unmaps whole free pages.
+// Private pools keep theirs: PyTorch releases those of graphs that were destroyed only, which no trace tells.
 func (a *Allocator) releaseCached() {
 	a.events.finish(a)
-	for p := len(a.pools) - 1; p >= 0; p-- { // the large pool of a pair first
+	for p := largePool; p >= smallPool; p-- { // the large pool first
 		pool := &a.pools[p]
 		for s := range pool.cached {
 			for _, f := range pool.cached[s].all() {

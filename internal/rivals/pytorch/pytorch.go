@@ -90,6 +90,7 @@ type Allocator struct {
 	segments     []segment
 	spareSegment []int32
 	pools        []pool
+	private      []int32            // small pools of private pools, by number; none where there is none yet
 	uses         map[int32][]uint16 // streams that used a live block, by block
 	events       events
 	stats        alloc.Stats
@@ -135,7 +136,7 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 			r.Size, r.Align, minBlock)
 	}
 	a.events.process(a)
-	i, err := a.place(r.Size, r.Stream)
+	i, err := a.place(r.Size, r.Stream, a.pair(r.Private))
 	if err != nil {
 		return alloc.Block{}, err
 	}
@@ -146,11 +147,25 @@ func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
 	return alloc.Block{Offset: b.addr, Size: b.size, Ref: uint64(b.generation)<<32 | uint64(uint32(i))}, nil
 }
 
-// place finds or makes a block for n bytes in the default pools.
-func (a *Allocator) place(n int64, stream uint16) (int32, error) {
-	size, p := a.cfg.round(n), smallPool
+// pair is the small pool of a private pool's number, made where it is new; 0 is the default one.
+func (a *Allocator) pair(private uint16) int32 {
+	for int(private) >= len(a.private) {
+		a.private = append(a.private, none)
+	}
+	if private == 0 {
+		return smallPool
+	}
+	if a.private[private] == none {
+		a.private[private] = a.addPools()
+	}
+	return a.private[private]
+}
+
+// place finds or makes a block for n bytes in the pools of which p is the small one.
+func (a *Allocator) place(n int64, stream uint16, p int32) (int32, error) {
+	size := a.cfg.round(n)
 	if size > smallLimit {
-		p = largePool
+		p++
 	}
 	i := a.search(p, stream, size)
 	if i == none {

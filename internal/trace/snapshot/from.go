@@ -14,7 +14,7 @@ func FromRecordings(list []Recording) *Snapshot {
 		out = list[0].Source.only(list)
 	}
 	for i := range list {
-		if r := &list[i]; r.Source == nil {
+		if r := &list[i]; r.Source == nil && !r.Host() {
 			for len(out.Traces) <= r.Device {
 				out.Traces = append(out.Traces, nil)
 			}
@@ -45,7 +45,7 @@ func (s *Snapshot) only(list []Recording) *Snapshot {
 
 // end is the segments and blocks after the last entry.
 func (r *Recording) end() []Segment {
-	u := undo{segments: slices.Clone(r.Segments), live: map[int64]Live{}}
+	u := undo{segments: slices.Clone(r.Segments), live: map[int64]Live{}, release: r.Release()}
 	slices.SortFunc(u.segments, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
 	for _, l := range r.Live {
 		u.live[l.Address] = l
@@ -53,18 +53,50 @@ func (r *Recording) end() []Segment {
 	for i := range r.Entries {
 		u.follow(&r.Entries[i])
 	}
+	list := u.state()
+	for k := range list {
+		list[k].Device = int32(r.Device)
+	}
+	return list
+}
+
+// Rewind is the segments with their blocks as they were before each of these entries, which are in ascending order;
+// len(r.Entries) stands for the end. Blocks that the file's last state no longer holds get the size that round gives
+// for what they requested, and in a large segment the tail of up to 1 MiB that no free block is small enough to be.
+func (r *Recording) Rewind(before []int, round func(requested int64) int64) [][]Segment {
+	u := newUndo(r.Final(), r.Release())
+	u.round = round
+	out := make([][]Segment, len(before))
+	k := len(before) - 1
+	for i := len(r.Entries); k >= 0; i-- {
+		for ; k >= 0 && before[k] >= i; k-- {
+			out[k] = u.state()
+		}
+		if i == 0 {
+			break
+		}
+		u.entry(&r.Entries[i-1])
+	}
+	return out
+}
+
+// state is the segments now, with their blocks. Blocks outside every segment get one each.
+func (u *undo) state() []Segment {
+	segments := slices.Clone(u.segments)
 	blocks := slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
 	for _, l := range blocks {
 		if k := u.find(l.Address); k == len(u.segments) || u.segments[k].Address > l.Address {
-			u.insert(Segment{Address: l.Address, TotalSize: l.Size, Stream: l.Stream, Stack: NoStack})
+			segments = append(segments, Segment{Address: l.Address, TotalSize: l.Size, Stream: l.Stream, Pool: l.Pool,
+				Stack: NoStack})
 		}
 	}
-	for k := range u.segments {
-		s := &u.segments[k]
-		s.Device, s.Blocks = int32(r.Device), nil
-		blocks = s.fill(blocks)
+	slices.SortFunc(segments, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
+	for k := range segments {
+		s := &segments[k]
+		s.Blocks, s.AllocatedSize, s.ActiveSize, s.RequestedSize = nil, 0, 0, 0
+		blocks = s.fill(blocks, u.round)
 	}
-	return u.segments
+	return segments
 }
 
 // follow applies an entry, as undo.entry takes one back.
@@ -72,7 +104,7 @@ func (u *undo) follow(e *Entry) {
 	switch e.Action {
 	case Alloc:
 		u.live[e.Addr] = Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stream: e.Stream, Stack: e.Stack}
-	case FreeCompleted:
+	case u.release:
 		delete(u.live, e.Addr)
 	case SegmentAlloc:
 		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
@@ -84,8 +116,12 @@ func (u *undo) follow(e *Entry) {
 	}
 }
 
-// fill lays the blocks, in address order, that begin in s, and returns the rest.
-func (s *Segment) fill(blocks []Live) []Live {
+// largeTail is the most that a block of the large pool keeps beyond its rounded size (kSmallSize of PyTorch's allocator).
+const largeTail = 1 << 20
+
+// fill lays the blocks, in address order, that begin in s, and returns the rest. round, where there is one, sizes those
+// whose size was not recorded.
+func (s *Segment) fill(blocks []Live, round func(int64) int64) []Live {
 	at, end := s.Address, s.Address+s.TotalSize
 	inactive := func(to int64) {
 		if to > at {
@@ -99,14 +135,30 @@ func (s *Segment) fill(blocks []Live) []Live {
 			continue
 		}
 		inactive(l.Address)
-		size := min(l.Size, end-l.Address)
-		s.Blocks = append(s.Blocks, Block{Address: l.Address, Size: size, Requested: l.Requested, State: Allocated,
-			Stack: l.Stack})
+		room := end - l.Address
+		if len(blocks) > 0 {
+			room = min(room, blocks[0].Address-l.Address)
+		}
+		size := min(l.Size, room)
+		if round != nil && !l.Exact {
+			size = s.concluded(l, room, round)
+		}
+		s.Blocks = append(s.Blocks, Block{Address: l.Address, Size: size, Requested: min(l.Requested, size),
+			State: Allocated, Stack: l.Stack})
 		s.AllocatedSize += size
 		s.ActiveSize += size
-		s.RequestedSize += l.Requested
+		s.RequestedSize += min(l.Requested, size)
 		at = l.Address + size
 	}
 	inactive(end)
 	return blocks
+}
+
+// concluded is the size of a block that has room bytes up to the next one.
+func (s *Segment) concluded(l Live, room int64, round func(int64) int64) int64 {
+	size := min(round(l.Requested), room)
+	if !s.Small && !s.Expandable && room-size <= largeTail {
+		return room
+	}
+	return size
 }

@@ -12,8 +12,12 @@ import (
 )
 
 // memoryEvent is the name of the instant events in which PyTorch's profiler (Kineto) reports memory. Bytes is above
-// zero for an allocation and below for a free; it counts the allocator's blocks, after its rounding.
-const memoryEvent = "[memory]"
+// zero for an allocation and below for a free; it counts the allocator's blocks, after its rounding. Total Allocated and
+// Total Reserved are the device's sums after the event. oomEvent reports a request that was refused.
+const (
+	memoryEvent = "[memory]"
+	oomEvent    = "[OutOfMemory]"
+)
 
 type kinetoEvent struct {
 	Name string  `json:"name"`
@@ -21,20 +25,28 @@ type kinetoEvent struct {
 	Args struct {
 		Bytes      *int64 `json:"Bytes"`
 		Addr       *int64 `json:"Addr"`
+		Allocated  *int64 `json:"Total Allocated"`
+		Reserved   *int64 `json:"Total Reserved"`
 		DeviceType int    `json:"Device Type"`
 		DeviceID   int    `json:"Device Id"`
 	} `json:"args"`
 }
 
-// kinetoKey is one memory: device type 0 is the host, 1 is CUDA.
+// kinetoKey is one memory: device type 0 (c10::DeviceType) is the host, 1 is CUDA.
 type kinetoKey struct{ kind, id int }
 
+// kinetoStep is one event with the device's sums after it, -1 where it states none.
+type kinetoStep struct {
+	Entry
+	allocated, reserved int64
+}
+
 // ReadKineto reads the [memory] events of a Chrome trace, the object or the bare list form, one recording a device,
-// hosts last. Other events are passed over as they stream by. A free of what was allocated before the trace counts as
-// live at its start.
+// hosts last. Other events are passed over as they stream by. What was allocated before the trace counts as live at its
+// start: in blocks where they are freed in it, in Totals.Before where only the device's sum tells.
 func ReadKineto(r io.Reader, name string) ([]Recording, error) {
 	d := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
-	entries := map[kinetoKey][]Entry{}
+	entries := map[kinetoKey][]kinetoStep{}
 	if err := eachTraceEvent(d, func() error { return kinetoEntry(d, entries) }); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("the trace ends in the middle: the file was cut short")
@@ -46,7 +58,7 @@ func ReadKineto(r io.Reader, name string) ([]Recording, error) {
 	}
 	var list []Recording
 	for _, key := range kinetoKeys(entries) {
-		list = append(list, kinetoRecording(len(list), entries[key]))
+		list = append(list, kinetoRecording(key, entries[key]))
 	}
 	return list, nil
 }
@@ -98,7 +110,7 @@ func eachElement(d *json.Decoder, f func() error) error {
 	return err
 }
 
-func kinetoEntry(d *json.Decoder, into map[kinetoKey][]Entry) error {
+func kinetoEntry(d *json.Decoder, into map[kinetoKey][]kinetoStep) error {
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
 		return err
@@ -106,30 +118,50 @@ func kinetoEntry(d *json.Decoder, into map[kinetoKey][]Entry) error {
 	var named struct {
 		Name json.RawMessage `json:"name"`
 	}
-	if json.Unmarshal(raw, &named) != nil || string(named.Name) != `"`+memoryEvent+`"` {
+	if json.Unmarshal(raw, &named) != nil {
+		return nil
+	}
+	oom := string(named.Name) == `"`+oomEvent+`"`
+	if !oom && string(named.Name) != `"`+memoryEvent+`"` {
 		return nil
 	}
 	var e kinetoEvent
 	if err := json.Unmarshal(raw, &e); err != nil {
-		return fmt.Errorf("reading a [memory] event: %w", err)
+		return fmt.Errorf("reading a %s event: %w", memoryEvent, err)
 	}
-	if e.Args.Bytes == nil || e.Args.Addr == nil || *e.Args.Bytes == math.MinInt64 {
-		return errors.New("a [memory] event without Bytes and Addr")
-	}
-	// nanoseconds until sorted
-	entry := Entry{Action: Alloc, Addr: *e.Args.Addr, Size: *e.Args.Bytes, TimeUs: int64(1000 * e.Ts), Stack: NoStack}
-	if entry.Size < 0 {
-		entry.Action, entry.Size = FreeCompleted, -entry.Size
-	}
-	if entry.Size == 0 {
-		return nil
+	step, err := e.step(oom)
+	if err != nil || step.Size == 0 {
+		return err
 	}
 	key := kinetoKey{e.Args.DeviceType, e.Args.DeviceID}
-	into[key] = append(into[key], entry)
+	into[key] = append(into[key], step)
 	return nil
 }
 
-func kinetoKeys(entries map[kinetoKey][]Entry) []kinetoKey {
+// step types an event. Its time is in nanoseconds until the events are sorted.
+func (e *kinetoEvent) step(oom bool) (kinetoStep, error) {
+	if e.Args.Bytes == nil || e.Args.Addr == nil && !oom || *e.Args.Bytes == math.MinInt64 {
+		return kinetoStep{}, errors.New("a [memory] event without Bytes and Addr")
+	}
+	s := kinetoStep{Entry{Action: Alloc, Size: *e.Args.Bytes, TimeUs: int64(1000 * e.Ts), Stack: NoStack}, -1, -1}
+	switch {
+	case oom:
+		s.Action, s.Addr, s.Size = OutOfMemory, UnknownFree, max(s.Size, -s.Size)
+	case s.Size < 0:
+		s.Action, s.Addr, s.Size = FreeCompleted, *e.Args.Addr, -s.Size
+	default:
+		s.Addr = *e.Args.Addr
+	}
+	if a := e.Args.Allocated; a != nil && *a >= 0 {
+		s.allocated = *a
+	}
+	if r := e.Args.Reserved; r != nil && *r >= 0 {
+		s.reserved = *r
+	}
+	return s, nil
+}
+
+func kinetoKeys(entries map[kinetoKey][]kinetoStep) []kinetoKey {
 	var keys []kinetoKey
 	for key := range entries {
 		keys = append(keys, key)
@@ -140,20 +172,57 @@ func kinetoKeys(entries map[kinetoKey][]Entry) []kinetoKey {
 	return keys
 }
 
-// kinetoRecording orders the entries by time and finds what was live before them.
-func kinetoRecording(device int, entries []Entry) Recording {
-	slices.SortStableFunc(entries, func(a, b Entry) int { return cmp.Compare(a.TimeUs, b.TimeUs) })
-	r := Recording{Device: device, Entries: entries}
-	seen := map[int64]bool{}
-	for i := range entries {
-		e := &entries[i]
+// kinetoRecording orders the steps by time and finds what was live before them.
+func kinetoRecording(key kinetoKey, steps []kinetoStep) Recording {
+	slices.SortStableFunc(steps, func(a, b kinetoStep) int { return cmp.Compare(a.TimeUs, b.TimeUs) })
+	r := Recording{Device: key.id, Totals: kinetoTotals(steps)}
+	if key.kind == 0 {
+		r.Device = HostDevice
+	}
+	seen, named := map[int64]bool{}, int64(0)
+	for i := range steps {
+		e := steps[i].Entry
 		e.TimeUs /= 1000
 		if e.Action == FreeCompleted && !seen[e.Addr] {
 			r.Live = append(r.Live, Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stack: NoStack})
+			named += e.Size
 		}
-		seen[e.Addr] = true
+		if e.Action != OutOfMemory {
+			seen[e.Addr] = true
+		}
+		r.Entries = append(r.Entries, e)
+	}
+	if r.Totals != nil {
+		r.Totals.Before = max(0, r.Totals.Before-named)
 	}
 	return r
+}
+
+// kinetoTotals is what the events' sums say, with all that was allocated before the first in Before; nil where no event
+// states a sum.
+func kinetoTotals(steps []kinetoStep) *Totals {
+	var t *Totals
+	moved := int64(0) // since the trace began
+	for i := range steps {
+		s := &steps[i]
+		switch s.Action {
+		case Alloc:
+			moved += s.Size
+		case FreeCompleted:
+			moved -= s.Size
+		}
+		if s.allocated < 0 {
+			continue
+		}
+		if t == nil {
+			t = &Totals{Before: max(0, s.allocated-moved), PeakAlloc: max(0, s.allocated-moved)}
+		}
+		t.Allocated, t.PeakAlloc = s.allocated, max(t.PeakAlloc, s.allocated)
+		if s.reserved >= 0 {
+			t.Reserved, t.PeakReserved = s.reserved, max(t.PeakReserved, s.reserved)
+		}
+	}
+	return t
 }
 
 // WritePerfetto writes recordings as a Chrome trace, which ui.perfetto.dev and chrome://tracing open: the [memory]
@@ -168,7 +237,7 @@ func WritePerfetto(w io.Writer, recordings []Recording) error {
 	}
 	for i := range recordings {
 		r := &recordings[i]
-		event(`{"ph":"M","name":"process_name","pid":%d,"args":{"name":"device %d"}}`, r.Device, r.Device)
+		event(`{"ph":"M","name":"process_name","pid":%d,"args":{"name":"%s"}}`, r.Device, r.Name())
 		perfettoDevice(event, r)
 	}
 	fmt.Fprint(b, "\n]}\n")
@@ -181,11 +250,15 @@ func perfettoDevice(event func(string, ...any), r *Recording) {
 	if len(r.Entries) > 0 {
 		start = r.Entries[0].TimeUs
 	}
+	kind, release := 1, r.Release()
+	if r.Host() {
+		kind = 0
+	}
 	step := func(ts, addr, bytes, stream int64, site string) {
 		live += bytes
 		named, _ := json.Marshal(site) // a string always encodes
-		event(`{"ph":"i","s":"t","cat":"cpu_instant_event","name":"[memory]","pid":%d,"tid":%d,"ts":%d,"args":{"Device Type":1,"Device Id":%d,"Addr":%d,"Bytes":%d,"Total Allocated":%d,"Site":%s}}`,
-			r.Device, stream, ts, r.Device, addr, bytes, live, named)
+		event(`{"ph":"i","s":"t","cat":"cpu_instant_event","name":"[memory]","pid":%d,"tid":%d,"ts":%d,"args":{"Device Type":%d,"Device Id":%d,"Addr":%d,"Bytes":%d,"Total Allocated":%d,"Site":%s}}`,
+			r.Device, stream, ts, kind, r.Device, addr, bytes, live, named)
 		event(`{"ph":"C","name":"live bytes","pid":%d,"ts":%d,"args":{"requested":%d}}`, r.Device, ts, live)
 	}
 	for _, l := range r.Live {
@@ -195,7 +268,7 @@ func perfettoDevice(event func(string, ...any), r *Recording) {
 		switch e := &r.Entries[i]; e.Action {
 		case Alloc:
 			step(e.TimeUs, e.Addr, e.Size, e.Stream, r.Site(e.Stack))
-		case FreeCompleted:
+		case release:
 			step(e.TimeUs, e.Addr, -e.Size, e.Stream, "")
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // smallSegment is the size of every segment of the small pool; none of the large pool is as small.
@@ -16,35 +17,131 @@ type Live struct {
 	Requested int64
 	Size      int64 // bytes of the block; the requested ones where Exact is false
 	Stream    int64
+	Pool      PoolID
 	Stack     int32
 	Exact     bool // Size was recorded, not concluded
 }
 
+// Totals are what a profiler's trace says of a memory besides its blocks, in bytes.
+type Totals struct {
+	Before       int64 // allocated before the trace, in blocks that it does not name
+	Allocated    int64 // after the last event
+	Reserved     int64 // after the last event
+	PeakAlloc    int64
+	PeakReserved int64
+}
+
 // Recording is one device's memory from the start of the recording on.
 type Recording struct {
-	Device   int
+	Device   int       // the card's number; of a host, HostDevice
 	Segments []Segment // at the start, in address order, without Blocks
 	Live     []Live    // at the start; in address order where derived, in file order where the file states it
 	Entries  []Entry
 	Settings *Settings // nil where not recorded
 	Source   *Snapshot // resolves Entry.Stack; nil where there are none
+	Totals   *Totals   // nil where the file states none: all but profilers' traces
 	Warnings []string
+
+	pools map[int]PoolID // of entries that do not name theirs and lie in a private one
+}
+
+// Refusal is an OutOfMemory entry with the bytes that were held from the driver then.
+type Refusal struct {
+	Index    int // of the entry
+	Reserved int64
+}
+
+// Refusals lists the OutOfMemory entries in order. What was reserved is walked back from the end.
+func (r *Recording) Refusals() []Refusal {
+	var list []Refusal
+	r.eachReserved(func(i int, reserved int64) {
+		if r.Entries[i].Action == OutOfMemory {
+			list = append(list, Refusal{i, reserved})
+		}
+	})
+	slices.Reverse(list)
+	return list
+}
+
+// eachReserved calls at with each entry and the bytes held from the driver after it, the last first.
+func (r *Recording) eachReserved(at func(i int, reserved int64)) {
+	reserved := int64(0)
+	for _, s := range r.Final() {
+		reserved += s.TotalSize
+	}
+	for i := len(r.Entries) - 1; i >= 0; i-- {
+		at(i, reserved)
+		switch e := &r.Entries[i]; e.Action {
+		case SegmentAlloc, SegmentMap:
+			reserved -= e.Size
+		case SegmentFree, SegmentUnmap:
+			reserved += e.Size
+		}
+	}
+}
+
+// HostDevice is the Device of the host's memory, which is no card's.
+const HostDevice = -1
+
+// Host reports whether r is of the host's memory, which no CUDA allocator serves.
+func (r *Recording) Host() bool { return r.Device == HostDevice }
+
+// Name is what the memory is called.
+func (r *Recording) Name() string {
+	if r.Host() {
+		return "host"
+	}
+	return fmt.Sprintf("device %d", r.Device)
+}
+
+// HasHistory reports whether the recording says what the program did, and not only what was there.
+func (r *Recording) HasHistory() bool {
+	return slices.ContainsFunc(r.Entries, func(e Entry) bool {
+		return e.Action == Alloc || e.Action == FreeRequested || e.Action == FreeCompleted
+	})
+}
+
+// Release is the action after which a block's memory is reusable: FreeCompleted, or FreeRequested in a recording that
+// knows no completion (skip_actions=["free_completed"], and releases before completions were recorded).
+func (r *Recording) Release() Action { return releaseOf(r.Entries) }
+
+func releaseOf(entries []Entry) Action {
+	if slices.ContainsFunc(entries, func(e Entry) bool { return e.Action == FreeCompleted }) {
+		return FreeCompleted
+	}
+	return FreeRequested
+}
+
+// PoolAt is the private pool of entry i, zero for the default one: the one it names, or that of the segment it lies in.
+func (r *Recording) PoolAt(i int) PoolID {
+	if p := r.Entries[i].Pool; p != nil {
+		return *p
+	}
+	return r.pools[i]
 }
 
 // Recordings derives every device's start by undoing its entries from the end: what was allocated leaves, what was
-// freed comes back. A free completed late stays in use until it completes. Devices that recorded nothing are left out,
-// unless all are.
+// freed comes back. A free completed late stays in use until it completes. Devices without memory are left out, though
+// they may hold a mark.
 func (s *Snapshot) Recordings() []Recording {
 	devices := len(s.Traces)
 	for _, segment := range s.Segments {
 		devices = max(devices, min(int(segment.Device)+1, 1024))
 	}
 	var list []Recording
+	var empty []string
 	for device := range devices {
 		r := s.recording(device)
-		if len(r.Entries)+len(r.Live)+len(r.Segments) > 0 {
+		switch {
+		case r.HasHistory() || len(r.Live)+len(r.Segments) > 0 || len(r.Refusals()) > 0:
 			list = append(list, r)
+		case len(r.Entries) > 0:
+			empty = append(empty, r.Name())
 		}
+	}
+	if len(list) > 0 && len(empty) > 0 {
+		list[0].Warnings = append(list[0].Warnings,
+			strings.Join(empty, ", ")+": marks without any memory; left out")
 	}
 	return list
 }
@@ -54,8 +151,11 @@ func (s *Snapshot) recording(device int) Recording {
 	if device < len(s.Traces) {
 		r.Entries = s.Traces[device]
 	}
-	u := newUndo(s, device)
+	u := newUndo(r.Final(), r.Release())
 	for i := len(r.Entries) - 1; i >= 0; i-- {
+		if e := &r.Entries[i]; u.private && e.Pool == nil && (e.Action == Alloc || e.Action == OutOfMemory) {
+			r.notePool(i, u.poolAt(e.Addr))
+		}
 		u.entry(&r.Entries[i])
 	}
 	u.classify(r.Entries)
@@ -72,32 +172,68 @@ func (s *Snapshot) recording(device int) Recording {
 	return r
 }
 
+// notePool keeps the private pool of entry i.
+func (r *Recording) notePool(i int, id PoolID) {
+	if id == (PoolID{}) {
+		return
+	}
+	if r.pools == nil {
+		r.pools = map[int]PoolID{}
+	}
+	r.pools[i] = id
+}
+
+// Final is the segments after the last entry, with their blocks, in address order: what the file states, or what
+// following the entries gives.
+func (r *Recording) Final() []Segment {
+	if r.Source == nil {
+		return r.end()
+	}
+	var list []Segment
+	for _, segment := range r.Source.Segments {
+		if int(segment.Device) == r.Device {
+			list = append(list, segment)
+		}
+	}
+	slices.SortFunc(list, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
+	return list
+}
+
 // undo walks a recording backwards.
 type undo struct {
 	segments []Segment // in address order
-	guessed  bool      // some segment's pool is a guess from its size
+	release  Action
+	guessed  bool // some segment's pool is a guess from its size
+	private  bool // some segment belongs to a private pool
 	live     map[int64]Live
 	lost     int
 	twice    int
+	round    func(requested int64) int64 // of blocks whose size is not recorded; nil takes what was requested
 }
 
-func newUndo(s *Snapshot, device int) *undo {
-	u := &undo{live: map[int64]Live{}}
-	for _, segment := range s.Segments {
-		if int(segment.Device) != device {
-			continue
-		}
+// newUndo begins after the last entry, with the segments and blocks that are there then.
+func newUndo(final []Segment, release Action) *undo {
+	u := &undo{live: map[int64]Live{}, release: release}
+	for _, segment := range final {
 		for _, b := range segment.Blocks {
 			if b.State != Inactive {
 				u.live[b.Address] = Live{Address: b.Address, Requested: b.Requested, Size: b.Size, Stream: segment.Stream,
-					Stack: b.Stack, Exact: true}
+					Pool: segment.Pool, Stack: b.Stack, Exact: true}
 			}
 		}
 		segment.Blocks = nil
+		u.private = u.private || segment.Pool != (PoolID{})
 		u.segments = append(u.segments, segment)
 	}
-	slices.SortFunc(u.segments, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
 	return u
+}
+
+// poolAt is the private pool of the segment that holds addr, zero where there is none.
+func (u *undo) poolAt(addr int64) PoolID {
+	if k := u.find(addr); k < len(u.segments) && u.segments[k].Address <= addr {
+		return u.segments[k].Pool
+	}
+	return PoolID{}
 }
 
 func (u *undo) entry(e *Entry) {
@@ -107,11 +243,16 @@ func (u *undo) entry(e *Entry) {
 			u.lost++
 		}
 		delete(u.live, e.Addr)
-	case FreeCompleted:
-		if _, ok := u.live[e.Addr]; ok {
+	case u.release:
+		_, ok := u.live[e.Addr]
+		if ok && u.release == FreeRequested {
+			return // freed, and still waiting for another stream at the end
+		}
+		if ok {
 			u.twice++
 		}
-		u.live[e.Addr] = Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stream: e.Stream, Stack: e.Stack}
+		u.live[e.Addr] = Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stream: e.Stream, Pool: u.poolOfFree(e),
+			Stack: e.Stack}
 	case SegmentAlloc, SegmentMap:
 		u.remove(e.Addr, e.Size)
 	case SegmentFree:
@@ -120,6 +261,14 @@ func (u *undo) entry(e *Entry) {
 	case SegmentUnmap:
 		u.restore(e)
 	}
+}
+
+// poolOfFree is the pool of a block that e frees.
+func (u *undo) poolOfFree(e *Entry) PoolID {
+	if e.Pool != nil || !u.private {
+		return poolOf(e)
+	}
+	return u.poolAt(e.Addr)
 }
 
 func poolOf(e *Entry) PoolID {
@@ -204,11 +353,5 @@ func joins(a, b Segment) bool {
 	return a.Expandable && b.Expandable && a.Stream == b.Stream && a.Address+a.TotalSize == b.Address
 }
 
-// Site is where the program asked for memory: the innermost line of the program's own Python, that of a library where
-// there is none, or the innermost named function. It is "" where the stack was not recorded.
-func (r *Recording) Site(stack int32) string {
-	if r.Source == nil || stack < 0 || int(stack) >= len(r.Source.Stacks) {
-		return ""
-	}
-	return r.Source.site(r.Source.Stacks[stack])
-}
+// Site is where the program asked for memory, as Snapshot.Site says; "" where the stack was not recorded.
+func (r *Recording) Site(stack int32) string { return r.Source.Site(stack) }

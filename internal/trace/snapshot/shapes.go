@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
@@ -215,8 +216,8 @@ func (d *decoder) entry(o *object) error {
 
 func (d *decoder) block(o *object) error {
 	f := fields{d: d, o: o}
-	b := Block{Address: f.size("address"), Size: f.size("size"), Requested: f.size("requested_size"),
-		Stack: f.stack("frames")}
+	b := Block{Address: f.size("address"), Size: f.size("size"), Stack: f.stack("frames")}
+	b.Requested = f.requested(b.Size)
 	switch f.text("state") {
 	case "inactive":
 	case "active_allocated":
@@ -235,6 +236,24 @@ func (d *decoder) block(o *object) error {
 	}
 	d.become(o, shapeBlock, int32(len(d.blocks)-1))
 	return nil
+}
+
+// requested is a block's requested_size, or what the releases before that field (2.0) have of it: history, whose first
+// item holds the real_size, or nothing, where the whole block counts.
+func (f *fields) requested(size int64) int64 {
+	if _, ok := f.d.lookup(f.o, "requested_size"); ok {
+		return f.size("requested_size")
+	}
+	if history := f.object("history"); history != nil && len(history.items) > 0 && history.items[0].kind == kObject {
+		h := fields{d: f.d, o: &f.d.objects[history.items[0].n]}
+		if n := h.size("real_size"); h.err == nil && n > 0 {
+			return min(n, size)
+		}
+	}
+	if f.text("state") == "inactive" {
+		return 0
+	}
+	return size
 }
 
 func (d *decoder) segment(o *object) error {
@@ -287,24 +306,50 @@ func (d *decoder) segmentBlocks(s *Segment, list *object) error {
 	return nil
 }
 
-// finish reads the outermost dictionary, and puts the entries in the order of the lists that hold them.
+// finish reads the outermost object: the dictionary of _dump_snapshot, or the list of segments that
+// torch.cuda.memory_snapshot() returns.
 func (d *decoder) finish(top value) error {
-	if top.kind != kObject || d.objects[top.n].shape != shapeDict {
-		return fmt.Errorf("a pickle, but not of a snapshot: want a dictionary with \"segments\" and \"device_traces\"")
+	if top.kind != kObject || d.objects[top.n].shape != shapeDict && d.objects[top.n].shape != shapeList {
+		return errNotSnapshot
+	}
+	if o := &d.objects[top.n]; o.shape == shapeList {
+		return d.segmentList(o)
 	}
 	f := fields{d: d, o: &d.objects[top.n]}
 	segments, traces := f.object("segments"), f.object("device_traces")
-	if segments == nil || traces == nil {
-		return fmt.Errorf("a pickle, but not of a snapshot: \"segments\" or \"device_traces\" is missing")
+	if segments == nil {
+		return fmt.Errorf("%w: \"segments\" is missing", errNotSnapshot)
 	}
+	if err := d.segmentList(segments); err != nil {
+		return err
+	}
+	if traces != nil { // left out by releases before 2.0
+		if err := d.traceLists(traces); err != nil {
+			return err
+		}
+	}
+	d.settings(f.object("allocator_settings"))
+	return d.annotations(f.object("external_annotations"))
+}
+
+// errNotSnapshot is in the chain of errors about pickles of other things.
+var errNotSnapshot = errors.New("a pickle, but not of a snapshot: want what torch.cuda.memory._snapshot() or " +
+	"memory_snapshot() returns")
+
+// segmentList puts the segments in the order of the list that holds them.
+func (d *decoder) segmentList(list *object) error {
 	read := d.out.Segments
-	d.out.Segments = make([]Segment, 0, len(segments.items))
-	for _, v := range segments.items {
+	d.out.Segments = make([]Segment, 0, len(list.items))
+	for _, v := range list.items {
 		if v.kind != kObject || d.objects[v.n].shape != shapeSegment {
-			return fmt.Errorf("\"segments\" holds something that is not a segment")
+			return fmt.Errorf("%w: its list holds something that is not a segment", errNotSnapshot)
 		}
 		d.out.Segments = append(d.out.Segments, read[d.objects[v.n].index])
 	}
+	return nil
+}
+
+func (d *decoder) traceLists(traces *object) error {
 	for device, v := range traces.items {
 		if v.kind != kObject || d.objects[v.n].shape != shapeList {
 			return fmt.Errorf("\"device_traces\" of device %d is not a list", device)
@@ -315,8 +360,7 @@ func (d *decoder) finish(top value) error {
 		}
 		d.out.Traces = append(d.out.Traces, list)
 	}
-	d.settings(f.object("allocator_settings"))
-	return d.annotations(f.object("external_annotations"))
+	return nil
 }
 
 // entriesOf is the entries of a list. Picklers write them in order, so they are a run of d.entries; a file that does

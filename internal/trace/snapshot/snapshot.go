@@ -69,6 +69,9 @@ func (s State) String() string { return stateNames[s] }
 // NoStack marks an entry, block or segment whose call stack was not recorded.
 const NoStack int32 = -1
 
+// UnknownFree is the Addr of an OutOfMemory entry that does not say what the device had free.
+const UnknownFree int64 = -1
+
 // PoolID names a private pool (CUDA graphs, MemPool); the zero value is the default pool.
 type PoolID [2]int64
 

@@ -159,10 +159,10 @@ func TestReadRefuses(t *testing.T) {
 		{"a class", "\x80\x04\x8c\x02os\x8c\x06system\x93.", "byte 15: pickle opcode 0x93 is not one that snapshots use"},
 		{"a call", "\x80\x02cos\nsystem\nR.", "byte 3: pickle opcode 0x63 is not one that snapshots use"},
 		{"a reduction", "\x80\x02)R.", "byte 4: pickle opcode 0x52"},
-		{"a list", "\x80\x04].", "byte 4: a pickle, but not of a snapshot"},
+		{"a list of numbers", "\x80\x04]K\x01a.", "byte 7: a pickle, but not of a snapshot"},
 		{"nothing", "\x80\x04.", "byte 3: the stack is empty"},
 		{"other dictionary", "\x80\x04}(\x8c\x01aK\x01u.",
-			`byte 11: a pickle, but not of a snapshot: "segments" or "device_traces" is missing`},
+			`memory_snapshot() returns: "segments" is missing`},
 		{"no mark", "\x80\x04}u.", "byte 4: no mark on the stack"},
 		{"items for nothing", "\x80\x04(K\x01u.", "byte 6: items for a dictionary that is not there"},
 		{"a number as key", "\x80\x04}(K\x01K\x02u.", "byte 9: a dictionary's key is a number, want text"},
@@ -295,14 +295,19 @@ func TestSite(t *testing.T) {
 		want   string
 	}{
 		{nil, ""},
-		{[]Frame{{"unwind", "??", 0}}, ""},
-		{[]Frame{{"unwind", "??", 0}, {"at::empty", "", 0}}, "at::empty"},
+		{[]Frame{{"torch::unwind::unwind()", "??", 0}}, ""},
+		{[]Frame{{"torch::unwind::unwind()", "??", 0}, {"at::native::mul(at::Tensor const&)", "", 0}}, "at::native::mul"},
+		{[]Frame{{"torch::cuda::(anonymous namespace)::gather_with_cpp()", "memory_snapshot.cpp", 0},
+			{"at::(anonymous namespace)::wrapper_CUDA_mm", "RegisterCUDA.cpp", 0},
+			{"torch::autograd::generated::MmBackward0::apply(std::vector<at::Tensor>&&)", "??", 0},
+			{"torch::autograd::Engine::thread_main(std::shared_ptr<torch::autograd::GraphTask> const&)", "??", 0}},
+			"MmBackward0"},
 		{[]Frame{{"at::empty", "a.cpp", 0}, {"linear", "/x/site-packages/torch/nn/functional.py", 12}},
 			"nn/functional.py:12 linear"},
 		{[]Frame{{"linear", "/x/site-packages/torch/nn/functional.py", 12}, {"forward", "/home/me/net/model.py", 54},
-			{"main", "run.py", 1}}, "net/model.py:54 forward"},
+			{"main", "run.py", 1}}, "nn/functional.py:12 linear < net/model.py:54 forward"},
 		{[]Frame{{"forward", `D:\Dev\.venv\Lib\site-packages\torch\nn\module.py`, 9}, {"forward", `D:\Dev\model.py`, 5}},
-			"Dev/model.py:5 forward"},
+			"nn/module.py:9 forward < Dev/model.py:5 forward"},
 	} {
 		s := &Snapshot{Frames: c.frames}
 		var stack []int32
