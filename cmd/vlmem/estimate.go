@@ -14,6 +14,7 @@ import (
 type estimateOptions struct {
 	model, engine, hardware, image, projector string
 	gpuLayers                                 int
+	llama                                     llamaFlags
 	engine.Options
 	out output
 }
@@ -56,7 +57,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"llama.cpp: tokens of a batch whose logits are computed (default: all; of llama-server, one a slot)")
 	flags.IntVar(&o.gpuLayers, "ngl", -1,
 		"llama.cpp: layers on the card, the head counting as one after the last (default: all)")
-	flags.StringVar(&o.KVType, "kv-type", "", "type of the KV cache, such as f16, q8_0 or fp8 (default: the engine's)")
+	flags.StringVar(&o.KVType, "kv-type", "", "type of the KV cache, such as f16, q8_0 or fp8; for llama.cpp also of keys and values apart, as in q8_0,f16")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
 	flags.StringVar(&o.image, "image", "",
@@ -66,6 +67,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"transformers: tokens of the prompt, images included (default: the whole context)")
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
+	o.llama.add(flags)
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -89,6 +91,9 @@ func runEstimate(env *environment, o *estimateOptions) error {
 	}
 	if o.gpuLayers >= 0 {
 		o.HostLayers = max(0, model.Text.Layers+1-o.gpuLayers)
+	}
+	if err := o.llama.read(&o.Llama); err != nil {
+		return err
 	}
 	mem, err := engine.Estimate(o.engine, &model, o.Options)
 	var refusal *engine.Refusal
@@ -131,6 +136,7 @@ func (o *estimateOptions) complete() error {
 		if err != nil {
 			return err
 		}
+		o.Llama.CPU = h.CPU
 		if len(h.GPUs) > 0 {
 			o.GPU = &h.GPUs[0]
 		}

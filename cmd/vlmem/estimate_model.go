@@ -89,12 +89,7 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 	if err != nil {
 		return profile.Model{}, fmt.Errorf("reading --model: %s: %w", path, err)
 	}
-	o.files().Decoder = total(g.Tensors)
-	for _, t := range g.Tensors {
-		if t.Name == "token_embd.weight" {
-			o.files().Embeddings = t.Bytes
-		}
-	}
+	o.files().Decoder, o.files().Tensors = total(g.Tensors), g.Tensors
 	if o.Quant == "" {
 		o.Quant = mainType(g.Tensors)
 	}
@@ -177,6 +172,9 @@ func readGGUF(path string) (*weights.GGUF, error) {
 		part, err := readHeader(strings.TrimSuffix(path, first)+fmt.Sprintf("-%05d-of-%05d.gguf", i, count), weights.ReadGGUF)
 		if err != nil {
 			return nil, err
+		}
+		for j := range part.Tensors {
+			part.Tensors[j].Part = i - 1
 		}
 		g.Tensors = append(g.Tensors, part.Tensors...)
 	}

@@ -122,13 +122,17 @@ func ggufOf(architecture string, numbers map[string]uint32, tensors map[string][
 		text(key)
 		b = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(b, 4), v)
 	}
+	var at uint64
 	for name, shape := range tensors {
+		size := uint64(2)
 		text(name)
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(shape)))
 		for _, n := range shape {
 			b = binary.LittleEndian.AppendUint64(b, n)
+			size *= n
 		}
-		b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(b, 1), 0)
+		b = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(b, 1), at)
+		at += size
 	}
 	return string(b)
 }

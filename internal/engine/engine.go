@@ -23,6 +23,7 @@ package engine
 import (
 	"fmt"
 
+	"github.com/vlmem/vlmem/internal/engine/weights"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -56,6 +57,9 @@ type Options struct {
 	Utilization    float64
 	GPU            *profile.GPU // nil: not known
 	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
+	Llama          LlamaOptions // of llama.cpp, llama-server and ollama alone
+
+	promptCache bool // a server that keeps prompts on the host
 }
 
 // Image is the size of the largest image that will be sent, in pixels before resizing.
@@ -64,7 +68,7 @@ type Image struct{ Width, Height int }
 // Files are the tensor bytes counted in the headers of weight files. A nil part was not given.
 type Files struct {
 	Decoder, Projector *units.Bytes
-	Embeddings         units.Bytes // of Decoder, the token embeddings; 0 where not known
+	Tensors            []weights.Tensor // of a GGUF decoder, nil where the files are of another kind
 }
 
 // Item is one part of an engine's memory.
@@ -76,7 +80,19 @@ type Item struct {
 	Where  string      `yaml:"where" json:"where"` // host or device
 	Source string      `yaml:"source" json:"source"`
 	Why    string      `yaml:"why" json:"why"`
+	// what holds the bytes on the host, "" on a card or where it is the process's own memory like any other
+	Backing string `yaml:"backing,omitempty" json:"backing,omitempty"`
+	// the range of the file that stays mapped, what lies between the tensors in use included
+	MappedBytes units.Bytes `yaml:"mapped_bytes,omitempty" json:"mapped_bytes,omitempty"`
 }
+
+// What holds an item's bytes on the host.
+const (
+	BackedFile      = "file"      // pages of a file in the page cache, which the kernel can drop and read again
+	BackedLocked    = "locked"    // the same, which it cannot
+	BackedAnonymous = "anonymous" // the process's own
+	BackedPinned    = "pinned"    // the same, locked for a card
+)
 
 // The items that every estimate has; an engine may have more.
 const (
@@ -88,22 +104,30 @@ const (
 	Vision        = "vision"
 )
 
+// RepackedWeights is an item of llama.cpp's: weights on the host a second time, in the layout of the CPU's kernels.
+const RepackedWeights = "repacked weights"
+
+// PromptCache is an item of llama-server's: the caches of prompts that it keeps on the host for later.
+const PromptCache = "prompt cache"
+
 // Memory is what an engine will allocate. The *Bytes fields are the sums of the items of that name over host and
 // device.
 type Memory struct {
-	Engine             string      `yaml:"engine" json:"engine"`
-	Version            string      `yaml:"version" json:"version"` // whose rules were followed
-	Model              string      `yaml:"model" json:"model"`
-	Quant              string      `yaml:"quant" json:"quant"`
-	KVType             string      `yaml:"kv_type" json:"kv_type"`
-	Device             string      `yaml:"device" json:"device"`
-	ContextTokens      int         `yaml:"context_tokens" json:"context_tokens"`
-	WeightsBytes       units.Bytes `yaml:"weights_bytes" json:"weights_bytes"`
-	VisionWeightsBytes units.Bytes `yaml:"vision_weights_bytes" json:"vision_weights_bytes"`
-	KVCacheBytes       units.Bytes `yaml:"kv_cache_bytes" json:"kv_cache_bytes"`
-	ComputeBytes       units.Bytes `yaml:"compute_bytes" json:"compute_bytes"`
-	OutputBytes        units.Bytes `yaml:"output_bytes" json:"output_bytes"`
-	VisionBytes        units.Bytes `yaml:"vision_bytes" json:"vision_bytes"`
+	Engine        string      `yaml:"engine" json:"engine"`
+	Version       string      `yaml:"version" json:"version"` // whose rules were followed
+	Model         string      `yaml:"model" json:"model"`
+	Quant         string      `yaml:"quant" json:"quant"`
+	KVType        string      `yaml:"kv_type" json:"kv_type"`
+	Device        string      `yaml:"device" json:"device"`
+	ContextTokens int         `yaml:"context_tokens" json:"context_tokens"`
+	WeightsBytes  units.Bytes `yaml:"weights_bytes" json:"weights_bytes"`
+	// copies of weights in the layout of a CPU's kernels
+	RepackedWeightsBytes units.Bytes `yaml:"repacked_weights_bytes,omitempty" json:"repacked_weights_bytes,omitempty"`
+	VisionWeightsBytes   units.Bytes `yaml:"vision_weights_bytes" json:"vision_weights_bytes"`
+	KVCacheBytes         units.Bytes `yaml:"kv_cache_bytes" json:"kv_cache_bytes"`
+	ComputeBytes         units.Bytes `yaml:"compute_bytes" json:"compute_bytes"`
+	OutputBytes          units.Bytes `yaml:"output_bytes" json:"output_bytes"`
+	VisionBytes          units.Bytes `yaml:"vision_bytes" json:"vision_bytes"`
 	// CUDA context, workspaces, caches of the engine
 	OtherBytes  units.Bytes `yaml:"other_bytes" json:"other_bytes"`
 	TotalBytes  units.Bytes `yaml:"total_bytes" json:"total_bytes"`
@@ -194,6 +218,9 @@ func (o *Options) check() error {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)
 		}
 	}
+	if err := o.Llama.check(); err != nil {
+		return err
+	}
 	if o.Utilization < 0 || o.Utilization > 1 {
 		return fmt.Errorf("utilization %g: want a share of the card's memory, above 0 and at most 1", o.Utilization)
 	}
@@ -202,8 +229,12 @@ func (o *Options) check() error {
 
 // add appends an item; low and high bound it, and equal it where its procedure is exact.
 func (mem *Memory) add(name, where string, bytes, low, high units.Bytes, source, why string, args ...any) {
-	mem.Items = append(mem.Items, Item{name, bytes, low, high, where, source, fmt.Sprintf(why, args...)})
+	mem.Items = append(mem.Items, Item{Name: name, Bytes: bytes, Low: low, High: high, Where: where, Source: source,
+		Why: fmt.Sprintf(why, args...)})
 }
+
+// last is the item that was added last.
+func (mem *Memory) last() *Item { return &mem.Items[len(mem.Items)-1] }
 
 // exact appends an item that the engine's own procedure fixes to the byte.
 func (mem *Memory) exact(name, where string, bytes units.Bytes, why string, args ...any) {
@@ -245,6 +276,8 @@ func (mem *Memory) warn(text string, args ...any) {
 func (mem *Memory) sum() {
 	for _, i := range mem.Items {
 		switch i.Name {
+		case RepackedWeights:
+			mem.RepackedWeightsBytes += i.Bytes
 		case Weights:
 			mem.WeightsBytes += i.Bytes
 		case VisionWeights:

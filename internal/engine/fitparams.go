@@ -77,7 +77,8 @@ func ReadFitParams(r io.Reader) ([]Item, error) {
 				return nil, fmt.Errorf("line %d: %s of %s: %w", n, name, m[1], err)
 			}
 			low := units.Bytes(mib) * units.MiB
-			items = append(items, Item{name, low, low, low + units.MiB - 1, where, FitParamsTool, m[1]})
+			items = append(items, Item{Name: name, Bytes: low, Low: low, High: low + units.MiB - 1, Where: where,
+				Source: FitParamsTool, Why: m[1]})
 		}
 	}
 	if err := lines.Err(); err != nil {

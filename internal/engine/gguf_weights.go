@@ -25,6 +25,7 @@ const (
 
 // ggufTensor is one tensor of a GGUF file.
 type ggufTensor struct {
+	name  string // as the file has it
 	role  role
 	layer int // outside for tensors of no layer
 	shape []int64
@@ -35,78 +36,104 @@ const outside = -1
 // decoderTensors lists the tensors of a decoder's GGUF in layer order.
 func decoderTensors(t *profile.Text) []ggufTensor {
 	d := int64(t.HiddenSize)
-	list := []ggufTensor{{roleEmbedding, outside, []int64{d, int64(t.VocabSize)}}, {roleOther, outside, []int64{d}}}
+	l := ggufList{layer: outside}
+	l.add("token_embd", roleEmbedding, d, int64(t.VocabSize))
 	if !t.TiedEmbeddings {
-		list = append(list, ggufTensor{roleOutput, outside, []int64{d, int64(t.VocabSize)}})
+		l.add("output", roleOutput, d, int64(t.VocabSize))
 	}
+	l.add("output_norm", roleOther, d)
 	v := profile.Variant{}
 	if t.Variant != nil {
 		v = *t.Variant
 	}
-	for i := range t.Layers {
-		norms := [][]int64{{d}, {d}}
-		if v.PostNorms {
-			norms = append(norms, norms...)
-		}
-		for _, shape := range norms {
-			list = append(list, ggufTensor{roleOther, i, shape})
-		}
+	for l.layer = range t.Layers {
+		l.add("attn_norm", roleOther, d)
 		if v.Latent != nil {
-			list = append(list, latentTensors(t, v.Latent, i)...)
+			l.latent(t, v.Latent)
 		} else {
-			list = append(list, attentionTensors(t, v, i)...)
+			l.attention(t, v)
 		}
-		list = append(list, mlpTensors(t, v, i)...)
+		if v.PostNorms {
+			l.add("post_attention_norm", roleOther, d)
+		}
+		l.add("ffn_norm", roleOther, d)
+		l.mlp(t, v)
+		if v.PostNorms {
+			l.add("post_ffw_norm", roleOther, d)
+		}
 	}
-	return list
+	return l.tensors
 }
 
-func attentionTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
+// ggufList grows by the tensors of one layer after the other.
+type ggufList struct {
+	layer   int
+	tensors []ggufTensor
+}
+
+func (l *ggufList) add(part string, r role, shape ...int64) { l.put(part+".weight", r, shape...) }
+
+func (l *ggufList) put(name string, r role, shape ...int64) {
+	if l.layer != outside {
+		name = fmt.Sprintf("blk.%d.%s", l.layer, name)
+	}
+	l.tensors = append(l.tensors, ggufTensor{name, r, l.layer, shape})
+}
+
+func (l *ggufList) attention(t *profile.Text, v profile.Variant) {
 	d, h := int64(t.HiddenSize), int64(t.HeadDim)
 	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
-	list := []ggufTensor{{roleMatrix, layer, []int64{d, q}}, {roleMatrix, layer, []int64{d, kv}},
-		{roleAttentionV, layer, []int64{d, kv}}, {roleAttentionOutput, layer, []int64{q, d}}}
-	if !v.PlainHeads {
-		list = append(list, ggufTensor{roleOther, layer, []int64{h}}, ggufTensor{roleOther, layer, []int64{h}})
-	}
+	l.add("attn_q", roleMatrix, d, q)
+	l.add("attn_k", roleMatrix, d, kv)
+	l.add("attn_v", roleAttentionV, d, kv)
 	if v.ProjectionBias {
-		list = append(list, ggufTensor{roleOther, layer, []int64{q}}, ggufTensor{roleOther, layer, []int64{kv}},
-			ggufTensor{roleOther, layer, []int64{kv}})
+		l.put("attn_q.bias", roleOther, q)
+		l.put("attn_k.bias", roleOther, kv)
+		l.put("attn_v.bias", roleOther, kv)
 	}
-	return list
+	l.add("attn_output", roleAttentionOutput, q, d)
+	if !v.PlainHeads {
+		l.add("attn_q_norm", roleOther, h)
+		l.add("attn_k_norm", roleOther, h)
+	}
 }
 
-// latentTensors is attention over compressed keys and values, whose up-projections llama.cpp keeps apart for each head.
-func latentTensors(t *profile.Text, l *profile.Latent, layer int) []ggufTensor {
-	d, heads, rank := int64(t.HiddenSize), int64(t.Heads), int64(l.KVRank)
-	query := heads * int64(l.NopeDim+l.RopeDim)
-	queries := []ggufTensor{{roleMatrix, layer, []int64{d, query}}}
-	if r := int64(l.QueryRank); r > 0 {
-		queries = []ggufTensor{{roleMatrix, layer, []int64{d, r}}, {roleOther, layer, []int64{r}},
-			{roleMatrix, layer, []int64{r, query}}}
+// latent is attention over compressed keys and values, whose up-projections llama.cpp keeps apart for each head.
+func (l *ggufList) latent(t *profile.Text, c *profile.Latent) {
+	d, heads, rank := int64(t.HiddenSize), int64(t.Heads), int64(c.KVRank)
+	query := heads * int64(c.NopeDim+c.RopeDim)
+	if r := int64(c.QueryRank); r > 0 {
+		l.add("attn_q_a", roleMatrix, d, r)
+		l.add("attn_q_a_norm", roleOther, r)
+		l.add("attn_q_b", roleMatrix, r, query)
+	} else {
+		l.add("attn_q", roleMatrix, d, query)
 	}
-	return append(queries,
-		ggufTensor{roleMatrix, layer, []int64{d, rank + int64(l.RopeDim)}}, ggufTensor{roleOther, layer, []int64{rank}},
-		ggufTensor{roleMatrix, layer, []int64{int64(l.NopeDim), rank, heads}},
-		ggufTensor{roleMatrix, layer, []int64{rank, int64(l.ValueDim), heads}},
-		ggufTensor{roleAttentionOutput, layer, []int64{heads * int64(l.ValueDim), d}})
+	l.add("attn_kv_a_mqa", roleMatrix, d, rank+int64(c.RopeDim))
+	l.add("attn_kv_a_norm", roleOther, rank)
+	l.add("attn_k_b", roleMatrix, int64(c.NopeDim), rank, heads)
+	l.add("attn_v_b", roleMatrix, rank, int64(c.ValueDim), heads)
+	l.add("attn_output", roleAttentionOutput, heads*int64(c.ValueDim), d)
 }
 
-func mlpTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
+func (l *ggufList) mlp(t *profile.Text, v profile.Variant) {
 	d := int64(t.HiddenSize)
-	gated := func(f int64, experts ...int64) []ggufTensor {
+	gated := func(suffix string, f int64, experts ...int64) {
 		up, down := append([]int64{d, f}, experts...), append([]int64{f, d}, experts...)
-		return []ggufTensor{{roleMatrix, layer, up}, {roleMatrix, layer, up}, {roleDown, layer, down}}
+		l.add("ffn_gate"+suffix, roleMatrix, up...)
+		l.add("ffn_up"+suffix, roleMatrix, up...)
+		l.add("ffn_down"+suffix, roleDown, down...)
 	}
-	if t.MoE == nil || layer < v.DenseLayers {
-		return gated(int64(t.IntermediateSize))
+	if t.MoE == nil || l.layer < v.DenseLayers {
+		gated("", int64(t.IntermediateSize))
+		return
 	}
 	e, f := int64(t.MoE.Experts), int64(t.MoE.IntermediateSize)
-	list := append([]ggufTensor{{roleOther, layer, []int64{d, e}}}, gated(f, e)...)
+	l.add("ffn_gate_inp", roleOther, d, e)
+	gated("_exps", f, e)
 	if v.SharedExperts > 0 {
-		list = append(list, gated(f*int64(v.SharedExperts))...)
+		gated("_shexp", f*int64(v.SharedExperts))
 	}
-	return list
 }
 
 // projectorTensors lists the tensors of the mmproj GGUF: matrices as roleMatrix, the rest, learned positions included,
@@ -114,8 +141,8 @@ func mlpTensors(t *profile.Text, v profile.Variant, layer int) []ggufTensor {
 func projectorTensors(v *profile.Vision) []ggufTensor {
 	c, f, out := int64(v.HiddenSize), int64(v.IntermediateSize), int64(v.OutHiddenSize)
 	merged, side := c*int64(v.SpatialMergeSize*v.SpatialMergeSize), int64(v.PatchSize)
-	matrix := func(shape ...int64) ggufTensor { return ggufTensor{roleMatrix, 0, shape} }
-	plain := func(shape ...int64) ggufTensor { return ggufTensor{roleOther, 0, shape} }
+	matrix := func(shape ...int64) ggufTensor { return ggufTensor{"", roleMatrix, 0, shape} }
+	plain := func(shape ...int64) ggufTensor { return ggufTensor{"", roleOther, 0, shape} }
 	list := []ggufTensor{plain(c), plain(c, int64(v.PositionEmbeddings)), plain(c), plain(c)} // bias, positions, post norm
 	for range v.TemporalPatchSize {
 		list = append(list, matrix(side, side, int64(v.InChannels), c))
@@ -169,36 +196,6 @@ func recipeByName(name string) (recipe, error) {
 	return recipe{}, fmt.Errorf("unknown quantisation %q for llama.cpp: want one of %s", name, strings.Join(names, ", "))
 }
 
-// placedBytes is the decoder's tensors by place when hostLayers layers stay on the host: the embeddings stay there too,
-// the head and its norm go with a layer after the last, a tied table is in both places.
-func (r recipe) placedBytes(t *profile.Text, hostLayers int) (device, host units.Bytes) {
-	list := decoderTensors(t)
-	if t.TiedEmbeddings {
-		list = append(list, ggufTensor{roleEmbedding, t.Layers, list[0].shape}) // the head
-	}
-	for i, x := range list {
-		layer := x.layer
-		if layer == outside {
-			layer = t.Layers
-		}
-		kind, _ := ggml.TypeByName(r.typeOf(x, t))
-		rows := int64(1)
-		for _, n := range x.shape[1:] {
-			rows *= n
-		}
-		switch onHost := layer < hostLayers; {
-		case i == 0:
-			host += units.Bytes(tensorBytes(kind.Name, x.shape))
-		case onHost && i == len(list)-1 && t.TiedEmbeddings: // the same table
-		case onHost:
-			host += units.Bytes(tensorBytes(kind.Name, x.shape))
-		default:
-			device += units.Bytes(kind.OnDevice(x.shape[0], rows, cudaAlignment))
-		}
-	}
-	return device, host
-}
-
 // decoderBytes is the size of the decoder's tensors in a file of this recipe.
 func (r recipe) decoderBytes(t *profile.Text) units.Bytes {
 	var sum int64
@@ -222,7 +219,10 @@ func projectorBytes(v *profile.Vision, matrices string) units.Bytes {
 }
 
 // tensorBytes is rounded up to GGUF's alignment of 32.
-func tensorBytes(kind string, shape []int64) int64 {
+func tensorBytes(kind string, shape []int64) int64 { return (rawBytes(kind, shape) + 31) / 32 * 32 }
+
+// rawBytes is a tensor's data without padding.
+func rawBytes(kind string, shape []int64) int64 {
 	t, ok := ggml.TypeByName(kind)
 	if !ok {
 		panic("engine: no ggml type " + kind)
@@ -231,7 +231,7 @@ func tensorBytes(kind string, shape []int64) int64 {
 	for _, s := range shape[1:] {
 		n *= s
 	}
-	return (n + 31) / 32 * 32
+	return n
 }
 
 // typeOf is the type that llama-quantize v0.5.0 (src/llama-quant.cpp) stores a tensor in, without an importance matrix.

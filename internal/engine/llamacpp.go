@@ -2,15 +2,14 @@ package engine
 
 import (
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
-
-// LlamaVersion is the llama.cpp whose rules are followed here and by the settings.
-const LlamaVersion = "v0.5.0"
 
 // llamaCPP is the library under its defaults of one context: nothing is written for it, the server reads files.
 var llamaCPP = Engine{
@@ -35,8 +34,11 @@ type llamaContext struct {
 	cells, streams, sequences int64 // cells of one stream
 	window                    int64 // cells of one stream in layers that see a window of tokens alone
 	batch, ubatch, outputs    int64
-	kvType                    ggml.Type
+	kType, vType              ggml.Type
 	flash                     bool
+	flashOn                   bool // the cards have a kernel for it
+	noKV                      bool
+	rules                     graphRules
 }
 
 // newLlamaContext rounds as llama.cpp does: the batch is cut to the context as given, the context padded to 256 cells,
@@ -54,52 +56,119 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 		c.cells = pad(c.cells / c.sequences)
 	}
 	c.window = c.cells
-	if v := m.Text.Variant; v != nil && v.Window > 0 {
+	if v := m.Text.Variant; v != nil && v.Window > 0 && !o.Llama.FullWindow {
 		seen := int64(v.Window)
 		if o.Unified {
 			seen *= c.sequences
 		}
 		c.window = pad(min(c.cells, seen+c.ubatch))
 	}
-	name := strings.ToLower(o.KVType)
-	if name == "" || name == "fp16" || name == "auto" {
-		name = "f16"
+	c.noKV = o.Llama.NoKV && o.Device == "gpu"
+	rules, err := buildRules(o.Llama.Build)
+	if err != nil {
+		return c, err
 	}
-	kinds := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
-	found := false
-	for _, k := range kinds {
-		if k == name {
-			c.kvType, found = ggml.TypeByName(k)
-		}
+	c.rules = rules[0]
+	if c.rules.wholeBatch {
+		c.outputs = c.batch
 	}
-	if !found {
-		return c, fmt.Errorf("KV type %q: llama.cpp takes %s", o.KVType, strings.Join(kinds, ", "))
+	if c.kType, c.vType, err = cacheTypes(o.KVType); err != nil {
+		return c, err
 	}
-	c.flash = o.FlashAttention != "off"
-	if c.kvType.Quantized() && !c.flash {
-		return c, fmt.Errorf("KV type %s: a quantised V cache needs flash attention", name)
-	}
-	return c, nil
+	return c, c.decideFlash(m, o)
 }
 
-// kvBytes is K and V of the layers from first to before last: for each, 2 · streams · cells · row of kv_heads·head_dim
-// elements. A card's backend pads quantised tensors.
-func (c llamaContext) kvBytes(t *profile.Text, first, last int, onDevice bool) units.Bytes {
-	width, tensors := int64(t.KVHeads)*int64(t.HeadDim), int64(2)
-	if t.Variant != nil && t.Variant.Latent != nil {
-		width, tensors = t.CacheRow(), 1
+// cacheTypes reads a type of the cache, or those of keys and values apart.
+func cacheTypes(text string) (keys, values ggml.Type, err error) {
+	k, v, apart := strings.Cut(strings.ToLower(text), ",")
+	if !apart {
+		v = k
+	}
+	types := make([]ggml.Type, 2)
+	for i, name := range []string{strings.TrimSpace(k), strings.TrimSpace(v)} {
+		if name == "" || name == "fp16" || name == "auto" {
+			name = "f16"
+		}
+		kinds := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
+		if !slices.Contains(kinds, name) {
+			return keys, values, fmt.Errorf("KV type %q: llama.cpp takes %s, or K,V", text, strings.Join(kinds, ", "))
+		}
+		types[i], _ = ggml.TypeByName(name)
+	}
+	return types[0], types[1], nil
+}
+
+// kvName is how the cache's types are called.
+func (c llamaContext) kvName() string {
+	if c.kType == c.vType {
+		return c.kType.Name
+	}
+	return c.kType.Name + "," + c.vType.Name
+}
+
+// decideFlash turns flash attention off where it is left to the engine and the cards have no kernel for the heads, and
+// refuses what a context refuses: heads of a quantised cache that are no whole blocks, and quantised values without
+// flash attention.
+func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
+	head, valueHead := cacheHeads(&m.Text)
+	for _, x := range []struct {
+		kind ggml.Type
+		head int64
+		name string
+	}{{c.kType, head, "keys"}, {c.vType, valueHead, "values"}} {
+		if x.head%x.kind.Block != 0 {
+			return fmt.Errorf("KV type %s: %s of %d elements are not whole blocks of %d; f16 works", x.kind.Name, x.name,
+				x.head, x.kind.Block)
+		}
+	}
+	c.flashOn = o.Device != "gpu" || flashServed(o.Llama.backend(), &m.Text, c.kType, c.vType)
+	c.flash = o.FlashAttention != "off"
+	if o.FlashAttention == "auto" || o.FlashAttention == "" {
+		// llama.cpp looks where the operation would run for each layer, and wants it on the layer's own device. Quantised
+		// values decide for it beforehand.
+		onCard := o.Device == "gpu" && o.HostLayers < m.Text.Layers
+		c.flash = c.vType.Quantized() || c.flashOn || !onCard
+	}
+	if c.vType.Quantized() && !c.flash {
+		return fmt.Errorf("KV type %s: a quantised V cache needs flash attention", c.vType.Name)
+	}
+	return nil
+}
+
+// cacheHeads is the width of one head of keys and of values in the cache.
+func cacheHeads(t *profile.Text) (keys, values int64) {
+	if v := t.Variant; v != nil && v.Latent != nil {
+		return int64(v.Latent.KVRank + v.Latent.RopeDim), int64(v.Latent.KVRank)
+	}
+	return int64(t.HeadDim), int64(t.HeadDim)
+}
+
+func (l *LlamaOptions) backend() string {
+	if l.Backend == "" {
+		return "cuda"
+	}
+	return l.Backend
+}
+
+// kvBytes is K and V of one layer: streams · cells rows of kv_heads·head_dim elements each. A card's backend pads
+// quantised tensors.
+func (c llamaContext) kvBytes(t *profile.Text, layer int, onCard bool) units.Bytes {
+	width := int64(t.KVHeads) * int64(t.HeadDim)
+	types := []ggml.Type{c.kType, c.vType}
+	if t.Variant != nil && t.Variant.Latent != nil { // keys alone, values are read from them
+		width, types = t.CacheRow(), types[:1]
+	}
+	rows := c.streams * c.cells
+	if t.Slides(layer) {
+		rows = c.streams * c.window
 	}
 	var sum int64
-	for layer := first; layer < last; layer++ {
-		cells := c.cells
-		if t.Slides(layer) {
-			cells = c.window
+	for _, kind := range types {
+		if onCard {
+			sum += kind.OnDevice(width, rows, cudaAlignment)
+		} else {
+			sum += rows * kind.Row(width)
 		}
-		size := c.streams * cells * c.kvType.Row(width)
-		if onDevice {
-			size = c.kvType.OnDevice(width, c.streams*cells, cudaAlignment)
-		}
-		sum += tensors * size
 	}
 	return units.Bytes(sum)
 }
@@ -112,22 +181,39 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 		tokens, outputs = c.sequences, c.sequences
 	}
 	return decoderShape{
-		cells: c.cells, window: c.window, streams: c.streams, kvType: c.kvType, flash: c.flash,
+		cells: c.cells, window: c.window, streams: c.streams, kType: c.kType, vType: c.vType, flash: c.flash,
+		flashOn: c.flashOn, noKV: c.noKV, rules: c.rules,
 		outputs: outputs, tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
 	}
 }
 
-// computeBytes is the buffers that computing needs on the device, 0 on a CPU, and on the host.
-func (c llamaContext) computeBytes(m *profile.Model, r recipe, onDevice bool, hostLayers int) (device,
-	host units.Bytes) {
+// computeBytes is the buffers that computing needs: of each card in order, and of the host last.
+func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []units.Bytes {
+	most := make([]units.Bytes, p.Cards+1)
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
-		shape.device, shape.hostLayers, shape.weights = onDevice, hostLayers, r
-		d, h := reserve(decoderGraph(m, shape), onDevice)
-		device, host = max(device, d), max(host, h)
+		shape.place = p
+		for i, n := range decoderGraph(m, shape).ReserveOn(o.machine(p)) {
+			most[i] = max(most[i], units.Bytes(n))
+		}
 	}
-	return device, host
+	return most
 }
+
+// machine is what a graph is split over. Batches follow one another over several cards as in a pipeline where every
+// layer is on a card, the cache with it, and no tensor was put elsewhere by name (llama_context's constructor).
+func (o *Options) machine(p *Placement) ggml.Machine {
+	machine := ggml.Machine{Cards: p.Cards, CardAlignment: cudaAlignment, HostAlignment: hostAlignment,
+		NoOffload: o.Llama.NoOps, Fused: o.Llama.backend() == "cuda" || o.Llama.backend() == "rocm"}
+	whole := o.HostLayers == 0 && !o.Llama.NoKV && len(o.Llama.Overrides) == 0
+	if p.Cards > 1 && whole && (o.Llama.SplitMode == "" || o.Llama.SplitMode == "layer") {
+		machine.Copies = pipelineCopies
+	}
+	return machine
+}
+
+// pipelineCopies is GGML_SCHED_MAX_COPIES.
+const pipelineCopies = 4
 
 func reserve(g *ggml.Graph, onDevice bool) (device, host units.Bytes) {
 	if !onDevice {
@@ -155,18 +241,26 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	gpu := o.Device == "gpu"
-	mem := &Memory{Quant: r.name, KVType: c.kvType.Name, ContextTokens: int(c.cells * c.streams)}
-	mem.llamaWeights(m, r, o)
 	if gpu && o.HostLayers > m.Text.Layers+1 {
 		return nil, fmt.Errorf("%d layers on the host: %s has %d and the head", o.HostLayers, m.Name, m.Text.Layers)
 	}
-	mem.llamaCache(m, c, o)
-	mem.llamaCompute(m, r, c, o)
+	version := LlamaVersion
+	if o.Llama.Build != "" {
+		version = o.Llama.Build
+	}
+	mem := &Memory{Version: version, Quant: r.name, KVType: c.kvName(), ContextTokens: int(c.cells * c.streams)}
+	place := PlaceLlama(m, r, o)
+	mem.llamaWeights(m, r, place, o)
+	mem.llamaCache(m, c, place)
+	mem.llamaCompute(m, place, c, o)
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
 	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences),
 		"logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
 	if err := mem.llamaVision(m, o, c.flash); err != nil {
 		return nil, err
+	}
+	if o.promptCache {
+		mem.keptPrompts(m, c, o)
 	}
 	if gpu {
 		mem.cudaContext(o.GPU)
@@ -191,13 +285,12 @@ func asLlama(m *profile.Model) *profile.Model {
 }
 
 // llamaCompute adds the buffers of the graph, and widens them where the graph or its split was not followed to the end.
-func (mem *Memory) llamaCompute(m *profile.Model, r recipe, c llamaContext, o Options) {
-	gpu := o.Device == "gpu"
-	device, host := c.computeBytes(m, r, gpu, o.HostLayers)
+func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, o Options) {
 	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch,
 		min(c.ubatch, c.outputs), c.cells)
-	mem.llamaBuffers(Compute, device, host, why)
-	if gpu && o.HostLayers > 0 && (c.kvType == ggml.F32 || c.ubatch == ggml.MinBatch) {
+	mem.llamaBuffers(Compute, c.computeBytes(m, p, o), why)
+	mem.spanBuilds(m, p, c, o)
+	if p.Cards > 0 && o.HostLayers > 0 && (c.kType == ggml.F32 || c.ubatch == ggml.MinBatch) {
 		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do
 		// not see.
 		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
@@ -206,6 +299,47 @@ func (mem *Memory) llamaCompute(m *profile.Model, r recipe, c llamaContext, o Op
 		off := graphOff[m.Text.Variant.Architecture]
 		mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)
 	}
+}
+
+// spanBuilds widens the compute buffers to what every set of rules gives that the build may follow.
+func (mem *Memory) spanBuilds(m *profile.Model, p *Placement, c llamaContext, o Options) {
+	rules, _ := buildRules(o.Llama.Build)
+	why := "another build may reserve otherwise: --build names yours"
+	if o.Llama.Build != "" {
+		why = "build " + o.Llama.Build + " was not measured: between its neighbours"
+	}
+	for i := range p.Cards + 1 {
+		for j := range mem.Items {
+			if it := &mem.Items[j]; len(rules) > 1 && it.Name == Compute && it.Where == p.where(i) {
+				it.Why += "; " + why
+			}
+		}
+	}
+	for _, other := range rules[1:] {
+		under := c
+		under.rules = other
+		if other.wholeBatch {
+			under.outputs = c.batch
+		}
+		for i, n := range under.computeBytes(m, p, o) {
+			for j := range mem.Items {
+				if it := &mem.Items[j]; it.Name == Compute && it.Where == p.where(i) {
+					it.Low, it.High = min(it.Low, n), max(it.High, n)
+				}
+			}
+		}
+	}
+}
+
+// where is the name of a backend's place: host for the last.
+func (p *Placement) where(backend int) string {
+	switch {
+	case backend < 0 || backend >= p.Cards:
+		return "host"
+	case p.Cards == 1:
+		return "device"
+	}
+	return fmt.Sprintf("device%d", backend)
 }
 
 // graphOff is how far the compute buffer may be off where the graph built here is not the architecture's own: deepseek2
@@ -218,6 +352,7 @@ func (o Options) server() Options {
 		o.Sequences, o.Unified = 4, true
 	}
 	o.Outputs = orDefault(o.Outputs, o.Sequences)
+	o.promptCache = true
 	return o
 }
 
@@ -229,61 +364,110 @@ func (o *Options) place() string {
 	return "host"
 }
 
-// llamaWeights adds the decoder's tensors: all of them on the device except the embeddings, which stay on the host for
-// the lookup; a tied table is on both, once as embeddings and once as the output head.
-func (mem *Memory) llamaWeights(m *profile.Model, r recipe, o Options) {
+// llamaWeights adds the decoder's tensors, an item for each buffer.
+func (mem *Memory) llamaWeights(m *profile.Model, r recipe, p *Placement, o Options) {
 	total := r.decoderBytes(&m.Text)
-	low, high, source, why := total, total, Derived, "tensor by tensor, norms and routers in f32"
-	if mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text); !r.mixed && ggmlQuantized(r.base) && mixed > total {
-		high = mixed
+	shareLow, shareHigh, source, why := 1.0, 1.0, Derived, "tensor by tensor, norms and routers in f32"
+	given := o.Files != nil && o.Files.Decoder != nil
+	mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text)
+	if !r.mixed && ggmlQuantized(r.base) && mixed > total && !given {
+		shareHigh = float64(mixed) / float64(total)
 		mem.warn("a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
 	}
-	if m.TextOnly() && r.mixed { // the quantiser's recipes know exceptions by architecture
-		low, high, source = scaled(total, 0.95), scaled(total, 1.05), Assumed
+	if m.TextOnly() && r.mixed && !given { // the quantiser's recipes know exceptions by architecture
+		shareLow, shareHigh, source = 0.95, 1.05, Assumed
 	}
-	if o.Files != nil && o.Files.Decoder != nil {
-		total, source, why = *o.Files.Decoder, FromFile, "tensors in the file's header"
-		low, high = total, total
+	if given {
+		source, why = FromFile, "tensors in the file's header"
 	}
-	if o.Device != "gpu" {
-		mem.add(Weights, "host", total, low, high, source, "%s; mapped from the file where mmap is on", why)
-		return
-	}
-	device, host := r.placedBytes(&m.Text, o.HostLayers)
-	device += total - r.decoderBytes(&m.Text) // what a file differs by
-	if o.Files != nil && o.Files.Embeddings > 0 {
-		table := ggufTensor{roleEmbedding, outside, []int64{int64(m.Text.HiddenSize), int64(m.Text.VocabSize)}}
-		differs := o.Files.Embeddings - units.Bytes(tensorBytes(r.typeOf(table, &m.Text), table.shape))
-		host += differs
-		if !m.Text.TiedEmbeddings {
-			device -= differs
+	for card := range p.Cards {
+		if b := p.sum(card, ""); b > 0 {
+			mem.add(Weights, p.where(card), b, scaled(b, shareLow), scaled(b, shareHigh), source, "%s", why)
 		}
 	}
-	mem.add(Weights, "device", device, device-(total-low), device+(high-total), source, "%s", why)
-	stay := "token embeddings stay on the host"
-	if o.HostLayers > 0 {
-		stay = fmt.Sprintf("token embeddings and %d of %d layers, the head counting as one", o.HostLayers, m.Text.Layers+1)
-	}
-	mem.add(Weights, "host", host, host, host, source, "%s", stay)
+	mem.hostWeights(m, p, o, source, why, shareLow, shareHigh)
 }
 
-// llamaCache adds the KV cache; the layers on the host keep theirs there.
-func (mem *Memory) llamaCache(m *profile.Model, c llamaContext, o Options) {
-	why := fmt.Sprintf("%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvType.Name,
+// hostWeights adds what stays on the host: pages of the file or a copy of it, and copies in layouts of the CPU's own.
+func (mem *Memory) hostWeights(m *profile.Model, p *Placement, o Options, source, why string, low, high float64) {
+	if p.Cards > 0 {
+		why = p.stays(m)
+	}
+	if o.Llama.mapped() {
+		mem.mappedWeights(p, o, source, why, low, high)
+	} else if plain := p.sum(OnHostMemory, BufferPlain); plain > 0 {
+		mem.add(Weights, "host", plain, scaled(plain, low), scaled(plain, high), source, "%s; read into memory", why)
+		mem.last().Backing = BackedAnonymous
+	}
+	if pinned := p.sum(OnHostMemory, BufferPinned); pinned > 0 {
+		mem.add(Weights, "host", pinned, pinned, pinned, source, "%s; pinned, so that a card can read them", why)
+		mem.last().Backing = BackedPinned
+	}
+	mem.repackedWeights(m, p, o, source)
+}
+
+// mappedWeights are pages of the file. Where there is no card every page is read once, for the copies too, and the range
+// from the first to the last tensor in use stays mapped.
+func (mem *Memory) mappedWeights(p *Placement, o Options, source, why string, low, high float64) {
+	plain, span := p.sum(OnHostMemory, BufferPlain), p.Mapped()
+	least := plain
+	if p.Cards == 0 {
+		least, plain = span, span
+		if o.Files == nil || len(o.Files.Tensors) == 0 { // a file may hold its tensors in any order
+			plain = p.inFile()
+		}
+	}
+	if plain == 0 {
+		return
+	}
+	mem.add(Weights, "host", plain, scaled(least, low), scaled(plain, high), source, "%s; mapped from the file", why)
+	it := mem.last()
+	it.Backing, it.MappedBytes = BackedFile, span
+	if o.Llama.LoadMode == "mlock" {
+		it.Backing, it.Why = BackedLocked, it.Why+" and locked"
+		return
+	}
+	it.Why += ", pages that the kernel can drop"
+}
+
+// mapped reports whether weights are read from the file's own pages.
+func (l *LlamaOptions) mapped() bool { return l.LoadMode != "none" && l.LoadMode != "dio" }
+
+// repackedWeights are copies in layouts of the CPU's own, beside the file's pages.
+func (mem *Memory) repackedWeights(m *profile.Model, p *Placement, o Options, source string) {
+	for _, buffer := range []string{BufferRepacked, BufferAMX} {
+		copied := p.sum(OnHostMemory, buffer)
+		low, high, from := copied, copied, source
+		why := "copied into " + buffer + " for a CPU " + avx2CPU.name
+		if o.Llama.CPU != nil && len(o.Llama.CPU.ISA) > 0 {
+			why = "copied into " + buffer + " for the vector extensions of " + o.Llama.CPU.Model
+		} else if p.Cards == 0 && !o.Llama.NoRepack {
+			low, high, from = p.copiesOnAny(buffer, copied)
+			why += ", which is assumed: --hardware names yours"
+		}
+		if high > 0 {
+			mem.add(RepackedWeights, "host", copied, low, high, from, "%s; --no-repack spares it and costs speed", why)
+			mem.last().Backing = BackedAnonymous
+		}
+	}
+}
+
+// llamaCache adds the KV cache; layers on the host keep theirs there.
+func (mem *Memory) llamaCache(m *profile.Model, c llamaContext, p *Placement) {
+	why := fmt.Sprintf("%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvName(),
 		m.Text.Layers, llamaPad)
 	if c.window < c.cells {
 		why += fmt.Sprintf("; %d in layers that see a window", c.window*c.streams)
 	}
-	onHost := m.Text.Layers
-	if o.Device == "gpu" {
-		onHost = min(o.HostLayers, m.Text.Layers)
+	sums := make([]units.Bytes, p.Cards+1)
+	for layer := range m.Text.Layers {
+		at := p.Cards
+		if card := p.Layers[layer]; card >= 0 && !c.noKV {
+			at = card
+		}
+		sums[at] += c.kvBytes(&m.Text, layer, at < p.Cards)
 	}
-	if onHost < m.Text.Layers {
-		mem.exact(KVCache, "device", c.kvBytes(&m.Text, onHost, m.Text.Layers, true), "%s", why)
-	}
-	if onHost > 0 {
-		mem.exact(KVCache, "host", c.kvBytes(&m.Text, 0, onHost, false), "%s", why)
-	}
+	mem.llamaBuffers(KVCache, sums, why)
 }
 
 func ggmlQuantized(name string) bool {
@@ -291,14 +475,13 @@ func ggmlQuantized(name string) bool {
 	return ok && t.Quantized()
 }
 
-// llamaBuffers adds what a graph reserved on both sides.
-func (mem *Memory) llamaBuffers(name string, device, host units.Bytes, why string) {
-	if device > 0 {
-		// Fusion in a CUDA build keeps some tensors longer, and versions differ: a log of 2025 is 16 % above this one.
-		mem.add(name, "device", device, device, scaled(device, 1.2), Derived, "%s", why)
-	}
-	if host > 0 {
-		mem.exact(name, "host", host, "%s", why)
+// llamaBuffers adds what a graph reserved, of each card in order and of the host last.
+func (mem *Memory) llamaBuffers(name string, sizes []units.Bytes, why string) {
+	p := Placement{Cards: len(sizes) - 1}
+	for i, size := range sizes {
+		if size > 0 {
+			mem.exact(name, p.where(i), size, "%s", why)
+		}
 	}
 }
 
@@ -309,30 +492,38 @@ const llamaWarmupSide = 46
 // that the warm-up image bounds a smaller one's.
 func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	side := llamaWarmupSide * m.Vision.PatchSize * m.Vision.SpatialMergeSize
-	image := Image{side, side}
+	warm := Image{side, side}
+	image := warm
 	if o.Image != nil {
 		image = *o.Image
 	}
 	if image == (Image{}) {
 		return nil
 	}
-	width, height, err := llamaImage(m, image)
+	width, height, err := llamaImage(m, image, o.Llama.ImageMost)
 	if err != nil {
 		return err
 	}
 	if err := mem.llamaProjector(m, o); err != nil {
 		return err
 	}
-	gpu := o.Device == "gpu"
-	device, host := reserve(projectorGraph(m, int64(width), int64(height), flash), gpu)
 	patches := width / m.Vision.PatchSize * (height / m.Vision.PatchSize)
-	mem.llamaBuffers(Vision, device, host, fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width,
-		height, patches))
-	if width*height < side*side && !o.NoWarmup {
-		device, host := reserve(projectorGraph(m, int64(side), int64(side), flash), gpu)
-		mem.raise(Vision, "device", device)
-		mem.raise(Vision, "host", host)
-		mem.warn("llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, device+host)
+	mem.llamaBuffers(Vision, o.towerBytes(m, Image{width, height}, flash),
+		fmt.Sprintf("the tower's graph at %dx%d, %d patches; kept once reserved", width, height, patches))
+	switch {
+	case o.Image == nil && o.Llama.ImageMost > llamaWarmupSide*llamaWarmupSide:
+		most := int(math.Sqrt(float64(o.Llama.ImageMost))) * side / llamaWarmupSide
+		mem.raiseAll(Vision, o.towerBytes(m, Image{most, most}, flash))
+		mem.warn("the tower's buffer is that of the warm-up image; one of %dx%d, which --image-max-tokens lets in, makes it grow",
+			most, most)
+	case width*height < side*side && !o.NoWarmup:
+		more := o.towerBytes(m, warm, flash)
+		mem.raiseAll(Vision, more)
+		var sum units.Bytes
+		for _, b := range more {
+			sum += b
+		}
+		mem.warn("llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, sum)
 	}
 	if !flash {
 		mem.warn("without flash attention the tower's scores take %s at %dx%d",
@@ -341,11 +532,35 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	return nil
 }
 
+// towerBytes is what the graph of one image reserves: of each card, which is the first alone, and of the host last.
+func (o *Options) towerBytes(m *profile.Model, i Image, flash bool) []units.Bytes {
+	onCard := o.Device == "gpu" && !o.Llama.NoTower
+	device, host := reserve(projectorGraph(m, int64(i.Width), int64(i.Height), flash), onCard)
+	if o.Device != "gpu" {
+		return []units.Bytes{host}
+	}
+	sizes := make([]units.Bytes, max(o.Llama.Cards, 1)+1)
+	sizes[0], sizes[len(sizes)-1] = device, host
+	return sizes
+}
+
+// raiseAll lifts the upper bounds of the items of a name to these sizes, of each card and of the host last.
+func (mem *Memory) raiseAll(name string, sizes []units.Bytes) {
+	p := Placement{Cards: len(sizes) - 1}
+	for i, size := range sizes {
+		mem.raise(name, p.where(i), size)
+	}
+}
+
 // llamaProjector adds the tower's weights.
 func (mem *Memory) llamaProjector(m *profile.Model, o Options) error {
+	where := "host"
+	if o.Device == "gpu" && !o.Llama.NoTower {
+		where = (&Placement{Cards: max(o.Llama.Cards, 1)}).where(0)
+	}
 	if o.Files != nil && o.Files.Projector != nil {
 		b := *o.Files.Projector
-		mem.add(VisionWeights, o.place(), b, b, b, FromFile, "tensors in the mmproj's header")
+		mem.add(VisionWeights, where, b, b, b, FromFile, "tensors in the mmproj's header")
 		return nil
 	}
 	matrices := strings.ToLower(o.ProjectorQuant)
@@ -355,15 +570,16 @@ func (mem *Memory) llamaProjector(m *profile.Model, o Options) error {
 	if _, ok := ggml.TypeByName(matrices); !ok {
 		return fmt.Errorf("projector quantisation %q: want f32, f16, bf16 or q8_0", o.ProjectorQuant)
 	}
-	mem.exact(VisionWeights, o.place(), projectorBytes(&m.Vision, matrices), "mmproj with matrices in %s", matrices)
+	mem.exact(VisionWeights, where, projectorBytes(&m.Vision, matrices), "mmproj with matrices in %s", matrices)
 	return nil
 }
 
-// llamaImage is the size that clip.cpp resizes an image to: 8 to 4,096 tokens, sides rounded to patch·merge.
-func llamaImage(m *profile.Model, i Image) (width, height int, err error) {
+// llamaImage is the size that clip.cpp resizes an image to: 8 to 4,096 tokens or what is set, sides rounded to
+// patch·merge.
+func llamaImage(m *profile.Model, i Image, most int) (width, height int, err error) {
 	tokenSide := m.Vision.PatchSize * m.Vision.SpatialMergeSize
 	limited := *m
-	limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels = 8*tokenSide*tokenSide, 4096*tokenSide*tokenSide
+	limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels = 8*tokenSide*tokenSide, orDefault(most, 4096)*tokenSide*tokenSide
 	g, err := limited.ImageGrid(i.Width, i.Height)
 	if err != nil {
 		return 0, 0, err

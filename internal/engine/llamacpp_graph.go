@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
@@ -15,13 +16,14 @@ type decoderShape struct {
 	cells   int64 // of the KV cache that attention sees, in one stream
 	window  int64 // the same of layers that see a window of tokens alone
 	streams int64 // separate caches: 1 where sequences share one
-	kvType  ggml.Type
+	kType   ggml.Type
+	vType   ggml.Type
 	flash   bool
-	device  bool // computed on a card, but for the first hostLayers
-	// hostLayers have their weights and cache on the host. Batches of 32 tokens and more are computed on the card all the
-	// same, from copies.
-	hostLayers int
-	weights    recipe // what the copies are stored in
+	// Batches of 32 tokens and more are computed on a card although their weights lie on the host, from copies.
+	place   *Placement
+	noKV    bool // the cache stays on the host
+	flashOn bool // the cards have a kernel for flash attention of these heads and types
+	rules   graphRules
 }
 
 // decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of
@@ -30,23 +32,12 @@ type decoderShape struct {
 func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 	b := newDecoder(m, s)
 	x := b.embed()
-	for i := range m.Text.Layers {
-		b.home = ggml.WeightDevice
-		if i < s.hostLayers {
-			b.home = ggml.WeightHost
-		}
-		x = b.layer(i, x)
+	for b.at = range m.Text.Layers {
+		x = b.layer(b.at, x)
 	}
-	b.home = ggml.WeightDevice
-	if s.hostLayers > m.Text.Layers { // the head as well
-		b.home = ggml.WeightHost
-	}
+	b.at = m.Text.Layers
 	x = b.norm(x, "output_norm")
-	head := roleOutput
-	if m.Text.TiedEmbeddings {
-		head = roleEmbedding
-	}
-	b.graph.Expand(ggml.MulMat(b.matrix(head, "output", b.d, int64(m.Text.VocabSize)), x))
+	b.graph.Expand(ggml.MulMat(b.matrix("output", b.d, int64(m.Text.VocabSize)), x))
 	return &b.graph
 }
 
@@ -57,7 +48,7 @@ type decoder struct {
 	shape              decoderShape
 	d, h               int64 // width, head width
 	deepstack          int
-	home               ggml.Home    // of the layer being built
+	at                 int          // the layer being built, the head after the last
 	embeddings         *ggml.Tensor // [d·(1+deepstack), tokens]
 	positions, outputs *ggml.Tensor
 	full, sliding      cacheInputs
@@ -93,6 +84,9 @@ func newDecoder(m *profile.Model, s decoderShape) *decoder {
 func (b *decoder) inputs(name string, cells int64) cacheInputs {
 	s := b.shape
 	maskType, valueRows := ggml.F16, s.tokens
+	if s.rules.wideMask {
+		maskType = ggml.F32
+	}
 	if !s.flash {
 		maskType, valueRows = ggml.F32, s.tokens*int64(b.text.KVHeads)*b.h // V lies transposed: one row an element
 	}
@@ -101,48 +95,58 @@ func (b *decoder) inputs(name string, cells int64) cacheInputs {
 		values: ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows),
 		mask:   ggml.Input(name+"_inp_kq_mask", maskType, cells, s.tokens/s.streams, 1, s.streams),
 	}
-	if s.kvType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
+	if s.rules.wideMask && s.flash {
+		in.mask = ggml.New(ggml.F16, []*ggml.Tensor{in.mask}, in.mask.NE[:]...)
+	}
+	if s.kType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
 		n := int64(64)
 		for b.h%(2*n) == 0 {
 			n *= 2
 		}
-		in.rotateK, in.rotateV = ggml.Input(name+"_inp_k_rot", ggml.F32, n, n),
-			ggml.Input(name+"_inp_v_rot", ggml.F32, 64, 64)
+		in.rotateK = ggml.Input(name+"_inp_k_rot", ggml.F32, n, n)
+	}
+	if s.vType.Quantized() && b.h%64 == 0 {
+		in.rotateV = ggml.Input(name+"_inp_v_rot", ggml.F32, 64, 64)
 	}
 	return in
 }
 
-// matrix is a weight in the type that the file stores it in; only copies of it count.
-func (b *decoder) matrix(role role, name string, ne ...int64) *ggml.Tensor {
-	layer := 0
-	_, _ = fmt.Sscanf(name, "blk.%d.", &layer)
-	kind, ok := ggml.TypeByName(b.shape.weights.typeOf(ggufTensor{role, layer, ne}, b.text))
-	if !ok {
+// matrix is a weight in the type that the file stores it in, where it lies; only copies of it count.
+func (b *decoder) matrix(name string, ne ...int64) *ggml.Tensor {
+	name += ".weight"
+	kind, ok := b.shape.place.kinds[name]
+	if !ok || ne[0]%kind.Block != 0 {
 		kind = ggml.F32
 	}
-	return ggml.Leaf(name, kind, b.home, ne...)
+	return ggml.Leaf(name, kind, b.shape.place.home(name, b.at), ne...)
 }
 
 // norm is a root mean square and a weight. Small batches are kept with the layer that they belong to.
 func (b *decoder) norm(x *ggml.Tensor, name string) *ggml.Tensor {
 	n := ggml.InPlace(x)
-	if b.shape.tokens < 32 && strings.HasPrefix(name, "blk.") {
-		n.Pin = b.home
+	if place := b.shape.place; (b.shape.tokens < ggml.MinBatch || !slices.Contains(place.Layers, OnHostMemory)) &&
+		strings.HasPrefix(name, "blk.") {
+		n.Pin = place.layerHome(b.at)
 	}
-	return ggml.InPlace(n, ggml.Leaf(name, ggml.F32, b.home, x.NE[0]))
+	return ggml.InPlace(n, ggml.Leaf(name, ggml.F32, b.shape.place.home(name+".weight", b.at), x.NE[0]))
 }
 
 // embed gathers the token embeddings, widened with zeros for the deepstack features that image tokens bring in the same
 // rows. The input for image embeddings takes part in every graph, read or not.
 func (b *decoder) embed() *ggml.Tensor {
 	s, wide := b.shape, b.d*int64(1+b.deepstack)
-	tokens := ggml.Input("inp_tokens", ggml.I32, s.tokens)
-	table := ggml.Leaf("token_embd", ggml.F32, ggml.WeightHost, b.d, int64(b.text.VocabSize)) // stays on the host
-	x := ggml.GetRows(table, tokens)
-	if b.deepstack > 0 {
-		x = ggml.New(ggml.F32, []*ggml.Tensor{x}, wide, s.tokens)
+	if s.rules.textOnly {
+		b.deepstack, wide = 0, b.d
 	}
-	b.graph.Expand(x, ggml.Input("inp_embd", ggml.F32, wide, s.tokens))
+	x := b.lookUp("inp_tokens")
+	switch {
+	case s.rules.mixed:
+		x = b.mixed(x, wide)
+	case s.rules.textOnly:
+	default:
+		x = b.widened(x, wide)
+		b.graph.Expand(x, ggml.Input("inp_embd", ggml.F32, wide, s.tokens))
+	}
 	b.embeddings = x
 	if b.deepstack > 0 {
 		x = b.columns(0)
@@ -151,6 +155,35 @@ func (b *decoder) embed() *ggml.Tensor {
 		x = ggml.InPlace(x)
 	}
 	b.graph.Expand(x)
+	return x
+}
+
+// lookUp gathers rows of the table of embeddings.
+func (b *decoder) lookUp(name string) *ggml.Tensor {
+	home := b.shape.place.home("token_embd.weight", 0)
+	table := ggml.Leaf("token_embd", ggml.F32, home, b.d, int64(b.text.VocabSize))
+	return ggml.GetRows(table, ggml.Input(name, ggml.I32, b.shape.tokens))
+}
+
+// widened pads rows of the model's width.
+func (b *decoder) widened(x *ggml.Tensor, wide int64) *ggml.Tensor {
+	if wide == b.d {
+		return x
+	}
+	return ggml.New(ggml.F32, []*ggml.Tensor{x}, wide, b.shape.tokens)
+}
+
+// mixed is what later builds have besides: a batch of tokens among embeddings, whose rows are written into a copy of
+// them that nothing in the graph of a prompt reads.
+func (b *decoder) mixed(x *ggml.Tensor, wide int64) *ggml.Tensor {
+	tokens := b.shape.tokens
+	among := b.lookUp("inp_mixed_tokens")
+	b.graph.Expand(x, among)
+	x = b.widened(x, wide)
+	b.graph.Expand(x, ggml.Input("inp_embd", ggml.F32, wide, tokens))
+	among = b.widened(among, wide)
+	into := ggml.Same(ggml.Input("inp_mixed_embd", ggml.F32, wide, tokens))
+	b.graph.Expand(among, into, ggml.SetRows(into, among, ggml.Input("inp_mixed_slots", ggml.I64, tokens)))
 	return x
 }
 
@@ -177,9 +210,9 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 		f = b.experts(name, f)
 	} else {
 		width := int64(b.text.IntermediateSize)
-		up := ggml.MulMat(b.matrix(roleMatrix, name("ffn_up"), b.d, width), f)
-		gate := ggml.MulMat(b.matrix(roleMatrix, name("ffn_gate"), b.d, width), f)
-		f = ggml.MulMat(b.matrix(roleDown, name("ffn_down"), width, b.d), ggml.Same(gate, up))
+		up := ggml.MulMat(b.matrix(name("ffn_up"), b.d, width), f)
+		gate := ggml.MulMat(b.matrix(name("ffn_gate"), b.d, width), f)
+		f = ggml.MulMat(b.matrix(name("ffn_down"), width, b.d), ggml.Same(gate, up))
 	}
 	if b.variant.PostNorms {
 		f = b.norm(f, name("post_ffw_norm"))
@@ -193,10 +226,10 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 
 func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor) *ggml.Tensor {
 	s, heads, kvHeads := b.shape, int64(b.text.Heads), int64(b.text.KVHeads)
-	project := func(role role, part string, n int64) *ggml.Tensor {
-		y := ggml.MulMat(b.matrix(role, name(part), b.d, n*b.h), x)
-		if b.variant.ProjectionBias {
-			y = ggml.InPlace(y, ggml.Leaf(name(part+"_bias"), ggml.F32, b.home, n*b.h))
+	project := func(part string, n int64) *ggml.Tensor {
+		y := ggml.MulMat(b.matrix(name(part), b.d, n*b.h), x)
+		if bias := name(part) + ".bias"; b.variant.ProjectionBias {
+			y = ggml.InPlace(y, ggml.Leaf(bias, ggml.F32, s.place.home(bias, b.at), n*b.h))
 		}
 		return ggml.Reshape(y, b.h, n, s.tokens)
 	}
@@ -210,8 +243,7 @@ func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor)
 	if b.text.Slides(layer) {
 		see = b.sliding
 	}
-	q, k, v := project(roleMatrix, "attn_q", heads), project(roleMatrix, "attn_k", kvHeads),
-		project(roleAttentionV, "attn_v", kvHeads)
+	q, k, v := project("attn_q", heads), project("attn_k", kvHeads), project("attn_v", kvHeads)
 	q = ggml.Rope(norm(q, "attn_q_norm"), b.positions)
 	k = ggml.Rope(norm(k, "attn_k_norm"), b.positions)
 	if b.variant.PostNorms { // Gemma scales queries before the cache is written
@@ -221,7 +253,7 @@ func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor)
 	b.graph.Expand(q, v, k)
 	keys, values := b.cache(name, see, k, v)
 	out := rotate(b.attend(q, keys, values, see.mask), see.rotateV)
-	return ggml.MulMat(b.matrix(roleAttentionOutput, name("attn_output"), heads*b.h, b.d), out)
+	return ggml.MulMat(b.matrix(name("attn_output"), heads*b.h, b.d), out)
 }
 
 // rotate multiplies by a Hadamard matrix, in groups of its size.
@@ -236,9 +268,12 @@ func rotate(x, by *ggml.Tensor) *ggml.Tensor {
 // cache writes the new keys and values and looks at what attention reads.
 func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Tensor) (keys, values *ggml.Tensor) {
 	s, kvHeads, cells := b.shape, int64(b.text.KVHeads), see.cells
-	width, home := kvHeads*b.h, b.home.Cache()
-	cacheK := ggml.Leaf(name("cache_k"), s.kvType, home, width, cells, s.streams)
-	cacheV := ggml.Leaf(name("cache_v"), s.kvType, home, width, cells, s.streams)
+	width, home := kvHeads*b.h, s.place.layerHome(b.at)
+	if s.noKV {
+		home = ggml.OnHost
+	}
+	cacheK := ggml.Leaf(name("cache_k"), s.kType, home, width, cells, s.streams)
+	cacheV := ggml.Leaf(name("cache_v"), s.vType, home, width, cells, s.streams)
 	merge := func(c *ggml.Tensor) *ggml.Tensor {
 		if s.streams > 1 {
 			return ggml.Reshape(c, width, cells*s.streams)
@@ -248,10 +283,10 @@ func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Te
 	flat := [4]int64{width, s.tokens, 1, 1}
 	b.graph.Expand(ggml.SetRows(merge(cacheK), ggml.View(k, flat,
 		[4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.rows))
-	row := s.kvType.Row(b.h)
 	look := func(c *ggml.Tensor) *ggml.Tensor {
+		row := c.Type.Row(b.h)
 		return ggml.View(c, [4]int64{b.h, kvHeads, cells, s.streams},
-			[4]int64{s.kvType.Bytes, row, row * kvHeads, row * kvHeads * cells})
+			[4]int64{c.Type.Bytes, row, row * kvHeads, row * kvHeads * cells})
 	}
 	if s.flash {
 		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat,
@@ -260,7 +295,7 @@ func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Te
 	}
 	elements := ggml.Reshape(cacheV, 1, cacheV.Elements())
 	b.graph.Expand(ggml.SetRows(elements, ggml.Reshape(ggml.Reshape(v, width, s.tokens), 1, width*s.tokens), see.values))
-	size := s.kvType.Bytes
+	size := s.vType.Bytes
 	return look(cacheK), ggml.View(cacheV, [4]int64{cells, kvHeads, b.h, s.streams},
 		[4]int64{size, size * cells * b.h, size * cells, size * cells * width})
 }
@@ -273,30 +308,44 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 	q, keys, values = ggml.Permute(q, 0, 2, 1, 3), ggml.Permute(keys, 0, 2, 1, 3), ggml.Permute(values, 0, 2, 1, 3)
 	var out *ggml.Tensor
 	if s.flash {
-		if s.kvType == ggml.F32 { // the fused operation reads halves
+		if s.kType == ggml.F32 { // the fused operation reads halves
 			keys = ggml.New(ggml.F16, []*ggml.Tensor{keys}, keys.NE[:]...)
+		}
+		if s.vType == ggml.F32 {
 			values = ggml.New(ggml.F16, []*ggml.Tensor{values}, values.NE[:]...)
 		}
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
-		out.Follow = false
-		if s.device && keys.Type != ggml.F16 { // CUDA's kernels for batches put halves of both behind the result
-			out.Extra = 2*2*keys.Elements() + (cudaAlignment-out.Bytes()%cudaAlignment)%cudaAlignment
-		}
+		out.Follow, out.OnCPU = false, !s.flashOn
+		out.Extra = halves(out, keys, values)
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), mask)
 		out = ggml.Permute(ggml.MulMat(values, scores), 0, 2, 1, 3)
 		out = ggml.New(ggml.F32, []*ggml.Tensor{out}, b.h*heads, s.tokens)
+		if s.noKV {
+			out.Pin = ggml.OnHost
+		}
 	}
 	b.graph.Expand(out)
 	return out
+}
+
+// halves is what CUDA's kernels for batches put behind their result: f16 copies of keys and values of other types.
+func halves(out *ggml.Tensor, parts ...*ggml.Tensor) int64 {
+	end := out.Bytes()
+	for _, p := range parts {
+		if p.Type != ggml.F16 {
+			end = (end+cudaAlignment-1)/cudaAlignment*cudaAlignment + 2*p.Elements()
+		}
+	}
+	return end - out.Bytes()
 }
 
 // experts routes every token to its experts and sums what they answer.
 func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor {
 	moe, tokens := b.text.MoE, x.NE[1]
 	all, used, width := int64(moe.Experts), int64(moe.ExpertsPerToken), int64(moe.IntermediateSize)
-	probabilities := ggml.InPlace(ggml.MulMat(b.matrix(roleOther, name("ffn_gate_inp"), b.d, all), x))
+	probabilities := ggml.InPlace(ggml.MulMat(b.matrix(name("ffn_gate_inp"), b.d, all), x))
 	sorted := ggml.New(ggml.I32, []*ggml.Tensor{probabilities}, all, tokens)
 	chosen := ggml.View(sorted, [4]int64{used, tokens, 1, 1}, sorted.NB)
 	weights := ggml.GetRows(ggml.Reshape(probabilities, 1, all, tokens), chosen)
@@ -304,11 +353,15 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 	sum := ggml.InPlace(ggml.New(ggml.F32, []*ggml.Tensor{weights}, 1, tokens))
 	weights = ggml.Reshape(ggml.InPlace(weights, sum), 1, used, tokens)
 	b.graph.Expand(weights)
+	if routedAtOnce(all) {
+		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: probabilities, Last: weights})
+	}
 
 	wide := ggml.Reshape(x, b.d, 1, tokens)
-	up := ggml.MulMatID(b.matrix(roleMatrix, name("ffn_up_exps"), b.d, width, all), wide, chosen)
-	gate := ggml.MulMatID(b.matrix(roleMatrix, name("ffn_gate_exps"), b.d, width, all), wide, chosen)
-	answers := ggml.MulMatID(b.matrix(roleDown, name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
+	up := ggml.MulMatID(b.matrix(name("ffn_up_exps"), b.d, width, all), wide, chosen)
+	gate := ggml.MulMatID(b.matrix(name("ffn_gate_exps"), b.d, width, all), wide, chosen)
+	answers := ggml.MulMatID(b.matrix(name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
+	down := answers
 	answers = ggml.InPlace(answers, weights)
 	b.graph.Expand(answers)
 	parts := make([]*ggml.Tensor, used)
@@ -322,5 +375,17 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 		out = ggml.InPlace(out, p)
 		b.graph.Expand(out)
 	}
+	if used >= 2 && used <= mostReduced {
+		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: answers, Last: out, Held: []*ggml.Tensor{down, weights}})
+	}
 	return out
+}
+
+// mostReduced is the experts of a token whose answers a CUDA build adds up in one kernel
+// (MOE_WEIGHTED_REDUCTION_MAX_EXPERTS of v0.5.0).
+const mostReduced = 15
+
+// routedAtOnce reports whether a CUDA build has a kernel that picks among so many experts (topk-moe.cu of v0.5.0).
+func routedAtOnce(experts int64) bool {
+	return experts&(experts-1) == 0 && experts <= 512 || experts == 288 || experts == 576
 }

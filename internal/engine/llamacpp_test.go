@@ -84,6 +84,9 @@ func shared(t *testing.T, path ...string) string {
 	return file
 }
 
+// standIn is the card of the recordings that tools/reference/llamacpp made with a stand-in: nothing is fused there.
+var standIn = LlamaOptions{Backend: "metal", Build: LlamaVersion}
+
 // Every buffer of every recorded context, to the byte: on the CPU, and split between a device and the host.
 func TestLlamaBuffersAsRecorded(t *testing.T) {
 	for _, r := range records(t, "testdata/llamacpp_contexts.csv") {
@@ -91,7 +94,7 @@ func TestLlamaBuffersAsRecorded(t *testing.T) {
 		o := Options{
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
 			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
-			FlashAttention: r["flash_attention"], Image: &Image{},
+			FlashAttention: r["flash_attention"], Image: &Image{}, Llama: standIn,
 		}
 		o.Device = "cpu"
 		onHost := estimate(t, "llama.cpp", m, o)
@@ -116,7 +119,7 @@ func TestLlamaOffloadAsRecorded(t *testing.T) {
 		mem := estimate(t, "llama.cpp", m, Options{
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
 			Sequences: r.int(t, "parallel"), Unified: r["unified"] == "1", Outputs: r.int(t, "outputs"), KVType: r["kv_type"],
-			FlashAttention: r["flash_attention"], Image: &Image{}, Device: "gpu", HostLayers: m.Text.Layers +
+			FlashAttention: r["flash_attention"], Image: &Image{}, Device: "gpu", Llama: standIn, HostLayers: m.Text.Layers +
 				1 - r.int(t, "gpu_layers"),
 		})
 		for column, got := range map[string]units.Bytes{

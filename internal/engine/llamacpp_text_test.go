@@ -43,7 +43,7 @@ func TestLlamaDecodersAsRecorded(t *testing.T) {
 			Quant: r["weights_file"], Context: r.int(t, "ctx"), Batch: r.int(t, "batch"), UBatch: r.int(t, "ubatch"),
 			Sequences: r.int(t, "parallel"),
 			KVType:    r["kv_type"], FlashAttention: r["flash_attention"], Unified: r["unified"] == "1",
-			Outputs: r.int(t, "outputs"), Image: &Image{},
+			Outputs: r.int(t, "outputs"), Image: &Image{}, Llama: standIn,
 		}
 		for _, place := range []struct{ device, where, column string }{
 			{"cpu", "host", "cpu"}, {"gpu", "device", "device"}, {"gpu", "host", "host"},

@@ -60,6 +60,7 @@ func (s *Settings) llamaSettings() (lines, error) {
 			l.add("no-warmup", true, "the warm-up image of %dx%d would reserve more than was budgeted", warm, warm)
 		}
 	}
+	l = append(l, setting{"cache-ram", 0, "prompts kept on the host were not budgeted; left out, up to 8,192 MiB of them"})
 	// Fitting by itself would override layers and context that were budgeted together.
 	l.add("fit", "off", "layers and context are set above")
 	return l, nil

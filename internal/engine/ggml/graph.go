@@ -3,6 +3,14 @@ package ggml
 // Graph lists what will be computed, in order.
 type Graph struct {
 	Nodes, Leaves []*Tensor
+	Chains        []Chain // that a card may run as one kernel
+}
+
+// Chain is a run of nodes that a CUDA build computes as one kernel, so that what it reads must outlive the last of them.
+// It is run so where all of its nodes are neighbours in one part of a split graph.
+type Chain struct {
+	First, Last *Tensor
+	Held        []*Tensor // what lives until Last has run; nil: every node of the chain and all that they read, one node longer
 }
 
 // Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one
@@ -31,7 +39,12 @@ func (g *Graph) visit(t *Tensor) {
 // Reserve is the bytes of the one buffer that computes the graph on one backend.
 func (g *Graph) Reserve(alignment int64) int64 {
 	r := newReservation(alignment)
-	return r.run(g, func(*Tensor) int { return 0 })[0]
+	for _, list := range [][]*Tensor{g.Leaves, g.Nodes} {
+		for _, t := range list {
+			t.at = 0
+		}
+	}
+	return r.run(g)[0]
 }
 
 // reservation walks a graph once, with one arena per backend.
@@ -56,7 +69,8 @@ func newReservation(alignments ...int64) *reservation {
 }
 
 // run places everything and returns the tops of the arenas.
-func (r *reservation) run(g *Graph, backend func(*Tensor) int) []int64 {
+func (r *reservation) run(g *Graph) []int64 {
+	backend := func(t *Tensor) int { return max(t.at, 0) }
 	for _, list := range [][]*Tensor{g.Leaves, g.Nodes} {
 		for _, t := range list {
 			t.placed = placement{}
@@ -113,7 +127,7 @@ func (r *reservation) place(t *Tensor, backend int) {
 func (r *reservation) takeOver(t *Tensor, p *placement) bool {
 	for _, s := range t.Src {
 		sp := &s.placed
-		if !sp.owned || !sameLayout(t, s) || sp.readers != 1 || sp.views != 0 {
+		if !sp.owned || s.Keep || !sameLayout(t, s) || sp.readers != 1 || sp.views != 0 {
 			continue
 		}
 		p.backend, p.offset = sp.backend, sp.offset
@@ -143,6 +157,9 @@ func (r *reservation) read(s *Tensor) {
 }
 
 func (r *reservation) free(t *Tensor, p *placement) {
+	if t.Keep {
+		return
+	}
 	r.arenas[p.backend].free(p.offset, t.Bytes()+t.Extra)
 	p.owned = false
 }

@@ -28,28 +28,44 @@ type Tensor struct {
 	Follow bool    // its place follows the weights it reads; rope and flash attention do not
 	Pin    Home    // where it must run, Nowhere to let the scheduler choose
 	Extra  int64   // bytes that the device asks for beyond the elements
+	OnCPU  bool    // no card has a kernel for it
+	Keep   bool    // an output: never overwritten and never freed
 
 	listed *Graph    // that has it
 	at     int       // backend, by the schedule under way
 	placed placement // by the reservation under way
 }
 
-// Home says which backend holds a tensor before the graph is reserved.
-type Home uint8
+// Home says which backend holds a tensor before the graph is reserved: nobody, the host, or one of the cards.
+type Home uint16
 
 // Homes of leaves.
 const (
-	Nowhere      Home = iota // Reserve places it
-	OnDevice                 // weights or cache of the first backend
-	OnHost                   // weights or cache of the last backend
-	WeightDevice = OnDevice | 4
-	WeightHost   = OnHost | 4
+	Nowhere Home = iota // Reserve places it
+	OnHost              // weights or cache in the host's memory
+	firstCard
+
+	OnDevice     = firstCard // weights or cache of the first card
+	WeightDevice = OnDevice | weightFlag
+	WeightHost   = OnHost | weightFlag
+
+	weightFlag Home = 1 << 8
+	packedFlag Home = 1 << 9
 )
 
-func (h Home) weight() bool { return h&4 != 0 }
+// Card is the home on card i, counted from 0.
+func Card(i int) Home { return firstCard + Home(i) }
+
+// Weight is the same place for a weight, which draws its operations there.
+func (h Home) Weight() Home { return h | weightFlag }
+
+// Packed is the place of a weight that the host keeps in a layout of its own: no card can take a copy of it.
+func (h Home) Packed() Home { return h | weightFlag | packedFlag }
 
 // Cache is the same place for something that is no weight.
-func (h Home) Cache() Home { return h &^ 4 }
+func (h Home) Cache() Home { return h &^ (weightFlag | packedFlag) }
+
+func (h Home) weight() bool { return h&weightFlag != 0 }
 
 // Leaf is memory that exists before the graph runs: a weight or the cache.
 func Leaf(name string, t Type, home Home, ne ...int64) *Tensor {

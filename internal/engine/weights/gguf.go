@@ -145,7 +145,7 @@ func (d *ggufDecoder) tensor() Tensor {
 		t.Shape = append(t.Shape, int64(n))
 	}
 	number := uint32(d.number(4))
-	d.number(8) // offset
+	offset := d.number(8)
 	if d.err != nil {
 		return t
 	}
@@ -159,7 +159,11 @@ func (d *ggufDecoder) tensor() Tensor {
 		d.fail("tensor %q: rows of %d are not whole blocks of %s", t.Name, t.Shape[0], name)
 		return t
 	}
-	t.Type, t.Bytes = name, units.Bytes(elements/kind.Block*kind.Bytes)
+	if offset > math.MaxInt64/2 {
+		d.fail("tensor %q lies at %d", t.Name, offset)
+		return t
+	}
+	t.Type, t.Bytes, t.At = name, units.Bytes(elements/kind.Block*kind.Bytes), units.Bytes(offset)
 	return t
 }
 

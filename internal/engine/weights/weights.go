@@ -21,6 +21,8 @@ type Tensor struct {
 	Type  string // lower case: f16, q4_k, bf16 …
 	Shape []int64
 	Bytes units.Bytes // of its data, without padding
+	At    units.Bytes // GGUF: where its data lies behind the header; in a file of several parts, in its part
+	Part  int         // of a GGUF cut into several, from 0
 }
 
 // Total is the sum of the tensors' bytes.

@@ -70,10 +70,10 @@ func TestReadGGUF(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Tensor{
-		{"token_embd.weight", "q8_0", []int64{256, 512}, 256 * 512 / 32 * 34},
-		{"output_norm.weight", "f32", []int64{256}, 1024},
-		{"blk.0.attn_q.weight", "q4_k", []int64{256, 256}, 256 * 144},
-		{"blk.0.ffn_gate_exps.weight", "bf16", []int64{256, 64, 2}, 256 * 64 * 2 * 2},
+		{Name: "token_embd.weight", Type: "q8_0", Shape: []int64{256, 512}, Bytes: 256 * 512 / 32 * 34},
+		{Name: "output_norm.weight", Type: "f32", Shape: []int64{256}, Bytes: 1024, At: 1 << 20},
+		{Name: "blk.0.attn_q.weight", Type: "q4_k", Shape: []int64{256, 256}, Bytes: 256 * 144, At: 2 << 20},
+		{Name: "blk.0.ffn_gate_exps.weight", Type: "bf16", Shape: []int64{256, 64, 2}, Bytes: 256 * 64 * 2 * 2, At: 3 << 20},
 	}
 	if !reflect.DeepEqual(g.Tensors, want) {
 		t.Errorf("got %+v\nwant %+v", g.Tensors, want)
@@ -158,7 +158,8 @@ func safetensors(header string) []byte {
 
 func TestReadSafetensors(t *testing.T) {
 	got, err := ReadSafetensors(bytes.NewReader(safetensors(`{"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`)))
-	want := []Tensor{{"a", "f32", []int64{1}, 4}, {"b", "bf16", []int64{2, 3}, 12}}
+	want := []Tensor{{Name: "a", Type: "f32", Shape: []int64{1}, Bytes: 4},
+		{Name: "b", Type: "bf16", Shape: []int64{2, 3}, Bytes: 12}}
 	if err != nil || !reflect.DeepEqual(got, want) || Total(got) != 16 {
 		t.Errorf("got %+v, %v", got, err)
 	}

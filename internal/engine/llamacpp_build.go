@@ -1,0 +1,84 @@
+package engine
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// LlamaVersion is the llama.cpp whose rules are followed where none is named, and whose spellings the settings have.
+const LlamaVersion = "v0.5.0"
+
+// graphRules are what differs between builds in what a server reserves.
+type graphRules struct {
+	wholeBatch bool // logits are reserved for every token of a batch, not for one a slot
+	textOnly   bool // no room for image embeddings in the graph of a batch of text
+	wideMask   bool // masks are filled in f32 and copied to f16
+	mixed      bool // tokens and embeddings may share a batch
+}
+
+// epoch is a run of builds with the same rules. Builds between two that were measured are not known: they may follow
+// either.
+type epoch struct {
+	first, last int // builds that were measured, bNNNN
+	rules       graphRules
+}
+
+// epochs were measured on the CPU with the server's own code (PyPI's xllamacpp, whose last number is llama.cpp's build)
+// and with npm's node-llama-cpp 3.22.1, which is v0.5.0.
+var epochs = []epoch{
+	{7079, 7079, graphRules{wholeBatch: true, textOnly: true, wideMask: true}},
+	{8672, 9294, graphRules{wholeBatch: true, wideMask: true}},
+	{9538, 11063, graphRules{}},
+	{11549, 11549, graphRules{mixed: true}},
+}
+
+// releases are the builds of named versions.
+var releases = map[string]int{LlamaVersion: 11063}
+
+var (
+	buildName   = regexp.MustCompile(`^b(\d{1,6})$`)
+	releaseName = regexp.MustCompile(`^v\d+\.\d+\.\d+$`)
+)
+
+// buildRules are the rules that a build may follow, the likeliest first: one set where it lies within an epoch, two
+// between epochs, before the first and after the last, and all of them where no build is named.
+func buildRules(build string) ([]graphRules, error) {
+	if build == "" {
+		rules := []graphRules{epochOf(releases[LlamaVersion]).rules}
+		for _, e := range epochs {
+			if e.rules != rules[0] {
+				rules = append(rules, e.rules)
+			}
+		}
+		return rules, nil
+	}
+	n, known := releases[build]
+	if m := buildName.FindStringSubmatch(build); m != nil {
+		n, _ = strconv.Atoi(m[1])
+		known = true
+	}
+	latest := []graphRules{epochs[len(epochs)-1].rules, epochs[len(epochs)-2].rules}
+	switch {
+	case releaseName.MatchString(build) && !known: // a release of its own scheme
+		return latest, nil
+	case !known:
+		return nil, fmt.Errorf("build %q: want bNNNN, as in b11549, or a release such as %s", build, LlamaVersion)
+	}
+	for i, e := range epochs {
+		if n >= e.first && n <= e.last {
+			return []graphRules{e.rules}, nil
+		}
+		if n < e.first {
+			return []graphRules{e.rules, epochs[max(i-1, 0)].rules}, nil
+		}
+	}
+	return latest, nil
+}
+
+// epochOf is the epoch that a measured build lies in.
+func epochOf(build int) epoch {
+	i := slices.IndexFunc(epochs, func(e epoch) bool { return build >= e.first && build <= e.last })
+	return epochs[i]
+}

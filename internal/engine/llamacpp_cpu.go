@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine/ggml"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// features are what decides in which layouts llama.cpp's CPU backend keeps weights (ggml-cpu/repack.cpp and
+// ggml-cpu/amx of v0.5.0).
+type features struct {
+	name                 string
+	avx2, avx512, amx    bool
+	dotProducts, int8Mul bool // of Arm's NEON
+}
+
+// The kinds of CPU that matter to a machine that is not named.
+var (
+	plainCPU  = features{name: "without AVX2"}
+	avx2CPU   = features{name: "with AVX2", avx2: true}
+	avx512CPU = features{name: "with AVX-512", avx2: true, avx512: true}
+)
+
+// cpuFeatures reads what a CPU has; nil is taken for one with AVX2, as nearly every x86 of the last decade.
+func cpuFeatures(c *profile.CPU) features {
+	if c == nil || len(c.ISA) == 0 {
+		return avx2CPU
+	}
+	has := func(names ...string) bool {
+		return slices.ContainsFunc(c.ISA, func(isa string) bool {
+			return slices.Contains(names, strings.ReplaceAll(strings.ToLower(isa), "-", "_"))
+		})
+	}
+	return features{
+		name: c.Model, avx2: has("avx2"), avx512: has("avx512f") && has("avx512bw", "avx512dq", "avx512vl"),
+		amx:         has("amx_int8", "amx_tile") && has("avx512_vnni", "avx512vnni", "amx_int8"),
+		dotProducts: has("asimddp", "dotprod"), int8Mul: has("i8mm"),
+	}
+}
+
+// buffer is where a CPU alone keeps a tensor that an operation reads, and its bytes there.
+func (f features) buffer(t ggml.Type, shape []int64, op weightOperation) (string, units.Bytes) {
+	size := units.Bytes(tensorBytes(t.Name, shape))
+	switch {
+	case op == opMulMat && f.amxTakes(t, shape):
+		return BufferAMX, amxBytes(t, shape)
+	case (op == opMulMat && len(shape) == 2 || op == opMulMatID && len(shape) == 3) && f.repacks(t, shape[1]):
+		return BufferRepacked, size
+	}
+	return BufferPlain, size
+}
+
+// repacks reports whether matrices of a type and so many rows are kept in a layout of the CPU's own.
+func (f features) repacks(t ggml.Type, rows int64) bool {
+	arm := f.dotProducts || f.int8Mul
+	switch t.Name {
+	case "q4_0", "iq4_nl", "mxfp4":
+		return f.avx2 && rows%8 == 0 || arm && rows%4 == 0
+	case "q8_0":
+		return arm && rows%4 == 0
+	case "q4_k":
+		return (f.avx2 || arm) && rows%8 == 0
+	case "q5_k", "q6_k":
+		return arm && rows%8 == 0
+	case "q2_k":
+		return f.avx512 && rows%8 == 0
+	}
+	return false
+}
+
+// amxTakes reports whether a matrix is laid out in tiles.
+func (f features) amxTakes(t ggml.Type, shape []int64) bool {
+	if !f.amx || shape[1]%32 != 0 {
+		return false
+	}
+	step := map[string]int64{"q4_0": 32, "q4_1": 32, "q8_0": 32, "q4_k": 256, "q5_k": 256, "q6_k": 256, "iq4_xs": 256,
+		"f16": 16}[t.Name]
+	return step > 0 && shape[0]%step == 0
+}
+
+// amxBytes is a matrix in tiles: some types carry sums or unpacked scales with every block.
+func amxBytes(t ggml.Type, shape []int64) units.Bytes {
+	rows := int64(1)
+	for _, n := range shape[1:] {
+		rows *= n
+	}
+	more := map[string]int64{"q8_0": 4, "q4_k": 4, "q5_k": 4, "iq4_xs": 2}[t.Name]
+	size := (t.Row(shape[0]) + shape[0]/t.Block*more) * rows
+	return units.Bytes((size + hostAlignment - 1) / hostAlignment * hostAlignment)
+}
+
+// cudaHeads are the head sizes that ggml-cuda has flash attention for, whatever the card (fattn.cu of v0.5.0).
+var cudaHeads = []int{40, 64, 72, 80, 96, 112, 128, 256}
+
+// flashServed reports whether a backend of cards has a kernel of flash attention for a decoder's heads and the types of
+// its cache.
+func flashServed(backend string, t *profile.Text, keys, values ggml.Type) bool {
+	k, v := cacheHeads(t)
+	kv := int64(t.KVHeads)
+	if k != v {
+		kv = 1
+	}
+	group := int64(t.Heads) / max(kv, 1)
+	switch backend {
+	case "cuda", "rocm":
+		if keys.Name == "iq4_nl" || values.Name == "iq4_nl" {
+			return false
+		}
+		return k == v && (slices.Contains(cudaHeads, int(k)) || k == 512 && group >= 2) || k == 576 && v == 512 && group >= 2
+	}
+	return true
+}

@@ -1,0 +1,152 @@
+package engine
+
+import (
+	"fmt"
+	"math"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// LlamaOptions are settings that llama.cpp alone has. The zero value is its own defaults.
+type LlamaOptions struct {
+	Build      string     // bNNNN or vX.Y.Z, "" for the one whose rules are followed here
+	Backend    string     // of the cards: one of LlamaBackends, "" cuda
+	Cards      int        // alike, 0: one
+	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: evenly
+	SplitMode  string     // layer, row or none; "" layer
+	Overrides  []Override // -ot, --n-cpu-moe and their like: where named tensors go
+	LoadMode   string     // mmap, mlock (mapped and locked), none or dio; "" mmap
+	NoRepack   bool       // weights on the host stay as they lie in the file
+	NoKV       bool       // --no-kv-offload: the cache stays on the host
+	NoOps      bool       // --no-op-offload: what reads weights on the host runs there
+	NoTower    bool       // --no-mmproj-offload
+	FullWindow bool       // --swa-full: sliding layers keep every token
+	CacheRAM   *int       // --cache-ram of llama-server in MiB, nil: 8,192; negative: no limit
+	ImageMost  int        // --image-max-tokens, 0: the model's own
+	CPU        *profile.CPU
+	Fit        *Fit   // no -c: the engine fits the context to what is free
+	Draft      *Draft // a second model that guesses ahead
+}
+
+// Fit is what llama.cpp finds when it is left to choose the context.
+type Fit struct {
+	Free   units.Bytes // on every card
+	Margin units.Bytes // to leave free, 0: 1 GiB
+	Least  int         // tokens of context, 0: 4,096
+}
+
+// Draft is a model that llama-server loads beside the first.
+type Draft struct {
+	Model   *profile.Model
+	Quant   string
+	Files   *Files
+	Context int // 0: that of the first
+	KVType  string
+}
+
+// LlamaBackends are the backends of cards that llama.cpp has and that are told apart here.
+var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl", "cpu"}
+
+// Override puts tensors whose name the pattern is found in somewhere else than their layer says. The first that matches
+// counts.
+type Override struct {
+	Pattern *regexp.Regexp
+	Card    int // OnHostMemory, or which card
+}
+
+// OnHostMemory is the host instead of a card.
+const OnHostMemory = -1
+
+// ParseOverride reads one PATTERN=BUFFER of -ot: CPU, or a backend's name and a card's number, as in CUDA0.
+func ParseOverride(text string) (Override, error) {
+	i := strings.LastIndex(text, "=")
+	if i <= 0 {
+		return Override{}, fmt.Errorf("%q: want PATTERN=CPU or PATTERN=CUDA0", text)
+	}
+	pattern, err := regexp.Compile(text[:i])
+	if err != nil {
+		return Override{}, fmt.Errorf("%q: %w", text, err)
+	}
+	name := strings.ToLower(text[i+1:])
+	if name == "cpu" || name == "cuda_host" {
+		return Override{pattern, OnHostMemory}, nil
+	}
+	letters := strings.TrimRight(name, "0123456789")
+	card, err := strconv.Atoi(name[len(letters):])
+	for _, b := range append([]string{"hip", "mtl"}, LlamaBackends...) {
+		if letters == b && err == nil && card < mostCards {
+			return Override{pattern, card}, nil
+		}
+	}
+	return Override{}, fmt.Errorf("%q: unknown buffer %q, want CPU or a card such as CUDA0", text, text[i+1:])
+}
+
+// mostCards is llama.cpp's limit of devices (llama_max_devices).
+const mostCards = 16
+
+// The patterns of --cpu-moe, --n-cpu-moe and --n-cpu-ffn (common/common.h of v0.5.0). The router and experts that every
+// token asks are not among them.
+const (
+	expertsPattern = `\.ffn_(up|down|gate|gate_up)_(ch|)exps`
+	densePattern   = `\.ffn_(up|down|gate)\.`
+)
+
+// ExpertsOnHost are the overrides of --n-cpu-moe, or of --cpu-moe where layers is negative.
+func ExpertsOnHost(layers int) []Override { return onHost(expertsPattern, layers) }
+
+// DenseOnHost are the overrides of --n-cpu-ffn.
+func DenseOnHost(layers int) []Override { return onHost(densePattern, layers) }
+
+func onHost(pattern string, layers int) []Override {
+	if layers < 0 {
+		return []Override{{regexp.MustCompile(pattern), OnHostMemory}}
+	}
+	var list []Override
+	for i := range layers {
+		list = append(list, Override{regexp.MustCompile(fmt.Sprintf(`blk\.%d%s`, i, pattern)), OnHostMemory})
+	}
+	return list
+}
+
+// check refuses what llama.cpp does not take.
+func (l *LlamaOptions) check() error {
+	if l.Cards < 0 || l.Cards > mostCards {
+		return fmt.Errorf("cards %d: want 1 to %d", l.Cards, mostCards)
+	}
+	for _, f := range []struct {
+		name, value string
+		known       []string
+	}{
+		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "row", "none"}},
+		{"load mode", l.LoadMode, []string{"mmap", "mlock", "none", "dio"}},
+	} {
+		if f.value != "" && !slices.Contains(f.known, f.value) {
+			return fmt.Errorf("%s %q: want %s", f.name, f.value, strings.Join(f.known, ", "))
+		}
+	}
+	var sum float64
+	for _, s := range l.Shares {
+		if s < 0 || math.IsNaN(s) || math.IsInf(s, 0) {
+			return fmt.Errorf("tensor split %v: want shares of 0 and more", l.Shares)
+		}
+		sum += s
+	}
+	if len(l.Shares) > 0 && (sum == 0 || len(l.Shares) > max(l.Cards, 1)) {
+		return fmt.Errorf("tensor split %v: want a share for each of %d cards, not all of them 0", l.Shares, max(l.Cards, 1))
+	}
+	for _, o := range l.Overrides {
+		if o.Card >= max(l.Cards, 1) {
+			return fmt.Errorf("%s: card %d of %d", o.Pattern, o.Card, max(l.Cards, 1))
+		}
+	}
+	if l.ImageMost < 0 {
+		return fmt.Errorf("image tokens %d: want 0 and more", l.ImageMost)
+	}
+	_, err := buildRules(l.Build)
+	return err
+}
