@@ -11,7 +11,7 @@ import (
 func Advice(w io.Writer, format string, a advise.Advice) error {
 	if format == "yaml" {
 		for _, line := range a.Headline {
-			if _, err := fmt.Fprintf(w, "# %s\n", line); err != nil {
+			if _, err := fmt.Fprintf(w, "# %s\n", Visible(line)); err != nil {
 				return err
 			}
 		}

@@ -51,7 +51,7 @@ func (b Bench) Write(w io.Writer, format string) error {
 		}
 	}
 	for _, n := range b.Notes {
-		fmt.Fprintf(w, "\nnote  %s\n", n)
+		fmt.Fprintf(w, "\nnote  %s\n", Visible(n))
 	}
 	return nil
 }
@@ -91,10 +91,10 @@ func (g benchGroup) write(w io.Writer, format string) error {
 			fmt.Sprintf("%.2f %%", 100*r.Overhead), lastColumn(r)})
 	}
 	if format == "markdown" {
-		fmt.Fprintf(w, "### %s\n\n%s\n\n", title, what)
+		fmt.Fprintf(w, "### %s\n\n%s\n\n", markdownText(title), what)
 		return Markdown(w, headers, rows)
 	}
-	fmt.Fprintf(w, "%s\n%s\n", title, what)
+	fmt.Fprintf(w, "%s\n%s\n", Visible(title), what)
 	if err := Table(w, headers, rows, right...); err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (b Bench) csv(w io.Writer) error {
 		if r.PageFaults != nil {
 			faults = strconv.FormatInt(*r.PageFaults, 10)
 		}
-		_ = c.Write([]string{r.Workload, r.Allocator, r.Kind, strconv.Itoa(r.Operations), float(r.NsPerOpMean),
+		_ = c.Write([]string{SpreadsheetCell(r.Workload), SpreadsheetCell(r.Allocator), SpreadsheetCell(r.Kind), strconv.Itoa(r.Operations), float(r.NsPerOpMean),
 			float(r.NsPerOpP50), float(r.NsPerOpP99),
 			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10),
 			strconv.FormatInt(r.PeakReservedBytes, 10),

@@ -14,7 +14,7 @@ func Estimate(w io.Writer, format string, mem *engine.Memory) error {
 		return Document(w, format, mem)
 	}
 	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
-		mem.Model, mem.Engine, mem.Version, mem.Quant, mem.KVType, units.Grouped(int64(mem.ContextTokens)), mem.Device)))
+		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType), units.Grouped(int64(mem.ContextTokens)), mem.Device)))
 	var rows [][]string
 	var notes []string
 	for _, i := range mem.Items {

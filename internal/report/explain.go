@@ -41,7 +41,7 @@ func Explain(w io.Writer, a advise.Advice) error {
 	}
 	var b strings.Builder
 	for _, line := range a.Headline {
-		fmt.Fprintln(&b, line)
+		fmt.Fprintln(&b, Visible(line))
 	}
 	root := &document
 	if root.Kind == yaml.DocumentNode {
@@ -83,7 +83,7 @@ func explain(b *strings.Builder, path string, n *yaml.Node) {
 }
 
 func line(b *strings.Builder, path, value, comment string) {
-	fmt.Fprintf(b, "  %s = %s\n", path, value)
+	fmt.Fprintf(b, "  %s = %s\n", path, Visible(value))
 	if why := strings.TrimPrefix(comment, "# "); why != "" {
 		fmt.Fprintf(b, "      %s\n", why)
 	}

@@ -88,7 +88,7 @@ func (b Bench) compared(w io.Writer, format string) error {
 		return err
 	}
 	for _, n := range b.Comparison.Notes {
-		fmt.Fprintf(w, "\nnote  %s\n", n)
+		fmt.Fprintf(w, "\nnote  %s\n", Visible(n))
 	}
 	return nil
 }

@@ -91,7 +91,7 @@ func (s *screen) line(label string, parts ...string) {
 		if i > 0 {
 			label = ""
 		}
-		s.WriteString(strings.TrimRight(fmt.Sprintf("%-*s%s", labelWidth, label, text), " ") + "\n")
+		s.WriteString(strings.TrimRight(fmt.Sprintf("%-*s%s", labelWidth, label, Visible(text)), " ") + "\n")
 	}
 }
 

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/pressure"
 )
@@ -15,11 +16,11 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	limit := metric{"vlmem_memory_limit_bytes", "Bytes that each budget has."}
 	head(used)
 	for _, b := range r.Budgets {
-		fmt.Fprintf(w, "%s{budget=%q} %d\n", used.name, b.Name, b.Used)
+		fmt.Fprintf(w, "%s{budget=\"%s\"} %d\n", used.name, labelValue(b.Name), b.Used)
 	}
 	head(limit)
 	for _, b := range r.Budgets {
-		fmt.Fprintf(w, "%s{budget=%q} %d\n", limit.name, b.Name, b.Limit)
+		fmt.Fprintf(w, "%s{budget=\"%s\"} %d\n", limit.name, labelValue(b.Name), b.Limit)
 	}
 	if r.Stall != nil {
 		stall := metric{"vlmem_memory_stall_ratio", "Share of the last ten seconds in which tasks waited for memory."}
@@ -30,4 +31,9 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	head(level)
 	_, err := fmt.Fprintf(w, "%s %d\n", level.name, s.Level)
 	return err
+}
+
+// labelValue escapes what the text format knows escapes for: backslash, quote and line break.
+func labelValue(s string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\ufffd"))
 }

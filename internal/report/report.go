@@ -66,7 +66,7 @@ func Table(w io.Writer, headers []string, rows [][]string, right ...int) error {
 		tablewriter.WithTrimSpace(tw.Off),
 	)
 	t.Header(headers)
-	if err := t.Bulk(rows); err != nil {
+	if err := t.Bulk(visible(rows)); err != nil {
 		return err
 	}
 	if err := t.Render(); err != nil {
@@ -80,6 +80,17 @@ func Table(w io.Writer, headers []string, rows [][]string, right ...int) error {
 	return nil
 }
 
+// visible makes every cell one that stays in its row.
+func visible(rows [][]string) [][]string {
+	shown := make([][]string, len(rows))
+	for i, row := range rows {
+		for _, cell := range row {
+			shown[i] = append(shown[i], Visible(cell))
+		}
+	}
+	return shown
+}
+
 // Noted is Table with a note below each row, indented and folded. An empty note takes no line.
 func Noted(w io.Writer, headers []string, rows [][]string, notes []string, right ...int) error {
 	var table bytes.Buffer
@@ -89,7 +100,7 @@ func Noted(w io.Writer, headers []string, rows [][]string, notes []string, right
 	row := -1 // the first line is the header
 	for line := range strings.Lines(table.String()) {
 		if row >= 0 && notes[row] != "" {
-			line += Fold("    "+notes[row]) + "\n"
+			line += Fold("    "+Visible(notes[row])) + "\n"
 		}
 		if _, err := io.WriteString(w, line); err != nil {
 			return err
@@ -137,9 +148,16 @@ func Paragraphs(text string) string {
 
 // Markdown writes rows as a table of GitHub's Markdown. Cells are plain text.
 func Markdown(w io.Writer, headers []string, rows [][]string) error {
-	lines := append([][]string{headers, slices.Repeat([]string{"---"}, len(headers))}, rows...)
+	lines := [][]string{headers, slices.Repeat([]string{"---"}, len(headers))}
+	for _, row := range rows {
+		var cells []string
+		for _, cell := range row {
+			cells = append(cells, markdownText(cell))
+		}
+		lines = append(lines, cells)
+	}
 	for _, cells := range lines {
-		if _, err := fmt.Fprintf(w, "| %s |\n", strings.ReplaceAll(strings.Join(cells, " | "), "\n", " ")); err != nil {
+		if _, err := fmt.Fprintf(w, "| %s |\n", strings.Join(cells, " | ")); err != nil {
 			return err
 		}
 	}

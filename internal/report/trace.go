@@ -22,7 +22,7 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 	if format != "table" {
 		return Document(w, format, t)
 	}
-	fmt.Fprintf(w, "%s: %s\n", t.File, t.Format)
+	fmt.Fprintf(w, "%s: %s\n", Visible(t.File), t.Format)
 	for _, d := range t.Devices {
 		if err := traceInfo(w, d); err != nil {
 			return err
@@ -32,7 +32,7 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 }
 
 func traceInfo(w io.Writer, d trace.Info) error {
-	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", d.Name, units.Grouped(d.Events), units.Grouped(d.Allocs),
+	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", Visible(d.Name), units.Grouped(d.Events), units.Grouped(d.Allocs),
 		units.Grouped(d.Frees))
 	if d.Seconds > 0 {
 		fmt.Fprintf(w, ", %.3g s", d.Seconds)
@@ -135,7 +135,7 @@ func (t TraceCheck) Write(w io.Writer, format string) error {
 	}
 	for _, d := range t.Devices {
 		if d.FirstMismatch != "" {
-			fmt.Fprintf(w, "\ndevice %d differs first at %s\n", d.Device, d.FirstMismatch)
+			fmt.Fprintf(w, "\ndevice %d differs first at %s\n", d.Device, Visible(d.FirstMismatch))
 		}
 	}
 	return nil
