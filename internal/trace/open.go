@@ -8,10 +8,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
+	input "github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
@@ -57,7 +57,7 @@ func Open(path string) ([]*Trace, error) {
 
 // OpenFile opens a file, gzipped or not, and recognises its format.
 func OpenFile(path string) (*File, error) {
-	file, err := os.Open(path)
+	in, err := input.Open(path)
 	if err != nil {
 		var reason *fs.PathError
 		if errors.As(err, &reason) {
@@ -65,19 +65,16 @@ func OpenFile(path string) (*File, error) {
 		}
 		return nil, fmt.Errorf("opening trace %s: %w", path, err)
 	}
-	f := &File{Path: path, close: file}
-	if err := f.recognise(file); err != nil {
-		file.Close()
+	f := &File{Path: path, close: in}
+	if err := f.recognise(in); err != nil {
+		in.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func (f *File) recognise(file *os.File) error {
-	if info, err := file.Stat(); err == nil && info.IsDir() {
-		return fmt.Errorf("opening trace %s: it is a folder, want a file", f.Path)
-	}
-	f.in = bufio.NewReaderSize(file, 64<<10)
+func (f *File) recognise(in io.Reader) error {
+	f.in = bufio.NewReaderSize(in, 64<<10)
 	if magic, _ := f.in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
 		z, err := gzip.NewReader(f.in)
 		if err != nil {

@@ -2,10 +2,13 @@ package card
 
 import (
 	"errors"
+	"fmt"
 	"math"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/cuda"
@@ -138,6 +141,28 @@ func TestMemory(t *testing.T) {
 	}
 	if got, err := m.Recall(key); err != nil || len(got) != 1 || got[0] != want[0] {
 		t.Errorf("recalled %v, %v", got, err)
+	}
+}
+
+// Writers at once lose nothing of each other's, and a file that some other program has spoilt is made anew.
+func TestMemoryOfManyWriters(t *testing.T) {
+	m := Memory{Path: filepath.Join(t.TempDir(), "tiles.json")}
+	if err := os.WriteFile(m.Path, []byte(`{"a": [{"entry": "half`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var writers sync.WaitGroup
+	for i := range 16 {
+		writers.Go(func() {
+			if err := m.Keep(fmt.Sprint("key ", i), []Timing{{Entry: "e", Registers: i}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+	for i := range 16 {
+		if got, err := m.Recall(fmt.Sprint("key ", i)); err != nil || len(got) != 1 || got[0].Registers != i {
+			t.Errorf("key %d: recalled %v, %v", i, got, err)
+		}
 	}
 }
 

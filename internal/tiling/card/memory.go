@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"gonum.org/v1/gonum/stat"
+
+	"github.com/vlmem/vlmem/internal/file"
 )
 
 // Memory is a file of timings, by card, driver and work. A file that is not there is empty.
@@ -24,23 +26,41 @@ func (m Memory) Recall(key string) ([]Timing, error) {
 	return all[key], err
 }
 
+// read returns all that is kept. What is no such file is as good as none: everything in it can be timed again.
 func (m Memory) read() (map[string][]Timing, error) {
 	all := map[string][]Timing{}
-	data, err := os.ReadFile(m.Path)
+	data, err := file.Read(m.Path, mostKept)
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("recalling tiles: %w", err)
 	}
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, fmt.Errorf("recalling tiles from %s: %w; remove it to time them again", m.Path, err)
+	if json.Unmarshal(data, &all) != nil || all == nil {
+		return map[string][]Timing{}, nil
 	}
 	return all, nil
 }
 
-// Keep stores timings under a key. The file is replaced whole, so that a reader never sees half of it.
-func (m Memory) Keep(key string, timings []Timing) error {
+// mostKept is far above what thousands of shapes on several cards take.
+const mostKept = 16 << 20
+
+// Keep stores timings under a key. Writers take turns, so that none loses what another kept; the file is replaced
+// whole, so that a reader never sees half of it.
+func (m Memory) Keep(key string, timings []Timing) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("keeping tiles: %w", err)
+		}
+	}()
+	if err := os.MkdirAll(filepath.Dir(m.Path), 0o755); err != nil {
+		return err
+	}
+	unlock, err := file.Lock(m.Path + ".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	all, err := m.read()
 	if err != nil {
 		return err
@@ -48,19 +68,18 @@ func (m Memory) Keep(key string, timings []Timing) error {
 	all[key] = timings
 	data, err := json.MarshalIndent(all, "", "  ")
 	if err != nil {
-		return fmt.Errorf("keeping tiles: %w", err)
+		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(m.Path), 0o755); err != nil {
-		return fmt.Errorf("keeping tiles: %w", err)
+	var desk file.Desk
+	out, err := desk.Create(m.Path)
+	if err != nil {
+		return err
 	}
-	temporary := m.Path + ".new"
-	if err := os.WriteFile(temporary, data, 0o644); err != nil {
-		return fmt.Errorf("keeping tiles: %w", err)
+	defer out.Discard()
+	if _, err := out.Write(data); err != nil {
+		return err
 	}
-	if err := os.Rename(temporary, m.Path); err != nil {
-		return fmt.Errorf("keeping tiles: %w", errors.Join(err, os.Remove(temporary)))
-	}
-	return nil
+	return out.Commit()
 }
 
 // ranks gives each value its place in order, equal values the mean of theirs.
