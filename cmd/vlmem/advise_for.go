@@ -347,14 +347,8 @@ func (d *destination) file(i int, name string) (*pending, error) {
 	return w, err
 }
 
-func (d *destination) commit() error {
-	for _, f := range d.files {
-		if err := f.commit(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+// commit puts all files in their places, or none.
+func (d *destination) commit() error { return commitAll(d.files...) }
 
 func (d *destination) discard() {
 	for _, f := range d.files {

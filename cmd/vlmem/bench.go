@@ -121,18 +121,29 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err != nil {
 		return err
 	}
-	var failed error
-	if interrupted := cmd.Context().Err() != nil; interrupted {
-		failed = exitWith(exitInconclusive, errors.New("interrupted: the results shown are partial"))
-	} else {
-		failed = gate.close(&result)
+	if cmd.Context().Err() != nil {
+		return o.interrupted(w, result)
 	}
+	failed := gate.close(&result)
 	for _, r := range append(reports, resultFile{o.out.format, w}) {
 		if err := o.write(env, cmd.Context(), r, result, timelines); err != nil {
 			return err
 		}
 	}
 	return failed
+}
+
+// interrupted shows what was run so far where somebody looks at it. A file keeps what it held: who finds it later must
+// not take a part for the whole.
+func (o *benchOptions) interrupted(w *pending, result report.Bench) error {
+	partial := exitWith(exitInconclusive, errors.New("interrupted: the results shown are partial"))
+	if w.file != nil || o.out.format == "html" || len(result.Results) == 0 {
+		return partial
+	}
+	if err := result.Write(w, o.out.format); err != nil {
+		return err
+	}
+	return errors.Join(partial, w.commit())
 }
 
 // runAll runs every trace, until ctx ends.

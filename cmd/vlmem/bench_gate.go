@@ -3,10 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 
 	"github.com/vlmem/vlmem/internal/baseline"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
 )
@@ -27,7 +27,7 @@ func (g *gate) active() bool { return g.saved != nil || g.before != nil }
 func (o *benchOptions) openGate(env *environment) (*gate, error) {
 	g := &gate{name: filepath.Base(o.against)}
 	if o.against != "" {
-		f, err := os.Open(o.against)
+		f, err := file.Open(o.against)
 		if err != nil {
 			return nil, fmt.Errorf("reading --against: %w", err)
 		}

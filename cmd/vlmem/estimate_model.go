@@ -10,6 +10,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/engine/weights"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/profiles"
@@ -56,7 +57,7 @@ func (o *estimateOptions) load(env *environment) (profile.Model, error) {
 // loadDecoder is loadModel, and takes config.json of decoders without images too.
 func loadDecoder(name string) (profile.Model, error) {
 	if isFile(name) {
-		if data, err := os.ReadFile(name); err == nil && profile.LooksLikeHuggingFace(data) && !profile.WithImages(data) {
+		if data, err := file.Read(name, file.Document); err == nil && profile.LooksLikeHuggingFace(data) && !profile.WithImages(data) {
 			return profile.DecodeHuggingFaceText(name, data)
 		}
 	}
@@ -183,7 +184,7 @@ func readGGUF(path string) (*weights.GGUF, error) {
 
 // readHeader reads the tensors that a file of weights lists.
 func readHeader[T any](path string, read func(io.Reader) (T, error)) (header T, err error) {
-	f, err := os.Open(path)
+	f, err := file.Open(path)
 	if err != nil {
 		return header, err
 	}

@@ -2,12 +2,12 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -41,7 +41,7 @@ func loadModel(name string) (profile.Model, error) {
 		name = defaultModel
 	}
 	if isFile(name) {
-		data, err := os.ReadFile(name)
+		data, err := file.Read(name, file.Document)
 		if err != nil {
 			return profile.Model{}, fmt.Errorf("reading --model: %w", err)
 		}
@@ -72,7 +72,7 @@ func loadHardware(spec string) (profile.Hardware, error) {
 
 func loadHardwarePart(name string) (profile.Hardware, error) {
 	if isFile(name) {
-		data, err := os.ReadFile(name)
+		data, err := file.Read(name, file.Document)
 		if err != nil {
 			return profile.Hardware{}, fmt.Errorf("reading --hardware: %w", err)
 		}

@@ -3,19 +3,59 @@
 // Each command is one file: a constructor that declares flags, and a run function that is the pipeline of
 // docs/design.md, readable top to bottom. stdout carries the result alone; progress and warnings go to stderr. Exit
 // codes are 0 well, 1 a gate or a verification failed, 2 wrong usage or bad input, 3 the machine or engine cannot do
-// it, 4 inconclusive.
+// it, 4 inconclusive, 70 a fault of vlmem's own, and 128 and the signal's number where a signal ended it.
 package main
 
 import (
 	"context"
 	"os"
 	"os/signal"
+	"syscall"
+	"time"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookup: os.LookupEnv}
-	code := run(ctx, env, os.Args[1:])
-	stop()
-	os.Exit(code)
+	env := &environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, lookup: lookup, environ: os.Environ}
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a closed stdout is then an error, and is cleaned up after
+	os.Exit(supervise(signals, grace, env, os.Args[1:]))
+}
+
+// lookup is the environment, of which a program with more rights than its user believes nothing.
+func lookup(name string) (string, bool) {
+	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
+		return "", false
+	}
+	return os.LookupEnv(name)
+}
+
+// grace is how long a command may take to end by itself after a signal: to stop its children, and to show what of its
+// results is whole. Long loops look at their context only now and then, and a driver's call not at all, so a command
+// that takes longer is not waited for.
+const grace = 150 * time.Millisecond
+
+// supervise runs a command and ends it at a signal, whatever it does: files not yet in their places are removed.
+func supervise(signals <-chan os.Signal, grace time.Duration, env *environment, args []string) int {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	ended := make(chan int, 1)
+	go func() { ended <- run(ctx, env, args) }()
+	select {
+	case code := <-ended:
+		return code
+	case s := <-signals:
+		cancel()
+		select {
+		case <-ended:
+		case <-signals: // asked twice
+		case <-time.After(grace):
+		}
+		env.desk.Abandon()
+		code := 128
+		if number, ok := s.(syscall.Signal); ok {
+			code += int(number)
+		}
+		return code
+	}
 }

@@ -12,9 +12,12 @@ import (
 
 var update = flag.Bool("update", false, "write golden files anew")
 
+// asProgram in the environment makes the test binary vlmem itself, for what only a process can show: signals.
+const asProgram = "TEST_AS_PROGRAM"
+
 // TestMain lets the test binary stand in for vlmem where bench starts it as its own child.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == touchCommand {
+	if len(os.Args) > 1 && os.Args[1] == touchCommand || os.Getenv(asProgram) != "" {
 		main()
 	}
 	os.Exit(m.Run())

@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/report"
 )
 
 // output is the --format and -o of a command. Its writer holds everything back until commit, so that a failure leaves
@@ -35,68 +37,78 @@ func (o *output) open(env *environment) (*pending, error) {
 	if !slices.Contains(o.formats, o.format) {
 		return nil, fmt.Errorf("unknown --format %q: want one of %s", o.format, strings.Join(o.formats, ", "))
 	}
-	if o.path == "" {
-		return &pending{to: env.stdout}, nil
+	if o.path == "" || filepath.Clean(o.path) == "/dev/stdout" { // opened anew, that would be written from its start
+		return &pending{to: env.stdout, binary: o.binary()}, nil
 	}
-	flag, path := cmp.Or(o.flag, "-o"), o.path
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target // the file is replaced, not the link to it
-	}
-	info, err := os.Stat(path)
-	if err == nil && info.IsDir() {
-		return nil, fmt.Errorf("writing %s %s: it is a folder, want a file's name", flag, o.path)
-	}
-	if err == nil && !info.Mode().IsRegular() { // a device or a pipe: written to, never replaced
-		device, err := os.OpenFile(path, os.O_WRONLY, 0)
-		if err != nil {
-			return nil, fmt.Errorf("writing %s %s: %w", flag, o.path, err)
-		}
-		return &pending{to: device}, nil
-	}
-	temporary, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	flag := cmp.Or(o.flag, "-o")
+	f, err := env.desk.Create(o.path)
 	if err != nil {
-		return nil, fmt.Errorf("writing %s %s: cannot create a file there: %w", flag, o.path, err)
+		return nil, fmt.Errorf("writing %s %s: %w", flag, o.path, err)
 	}
-	return &pending{temporary: temporary, path: path, flag: flag}, nil
+	return &pending{file: f, path: o.path, flag: flag, binary: o.binary()}, nil
 }
+
+// binary reports whether the format is no text.
+func (o *output) binary() bool { return o.format == "snapshot" }
 
 // pending is a result not yet shown.
 type pending struct {
 	bytes.Buffer
-	to        io.Writer
-	temporary *os.File
-	path      string
-	flag      string
+	to         io.Writer     // stdout
+	file       *file.Pending // nil on stdout
+	path, flag string
+	binary     bool
 }
 
 // commit shows the result: on stdout, or as the named file in place of what was there.
-func (p *pending) commit() error {
-	if p.temporary == nil {
-		_, err := p.WriteTo(p.to)
-		return err
+func (p *pending) commit() error { return commitAll(p) }
+
+// commitAll puts several results in their places, all or none of those that are files of one kind.
+func commitAll(results ...*pending) error {
+	var files []*file.Pending
+	for _, p := range results {
+		if err := p.flush(); err != nil {
+			return p.wrap(err)
+		}
+		if p.file != nil {
+			files = append(files, p.file)
+		}
 	}
-	_, err := p.WriteTo(p.temporary)
-	if e := p.temporary.Chmod(0o644); err == nil {
-		err = e
+	if err := file.CommitAll(files...); err != nil {
+		return results[len(results)-1].wrap(err)
 	}
-	if e := p.temporary.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(p.temporary.Name(), p.path)
-	}
-	if err != nil {
-		_ = os.Remove(p.temporary.Name())
-		return fmt.Errorf("writing %s %s: %w", p.flag, p.path, err)
-	}
-	p.temporary = nil
 	return nil
+}
+
+// flush writes what is held back. Text has no control characters but line breaks and tabs, whatever the files that it
+// was made from hold.
+func (p *pending) flush() error {
+	text := p.Bytes()
+	if !p.binary {
+		text = report.Plain(text)
+	}
+	defer p.Reset()
+	to := p.to
+	if p.file != nil {
+		to = p.file
+	}
+	if len(text) == 0 || to == nil {
+		return nil
+	}
+	_, err := to.Write(text)
+	return err
+}
+
+func (p *pending) wrap(err error) error {
+	if p.file == nil {
+		return fmt.Errorf("writing the result: %w", err)
+	}
+	return fmt.Errorf("writing %s %s: %w", p.flag, p.path, err)
 }
 
 // discard forgets a result that was not committed; after commit, and for a nil result, it does nothing.
 func (p *pending) discard() {
-	if p != nil && p.temporary != nil {
-		_ = p.temporary.Close()
-		_ = os.Remove(p.temporary.Name())
+	if p != nil {
+		p.file.Discard()
 	}
 }

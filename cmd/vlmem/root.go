@@ -7,21 +7,27 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
 )
 
 // The exit codes that the command line promises.
 const (
-	exitGate         = 1 // a gate or a verification failed
-	exitUsage        = 2 // wrong usage or bad input
-	exitUnable       = 3 // the machine or the engine cannot do it
-	exitInconclusive = 4 // too noisy to say
+	exitGate         = 1        // a gate or a verification failed
+	exitUsage        = 2        // wrong usage or bad input
+	exitUnable       = 3        // the machine or the engine cannot do it
+	exitInconclusive = 4        // too noisy to say
+	exitFault        = 70       // a fault of vlmem's own, as EX_SOFTWARE of sysexits.h
+	exitClosedPipe   = 128 + 13 // stdout was closed, as SIGPIPE says it
 )
 
 // exitError carries the exit code of a failure; every other error exits with exitUsage.
@@ -41,6 +47,8 @@ type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	lookup         func(string) (string, bool) // environment variables
+	environ        func() []string             // all of them, NAME=value; nil where they are not looked through
+	desk           file.Desk                   // the files that are being written
 }
 
 // isTerminal reports whether w is a terminal.
@@ -51,20 +59,34 @@ func isTerminal(w io.Writer) bool {
 
 // warn writes one line to stderr.
 func (env *environment) warn(format string, args ...any) {
-	fmt.Fprintf(env.stderr, "vlmem: "+format+"\n", args...)
+	fmt.Fprintf(env.stderr, "vlmem: %s\n", report.Visible(fmt.Sprintf(format, args...)))
 }
 
 // run executes one command line and returns its exit code.
-func run(ctx context.Context, env *environment, args []string) int {
+func run(ctx context.Context, env *environment, args []string) (code int) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			env.desk.Abandon()
+			env.warn("%s", faultLine(fault, debug.Stack()))
+			code = exitFault
+		}
+	}()
 	root := newRootCmd(env)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return 0
 	}
-	if message := oneLine(err); message != "" {
+	code = exitCode(err)
+	if message := oneLine(err); message != "" && code != exitClosedPipe && ctx.Err() == nil {
 		env.warn("%s", message)
 	}
+	return code
+}
+
+// exitCode is that which an error carries, or else that of its kind: what the machine is short of, or a process that
+// was killed, is no bad input.
+func exitCode(err error) int {
 	var coded *exitError
 	switch {
 	case errors.As(err, &coded):
@@ -72,7 +94,33 @@ func run(ctx context.Context, env *environment, args []string) int {
 	case errors.Is(err, trace.ErrNoHistory):
 		return exitUnable
 	}
+	if errors.Is(err, syscall.EPIPE) {
+		return exitClosedPipe
+	}
+	for _, short := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS, syscall.ENOMEM,
+		syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
+		if errors.Is(err, short) {
+			return exitUnable
+		}
+	}
+	var child *exec.ExitError
+	if errors.As(err, &child) {
+		return exitUnable
+	}
 	return exitUsage
+}
+
+// faultLine is one line on a panic, with the place in vlmem that it came from.
+func faultLine(fault any, stack []byte) string {
+	place := "an unknown place"
+	_, below, _ := strings.Cut(string(stack), "panic(")
+	for line := range strings.Lines(below) {
+		if at := strings.Index(line, ".go:"); at >= 0 && strings.Contains(line, "vlmem") {
+			place, _, _ = strings.Cut(strings.TrimSpace(line), " ")
+			break
+		}
+	}
+	return fmt.Sprintf("internal fault: %v at %s; nothing was written; please report it with the command line", fault, place)
 }
 
 // oneLine folds what an error says into one line; cobra spreads its suggestions over several.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
@@ -202,7 +202,7 @@ func (h held) All() iter.Seq2[trace.Event, error] {
 // loadMix reads a built-in mix or a mix file.
 func loadMix(name string) (profile.Mix, error) {
 	if isFile(name) {
-		data, err := os.ReadFile(name)
+		data, err := file.Read(name, file.Document)
 		if err != nil {
 			return profile.Mix{}, fmt.Errorf("reading --mix: %w", err)
 		}
@@ -224,8 +224,8 @@ func writeStream(env *environment, path string, source eventSource) error {
 	}
 	defer p.discard()
 	var to io.Writer = env.stdout
-	if p.temporary != nil {
-		to = p.temporary
+	if p.file != nil {
+		to = p.file
 	}
 	count, err := writeEvents(to, strings.HasSuffix(path, ".gz"), source)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/csv"
 	"fmt"
 	"io"
 	"strconv"
@@ -171,13 +172,12 @@ func (o *planOptions) write(w io.Writer, p *plan.Problem, bound int64, r plan.Re
 
 // writeOffsets writes the packing as MiniMalloc does: the problem with a column of offsets.
 func writeOffsets(w io.Writer, p *plan.Problem, offsets []int64) error {
-	if _, err := fmt.Fprintln(w, "id,lower,upper,size,offset"); err != nil {
-		return err
-	}
+	c := csv.NewWriter(w)
+	_ = c.Write([]string{"id", "lower", "upper", "size", "offset"}) // Flush tells errors
+	number := func(n int64) string { return strconv.FormatInt(n, 10) }
 	for i, b := range p.Buffers {
-		if _, err := fmt.Fprintf(w, "%s,%d,%d,%d,%d\n", b.ID, b.Lower, b.Upper, b.Size, offsets[i]); err != nil {
-			return err
-		}
+		_ = c.Write([]string{report.SpreadsheetCell(b.ID), number(b.Lower), number(b.Upper), number(b.Size), number(offsets[i])})
 	}
-	return nil
+	c.Flush()
+	return c.Error()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -113,6 +114,8 @@ func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), 
 // verdict is the exit that a verification asks for.
 func verdict(v advise.Verification) error {
 	switch {
+	case !slices.ContainsFunc(v.Claims, func(c advise.Claim) bool { return !c.Absent }):
+		return exitWith(exitInconclusive, fmt.Errorf("%s: none of its %d claims could be seen", v.Config, len(v.Claims)))
 	case v.Failed == 0:
 		return nil
 	case v.Failed == v.Timed && len(v.Warnings) > 0:

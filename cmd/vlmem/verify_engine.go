@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/file"
 )
 
 // heldToEngine holds the estimate that a configuration rests on against what the engine itself says.
@@ -28,7 +28,7 @@ func (o *verifyOptions) heldToEngine(ctx context.Context, in advise.Inputs) (adv
 
 // heldToLog takes the buffers of a server's log.
 func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, error) {
-	f, err := os.Open(o.log)
+	f, err := file.Open(o.log)
 	if err != nil {
 		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
 	}

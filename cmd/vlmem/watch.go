@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
@@ -123,7 +124,7 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 
 // readAdvice reads a configuration strictly: unknown keys and a foreign schema are refused.
 func readAdvice(path string) (advise.Advice, error) {
-	data, err := os.ReadFile(path)
+	data, err := file.Read(path, file.Document)
 	if err != nil {
 		return advise.Advice{}, fmt.Errorf("reading configuration: %w", err)
 	}
