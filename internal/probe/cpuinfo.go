@@ -25,10 +25,10 @@ type processor struct {
 }
 
 func readCPUInfo(r *root) cpuInfo {
-	stats, err := cpu.InfoWithContext(r.gopsutil())
-	c := cpuInfo{err: err}
-	if _, readErr := r.text("proc/cpuinfo"); readErr != nil {
-		c.err = readErr // gopsutil takes a missing file for an empty one
+	var c cpuInfo
+	var stats []cpu.InfoStat
+	if _, c.err = r.text("proc/cpuinfo"); c.err == nil { // gopsutil takes a missing file for an empty one, and follows links
+		stats, c.err = cpu.InfoWithContext(r.gopsutil())
 	}
 	for _, s := range stats {
 		c.processors = append(c.processors, processor{int(s.CPU), s.PhysicalID, s.CoreID})

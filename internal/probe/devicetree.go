@@ -87,7 +87,7 @@ func (t *Topology) addTreeCaches(r *root, n treeCache) {
 
 // words reads big-endian 32-bit numbers, nil where there are none.
 func (r *root) words(file string) (words []uint32) {
-	data, err := r.fs.ReadFile(strings.TrimPrefix(file, "/"))
+	data, err := r.read(strings.TrimPrefix(file, "/"))
 	for ; err == nil && len(data) >= 4; data = data[4:] {
 		words = append(words, binary.BigEndian.Uint32(data))
 	}

@@ -67,6 +67,9 @@ func Read(dir string) (profile.Hardware, *Topology, error) {
 	}
 	rd.h.Name = rd.name()
 	rd.h.Fingerprint = Fingerprint(rd.h)
+	if err := rd.h.Bounded(); err != nil {
+		return profile.Hardware{}, nil, fmt.Errorf("reading %s: %w", dir, err)
+	}
 	return rd.h, rd.t, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -41,11 +42,35 @@ func (r *root) close() { _ = r.fs.Close() } // opened for reading alone: nothing
 
 // text reads the file at path, a name like "sys/devices/system/cpu/online", without surrounding space.
 func (r *root) text(path string) (string, error) {
-	data, err := r.fs.ReadFile(strings.TrimPrefix(path, "/"))
+	data, err := r.read(strings.TrimPrefix(path, "/"))
 	if err != nil {
 		return "", fmt.Errorf("/%s: %s", strings.TrimPrefix(path, "/"), reason(err))
 	}
 	return strings.TrimSpace(strings.Trim(string(data), "\x00")), nil
+}
+
+// mostText is far above the longest file of /proc that is read: cpuinfo has 1.5 KiB a processor.
+const mostText = 32 << 20
+
+// read reads an ordinary file. In a capture anything may lie anywhere: a pipe would be waited for without end.
+func (r *root) read(path string) ([]byte, error) {
+	info, err := r.fs.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("no ordinary file")
+	}
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, mostText+1))
+	if err == nil && len(data) > mostText {
+		err = fmt.Errorf("longer than %d bytes", mostText)
+	}
+	return data, err
 }
 
 // reason is what a person is told about a failed read: the words without the path that the caller already gives.

@@ -240,7 +240,7 @@ func (h *Hardware) Validate() error {
 	if h.CPU == nil && len(h.GPUs) == 0 {
 		return errors.New("neither cpu nor gpus is given")
 	}
-	var faults []string
+	faults := within("", *h)
 	positive := func(key string, v float64) {
 		if v <= 0 {
 			faults = append(faults, key+" must be above zero")
@@ -256,6 +256,9 @@ func (h *Hardware) Validate() error {
 				positive(key+".size_bytes", float64(c.SizeBytes))
 			}
 			positive(key+".instances", float64(c.Instances))
+			if c.Ways > 0 && c.SizeBytes > 0 && int64(c.SizeBytes)/int64(c.Ways) < max(1, int64(c.LineBytes)) {
+				faults = append(faults, fmt.Sprintf("%s has %d ways of lines of %v and only %v", key, c.Ways, c.LineBytes, c.SizeBytes))
+			}
 			if !slices.Contains([]string{"data", "instruction", "unified"}, c.Type) {
 				faults = append(faults, key+".type must be data, instruction or unified")
 			}
@@ -266,6 +269,9 @@ func (h *Hardware) Validate() error {
 	}
 	for i, g := range h.GPUs {
 		key := fmt.Sprintf("gpus[%d]", i)
+		if g.FreeBytes > g.MemoryBytes {
+			faults = append(faults, key+".free_bytes is above memory_bytes")
+		}
 		positive(key+".memory_bytes", float64(g.MemoryBytes))
 		positive(key+".sm_count", float64(g.SMCount))
 		positive(key+".shared_memory_per_block_bytes", float64(g.SharedMemoryPerBlockBytes))

@@ -47,9 +47,16 @@ func (m *Model) SampledFrames(seconds float64) int {
 	return (n + t - 1) / t * t
 }
 
+// mostSide is far above any image: 2^20 pixels a side.
+const mostSide = 1 << 20
+
 func (m *Model) resize(width, height, frames, minPixels, maxPixels int) (Grid, error) {
 	if width <= 0 || height <= 0 {
 		return Grid{}, fmt.Errorf("an image of %dx%d pixels: both sides must be above zero", width, height)
+	}
+	if max(width, height, frames) > mostSide {
+		return Grid{}, fmt.Errorf("an image of %dx%d pixels and %d frames: at most %d of each make sense", width, height, frames,
+			mostSide)
 	}
 	if max(width, height) > 200*min(width, height) {
 		return Grid{}, fmt.Errorf("an image of %dx%d pixels: the aspect ratio may be at most 200", width, height)

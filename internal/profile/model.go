@@ -136,6 +136,9 @@ func (m *Model) KVBytesPerToken(d DType) units.Bytes {
 
 // Validate says what no model can be. Errors name the key.
 func (m *Model) Validate() error {
+	if faults := within("", *m); faults != nil { // first: the others compute with them
+		return errors.New(strings.Join(faults, "; "))
+	}
 	v := m.Vision
 	faults := m.Text.faults()
 	for _, f := range []field{
@@ -161,7 +164,7 @@ func (m *Model) Validate() error {
 	if len(faults) > 0 {
 		return errors.New(strings.Join(faults, "; "))
 	}
-	return nil
+	return m.tooLarge()
 }
 
 // field is a number that must be above zero.
@@ -182,6 +185,9 @@ const mostLayers = 4096
 
 // Validate says what no decoder can be.
 func (t *Text) Validate() error {
+	if faults := within("text", *t); faults != nil {
+		return errors.New(strings.Join(faults, "; "))
+	}
 	if faults := t.faults(); len(faults) > 0 {
 		return errors.New(strings.Join(faults, "; "))
 	}

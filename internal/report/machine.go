@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -416,13 +417,13 @@ func (s *screen) curve(points []profile.LatencyPoint) {
 	if len(points) == 0 {
 		return
 	}
-	bySize := func(a, b profile.LatencyPoint) int { return int(a.Bytes - b.Bytes) }
+	bySize := func(a, b profile.LatencyPoint) int { return cmp.Compare(a.Bytes, b.Bytes) }
 	least, most := slices.MinFunc(points, bySize).Bytes, slices.MaxFunc(points, bySize).Bytes
 	low, high := math.Inf(1), 0.0
 	for _, p := range points {
 		low, high = min(low, p.Seconds), max(high, p.Seconds)
 	}
-	if least == most || low <= 0 || low == high {
+	if least <= 0 || least == most || !(low > 0 && low < high) { // nothing that a logarithm takes
 		return
 	}
 	var rows [curveRows][]rune
@@ -430,7 +431,7 @@ func (s *screen) curve(points []profile.LatencyPoint) {
 		rows[i] = []rune(strings.Repeat(" ", curveColumns))
 	}
 	at := func(v, from, to float64, cells int) int {
-		return int(math.Round(math.Log(v/from) / math.Log(to/from) * float64(cells-1)))
+		return min(max(int(math.Round(math.Log(v/from)/math.Log(to/from)*float64(cells-1))), 0), cells-1)
 	}
 	for _, m := range curveMarks {
 		for _, p := range points {

@@ -43,14 +43,20 @@ type cache struct {
 	tags       []uint64 // sets x ways, each set from the most to the least recently used; 0 is empty
 }
 
+// mostLines is 2 GiB of cache in lines of 64 B, whose tags take 256 MiB.
+const mostLines = 1 << 25
+
 // New makes an empty hierarchy. All levels must have one line size, a power of two, and whole sets.
 func New(levels ...Level) (*Hierarchy, error) {
 	h := &Hierarchy{}
 	for i, l := range levels {
-		if l.Ways < 1 || l.Line < 1 || l.Line&(l.Line-1) != 0 || l.Line != levels[0].Line || l.Bytes < l.Ways*l.Line ||
+		if l.Ways < 1 || l.Line < 1 || l.Line&(l.Line-1) != 0 || l.Line != levels[0].Line || l.Bytes/l.Line < l.Ways ||
 			l.Bytes%(l.Ways*l.Line) != 0 {
 			return nil, fmt.Errorf("simulating cache level %d: %d B are not whole sets of %d ways of %d B lines", i+1, l.Bytes,
 				l.Ways, l.Line)
+		}
+		if l.Bytes/l.Line > mostLines {
+			return nil, fmt.Errorf("simulating cache level %d: %d lines, at most %d are simulated", i+1, l.Bytes/l.Line, mostLines)
 		}
 		sets := l.Bytes / (l.Ways * l.Line)
 		h.levels = append(h.levels, cache{ways: uint64(l.Ways), sets: uint64(sets), tags: make([]uint64, sets*l.Ways)})
