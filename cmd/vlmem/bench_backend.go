@@ -182,7 +182,7 @@ func (b *backendBench) simulated(hardware string, o stream.BenchOptions, flops f
 func (b *backendBench) card(env *environment, o stream.BenchOptions) (err error) {
 	driver, err := cuda.Open(env.libcuda())
 	if err != nil {
-		if why := cuda.Diagnose("/", err, 0); why != "" {
+		if why := strings.Join(cuda.Lines(cuda.Diagnose("/", err, nil)), "; "); why != "" {
 			err = errors.New(why)
 		}
 		return exitWith(exitUnable, err)

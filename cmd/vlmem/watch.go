@@ -168,11 +168,14 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 		w.warnOnce(err.Error())
 	}
 	if w.cards != nil {
-		devices, err := w.cards.read(ctx)
+		devices, unread, err := w.cards.read(ctx)
 		if err != nil && ctx.Err() == nil { // what the end of the watch cut short is no failure
 			w.warnOnce(err.Error())
 		}
 		reading.Budgets = append(reading.Budgets, devices...)
+		if ctx.Err() == nil {
+			reading.Unread = w.warnUnread(unread, err != nil)
+		}
 	}
 	if len(reading.Budgets) == 0 {
 		return false, exitWith(exitUnable, errors.New("no memory could be read"))
@@ -187,7 +190,26 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 	if state.Changed && w.command != "" {
 		w.hook(ctx, state, before)
 	}
-	return w.once || w.reached(before, first), nil
+	if reading.Blind() && w.once {
+		return true, exitWith(exitInconclusive, errors.New("a card's memory could not be read: the level may be higher"))
+	}
+	return w.once || w.reached(before, first) && !(reading.Blind() && w.until == pressure.Low.String()), nil
+}
+
+// warnUnread says once of each card why it is not read; told, the cause of all has been said.
+func (w *watcher) warnUnread(list []pressure.Unread, told bool) []pressure.Unread {
+	for _, u := range list {
+		switch {
+		case told:
+		case u.Covered:
+			w.warnOnce(fmt.Sprintf("%s cannot be read (%s): its parts are", u.Name, u.Why))
+		case u.Last:
+			w.warnOnce(fmt.Sprintf("%s cannot be read (%s): its last reading stands", u.Name, u.Why))
+		default:
+			w.warnOnce(fmt.Sprintf("%s cannot be read (%s): the level may be higher", u.Name, u.Why))
+		}
+	}
+	return list
 }
 
 // reached says whether --until is satisfied: at or above a level, or, for low, having come down to it.
@@ -289,6 +311,13 @@ func budgetsLine(r pressure.Reading, s pressure.State) string {
 	for _, b := range r.Budgets {
 		parts = append(parts, fmt.Sprintf("%s %s of %s", b.Name, b.Used, b.Limit))
 	}
+	for _, u := range r.Unread {
+		text := u.Name + " unread"
+		if u.Last {
+			text += fmt.Sprintf(" for %s", u.Age.Round(time.Second))
+		}
+		parts = append(parts, text)
+	}
 	if r.Stall != nil {
 		parts = append(parts, fmt.Sprintf("stall %.0f %%", 100*r.Stall.Some))
 	}
@@ -299,6 +328,7 @@ func budgetsLine(r pressure.Reading, s pressure.State) string {
 type sample struct {
 	Level   string         `json:"level"`
 	Budgets []sampleBudget `json:"budgets"`
+	Unread  []sampleUnread `json:"unread,omitempty"`
 	Stall   *sampleStall   `json:"stall"` // null where the kernel does not count stalls
 	Advice  []string       `json:"advice"`
 }
@@ -307,6 +337,13 @@ type sampleBudget struct {
 	Name  string      `json:"name"`
 	Used  units.Bytes `json:"used_bytes"`
 	Limit units.Bytes `json:"limit_bytes"`
+}
+
+// sampleUnread is a budget whose reading failed; age is that of the value that stands for it, null where none does.
+type sampleUnread struct {
+	Name string   `json:"name"`
+	Why  string   `json:"why"`
+	Age  *float64 `json:"age_s"`
 }
 
 type sampleStall struct {
@@ -318,6 +355,13 @@ func sampleOf(r pressure.Reading, s pressure.State) sample {
 	out := sample{Level: s.Level.String(), Advice: append([]string{}, s.Advice()...)}
 	for _, b := range r.Budgets {
 		out.Budgets = append(out.Budgets, sampleBudget(b))
+	}
+	for _, u := range r.Unread {
+		entry := sampleUnread{Name: u.Name, Why: u.Why}
+		if age := u.Age.Seconds(); u.Last {
+			entry.Age = &age
+		}
+		out.Unread = append(out.Unread, entry)
 	}
 	if r.Stall != nil {
 		out.Stall = &sampleStall{r.Stall.Some, r.Stall.Full}

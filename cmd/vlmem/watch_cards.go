@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/cuda"
@@ -23,54 +25,107 @@ type watchedCards struct {
 	library  string // of the driver, "" for the system's
 	driver   *cuda.Driver
 	contexts []*cuda.Context
-	last     []pressure.Budget
+	last     []seenCard
+	now      func() time.Time
 	absent   bool // there is neither: nobody is asked again
 }
 
-// read returns the cards' budgets. When a card that answered before fails to, its last reading stands, with the error:
-// pressure that can no longer be seen has not gone away.
-func (c *watchedCards) read(ctx context.Context) ([]pressure.Budget, error) {
-	if c.absent {
-		return nil, nil
-	}
-	list, err := c.ask(ctx)
-	switch {
-	case errors.Is(err, cuda.ErrUnavailable):
-		c.absent = true
-		if why := cuda.Diagnose("/", err, 0); why != "" {
-			err = errors.New(why)
-		} else {
-			err = nil
-		}
-		return nil, err
-	case err != nil && c.last != nil:
-		return c.last, fmt.Errorf("the cards' last reading stands: %w", err)
-	case err != nil:
-		return nil, err
-	}
-	c.last = list
-	return list, nil
+// seenCard is a budget and when it was read.
+type seenCard struct {
+	pressure.Budget
+	at time.Time
 }
 
-func (c *watchedCards) ask(ctx context.Context) ([]pressure.Budget, error) {
+// cardAnswer is one card's: its budget, or why that could not be read.
+type cardAnswer struct {
+	pressure.Budget
+	unread  string
+	covered bool // by the parts of the card
+}
+
+// read returns the cards' budgets. Of a card that fails to answer the last reading stands, and it is named as unread:
+// pressure that can no longer be seen has not gone away.
+func (c *watchedCards) read(ctx context.Context) ([]pressure.Budget, []pressure.Unread, error) {
+	if c.absent {
+		return nil, nil, nil
+	}
+	answers, err := c.ask(ctx)
+	if errors.Is(err, cuda.ErrUnavailable) {
+		c.absent = true
+		if why := strings.Join(cuda.Lines(cuda.Diagnose("/", err, nil)), "; "); why != "" {
+			return nil, nil, errors.New(why)
+		}
+		return nil, nil, nil
+	}
+	if err != nil {
+		return c.stand(err)
+	}
+	var budgets []pressure.Budget
+	var unread []pressure.Unread
+	for _, a := range answers {
+		if a.unread == "" {
+			c.see(a.Budget)
+			budgets = append(budgets, a.Budget)
+			continue
+		}
+		u := pressure.Unread{Name: a.Name, Why: a.unread, Covered: a.covered}
+		if i := slices.IndexFunc(c.last, func(s seenCard) bool { return s.Name == a.Name }); i >= 0 {
+			budgets = append(budgets, c.last[i].Budget)
+			u.Last, u.Age = true, c.clock().Sub(c.last[i].at)
+		}
+		unread = append(unread, u)
+	}
+	return budgets, unread, nil
+}
+
+// stand is the answer where all cards fail at once.
+func (c *watchedCards) stand(err error) (budgets []pressure.Budget, unread []pressure.Unread, _ error) {
+	for _, s := range c.last {
+		budgets = append(budgets, s.Budget)
+		unread = append(unread, pressure.Unread{Name: s.Name, Why: err.Error(), Last: true, Age: c.clock().Sub(s.at)})
+	}
+	if len(c.last) > 0 {
+		return budgets, unread, fmt.Errorf("the cards' last reading stands: %w", err)
+	}
+	return nil, []pressure.Unread{{Name: "cards", Why: err.Error()}}, err
+}
+
+func (c *watchedCards) clock() time.Time {
+	if c.now != nil {
+		return c.now()
+	}
+	return time.Now()
+}
+
+func (c *watchedCards) see(b pressure.Budget) {
+	for i := range c.last {
+		if c.last[i].Name == b.Name {
+			c.last[i] = seenCard{b, c.clock()}
+			return
+		}
+	}
+	c.last = append(c.last, seenCard{b, c.clock()})
+}
+
+func (c *watchedCards) ask(ctx context.Context) ([]cardAnswer, error) {
 	if c.driver == nil {
 		ctx, cancel := context.WithTimeout(ctx, smiLimit)
 		defer cancel()
 		smi, err := cuda.RunSMI(ctx)
 		if !errors.Is(err, cuda.ErrUnavailable) {
-			return smiBudgets(smi), err
+			return smiAnswers(smi), err
 		}
 		if err := c.open(); err != nil {
 			return nil, err
 		}
 	}
-	var list []pressure.Budget
+	var list []cardAnswer
 	for i, card := range c.contexts {
 		free, total, err := card.MemInfo()
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, deviceBudget(i, free, total))
+		list = append(list, cardAnswer{Budget: deviceBudget(deviceName(i), free, total)})
 	}
 	return list, nil
 }
@@ -108,16 +163,33 @@ func (c *watchedCards) close() error {
 	return errors.Join(faults...)
 }
 
-func smiBudgets(smi cuda.SMI) []pressure.Budget {
-	var list []pressure.Budget
+// smiAnswers are the cards' memories, and those of the parts of divided cards. A card without memory of its own has
+// none: the host's budget is its.
+func smiAnswers(smi cuda.SMI) []cardAnswer {
+	var list []cardAnswer
+	answer := func(name string, total, free *int64, unread string) {
+		switch {
+		case total != nil && free != nil:
+			list = append(list, cardAnswer{Budget: deviceBudget(name, *free, *total)})
+		case unread != "":
+			list = append(list, cardAnswer{Budget: pressure.Budget{Name: name}, unread: unread})
+		}
+	}
 	for i, g := range smi.GPUs {
-		if g.TotalBytes != nil && g.FreeBytes != nil {
-			list = append(list, deviceBudget(i, *g.FreeBytes, *g.TotalBytes))
+		if len(g.Instances) == 0 {
+			answer(deviceName(i), g.TotalBytes, g.FreeBytes, g.Unread)
+		} else if g.Unread != "" { // programs get memory of the parts alone
+			list = append(list, cardAnswer{pressure.Budget{Name: deviceName(i)}, g.Unread, true})
+		}
+		for _, part := range g.Instances {
+			answer(deviceName(i)+" part "+part.Index, part.TotalBytes, part.FreeBytes, part.Unread)
 		}
 	}
 	return list
 }
 
-func deviceBudget(i int, free, total int64) pressure.Budget {
-	return pressure.Budget{Name: "device " + strconv.Itoa(i), Used: units.Bytes(total - free), Limit: units.Bytes(total)}
+func deviceName(i int) string { return "device " + strconv.Itoa(i) }
+
+func deviceBudget(name string, free, total int64) pressure.Budget {
+	return pressure.Budget{Name: name, Used: units.Bytes(total - free), Limit: units.Bytes(total)}
 }

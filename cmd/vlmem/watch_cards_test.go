@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,14 +16,14 @@ import (
 
 // cardWatch is a watch over a host at rest and the cards that are found.
 type cardWatch struct {
-	t           *testing.T
-	w           *watcher
-	out, errors bytes.Buffer
+	t         *testing.T
+	w         *watcher
+	out, said bytes.Buffer
 }
 
 func newCardWatch(t *testing.T, library string) *cardWatch {
 	c := &cardWatch{t: t}
-	env := &environment{stdin: strings.NewReader(""), stdout: &c.out, stderr: &c.errors,
+	env := &environment{stdin: strings.NewReader(""), stdout: &c.out, stderr: &c.said,
 		lookup: func(string) (string, bool) { return "", false }}
 	o := watchOptions{root: newFakeMachine(t).root, interval: 1e9, out: output{format: "text", formats: []string{"text"}}}
 	w, err := o.watcher(env)
@@ -90,11 +91,66 @@ func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 			t.Errorf("reading %d: %q, want %q", i, c.out.String(), s.want)
 		}
 	}
-	said := c.errors.String()
+	said := c.said.String()
 	for _, want := range []string{"the cards' last reading stands: running nvidia-smi: exit status 15: Unable to determine", "stands: reading nvidia-smi's XML"} {
 		if !strings.Contains(said, want) || strings.Count(said, "\n") != 2 {
 			t.Errorf("no %q among two lines of\n%s", want, said)
 		}
+	}
+}
+
+// TestWatchTakesNoFailureForRelief gives one card of two no number: its last reading stands, and before there is one
+// the level is not known.
+func TestWatchTakesNoFailureForRelief(t *testing.T) {
+	say := smiSays(t)
+	failing := func(text string) string { return strings.ReplaceAll(smiLog(8000, 1024), "1024 MiB", text) }
+	c := newCardWatch(t, "")
+	for i, s := range []struct{ says, want string }{
+		{smiLog(8000, 1024), "high: device 1 7 GiB of 8 GiB (88 %)"},
+		{failing("Unknown Error"), ""},
+		{failing("ERR!"), ""},
+		{smiLog(8000, 8000), "high -> low: host 100 MiB of 1000 MiB (10 %)"},
+	} {
+		if say(s.says); c.step() != s.want {
+			t.Errorf("reading %d: %q, want %q", i, c.out.String(), s.want)
+		}
+	}
+	if said := c.said.String(); !strings.Contains(said, "device 1 cannot be read (Unknown Error): its last reading stands") {
+		t.Errorf("said %q", said)
+	}
+	for _, test := range []struct {
+		says string
+		code int
+	}{
+		{failing("Insufficient Permissions"), exitInconclusive}, {failing("N/A"), 0}, {smiLog(8000, 8000), 0},
+	} {
+		say(test.says)
+		c := newCardWatch(t, "")
+		c.w.once = true
+		_, err := c.w.step(context.Background())
+		var coded *exitError
+		if errors.As(err, &coded) != (test.code != 0) || coded != nil && coded.code != test.code {
+			t.Errorf("%s: %v", test.says, err)
+		}
+	}
+}
+
+// TestWatchFollowsPartsOfACard: a divided card's parts have memory of their own, and no right to read the whole is no
+// blindness.
+func TestWatchFollowsPartsOfACard(t *testing.T) {
+	say := smiSays(t)
+	part := func(index, free int) string {
+		return fmt.Sprintf("<mig_device><index>%d</index><fb_memory_usage><total>1000 MiB</total><free>%d MiB</free></fb_memory_usage></mig_device>", index, free)
+	}
+	say(strings.Replace(strings.ReplaceAll(smiLog(0), "8192 MiB", "Insufficient Permissions"), "<fb_memory",
+		"<mig_devices>"+part(0, 900)+part(1, 100)+"</mig_devices><fb_memory", 1))
+	c := newCardWatch(t, "")
+	c.w.once = true
+	if got := c.step(); got != "high: device 0 part 1 900 MiB of 1000 MiB (90 %)" {
+		t.Errorf("says %q", got)
+	}
+	if said := c.said.String(); !strings.Contains(said, "device 0 cannot be read (Insufficient Permissions): its parts are") {
+		t.Errorf("said %q", said)
 	}
 }
 
@@ -151,7 +207,7 @@ func TestWatchFollowsCardsThroughTheDriver(t *testing.T) {
 			t.Errorf("reading %d: %q, want %q", i, got, s.want)
 		}
 	}
-	if said := c.errors.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "last reading stands: ") {
+	if said := c.said.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "last reading stands: ") {
 		t.Errorf("said %q", said)
 	}
 	if err := c.w.cards.close(); err != nil {
@@ -183,7 +239,7 @@ func TestWatchWithoutCards(t *testing.T) {
 				t.Errorf("got %q", got)
 			}
 			watch.step()
-			if said := watch.errors.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) ||
+			if said := watch.said.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) ||
 				strings.Count(said, "\n") > 1 {
 				t.Errorf("said %q", said)
 			}

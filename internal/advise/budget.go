@@ -174,10 +174,12 @@ func (in *Inputs) budget(p Precision, layers int, l load) Budget {
 	home.Vision = replayed(l.vision, "largest live sum of vision tensors in a request at the limits")
 	home.Compute = replayed(l.compute, "largest live sums of all other tensors in that request")
 	home.Pools = replayed(l.pools, "what the pools' maxima hold beyond the three above")
-	b.Host.settle()
 	if b.Device != nil {
-		b.Device.settle()
+		if left := b.Device.settle(); in.unified() {
+			b.Host.Capacity.Value = max(0, left)
+		}
 	}
+	b.Host.settle()
 	b.LayersOnDevice = derived(layers, fmt.Sprintf("of %d", in.Model.Text.Layers))
 	if in.gpu() == nil {
 		b.LayersOnDevice = derived(0, "no card")
@@ -190,8 +192,26 @@ func (in *Inputs) kvWhy() string {
 		units.Grouped(int64(in.Model.KVBytesPerToken(in.activation()))), in.Limits.Concurrency)
 }
 
+// unified is whether the card's memory is the host's: one budget that both draw on.
+func (in *Inputs) unified() bool {
+	g := in.gpu()
+	return g != nil && g.UnifiedMemory && in.Hardware.Memory != nil
+}
+
+// device is the card's place. That of a card without memory of its own is the host's, bounds included, with the
+// process and the driver's context both in it.
 func (in *Inputs) device() *Place {
 	g := in.gpu()
+	if in.unified() {
+		p := in.hostMemory()
+		if p.Capacity.Value > g.MemoryBytes { // the driver keeps a part to itself
+			p.Other.Value = max(processBytes, p.Other.Value-(p.Capacity.Value-g.MemoryBytes))
+			p.Capacity = derived(g.MemoryBytes, "the card's memory, which is the host's")
+		}
+		p.Other.Value += cudaContextBytes
+		p.Other.Why += ", 0.25 GiB for the driver's context"
+		return &p
+	}
 	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"),
 		Other: assumed(cudaContextBytes, "driver context and kernels")}
 	if g.FreeBytes > 0 && !in.AssumeIdle {
@@ -202,7 +222,17 @@ func (in *Inputs) device() *Place {
 	return &p
 }
 
+// host is the host's place. Where the card shares its memory, the host has what the card's part leaves, which budget
+// fills in.
 func (in *Inputs) host() Place {
+	if in.unified() {
+		return Place{Capacity: derived(units.Bytes(0), "what the card's part leaves of the memory that both share"),
+			Other: derived(units.Bytes(0), "counted with the card's")}
+	}
+	return in.hostMemory()
+}
+
+func (in *Inputs) hostMemory() Place {
 	m := in.Hardware.Memory
 	if m == nil {
 		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"),

@@ -22,8 +22,8 @@ type Deployment struct {
 	Headline []string // what was decided and why, and where each byte goes
 }
 
-// memoryRoom is what an engine may fill.
-type memoryRoom struct{ device, host units.Bytes }
+// memoryRoom is what an engine may fill. shared is set where card and host are one memory: both together may fill it.
+type memoryRoom struct{ device, host, shared units.Bytes }
 
 // attempt is one choice of settings on the way to a deployment.
 type attempt struct {
@@ -167,9 +167,16 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	return o
 }
 
+// unifiedProcessBytes is what is left to an engine's processes where it fills a share of a memory that is the host's too.
+const unifiedProcessBytes = 4 * units.GiB
+
 // share is the engine's own share of the card, or what other programs leave of it: more than is free makes it refuse to
 // start.
 func (in *Inputs) share(e *engine.Engine) float64 {
+	if e.Share > 0 && in.unified() { // what the engine's own processes take of the host is not the card's then
+		free := max(0, in.room().device-unifiedProcessBytes)
+		return min(e.Share, math.Floor(100*float64(free)/float64(in.gpu().MemoryBytes))/100)
+	}
 	if g := in.gpu(); e.Share > 0 && g != nil && g.FreeBytes > 0 && !in.AssumeIdle {
 		return min(e.Share, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
 	}
@@ -178,9 +185,12 @@ func (in *Inputs) share(e *engine.Engine) float64 {
 
 // room is the free memory where it was measured, else all of it less what system and process take.
 func (in *Inputs) room() memoryRoom {
-	host := in.host()
+	host := in.hostMemory()
 	r := memoryRoom{host: max(0, host.Capacity.Value-host.Other.Value)}
-	if g := in.gpu(); g != nil {
+	switch g := in.gpu(); {
+	case in.unified():
+		r.device, r.shared = min(r.host, g.MemoryBytes), r.host
+	case g != nil:
 		r.device = g.MemoryBytes
 		if g.FreeBytes > 0 && !in.AssumeIdle {
 			r.device = g.FreeBytes
@@ -209,6 +219,9 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (un
 				weights += i.High
 			}
 		}
+	}
+	if over := device + host - room.shared; room.shared > 0 && over > 0 {
+		return over, "in the memory that card and host share"
 	}
 	if e.Cache == engine.Fills {
 		return max(0, host-room.host), "in host memory"

@@ -83,9 +83,12 @@ func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 		Vision:  Range{min(p.Vision.Value, least.vision), p.Vision.Value, seeds, Replayed},
 		Compute: Range{min(p.Compute.Value, least.compute), p.Compute.Value, seeds, Replayed},
 		Pools:   Range{0, p.Pools.Value, "pools empty, pools full", Derived},
-		Other:   Range{leastHostBytes, mostHostBytes, "a system without and with a desktop", Assumed},
+		Other: Range{min(leastHostBytes, p.Other.Value), max(mostHostBytes, p.Other.Value),
+			"a system without and with a desktop", Assumed},
 	}
 	switch {
+	case !onDevice && in.unified():
+		i.Other = exactly(p.Other.Value)
 	case onDevice:
 		used := p.Other.Value - cudaContextBytes
 		i.Other = Range{used + leastContextBytes, used + mostContextBytes, "contexts differ by card, driver and build",

@@ -53,3 +53,30 @@ func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 		}
 	}
 }
+
+// TestUnifiedMemoryIsOneBudget: what the card takes the host no longer has.
+func TestUnifiedMemoryIsOneBudget(t *testing.T) {
+	in := inputs(t, "qwen3-vl-8b", "i5-10210u", "gtx-1080")
+	g := &in.Hardware.GPUs[0]
+	g.UnifiedMemory, g.MemoryBytes, g.FreeBytes = true, 10*units.GiB, 9*units.GiB
+	in.Hardware.Memory = &profile.Memory{TotalBytes: 10 * units.GiB, PageBytes: 4 * units.KiB, Bounds: []profile.Bound{
+		profile.NewBound("host memory", "/proc/meminfo", 10*units.GiB, 9*units.GiB)}}
+	a, err := advise.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "card", *a.Budget.Device)
+	check(t, "host", a.Budget.Host)
+	d, h := a.Budget.Device, a.Budget.Host
+	if taken := d.Capacity.Value - d.Free.Value + h.Capacity.Value - h.Free.Value; taken > 10*units.GiB {
+		t.Errorf("card and host together take %s", taken)
+	}
+	// Five gibibytes hold no 4-bit 8B, nor do five on the card and five more beside it.
+	in.Hardware.Memory.Bounds[0] = profile.NewBound("host memory", "/proc/meminfo", 10*units.GiB, 5*units.GiB)
+	if a, err := advise.Make(in); err == nil {
+		t.Errorf("fits with %d layers on the card", a.Budget.LayersOnDevice.Value)
+	}
+	if d, err := advise.Deploy("llama-server", in); err == nil {
+		t.Errorf("llama-server fits: %q", d.Headline)
+	}
+}

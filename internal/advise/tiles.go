@@ -58,9 +58,13 @@ func (in *Inputs) tiles() (Tiles, []string, error) {
 	} else if c != nil {
 		warnings = append(warnings, "the processor's caches are unknown: no tiles for it")
 	}
-	if in.gpu() != nil {
+	switch g := in.tiledGPU(); {
+	case g == nil:
+	case g.BandwidthBytesPerS == 0 || g.SMCount == 0:
+		warnings = append(warnings, fmt.Sprintf("%s tells no memory bandwidth or no count of multiprocessors: no tiles for it", g.Name))
+	default:
 		var err error
-		if t.GPU, err = in.gpuTiles(); err != nil {
+		if t.GPU, err = in.gpuTiles(*g); err != nil {
 			return Tiles{}, nil, err
 		}
 	}
@@ -85,8 +89,22 @@ func cpuTiles(got tiling.CPUTiles, threads string) *CPUTiles {
 	}
 }
 
+// tiledGPU is the card with, where it shares the host's memory and tells no bandwidth, the host's as measured; nil for
+// none.
+func (in *Inputs) tiledGPU() *profile.GPU {
+	g := in.gpu()
+	if g == nil {
+		return nil
+	}
+	card := *g
+	if m := in.Hardware.Measured; card.BandwidthBytesPerS == 0 && card.UnifiedMemory && m != nil {
+		card.BandwidthBytesPerS = m.DRAMReadBytesPerS
+	}
+	return &card
+}
+
 // gpuTiles chooses tiles for the decoder's prefill at the limits, and for the vision tower over the largest image.
-func (in *Inputs) gpuTiles() (*GPUTiles, error) {
+func (in *Inputs) gpuTiles(gpu profile.GPU) (*GPUTiles, error) {
 	grid, err := in.Model.ImageGrid(in.Limits.ImageWidth, in.Limits.ImageHeight)
 	if err != nil {
 		return nil, err
@@ -103,7 +121,7 @@ func (in *Inputs) gpuTiles() (*GPUTiles, error) {
 		{"decoder", t.HeadDim, tiling.AttentionWork{Queries: in.Limits.ContextTokens, Keys: in.Limits.ContextTokens,
 			Heads: t.Heads, KVHeads: t.KVHeads, KV: profile.FP16}},
 	} {
-		choice, err := tiling.Attention(*in.gpu(), work.headDim, work.AttentionWork)
+		choice, err := tiling.Attention(gpu, work.headDim, work.AttentionWork)
 		if err != nil {
 			return nil, fmt.Errorf("choosing tiles for the %s: %w", work.what, err)
 		}

@@ -72,16 +72,55 @@ func TestDiagnose(t *testing.T) {
 		"one of two shown": {gtx1080, vga, "nvidia", closed580, nil, 0, "shows no device for it"},
 		"without cgo": {gtx1080, vga, "nvidia", closed580, &Unavailable{Reason: "built without cgo"}, 0,
 			"built without cgo"},
-		"other": {rtx3080, vga, "nvidia", closed580, refused(UnknownError), 0, "refuses: "},
+		"after suspend": {rtx3080, vga, "nvidia", closed580, refused(UnknownError), 0, "modprobe nvidia_uvm"},
+		"other":         {rtx3080, vga, "nvidia", closed580, refused(InvalidValue), 0, "refuses: "},
+		"module not loaded": {rtx3080, vga, "", "", refused(NoDevice), 0,
+			"its kernel module is not loaded: sudo modprobe nvidia"},
+		"module not loaded, unknown error": {rtx3080, vga, "", "", refused(UnknownError), 0, "modprobe nvidia"},
+		"Kepler": {"0x128b", vga, "nvidia", closed580, refused(NoDevice), 0,
+			"driver 580.95.05 no longer serves it: install the proprietary 470.xx driver, the last branch for Kepler"},
+		"Kepler, CUDA 12":       {"0x102d", vga, "", "", missing, 0, "its CUDA ends at 11.4"},
+		"Fermi":                 {"0x0f02", vga, "nouveau", "", missing, 0, "390.xx"},
+		"Kepler beside Fermi's": {"0x0fc6", vga, "nouveau", "", missing, 0, "470.xx"},
+		"before Fermi":          {"0x0622", vga, "nouveau", "", missing, 0, "340.xx"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := Diagnose(machine(t, c.device, c.class, c.bound, c.version), c.err, c.devices)
+			var listed []string
+			if c.devices > 0 {
+				listed = []string{"0000:01:00.0"}
+			}
+			got := strings.Join(Lines(Diagnose(machine(t, c.device, c.class, c.bound, c.version), c.err, listed)), "\n")
 			if (c.want == "") != (got == "") || !strings.Contains(got, c.want) || strings.Contains(got, "\n") {
 				t.Errorf("says %q, want one line with %q", got, c.want)
 			}
 		})
 	}
-	if got := Diagnose(t.TempDir(), missing, 0); got != "" {
-		t.Errorf("a machine without PCI: %q", got)
+	if got := Diagnose(t.TempDir(), missing, nil); got != nil {
+		t.Errorf("a machine without PCI: %+v", got)
+	}
+}
+
+// TestDiagnoseMissingCards: where some cards answer, the others alone are spoken of, and hidden ones are no fault.
+func TestDiagnoseMissingCards(t *testing.T) {
+	root := machine(t, "0x2204", "0x030000", "nvidia", closed580)
+	second := filepath.Join(root, "sys/bus/pci/devices/0000:02:00.0")
+	if err := os.MkdirAll(second, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"vendor": "0x10de", "device": "0x2206", "class": "0x030000"} {
+		if err := os.WriteFile(filepath.Join(second, name), []byte(text+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	found := Diagnose(root, nil, []string{"0000:01:00.0"})
+	if len(found) != 1 || found[0].Card.BusID != "0000:02:00.0" || !found[0].Hidden || Lines(found) != nil {
+		t.Errorf("a hidden card: %+v", found)
+	}
+	if err := os.Symlink("../../drivers/vfio-pci", filepath.Join(second, "driver")); err != nil {
+		t.Fatal(err)
+	}
+	lines := Lines(Diagnose(root, nil, []string{"0000:01:00.0"}))
+	if len(lines) != 1 || !strings.Contains(lines[0], "0000:02:00.0 is present, but bound to vfio-pci") {
+		t.Errorf("a card passed through: %q", lines)
 	}
 }

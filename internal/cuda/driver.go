@@ -18,6 +18,7 @@ import "C"
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"unsafe"
 )
@@ -29,11 +30,30 @@ type Driver struct {
 	missing []string
 }
 
-// Open loads the driver at path, or libcuda.so.1 where path is "", and starts it. Its error is an *Unavailable.
+// Open loads the driver at path, or where path is "" the first libcuda.so.1 that the loader or one of the usual
+// folders has, and starts it. Its error is an *Unavailable.
 func Open(path string) (*Driver, error) {
 	if path == "" {
 		path = DefaultLibrary
+		for _, folder := range libraryFolders {
+			if file := filepath.Join(folder, DefaultLibrary); exists(file) {
+				if d, err := openAt(DefaultLibrary); err == nil || codeOf(err) != Success {
+					return d, err
+				}
+				path = file
+				break
+			}
+		}
 	}
+	return openAt(path)
+}
+
+// libraryFolders hold the driver where the loader does not look by itself: Windows' in WSL2, Jetson's before and after
+// JetPack 6, NixOS's, and that of containers on GKE.
+var libraryFolders = []string{"/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu/tegra",
+	"/usr/lib/aarch64-linux-gnu/nvidia", "/run/opengl-driver/lib", "/usr/local/nvidia/lib64"}
+
+func openAt(path string) (*Driver, error) {
 	file := C.CString(path)
 	defer C.free(unsafe.Pointer(file))
 	var why, missing [2048]C.char

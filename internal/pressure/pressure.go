@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -49,10 +50,27 @@ type Stall struct {
 	Some, Full float64
 }
 
+// Unread is a budget whose reading failed. That it can no longer be seen is no relief: the last value stands among the
+// budgets where there is one, and a level without it is not known to be low.
+type Unread struct {
+	Name string
+	Why  string
+	Last bool          // the budget's last value stands
+	Age  time.Duration // of that value
+	// Covered: the parts that it is divided into are read, and they are what programs get.
+	Covered bool
+}
+
 // Reading is a machine's budgets at one moment. Stall is nil where the kernel does not count stalls.
 type Reading struct {
 	Budgets []Budget
+	Unread  []Unread
 	Stall   *Stall
+}
+
+// Blind is whether some budget was never read: the level may be higher than what is seen.
+func (r Reading) Blind() bool {
+	return slices.ContainsFunc(r.Unread, func(u Unread) bool { return !u.Last && !u.Covered })
 }
 
 // Level is how tight memory is.

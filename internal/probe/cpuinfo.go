@@ -15,6 +15,7 @@ type cpuInfo struct {
 	flags                 []string
 	mhz                   float64
 	processors            []processor
+	armModels             map[int]string // gopsutil's names, by processor
 	err                   error
 }
 
@@ -49,6 +50,10 @@ func readCPUInfo(r *root) cpuInfo {
 		}
 	}
 	c.model = strings.Join(strings.Fields(c.model), " ")
+	c.armModels = map[int]string{}
+	for _, s := range stats {
+		c.armModels[int(s.CPU)] = s.ModelName
+	}
 	c.arch = readArch(r, c)
 	return c
 }
@@ -70,7 +75,7 @@ func readArch(r *root, c cpuInfo) string {
 	switch {
 	case slices.Contains([]string{"GenuineIntel", "AuthenticAMD", "HygonGenuine", "CentaurHauls"}, c.vendor):
 		return "x86_64"
-	case c.vendor == "ARM":
+	case slices.Contains(c.flags, "asimd"), c.vendor == "ARM":
 		return "aarch64"
 	case strings.Contains(c.model, "POWER"):
 		return "ppc64"
@@ -99,12 +104,17 @@ var vectorFlags = []string{
 	"altivec", "vsx",
 }
 
+// armFlags are those of vectorFlags that Arm's kernels write; x86's use one of them for something else: sme is there
+// Secure Memory Encryption, of every Zen.
+var armFlags = []string{"neon", "asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2", "sme"}
+
 // isa names the vector extensions of c in the kernel's words, but for asimd, which is neon.
 func (c cpuInfo) isa() []string {
+	arm := strings.HasPrefix(c.arch, "aarch64") || strings.HasPrefix(c.arch, "arm")
 	var names []string
 	for _, f := range vectorFlags {
 		switch {
-		case !slices.Contains(c.flags, f):
+		case !slices.Contains(c.flags, f), slices.Contains(armFlags, f) && !arm && !c.isArm():
 		case f == "asimd":
 			names = append(names, "neon")
 		default:
@@ -112,4 +122,10 @@ func (c cpuInfo) isa() []string {
 		}
 	}
 	return names
+}
+
+// isArm is whether the flags are Arm's, for captures that do not tell their architecture: all of its CPUs since v7
+// have one of these.
+func (c cpuInfo) isArm() bool {
+	return slices.Contains(c.flags, "asimd") || slices.Contains(c.flags, "neon") || slices.Contains(c.flags, "vfpv3")
 }

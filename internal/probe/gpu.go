@@ -2,6 +2,7 @@ package probe
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/cuda"
@@ -26,21 +27,12 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 	}
 	driver, err := cuda.Open(library)
 	if err != nil {
-		h.Unknown["gpus"] = err.Error()
-		if why := cuda.Diagnose(root, err, 0); why != "" {
-			h.Unknown["gpus"] = why
-			h.Warnings = append(h.Warnings, why)
-		}
+		diagnose(h, root, err, nil)
 		return
 	}
 	defer driver.Close()
 	devices, err := driver.Devices()
-	if err != nil {
-		h.Unknown["gpus"] = err.Error()
-	}
-	if why := cuda.Diagnose(root, err, len(devices)); why != "" {
-		h.Warnings = append(h.Warnings, why)
-	}
+	diagnose(h, root, err, devices)
 	for i, d := range devices {
 		g := describe(d)
 		g.DriverVersion = driverVersion(driver.Version(), root)
@@ -51,7 +43,56 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 		if err := t.run(measure); err != nil {
 			h.Unknown[fmt.Sprintf("gpus[%d].measured", i)] = err.Error()
 		}
+		if m := h.Memory; g.UnifiedMemory && m != nil && m.AvailableBytes != nil {
+			// The driver counts page cache as taken, which the kernel would drop for whoever asks.
+			g.FreeBytes = min(g.MemoryBytes, max(g.FreeBytes, *m.AvailableBytes))
+			g.Source["free_bytes"] = "derived: what the host has available, which the card shares"
+		}
 		h.GPUs = append(h.GPUs, g)
+	}
+}
+
+// diagnose says of each card whether it can be used, and warns of what is to mend. Where the driver fails altogether,
+// h.Unknown says why, a missing driver told apart from a missing card.
+func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device) {
+	var listed []string
+	for _, d := range devices {
+		listed = append(listed, d.PCIBusID)
+	}
+	found := cuda.Diagnose(root, err, listed)
+	for i := range h.Cards {
+		c := &h.Cards[i]
+		if c.Vendor != "NVIDIA" {
+			continue
+		}
+		c.Visible, c.Backends = slices.Contains(listed, c.PCIBusID), []string{"cuda", "vulkan"}
+		for _, f := range found {
+			if f.Card.BusID == c.PCIBusID {
+				c.Why = f.Text
+			}
+		}
+		if !c.Visible {
+			c.Backends = nil
+		}
+		for _, d := range devices {
+			if d.PCIBusID == c.PCIBusID {
+				total := units.Bytes(d.TotalBytes)
+				c.Name, c.VRAMBytes, c.Unified = d.Name, &total, d.Integrated
+			}
+		}
+	}
+	lines := cuda.Lines(found)
+	h.Warnings = append(h.Warnings, lines...)
+	if err == nil {
+		return
+	}
+	h.Unknown["gpus"] = err.Error()
+	switch {
+	case len(lines) > 0:
+		h.Unknown["gpus"] = lines[0]
+	case len(h.Cards) > 0:
+		c := h.Cards[0]
+		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, c.PCIID, c.Why)
 	}
 }
 
@@ -67,7 +108,8 @@ func describe(d cuda.Device) profile.GPU {
 		L2Bytes: units.Bytes(d.L2Bytes), BandwidthBytesPerS: units.Rate(d.BandwidthBytesPerS()), ClockHz: d.ClockHz,
 		CopyEngines: d.CopyEngines, PCIBusID: d.PCIBusID, UUID: d.UUID,
 		ManagedMemory: d.ManagedMemory, ConcurrentManagedAccess: d.ConcurrentManagedAccess,
-		MemoryPools: d.MemoryPools, VirtualMemoryManagement: d.VirtualMemoryManagement,
+		UnifiedMemory: d.Integrated,
+		MemoryPools:   d.MemoryPools, VirtualMemoryManagement: d.VirtualMemoryManagement,
 		Source: profile.Sources{"default": "reported: CUDA driver",
 			"bandwidth_bytes_per_s": "derived: 2 × memory clock × bus width"},
 	}

@@ -60,6 +60,13 @@ func Read(dir string) (profile.Hardware, *Topology, error) {
 	rd.readMemory()
 	rd.readSystem()
 	rd.readCompute()
+	rd.readCards()
+	if !r.live {
+		rd.h.Unknown["gpus"] = "a capture has no driver to ask: its cards are named, not described"
+		if !r.exists(pciDir) {
+			rd.h.Unknown["gpus"] = "/" + pciDir + ": not there"
+		}
+	}
 	rd.h.NUMA = rd.t.Nodes
 	rd.h.Warnings = append(rd.h.Warnings, rd.t.Warnings...)
 	for key, why := range rd.t.unknown {
@@ -93,6 +100,11 @@ func (rd *reading) readCPU() {
 			"isa": "reported: /proc/cpuinfo"},
 	}
 	rd.h.CPU = c
+	if len(t.cores) > 0 && (c.Model == "" || c.Model == "Undefined" || len(c.Kinds) > 1) {
+		if name := t.armModel(func(cpu int) string { return info.armModels[cpu] }); name != "" {
+			c.Model, c.Source["model"] = name, "derived: the cores' implementer and part"
+		}
+	}
 	if c.Model == "" {
 		err := info.err
 		if err == nil {
@@ -102,6 +114,10 @@ func (rd *reading) readCPU() {
 	}
 	if c.Packages == 0 {
 		rd.unknown("cpu.packages", errors.New("the kernel describes no package"))
+	}
+	if n := t.undescribed.and(t.visible).count(); n > 0 {
+		c.Cores, c.Source["cores"] = c.Cores+n, "assumed: one thread per core that the kernel does not describe"
+		rd.unknown("cpu.cores", fmt.Errorf("the kernel describes %d of %d CPUs", c.Threads-n, c.Threads))
 	}
 	if c.Cores == 0 {
 		c.Cores, c.Source["cores"] = c.Threads, "assumed: one thread per core"
@@ -290,8 +306,12 @@ func (rd *reading) hypervisor() string {
 // name makes a machine name of the CPU model: "13th Gen Intel(R) Core(TM) i7-1370P" becomes
 // "13th-gen-intel-core-i7-1370p".
 func (rd *reading) name() string {
-	model, _, _ := strings.Cut(rd.info.model, "@")
-	model = strings.NewReplacer("(R)", "", "(TM)", "", "(r)", "", "(tm)", "", "CPU", "").Replace(model)
+	model := rd.info.model
+	if rd.h.CPU != nil {
+		model = rd.h.CPU.Model
+	}
+	model, _, _ = strings.Cut(model, "@")
+	model = strings.NewReplacer(" + ", " ", "/", " ", "(R)", "", "(TM)", "", "(r)", "", "(tm)", "", "CPU", "").Replace(model)
 	if words := strings.Fields(strings.ToLower(model)); len(words) > 0 {
 		return strings.Join(words, "-")
 	}

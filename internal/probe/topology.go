@@ -54,6 +54,10 @@ type Topology struct {
 	online   cpuset   // online CPUs of which something is known
 	visible  cpuset   // online ∩ the cgroup's cpuset
 	unknown  map[string]string
+
+	undescribed cpuset          // online, but without a topology folder
+	cores       map[int]armCore // by CPU; empty on machines that are not Arm's
+	capacity    map[int]float64 // by CPU, where cores says which
 }
 
 // Count is the number of objects of a type; caches are "L1d", "L1i", "L2".
@@ -96,6 +100,7 @@ func readTopology(r *root, info cpuInfo) *Topology {
 	case len(info.processors) > 0:
 		t.fromCPUInfo(info)
 	}
+	t.readCores(r)
 	cpus, nodes := allowedByCgroup(r)
 	t.visible = t.online
 	if cpus != nil && cpus.intersects(t.online) {
@@ -122,7 +127,14 @@ func (t *Topology) readOnline(r *root) {
 			t.Offline = append(t.Offline, cpu)
 		case r.exists(dir + "/topology"):
 			t.online = t.online.with(cpu)
+		default:
+			t.undescribed = t.undescribed.with(cpu)
 		}
+	}
+	if err == nil && t.online.count() > 0 { // listed, and some are described: the others run all the same
+		t.online = t.online.or(t.undescribed)
+	} else {
+		t.undescribed = nil
 	}
 }
 
@@ -150,6 +162,9 @@ func (p cpuPlace) readParts(cpu int) {
 		}
 	}
 	defer t.insert(&Object{Type: PU, ID: cpu, set: cpuset{}.with(cpu)})
+	if t.undescribed.has(cpu) {
+		return
+	}
 	if p.computeUnits && p.separateCores(cpu) {
 		t.insert(&Object{Type: Core, ID: id("core_id"), set: cpuset{}.with(cpu)})
 		unit, err := p.root.firstMask(dir+"core_cpus", dir+"thread_siblings")

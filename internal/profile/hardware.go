@@ -31,6 +31,7 @@ type Hardware struct {
 	Memory   *Memory           `yaml:"memory,omitempty" json:"memory,omitempty"`
 	NUMA     []Node            `yaml:"numa,omitempty" json:"numa,omitempty"`
 	GPUs     []GPU             `yaml:"gpus,omitempty" json:"gpus,omitempty"`
+	Cards    []Card            `yaml:"cards,omitempty" json:"cards,omitempty"` // all that the kernel shows, GPUs among them
 	Measured *Measured         `yaml:"measured,omitempty" json:"measured,omitempty"`
 	System   *System           `yaml:"system,omitempty" json:"system,omitempty"`
 	Unknown  map[string]string `yaml:"unknown,omitempty" json:"unknown,omitempty"` // field path → why it could not be read
@@ -141,15 +142,17 @@ type GPU struct {
 	ClockHz       float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"`
 	CopyEngines   int     `yaml:"copy_engines,omitempty" json:"copy_engines,omitempty"`
 	// the bus, one way
-	HostBandwidthBytesPerS  units.Rate  `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
-	DriverVersion           string      `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
-	FreeBytes               units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time
-	PCIBusID                string      `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
-	UUID                    string      `yaml:"uuid,omitempty" json:"uuid,omitempty"`
-	ManagedMemory           bool        `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
-	ConcurrentManagedAccess bool        `yaml:"concurrent_managed_access,omitempty" json:"concurrent_managed_access,omitempty"`
-	MemoryPools             bool        `yaml:"memory_pools,omitempty" json:"memory_pools,omitempty"`
-	VirtualMemoryManagement bool        `yaml:"virtual_memory_management,omitempty" json:"virtual_memory_management,omitempty"`
+	HostBandwidthBytesPerS units.Rate  `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
+	DriverVersion          string      `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
+	FreeBytes              units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time
+	PCIBusID               string      `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	UUID                   string      `yaml:"uuid,omitempty" json:"uuid,omitempty"`
+	// UnifiedMemory: the card's memory is the host's, one budget for both
+	UnifiedMemory           bool `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
+	ManagedMemory           bool `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
+	ConcurrentManagedAccess bool `yaml:"concurrent_managed_access,omitempty" json:"concurrent_managed_access,omitempty"`
+	MemoryPools             bool `yaml:"memory_pools,omitempty" json:"memory_pools,omitempty"`
+	VirtualMemoryManagement bool `yaml:"virtual_memory_management,omitempty" json:"virtual_memory_management,omitempty"`
 	// measured, as the rest below
 	H2DPinnedBytesPerS   units.Rate `yaml:"h2d_pinned_bytes_per_s,omitempty" json:"h2d_pinned_bytes_per_s,omitempty"`
 	D2HPinnedBytesPerS   units.Rate `yaml:"d2h_pinned_bytes_per_s,omitempty" json:"d2h_pinned_bytes_per_s,omitempty"`
@@ -316,6 +319,7 @@ func Combine(parts ...Hardware) Hardware {
 			sum.System = p.System
 		}
 		sum.GPUs = append(sum.GPUs, p.GPUs...)
+		sum.Cards = append(sum.Cards, p.Cards...)
 		sum.Warnings = append(sum.Warnings, p.Warnings...)
 	}
 	sum.Name = strings.Join(names, "+")

@@ -380,7 +380,7 @@ func (s *screen) system(m Machine) {
 func (s *screen) gpus(m Machine) {
 	for _, g := range m.GPUs {
 		s.line("GPU", fmt.Sprintf("%s (sm_%s)", g.Name, strings.ReplaceAll(g.ComputeCapability, ".", "")),
-			fmt.Sprintf("%v, %v", g.MemoryBytes, g.BandwidthBytesPerS),
+			cardMemory(g),
 			fmt.Sprintf("%v shared per block, %v per SM", g.SharedMemoryPerBlockBytes, g.SharedMemoryPerSMBytes),
 			driver(g.DriverVersion))
 		if g.H2DPinnedBytesPerS > 0 {
@@ -389,9 +389,60 @@ func (s *screen) gpus(m Machine) {
 				fmt.Sprintf("copy on card %v", g.DeviceCopyBytesPerS), "launch "+seconds(g.LaunchLatencySeconds))
 		}
 	}
-	if why := m.Unknown["gpus"]; why != "" {
+	unseen := slices.DeleteFunc(slices.Clone(m.Cards), func(c profile.Card) bool { return c.Visible })
+	told := 0
+	for i, c := range unseen {
+		same := func(o profile.Card) bool { return o.PCIID == c.PCIID && o.Driver == c.Driver }
+		if slices.IndexFunc(unseen, same) < i {
+			continue // told with the first of its kind
+		}
+		if slices.Contains(m.Warnings, c.Why) {
+			c.Why = ""
+		}
+		s.card(c, len(unseen[i:])-len(slices.DeleteFunc(slices.Clone(unseen[i:]), same)))
+		told++
+	}
+	if why := m.Unknown["gpus"]; why != "" && told == 0 {
 		s.line("GPU", "none: "+why)
 	}
+}
+
+// card is alike cards that vlmem's own card side cannot use.
+func (s *screen) card(c profile.Card, alike int) {
+	name := c.Name
+	if c.PCIID != "" && !strings.Contains(name, c.PCIID) {
+		name += " (" + c.PCIID + ")"
+	}
+	if alike > 1 {
+		name = fmt.Sprintf("%d × %s", alike, name)
+	}
+	memory := ""
+	switch {
+	case c.Unified:
+		memory = "shares the host's memory"
+	case c.VRAMBytes != nil:
+		memory = c.VRAMBytes.String()
+	}
+	where := strings.TrimSpace("driver " + c.Driver)
+	if c.Driver == "" {
+		where = "no driver"
+	}
+	s.line("GPU", name, memory, where)
+	if c.Why != "" {
+		s.line("", c.Why)
+	}
+}
+
+// cardMemory is a card's memory with its bandwidth, where a chip that shares the host's tells one.
+func cardMemory(g profile.GPU) string {
+	text := g.MemoryBytes.String()
+	if g.UnifiedMemory {
+		text += " shared with the host"
+	}
+	if g.BandwidthBytesPerS > 0 {
+		text += ", " + g.BandwidthBytesPerS.String()
+	}
+	return text
 }
 
 func driver(version string) string {

@@ -22,6 +22,20 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	for _, b := range r.Budgets {
 		fmt.Fprintf(w, "%s{budget=\"%s\"} %d\n", limit.name, labelValue(b.Name), b.Limit)
 	}
+	unread := metric{"vlmem_memory_unread", "1 for each budget whose reading failed; its last value stands where it has one."}
+	age := metric{"vlmem_memory_reading_age_seconds", "Age of the last value of each budget whose reading failed."}
+	if len(r.Unread) > 0 {
+		head(unread)
+		for _, u := range r.Unread {
+			fmt.Fprintf(w, "%s{budget=%q} 1\n", unread.name, u.Name)
+		}
+		head(age)
+		for _, u := range r.Unread {
+			if u.Last {
+				fmt.Fprintf(w, "%s{budget=%q} %g\n", age.name, u.Name, u.Age.Seconds())
+			}
+		}
+	}
 	if r.Stall != nil {
 		stall := metric{"vlmem_memory_stall_ratio", "Share of the last ten seconds in which tasks waited for memory."}
 		head(stall)

@@ -1,0 +1,31 @@
+package profile
+
+import "github.com/vlmem/vlmem/internal/units"
+
+// Card is a graphics or compute device that the kernel shows, whatever its maker and whether or not anything can run
+// on it. Those that the CUDA driver serves are described further as GPUs; the PCI address ties the two. Sizes are nil
+// where the kernel does not tell them.
+type Card struct {
+	Vendor   string `yaml:"vendor" json:"vendor"`
+	Name     string `yaml:"name" json:"name"`
+	PCIID    string `yaml:"pci_id,omitempty" json:"pci_id,omitempty"` // "1002:744c"
+	PCIBusID string `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	Driver   string `yaml:"driver,omitempty" json:"driver,omitempty"` // bound kernel driver
+	Node     string `yaml:"node,omitempty" json:"node,omitempty"`     // "card0" of /sys/class/drm
+	// memory of its own, and of the host's that it may map
+	VRAMBytes     *units.Bytes `yaml:"vram_bytes,omitempty" json:"vram_bytes,omitempty"`
+	VRAMUsedBytes *units.Bytes `yaml:"vram_used_bytes,omitempty" json:"vram_used_bytes,omitempty"`
+	GTTBytes      *units.Bytes `yaml:"gtt_bytes,omitempty" json:"gtt_bytes,omitempty"`
+	GTTUsedBytes  *units.Bytes `yaml:"gtt_used_bytes,omitempty" json:"gtt_used_bytes,omitempty"`
+	// Unified: its memory is the host's; it and the host cannot both have it.
+	Unified bool    `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
+	ClockHz float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"` // highest of its shader clocks
+	// the bus, one way, theoretical
+	HostBandwidthBytesPerS units.Rate `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
+	// Backends of engines that can compute on it: cuda, rocm, vulkan, sycl.
+	Backends []string `yaml:"backends,omitempty" json:"backends,omitempty"`
+	Visible  bool     `yaml:"visible" json:"visible"` // vlmem's own card side, which is CUDA's, can use it
+	// Why not Visible
+	Why    string  `yaml:"why,omitempty" json:"why,omitempty"`
+	Source Sources `yaml:"source,omitempty" json:"source,omitempty"`
+}
