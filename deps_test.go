@@ -24,6 +24,7 @@ var arrows = map[string]string{
 	"internal/cuda":            "",
 	"internal/resident":        "",
 	"internal/profile":         "internal/units",
+	"internal/speed":           "",
 	"profiles":                 "internal/profile",
 	"internal/trace":           "internal/units internal/file",
 	"internal/probe":           "internal/profile internal/units internal/cuda internal/pressure",

@@ -1,0 +1,94 @@
+package main
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/speed"
+)
+
+// The fit finds again the effects from which steps were made, whatever one machine in ten does.
+func TestFitFindsWhatMadeTheRows(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	truth := map[string]float64{"read": 0.4, "read/kind:b": 0.3, "layer": -0.5}
+	p := &problem{}
+	for i := range 600 {
+		kind := []speed.Effect{{Name: "read", By: 1}}
+		if i%2 == 0 {
+			kind = append(kind, speed.Effect{Name: "read/kind:b", By: 1})
+		}
+		ts := []speed.Term{{Seconds: math.Exp(rng.NormFloat64()), Effects: kind},
+			{Seconds: math.Exp(rng.NormFloat64() - 1), Effects: []speed.Effect{{Name: "layer", By: 1}}}}
+		log, _ := speed.LogSeconds(ts, func(n string) float64 { return truth[n] })
+		if i%10 == 0 {
+			log += 1.5 // throttled
+		}
+		p.terms = append(p.terms, ts)
+		p.seconds = append(p.seconds, math.Exp(log+0.05*rng.NormFloat64()))
+		p.machine = append(p.machine, i)
+		p.host = append(p.host, false)
+		p.weight = append(p.weight, 1)
+	}
+	theta, _, err := p.fit(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range truth {
+		if math.Abs(theta[name]-want) > 0.06 {
+			t.Errorf("%s: %.3f, made with %.3f", name, theta[name], want)
+		}
+	}
+}
+
+const head = "id,engine,backend,hw,hw_class,bw_gbs,model,params_b,quant,file_gib,flag,decode_tps\n"
+
+func write(t *testing.T, text string) string {
+	path := filepath.Join(t.TempDir(), "rows.csv")
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPredictionsOfRows(t *testing.T) {
+	s, err := readSheets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := readRows(write(t, head+
+		"a,llama.cpp,CUDA,RTX 3060,ampere,360,Qwen3-8B,8.19,Q4_K_M,4.68,,50\n"+
+		"b,llama.cpp,CPU,Intel Core i5-10210U CPU @ 1.60GHz,cpu-avx2-laptop,42.7,Qwen3-4B,4.02,Q4_K_M,,,7\n"+
+		"c,llama.cpp,CUDA,A card of tomorrow,ampere,,Qwen3-4B,4.02,Q4_K_M,,,7\n"), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := predictAll(&out, rows); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 4 || lines[3] != "c,,,,,," {
+		t.Fatalf("want a header, two answers and a refusal; got\n%s", out.String())
+	}
+	for _, l := range lines[1:3] {
+		f := strings.Split(l, ",")
+		if low, mid, high := number(f[2]), number(f[1]), number(f[3]); !(low > 0 && low < mid && mid < high) {
+			t.Errorf("%s: no interval about a median", l)
+		}
+	}
+	if rows[1].query.Host.Cores != 4 || rows[1].class != "laptop cpu" {
+		t.Errorf("the laptop has %v cores and is of class %q", rows[1].query.Host.Cores, rows[1].class)
+	}
+}
+
+func TestRowsLackColumns(t *testing.T) {
+	_, err := readRows(write(t, "id,engine\n1,llama.cpp\n"), &sheets{})
+	if err == nil || !strings.Contains(err.Error(), `no column "backend"`) {
+		t.Errorf("got %v", err)
+	}
+}
