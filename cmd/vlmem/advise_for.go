@@ -135,7 +135,10 @@ func (o *adviseOptions) engine(env *environment, in *advise.Inputs) (bundle, err
 // larger grows what --grow names as far as the weights and the layers on the card stay as they are.
 func (o *adviseOptions) larger(in *advise.Inputs, d advise.Deployment) (advise.Deployment, error) {
 	fixed := *in
-	fixed.Precision, fixed.Given = d.Memory.Quant, []string{"context", "image", "concurrency", "precision"}
+	if fixed.Precision = d.Options.Quant; fixed.Precision == "" {
+		fixed.Precision = d.Memory.Quant
+	}
+	fixed.Given = []string{"context", "image", "concurrency", "precision"}
 	try := func(l advise.Limits) (advise.Deployment, bool) {
 		fixed.Limits = l
 		got, err := advise.Deploy(o.target, fixed)
@@ -305,6 +308,7 @@ type destination struct {
 	env    *environment
 	out    output
 	folder string
+	made   bool // the folder was not there before
 	files  []*pending
 }
 
@@ -315,10 +319,11 @@ func (o *adviseOptions) openBundle(env *environment) (*destination, error) {
 	d := &destination{env: env, out: o.out}
 	info, err := os.Stat(o.out.path)
 	if o.out.path != "" && (strings.HasSuffix(o.out.path, "/") || err == nil && info.IsDir()) && o.out.format != "json" {
-		if err != nil {
-			return nil, fmt.Errorf("writing -o %s: no such folder", o.out.path)
+		if d.folder, d.made = o.out.path, err != nil; d.made {
+			if err := os.Mkdir(d.folder, 0o755); err != nil {
+				return nil, fmt.Errorf("writing -o %s: no such folder, and it cannot be made: %w", d.folder, err)
+			}
 		}
-		d.folder = o.out.path
 		return d, nil
 	}
 	w, err := o.out.open(env)
@@ -348,10 +353,16 @@ func (d *destination) file(i int, name string) (*pending, error) {
 }
 
 // commit puts all files in their places, or none.
-func (d *destination) commit() error { return commitAll(d.files...) }
+func (d *destination) commit() error {
+	d.made = false
+	return commitAll(d.files...)
+}
 
 func (d *destination) discard() {
 	for _, f := range d.files {
 		f.discard()
+	}
+	if d.made {
+		_ = os.Remove(d.folder) // it is empty
 	}
 }

@@ -119,7 +119,7 @@ func TestEnginesOnBuiltInCards(t *testing.T) {
 		{"vllm", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16", "max-model-len": 4096}},
 		{"vllm", "h200", "qwen3-vl-32b", map[string]any{"dtype": "bfloat16", "model": "Qwen/Qwen3-VL-32B-Instruct"}},
 		{"sglang", "a100-80gb", "qwen3-vl-8b", map[string]any{"dtype": "bfloat16", "context-length": 4096,
-			"max-running-requests": 1, "max-total-tokens": 4096}},
+			"max-running-requests": 1}},
 		{"sglang", "t4", "qwen3-vl-2b", map[string]any{"dtype": "float16"}},
 		{"transformers", "rtx-3090", "qwen3-vl-4b", map[string]any{"dtype": "bfloat16", "attn_implementation": "sdpa",
 			"cache_implementation": "static"}},

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -27,53 +28,111 @@ type memoryRoom struct{ device, host, shared units.Bytes }
 
 // attempt is one choice of settings on the way to a deployment.
 type attempt struct {
-	limits     Limits
-	quant      string
-	hostLayers int         // llama.cpp: layers left on the host, the head counting as one
-	spill      units.Bytes // transformers: weights left on the host
+	limits       Limits
+	quant        string
+	options      engine.Options // with the engine's own settings of this try
+	hostLayers   int            // llama.cpp: layers left on the host, the head counting as one
+	split        bool           // weights that do not fit the card stay on the host
+	device, host units.Bytes    // split: what each side may hold of them
 }
 
 // Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
-// with as many layers on the card as fit; a shorter context; a smaller image. The error is an *engine.Refusal where the
+// with as much on the card as fits; a shorter context; a smaller image. What is written fits at the high end of the
+// engine's interval. Where nothing does, an engine that measures at its start and refuses, rather than be killed later, is
+// tried at the middle, with a warning. The error is an *engine.Refusal where the
 // engine cannot run on the card, and a *Shortfall where nothing fits.
 func Deploy(name string, in Inputs) (Deployment, error) {
 	e, err := engine.Lookup("target", name, deployable)
 	if err != nil {
 		return Deployment{}, err
 	}
+	d, short, err := in.settleOn(e)
+	if short != nil {
+		short.WouldFit = in.wouldFit(e)
+		return Deployment{}, short
+	}
+	return d, err
+}
+
+// settleOn is Deploy without what would fit instead.
+func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 	if g := in.gpu(); g != nil {
 		if err := e.Refuse(g); err != nil {
-			return Deployment{}, err
+			return Deployment{}, nil, err
 		}
 	}
-	quants := in.quants(e)
-	var least attempt
-	var over units.Bytes
-	var where string
+	var likely *attempt
+	var likelyMemory *engine.Memory
+	short := Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name}
 	for limits := range in.shrinking() {
-		for a := range in.attempts(e, limits, quants) {
-			mem, err := in.estimate(e, a)
+		for a := range in.attempts(e, limits, in.quants(e)) {
+			mem, err := engine.Estimate(e.Name, &in.Model, a.options)
 			if err != nil {
-				return Deployment{}, err
+				return Deployment{}, nil, err
 			}
-			missing, place := in.overflow(e, mem, &a)
-			if missing == 0 {
-				return in.deployment(e, a, mem)
+			most, middle, where := in.overflow(e, mem, &a)
+			if most == 0 {
+				return in.deployment(e, a, mem), nil, nil
 			}
-			if over == 0 || missing < over {
-				least, over, where = a, missing, place
+			if middle == 0 && likely == nil && e.Cache == engine.Fills {
+				likely, likelyMemory = &a, mem
+			}
+			if short.Missing == 0 || middle > 0 && middle < short.Missing {
+				short.Missing, short.Precision, short.Where, short.Limits = max(middle, 1), a.quant, where, limits
 			}
 		}
 	}
-	short := &Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name, Precision: least.quant, Missing: over,
-		Where: where}
-	if alone := in; in.gpu() != nil {
-		alone.Hardware.GPUs = nil
-		if _, err := Deploy(name, alone); err == nil {
-			short.WouldFit = append(short.WouldFit, "the processor alone: --hardware without the card")
+	if likely != nil {
+		return in.deployment(e, *likely, likelyMemory), nil, nil
+	}
+	return Deployment{}, &short, nil
+}
+
+// wouldFit is what would fit instead of what did not: another precision, more such cards, the processor alone.
+func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
+	fits := func(change func(*Inputs)) (Deployment, bool) {
+		try := *in
+		change(&try)
+		d, short, err := try.settleOn(e)
+		return d, short == nil && err == nil
+	}
+	if in.Precision != "" {
+		if d, ok := fits(func(try *Inputs) { try.Precision = "" }); ok {
+			list = append(list, "--precision "+d.Memory.Quant)
 		}
 	}
-	return Deployment{}, short
+	if in.gpu() == nil {
+		return list
+	}
+	for cards := 2 * in.cards(e); e.Cards && cards <= 8; cards *= 2 {
+		_, ok := fits(func(try *Inputs) { try.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs[:1], cards) })
+		if ok {
+			list = append(list, fmt.Sprintf("%d such cards: name the card %d times in --hardware", cards, cards))
+			break
+		}
+	}
+	if _, ok := fits(func(try *Inputs) { try.Hardware.GPUs = nil }); ok && e.CPU {
+		list = append(list, "the processor alone: --hardware without the card")
+	}
+	return list
+}
+
+// cards is how many alike cards an engine spreads the model over: a power of two that divides its heads.
+func (in *Inputs) cards(e *engine.Engine) int {
+	if !e.Cards || in.gpu() == nil {
+		return 1
+	}
+	alike := 0
+	for _, g := range in.Hardware.GPUs {
+		if g.Name == in.Hardware.GPUs[0].Name && g.MemoryBytes == in.Hardware.GPUs[0].MemoryBytes {
+			alike++
+		}
+	}
+	n := 1
+	for 2*n <= alike && in.Model.Text.Heads%(2*n) == 0 {
+		n *= 2
+	}
+	return n
 }
 
 // quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one
@@ -121,12 +180,17 @@ func (in *Inputs) shrinking() iter.Seq[Limits] {
 	}
 }
 
-// attempts is everything on the card for each of the quants, then the last split between card and host.
+// attempts is everything on the card for each of the quants, in every variant of the engine's own settings, then the last
+// split between card and host.
 func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
 	return func(yield func(attempt) bool) {
 		for _, q := range quants {
-			if !yield(attempt{limits: l, quant: q}) {
-				return
+			first := attempt{limits: l, quant: q}
+			for _, o := range in.variants(e, first) {
+				first.options = o
+				if !yield(first) {
+					return
+				}
 			}
 		}
 		last := attempt{limits: l, quant: quants[len(quants)-1]}
@@ -134,20 +198,24 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 		case in.gpu() == nil:
 		case e.Offload == engine.Layers:
 			for last.hostLayers = 1; last.hostLayers <= in.Model.Text.Layers+1; last.hostLayers++ {
-				if !yield(last) {
+				if last.options = in.options(e, last); !yield(last) {
 					return
 				}
 			}
 		case e.Offload == engine.Bytes:
-			last.spill = 1 // settled by overflow
+			last.split, last.options = true, in.options(e, last)
 			yield(last)
 		}
 	}
 }
 
-// estimate asks the engine's own procedure.
-func (in *Inputs) estimate(e *engine.Engine, a attempt) (*engine.Memory, error) {
-	return engine.Estimate(e.Name, &in.Model, in.options(e, a))
+// variants are the ways in which the engine may be started for an attempt.
+func (in *Inputs) variants(e *engine.Engine, a attempt) []engine.Options {
+	o := in.options(e, a)
+	if e.Variants == nil || o.GPU == nil {
+		return []engine.Options{o}
+	}
+	return e.Variants(&in.Model, o)
 }
 
 // options is an attempt as the engine's own procedure takes it.
@@ -155,7 +223,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
-		NoWarmup: e.Cold, Utilization: in.share(e),
+		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: in.cards(e),
 		Llama: engine.LlamaOptions{Build: engine.LlamaVersion, CPU: in.Hardware.CPU, CacheRAM: new(int)}, // as the files say
 	}
 	if e.Pooled {
@@ -199,71 +267,60 @@ func (in *Inputs) room() memoryRoom {
 	return r
 }
 
-// overflow is by how much an estimate is too large at the high end of its interval, 0 where it fits, and where. For
-// transformers it settles how much of the weights spills to the host.
-func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (units.Bytes, string) {
+// overflow is by how much an estimate is too large at the high end of its interval and at its middle, 0 where it fits, and
+// where. Of a split it settles what each side holds.
+func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (most, middle units.Bytes, where string) {
+	if e.Cache == engine.Fills && in.gpu() != nil {
+		need := mem.TokenBytes * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
+		return max(0, need-mem.Left.Low), max(0, need-mem.Left.At), "on the card"
+	}
 	room := in.room()
-	var device, host, weights units.Bytes
+	var device, host, weights, deviceAt, hostAt units.Bytes
 	for _, i := range mem.Items {
-		switch {
-		case i.Where == "host":
-			host += i.High
-		case i.Name == engine.KVCache && e.Cache == engine.Fills:
-			need := in.Model.KVBytesPerToken("fp16") * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
-			if i.Low < need { // the engine gives the cache what the rest leaves
-				return need - i.Low, "on the card"
-			}
-		default:
-			device += i.High
-			if i.Name == engine.Weights {
-				weights += i.High
-			}
+		if i.Where == "host" {
+			host, hostAt = host+i.High, hostAt+i.Bytes
+			continue
+		}
+		device, deviceAt = device+i.High, deviceAt+i.Bytes
+		if i.Name == engine.Weights || i.Name == engine.VisionWeights {
+			weights += i.High
 		}
 	}
 	if over := device + host - room.shared; room.shared > 0 && over > 0 {
-		return over, "in the memory that card and host share"
+		return over, max(0, deviceAt+hostAt-room.shared), "in the memory that card and host share"
 	}
-	if e.Cache == engine.Fills {
-		return max(0, host-room.host), "in host memory"
-	}
-	if a.spill > 0 {
-		a.spill = max(0, device-room.device)
-		if most := weights * 9 / 10; a.spill > most { // a tenth stays: what one layer and the embeddings need to pass through
-			return a.spill - most, "on the card"
+	if a.split {
+		var ok bool
+		if a.device, a.host, ok = e.Split(&in.Model, a.options, room.device-(device-weights)); !ok {
+			// a fifth stays in any case: tower, embeddings, and what the rest passes through
+			short := max(1, device-weights*4/5-room.device)
+			return short, short, "on the card"
 		}
-		device, host = device-a.spill, host+a.spill
+		host += a.host
+		return max(0, host-room.host), max(0, hostAt+a.host-room.host), "in host memory"
 	}
-	if device > room.device && in.gpu() != nil {
-		return device - room.device, "on the card"
+	if in.gpu() != nil && device > room.device {
+		return device - room.device, max(0, deviceAt-room.device), "on the card"
 	}
-	return max(0, host-room.host), "in host memory"
+	return max(0, host-room.host), max(0, hostAt-room.host), "in host memory"
 }
 
 // deployment writes down what was found.
-func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) (Deployment, error) {
+func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) Deployment {
 	l := a.limits
-	d := Deployment{Memory: mem, Limits: l, Options: in.options(e, a), Settings: engine.Settings{
-		Model: &in.Model, GPU: in.gpu(), GPUs: 1, Context: l.ContextTokens, Sequences: l.Concurrency,
-		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight},
+	d := Deployment{Memory: mem, Limits: l, Options: a.options, Settings: engine.Settings{
+		Model: &in.Model, GPU: in.gpu(), GPUs: in.cards(e), Context: l.ContextTokens, Sequences: l.Concurrency,
+		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
+		Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
 	}}
 	s := &d.Settings
-	if e.Weights != engine.GGUF {
-		s.Quant = a.quant
-	} else {
+	if e.Weights == engine.GGUF {
 		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
 		s.Projector = fmt.Sprintf("mmproj-%s-F16.gguf", in.Model.Name)
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
-	}
-	s.Share = in.share(e)
-	if a.spill > 0 {
-		s.Host = a.spill
-		for _, i := range mem.Items {
-			if i.Name == engine.Weights || i.Name == engine.VisionWeights {
-				s.Device += i.High
-			}
-		}
-		s.Device -= a.spill
+	} else {
+		s.Quant = a.quant
 	}
 	if cpu := in.Hardware.CPU; cpu != nil {
 		// With everything on the card an engine's own choice does, unless it would count CPUs that it may not use.
@@ -271,12 +328,11 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) (D
 			s.Threads, s.ThreadsWhy = n, why
 		}
 	}
-	if a.spill > 0 {
-		// it was counted whole
-		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w string) bool { return strings.Contains(w, " more than the ") })
+	if a.split { // it was counted whole
+		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
 	}
 	d.Headline = in.engineHeadline(e, a, mem)
-	return d, nil
+	return d
 }
 
 // engineHeadline says what was decided and where each byte goes.
@@ -294,7 +350,7 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 	if e.Cache == engine.Fills {
 		high = used
 	}
-	used, high = used-a.spill, high-a.spill
+	used, high = used-a.host, high-a.host
 	list := []string{fmt.Sprintf("%s (%s) on %s: %s of %s %s, at most %s; %s tokens, images up to %s, %d at once",
 		in.Model.Name, mem.Quant,
 		in.Hardware.Name, used, capacity, where, high, units.Grouped(int64(a.limits.ContextTokens)), a.limits.Image(),
@@ -307,8 +363,11 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers,
 			in.Model.Text.Layers+1))
 	}
-	if a.spill > 0 {
-		list = append(list, fmt.Sprintf("%s of the weights stay in host memory and pass through the card", a.spill))
+	if a.split {
+		list = append(list, fmt.Sprintf("%s of the weights stay in host memory and pass through the card", a.host))
+	}
+	if mem.Cards > 1 {
+		list = append(list, fmt.Sprintf("on each of %d cards", mem.Cards))
 	}
 	for _, i := range mem.Items {
 		text := fmt.Sprintf("%s, %s: %s", i.Where, i.Name, i.Bytes)

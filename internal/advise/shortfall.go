@@ -13,6 +13,7 @@ type Shortfall struct {
 	Precision       string // the smallest that was tried, or the user's
 	Where           string
 	Missing         units.Bytes
+	Limits          Limits   // at which so much is missing, zero for those that were asked for
 	WouldFit        []string // settings or models that would
 }
 
@@ -22,6 +23,9 @@ func (s *Shortfall) Error() string {
 		precision = "16 bits"
 	}
 	text := fmt.Sprintf("%s in %s does not fit %s: %s is missing %s", s.Model, precision, s.Hardware, s.Missing, s.Where)
+	if s.Limits != (Limits{}) {
+		text += fmt.Sprintf(" even at %s tokens and images of %s", units.Grouped(int64(s.Limits.ContextTokens)), s.Limits.Image())
+	}
 	if len(s.WouldFit) > 0 {
 		text += "; what would fit: " + strings.Join(s.WouldFit, ", or ")
 	}

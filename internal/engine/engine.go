@@ -24,16 +24,17 @@ import (
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/engine/weights"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Where a figure comes from.
 const (
-	Derived  = "derived"            // from the engine's own procedure and the model's shape
-	Measured = "measured elsewhere" // by other people or on other machines
-	Assumed  = "assumed"            // a rule of thumb; the interval is wide
-	FromFile = "file"               // counted in the weights file's header
+	Derived  = string(evidence.Derived)   // from the engine's own procedure and the model's shape
+	Measured = string(evidence.Elsewhere) // by other people or on other machines
+	Assumed  = string(evidence.Assumed)   // a rule of thumb; the interval is wide
+	FromFile = string(evidence.File)      // counted in the weights file's header
 )
 
 // Options are the settings that decide memory. The zero value of a field means the engine's own default; fields that an
@@ -56,11 +57,26 @@ type Options struct {
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
 	GPU            *profile.GPU // nil: not known
+	TensorParallel int          // vLLM, SGLang: cards that hold the model together, 0 means 1; figures are of one of them
+	Images         int          // vLLM: images a prompt, 0 without limit
+	ImageLimit     ImageLimit   // vLLM: what Image is
+	Eager          bool         // vLLM, SGLang: no CUDA graphs
+	Offline        bool         // vLLM: the LLM class instead of the server, with other defaults
 	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
 	Llama          LlamaOptions // of llama.cpp, llama-server and ollama alone
 
 	promptCache bool // a server that keeps prompts on the host
 }
+
+// ImageLimit says what an image's size is to a server that knows nothing of what will be sent.
+type ImageLimit string
+
+// What an image's size is.
+const (
+	ImageProcessed ImageLimit = "processor" // the image processor scales larger ones down: profile and budget know it
+	ImageProfiled  ImageLimit = "profile"   // the startup profile alone is told, by limit-mm-per-prompt
+	ImageSent      ImageLimit = "sent"      // the server knows nothing of it and profiles its largest
+)
 
 // Image is the size of the largest image that will be sent, in pixels before resizing.
 type Image struct{ Width, Height int }
@@ -137,8 +153,18 @@ type Memory struct {
 	DeviceBytes units.Bytes `yaml:"device_bytes" json:"device_bytes"`
 	// memory of the card, where it is known
 	CardBytes units.Bytes `yaml:"card_bytes,omitempty" json:"card_bytes,omitempty"`
-	Items     []Item      `yaml:"items" json:"items"`
-	Warnings  []string    `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+	// of cards that hold the model together, where there are several; every figure is of one of them
+	Cards int `yaml:"cards,omitempty" json:"cards,omitempty"`
+	// tokens that the cache holds, where it takes what the rest leaves
+	CacheTokens int64 `yaml:"cache_tokens,omitempty" json:"cache_tokens,omitempty"`
+	// bytes of one token in a cache that fills a share of the card
+	TokenBytes units.Bytes        `yaml:"token_bytes,omitempty" json:"token_bytes,omitempty"`
+	Items      []Item             `yaml:"items" json:"items"`
+	Warnings   []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+
+	// Left is what the rest leaves to a cache that fills a share of the card: below zero where the rest alone is too
+	// much, so that differences of it are what is missing.
+	Left Left `yaml:"-" json:"-"`
 
 	filled bool // the cache takes whatever the other items leave, so that the total is known better than they are
 }
@@ -183,7 +209,7 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	if o.Device == "gpu" && o.GPU != nil {
 		mem.CardBytes = o.GPU.MemoryBytes
 		if short := mem.DeviceBytes - mem.CardBytes; short > 0 {
-			mem.warn("%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
+			mem.warn(TooLarge, "%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
 		}
 	}
 	return mem, nil
@@ -212,7 +238,7 @@ func (o *Options) check() error {
 	}{
 		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16},
 		{"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
-		{"sequences", o.Sequences, 256}, {"prompt tokens", o.PromptTokens, 1 << 30},
+		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)
@@ -220,6 +246,13 @@ func (o *Options) check() error {
 	}
 	if err := o.Llama.check(); err != nil {
 		return err
+	}
+	switch o.ImageLimit {
+	case "":
+		o.ImageLimit = ImageProcessed
+	case ImageProcessed, ImageProfiled, ImageSent:
+	default:
+		return fmt.Errorf("image limit %q: want processor, profile or sent", o.ImageLimit)
 	}
 	if o.Utilization < 0 || o.Utilization > 1 {
 		return fmt.Errorf("utilization %g: want a share of the card's memory, above 0 and at most 1", o.Utilization)
@@ -269,8 +302,36 @@ func (mem *Memory) atMost(name, where, why string) {
 	}
 }
 
-func (mem *Memory) warn(text string, args ...any) {
-	mem.Warnings = append(mem.Warnings, fmt.Sprintf(text, args...))
+// Left is what is left at the middle, the high and the low end of the other items.
+type Left struct{ At, Low, High units.Bytes }
+
+// left is what the items on the card leave of a budget.
+func (mem *Memory) left(budget units.Bytes) Left {
+	l := Left{budget, budget, budget}
+	for _, i := range mem.Items {
+		if i.Where == "device" {
+			l.At, l.Low, l.High = l.At-i.Bytes, l.Low-i.High, l.High-i.Low
+		}
+	}
+	return l
+}
+
+// The codes of an estimate's warnings.
+const (
+	TooLarge       evidence.Code = "too large"       // for the card, by the middle of the interval
+	WillNotStart   evidence.Code = "will not start"  // the whole interval says so
+	MayNotStart    evidence.Code = "may not start"   // a part of the interval says so
+	GrowsAtRunTime evidence.Code = "grows"           // past what the engine measured at its start
+	OtherFiles     evidence.Code = "other files"     // files made otherwise have another size
+	BeyondTraining evidence.Code = "beyond training" // more tokens than the model was trained for
+	WarmsUp        evidence.Code = "warms up"        // with an image larger than what will be sent
+	NoFlash        evidence.Code = "no flash"        // scores take memory with the square of the context
+	RunsOut        evidence.Code = "runs out"        // while it computes, by what it leaves itself
+	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once
+)
+
+func (mem *Memory) warn(code evidence.Code, text string, args ...any) {
+	mem.Warnings = append(mem.Warnings, evidence.Warn(code, text, args...))
 }
 
 func (mem *Memory) sum() {

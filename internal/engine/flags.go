@@ -17,8 +17,10 @@ var flagLists embed.FS
 type Flags map[string][]string
 
 // Flags is what the engine's version takes, empty where it reads no files.
-func (e *Engine) Flags() Flags {
-	data, err := flagLists.ReadFile("flags/" + e.list())
+func (e *Engine) Flags() Flags { return flagsIn(e.list()) }
+
+func flagsIn(list string) Flags {
+	data, err := flagLists.ReadFile("flags/" + list)
 	if err != nil {
 		return nil
 	}

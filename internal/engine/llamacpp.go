@@ -266,7 +266,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		mem.cudaContext(o.GPU)
 	}
 	if int(c.cells) > m.Text.MaxPositions {
-		mem.warn("%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
+		mem.warn(BeyondTraining, "%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
 	}
 	return mem, nil
 }
@@ -372,7 +372,7 @@ func (mem *Memory) llamaWeights(m *profile.Model, r recipe, p *Placement, o Opti
 	mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text)
 	if !r.mixed && ggmlQuantized(r.base) && mixed > total && !given {
 		shareHigh = float64(mixed) / float64(total)
-		mem.warn("a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
+		mem.warn(OtherFiles, "a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
 	}
 	if m.TextOnly() && r.mixed && !given { // the quantiser's recipes know exceptions by architecture
 		shareLow, shareHigh, source = 0.95, 1.05, Assumed
@@ -514,7 +514,7 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	case o.Image == nil && o.Llama.ImageMost > llamaWarmupSide*llamaWarmupSide:
 		most := int(math.Sqrt(float64(o.Llama.ImageMost))) * side / llamaWarmupSide
 		mem.raiseAll(Vision, o.towerBytes(m, Image{most, most}, flash))
-		mem.warn("the tower's buffer is that of the warm-up image; one of %dx%d, which --image-max-tokens lets in, makes it grow",
+		mem.warn(GrowsAtRunTime, "the tower's buffer is that of the warm-up image; one of %dx%d, which --image-max-tokens lets in, makes it grow",
 			most, most)
 	case width*height < side*side && !o.NoWarmup:
 		more := o.towerBytes(m, warm, flash)
@@ -523,10 +523,10 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 		for _, b := range more {
 			sum += b
 		}
-		mem.warn("llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, sum)
+		mem.warn(WarmsUp, "llama.cpp warms up with an image of %dx%d, which takes %s; --no-warmup spares it", side, side, sum)
 	}
 	if !flash {
-		mem.warn("without flash attention the tower's scores take %s at %dx%d",
+		mem.warn(NoFlash, "without flash attention the tower's scores take %s at %dx%d",
 			units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
 	}
 	return nil

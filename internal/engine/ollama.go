@@ -10,7 +10,7 @@ import (
 )
 
 // ollamaVersion is the release whose rules are followed; it pins a llama.cpp of its own.
-const ollamaVersion = "0.17.4"
+const ollamaVersion = "0.32.15"
 
 // Ollama runs on compute capability 5.0 upwards.
 var ollama = Engine{
@@ -26,7 +26,9 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 		o.Quant = "q4_k_m" // what the library's default tags hold
 	}
 	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
-	o.Context = orDefault(o.Context, 4096) * orDefault(o.Sequences, 1) // num_ctx is for each of OLLAMA_NUM_PARALLEL
+	asked := o.Sequences
+	o.Sequences = ollamaParallel(m, o.Sequences)
+	o.Context = min(orDefault(o.Context, ollamaContext(o.GPU)), m.Text.MaxPositions) * o.Sequences
 	if o.Image != nil && *o.Image != (Image{}) {
 		grown := ollamaImage(m, *o.Image)
 		o.Image = &grown
@@ -41,6 +43,9 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if asked > o.Sequences {
+		mem.warn(OneAtATime, "ollama runs one request at a time of a model with images: %d wait in its queue", asked-1)
+	}
 	mem.Version = ollamaVersion + " with llama.cpp " + LlamaVersion
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
@@ -49,6 +54,26 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 		}
 	}
 	return mem, nil
+}
+
+// ollamaContext is the context where none is set, by the memory of all cards together (server/routes.go).
+func ollamaContext(g *profile.GPU) int {
+	switch {
+	case g == nil || g.MemoryBytes < 23*units.GiB:
+		return 4096
+	case g.MemoryBytes < 47*units.GiB:
+		return 32768
+	}
+	return 262144
+}
+
+// ollamaParallel is the requests that run at once: one, whatever is asked for, of the Qwen-VL family, for which the server
+// lowers it with a warning (server/sched.go).
+func ollamaParallel(m *profile.Model, asked int) int {
+	if m.TextOnly() {
+		return orDefault(asked, 1)
+	}
+	return 1
 }
 
 // ollamaImage enlarges an image to 1,024 tokens, which ollama asks of the Qwen-VL family.
@@ -82,7 +107,8 @@ func writeOllama(s Settings) (*Bundle, error) {
 	}
 	parameters.add("num_thread", s.Threads, "%s", s.ThreadsWhy)
 	env.add("OLLAMA_CONTEXT_LENGTH", s.Context, "for models without num_ctx of their own")
-	env.add("OLLAMA_NUM_PARALLEL", max(s.Sequences, 1), "requests at once; the cache is num_ctx for each")
+	env.add("OLLAMA_NUM_PARALLEL", ollamaParallel(s.Model, s.Sequences),
+		"requests at once; the cache is num_ctx for each, and of a model with images the others wait")
 	env.add("OLLAMA_MAX_LOADED_MODELS", 1, "a second model was not budgeted")
 	if s.Flash != "off" {
 		env.add("OLLAMA_FLASH_ATTENTION", 1, "without it scores take memory with the square of the context")

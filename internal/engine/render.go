@@ -120,14 +120,15 @@ func comma(i, n int) string {
 	return ""
 }
 
-// pythonText defines load(), which returns the model, the processor and the arguments of generate.
-func pythonText(version string, model, processor, generate lines) string {
+// pythonText defines load(), which returns the model, the processor and the arguments of generate. The image processor's
+// size is set once it is loaded: given to from_pretrained, it reaches the video processor too.
+func pythonText(version string, model, images, generate lines) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s%s\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n", writtenBy, version)
 	for _, part := range []struct {
 		name string
 		list lines
-	}{{"FROM_PRETRAINED", model}, {"PROCESSOR", processor}, {"GENERATE", generate}} {
+	}{{"FROM_PRETRAINED", model}, {"IMAGE_PROCESSOR", images}, {"GENERATE", generate}} {
 		fmt.Fprintf(&b, "%s = {\n", part.name)
 		for _, s := range part.list {
 			fmt.Fprintf(&b, "    %s: %s,  # %s\n", jsonValue(s.key), pythonValue(s), s.why)
@@ -137,7 +138,10 @@ func pythonText(version string, model, processor, generate lines) string {
 	b.WriteString("\n\ndef load():\n")
 	b.WriteString("    path = FROM_PRETRAINED[\"pretrained_model_name_or_path\"]\n")
 	b.WriteString("    model = AutoModelForImageTextToText.from_pretrained(**FROM_PRETRAINED)\n")
-	b.WriteString("    return model, AutoProcessor.from_pretrained(path, **PROCESSOR), GENERATE\n")
+	b.WriteString("    processor = AutoProcessor.from_pretrained(path)\n")
+	b.WriteString("    for name, value in IMAGE_PROCESSOR.items():\n")
+	b.WriteString("        setattr(processor.image_processor, name, value)\n")
+	b.WriteString("    return model, processor, GENERATE\n")
 	return b.String()
 }
 

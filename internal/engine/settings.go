@@ -29,6 +29,8 @@ type Settings struct {
 	FullOff    bool        // every layer on the card
 	Device     units.Bytes // transformers: what the card may hold of the model
 	Host       units.Bytes // transformers: what the host may hold of the model
+	Images     int         // vLLM: images a prompt, 0 without limit
+	Eager      bool        // vLLM, SGLang: no CUDA graphs
 	Threads    int         // on the CPU
 	ThreadsWhy string      // which of the machine's bounds Threads is
 	Flash      string      // auto, on, off
@@ -148,12 +150,12 @@ func (s *Settings) imageSize(pixels int) []setting {
 	return []setting{{"shortest_edge", min(s.Model.Preprocess.MinPixels, pixels), ""}, {"longest_edge", pixels, ""}}
 }
 
-// torchDType is the data type to ask for.
-func (s *Settings) torchDType() (dtype, why string) {
-	if s.Quant != "" {
-		return strings.ToLower(s.Quant), "as given"
-	}
-	return torchDType(s.GPU)
+// videoSize is the limits of a video, whose area is that of all frames together: no more tokens than an image of the
+// limit, of two frames each.
+func (s *Settings) videoSize(pixels int) []setting {
+	frames := s.Model.Vision.TemporalPatchSize
+	return []setting{{"size", []setting{{"shortest_edge", min(s.Model.Preprocess.VideoMinPixels, frames*pixels), ""},
+		{"longest_edge", frames * pixels, ""}}, ""}}
 }
 
 // torchDType is the data type that the checkpoints run in on a card, or without one: bfloat16 needs compute capability

@@ -1,99 +1,309 @@
 package engine
 
 import (
+	"math"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
+const sglangVersion = "0.5.23"
+
 // SGLang 0.5.23: its attention kernels (FlashInfer) start at compute capability 7.5.
 var sglang = Engine{
-	Name: "sglang", Product: "SGLang", Version: "0.5.23", Page: "SGLang 0.5.23",
-	Least: 75, Weights: Checkpoint, Ladder: []string{""}, Cache: Fills,
-	Estimate: estimateSGLang, Write: writeSGLang,
+	Name: "sglang", Product: "SGLang", Version: sglangVersion, Page: "SGLang 0.5.23",
+	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Cards: true,
+	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 }
 
-// sglangStatic is the share of the card that SGLang gives to weights and KV cache by itself, with memory and reserved
-// in MiB:
-//
-//	reserved = 512 + 1.5·chunked_prefill + 2·cuda_graph_max_bs + tp·pp/8·1024     at least 10 GiB above 60 GiB
-//	share    = (memory − reserved)/memory × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = depth·C²/(24·1024²)
-//
-// The factors after the first are for models with a vision tower; the last falls as the tower grows.
-func sglangStatic(m *profile.Model, memory units.Bytes, chunked, graphs, cards int) float64 {
-	total := float64(memory) / float64(units.MiB)
-	reserved := 512 + 1.5*float64(chunked) + 2*float64(graphs) + float64(cards)/8*1024
-	if total > 60*1024 {
-		reserved = max(reserved, 10*1024)
-	}
-	if m.TextOnly() {
-		return (total - reserved) / total
-	}
-	c := float64(m.Vision.HiddenSize)
-	r := float64(m.Vision.Depth) * c * c / (24 * 1024 * 1024)
-	return (total - reserved) / total * 0.95 * min(max(1-0.1*(r-1), 0.8), 1.05)
+// sglangForms are what release 0.5.23 takes; bitsandbytes and fp8 quantise while loading.
+var sglangForms = append(plainForms[:len(plainForms):len(plainForms)],
+	Form{Name: "fp8", Bits: 8, Method: "fp8"}, Form{Name: "mxfp8", Bits: mxfp8, Method: "mxfp8"},
+	Form{Name: "nf4", Bits: nf4, Method: "bitsandbytes"}, Form{Name: "bitsandbytes", Bits: nf4, Method: "bitsandbytes"},
+	Form{Name: "int8", Bits: 8, Suffix: "-quantized.w8a8"}, Form{Name: "w8a8_int8", Bits: 8, Suffix: "-quantized.w8a8"},
+	Form{Name: "awq", Bits: grouped4, Suffix: "-AWQ"}, Form{Name: "gptq", Bits: grouped4, Suffix: "-GPTQ-Int4"},
+	Form{Name: "int4", Bits: w4a16, Suffix: "-quantized.w4a16"},
+	Form{Name: "compressed-tensors", Bits: w4a16, Suffix: "-quantized.w4a16"},
+	Form{Name: "nvfp4", Bits: nvfp4, Suffix: "-NVFP4"}, Form{Name: "modelopt_fp4", Bits: nvfp4, Suffix: "-NVFP4"},
+	Form{Name: "mxfp4", Bits: mxfp4, Suffix: "-MXFP4"})
+
+// sglangRun is a start of SGLang with everything resolved as memory_hook.py and its neighbours do.
+type sglangRun struct {
+	m             *profile.Model
+	gpu           *profile.GPU
+	context       int
+	chunk, graphs int // tokens of prompt at once; largest captured batch
+	cards         int
+	hopper        bool        // a large Hopper card, on which Qwen3-VL has settings of its own
+	sent          units.Bytes // pools of images that are allocated after the cache is sized
+	perToken      units.Bytes
+	share         float64
+	why           string // where share comes from
+	eager         bool
+	kvType        string
 }
 
-// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory (memory_hook.py, below
-// four cards).
-func sglangDefaults(memory units.Bytes) (chunked, graphs int) {
+// sglangDefaults are the chunk of prefill and the largest captured batch, by the card's memory.
+func sglangDefaults(memory units.Bytes, cards int) (chunk, graphs int) {
+	many := cards >= 4
+	pick := func(few, most int) int {
+		if many {
+			return most
+		}
+		return few
+	}
 	switch g := memory / units.GiB; {
 	case g < 20:
 		return 2048, 8
 	case g < 35:
-		return 4096, 48
+		return 4096, pick(48, 160)
 	case g < 60:
-		return 4096, 32
+		return 4096, pick(32, 160)
 	case g < 160:
-		return 8192, 256
+		return 8192, pick(256, 512)
 	}
 	return 16384, 512
 }
 
-// estimateSGLang gives weights and cache the static share of the card and leaves the rest to activations.
-func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
-	bits, err := dtypeBits("sglang", o.Quant)
+// newSGLangRun resolves options. The largest captured batch is cut to the running requests, and on a large Hopper card
+// grown to them up to 512.
+func newSGLangRun(m *profile.Model, o Options) (*sglangRun, error) {
+	name, kv, err := kvElement(flagsIn("sglang-"+sglangVersion+".txt"), "SGLang "+sglangVersion, sglangKV(o.KVType))
 	if err != nil {
 		return nil, err
 	}
-	kv, err := kvElement("sglang", o.KVType)
-	if err != nil {
-		return nil, err
-	}
-	if o.Quant == "" {
-		o.Quant = "auto"
-	}
-	mem := &Memory{Quant: o.Quant, KVType: kvName(o.KVType),
-		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
-	mem.torchWeights(m, o, bits)
-	perToken := units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * kv)
+	r := &sglangRun{m: m, gpu: o.GPU, context: orDefault(o.Context, m.Text.MaxPositions), cards: max(o.TensorParallel, 1),
+		eager: o.Eager, kvType: name}
+	r.perToken = scaled(units.Bytes(int64(m.Text.Layers)*cardRow(&m.Text, r.cards)), kv)
 	if o.GPU == nil {
-		mem.exact(KVCache, "device", perToken*units.Bytes(mem.ContextTokens),
-			"one sequence of %d tokens; with --hardware, the static share of the card", mem.ContextTokens)
+		return r, nil
+	}
+	r.hopper = !m.TextOnly() && strings.HasPrefix(o.GPU.ComputeCapability, "9.") && o.GPU.MemoryBytes >= 60*units.GiB
+	chunk, graphs := sglangDefaults(o.GPU.MemoryBytes, r.cards)
+	r.chunk, r.graphs = orDefault(o.Batch, chunk), graphs
+	if n := o.Sequences; n > 0 && (n < r.graphs || r.hopper && n <= 512) {
+		r.graphs = n
+	}
+	switch {
+	case m.TextOnly():
+	case r.hopper: // images travel between processes through the card, and no embedding is kept
+		r.sent = units.GiB
+	default:
+		r.sent = 100 * units.MiB
+	}
+	if r.share, r.why = o.Utilization, "as given"; r.share == 0 {
+		r.share, r.why = r.static(), "SGLang's own"
+	}
+	return r, nil
+}
+
+// sglangKV is a type of cache in SGLang's spelling: 16 bits are those of the model.
+func sglangKV(name string) string {
+	switch kvName(name) {
+	case "float16":
+		return "auto"
+	case "fp8":
+		return "fp8_e4m3"
+	}
+	return name
+}
+
+// static is the share of the card that SGLang gives to weights and KV cache by itself, in MiB:
+//
+//	reserved = 512 + 1.5·max(chunk, 2048) + tp/8·1024 + 2·max_bs + 8·prefill sizes     at least 10 GiB above 60 GiB
+//	share    = round((memory − reserved)/memory, 3) × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = C²/1024²
+//
+// Prefill is captured for text models alone. The factors after the first are for models with a tower, whose depth the
+// release reads under a name that Qwen3-VL's configuration does not have, and takes 24 for it.
+func (r *sglangRun) static() float64 {
+	total := float64(r.gpu.MemoryBytes / units.MiB)
+	reserved := 512 + 1.5*float64(max(r.chunk, 2048)) + float64(r.cards)/8*1024
+	if !r.eager {
+		reserved += 2 * float64(r.graphs)
+		if r.m.TextOnly() {
+			reserved += 8 * float64(sglangPrefillSizes(r.chunk))
+		}
+	}
+	if total > 60*1024 {
+		reserved = max(reserved, 10*1024)
+	}
+	share := math.Round(1000*(total-reserved)/total) / 1000
+	if r.m.TextOnly() {
+		return share
+	}
+	c := float64(r.m.Vision.HiddenSize) / 1024
+	return share * 0.95 * min(max(1-0.1*(c*c-1), 0.8), 1.05)
+}
+
+// sglangPrefillSizes is how many sizes of prefill are captured for text models up to a chunk: 50 up to 4,096 and 8 for
+// every doubling after it.
+func sglangPrefillSizes(chunk int) int {
+	sizes := 50
+	for n := 4096; n < chunk; n *= 2 {
+		sizes += 8
+	}
+	for n := 4096; n > chunk && sizes > 8; n /= 2 {
+		sizes -= 8
+	}
+	return sizes
+}
+
+// working is what a batch computes with outside weights and cache: the decoder on a chunk, the tower on one image, and
+// captured graphs.
+func (r *sglangRun) working(o Options) (units.Bytes, error) {
+	run := vllmRun{m: r.m, scheduled: r.chunk, sequences: 1, cards: r.cards, b: 2}
+	most := units.Bytes(0)
+	if !r.m.TextOnly() {
+		side := int(math.Sqrt(float64(r.m.Preprocess.MaxPixels)))
+		grid, err := torchImage(r.m, o, Image{side, side})
+		if err != nil {
+			return 0, err
+		}
+		if run.dummy = grid; grid.Tokens > 0 {
+			run.items = 1
+			most = run.tower().bytes
+		}
+	} else {
+		run.m = textAlone(r.m)
+	}
+	most = max(most, run.decoder().bytes)
+	if !r.eager {
+		most += 64*units.MiB + 2*units.MiB*units.Bytes(r.graphs)
+	}
+	return most, nil
+}
+
+// textAlone is a model whose vision part has a width of nothing.
+func textAlone(m *profile.Model) *profile.Model {
+	alone := *m
+	alone.Vision.DeepstackLayers = nil
+	return &alone
+}
+
+// estimateSGLang gives weights and cache the static share of what was free before loading, and leaves the rest to
+// activations; the CUDA context is taken before and lies outside:
+//
+//	cache = free before load × share − weights − pools of images
+func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
+	form, err := formOf(sglangForms, "sglang", o.Quant)
+	if err != nil {
+		return nil, err
+	}
+	r, err := newSGLangRun(m, o)
+	if err != nil {
+		return nil, err
+	}
+	mem := &Memory{Quant: form.Name, KVType: r.kvType, ContextTokens: r.context, Cards: r.cards}
+	mem.cardWeights(m, o, form)
+	rope := units.Bytes(int64(m.Text.MaxPositions) * int64(m.Text.HeadDim) * 2)
+	mem.add("rope cache", "device", rope, rope, 2*rope, Derived, "%d positions, in the weights' type or twice that",
+		m.Text.MaxPositions)
+	if o.GPU == nil {
+		mem.exact(KVCache, "device", r.perToken*units.Bytes(r.context),
+			"one sequence of %d tokens; with --hardware, the static share of the card", r.context)
 		return mem, nil
 	}
-	chunked, graphs := sglangDefaults(o.GPU.MemoryBytes)
-	chunked = orDefault(o.Batch, chunked)
-	share, why := o.Utilization, "as given"
-	if share == 0 {
-		share, why = sglangStatic(m, o.GPU.MemoryBytes, chunked, graphs, 1), "SGLang's own"
+	if r.sent > 0 {
+		mem.exact(Vision, "device", r.sent, "pools for images that travel between processes, reserved beside the cache")
 	}
-	var weights units.Bytes
+	return mem, r.cache(mem, o)
+}
+
+// sglangContext is what the driver takes before free memory is first asked for.
+const sglangContext, sglangLeastContext, sglangMostContext = 450 * units.MiB, 250 * units.MiB, 900 * units.MiB
+
+// cache adds the tokens that fit and what is left to activations.
+func (r *sglangRun) cache(mem *Memory, o Options) error {
+	work, err := r.working(o)
+	if err != nil {
+		return err
+	}
+	free := func(context units.Bytes) units.Bytes { return cardRoom(r.gpu) - context }
+	at := mem.left(scaled(free(sglangContext), r.share)).At
+	low := mem.left(scaled(free(sglangMostContext), r.share)).Low
+	high := mem.left(scaled(free(sglangLeastContext), r.share)).High
+	mem.Left = Left{at, low, high}
+	tokens := func(b units.Bytes) units.Bytes { return max(0, b/r.perToken) }
+	mem.filled, mem.CacheTokens, mem.TokenBytes = at > 0, int64(tokens(at)), r.perToken
+	mem.add(KVCache, "device", tokens(at)*r.perToken, tokens(low)*r.perToken, tokens(high)*r.perToken, Derived,
+		"%d tokens: static share %.3f (%s) of what is free before loading, without the weights", tokens(at), r.share, r.why)
+	mem.add("CUDA context", "device", sglangContext, sglangLeastContext, sglangMostContext, Assumed,
+		"taken before free memory is asked for")
+	rest := scaled(free(sglangContext), 1-r.share)
+	mem.add(Compute, "device", rest, min(rest, work), rest, Derived,
+		"what SGLang leaves to activations, CUDA graphs and the tower, which need about %s; above it the run is out of memory",
+		work)
+	need := r.perToken * units.Bytes(r.context)
+	switch {
+	case high < need:
+		mem.warn(WillNotStart, "the cache holds at most %d tokens, fewer than a context of %d: raise mem-fraction-static or lower --ctx",
+			tokens(high), r.context)
+	case at < need:
+		mem.warn(MayNotStart, "the cache holds between %d and %d tokens, and a context has %d", tokens(low), tokens(high), r.context)
+	}
+	if work > rest {
+		mem.Left = Left{at - (work - rest), low - (work - rest), high - (work - rest)}
+		mem.warn(RunsOut, "a chunk of %d tokens and the largest image need about %s, and %s is left to them: lower the share, "+
+			"chunked-prefill-size or the image", r.chunk, work, rest)
+	}
+	return nil
+}
+
+// least is the bytes of the card that weights, buffers and the context of every request take, at their most.
+func (r *sglangRun) least(m *profile.Model, o Options) (float64, error) {
+	o.GPU = nil // what it needs, not what fits
+	mem, err := estimateSGLang(m, o)
+	if err != nil {
+		return 0, err
+	}
+	need := r.sent + r.perToken*units.Bytes(r.context*max(o.Sequences, 1))
 	for _, i := range mem.Items {
-		weights += i.Bytes
+		if i.Name != KVCache {
+			need += i.High
+		}
 	}
-	tokens := max(0, (scaled(o.GPU.MemoryBytes, share)-weights)/perToken)
-	mem.filled = tokens > 0
-	mem.add(KVCache, "device", tokens*perToken, scaled(tokens*perToken, 0.93), tokens*perToken, Derived,
-		"%d tokens: static share %.3f (%s) without the weights", tokens, share, why)
-	rest := scaled(o.GPU.MemoryBytes, 1-share)
-	mem.add(Compute, "device", rest, 0, rest, Derived,
-		"what SGLang leaves to activations, CUDA graphs and the tower; above it the run is out of memory")
-	if int(tokens) < mem.ContextTokens {
-		mem.warn("the cache holds %d tokens, fewer than a context of %d", tokens, mem.ContextTokens)
+	return float64(need), nil
+}
+
+// cardRoom is what a card has free, all of it where that is not known.
+func cardRoom(g *profile.GPU) units.Bytes {
+	if g.FreeBytes > 0 {
+		return g.FreeBytes
 	}
-	return mem, nil
+	return g.MemoryBytes
+}
+
+// sglangVariants are ways to start it, the first its own: then, chunk by chunk down to 512 tokens, the share of the card
+// halfway between the least that holds the context of every request and the most that leaves a batch what it computes with
+// and a tenth more, so that what is over goes to both.
+func sglangVariants(m *profile.Model, o Options) []Options {
+	list := []Options{o}
+	if o.GPU == nil {
+		return list
+	}
+	own, _ := sglangDefaults(o.GPU.MemoryBytes, max(o.TensorParallel, 1))
+	for chunk := orDefault(o.Batch, own); chunk >= 512; chunk /= 2 {
+		try := o
+		try.Batch = chunk
+		r, err := newSGLangRun(m, try)
+		if err != nil {
+			return list
+		}
+		work, err := r.working(try)
+		if err != nil {
+			return list
+		}
+		free := float64(cardRoom(o.GPU) - sglangMostContext)
+		most := 1 - 1.1*float64(work)/free
+		least, err := r.least(m, o)
+		if err != nil || most <= 0 {
+			return list
+		}
+		try.Utilization = math.Floor(1000*(max(most, 0)+min(least/free, most))/2) / 1000
+		list = append(list, try)
+	}
+	return list
 }
 
 func writeSGLang(s Settings) (*Bundle, error) {
@@ -102,10 +312,9 @@ func writeSGLang(s Settings) (*Bundle, error) {
 		return nil, err
 	}
 	var l lines
-	dtype, why := s.torchDType()
-	l.add("model-path", s.path(), "what to load")
-	l.add("served-model-name", s.Name, "what requests call it")
-	l.add("dtype", dtype, "%s", why)
+	if err := s.serve(&l, "model-path", sglangForms); err != nil {
+		return nil, err
+	}
 	l.add("context-length", s.Context, "tokens of one sequence")
 	l.add("max-running-requests", s.Sequences, "sequences at once")
 	l.add("chunked-prefill-size", s.Batch, "tokens of prompt computed at once; activations grow with it")
@@ -114,11 +323,8 @@ func writeSGLang(s Settings) (*Bundle, error) {
 	}
 	l.add("mem-fraction-static", s.Share,
 		"share of the card for weights and cache; a given value is taken without the reduction for the tower")
-	if s.Context > 0 && s.Sequences > 0 {
-		l.add("max-total-tokens", s.Context*s.Sequences, "tokens of the whole cache")
-	}
 	if s.KVType != "" && s.KVType != "auto" {
-		l.add("kv-cache-dtype", strings.ToLower(s.KVType), "type of the cache")
+		l.add("kv-cache-dtype", sglangKV(s.KVType), "type of the cache")
 	}
 	if pixels > 0 {
 		size := []setting{{"size", s.imageSize(pixels), ""}}

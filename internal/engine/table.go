@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Engine is everything that is known of one program that runs models. Each stands in a file of its own, and nothing
@@ -22,10 +23,17 @@ type Engine struct {
 	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
 	Cache   CacheForm
 	Offload OffloadForm
+	Cards   bool    // it spreads a model over alike cards
 	Share   float64 // share of the card that it takes by itself; 0: it reckons one
 	Cold    bool    // what is written starts it without a warm-up image
 	Pooled  bool    // Options.Context is that of all sequences together
 	Replay  Replay  // how package workload replays it
+
+	// Variants are settings of its own to try, the first as it is without them; nil: none.
+	Variants func(*profile.Model, Options) []Options
+
+	// Split is what each side may hold of the weights, where so much of them may lie on the card; nil: it splits in none.
+	Split func(m *profile.Model, o Options, card units.Bytes) (device, host units.Bytes, ok bool)
 
 	Estimate func(*profile.Model, Options) (*Memory, error) // nil: it has no memory of its own, only settings
 	Write    func(Settings) (*Bundle, error)                // nil: it reads no files

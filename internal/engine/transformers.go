@@ -3,7 +3,6 @@ package engine
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -11,11 +10,25 @@ import (
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
-// transformers 5.23.0: PyTorch's wheels for CUDA 12.6 still hold code of compute capability 5.0.
+// transformers 5.24.0: PyTorch's wheels for CUDA 12.6 still hold code of compute capability 5.0.
 var transformers = Engine{
-	Name: "transformers", Product: "transformers", Version: "5.23.0", Page: "transformers 5.23",
+	Name: "transformers", Product: "transformers", Version: "5.24.0", Page: "transformers 5.24",
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
-	Estimate: estimateTransformers, Write: writeTransformers,
+	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
+}
+
+// transformersForms are what release 5.24 loads; bitsandbytes quantises while loading.
+var transformersForms = append(plainForms[:len(plainForms):len(plainForms)],
+	Form{Name: "fp8", Bits: 8.01, Method: "fp8"}, Form{Name: "int8", Bits: 8, Method: "int8"},
+	Form{Name: "nf4", Bits: nf4, Method: "nf4"}, Form{Name: "int4", Bits: nf4, Method: "nf4"},
+	Form{Name: "awq", Bits: grouped4, Suffix: "-AWQ"}, Form{Name: "gptq", Bits: grouped4, Suffix: "-GPTQ-Int4"},
+	Form{Name: "compressed-tensors", Bits: w4a16, Suffix: "-quantized.w4a16"})
+
+// transformersQuantization is the quantization_config of each method, as from_pretrained takes it.
+var transformersQuantization = map[string][]setting{
+	"fp8":  {{"quant_method", "fp8", ""}},
+	"int8": {{"quant_method", "bitsandbytes", ""}, {"load_in_8bit", true, ""}},
+	"nf4":  {{"quant_method", "bitsandbytes", ""}, {"load_in_4bit", true, ""}, {"bnb_4bit_quant_type", "nf4", ""}},
 }
 
 // transformersPeak is what one generate() call of transformers 4.57 holds beyond the weights at its two peaks, in
@@ -120,21 +133,6 @@ func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, 
 	return p, nil
 }
 
-// dtypes are the weight types that the PyTorch engines take, in bits an element.
-var dtypes = map[string]float64{
-	"float32": 32, "fp32": 32, "float16": 16, "fp16": 16, "half": 16, "bfloat16": 16, "bf16": 16, "auto": 16, "": 16,
-	"fp8": 8, "int8": 8, "nf4": 4.5, "int4": 4.5, "awq": 4.25, "gptq": 4.25,
-}
-
-func dtypeBits(engine, name string) (float64, error) {
-	bits, ok := dtypes[strings.ToLower(name)]
-	if !ok {
-		return 0, fmt.Errorf("unknown data type %q for %s: want float32, float16, bfloat16, fp8, int8, int4, awq or gptq",
-			name, engine)
-	}
-	return bits, nil
-}
-
 // torchWeights are the weights of a PyTorch engine. Types below 16 bits hold the decoder's matrices; the tower, the
 // mergers, the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
 func torchWeights(m *profile.Model, bits float64) (decoder, vision units.Bytes) {
@@ -174,10 +172,11 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant, _ = torchDType(o.GPU)
 	}
-	bits, err := dtypeBits("transformers", o.Quant)
+	form, err := formOf(transformersForms, "transformers", o.Quant)
 	if err != nil {
 		return nil, err
 	}
+	bits := form.Bits
 	b := int64(max(bits, 16)) / 8
 	image := Image{1024, 1024}
 	if o.Image != nil {
@@ -304,32 +303,35 @@ func writeTransformers(s Settings) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	var model, processor, generate lines
-	dtype, why := s.torchDType()
-	model.add("pretrained_model_name_or_path", s.path(), "what to load")
-	model.add("dtype", dtype, "%s", why)
+	var model, images, generate lines
+	form, err := formOf(transformersForms, "transformers", s.Quant)
+	if err != nil {
+		return nil, err
+	}
+	path, pathWhy, dtype, dtypeWhy := s.load(form)
+	model.add("pretrained_model_name_or_path", path, "%s", pathWhy)
+	model.add("dtype", dtype, "%s", dtypeWhy)
+	if config := transformersQuantization[form.Method]; config != nil {
+		model.add("quantization_config", config, "the 16-bit weights are quantised as they are loaded")
+	}
 	attention := "sdpa"
 	if s.Flash == "off" {
 		attention = "eager"
 	}
 	model.add("attn_implementation", attention, "fused attention where the card has it")
 	model.add("device_map", "auto", "fills the card first, then the host")
+	inJSON := slices.Clone(model)
 	if s.GPU == nil {
 		model[len(model)-1] = setting{"device_map", "cpu", "no card is given"}
-	} else if s.Device > 0 || s.Host > 0 {
-		var memory []setting
-		if s.Device > 0 {
-			for i := range max(s.GPUs, 1) {
-				memory = append(memory, setting{fmt.Sprint(i), mib(s.Device), ""})
-			}
-		}
-		if s.Host > 0 {
-			memory = append(memory, setting{"cpu", mib(s.Host), ""})
-		}
-		model.add("max_memory", memory, "weights alone: caches and activations need what is left")
+		inJSON = model
+	} else if s.Device > 0 && s.Host > 0 {
+		// JSON has no numbers for keys, which are how max_memory names cards: there the placement itself is written.
+		inJSON[len(inJSON)-1] = setting{"device_map", s.placement(form), ""}
+		memory := []setting{{"0", mib(s.Device), ""}, {"cpu", mib(s.Host), ""}}
+		model.add("max_memory", memory, "weights alone, with the room through which those of the host pass")
 	}
 	if pixels > 0 {
-		processor.add("size", s.imageSize(pixels), "areas in pixels")
+		images.add("size", s.imageSize(pixels), "areas in pixels, of images alone: a video's frames have a limit of their own")
 	}
 	if s.KVType == "static" || s.KVType == "offloaded" || s.KVType == "offloaded_static" || s.KVType == "quantized" {
 		generate.add("cache_implementation", s.KVType, "as given")
@@ -340,13 +342,64 @@ func writeTransformers(s Settings) (*Bundle, error) {
 			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
 		}
 	}
-	b := Bundle{settings: slices.Concat(model, processor, generate)}
-	document := lines{{"from_pretrained", []setting(model), ""}, {"processor", []setting(processor), ""},
+	b := Bundle{settings: slices.Concat(model, images, generate)}
+	document := lines{{"from_pretrained", []setting(inJSON), ""}, {"image_processor", []setting(images), ""},
 		{"generate", []setting(generate), ""}}
 	b.Files = []File{{"transformers.json", jsonText(document)},
-		{"transformers.py", pythonText(s.spelled, model, processor, generate)}}
+		{"transformers.py", pythonText(s.spelled, model, images, generate)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
 	return &b, nil
+}
+
+// layering is a model's parts in the order in which accelerate places them, in bytes: tower, embeddings, one decoder
+// layer, and the head, which a tied table does not have.
+func layering(m *profile.Model, f Form) (tower, embed, layer, head units.Bytes) {
+	p, rest := m.Parameters(), max(f.Bits, 16)/8
+	layer = scaled(units.Bytes((p.Layers-int64(m.Text.HiddenSize))/int64(m.Text.Layers)), f.Bits/8)
+	return scaled(units.Bytes(p.VisionCore+p.Merger+p.Deepstack), rest), scaled(units.Bytes(p.Embed), rest), layer,
+		scaled(units.Bytes(p.LMHead), rest)
+}
+
+// transformersSplit is max_memory for a card that may hold so much of the weights, as accelerate 1.15 fills it in the order
+// of the modules: where not everything fits, room for the largest of what is still to be placed, a layer or an untied
+// head, is kept free on the card, and that is where the host's pass through. Whatever the host's limit has no room for
+// goes to the disk without a word.
+//
+//	card = tower + embeddings + n·layer + max(layer, head),  host = the rest
+func transformersSplit(m *profile.Model, o Options, card units.Bytes) (device, host units.Bytes, ok bool) {
+	f, err := formOf(transformersForms, "transformers", o.Quant)
+	if err != nil {
+		return 0, 0, false
+	}
+	tower, embed, layer, head := layering(m, f)
+	n := (card - units.MiB - tower - embed - max(layer, head)) / layer
+	if card < tower+embed+max(layer, head)+units.MiB || n < 1 || int(n) >= m.Text.Layers {
+		return 0, 0, false
+	}
+	up := func(b units.Bytes) units.Bytes { return (b + units.MiB - 1) / units.MiB * units.MiB }
+	on := tower + embed + n*layer
+	// norms and what is counted nowhere else: a MiB more
+	return up(on + max(layer, head)), up(layer*units.Bytes(m.Text.Layers)+head-n*layer) + units.MiB, true
+}
+
+// placement is the device_map that those limits lead to: what stays on the card, and the host's layers and head.
+func (s *Settings) placement(f Form) []setting {
+	tower, embed, layer, head := layering(s.Model, f)
+	n := int((s.Device - tower - embed - max(layer, head)) / layer)
+	list := []setting{{"model.visual", 0, ""}, {"model.language_model.embed_tokens", 0, ""},
+		{"model.language_model.rotary_emb", 0, ""}}
+	for i := range s.Model.Text.Layers {
+		where := any(0)
+		if i >= n {
+			where = "cpu"
+		}
+		list = append(list, setting{fmt.Sprintf("model.language_model.layers.%d", i), where, ""})
+	}
+	last := any("cpu")
+	if head == 0 {
+		last = 0 // tied to the embeddings
+	}
+	return append(list, setting{"model.language_model.norm", "cpu", ""}, setting{"lm_head", last, ""})
 }
 
 // mib writes a size as accelerate reads it.

@@ -9,160 +9,314 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// vLLM 0.33.0: builds with nvcc from 12.8 leave capability 7.0 out (CMakeLists.txt), its documentation asks for 7.5.
+// vLLM 0.33.0: its wheel's kernels start at compute capability 7.5.
 var vllm = Engine{
-	Name: "vllm", Product: "vLLM", Version: "0.33.0", Page: "vLLM 0.33",
-	Least: 75, Weights: Checkpoint, Ladder: []string{""}, Cache: Fills, Share: 0.92,
-	Estimate: estimateVLLM, Write: writeVLLM,
+	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
+	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
+	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
 }
 
-// vllmBlock is the tokens of one block of the KV cache on CUDA.
-const vllmBlock = 16
+const (
+	vllmVersion = "0.33.0"
+	vllmShare   = 0.92 // of the card, for everything
 
-// vllmPageBytes is one block of one layer: what it keeps of 16 tokens, K and V.
-func vllmPageBytes(t *profile.Text, b int64) units.Bytes {
-	return units.Bytes(vllmBlock * t.CacheRow() * b)
-}
+	vllmBlock = 16 // tokens of one block of the KV cache on CUDA
 
-// vllmBlocks is how many blocks fit into available bytes: whole pages, divided evenly among the layers.
-func vllmBlocks(t *profile.Text, available units.Bytes, b int64) int64 {
-	if available <= 0 {
-		return 0
-	}
-	return int64(available/vllmPageBytes(t, b)) / int64(t.Layers)
-}
+	// What a prompt may hold of one modality where nothing limits it (vllm/config/multimodal.py).
+	vllmItems = 999
+)
 
-// vllmDefaults are the tokens and sequences that the server schedules at once, by the card's memory.
-func vllmDefaults(g *profile.GPU) (tokens, sequences int) {
-	if g != nil && g.MemoryBytes >= 70*units.GiB && !strings.Contains(g.Name, "A100") {
+// vllmForms are what release 0.33 takes: bitsandbytes and GGUF are gone. fp8 and int8 are made from 16 bits while loading.
+var vllmForms = append(plainForms[:len(plainForms):len(plainForms)],
+	Form{Name: "fp8", Bits: 8, Method: "fp8"}, Form{Name: "fp8_per_tensor", Bits: 8, Method: "fp8_per_tensor"},
+	Form{Name: "fp8_per_block", Bits: 8.01, Method: "fp8_per_block"}, Form{Name: "mxfp8", Bits: mxfp8, Method: "mxfp8"},
+	Form{Name: "int8", Bits: 8, Method: "int8_per_channel_weight_only"},
+	Form{Name: "awq", Bits: grouped4, Suffix: "-AWQ"}, Form{Name: "gptq", Bits: grouped4, Suffix: "-GPTQ-Int4"},
+	Form{Name: "int4", Bits: w4a16, Suffix: "-quantized.w4a16"},
+	Form{Name: "compressed-tensors", Bits: w4a16, Suffix: "-quantized.w4a16"},
+	Form{Name: "nvfp4", Bits: nvfp4, Suffix: "-NVFP4"}, Form{Name: "modelopt_fp4", Bits: nvfp4, Suffix: "-NVFP4"},
+	Form{Name: "mxfp4", Bits: mxfp4, Suffix: "-MXFP4"})
+
+// vllmDefaults are the tokens and sequences that are scheduled at once, by the card's memory (get_batch_defaults in
+// vllm/engine/arg_utils.py). An A100 and a GB10 count as small for their arithmetic.
+func vllmDefaults(g *profile.GPU, offline bool) (tokens, sequences int) {
+	large := g != nil && g.MemoryBytes >= 70*units.GiB && g.ComputeCapability != "12.1" &&
+		!strings.Contains(strings.ToLower(g.Name), "a100") && !strings.Contains(strings.ToLower(g.Name), "gb10")
+	switch {
+	case g != nil && g.MemoryBytes >= 160*units.GiB:
+		return 16384, 1024
+	case large && offline:
+		return 16384, 1024
+	case large:
 		return 8192, 1024
+	case offline:
+		return 8192, 256
 	}
 	return 2048, 256
 }
 
-// vllmLargestImage is the tokens of the image that the startup profile runs: the model's largest, 4096x4096 for
-// Qwen3-VL, unless a smaller one is declared in limit-mm-per-prompt.
-func vllmLargestImage(m *profile.Model, o Options) (profile.Grid, error) {
-	side := int(math.Sqrt(float64(m.Preprocess.MaxPixels)))
-	return torchImage(m, o, Image{side, side})
+// vllmGraphs is how many sizes are captured: 1, 2, 4, then by 8 to 256, by 16 to the largest, which is twice the sequences
+// and at most 512, 1,024 on Blackwell (compilation config of vllm/config/vllm.py).
+func vllmGraphs(sequences int, g *profile.GPU) (sizes int) {
+	most := 512
+	if g != nil && strings.HasPrefix(g.ComputeCapability, "10.") {
+		most = 1024
+	}
+	most = min(most, 2*sequences)
+	for n := 1; n <= most; {
+		sizes++
+		switch {
+		case n < 4:
+			n *= 2
+		case n == 4 || n < 256:
+			n = n/8*8 + 8
+		default:
+			n += 16
+		}
+	}
+	return sizes
 }
 
-// vllmEncoderBudget is the embeddings that vLLM's encoder cache holds, max(scheduled tokens, largest image), and its
-// bytes: an embedding carries the deepstack levels beside the text's width.
-func vllmEncoderBudget(m *profile.Model, scheduled, largest int, b int64) (tokens int, bytes units.Bytes) {
-	tokens = max(scheduled, largest)
-	width := int64(m.Vision.OutHiddenSize) * int64(1+len(m.Vision.DeepstackLayers))
-	return tokens, units.Bytes(int64(tokens) * width * b)
+// vllmRun is a start of vLLM with everything resolved as its configuration builder does.
+type vllmRun struct {
+	m                    *profile.Model
+	context              int
+	scheduled, sequences int
+	item                 int          // tokens of the largest image by the processor's limits
+	dummy                profile.Grid // what the profile run sends through the tower
+	items                int          // how many of them
+	budget               int          // embeddings that the encoder cache may hold at run time
+	cards                int          // tensor parallel
+	share                float64
+	kvType               string
+	kv                   float64 // bytes of a cached element
+	b                    int64   // bytes of an activation
 }
 
-// estimateVLLM follows vLLM's start: what its profile run leaves of utilization × memory is cut into blocks.
+// newVLLMRun resolves options. The encoder budget is the larger of the scheduled tokens and the largest item; the profile
+// run sends as many items as budget and sequences hold (MultiModalBudget in vllm/multimodal/encoder_budget.py):
 //
-//	available = ⌈total·utilization⌉ − weights − peak activation − outside torch − CUDA graphs
+//	items = max(1, min(⌊budget/item⌋, sequences · max(1, min(limit, ⌊context/item⌋))))
+func newVLLMRun(m *profile.Model, o Options) (*vllmRun, error) {
+	name, kv, err := kvElement(flagsIn("vllm-"+vllmVersion+".txt"), "vLLM "+vllmVersion, o.KVType)
+	if err != nil {
+		return nil, err
+	}
+	tokens, sequences := vllmDefaults(o.GPU, o.Offline)
+	r := &vllmRun{m: m, context: orDefault(o.Context, m.Text.MaxPositions), cards: max(o.TensorParallel, 1), kv: kv, b: 2,
+		sequences: orDefault(o.Sequences, sequences), share: o.Utilization, kvType: name}
+	if r.share == 0 {
+		r.share = vllmShare
+	}
+	if r.scheduled = o.Batch; o.Batch == 0 {
+		r.scheduled = min(tokens, r.sequences*r.context)
+	}
+	if o.Sequences == 0 {
+		r.sequences = min(r.sequences, r.scheduled)
+	}
+	if m.TextOnly() {
+		return r, nil
+	}
+	side := int(math.Sqrt(float64(m.Preprocess.MaxPixels)))
+	largest, err := m.ImageGrid(side, side)
+	if err != nil {
+		return nil, err
+	}
+	if r.dummy, err = torchImage(m, o, Image{side, side}); err != nil || r.dummy.Tokens == 0 {
+		return r, err
+	}
+	switch r.item = r.dummy.Tokens; o.ImageLimit {
+	case ImageSent:
+		r.dummy, r.item = largest, largest.Tokens
+	case ImageProfiled:
+		r.item = largest.Tokens
+	}
+	r.budget = max(r.scheduled, r.item)
+	each := max(1, min(orDefault(o.Images, vllmItems), r.context/r.item))
+	r.items = max(1, min(r.budget/r.item, r.sequences*each))
+	return r, nil
+}
+
+// feature is the bytes of one embedding: it carries the deepstack levels beside the text's width.
+func (r *vllmRun) feature() int64 {
+	return int64(r.m.Vision.OutHiddenSize) * int64(1+len(r.m.Vision.DeepstackLayers)) * r.b
+}
+
+// phase is one part of the profile run, at its peak.
+type phase struct {
+	item             string
+	bytes, low, high units.Bytes
+	source           string
+	why              string
+}
+
+// tower is the encoder's peak on N patches of P values, C the tower's width, I that of its MLP, h that of a head, T
+// tokens out, D the text's width, n cards, replayed from Qwen3_VisionTransformer of release 0.33:
+//
+//	peak = N·P + b·N·C + 2b·N·h + max(b·N·C·(2 + 9/n), b·N·(3C + 2I/n)) + levels·b·T·D
+//
+// pixels in bytes, position embeddings, rotary tables, then attention (input, norm, and of each card query, key and
+// value, their rotations and copies) or MLP (old and new input, norm, both sides of the activation), and the features
+// of every level, all live in the last blocks.
+func (r *vllmRun) tower() phase {
+	v := r.m.Vision
+	n, t, c, k := int64(r.items*r.dummy.Patches), int64(r.items*r.dummy.Tokens), int64(v.HiddenSize), int64(r.cards)
+	head := c / int64(max(v.Heads, 1))
+	block := max(r.b*n*c*2+9*r.b*n*c/k, 3*r.b*n*c+2*r.b*n*int64(v.IntermediateSize)/k)
+	peak := units.Bytes(n*int64(r.dummy.PatchWidth) + r.b*n*c + 2*r.b*n*head + block +
+		int64(len(v.DeepstackLayers))*r.b*t*int64(v.OutHiddenSize))
+	return phase{Vision, peak, scaled(peak, 0.96), scaled(peak, 1.06), Derived, fmt.Sprintf(
+		"the tower on %d of %dx%d, %d patches, with the features of all levels", r.items, r.dummy.Width, r.dummy.Height, n)}
+}
+
+// held is the features that lie in the encoder cache while decoder and sampler are profiled.
+func (r *vllmRun) held() units.Bytes { return units.Bytes(int64(r.items*r.dummy.Tokens) * r.feature()) }
+
+// decoder is the peak of a batch of S scheduled tokens: its hidden states and residual, gate, up and their product; of
+// experts what the fused kernel keeps for every routed copy.
+func (r *vllmRun) decoder() phase {
+	t := r.m.Text
+	s, d, wide := int64(r.scheduled), int64(t.HiddenSize), 3*int64(t.IntermediateSize)
+	if t.MoE != nil {
+		f := int64(t.MoE.IntermediateSize)
+		wide = int64(t.MoE.ExpertsPerToken) * (max(2*f, d) + f)
+	}
+	b := units.Bytes(r.b * s * (2*d + wide/int64(r.cards)))
+	return phase{Compute, b + r.held(), scaled(b, 0.7) + r.held(), scaled(b, 1.7) + r.held(), Assumed, fmt.Sprintf(
+		"the decoder on %d scheduled tokens: hidden states, gate and up; with the features of %d images", r.scheduled, r.items)}
+}
+
+// sampler is the peak of one row of logits a sequence: in the model's type, in fp32, and the passes of top-k and top-p.
+// The V1 runner sorts, and holds up to nine fp32 copies.
+func (r *vllmRun) sampler() phase {
+	b := units.Bytes(int64(r.sequences) * int64(r.m.Text.VocabSize))
+	return phase{Output, 14*b + r.held(), 6*b + r.held(), 36*b + r.held(), Assumed, fmt.Sprintf(
+		"logits of %d sequences and the sampler's copies; with the features of %d images", r.sequences, r.items)}
+}
+
+// profiled adds the profile run's phases in their order. Its peak is the largest of them, for they are never live
+// together: each adds what it takes beyond those before it, and says how much it takes in all.
+func (mem *Memory) profiled(phases ...phase) {
+	var at, low, high units.Bytes
+	for _, p := range phases {
+		mem.add(p.item, "device", max(0, p.bytes-at), max(0, p.low-low), max(0, p.high-high), p.source,
+			"%s: %s, what it takes beyond the phases before it in the profile run", p.why, p.bytes)
+		at, low, high = max(at, p.bytes), max(low, p.low), max(high, p.high)
+	}
+}
+
+// estimateVLLM follows vLLM's start on each card: what its profile run leaves of utilization × memory is cut into
+// blocks. The CUDA context is not in the sum: the snapshot that is subtracted from is taken with it.
+//
+//	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch − CUDA graphs
 //	blocks    = ⌊available / page⌋ / layers
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
-	bits, err := dtypeBits("vllm", o.Quant)
+	form, err := formOf(vllmForms, "vllm", o.Quant)
 	if err != nil {
 		return nil, err
 	}
-	if o.Quant == "" {
-		o.Quant = "auto"
-	}
-	kv, err := kvElement("vllm", o.KVType)
+	r, err := newVLLMRun(m, o)
 	if err != nil {
 		return nil, err
 	}
-	b := int64(2)
-	defaultTokens, defaultSequences := vllmDefaults(o.GPU)
-	scheduled, sequences := orDefault(o.Batch, defaultTokens), orDefault(o.Sequences, defaultSequences)
-	grid, err := vllmLargestImage(m, o)
-	if err != nil {
-		return nil, err
+	mem := &Memory{Quant: form.Name, KVType: r.kvType, ContextTokens: r.context, Cards: r.cards}
+	mem.cardWeights(m, o, form)
+	r.persistent(mem)
+	if r.items > 0 {
+		mem.profiled(r.tower(), r.decoder(), r.sampler())
+	} else {
+		mem.profiled(r.decoder(), r.sampler())
 	}
-	mem := &Memory{Quant: o.Quant, KVType: kvName(o.KVType),
-		ContextTokens: orDefault(o.Context, m.Text.MaxPositions)}
-	mem.torchWeights(m, o, bits)
-	d, f := int64(m.Text.HiddenSize), int64(m.Text.IntermediateSize)
-	if m.Text.MoE != nil {
-		f = int64(m.Text.MoE.IntermediateSize * m.Text.MoE.ExpertsPerToken)
+	r.graphs(mem, o)
+	outside, most := 256*units.MiB, 600*units.MiB
+	if r.cards > 1 {
+		outside, most = 512*units.MiB, 1536*units.MiB
 	}
-	activation := units.Bytes(int64(scheduled) * (4*d + 3*f) * b)
-	mem.add(Compute, "device", activation, scaled(activation, 0.5), scaled(activation, 2), Assumed,
-		"peak activation of %d scheduled tokens: hidden states, gate and up", scheduled)
-	logits := units.Bytes(int64(sequences) * int64(m.Text.VocabSize) * 4 * 2)
-	mem.add(Output, "device", logits, scaled(logits, 0.5), scaled(logits, 2), Assumed,
-		"fp32 logits of %d sequences and the sampler's copy, in the profile run", sequences)
-	if grid.Patches > 0 {
-		mem.vllmVision(m, grid, scheduled, b)
+	mem.add("outside torch", "device", outside, outside/2, most, Assumed,
+		"library workspaces, and NCCL's buffers where cards are joined; the CUDA context is not counted by vLLM")
+	r.cache(mem, o)
+	if more := units.Bytes(int64(r.budget)*r.feature()) - r.held(); r.items > 0 && more > 64*units.MiB {
+		mem.warn(GrowsAtRunTime, "the encoder cache may grow to %d embeddings at run time, %s more than the profile run held",
+			r.budget, more)
 	}
-	mem.add("CUDA graphs", "device", units.GiB/2, 0, 3*units.GiB/2, Assumed, "captured graphs; none with enforce-eager")
-	mem.add("outside torch", "device", 400*units.MiB, 200*units.MiB, 800*units.MiB, Assumed,
-		"CUDA context, NCCL and library workspaces")
-	mem.vllmCache(m, o, kv)
 	return mem, nil
 }
 
-// vllmVision adds the tower's peak in the profile run, the encoder cache and the buffers of the deepstack levels.
-func (mem *Memory) vllmVision(m *profile.Model, g profile.Grid, scheduled int, b int64) {
-	v := m.Vision
-	tower := units.Bytes(int64(g.Patches) * (int64(10*v.HiddenSize)*b + int64(2*v.IntermediateSize)*b +
-		2*int64(g.PatchWidth)))
-	mem.add(Vision, "device", tower, scaled(tower, 0.5), scaled(tower, 2), Assumed,
-		"the tower's activation on the %dx%d image of the profile run, %d patches", g.Width, g.Height, g.Patches)
-	tokens, cache := vllmEncoderBudget(m, scheduled, g.Tokens, b)
-	mem.exact(Vision, "device", cache, "encoder cache of %d embeddings with their deepstack levels", tokens)
-	levels := units.Bytes(int64(len(v.DeepstackLayers)) * int64(scheduled) * int64(m.Text.HiddenSize) * b)
-	mem.exact(Vision, "device", levels, "persistent deepstack buffers for %d scheduled tokens", scheduled)
-}
-
-// vllmCache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context
-// needs.
-func (mem *Memory) vllmCache(m *profile.Model, o Options, kv int64) {
-	perBlock := vllmPageBytes(&m.Text, kv) * units.Bytes(m.Text.Layers)
-	need := perBlock * units.Bytes((int64(mem.ContextTokens)+vllmBlock-1)/vllmBlock)
-	if o.GPU == nil {
-		mem.exact(KVCache, "device", need,
-			"one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", mem.ContextTokens, vllmBlock)
+// persistent adds buffers that lie there from the start: the rotary table of every position, the input embeddings and
+// deepstack levels of a batch, and the sampler's counts of every token for every sequence (the V2 runner).
+func (r *vllmRun) persistent(mem *Memory) {
+	t := r.m.Text
+	mem.exact("rope cache", "device", units.Bytes(int64(t.MaxPositions)*int64(t.HeadDim)*r.b), "%d positions", t.MaxPositions)
+	counts := units.Bytes(int64(r.sequences) * int64(t.VocabSize) * 4)
+	mem.add("penalty counts", "device", counts+counts/32, 0, counts+counts/32, Derived,
+		"%d sequences x %d tokens in int32; none with the V1 runner", r.sequences, t.VocabSize)
+	if r.items == 0 {
 		return
 	}
-	share := o.Utilization
-	if share == 0 {
-		share = 0.92
+	row := int64(r.scheduled) * int64(t.HiddenSize) * r.b
+	mem.exact("input embeddings", "device", units.Bytes(row), "%d scheduled tokens", r.scheduled)
+	mem.exact("deepstack buffers", "device", units.Bytes(int64(len(r.m.Vision.DeepstackLayers))*row),
+		"%d levels of %d scheduled tokens", len(r.m.Vision.DeepstackLayers), r.scheduled)
+}
+
+// graphs adds what capturing takes: a pool, and of each captured size a little for every layer.
+func (r *vllmRun) graphs(mem *Memory, o Options) {
+	if o.Eager {
+		mem.exact("CUDA graphs", "device", 0, "none with enforce-eager")
+		return
 	}
-	budget := units.Bytes(math.Ceil(float64(o.GPU.MemoryBytes) * share))
-	var used, low, high units.Bytes
-	for _, i := range mem.Items {
-		used, low, high = used+i.Bytes, low+i.Low, high+i.High
+	sizes := vllmGraphs(r.sequences, o.GPU)
+	b := 48*units.MiB + units.Bytes(sizes*r.m.Text.Layers)*units.MiB*8/36
+	mem.add("CUDA graphs", "device", b, 0, scaled(b, 1.8), Assumed,
+		"%d captured sizes; releases before 0.21 do not subtract them", sizes)
+}
+
+// page is one block of one layer on one card: what it keeps of 16 tokens, K and V. Heads are split among cards, and
+// copied where there are fewer of them.
+func (r *vllmRun) page() units.Bytes {
+	return scaled(units.Bytes(vllmBlock*cardRow(&r.m.Text, r.cards)), r.kv)
+}
+
+// blocks is how many fit into available bytes: whole pages, divided evenly among the layers.
+func (r *vllmRun) blocks(available units.Bytes) int64 {
+	if available <= 0 {
+		return 0
 	}
-	blocks := vllmBlocks(&m.Text, budget-used, kv)
-	most, least := vllmBlocks(&m.Text, budget-low, kv), vllmBlocks(&m.Text, budget-high, kv)
+	return int64(available/r.page()) / int64(r.m.Text.Layers)
+}
+
+// cache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context needs.
+func (r *vllmRun) cache(mem *Memory, o Options) {
+	perBlock := r.page() * units.Bytes(r.m.Text.Layers)
+	need := (int64(r.context) + vllmBlock - 1) / vllmBlock
+	if o.GPU == nil {
+		mem.exact(KVCache, "device", perBlock*units.Bytes(need),
+			"one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", r.context, vllmBlock)
+		return
+	}
+	budget := units.Bytes(math.Ceil(float64(o.GPU.MemoryBytes) * r.share))
+	mem.Left = mem.left(budget)
+	blocks, least, most := r.blocks(mem.Left.At), r.blocks(mem.Left.Low), r.blocks(mem.Left.High)
 	mem.filled = blocks > 0
-	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least), perBlock*units.Bytes(most),
-		Derived,
-		"%d blocks of %d tokens: what is left of %.4g of the card", blocks, vllmBlock, share)
-	if perBlock*units.Bytes(blocks) < need {
-		mem.warn("vLLM will not start: %d blocks hold %d tokens, fewer than a context of %d; lower --ctx or --image", blocks,
-			blocks*vllmBlock, mem.ContextTokens)
+	mem.CacheTokens, mem.TokenBytes = blocks*vllmBlock, perBlock/vllmBlock
+	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least),
+		perBlock*units.Bytes(most), Derived, "%d blocks of %d tokens: what is left of %.4g of the card", blocks,
+		vllmBlock, r.share)
+	switch {
+	case most < need:
+		mem.warn(WillNotStart, "vLLM will not start: at most %d tokens fit, fewer than a context of %d; lower --ctx or --image, "+
+			"or take more cards", most*vllmBlock, r.context)
+	case blocks < need:
+		mem.warn(MayNotStart, "vLLM may not start: between %d and %d tokens fit, and a context has %d",
+			least*vllmBlock, most*vllmBlock, r.context)
 	}
 }
 
-// kvElement is the bytes of one cached element.
-func kvElement(engine, name string) (int64, error) {
-	switch strings.ToLower(name) {
-	case "", "auto", "float16", "fp16", "f16", "bfloat16", "bf16":
-		return 2, nil
-	case "fp8", "fp8_e4m3", "fp8_e5m2":
-		return 1, nil
-	case "float32", "fp32":
-		return 4, nil
-	}
-	return 0, fmt.Errorf("KV type %q: %s takes auto, float16, bfloat16, fp8, fp8_e4m3 or fp8_e5m2", name, engine)
-}
-
-func kvName(name string) string {
-	if name == "" {
-		return "auto"
-	}
-	return strings.ToLower(name)
+// vllmVariants are vLLM as it is, and without captured graphs, which cost memory and save time.
+func vllmVariants(_ *profile.Model, o Options) []Options {
+	eager := o
+	eager.Eager = true
+	return []Options{o, eager}
 }
 
 func writeVLLM(s Settings) (*Bundle, error) {
@@ -171,10 +325,9 @@ func writeVLLM(s Settings) (*Bundle, error) {
 		return nil, err
 	}
 	var l lines
-	dtype, why := s.torchDType()
-	l.add("model", s.path(), "what to load")
-	l.add("served-model-name", s.Name, "what requests call it")
-	l.add("dtype", dtype, "%s", why)
+	if err := s.serve(&l, "model", vllmForms); err != nil {
+		return nil, err
+	}
 	l.add("max-model-len", s.Context, "tokens of one sequence")
 	l.add("max-num-seqs", s.Sequences, "sequences at once")
 	l.add("max-num-batched-tokens", s.Batch, "tokens scheduled at once; activations grow with it")
@@ -187,21 +340,28 @@ func writeVLLM(s Settings) (*Bundle, error) {
 	} else {
 		l.add("gpu-memory-utilization", s.Share, "share of the whole card for weights, cache and activations")
 	}
+	if s.Eager {
+		l.add("enforce-eager", true, "captured graphs did not fit")
+	}
 	if s.KVType != "" && s.KVType != "auto" {
 		l.add("kv-cache-dtype", strings.ToLower(s.KVType), "type of the cache")
 	}
 	if pixels > 0 {
-		image := []setting{{"count", 1, ""}, {"width", s.Image.Width, ""}, {"height", s.Image.Height, ""}}
-		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}, {"video", 0, ""}},
-			"what startup profiles, without it a 4096x4096 image; more images a prompt, or video, were not budgeted")
+		image := []setting{{"width", s.Image.Width, ""}, {"height", s.Image.Height, ""}}
+		if s.Images > 0 {
+			image = append([]setting{{"count", s.Images, ""}}, image...)
+		}
+		l.add("limit-mm-per-prompt", []setting{{"image", image, ""}},
+			"the image that startup profiles, without it 4096x4096; any number of images a prompt")
 		size := []setting{{"size", s.imageSize(pixels), ""}}
-		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}},
-			"areas in pixels: larger images are scaled down to the size that was budgeted")
+		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}, {"videos_kwargs", s.videoSize(pixels), ""}},
+			"areas in pixels: larger images, and the frames of a video together, are scaled down to what was budgeted")
 	}
 	return &Bundle{
-		Files:    []File{{"vllm.yaml", yamlText(s.spelled, l)}},
-		Use:      []string{"vllm serve --config vllm.yaml"},
-		Notes:    []string{"the first start compiles and charges that to activations: start twice before believing the KV cache's size"},
+		Files: []File{{"vllm.yaml", yamlText(s.spelled, l)}},
+		Use:   []string{"vllm serve --config vllm.yaml"},
+		Notes: []string{"vLLM's wheel is built for CUDA 13: the driver must be of branch 580 or later",
+			"the first start compiles and charges that to activations: start twice before believing the KV cache's size"},
 		settings: l,
 	}, nil
 }

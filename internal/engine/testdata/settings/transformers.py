@@ -1,4 +1,4 @@
-# written by vlmem for transformers 5.23.0
+# written by vlmem for transformers 5.24.0
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 FROM_PRETRAINED = {
@@ -6,10 +6,10 @@ FROM_PRETRAINED = {
     "dtype": "float16",  # bfloat16 needs compute capability 8.0, this card has 6.1
     "attn_implementation": "sdpa",  # fused attention where the card has it
     "device_map": "auto",  # fills the card first, then the host
-    "max_memory": {0: "6144MiB", 1: "6144MiB", "cpu": "24576MiB"},  # weights alone: caches and activations need what is left
+    "max_memory": {0: "6144MiB", "cpu": "24576MiB"},  # weights alone, with the room through which those of the host pass
 }
-PROCESSOR = {
-    "size": {"shortest_edge": 65536, "longest_edge": 2088960},  # areas in pixels
+IMAGE_PROCESSOR = {
+    "size": {"shortest_edge": 65536, "longest_edge": 2088960},  # areas in pixels, of images alone: a video's frames have a limit of their own
 }
 GENERATE = {
 }
@@ -18,4 +18,7 @@ GENERATE = {
 def load():
     path = FROM_PRETRAINED["pretrained_model_name_or_path"]
     model = AutoModelForImageTextToText.from_pretrained(**FROM_PRETRAINED)
-    return model, AutoProcessor.from_pretrained(path, **PROCESSOR), GENERATE
+    processor = AutoProcessor.from_pretrained(path)
+    for name, value in IMAGE_PROCESSOR.items():
+        setattr(processor.image_processor, name, value)
+    return model, processor, GENERATE

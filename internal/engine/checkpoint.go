@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Form is one form of a checkpoint that an engine over PyTorch takes. A precision and a data type are two things: a
+// quantised form is asked for by its own setting, or comes with a repository that was quantised, and the data type stays
+// that of the activations.
+type Form struct {
+	Name   string  // of --quant and --precision
+	Bits   float64 // of an element of the decoder's matrices, scales included
+	DType  string  // data type to ask for; "" the one that suits the card
+	Method string  // the engine's own name, asked for on a 16-bit repository; "" where the repository brings it
+	Suffix string  // of the repository's name where another one is needed
+}
+
+// plainForms are the data types, which every such engine takes.
+var plainForms = []Form{
+	{Name: "auto", Bits: 16}, {Name: "bfloat16", Bits: 16, DType: "bfloat16"},
+	{Name: "float16", Bits: 16, DType: "float16"}, {Name: "float32", Bits: 32, DType: "float32"},
+}
+
+// formAliases are other spellings of data types.
+var formAliases = map[string]string{"": "auto", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
+	"fp32": "float32", "float": "float32"}
+
+// Bits of published quantised checkpoints: groups of 128 with a 16-bit scale, and a 4-bit zero where they have one
+// (AWQ, GPTQ); blocks of 16 with an 8-bit scale (NVFP4), of 32 (MXFP4, MXFP8).
+const (
+	grouped4 = 4 + 20.0/128
+	w4a16    = 4 + 16.0/128
+	nvfp4    = 4.5
+	mxfp4    = 4.25
+	mxfp8    = 8.25
+	nf4      = 4.5
+)
+
+// formOf is the form that an engine takes by a name.
+func formOf(forms []Form, engine, name string) (Form, error) {
+	name = strings.ToLower(name)
+	if alias, ok := formAliases[name]; ok {
+		name = alias
+	}
+	var names []string
+	for _, f := range forms {
+		if f.Name == name {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	return Form{}, fmt.Errorf("unknown data type %q for %s: want %s", name, engine, strings.Join(names, ", "))
+}
+
+// cardWeights adds the weights of one card of those that hold the model together.
+func (mem *Memory) cardWeights(m *profile.Model, o Options, f Form) {
+	mem.torchWeights(m, o, f.Bits)
+	cards := max(o.TensorParallel, 1)
+	if cards == 1 {
+		return
+	}
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == Weights || it.Name == VisionWeights {
+			n := units.Bytes(cards)
+			it.Bytes, it.Low, it.High = it.Bytes/n, it.Low/n, scaled(it.High/n, 1.02)
+			it.Why += fmt.Sprintf(", on each of %d cards", cards)
+		}
+	}
+}
+
+// cardRow is the elements that one of so many cards keeps of a token and layer: its share of the heads, of which each
+// is copied where there are fewer of them than cards; what is compressed lies on every card.
+func cardRow(t *profile.Text, cards int) int64 {
+	if t.Variant != nil && t.Variant.Latent != nil {
+		return t.CacheRow()
+	}
+	return 2 * int64(max(1, t.KVHeads/cards)) * int64(t.HeadDim)
+}
+
+// kvWidths are the bytes of a cached element by type: a scale for every head of a token of 128 (…_per_token_head), for 16
+// elements (nvfp4) or 32 (mxfp8); the types that no published table gives are sized by the bits of their names.
+var kvWidths = map[string]float64{
+	"auto": 2, "float16": 2, "bfloat16": 2, "bf16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1,
+	"int8_per_token_head": 1 + 4.0/128, "fp8_per_token_head": 1 + 4.0/128, "int4_per_token_head": 0.5 + 4.0/128,
+	"mxfp8": 1 + 1.0/32, "nvfp4": 0.5 + 1.0/16, "nvfp4_4over6": 0.5 + 1.0/16, "fp4_mx_block16": 0.5 + 1.0/16,
+	"turboquant_k8v4": 0.78, "turboquant_4bit_nc": 0.53, "turboquant_k3v4_nc": 0.47, "turboquant_3bit_nc": 0.41,
+	"octave_k3v4": 0.47, "octave_k3v3": 0.41, "octave_k3v3_compact": 0.39, "ultraquant_4bit": 0.53,
+}
+
+// kvElement is the type of a cache as the engine spells it, and the bytes of one cached element.
+func kvElement(flags Flags, engine, name string) (string, float64, error) {
+	spelled := kvName(name)
+	for _, taken := range flags["kv-cache-dtype"] {
+		if width, sized := kvWidths[taken]; taken == spelled && sized {
+			return spelled, width, nil
+		}
+	}
+	return "", 0, fmt.Errorf("KV type %q: %s takes %s", name, engine, strings.Join(flags["kv-cache-dtype"], ", "))
+}
+
+// kvName is a type in the spelling of the engines over PyTorch.
+func kvName(name string) string {
+	switch name = strings.ToLower(name); name {
+	case "":
+		return "auto"
+	case "f16", "fp16":
+		return "float16"
+	}
+	return name
+}
+
+// load is what to load and in which type, with the reasons.
+func (s *Settings) load(f Form) (path, pathWhy, dtype, dtypeWhy string) {
+	path, pathWhy = s.path(), "what to load"
+	if f.Suffix != "" && s.Path == "" {
+		path, pathWhy = path+f.Suffix,
+			"a repository quantised in this form, which brings its settings: put the name or folder of yours here"
+	}
+	switch dtype, dtypeWhy = torchDType(s.GPU); {
+	case f.DType != "":
+		dtype, dtypeWhy = f.DType, "as given"
+	case f.Suffix != "":
+		dtype, dtypeWhy = "auto", "the checkpoint says it"
+	}
+	return path, pathWhy, dtype, dtypeWhy
+}
+
+// serve adds what a server loads, under its own key for it.
+func (s *Settings) serve(l *lines, key string, forms []Form) error {
+	f, err := formOf(forms, strings.Fields(s.spelled)[0], s.Quant)
+	if err != nil {
+		return err
+	}
+	path, pathWhy, dtype, dtypeWhy := s.load(f)
+	l.add(key, path, "%s", pathWhy)
+	l.add("served-model-name", s.Name, "what requests call it")
+	if f.Suffix == "" {
+		l.add("dtype", dtype, "%s", dtypeWhy)
+	}
+	l.add("quantization", f.Method, "the 16-bit weights are quantised as they are loaded")
+	return nil
+}

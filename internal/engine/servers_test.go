@@ -1,0 +1,213 @@
+package engine
+
+import (
+	"math"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+func run(t *testing.T, name string, o Options) *vllmRun {
+	t.Helper()
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := newVLLMRun(model(t, name), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// vLLM: pages of 16 tokens, whole pages shared out among the layers; heads are split among cards, and copied where there
+// are fewer of them.
+func TestVLLMBlocks(t *testing.T) {
+	for _, c := range []struct {
+		model     string
+		available units.Bytes
+		kv        string
+		cards     int
+		page      units.Bytes
+		blocks    int64
+	}{
+		{"qwen3-vl-8b", 10 * units.GiB, "", 1, 65536, 4551}, // 163,840 pages / 36
+		{"qwen3-vl-8b", 10 * units.GiB, "fp8", 1, 32768, 9102},
+		{"qwen3-vl-8b", 10 * units.GiB, "nvfp4", 1, 18432, 16181},
+		{"qwen3-vl-8b", 10 * units.GiB, "", 4, 16384, 18204},
+		{"qwen3-vl-30b-a3b", 10 * units.GiB, "", 8, 8192, 27306}, // 4 heads of keys and values on 8 cards
+		{"qwen3-vl-2b", units.GiB, "", 1, 65536, 585},
+		{"qwen3-vl-8b", 65536*36 - 1, "", 1, 65536, 0}, {"qwen3-vl-8b", 65536 * 36, "", 1, 65536, 1},
+		{"qwen3-vl-8b", -5, "", 1, 65536, 0},
+	} {
+		r := run(t, c.model, Options{KVType: c.kv, TensorParallel: c.cards})
+		if page, blocks := r.page(), r.blocks(c.available); page != c.page || blocks != c.blocks {
+			t.Errorf("%s %s on %d: %d blocks of %d bytes, want %d of %d", c.model, c.kv, c.cards, blocks, page, c.blocks, c.page)
+		}
+	}
+}
+
+// vLLM 0.33.0's configuration builder and MultiModalBudget under a platform that reports the card, and its tower on the
+// meta device: tokens and sequences scheduled, images profiled, embeddings budgeted, GiB of the tower's peak.
+func TestVLLMProfileRun(t *testing.T) {
+	h200, rtx := card(t, "h200"), card(t, "rtx-3090")
+	named := func(name, capability string, gib units.Bytes) *profile.GPU {
+		return &profile.GPU{Name: name, ComputeCapability: capability, MemoryBytes: gib * units.GiB}
+	}
+	sent := &Image{1280, 720}
+	for _, c := range []struct {
+		model                               string
+		o                                   Options
+		scheduled, sequences, items, budget int
+		tower                               float64
+	}{
+		{"qwen3-vl-2b", Options{GPU: rtx}, 2048, 256, 1, 16384, 1.79},
+		{"qwen3-vl-4b", Options{GPU: rtx}, 2048, 256, 1, 16384, 1.84},
+		{"qwen3-vl-8b", Options{GPU: rtx}, 2048, 256, 1, 16384, 2.17},
+		{"qwen3-vl-30b-a3b", Options{GPU: rtx}, 2048, 256, 1, 16384, 1.98},
+		{"qwen3-vl-32b", Options{GPU: rtx}, 2048, 256, 1, 16384, 2.26},
+		{"qwen3-vl-8b", Options{GPU: rtx, Batch: 32768}, 32768, 256, 2, 32768, 4.35},
+		{"qwen3-vl-8b", Options{GPU: rtx, Image: sent, Sequences: 4, Context: 4096}, 2048, 4, 2, 2048, 0.23},
+		{"qwen3-vl-8b", Options{GPU: h200, Image: sent, Sequences: 16, Context: 8192}, 8192, 16, 9, 8192, 1.05},
+		{"qwen3-vl-8b", Options{GPU: h200, Image: sent, Sequences: 1, Context: 4096}, 4096, 1, 4, 4096, 0.46},
+		{"qwen3-vl-8b", Options{GPU: h200, Image: sent, Sequences: 1, Context: 4096, Images: 1}, 4096, 1, 1, 4096, 0.12},
+		{"qwen3-vl-8b", Options{GPU: rtx, Image: sent, ImageLimit: ImageProfiled}, 2048, 256, 1, 16384, 0.12},
+		{"qwen3-vl-8b", Options{GPU: rtx, Image: sent, ImageLimit: ImageSent}, 2048, 256, 1, 16384, 2.17},
+		{"qwen3-vl-8b", Options{GPU: rtx, Offline: true}, 8192, 256, 1, 16384, 2.17},
+		{"qwen3-vl-8b", Options{GPU: named("NVIDIA B200", "10.0", 178)}, 16384, 1024, 1, 16384, 2.17},
+		{"qwen3-vl-8b", Options{GPU: named("NVIDIA GB10", "12.1", 119)}, 2048, 256, 1, 16384, 2.17},
+		{"qwen3-vl-8b", Options{GPU: named("nvidia a100-sxm4-80gb", "8.0", 80)}, 2048, 256, 1, 16384, 2.17},
+	} {
+		r := run(t, c.model, c.o)
+		tower := float64(r.tower().bytes) / float64(units.GiB)
+		if r.scheduled != c.scheduled || r.sequences != c.sequences || r.items != c.items || r.budget != c.budget ||
+			math.Abs(tower-c.tower) > 0.01 {
+			t.Errorf("%s %+v: %d tokens, %d sequences, %d images, budget %d, %.3f GiB", c.model, c.o, r.scheduled, r.sequences,
+				r.items, r.budget, tower)
+		}
+	}
+	for sequences, want := range map[int]int{1: 2, 16: 7, 256: 51, 1024: 51} {
+		if got := vllmGraphs(sequences, rtx); got != want {
+			t.Errorf("%d sizes for %d sequences, want %d", got, sequences, want)
+		}
+	}
+	if got := vllmGraphs(1024, named("NVIDIA B200", "10.0", 178)); got != 83 {
+		t.Errorf("%d sizes on Blackwell, want 83", got)
+	}
+}
+
+// vLLM's items and its cache add up to the share of the card, to one block; a verdict is drawn from the whole interval.
+func TestVLLMAddsUp(t *testing.T) {
+	g := &profile.GPU{Name: "NVIDIA H100 80GB HBM3", ComputeCapability: "9.0", MemoryBytes: 80 * units.GiB}
+	for _, share := range []float64{0, 0.5, 0.92} {
+		m := model(t, "qwen3-vl-8b")
+		mem := estimate(t, "vllm", m, Options{GPU: g, Device: "gpu", Utilization: share, Context: 8192})
+		if share == 0 {
+			share = 0.92
+		}
+		budget := units.Bytes(math.Ceil(float64(g.MemoryBytes) * share))
+		if gap := budget - mem.TotalBytes; gap < 0 || gap >= 65536*36 {
+			t.Errorf("share %g: %s of %s", share, mem.TotalBytes, budget)
+		}
+	}
+	for _, c := range []struct {
+		card, model string
+		context     int
+		code        evidence.Code
+	}{
+		{"t4", "qwen3-vl-8b", 4096, WillNotStart}, {"rtx-3090", "qwen3-vl-8b", 8192, ""},
+		{"rtx-3090", "qwen3-vl-8b", 17000, MayNotStart}, {"rtx-3090", "qwen3-vl-8b", 65536, WillNotStart},
+	} {
+		mem := estimate(t, "vllm", model(t, c.model), Options{GPU: card(t, c.card), Device: "gpu", Context: c.context})
+		if evidence.Has(mem.Warnings, WillNotStart) != (c.code == WillNotStart) ||
+			evidence.Has(mem.Warnings, MayNotStart) != (c.code == MayNotStart) {
+			t.Errorf("%+v: %d tokens, left %+v: %v", c, mem.CacheTokens, mem.Left, mem.Warnings)
+		}
+	}
+}
+
+// What servers printed when they started: KV tokens, and the settings they were given. Releases from 0.13 to main of April
+// 2026; the interval holds them and is at most 12 % of the card wide.
+func TestVLLMPublicLogs(t *testing.T) {
+	llama := decoders(t)["llama-3.1-8b"]
+	for _, c := range []struct {
+		model  *profile.Model
+		card   profile.GPU
+		o      Options
+		tokens int64
+	}{
+		{model(t, "qwen3-vl-30b-a3b"), profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814},
+			Options{Context: 8192, Utilization: 0.9}, 211936},
+		{model(t, "qwen3-vl-8b"), profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894},
+			Options{Context: 8192, Utilization: 0.85, Sequences: 5, Batch: 8192, Image: &Image{1120, 896}, Eager: true}, 163568},
+		{llama, profile.GPU{Name: "NVIDIA A100-SXM4-40GB", ComputeCapability: "8.0", MemoryBytes: 42402064629},
+			Options{Context: 32768, Utilization: 0.9}, 163184}, // 19.92 GiB
+		{llama, profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894},
+			Options{Context: 32768, Utilization: 0.9}, 221824},
+		{llama, profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814},
+			Options{Context: 32768, Utilization: 0.9}, 545456},
+	} {
+		c.o.GPU, c.o.Device = &c.card, "gpu"
+		mem := estimate(t, "vllm", c.model, c.o)
+		low, high := int64(mem.Left.Low/mem.TokenBytes), int64(mem.Left.High/mem.TokenBytes)
+		if width := mem.Left.High - mem.Left.Low; c.tokens < low || c.tokens > high || width > c.card.MemoryBytes*12/100 {
+			t.Errorf("%s on %s: %d tokens [%d, %d], %s wide; printed %d", c.model.Name, c.card.Name, mem.CacheTokens, low, high,
+				width, c.tokens)
+		}
+	}
+}
+
+// SGLang: the share by hand after memory_hook.py of 0.5.23, and the cache of a small card.
+func TestSGLangStatic(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		memory units.Bytes
+		o      Options
+		want   float64
+	}{
+		{"qwen3-vl-4b", 24 * units.GiB, Options{Batch: 2048, Sequences: 8}, 0.95 * 0.848},
+		{"qwen3-vl-8b", 24 * units.GiB, Options{Batch: 2048, Sequences: 8}, 0.92477 * 0.848},
+		{"qwen3-vl-8b", 24 * units.GiB, Options{}, 0.92477 * 0.720},                          // 512 + 6,144 + 96 + 128 MiB
+		{"qwen3-vl-8b", 80 * units.GiB, Options{}, 0.92477 * 0.836},                          // 512 + 12,288 + 512 + 128 MiB
+		{"qwen3-vl-8b", 80 * units.GiB, Options{Batch: 2048, Sequences: 8}, 0.92477 * 0.875}, // at least 10 GiB
+	} {
+		c.o.GPU = &profile.GPU{Name: "card", ComputeCapability: "8.6", MemoryBytes: c.memory}
+		r, err := newSGLangRun(model(t, c.model), c.o)
+		if err != nil || math.Abs(r.share-c.want) > 0.0005 {
+			t.Errorf("%s on %s: %.4f, want %.4f, %v", c.model, c.memory, r.share, c.want, err)
+		}
+	}
+	mem := estimate(t, "sglang", model(t, "qwen3-vl-4b"), Options{GPU: card(t, "t4"), Device: "gpu", Context: 4096})
+	if got := float64(mem.KVCacheBytes) / float64(units.GiB); math.Abs(got-1.8) > 0.1 {
+		t.Errorf("4B on a T4: a cache of %.2f GiB", got)
+	}
+	for chunk, want := range map[int]int{4096: 50, 8192: 58} {
+		if got := sglangPrefillSizes(chunk); got != want {
+			t.Errorf("%d sizes of prefill for %d, want %d", got, chunk, want)
+		}
+	}
+}
+
+// accelerate 1.15 on the meta device with Qwen3-VL in 16 bits: MiB that the card may hold, of which it fills so much, and
+// the rest.
+func TestTransformersSplit(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		layers units.Bytes
+		placed float64
+	}{{"qwen3-vl-2b", 12, 2521.8}, {"qwen3-vl-4b", 18, 4999.3}, {"qwen3-vl-8b", 20, 9646.7}} {
+		m := model(t, c.model)
+		tower, embed, layer, head := layering(m, plainForms[1])
+		placed := tower + embed + c.layers*layer
+		device, host, ok := transformersSplit(m, Options{}, placed+max(layer, head)+2*units.MiB)
+		rest := layer*(units.Bytes(m.Text.Layers)-c.layers) + head
+		if !ok || device < placed+max(layer, head) || device >= placed+max(layer, head)+2*units.MiB || host < rest ||
+			host > rest+3*units.MiB || math.Abs(float64(placed)/(1<<20)-c.placed) > 0.5 {
+			t.Errorf("%s: %s on the card of %s, host %s of %s, %v", c.model, placed, device, host, rest, ok)
+		}
+	}
+	if _, _, ok := transformersSplit(model(t, "qwen3-vl-8b"), Options{}, units.GiB); ok {
+		t.Error("tower and embeddings do not fit a card of 1 GiB")
+	}
+}
