@@ -18,6 +18,9 @@ func DecodeHardware(name string, data []byte) (Hardware, error) {
 	if h.Schema != HardwareSchema {
 		return Hardware{}, fmt.Errorf("%s: schema is %q, want %q", name, h.Schema, HardwareSchema)
 	}
+	for i := range h.GPUs {
+		h.GPUs[i].complete()
+	}
 	if err := h.Validate(); err != nil {
 		return Hardware{}, fmt.Errorf("%s: %w", name, err)
 	}

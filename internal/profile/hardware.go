@@ -134,6 +134,9 @@ type GPU struct {
 	RegistersPerSM            int         `yaml:"registers_per_sm" json:"registers_per_sm"` // 32-bit
 	RegistersPerBlock         int         `yaml:"registers_per_block" json:"registers_per_block"`
 	L2Bytes                   units.Bytes `yaml:"l2_bytes" json:"l2_bytes"`
+	MemoryBusBits             int         `yaml:"memory_bus_bits,omitempty" json:"memory_bus_bits,omitempty"`
+	// of one pin
+	MemoryRateBitsPerS float64 `yaml:"memory_rate_bits_per_s,omitempty" json:"memory_rate_bits_per_s,omitempty"`
 	// theoretical, device memory
 	BandwidthBytesPerS   units.Rate `yaml:"bandwidth_bytes_per_s" json:"bandwidth_bytes_per_s"`
 	L2BandwidthBytesPerS units.Rate `yaml:"l2_bandwidth_bytes_per_s,omitempty" json:"l2_bandwidth_bytes_per_s,omitempty"`
