@@ -88,7 +88,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		return err
 	}
 	if o.target != "" {
-		if in.Hardware, err = reported(env, o.hardware); err != nil {
+		if in.Hardware, err = o.deployed(env); err != nil {
 			return err
 		}
 		return runAdviseFor(env, cmd.Context(), o, in)
@@ -169,6 +169,18 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 	}
 	probe.CardsAt(&h, env.libcuda(), false)
 	return h, nil
+}
+
+// deployed is the hardware that files are written for. An engine that places nothing in host memory needs to know nothing
+// of it.
+func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
+	if e := o.engineOf(); o.hardware != "" && e != nil && e.Estimates() && !e.CPU {
+		h, err := loadHardware(o.hardware)
+		if err == nil && len(h.GPUs) > 0 && h.Memory == nil {
+			return h, nil
+		}
+	}
+	return reported(env, o.hardware)
 }
 
 // machine is the named hardware, or this machine as it reports and measures itself.

@@ -15,6 +15,7 @@ import (
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/workload"
+	"github.com/vlmem/vlmem/profiles"
 )
 
 // mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
@@ -116,6 +117,10 @@ func (o *adviseOptions) engine(env *environment, in *advise.Inputs) (bundle, err
 			refusal.Alternative += "; with " + anywhere + " " + alternative.Headline[0]
 		}
 	}
+	var short *advise.Shortfall
+	if errors.As(err, &short) {
+		short.WouldFit = append(short.WouldFit, smallerDeployments(o.target, *in)...)
+	}
 	if err != nil {
 		return bundle{}, err
 	}
@@ -130,6 +135,21 @@ func (o *adviseOptions) engine(env *environment, in *advise.Inputs) (bundle, err
 	b, err := written(o.target, d.Settings)
 	b.Headline, b.Estimate = d.Headline, d.Memory
 	return b, err
+}
+
+// smallerDeployments lists the built-in models below the one asked for that the engine would run with all else the same.
+func smallerDeployments(target string, in advise.Inputs) (fit []string) {
+	for _, name := range profiles.ModelNames() {
+		model, err := profiles.Model(name)
+		if err != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
+			continue
+		}
+		in.Model = model
+		if _, err := advise.Deploy(target, in); err == nil {
+			fit = append(fit, "--model "+name)
+		}
+	}
+	return fit
 }
 
 // larger grows what --grow names as far as the weights and the layers on the card stay as they are.

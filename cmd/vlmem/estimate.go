@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 )
 
@@ -35,7 +36,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
   vlmem estimate --model qwen3-vl-8b --engine vllm --hardware h200 --ctx 32768 --image 1920x1080
   vlmem estimate --model ./Qwen3-VL-8B-Q4_K_M.gguf --mmproj ./mmproj-F16.gguf --ctx 8192 --format json`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error { return runEstimate(env, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEstimate(env, cmd, &o) },
 	}
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
@@ -47,7 +48,8 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "",
 		"type of the mmproj's matrices: f16, bf16, f32, q8_0 (default f16)")
 	flags.StringVar(&o.projector, "mmproj", "", "GGUF file of the vision tower")
-	flags.IntVar(&o.Context, "ctx", 4096, "tokens of context: of the server for llama.cpp, of a sequence elsewhere")
+	flags.IntVar(&o.Context, "ctx", 0, "tokens of context: of the server for llama.cpp, of a sequence elsewhere"+
+		" (default: the engine's own; of llama.cpp 4096, the least that it fits by itself)")
 	flags.IntVar(&o.Batch, "batch", 0,
 		"llama.cpp's -b, vLLM's max-num-batched-tokens, SGLang's chunked-prefill-size (default: the engine's)")
 	flags.IntVar(&o.UBatch, "ubatch", 0, "llama.cpp's -ub: tokens computed at once (default 512)")
@@ -68,12 +70,19 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
 	o.llama.add(flags)
+	flags.IntVar(&o.TensorParallel, "tensor-parallel", 0,
+		"vLLM, SGLang: cards that hold the model together; every figure is of one of them (default: the alike cards of --hardware)")
+	flags.IntVar(&o.Images, "images", 0, "vLLM: images a prompt (default: without limit)")
+	flags.StringVar((*string)(&o.ImageLimit), "image-limit", string(engine.ImageProcessed),
+		"vLLM: what --image is: processor, what larger ones are scaled to; profile, what limit-mm-per-prompt says; sent, unknown to it")
+	flags.BoolVar(&o.Eager, "eager", false, "vLLM, SGLang: without CUDA graphs")
+	flags.BoolVar(&o.Offline, "offline", false, "vLLM: the LLM class instead of the server")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func runEstimate(env *environment, o *estimateOptions) error {
+func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error {
 	w, err := o.out.open(env)
 	if err != nil {
 		return err
@@ -83,7 +92,7 @@ func runEstimate(env *environment, o *estimateOptions) error {
 	if err != nil {
 		return err
 	}
-	if err := o.complete(); err != nil {
+	if err := o.complete(cmd, &model); err != nil {
 		return err
 	}
 	if model.TextOnly() {
@@ -113,9 +122,16 @@ func runEstimate(env *environment, o *estimateOptions) error {
 }
 
 // complete reads the image and the card, and picks the device.
-func (o *estimateOptions) complete() error {
-	if o.Context <= 0 {
+func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) error {
+	e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates)
+	if err != nil {
+		return err
+	}
+	switch {
+	case o.Context < 0 || o.Context == 0 && cmd.Flags().Changed("ctx"):
 		return fmt.Errorf("--ctx %d: want at least one token", o.Context)
+	case o.Context == 0:
+		o.Context = e.Context
 	}
 	switch o.image {
 	case "":
@@ -139,11 +155,14 @@ func (o *estimateOptions) complete() error {
 		o.Llama.CPU = h.CPU
 		if len(h.GPUs) > 0 {
 			o.GPU = &h.GPUs[0]
+			if o.TensorParallel == 0 {
+				o.TensorParallel = e.Spread(&h, &model.Text)
+			}
 		}
 	}
 	if o.Device == "" {
 		o.Device = "cpu"
-		if e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates); o.GPU != nil || err == nil && !e.CPU {
+		if o.GPU != nil || !e.CPU {
 			o.Device = "gpu"
 		}
 	}

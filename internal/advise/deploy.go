@@ -56,6 +56,9 @@ func Deploy(name string, in Inputs) (Deployment, error) {
 
 // settleOn is Deploy without what would fit instead.
 func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
+	if e.Host {
+		in.Hardware.GPUs = nil
+	}
 	if g := in.gpu(); g != nil {
 		if err := e.Refuse(g); err != nil {
 			return Deployment{}, nil, err
@@ -104,7 +107,7 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 	if in.gpu() == nil {
 		return list
 	}
-	for cards := 2 * in.cards(e); e.Cards && cards <= 8; cards *= 2 {
+	for cards := 2 * e.Spread(&in.Hardware, &in.Model.Text); e.Cards && cards <= 8; cards *= 2 {
 		_, ok := fits(func(try *Inputs) { try.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs[:1], cards) })
 		if ok {
 			list = append(list, fmt.Sprintf("%d such cards: name the card %d times in --hardware", cards, cards))
@@ -117,24 +120,6 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 	return list
 }
 
-// cards is how many alike cards an engine spreads the model over: a power of two that divides its heads.
-func (in *Inputs) cards(e *engine.Engine) int {
-	if !e.Cards || in.gpu() == nil {
-		return 1
-	}
-	alike := 0
-	for _, g := range in.Hardware.GPUs {
-		if g.Name == in.Hardware.GPUs[0].Name && g.MemoryBytes == in.Hardware.GPUs[0].MemoryBytes {
-			alike++
-		}
-	}
-	n := 1
-	for 2*n <= alike && in.Model.Text.Heads%(2*n) == 0 {
-		n *= 2
-	}
-	return n
-}
-
 // quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one
 // would be another repository.
 func (in *Inputs) quants(e *engine.Engine) []string {
@@ -144,7 +129,7 @@ func (in *Inputs) quants(e *engine.Engine) []string {
 		return e.Ladder
 	case name == "fp16" && e.Weights == engine.GGUF:
 		name = "f16"
-	case name == "fp16":
+	case name == "fp16" && e.Weights == engine.Checkpoint:
 		name = "float16"
 	}
 	return []string{name}
@@ -223,7 +208,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
-		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: in.cards(e),
+		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: e.Spread(&in.Hardware, &in.Model.Text),
 		Llama: engine.LlamaOptions{Build: engine.LlamaVersion, CPU: in.Hardware.CPU, CacheRAM: new(int)}, // as the files say
 	}
 	if e.Pooled {
@@ -309,7 +294,7 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (mo
 func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) Deployment {
 	l := a.limits
 	d := Deployment{Memory: mem, Limits: l, Options: a.options, Settings: engine.Settings{
-		Model: &in.Model, GPU: in.gpu(), GPUs: in.cards(e), Context: l.ContextTokens, Sequences: l.Concurrency,
+		Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens, Sequences: l.Concurrency,
 		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
 		Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
 	}}

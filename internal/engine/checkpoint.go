@@ -43,12 +43,9 @@ const (
 // formOf is the form that an engine takes by a name.
 func formOf(forms []Form, engine, name string) (Form, error) {
 	name = strings.ToLower(name)
-	if alias, ok := formAliases[name]; ok {
-		name = alias
-	}
 	var names []string
 	for _, f := range forms {
-		if f.Name == name {
+		if f.Name == name || f.Name == formAliases[name] {
 			return f, nil
 		}
 		names = append(names, f.Name)

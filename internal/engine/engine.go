@@ -188,6 +188,9 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
+	if e.Host {
+		o.Device, o.GPU = "cpu", nil
+	}
 	switch {
 	case o.Device == "gpu" && o.GPU != nil:
 		err = e.Refuse(o.GPU)

@@ -14,8 +14,11 @@ import (
 // llamaCPP is the library under its defaults of one context: nothing is written for it, the server reads files.
 var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
-	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Replay: Arenas, Estimate: estimateLlama,
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Replay: Arenas, Estimate: estimateLlama,
 }
+
+// llamaLeastContext is the shortest context that the server goes down to where it fits one by itself (-fitc).
+const llamaLeastContext = 4096
 
 // llamaLadder is the files that publishers of GGUF offer, by falling quality.
 var llamaLadder = []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"}

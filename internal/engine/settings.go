@@ -66,6 +66,9 @@ func Write(name string, s Settings) (*Bundle, error) {
 	if s.Model == nil {
 		return nil, fmt.Errorf("settings for %s without a model", e.Name)
 	}
+	if e.Host {
+		s.GPU = nil
+	}
 	switch {
 	case s.GPU != nil:
 		err = e.Refuse(s.GPU)

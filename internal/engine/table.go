@@ -19,6 +19,7 @@ type Engine struct {
 
 	Least   int         // compute capability, 75 for 7.5, below which it does not run
 	CPU     bool        // it also runs without a card
+	Host    bool        // it runs without a card, whatever cards there are
 	Weights WeightsForm // what it loads
 	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
 	Cache   CacheForm
@@ -26,6 +27,7 @@ type Engine struct {
 	Cards   bool    // it spreads a model over alike cards
 	Share   float64 // share of the card that it takes by itself; 0: it reckons one
 	Cold    bool    // what is written starts it without a warm-up image
+	Context int     // tokens where none are asked for; 0: Estimate knows
 	Pooled  bool    // Options.Context is that of all sequences together
 	Replay  Replay  // how package workload replays it
 
@@ -47,6 +49,7 @@ type WeightsForm int
 const (
 	NoWeights  WeightsForm = iota
 	Checkpoint             // a repository or folder of safetensors, in the type that its configuration states
+	Exported               // a folder that its own tool makes of a checkpoint
 	GGUF                   // a file for each precision
 )
 
@@ -81,7 +84,7 @@ const (
 
 // All is every engine, in the order of lists. The first is what estimate takes by default.
 func All() []*Engine {
-	return []*Engine{&llamaCPP, &llamaServer, &ollama, &transformers, &vllm, &sglang, &pytorch}
+	return []*Engine{&llamaCPP, &llamaServer, &ollama, &transformers, &vllm, &sglang, &openVINO, &onnxGenAI, &pytorch}
 }
 
 // Names are the engines that have what has asks for.
@@ -102,6 +105,24 @@ func (e *Engine) Logs() bool      { return e.ReadLog != nil }
 
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
+
+// Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its heads.
+func (e *Engine) Spread(h *profile.Hardware, t *profile.Text) int {
+	if !e.Cards || len(h.GPUs) == 0 {
+		return 1
+	}
+	alike := 0
+	for _, g := range h.GPUs {
+		if g.Name == h.GPUs[0].Name && g.MemoryBytes == h.GPUs[0].MemoryBytes {
+			alike++
+		}
+	}
+	n := 1
+	for 2*n <= alike && t.Heads%(2*n) == 0 {
+		n *= 2
+	}
+	return n
+}
 
 // Lookup is the engine of a name among those that have what has asks for; what is the option it was given with.
 func Lookup(what, name string, has func(*Engine) bool) (*Engine, error) {

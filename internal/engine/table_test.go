@@ -64,7 +64,8 @@ func missingFiles(t *testing.T, e *Engine) (list []string) {
 	}
 	named := !e.Estimates() // settings of an allocator are of no model
 	for _, f := range b.Files {
-		named = named || strings.Contains(f.Content, "Qwen/Qwen3-VL-8B-Instruct") || strings.Contains(f.Content, "qwen3 vl")
+		named = named || slices.ContainsFunc([]string{"Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl-8b", "qwen3 vl"},
+			func(name string) bool { return strings.Contains(f.Content, name) })
 		if _, err := os.Stat(filepath.Join("testdata", "settings", f.Name)); err != nil && !*update {
 			list = append(list, "testdata/settings/"+f.Name+": a golden file, by -update")
 		}
@@ -164,7 +165,7 @@ func goldenSettings(t *testing.T, e *Engine) Settings {
 		*g = newer
 	}
 	s := whole(t, g)
-	if e.Weights == Checkpoint {
+	if e.Weights != GGUF {
 		s.KVType, s.Path = "", ""
 	}
 	return s
