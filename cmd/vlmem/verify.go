@@ -11,6 +11,8 @@ import (
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/workload"
@@ -187,12 +189,6 @@ func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.A
 }
 
 // disturbances are a probe's warnings that what it timed was not steady.
-func disturbances(h profile.Hardware) []string {
-	var list []string
-	for _, w := range h.Warnings {
-		if strings.Contains(w, "another program") || strings.Contains(w, "varies by") {
-			list = append(list, w)
-		}
-	}
-	return list
+func disturbances(h profile.Hardware) []evidence.Warning {
+	return slices.DeleteFunc(slices.Clone(h.Warnings), func(w evidence.Warning) bool { return w.Code != probe.Disturbed })
 }

@@ -39,6 +39,7 @@ package advise
 import (
 	"fmt"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
@@ -95,17 +96,17 @@ func (d Demand) live(pools ...string) int64 {
 
 // Advice is a configuration. Its YAML form carries each value's evidence as a comment.
 type Advice struct {
-	Headline []string `yaml:"-" json:"headline"`
-	Schema   string   `yaml:"schema" json:"schema"`
-	Hardware Machine  `yaml:"hardware" json:"hardware"`
-	Model    Subject  `yaml:"model" json:"model"`
-	Budget   Budget   `yaml:"budget" json:"budget"`
-	Pools    Pools    `yaml:"pools" json:"pools"`
-	Tiles    Tiles    `yaml:"tiles" json:"tiles"`
-	Pressure Pressure `yaml:"pressure" json:"pressure"`
-	Streams  Streams  `yaml:"streams" json:"streams"`
-	Samples  Sampling `yaml:"samples" json:"samples"`
-	Warnings []string `yaml:"-" json:"warnings,omitempty"`
+	Headline []string           `yaml:"-" json:"headline"`
+	Schema   string             `yaml:"schema" json:"schema"`
+	Hardware Machine            `yaml:"hardware" json:"hardware"`
+	Model    Subject            `yaml:"model" json:"model"`
+	Budget   Budget             `yaml:"budget" json:"budget"`
+	Pools    Pools              `yaml:"pools" json:"pools"`
+	Tiles    Tiles              `yaml:"tiles" json:"tiles"`
+	Pressure Pressure           `yaml:"pressure" json:"pressure"`
+	Streams  Streams            `yaml:"streams" json:"streams"`
+	Samples  Sampling           `yaml:"samples" json:"samples"`
+	Warnings []evidence.Warning `yaml:"-" json:"warnings,omitempty"`
 }
 
 // Sampling is what pools and thresholds were sized from, so that it can be drawn again.
@@ -172,7 +173,7 @@ func Make(in Inputs) (Advice, error) {
 
 // unfused warns of PyTorch's releases that have no fused attention for grouped queries on an old card: there the scores
 // of all heads are held at once. Releases as pytorch's sdpa_utils of 2.9 and 2.14 say.
-func (in *Inputs) unfused(largest Demand) []string {
+func (in *Inputs) unfused(largest Demand) []evidence.Warning {
 	if in.Unfused == nil || in.gpu() == nil {
 		return nil
 	}
@@ -187,7 +188,7 @@ func (in *Inputs) unfused(largest Demand) []string {
 	if more <= 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("PyTorch up to 2.9 has no fused attention for grouped queries below compute capability 8.0: the largest request would take %s more there", more)}
+	return []evidence.Warning{evidence.Warn(Unfused, "PyTorch up to 2.9 has no fused attention for grouped queries below compute capability 8.0: the largest request would take %s more there", more)}
 }
 
 func (in *Inputs) machine() Machine {
@@ -250,7 +251,7 @@ func (in *Inputs) sampling() Sampling {
 			"sequences of requests that pools and thresholds were sized from; verify draws others"),
 	}
 	if in.Mix != "" {
-		v := Value[string]{in.Mix, "what they were drawn from", Given}
+		v := evidence.Of(in.Mix, "what they were drawn from", Given)
 		s.Mix = &v
 	}
 	return s

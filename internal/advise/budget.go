@@ -5,14 +5,15 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
 // What nobody measures before the process runs. Each is a round figure on the safe side of what people report.
 const (
-	cudaContextBytes = 256 * units.MiB // a CUDA context with its kernels, Pascal
-	systemBytes      = 3 * units.GiB / 2
-	processBytes     = 512 * units.MiB // an engine's code, tokenizer and heap, without weights
+	systemBytes  = 3 * units.GiB / 2
+	processBytes = 512 * units.MiB // an engine's code, tokenizer and heap, without weights
 )
 
 // Budget is where every byte goes. The items of a place add up to its capacity.
@@ -208,15 +209,15 @@ func (in *Inputs) device() *Place {
 			p.Other.Value = max(processBytes, p.Other.Value-(p.Capacity.Value-g.MemoryBytes))
 			p.Capacity = derived(g.MemoryBytes, "the card's memory, which is the host's")
 		}
-		p.Other.Value += cudaContextBytes
+		p.Other.Value += profile.ContextBytes
 		p.Other.Why += ", 0.25 GiB for the driver's context"
 		return &p
 	}
 	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"),
-		Other: assumed(cudaContextBytes, "driver context and kernels")}
+		Other: assumed(profile.ContextBytes, "driver context and kernels")}
 	if g.FreeBytes > 0 && !in.AssumeIdle {
 		p.Capacity.Source = Measured
-		p.Other = measured(g.MemoryBytes-g.FreeBytes+cudaContextBytes,
+		p.Other = measured(g.MemoryBytes-g.FreeBytes+profile.ContextBytes,
 			"in use now, and an assumed 256 MiB for the driver's context")
 	}
 	return &p
@@ -268,7 +269,7 @@ func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
 	b.MaxImagePixels = limit(in, "image", pixels(in.Limits), pixels(asked), in.Limits.Image()+" before preprocessing")
 	b.Concurrency = limit(in, "concurrency", in.Limits.Concurrency, asked.Concurrency, "one user")
 	if slices.Contains(in.Given, "precision") {
-		b.Precision = Value[string]{p.Name, "set by --precision", Given}
+		b.Precision = evidence.Of(p.Name, "set by --precision", Given)
 	}
 	b.NextLimit = in.nextLimit(b)
 	return b
@@ -282,7 +283,7 @@ func limit(in *Inputs, name string, v, asked int, why string) Value[int] {
 	case v > asked:
 		return derived(v, why+"; as large as the rest allows")
 	case slices.Contains(in.Given, name):
-		return Value[int]{v, "set by --" + name, Given}
+		return evidence.Of(v, "set by --"+name, Given)
 	}
 	return assumed(v, why)
 }

@@ -1,57 +1,12 @@
 package advise
 
 import (
-	"encoding/json"
 	"fmt"
 
-	"go.yaml.in/yaml/v4"
-
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
-
-// Range is the least and the most that an item may turn out to be, with the evidence. In YAML it is a pair.
-type Range struct {
-	Low, High units.Bytes
-	Why       string
-	Source    Source
-}
-
-// Contains reports whether b lies in the range.
-func (r Range) Contains(b units.Bytes) bool { return r.Low <= b && b <= r.High }
-
-// MarshalYAML writes the pair on one line, and the evidence as a comment on it.
-func (r Range) MarshalYAML() (any, error) {
-	var n yaml.Node
-	if err := n.Encode([]units.Bytes{r.Low, r.High}); err != nil {
-		return nil, err
-	}
-	n.Style = yaml.FlowStyle
-	n.LineComment = fmt.Sprintf("# %s [%s]", r.Why, r.Source)
-	return &n, nil
-}
-
-// UnmarshalYAML reads the pair.
-func (r *Range) UnmarshalYAML(n *yaml.Node) error {
-	var list []units.Bytes
-	if err := n.Decode(&list); err != nil {
-		return err
-	}
-	if len(list) != 2 || list[0] > list[1] {
-		return fmt.Errorf("line %d: want [least, most] bytes", n.Line)
-	}
-	r.Low, r.High = list[0], list[1]
-	return nil
-}
-
-// MarshalJSON writes the pair with its evidence.
-func (r Range) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Low    units.Bytes `json:"low"`
-		High   units.Bytes `json:"high"`
-		Why    string      `json:"why"`
-		Source Source      `json:"source"`
-	}{r.Low, r.High, r.Why, r.Source})
-}
 
 // Intervals are the ranges of a place's items; that of free follows from the others.
 type Intervals struct {
@@ -65,10 +20,8 @@ type Intervals struct {
 	Free    Range `yaml:"free_bytes" json:"free_bytes"`
 }
 
-// Bounds of what nobody measures before the process runs: a CUDA context by card, driver and build; a system with and
-// without a desktop; an engine's process.
+// Bounds of what nobody measures before the process runs: a system with and without a desktop; an engine's process.
 const (
-	leastContextBytes, mostContextBytes = 100 * units.MiB, 600 * units.MiB
 	leastHostBytes, mostHostBytes       = units.GiB, 3 * units.GiB
 	leastProcessBytes, mostProcessBytes = 256 * units.MiB, units.GiB
 )
@@ -76,27 +29,27 @@ const (
 // bound sets the intervals of a place. The items that follow from the model are exact; vision and compute reach down to
 // the least that a sampled request took; pools are there to be filled or not.
 func (in *Inputs) bound(p *Place, least load, onDevice bool) {
-	exactly := func(b units.Bytes) Range { return Range{b, b, "exact", Derived} }
+	exactly := func(b units.Bytes) Range { return evidence.Between(b, b, "exact", Derived) }
 	seeds := fmt.Sprintf("from the least of %d seeds to a request at the limits", len(in.Samples))
 	i := Intervals{
 		Weights: exactly(p.Weights.Value), KVCache: exactly(p.KVCache.Value), Pinned: exactly(p.Pinned.Value),
-		Vision:  Range{min(p.Vision.Value, least.vision), p.Vision.Value, seeds, Replayed},
-		Compute: Range{min(p.Compute.Value, least.compute), p.Compute.Value, seeds, Replayed},
-		Pools:   Range{0, p.Pools.Value, "pools empty, pools full", Derived},
-		Other: Range{min(leastHostBytes, p.Other.Value), max(mostHostBytes, p.Other.Value),
-			"a system without and with a desktop", Assumed},
+		Vision:  evidence.Between(min(p.Vision.Value, least.vision), p.Vision.Value, seeds, Replayed),
+		Compute: evidence.Between(min(p.Compute.Value, least.compute), p.Compute.Value, seeds, Replayed),
+		Pools:   evidence.Between(0, p.Pools.Value, "pools empty, pools full", Derived),
+		Other: evidence.Between(min(leastHostBytes, p.Other.Value), max(mostHostBytes, p.Other.Value),
+			"a system without and with a desktop", Assumed),
 	}
 	switch {
 	case !onDevice && in.unified():
 		i.Other = exactly(p.Other.Value)
 	case onDevice:
-		used := p.Other.Value - cudaContextBytes
-		i.Other = Range{used + leastContextBytes, used + mostContextBytes, "contexts differ by card, driver and build",
-			Assumed}
+		used := p.Other.Value - profile.ContextBytes
+		i.Other = evidence.Between(used+profile.LeastContextBytes, used+profile.MostContextBytes, "contexts differ by card, driver and build",
+			Assumed)
 	case p.Other.Source == Measured:
 		used := p.Other.Value - processBytes
-		i.Other = Range{used + leastProcessBytes, used + mostProcessBytes, "in use now, and a process of 256 MiB to 1 GiB",
-			Assumed}
+		i.Other = evidence.Between(used+leastProcessBytes, used+mostProcessBytes, "in use now, and a process of 256 MiB to 1 GiB",
+			Assumed)
 	}
 	i.Free = Range{Low: p.Capacity.Value, High: p.Capacity.Value, Why: "capacity less the intervals above",
 		Source: Derived}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling"
 	"github.com/vlmem/vlmem/internal/units"
@@ -45,9 +46,9 @@ type GPUAttention struct {
 	SeedRule     Value[int]         `yaml:"seed_rule_tile" json:"seed_rule_tile"`
 }
 
-func (in *Inputs) tiles() (Tiles, []string, error) {
+func (in *Inputs) tiles() (Tiles, []evidence.Warning, error) {
 	var t Tiles
-	var warnings []string
+	var warnings []evidence.Warning
 	if c, m := in.Hardware.CPU, in.Hardware.Measured; tiling.Known(c, m) {
 		threads, why := in.Hardware.Compute()
 		got, err := tiling.CPU(*c, m, tiling.CPUWork{HeadDim: in.Model.Text.HeadDim, Threads: threads})
@@ -56,12 +57,13 @@ func (in *Inputs) tiles() (Tiles, []string, error) {
 		}
 		t.CPU, warnings = cpuTiles(got, why), got.Warnings
 	} else if c != nil {
-		warnings = append(warnings, "the processor's caches are unknown: no tiles for it")
+		warnings = append(warnings,
+			evidence.Warn(NoTiles, "the processor's caches are unknown: no tiles for it"))
 	}
 	switch g := in.tiledGPU(); {
 	case g == nil:
 	case g.BandwidthBytesPerS == 0 || g.SMCount == 0:
-		warnings = append(warnings, fmt.Sprintf("%s tells no memory bandwidth or no count of multiprocessors: no tiles for it", g.Name))
+		warnings = append(warnings, evidence.Warn(NoTiles, "%s tells no memory bandwidth or no count of multiprocessors: no tiles for it", g.Name))
 	default:
 		var err error
 		if t.GPU, err = in.gpuTiles(*g); err != nil {
@@ -75,7 +77,7 @@ func cpuTiles(got tiling.CPUTiles, threads string) *CPUTiles {
 	value := func(field string, v int) Value[int] {
 		for _, r := range got.Reasons {
 			if strings.Contains(" "+strings.ReplaceAll(r.Field, ",", "")+" ", " "+field+" ") {
-				return Value[int]{v, r.Text, Source(r.Source)}
+				return evidence.Of(v, r.Text, Source(r.Source))
 			}
 		}
 		return derived(v, "follows from the others")

@@ -5,6 +5,7 @@ import (
 	"math"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -35,11 +36,11 @@ func (c Claim) Error() float64 {
 
 // Verification is every claim that was looked at.
 type Verification struct {
-	Config   string   `json:"config"`
-	Claims   []Claim  `json:"claims"`
-	Failed   int      `json:"failed"`
-	Timed    int      `json:"timed_failed"` // of Failed, those that another program may have disturbed
-	Warnings []string `json:"warnings,omitempty"`
+	Config   string             `json:"config"`
+	Claims   []Claim            `json:"claims"`
+	Failed   int                `json:"failed"`
+	Timed    int                `json:"timed_failed"` // of Failed, those that another program may have disturbed
+	Warnings []evidence.Warning `json:"warnings,omitempty"`
 }
 
 // tight is how much larger than the largest need a pool's maximum may be.

@@ -597,6 +597,6 @@ func (mem *Memory) cudaContext(g *profile.GPU) {
 	if g != nil {
 		name = g.Name
 	}
-	mem.add("CUDA context", "device", 256*units.MiB, 100*units.MiB, 600*units.MiB, Assumed,
+	mem.add("CUDA context", "device", profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
 		"driver context, kernels and cuBLAS workspace of %s", name)
 }

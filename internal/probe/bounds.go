@@ -81,7 +81,7 @@ func (rd *reading) readBounds(info map[string]units.Bytes) {
 	limits, err := readMemoryLimits(r)
 	rd.unknown("memory.limit_bytes", err)
 	if err != nil && limits.outside {
-		rd.warn("control groups: %v: a limit may bind that is not counted here", err)
+		rd.warn(UnknownLimit, "control groups: %v: a limit may bind that is not counted here", err)
 	}
 	rd.unknown("memory.bounds.held_bytes", limits.held)
 	m.LimitBytes, m.LimitSource = limits.limit, limits.source
@@ -96,7 +96,7 @@ func (rd *reading) readBounds(info map[string]units.Bytes) {
 			m.AvailableBytes, m.Source["available_bytes"] = &left, "derived: what is left of "+b.Name
 		}
 		if b.Throttles {
-			rd.warn("%s slows allocation above %v", b.Source, b.LimitBytes)
+			rd.warn(SlowedBelow, "%s slows allocation above %v", b.Source, b.LimitBytes)
 		}
 	}
 	rd.readResourceLimits()

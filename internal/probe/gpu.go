@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/cuda"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -82,7 +83,9 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 		}
 	}
 	lines := cuda.Lines(found)
-	h.Warnings = append(h.Warnings, lines...)
+	for _, line := range lines {
+		h.Warnings = append(h.Warnings, evidence.Warn(NoDriver, "%s", line))
+	}
 	if err == nil {
 		return
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 	"go.yaml.in/yaml/v4"
@@ -339,7 +340,7 @@ func TestCaptureStaysInside(t *testing.T) {
 // TestYAMLReadsBack holds that what probe writes is what --hardware takes, to the last field.
 func TestYAMLReadsBack(t *testing.T) {
 	h := reported(t, smallMachine())
-	m := Measurement{Unknown: map[string]string{"measured.l2_bytes": "no step"}, Warnings: []string{"noisy"}}
+	m := Measurement{Unknown: map[string]string{"measured.l2_bytes": "no step"}, Warnings: []evidence.Warning{{Code: Disturbed, Text: "noisy"}}}
 	m.L1Bytes, m.L1Interval = 32*units.KiB, &profile.Interval{Low: 28 * units.KiB, High: 36 * units.KiB, Confidence: 0.9}
 	m.DRAMReadBytesPerS, m.Costs = 2.5e10, map[string]float64{"page_fault": 5e-7}
 	m.Latency = []profile.LatencyPoint{{Bytes: 4096, Order: Random, Seconds: 1e-9}}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/probe/kernel"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -27,7 +28,7 @@ type Options struct {
 type Measurement struct {
 	profile.Measured
 	Unknown  map[string]string
-	Warnings []string
+	Warnings []evidence.Warning
 }
 
 // Into adds m to h.
@@ -186,7 +187,7 @@ func usableCPUs(h profile.Hardware) []int {
 
 func (ms *measuring) run() error {
 	if err := pin(ms.cpus[0]); err != nil {
-		ms.warn("%v: latencies may mix CPUs", err)
+		ms.warn(Unpinned, "%v: latencies may mix CPUs", err)
 	}
 	defer ms.close()
 	for _, stage := range []func() error{ms.mapMemory, ms.assembleCrews, ms.latencies, ms.bandwidths, ms.costs,
@@ -197,7 +198,7 @@ func (ms *measuring) run() error {
 	}
 	ms.publishLatency()
 	if ms.interruption*5 > ms.samples {
-		ms.warn("another program took the CPU during %d of %d samples: measured values may be low", ms.interruption,
+		ms.warn(Disturbed, "another program took the CPU during %d of %d samples: measured values may be low", ms.interruption,
 			ms.samples)
 	}
 	return nil
@@ -212,6 +213,6 @@ func (ms *measuring) close() {
 	}
 }
 
-func (ms *measuring) warn(format string, args ...any) {
-	ms.m.Warnings = append(ms.m.Warnings, fmt.Sprintf(format, args...))
+func (ms *measuring) warn(code evidence.Code, format string, args ...any) {
+	ms.m.Warnings = append(ms.m.Warnings, evidence.Warn(code, format, args...))
 }

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -36,7 +37,7 @@ func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 			}
 		}
 		if cpus.intersects(claimed) && !faked {
-			t.Warnings = append(t.Warnings, fmt.Sprintf("NUMA node %d claims CPUs of another: left out, as firmware errors are",
+			t.Warnings = append(t.Warnings, evidence.Warn(Firmware, "NUMA node %d claims CPUs of another: left out, as firmware errors are",
 				id))
 			continue
 		}

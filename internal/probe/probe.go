@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -177,8 +178,8 @@ func (rd *reading) readCompute() {
 	}
 }
 
-func (rd *reading) warn(format string, args ...any) {
-	rd.h.Warnings = append(rd.h.Warnings, fmt.Sprintf(format, args...))
+func (rd *reading) warn(code evidence.Code, format string, args ...any) {
+	rd.h.Warnings = append(rd.h.Warnings, evidence.Warn(code, format, args...))
 }
 
 func (rd *reading) readMemory() {

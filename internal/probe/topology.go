@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -47,7 +48,7 @@ type Topology struct {
 	Root     *Object
 	Offline  []int // present but not online
 	Nodes    []profile.Node
-	Warnings []string
+	Warnings []evidence.Warning
 
 	objects  []*Object
 	nodeSets []cpuset // the CPUs of Nodes, allowed or not
@@ -271,7 +272,7 @@ func (t *Topology) insert(o *Object) {
 		case p.Type == o.Type && p.set.equal(o.set):
 			return
 		case p.set.intersects(o.set) && !p.set.within(o.set) && !o.set.within(p.set):
-			t.Warnings = append(t.Warnings, fmt.Sprintf("%s of CPUs %s crosses %s of CPUs %s: left out, as firmware errors are",
+			t.Warnings = append(t.Warnings, evidence.Warn(Firmware, "%s of CPUs %s crosses %s of CPUs %s: left out, as firmware errors are",
 				o.Type, o.set, p.Type, p.set))
 			return
 		}

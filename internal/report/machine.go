@@ -10,6 +10,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -34,8 +35,11 @@ func (m Machine) Write(w io.Writer, format string) error {
 	if m.Measured != nil {
 		s.curve(m.Measured.Latency)
 	}
-	for _, n := range append(slices.Clone(m.Notes), m.Warnings...) {
+	for _, n := range m.Notes {
 		s.line("note", n)
+	}
+	for _, w := range m.Warnings {
+		s.line("note", w.Text)
 	}
 	for _, key := range slices.Sorted(keys(m.Unknown)) {
 		if key != "gpus" {
@@ -396,7 +400,7 @@ func (s *screen) gpus(m Machine) {
 		if slices.IndexFunc(unseen, same) < i {
 			continue // told with the first of its kind
 		}
-		if slices.Contains(m.Warnings, c.Why) {
+		if slices.ContainsFunc(m.Warnings, func(w evidence.Warning) bool { return w.Text == c.Why }) {
 			c.Why = ""
 		}
 		s.card(c, len(unseen[i:])-len(slices.DeleteFunc(slices.Clone(unseen[i:]), same)))

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -43,7 +45,7 @@ func machines() map[string]Machine {
 			LLCInterval:       &profile.Interval{Low: 5 * units.MiB, High: 6 * units.MiB},
 			DRAMReadBytesPerS: 33.8e9, DRAMReadThreads: 8, DRAMLatencyS: 92e-9,
 			Costs: map[string]float64{"page_fault": 5e-7, "huge_page_fault": 1.3e-4}},
-		Warnings: []string{"DRAM load with 8 threads varies by 22 % between slices"},
+		Warnings: []evidence.Warning{{Code: probe.Disturbed, Text: "DRAM load with 8 threads varies by 22 % between slices"}},
 	}
 	for i, l := range []float64{1.1, 1.1, 1.1, 1.2, 4, 4, 4.1, 12, 13, 14, 15, 40, 80, 88, 92} {
 		laptop.Measured.Latency = append(laptop.Measured.Latency,

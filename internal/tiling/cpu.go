@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling/kernel"
 	"github.com/vlmem/vlmem/internal/units"
@@ -31,6 +32,9 @@ type EffectiveCache struct {
 	Source   string // measured or derived: which of the two was smaller; assumed where the profile has no such level
 }
 
+// AssumedCache is the code of a warning that the machine does not say all of a cache.
+const AssumedCache evidence.Code = "assumed cache"
+
 // CPUTiles are the tiles of one machine, before any timing. Attention is zero where no head dimension was asked for.
 type CPUTiles struct {
 	Variant   string // the register kernel: avx512, avx2, portable
@@ -39,7 +43,7 @@ type CPUTiles struct {
 	Attention AttentionTiles
 	Caches    []EffectiveCache // L1, L2 and, where there is one, L3
 	Reasons   []Reason
-	Warnings  []string
+	Warnings  []evidence.Warning
 }
 
 // CPU applies the equations of the package comment to the caches of a machine. measured may be nil. It fails where the
@@ -79,14 +83,14 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 		case seen[level] > 0 && (level < 3 || seen[3] > seen[2]):
 			t.Caches = append(t.Caches, t.effective(timed(cpu, level, seen[level]), 0, seen[level]))
 			t.Warnings = append(t.Warnings,
-				fmt.Sprintf("the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level,
+				evidence.Warn(AssumedCache, "the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level,
 					assumedWays))
 		case level == 1:
 			return errors.New("choosing tiles: the machine names no L1 data cache")
 		case level == 2:
 			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB,
 				Source: Assumed})
-			t.Warnings = append(t.Warnings, "the machine names no L2 cache: 256 KiB, 8 ways are assumed")
+			t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine names no L2 cache: 256 KiB, 8 ways are assumed"))
 		}
 	}
 	return nil
@@ -116,7 +120,7 @@ func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) Effect
 	}
 	if e.Ways == 0 {
 		e.Ways = assumedWays
-		t.Warnings = append(t.Warnings, fmt.Sprintf("the machine does not say how associative L%d is: %d ways are assumed",
+		t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine does not say how associative L%d is: %d ways are assumed",
 			c.Level, e.Ways))
 	}
 	e.WayBytes = c.SizeBytes / units.Bytes(e.Ways)

@@ -37,6 +37,8 @@
 // card time tiles on the CPU and the card at hand.
 package tiling
 
+import "github.com/vlmem/vlmem/internal/evidence"
+
 // Reason says why a field of a result has its value and how far to trust it.
 type Reason struct {
 	Field  string `json:"field" yaml:"field"` // the result's field in snake case: block_q, kc
@@ -46,9 +48,9 @@ type Reason struct {
 
 // The three ways a value can have come about.
 const (
-	Derived  = "derived"
-	Measured = "measured"
-	Assumed  = "assumed"
+	Derived  = string(evidence.Derived)
+	Measured = string(evidence.Measured)
+	Assumed  = string(evidence.Assumed)
 )
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }

@@ -1,0 +1,13 @@
+package probe
+
+import "github.com/vlmem/vlmem/internal/evidence"
+
+// The codes of a probe's warnings.
+const (
+	Disturbed    evidence.Code = "disturbed"     // something else ran while it was timed: timings are not steady
+	Unpinned     evidence.Code = "unpinned"      // the thread that timed could not be kept on its CPU
+	Firmware     evidence.Code = "firmware"      // tables contradict each other
+	UnknownLimit evidence.Code = "unknown limit" // a control group could not be read
+	SlowedBelow  evidence.Code = "slowed"        // allocation is throttled before the limit
+	NoDriver     evidence.Code = "no driver"     // a card is there that no driver answers for
+)
