@@ -14,7 +14,7 @@ const ollamaVersion = "0.32.15"
 
 // Ollama runs on compute capability 5.0 upwards.
 var ollama = Engine{
-	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "llama.cpp v0.5.0",
+	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Estimate: estimateOllama, Write: writeOllama,
 }
