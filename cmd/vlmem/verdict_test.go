@@ -23,7 +23,8 @@ func TestVerdictOfTimings(t *testing.T) {
 	}{
 		{noisy, 0, 0, 0}, {noisy, 2, 2, exitInconclusive}, {noisy, 2, 1, exitGate}, {quiet, 2, 2, exitGate},
 	} {
-		err := verdict(advise.Verification{Failed: c.failed, Timed: c.timed, Warnings: disturbances(c.h)})
+		err := verdict(advise.Verification{Claims: make([]advise.Claim, 2), Failed: c.failed, Timed: c.timed,
+			Warnings: disturbances(c.h)})
 		var exit *exitError
 		switch {
 		case err == nil && c.code == 0:
