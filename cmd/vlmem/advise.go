@@ -23,7 +23,8 @@ type adviseOptions struct {
 	model, hardware, image, precision, mix string
 	target, trace, grow                    string
 	context, concurrency, seeds            int
-	explain, assumeIdle                    bool
+	explain, assumeIdle, compare           bool
+	want                                   advise.Want
 	out                                    output
 }
 
@@ -38,6 +39,9 @@ and writes them as YAML with a reason and a source beside every value. Limits th
 With --for it writes the files that an engine reads instead, solved for with that engine's own estimate: the first to
 stdout, all of them with -o FOLDER/. --for pytorch chooses PYTORCH_ALLOC_CONF by replay, --for malloc the heap of a process on
 the CPU by running the workload through each that is installed.
+
+It says how fast each choice writes, with an interval that holds four times in five: --min-tokens-per-second and
+--max-first-token ask for a speed, --prefer says what counts first, --compare lists what else fits this machine.
 
 It exits with 3 where the model does not fit, saying by how much and what would, or where the engine cannot run.`,
 		Example: `  vlmem advise > config.yaml
@@ -66,6 +70,15 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
 		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
 	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
+	flags.StringVar(&o.want.Prefer, "prefer", "precision",
+		"what counts first among the choices that fit: "+strings.Join(advise.Preferences, ", "))
+	flags.Float64Var(&o.want.TokensPerS, "min-tokens-per-second", 0,
+		"write at least so fast: the precision that counts first among those that do")
+	flags.Float64Var(&o.want.FirstTokenS, "max-first-token", 0,
+		"seconds until the first token at most: an image, half the context as prompt, and a step")
+	flags.BoolVar(&o.compare, "compare", false,
+		"list the built-in models and precisions that fit this machine instead, the fastest first")
+	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences, cobra.ShellCompDirectiveNoFileComp))
 	flags.StringVar(&o.grow, "grow", "",
 		"make this as large as fits with all else as it is: context, image or concurrency")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
@@ -86,6 +99,9 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	in, err := o.inputs(cmd, model)
 	if err != nil {
 		return err
+	}
+	if o.compare {
+		return runCompare(env, cmd, o, in)
 	}
 	if o.target != "" {
 		if in.Hardware, err = o.deployed(env); err != nil {
@@ -135,6 +151,10 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 		short.WouldFit = append(short.WouldFit, smallerModels(o, in)...)
 		err = exitWith(exitUnable, short)
 	}
+	var slow *advise.TooSlow
+	if errors.As(err, &slow) {
+		err = exitWith(exitUnable, slow)
+	}
 	return advice, err
 }
 
@@ -148,6 +168,16 @@ func (o *adviseOptions) check() error {
 			strings.Join(engine.Names(replayed), " or "))
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry their reasons")
+	case !slices.Contains(advise.Preferences, o.want.Prefer):
+		return fmt.Errorf("unknown --prefer %q: want %s", o.want.Prefer, strings.Join(advise.Preferences, ", "))
+	case !(o.want.TokensPerS >= 0 && o.want.TokensPerS < 1e6):
+		return fmt.Errorf("--min-tokens-per-second %g: want 0 to a million", o.want.TokensPerS)
+	case !(o.want.FirstTokenS >= 0 && o.want.FirstTokenS < 1e6):
+		return fmt.Errorf("--max-first-token %g: want 0 to a million seconds", o.want.FirstTokenS)
+	case o.target != "" && (o.want.Wanted() || o.compare):
+		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the configuration: name it to --for with --precision")
+	case o.compare && (o.explain || o.grow != ""):
+		return errors.New("--compare lists models: it goes with neither --explain nor --grow")
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
 		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", o.grow)
 	}
@@ -207,7 +237,7 @@ func measure(env *environment, ctx context.Context, h *profile.Hardware) error {
 
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
-	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle,
+	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle, Want: o.want,
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {

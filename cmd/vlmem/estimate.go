@@ -26,7 +26,8 @@ func newEstimateCmd(env *environment) *cobra.Command {
 		Use:   "estimate",
 		Short: "Say what an engine will allocate, item by item",
 		Long: `estimate says how much memory an engine will allocate for a model and its settings, item by item, each with an
-interval and a source. Nothing is loaded.
+interval and a source. With --hardware it says how fast too: tokens per second at the start and at full context, the prompt (half
+the context unless --prompt), the image and the first token, each with an interval that holds four times in five. Nothing is loaded.
 
 The model is a built-in name, a model file, a Hugging Face config.json or the folder it lies in with its safetensors,
 or a GGUF file; weight files are counted from their headers. Decoders without images (Qwen2 and 3, Llama, Mistral, Mixtral,
@@ -66,7 +67,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"largest image, WIDTHxHEIGHT pixels, or none (default: the engine's own warm-up image)")
 	flags.BoolVar(&o.NoWarmup, "no-warmup", false, "llama.cpp: it is started without the warm-up image")
 	flags.IntVar(&o.PromptTokens, "prompt", 0,
-		"transformers: tokens of the prompt, images included (default: the whole context)")
+		"tokens of the prompt, images included (default: the whole context for memory, half of it for speed)")
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
 	o.llama.add(flags)
@@ -115,7 +116,12 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 	for _, warning := range mem.Warnings {
 		env.warn("%s", warning)
 	}
-	if err := report.Estimate(w, o.out.format, mem); err != nil {
+	fast, err := o.forecast(env, &model, mem)
+	if err != nil {
+		return err
+	}
+	warnSlow(env, fast)
+	if err := report.Estimate(w, o.out.format, mem, fast); err != nil {
 		return err
 	}
 	return w.commit()

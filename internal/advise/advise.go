@@ -42,6 +42,7 @@ import (
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -69,6 +70,8 @@ type Inputs struct {
 	Mix string
 	// Precision is the user's choice, "" to choose.
 	Precision string
+	// Want is what is asked of speed.
+	Want Want
 	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
 	AssumeIdle bool
 	// Largest replays one request at the limits and returns the program of each pool.
@@ -101,11 +104,13 @@ type Advice struct {
 	Hardware Machine            `yaml:"hardware" json:"hardware"`
 	Model    Subject            `yaml:"model" json:"model"`
 	Budget   Budget             `yaml:"budget" json:"budget"`
+	Speed    *Rates             `yaml:"speed,omitempty" json:"speed,omitempty"` // nil where the machine is not known
 	Pools    Pools              `yaml:"pools" json:"pools"`
 	Tiles    Tiles              `yaml:"tiles" json:"tiles"`
 	Pressure Pressure           `yaml:"pressure" json:"pressure"`
 	Streams  Streams            `yaml:"streams" json:"streams"`
 	Samples  Sampling           `yaml:"samples" json:"samples"`
+	Choices  []Choice           `yaml:"-" json:"choices,omitempty"` // the precisions that fit, by falling quality
 	Warnings []evidence.Warning `yaml:"-" json:"warnings,omitempty"`
 }
 
@@ -157,6 +162,10 @@ func Make(in Inputs) (Advice, error) {
 	if err != nil {
 		return Advice{}, err
 	}
+	choices, err := in.trade(in.weigh(largest, pools), &budget)
+	if err != nil {
+		return Advice{}, err
+	}
 	tiles, warnings, err := in.tiles()
 	if err != nil {
 		return Advice{}, err
@@ -167,7 +176,15 @@ func Make(in Inputs) (Advice, error) {
 		Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
-	a.Headline = in.headline(budget)
+	a.Headline, a.Choices = in.headline(budget), choices
+	if f := chosen(choices); f != nil {
+		a.Speed = rates(f)
+		a.Headline = append(a.Headline, fastLine(f))
+		if f.Decode.Median < speed.Slow {
+			a.Warnings = append(a.Warnings, evidence.Warn(Slow,
+				"it fits, and would write less than one token a second: %.2g", f.Decode.Median))
+		}
+	}
 	return a, nil
 }
 

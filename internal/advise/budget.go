@@ -117,6 +117,11 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 	if len(allowed) == 0 {
 		return Budget{}, false
 	}
+	if in.Want.Wanted() {
+		if c, why, err := in.prefer(in.choices(l)); err == nil {
+			return in.finish(c.budget, c.precision, l, why), true
+		}
+	}
 	for _, p := range allowed {
 		if b := in.budget(p, all, l); b.fits() {
 			return in.finish(b, p, l, why), true

@@ -5,13 +5,20 @@ import (
 	"io"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Estimate renders what an engine will allocate.
-func Estimate(w io.Writer, format string, mem *engine.Memory) error {
+// estimated is an estimate as a document: the memory, and the speed where it is known.
+type estimated struct {
+	engine.Memory `yaml:",inline"`
+	Speed         *speed.Forecast `yaml:"speed,omitempty" json:"speed,omitempty"`
+}
+
+// Estimate renders what an engine will allocate, and how fast it will run where that is known.
+func Estimate(w io.Writer, format string, mem *engine.Memory, fast *speed.Forecast) error {
 	if format != "table" {
-		return Document(w, format, mem)
+		return Document(w, format, estimated{*mem, fast})
 	}
 	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
 		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType), units.Grouped(int64(mem.ContextTokens)), mem.Device)))
@@ -22,7 +29,11 @@ func Estimate(w io.Writer, format string, mem *engine.Memory) error {
 		notes = append(notes, i.Why)
 	}
 	rows = append(rows, []string{"total", "", mem.TotalBytes.String(), interval(mem.LowBytes, mem.HighBytes), ""})
-	return Noted(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE"}, rows, append(notes, places(mem)), 2)
+	err := Noted(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE"}, rows, append(notes, places(mem)), 2)
+	if err != nil || fast == nil {
+		return err
+	}
+	return Forecast(w, fast)
 }
 
 func interval(low, high units.Bytes) string {

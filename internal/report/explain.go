@@ -25,9 +25,13 @@ maximum the largest need and a reserve. verify replays other seeds against it.`,
   high = 1 - (U - R)/C        so that the burst fits after the reaction
   hysteresis = R/C            so that the reaction is not taken for relief
   low = high - hysteresis - U/C   so that growing ahead does not lead to high`,
+	"speed": `How fast it will answer, from public measurements of other machines by the terms of docs/speed.md. Intervals hold four times in
+five.`,
 	"streams": "How copies overlap with computing.",
 	"samples": "What pools and thresholds were sized from.",
 }
+
+const tradeIntro = `The precisions that fit, where their layers lie, how fast they write and how much context there is room for.`
 
 // Explain writes a configuration's long form: every value with its reason and source, by section.
 func Explain(w io.Writer, a advise.Advice) error {
@@ -58,8 +62,13 @@ func Explain(w io.Writer, a advise.Advice) error {
 		}
 		explain(&b, "", value)
 	}
-	_, err = io.WriteString(w, Fold(b.String()))
-	return err
+	if _, err = io.WriteString(w, Fold(b.String())); err != nil || len(a.Choices) == 0 {
+		return err
+	}
+	if _, err := fmt.Fprintf(w, "\nTHE TRADE\n\n%s\n\n", Fold(Paragraphs(tradeIntro))); err != nil {
+		return err
+	}
+	return Choices(w, a.Choices, false)
 }
 
 // explain writes the values below n, each under its path.

@@ -83,7 +83,9 @@ type Query struct {
 
 // Range is a median with an interval that holds four times in five. Zero Median: not answered.
 type Range struct {
-	Median, Low, High float64
+	Median float64 `yaml:"median" json:"median"`
+	Low    float64 `yaml:"low" json:"low"`
+	High   float64 `yaml:"high" json:"high"`
 }
 
 // Scale returns the range of k times the value.

@@ -211,6 +211,11 @@ func (c *Card) flops() float64 {
 	return c.BandwidthBytesPS * 40 * w
 }
 
+// Feasible reports whether a card's arithmetic allows a prompt to be read so fast: faster ones were found in a cache.
+func (q *Query) Feasible(tokensPerSecond float64) bool {
+	return q.Card == nil || tokensPerSecond*q.Work.CardOps <= q.Card.flops()*math.Max(1, float64(q.Card.Count))
+}
+
 // Family joins architectures whose kernels are alike.
 func Family(c *Card) string { return c.family() }
 

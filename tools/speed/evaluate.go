@@ -22,7 +22,12 @@ type phase struct {
 
 var phases = []phase{
 	{"decode", speed.DecodeTerms, func(r row) float64 { return r.decode }},
-	{"prefill", speed.PrefillTerms, func(r row) float64 { return r.prefill }},
+	{"prefill", speed.PrefillTerms, func(r row) float64 {
+		if r.cached {
+			return 0
+		}
+		return r.prefill
+	}},
 }
 
 const folds = 8

@@ -23,6 +23,7 @@ type row struct {
 	fields                            map[string]string
 	decode, prefill                   float64 // tokens per second
 	flagged                           bool
+	cached                            bool // the prompt rate cannot be one: faster than the card's peak, or too short to time
 	guessed                           bool // the row does not say where the layers lie, and the card has no room for all
 	query                             *speed.Query
 	refused                           string // why there is no question
@@ -138,6 +139,7 @@ func newRow(f map[string]string, s *sheets) row {
 	r := row{id: f["id"], source: f["source"], unit: f["unit"], hardware: f["hw"], fields: f, flagged: f["flag"] != ""}
 	r.decode, r.prefill = number(f["decode_tps"]), number(f["prefill_tps"])
 	r.query, r.refused = s.question(f)
+	r.cached = r.query != nil && (!r.query.Feasible(r.prefill) || r.query.Work.Prompt < 64)
 	r.class = classOf(f, r.query)
 	r.guessed = r.query != nil && r.query.Card != nil && r.query.Host != nil && f["ngl"] == "" && f["n_cpu_moe"] == ""
 	return r

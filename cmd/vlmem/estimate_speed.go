@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/speed"
+)
+
+// forecast says how fast the model will answer as the estimate lays it out; nil where no hardware was named or it is
+// not known well enough, which is said.
+func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engine.Memory) (*speed.Forecast, error) {
+	if o.hardware == "" {
+		return nil, nil
+	}
+	h, err := loadHardware(o.hardware)
+	if err != nil {
+		return nil, err
+	}
+	constants, err := speed.Fitted()
+	if err != nil {
+		return nil, err
+	}
+	request := speed.Request{Context: float64(o.Context), Prompt: float64(o.Context) / 2, UBatch: float64(o.UBatch)}
+	if o.UBatch == 0 {
+		request.UBatch = 512
+	}
+	if o.PromptTokens > 0 {
+		request.Prompt = float64(o.PromptTokens)
+	}
+	if o.Image != nil {
+		request.Width, request.Height = o.Image.Width, o.Image.Height
+	} else if grid, err := m.ImageGrid(1280, 720); err == nil && grid.Tokens < o.Context {
+		request.Width, request.Height = 1280, 720
+		request.Prompt = max(request.Prompt, float64(grid.Tokens))
+	}
+	if mem.Device == "cpu" {
+		h.GPUs = nil
+	} else if len(h.GPUs) == 0 {
+		return nil, nil
+	}
+	f, err := constants.Forecast(m, h, o.lay(m, mem), o.setting(mem), request)
+	if err != nil {
+		env.warn("no speed: %s", err)
+		return nil, nil
+	}
+	return &f, nil
+}
+
+// lay is where the estimate puts the decoder.
+func (o *estimateOptions) lay(m *profile.Model, mem *engine.Memory) speed.Lay {
+	l := speed.Lay{KVBytesPerToken: float64(m.KVBytesPerToken(profile.FP16))}
+	if t := strings.ToLower(mem.KVType); strings.HasPrefix(t, "q") || strings.Contains(t, "8") {
+		l.KVBytesPerToken /= 2
+	}
+	for _, i := range mem.Items {
+		switch {
+		case i.Name != engine.Weights:
+		case i.Where == "host":
+			l.HostBytes += float64(i.Bytes)
+		default:
+			l.CardBytes += float64(i.Bytes)
+		}
+	}
+	l.HostLayers = float64(min(o.HostLayers, m.Text.Layers))
+	if mem.Device == "cpu" {
+		l.HostLayers = float64(m.Text.Layers)
+	}
+	return l
+}
+
+// setting names the engine by the kernels that it runs.
+func (o *estimateOptions) setting(mem *engine.Memory) speed.Setting {
+	s := speed.Setting{Engine: mem.Engine, Backend: "cuda", Type: speed.TypeOf(mem.Quant),
+		NoFlash: o.FlashAttention == "off"}
+	switch mem.Engine {
+	case "llama-server":
+		s.Engine = "llama.cpp"
+	case "sglang":
+		s.Engine = "vllm"
+	}
+	if o.Llama.Backend != "" {
+		s.Backend = o.Llama.Backend
+	}
+	return s
+}
+
+// warnSlow says where a model that fits would be too slow to use.
+func warnSlow(env *environment, f *speed.Forecast) {
+	if f != nil && f.Decode.Median > 0 && f.Decode.Median < speed.Slow {
+		env.warn("it fits, and would write less than one token a second: %s", fmt.Sprintf("%.2g", f.Decode.Median))
+	}
+}

@@ -1,0 +1,38 @@
+package report
+
+import (
+	"io"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/speed"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Choices writes the trade between precision, place, speed and context, of one model or of several.
+func Choices(w io.Writer, choices []advise.Choice, models bool) error {
+	headers := []string{"", "WEIGHTS", "LAYERS ON CARD", "TOK/S", "4 IN 5", "PROMPT TOK/S", "FIRST TOKEN", "CONTEXT"}
+	if models {
+		headers[0] = "MODEL"
+	}
+	var rows [][]string
+	for _, c := range choices {
+		name := ""
+		switch {
+		case models:
+			name = c.Model
+		case c.Chosen:
+			name = "chosen"
+		}
+		row := []string{name, c.Precision, units.Grouped(int64(c.Layers)) + " of " + units.Grouped(int64(c.Of)), "unknown", "", "", "",
+			units.Grouped(int64(c.Context))}
+		if f := c.Speed; f != nil {
+			row[3], row[4] = Figure(f.Decode.Median), Figure(f.Decode.Low)+" - "+Figure(f.Decode.High)
+			row[5], row[6] = Figure(f.Prefill.Median), Figure(f.FirstToken.Median)+" s"
+			if f.Decode.Median < speed.Slow {
+				row[3] += " (slow)"
+			}
+		}
+		rows = append(rows, row)
+	}
+	return Table(w, headers, rows, 3, 5, 6, 7)
+}

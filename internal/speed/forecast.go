@@ -1,0 +1,151 @@
+package speed
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// Lay is where a model's weights lie, in bytes of their types. Layers on the host carry their cache with them.
+type Lay struct {
+	CardBytes, HostBytes float64 // of the decoder
+	HostLayers           float64 // of the decoder's layers, those whose attention runs on the host
+	KVBytesPerToken      float64
+}
+
+// Request is what is asked: Context tokens at most, of which Prompt are read before the first is written.
+type Request struct {
+	Context, Prompt, UBatch float64
+	Width, Height           int // pixels of the image, 0: none
+}
+
+// Forecast is how fast a model will answer. Rates are tokens per second, the others seconds. Ranges without a median are
+// not known.
+type Forecast struct {
+	Decode     Range    `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
+	DecodeFull Range    `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
+	Prefill    Range    `yaml:"prefill_tokens_per_s" json:"prefill_tokens_per_s"`
+	Image      Range    `yaml:"image_s,omitempty" json:"image_s,omitzero"`
+	FirstToken Range    `yaml:"first_token_s" json:"first_token_s"` // image, prompt and a step; loading left out
+	Prompt     int      `yaml:"prompt_tokens" json:"prompt_tokens"`
+	Pixels     string   `yaml:"image,omitempty" json:"image,omitempty"`
+	Class      string   `yaml:"class" json:"class"`
+	Rows       int      `yaml:"rows" json:"rows"` // measurements behind the interval
+	Sources    int      `yaml:"sources" json:"sources"`
+	Thin       bool     `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
+	Assumed    []string `yaml:"assumed,omitempty" json:"assumed,omitempty"` // of the machine, where its profile is silent
+}
+
+// imageSpread is how far image times lie about the median: too few were measured for a percentile.
+const imageSpread = 1.6
+
+// Slow is the decode rate below which a model that fits is of no use to a person who waits.
+const Slow = 1.0
+
+// Forecast predicts m, laid out over a machine. An error says what of the machine is not known.
+func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Setting, r Request) (Forecast, error) {
+	q := Query{Setting: s}
+	f := Forecast{Prompt: int(r.Prompt)}
+	if l.CardBytes > 0 {
+		if q.Card = CardOf(&h.GPUs[0]); q.Card == nil {
+			return f, fmt.Errorf("the bandwidth of %s is not known", h.GPUs[0].Name)
+		}
+	}
+	if l.HostBytes > 0 || q.Card == nil {
+		if q.Host, f.Assumed = HostOf(h); q.Host == nil {
+			return f, fmt.Errorf("%s names no processor: join it to a machine, as in i5-10210u+%s", h.Name, h.Name)
+		}
+	}
+	if q.Card == nil {
+		q.Setting.Backend = "cpu"
+	}
+	q.Work = workOf(m, l)
+	q.Work.Prompt, q.Work.UBatch = r.Prompt, r.UBatch
+	a := c.Predict(q)
+	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources, f.Thin = a.Decode, a.Prefill, a.Class, a.Rows, a.Sources, a.Thin
+	q.Work.Depth = r.Context
+	f.DecodeFull = c.Predict(q).Decode
+	q.Work.Depth = r.Prompt
+	step := c.Predict(q).Decode.Invert()
+	f.FirstToken = sum(f.Prefill.Invert().Scale(r.Prompt), step)
+	if r.Width > 0 && m.Vision.Depth > 0 {
+		grid, err := m.ImageGrid(r.Width, r.Height)
+		if err != nil {
+			return f, err
+		}
+		f.Pixels = fmt.Sprintf("%dx%d", r.Width, r.Height)
+		f.Image = c.image(m, q, grid)
+		f.FirstToken = sum(f.FirstToken, f.Image)
+	}
+	return f, nil
+}
+
+func sum(a, b Range) Range { return Range{a.Median + b.Median, a.Low + b.Low, a.High + b.High} }
+
+// workOf counts what a token reads and computes: of untied embeddings one row, of experts those that are asked.
+func workOf(m *profile.Model, l Lay) Work {
+	p, t := m.Parameters(), m.Text
+	all := float64(p.Embed + p.LMHead + p.Layers)
+	bytes := l.CardBytes + l.HostBytes
+	w := Work{KVBytes: l.KVBytesPerToken, ScoreOps: 4 * float64(t.Layers*t.Heads*t.HeadDim),
+		HostLayers: l.HostLayers, CardLayers: float64(t.Layers) - l.HostLayers}
+	row := 0.0 // the table that is looked up, not read; it lies on the host
+	if !t.TiedEmbeddings {
+		row = float64(p.Embed) / all * bytes
+	}
+	card, host := l.CardBytes, math.Max(0, l.HostBytes-row)
+	if l.HostBytes < row {
+		card -= row - l.HostBytes
+	}
+	if l.CardBytes > 0 && l.HostLayers == 0 && (t.MoE == nil || host < 0.1*bytes) {
+		host = 0 // the table alone: of a tied one the card reads its own copy
+	}
+	ops := 2 * (all - float64(p.Embed)*map[bool]float64{true: 0, false: 1}[t.TiedEmbeddings])
+	if moe := t.MoE; moe != nil {
+		w.Experts = true
+		experts := float64(t.Layers) * 3 * float64(t.HiddenSize) * float64(moe.IntermediateSize) * float64(moe.Experts)
+		asked := float64(moe.ExpertsPerToken) / float64(moe.Experts)
+		share := experts / all
+		ops -= 2 * experts * (1 - asked)
+		// Layers on the host carry their experts; what the host holds beyond them is experts of other layers.
+		onHost := math.Min(host, share*bytes*l.HostLayers/float64(t.Layers))
+		if plain := (bytes - row) * l.HostLayers / float64(t.Layers); host > plain {
+			onHost = math.Min(host, onHost+host-plain)
+		}
+		w.HostExpertsAll, w.CardExpertsAll = onHost, math.Max(0, math.Min(card, share*bytes-onHost))
+		w.HostExpertBytes, w.CardExpertBytes = asked*w.HostExpertsAll, asked*w.CardExpertsAll
+		host, card = host-w.HostExpertsAll, card-w.CardExpertsAll
+	}
+	w.CardBytes, w.HostBytes = card, host
+	if read := w.CardBytes + w.HostBytes + w.CardExpertBytes + w.HostExpertBytes; read > 0 {
+		w.HostOps = ops * (w.HostBytes + w.HostExpertBytes) / read
+	}
+	w.CardOps = ops - w.HostOps
+	return w
+}
+
+// image is the tower's time: 2 operations a parameter and patch, and 4·patches²·width·layers of scores, at the rate that
+// prompts in 16 bits reach. It runs where the card is, else on the host.
+func (c *Constants) image(m *profile.Model, q Query, grid profile.Grid) Range {
+	p, patches := m.Parameters(), float64(grid.Patches)
+	w := Work{Prompt: patches, UBatch: patches}
+	ops := 2*float64(p.VisionCore) + 2*float64(p.Merger+p.Deepstack)/float64(square(m.Vision.SpatialMergeSize))
+	ops += 4 * patches * float64(m.Vision.HiddenSize*m.Vision.Depth)
+	tower := Query{Card: q.Card, Host: q.Host, Setting: q.Setting}
+	tower.Setting.Type = "f16"
+	if q.Card != nil {
+		w.CardOps, tower.Host = ops, nil
+	} else {
+		w.HostOps = ops
+	}
+	tower.Work = w
+	rate := c.Predict(tower).Prefill.Median
+	if rate <= 0 {
+		return Range{}
+	}
+	t := patches / rate
+	return Range{t, t / imageSpread, t * imageSpread}
+}
+
+func square(n int) int { return max(1, n*n) }
