@@ -280,7 +280,7 @@ func smallerModels(o *adviseOptions, in advise.Inputs) []string {
 	var fit []string
 	for _, name := range profiles.ModelNames() {
 		model, err := profiles.Model(name)
-		if err != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
+		if err != nil || model.Replayable() != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
 			continue
 		}
 		try := in

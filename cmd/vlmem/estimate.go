@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -16,6 +17,7 @@ type estimateOptions struct {
 	model, engine, hardware, image, projector string
 	gpuLayers                                 int
 	llama                                     llamaFlags
+	contextGiven                              bool
 	engine.Options
 	out output
 }
@@ -30,14 +32,19 @@ interval and a source. With --hardware it says how fast too: tokens per second a
 the context unless --prompt), the image and the first token, each with an interval that holds four times in five. Nothing is loaded.
 
 The model is a built-in name, a model file, a Hugging Face config.json or the folder it lies in with its safetensors,
-or a GGUF file; weight files are counted from their headers. Decoders without images (Qwen2 and 3, Llama, Mistral, Mixtral,
-Gemma 2 and 3, DeepSeek V2 and V3) are taken as config.json or GGUF as well. Images count by default at the size that the engine
+a GGUF file, or a repository's or Ollama model's name as people type it, found where those programs keep models; weight
+files are counted from their headers. docs/engines.md lists the other families whose config.json is read. Images count by default at the size that the engine
 itself warms up with; --image says what you will send, --image none leaves the tower out.`,
 		Example: `  vlmem estimate --model qwen3-vl-4b --engine llama.cpp --quant q4_k_m --ctx 16384 --device cpu
   vlmem estimate --model qwen3-vl-8b --engine vllm --hardware h200 --ctx 32768 --image 1920x1080
   vlmem estimate --model ./Qwen3-VL-8B-Q4_K_M.gguf --mmproj ./mmproj-F16.gguf --ctx 8192 --format json`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runEstimate(env, cmd, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.foreign(cmd); err != nil {
+				return err
+			}
+			return runEstimate(env, cmd, &o)
+		},
 	}
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
@@ -83,6 +90,19 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	return cmd
 }
 
+// foreign refuses flags that the engine does not have, which would be silently without effect, and notes whether the
+// context is the user's.
+func (o *estimateOptions) foreign(cmd *cobra.Command) error {
+	o.contextGiven = cmd.Flags().Changed("ctx")
+	e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates)
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err == nil {
+			err = e.HasNoEffect(f.Name)
+		}
+	})
+	return err
+}
+
 func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error {
 	w, err := o.out.open(env)
 	if err != nil {
@@ -95,6 +115,13 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 	}
 	if err := o.complete(cmd, &model); err != nil {
 		return err
+	}
+	if !o.contextGiven {
+		o.Context = min(o.Context, model.Text.MaxPositions)
+	} else if e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates); err == nil {
+		if err := e.Fits(&model, o.Options); err != nil {
+			return fmt.Errorf("--ctx: %w", err)
+		}
 	}
 	if model.TextOnly() {
 		o.Image = &engine.Image{}

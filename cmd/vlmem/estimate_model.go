@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/checkpoint"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/engine/weights"
 	"github.com/vlmem/vlmem/internal/file"
@@ -18,20 +19,7 @@ import (
 
 // load reads the model and, from weight files, what their tensors take.
 func (o *estimateOptions) load(env *environment) (profile.Model, error) {
-	path := o.model
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path = filepath.Join(path, "config.json")
-	}
-	var model profile.Model
-	var err error
-	switch ext := strings.ToLower(filepath.Ext(path)); {
-	case ext == ".gguf":
-		model, err = o.loadGGUF(env, path)
-	case ext == ".safetensors" || path != o.model:
-		model, err = o.loadCheckpoint(filepath.Dir(path))
-	default:
-		model, err = loadDecoder(o.model)
-	}
+	model, err := o.loadAny(env)
 	switch {
 	case err != nil:
 		return model, err
@@ -54,14 +42,39 @@ func (o *estimateOptions) load(env *environment) (profile.Model, error) {
 	return model, nil
 }
 
-// loadDecoder is loadModel, and takes config.json of decoders without images too.
-func loadDecoder(name string) (profile.Model, error) {
-	if isFile(name) {
-		if data, err := file.Read(name, file.Document); err == nil && profile.LooksLikeHuggingFace(data) && !profile.WithImages(data) {
-			return profile.DecodeHuggingFaceText(name, data)
+// loadAny reads what --model names: a GGUF file, one of Ollama's models, one file of a folder, or any model.
+func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
+	path := o.model
+	switch ext := strings.ToLower(filepath.Ext(path)); ext {
+	case ".gguf":
+		return o.loadGGUF(env, path)
+	case ".safetensors":
+		if _, err := os.Stat(path); err != nil {
+			return profile.Model{}, fmt.Errorf("reading --model: %w", err)
+		}
+		path = filepath.Dir(path)
+	default:
+		if blob, tower := checkpoint.Here().Blob(path); blob != "" {
+			if o.projector == "" {
+				o.projector = tower
+			}
+			return o.loadGGUF(env, blob)
 		}
 	}
-	return loadModel(name)
+	found, err := anyModel(path)
+	if err != nil {
+		return found.Model, err
+	}
+	for _, note := range found.beside {
+		env.warn("%s", note)
+	}
+	if o.Quant == "" {
+		o.Quant = found.quant
+	}
+	if found.tensors != nil {
+		o.files().Checkpoint = found.tensors
+	}
+	return found.Model, nil
 }
 
 func (o *estimateOptions) files() *engine.Files {
@@ -113,7 +126,7 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 func sameDecoder(text profile.Text) (profile.Model, bool) {
 	for _, name := range profiles.ModelNames() {
 		m, err := profiles.Model(name)
-		if err == nil && m.Text.HiddenSize == text.HiddenSize && m.Text.Layers == text.Layers && m.Text.Heads == text.Heads {
+		if err == nil && m.Text.Variant == nil && m.Text.HiddenSize == text.HiddenSize && m.Text.Layers == text.Layers && m.Text.Heads == text.Heads {
 			return m, true
 		}
 	}
@@ -133,28 +146,6 @@ func mainType(tensors []weights.Tensor) string {
 		}
 	}
 	return most
-}
-
-// loadCheckpoint reads config.json and the headers of all safetensors in a folder.
-func (o *estimateOptions) loadCheckpoint(folder string) (profile.Model, error) {
-	model, err := loadDecoder(filepath.Join(folder, "config.json"))
-	if err != nil {
-		return model, err
-	}
-	paths, err := filepath.Glob(filepath.Join(folder, "*.safetensors"))
-	if err != nil || len(paths) == 0 {
-		return model, nil // the configuration alone is enough
-	}
-	var sum units.Bytes
-	for _, path := range paths {
-		tensors, err := readHeader(path, weights.ReadSafetensors)
-		if err != nil {
-			return model, fmt.Errorf("reading --model: %w", err)
-		}
-		sum += weights.Total(tensors)
-	}
-	o.files().Decoder = &sum
-	return model, nil
 }
 
 // readGGUF reads a header, and where llama-gguf-split has cut the file, those of all its parts.

@@ -95,7 +95,7 @@ func TestBadInputIsOneLineAndExit2(t *testing.T) {
 
 		{[]string{"advise", "--nope"}, "unknown flag: --nope; see vlmem advise --help"},
 		{[]string{"advise", "stray"}, `"stray" for vlmem advise`},
-		{[]string{"advise", "--model", "nope"}, `unknown model "nope": want one of qwen3-vl-235b-a22b`},
+		{[]string{"advise", "--model", "nope"}, `unknown model "nope": want one of qwen2.5-vl-32b`},
 		{[]string{"advise", "--hardware", "nope"}, `unknown hardware "nope": vlmem profiles lists`},
 		{[]string{"advise", "--hardware", "gtx-1080"}, "join it to a machine"},
 		{[]string{"advise", "--hardware", malformed}, malformed + ":2: "},

@@ -55,7 +55,11 @@ func formOf(forms []Form, engine, name string) (Form, error) {
 
 // cardWeights adds the weights of one card of those that hold the model together.
 func (mem *Memory) cardWeights(m *profile.Model, o Options, f Form) {
-	mem.torchWeights(m, o, f.Bits)
+	if m.Quantisation != nil || o.Files != nil && o.Files.Checkpoint != nil || f.Bits >= 16 {
+		mem.torchWeights(m, o, serverLoad(m, o, f))
+	} else {
+		mem.formWeights(m, o, f.Bits)
+	}
 	cards := max(o.TensorParallel, 1)
 	if cards == 1 {
 		return
@@ -140,4 +144,31 @@ func (s *Settings) serve(l *lines, key string, forms []Form) error {
 	}
 	l.add("quantization", f.Method, "the 16-bit weights are quantised as they are loaded")
 	return nil
+}
+
+// formBytes are the weights in a form. Types below 16 bits hold the decoder's matrices; the tower, the
+// mergers, the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
+func formBytes(m *profile.Model, bits float64) (decoder, vision units.Bytes) {
+	p := m.Parameters()
+	rest := max(bits, 16) / 8
+	vision = scaled(units.Bytes(p.VisionCore+p.Merger+p.Deepstack), rest)
+	return scaled(units.Bytes(p.Layers), bits/8) + scaled(units.Bytes(p.Embed+p.LMHead), rest), vision
+}
+
+func (mem *Memory) formWeights(m *profile.Model, o Options, bits float64) {
+	decoder, vision := formBytes(m, bits)
+	source, why := Derived, fmt.Sprintf("parameters in %g bits", bits)
+	if bits < 16 {
+		source = Assumed
+		why += "; scales, and what stays in 16 bits, differ by checkpoint"
+	}
+	spread := 0.0
+	if bits < 16 {
+		spread = 0.05
+	}
+	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source,
+		"decoder, embeddings and head: %s", why)
+	if vision > 0 {
+		mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
+	}
 }

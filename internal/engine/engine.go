@@ -85,6 +85,7 @@ type Image struct{ Width, Height int }
 type Files struct {
 	Decoder, Projector *units.Bytes
 	Tensors            []weights.Tensor // of a GGUF decoder, nil where the files are of another kind
+	Checkpoint         []weights.Tensor // of a folder of safetensors, nil for none
 }
 
 // Item is one part of an engine's memory.
@@ -208,6 +209,12 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	if mem.Version == "" {
 		mem.Version = e.Version
 	}
+	if e.Cache == Fills {
+		mem.hybrid(&m.Text)
+	}
+	for _, note := range m.Notes {
+		mem.warn(ReadAs, "%s", note)
+	}
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
 		mem.CardBytes = o.GPU.MemoryBytes
@@ -330,6 +337,10 @@ const (
 	WarmsUp        evidence.Code = "warms up"        // with an image larger than what will be sent
 	NoFlash        evidence.Code = "no flash"        // scores take memory with the square of the context
 	RunsOut        evidence.Code = "runs out"        // while it computes, by what it leaves itself
+	UnknownScheme  evidence.Code = "unknown scheme"  // of quantisation
+	PlainExperts   evidence.Code = "plain experts"   // a scheme does not convert them
+	NotModelled    evidence.Code = "not modelled"    // a part of what is asked for
+	ReadAs         evidence.Code = "read as"         // what was assumed in reading the model
 	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once
 )
 

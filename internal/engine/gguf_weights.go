@@ -124,7 +124,7 @@ func (l *ggufList) mlp(t *profile.Text, v profile.Variant) {
 		l.add("ffn_up"+suffix, roleMatrix, up...)
 		l.add("ffn_down"+suffix, roleDown, down...)
 	}
-	if t.MoE == nil || l.layer < v.DenseLayers {
+	if !t.HasExperts(l.layer) {
 		gated("", int64(t.IntermediateSize))
 		return
 	}

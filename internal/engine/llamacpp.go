@@ -14,7 +14,8 @@ import (
 // llamaCPP is the library under its defaults of one context: nothing is written for it, the server reads files.
 var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
-	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Replay: Arenas, Estimate: estimateLlama,
+	Effects: llamaFlags,
+	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true, Replay: Arenas, Estimate: estimateLlama,
 }
 
 // llamaLeastContext is the shortest context that the server goes down to where it fits one by itself (-fitc).
@@ -238,6 +239,9 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := llamaRefuses(m); err != nil {
+		return nil, err
+	}
 	m = asLlama(m)
 	c, err := newLlamaContext(m, o)
 	if err != nil {
@@ -259,7 +263,11 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
 	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences),
 		"logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
-	if err := mem.llamaVision(m, o, c.flash); err != nil {
+	tower := func() error { return mem.llamaVision(m, o, c.flash) }
+	if m.Vision.Kind != "" {
+		tower = func() error { return mem.foreignTower(m, o) }
+	}
+	if err := tower(); err != nil {
 		return nil, err
 	}
 	if o.promptCache {
@@ -282,7 +290,7 @@ func asLlama(m *profile.Model) *profile.Model {
 		return m
 	}
 	whole, variant := *m, *v
-	variant.Window = 0
+	variant.Window, variant.LayerTypes = 0, nil
 	whole.Text.Variant = &variant
 	return &whole
 }
@@ -298,7 +306,7 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 		// not see.
 		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
 	}
-	if m.TextOnly() && graphOff[m.Text.Variant.Architecture] > 0 {
+	if m.Text.Variant != nil && graphOff[m.Text.Variant.Architecture] > 0 {
 		off := graphOff[m.Text.Variant.Architecture]
 		mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)
 	}
@@ -377,7 +385,7 @@ func (mem *Memory) llamaWeights(m *profile.Model, r recipe, p *Placement, o Opti
 		shareHigh = float64(mixed) / float64(total)
 		mem.warn(OtherFiles, "a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
 	}
-	if m.TextOnly() && r.mixed && !given { // the quantiser's recipes know exceptions by architecture
+	if m.Text.Variant != nil && r.mixed && !given { // the quantiser's recipes know exceptions by architecture
 		shareLow, shareHigh, source = 0.95, 1.05, Assumed
 	}
 	if given {

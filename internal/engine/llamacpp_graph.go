@@ -206,7 +206,7 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	}
 	residual = ggml.InPlace(a, residual)
 	f := b.norm(residual, name("ffn_norm"))
-	if b.text.MoE != nil && i >= b.variant.DenseLayers {
+	if b.text.HasExperts(i) {
 		f = b.experts(name, f)
 	} else {
 		width := int64(b.text.IntermediateSize)

@@ -16,6 +16,7 @@ const ollamaVersion = "0.32.15"
 var ollama = Engine{
 	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
+	Effects:  ollamaFlags,
 	Estimate: estimateOllama, Write: writeOllama,
 }
 

@@ -14,6 +14,7 @@ const sglangVersion = "0.5.23"
 var sglang = Engine{
 	Name: "sglang", Product: "SGLang", Version: sglangVersion, Page: "SGLang 0.5.23",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Cards: true,
+	Effects:  sglangFlags,
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 }
 

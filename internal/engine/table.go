@@ -24,12 +24,13 @@ type Engine struct {
 	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
 	Cache   CacheForm
 	Offload OffloadForm
-	Cards   bool    // it spreads a model over alike cards
-	Share   float64 // share of the card that it takes by itself; 0: it reckons one
-	Cold    bool    // what is written starts it without a warm-up image
-	Context int     // tokens where none are asked for; 0: Estimate knows
-	Pooled  bool    // Options.Context is that of all sequences together
-	Replay  Replay  // how package workload replays it
+	Cards   bool     // it spreads a model over alike cards
+	Share   float64  // share of the card that it takes by itself; 0: it reckons one
+	Cold    bool     // what is written starts it without a warm-up image
+	Context int      // tokens where none are asked for; 0: Estimate knows
+	Pooled  bool     // Options.Context is that of all sequences together
+	Replay  Replay   // how package workload replays it
+	Effects []string // flags of estimate that change its memory and not every engine's
 
 	// Variants are settings of its own to try, the first as it is without them; nil: none.
 	Variants func(*profile.Model, Options) []Options

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -14,6 +15,7 @@ import (
 var transformers = Engine{
 	Name: "transformers", Product: "transformers", Version: "5.24.0", Page: "transformers 5.24",
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
+	Effects:  torchFlags,
 	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
 }
 
@@ -91,16 +93,26 @@ type callPeak struct {
 // imageMarkers are the tokens around an image.
 const imageMarkers = 2
 
+// call is one generate() call: sequences of prompt tokens, with an image each where grid has tokens, in a cache that
+// will hold context tokens of each.
+type call struct {
+	image                      Image
+	grid                       profile.Grid
+	context, prompt, sequences int
+	element                    int64 // bytes of an activation and of a cached element
+	device                     workload.Device
+}
+
 // replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
-func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, attention workload.Attention,
-	device workload.Device) (callPeak, error) {
+func replayCall(m *profile.Model, c call, attention workload.Attention) (callPeak, error) {
 	o := workload.Options{
-		Width: i.Width, Height: i.Height, PromptTokens: prompt, DType: map[int64]profile.DType{2: profile.FP16,
-			4: profile.FP32}[b],
-		Attention: attention, Device: device,
+		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt, Batch: c.sequences,
+		DType: map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[c.element], Attention: attention, Device: c.device,
 	}
-	if g.Tokens > 0 {
-		o.PromptTokens = max(1, prompt-g.Tokens-imageMarkers)
+	if m.Vision.ImageTokens > 0 { // the tower is not replayed: its tokens are text to the decoder
+		o.Width, o.Height = 0, 0
+	} else if c.grid.Tokens > 0 {
+		o.PromptTokens = max(1, c.prompt-c.grid.Tokens-imageMarkers)
 	}
 	t, err := workload.Request(*m, o)
 	if err != nil {
@@ -133,51 +145,16 @@ func replayCall(m *profile.Model, i Image, g profile.Grid, prompt int, b int64, 
 	return p, nil
 }
 
-// torchWeights are the weights of a PyTorch engine. Types below 16 bits hold the decoder's matrices; the tower, the
-// mergers, the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
-func torchWeights(m *profile.Model, bits float64) (decoder, vision units.Bytes) {
-	p := m.Parameters()
-	rest := max(bits, 16) / 8
-	vision = scaled(units.Bytes(p.VisionCore+p.Merger+p.Deepstack), rest)
-	return scaled(units.Bytes(p.Layers), bits/8) + scaled(units.Bytes(p.Embed+p.LMHead), rest), vision
-}
-
-func (mem *Memory) torchWeights(m *profile.Model, o Options, bits float64) {
-	decoder, vision := torchWeights(m, bits)
-	source, why := Derived, fmt.Sprintf("parameters in %g bits", bits)
-	if bits < 16 {
-		source = Assumed
-		why += "; scales, and what stays in 16 bits, differ by checkpoint"
-	}
-	if o.Files != nil && o.Files.Decoder != nil {
-		mem.add(Weights, o.place(), *o.Files.Decoder, *o.Files.Decoder, *o.Files.Decoder, FromFile,
-			"tensors in the files' headers, tower included")
-		return
-	}
-	spread := 0.0
-	if bits < 16 {
-		spread = 0.05
-	}
-	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source,
-		"decoder, embeddings and head: %s", why)
-	if vision > 0 {
-		mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
-	}
-}
-
-// estimateTransformers follows generate() on one sequence. Items add up at the highest point: what the tower needs
-// beyond the later cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps
-// less.
+// estimateTransformers follows generate(). Items add up at the highest point: what the tower needs beyond the later
+// cache and decoder stands in vision. The lower bound is the formula of transformers 4.57, which keeps less.
 func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
-	if o.Quant == "" {
-		o.Quant, _ = torchDType(o.GPU)
-	}
-	form, err := formOf(transformersForms, "transformers", o.Quant)
+	load, err := newTorchLoad(torchRules{name: "transformers"}, m, o)
 	if err != nil {
 		return nil, err
 	}
-	bits := form.Bits
-	b := int64(max(bits, 16)) / 8
+	if err := load.cacheType(o.KVType); err != nil {
+		return nil, err
+	}
 	image := Image{1024, 1024}
 	if o.Image != nil {
 		image = *o.Image
@@ -186,91 +163,141 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	context := orDefault(o.Context, grid.Tokens+1024)
-	prompt := min(orDefault(o.PromptTokens, context), context)
-	if least := grid.Tokens + imageMarkers; prompt <= least && grid.Tokens > 0 {
-		return nil, fmt.Errorf("a prompt of %d tokens: the image alone is %d", prompt, least)
+	c := call{image: image, grid: grid, context: orDefault(o.Context, grid.Tokens+1024), sequences: orDefault(o.Sequences, 1),
+		element: load.element, device: workload.CUDA}
+	if o.Device == "cpu" {
+		c.device = workload.CPU
 	}
-	mem := &Memory{Quant: o.Quant, KVType: o.Quant, ContextTokens: context}
-	mem.torchWeights(m, o, bits)
-	if err := mem.torchCall(m, o, image, grid, context, prompt, b); err != nil {
+	c.prompt = min(orDefault(o.PromptTokens, c.context), c.context)
+	if least := grid.Tokens + imageMarkers; c.prompt <= least && grid.Tokens > 0 {
+		return nil, fmt.Errorf("a prompt of %d tokens: the image alone is %d", c.prompt, least)
+	}
+	mem := &Memory{Quant: load.name, KVType: torchName[load.dtype], ContextTokens: c.context}
+	mem.torchWeights(m, o, load)
+	if err := mem.torchCall(m, o, c); err != nil {
 		return nil, err
 	}
 	if o.Device == "gpu" {
-		mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed,
-			"driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
-		var call units.Bytes
-		for _, i := range mem.Items {
-			if i.Name == KVCache || i.Name == Compute || i.Name == Vision {
-				call += i.Bytes
-			}
-		}
-		reserve := scaled(call, 0.06)
-		mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed,
-			"reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
+		mem.torchCard()
 	}
 	return mem, nil
 }
 
-// torchCall adds what one call holds beyond the weights.
-func (mem *Memory) torchCall(m *profile.Model, o Options, image Image, grid profile.Grid, context, prompt int,
-	b int64) error {
-	attention, device := workload.Flash, workload.CUDA
-	switch {
-	case o.FlashAttention == "off":
-		attention = workload.Eager
+// torchName is how PyTorch spells a type.
+var torchName = map[profile.DType]string{profile.FP32: "float32", profile.FP16: "float16", profile.BF16: "bfloat16"}
+
+// cacheType refuses a cache in another type than the model's: generate() has none but the quantised cache, whose
+// buffers are not modelled.
+func (l torchLoad) cacheType(name string) error {
+	if name == "" || strings.EqualFold(name, "auto") {
+		return nil
+	}
+	if d, known := profile.TorchDType(name); !known || d.Bytes() != l.element {
+		return fmt.Errorf("--kv-type %s: transformers keeps the cache in the model's type, here %s; other engines have others",
+			name, torchName[l.dtype])
+	}
+	return nil
+}
+
+// torchCard adds what PyTorch takes of a card beside tensors.
+func (mem *Memory) torchCard() {
+	mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed,
+		"driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
+	var call units.Bytes
+	for _, i := range mem.Items {
+		if i.Name == KVCache || i.Name == Compute || i.Name == Vision {
+			call += i.Bytes
+		}
+	}
+	reserve := scaled(call, 0.06)
+	mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed,
+		"reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
+}
+
+// torchAttention is the attention that a call runs with. transformers 5.24 refuses sdpa for Gemma 2, whose scores are
+// capped, and for gpt-oss, whose scores have sinks, and runs them eager.
+func torchAttention(m *profile.Model, o Options) workload.Attention {
+	switch eager := m.Kind == "gemma2" || m.Kind == "gpt_oss"; {
+	case o.FlashAttention == "off", eager && o.FlashAttention != "on":
+		return workload.Eager
 	case slowAttention(o):
-		attention = workload.NoFlash
+		return workload.NoFlash
 	}
-	if o.Device == "cpu" {
-		device = workload.CPU
-	}
-	p, err := replayCall(m, image, grid, prompt, b, attention, device)
+	return workload.Flash
+}
+
+// torchCall adds what one call holds beyond the weights.
+func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
+	attention, b := torchAttention(m, o), c.element
+	p, err := replayCall(m, c, attention)
 	if err != nil {
 		return err
 	}
 	least := p
 	if attention == workload.NoFlash { // newer releases of torch have a fused kernel after all
-		if least, err = replayCall(m, image, grid, prompt, b, workload.Flash, device); err != nil {
+		if least, err = replayCall(m, c, workload.Flash); err != nil {
 			return err
 		}
 	}
-	old := newTransformersPeak(m, grid, prompt, b)
+	sequences := int64(c.sequences)
+	old := newTransformersPeak(m, c.grid, c.prompt*c.sequences, b)
 	oldPeak := max(old.tower(), old.prefill(len(m.Vision.DeepstackLayers)))
-
-	replayed := units.Bytes(int64(context) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
-	cache, output := units.Bytes(torchCached(&m.Text, context)*b), units.Bytes(int64(m.Text.VocabSize)*(b+4))
+	// The replay keeps every token in every layer; what this decoder keeps of the prompt stands in its place.
+	replayed := units.Bytes(sequences * int64(c.prompt) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
+	kept := func(tokens int) units.Bytes {
+		return units.Bytes(sequences * (m.Text.CachedElements(tokens)*b + m.Text.StateBytes(b)))
+	}
+	cache := kept(c.context)
+	output := units.Bytes(sequences * int64(m.Text.VocabSize) * (b + 4))
 	// Tokens yet to come lengthen the cache when the prefill's working memory is free again.
-	compute := max(p.prefill-p.visionBytes-output-replayed, cache/units.Bytes(m.Text.Layers))
+	compute := max(p.prefill-p.visionBytes-output-replayed+kept(c.prompt)-cache, cache/units.Bytes(m.Text.Layers))
 	vision := max(p.visionBytes, p.all-compute-output-cache)
 	lowest := max(0, min(least.prefill, oldPeak)-p.visionBytes-output-cache)
 	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it
 	// had.
 	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived,
-		"%d tokens; the cache grows by copying and leaves holes", context)
+		"%s; the cache grows by copying and leaves holes", cached(&m.Text, c))
 	source, most, as := Derived, 1.05, ""
-	if m.TextOnly() && m.Text.Variant.Architecture != "qwen3" {
+	if v := m.Text.Variant; v != nil && v.Architecture != "qwen3" {
 		source, most, as = Assumed, 1.5, ", as Qwen3-VL's decoder of this size would"
 	}
 	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source,
-		"prefill of %d tokens with %s attention, allocation by allocation%s", prompt, attention, as)
-	mem.exact(Output, o.place(), output, "logits of one token, and their fp32 copy")
-	if grid.Patches > 0 {
-		mem.add(Vision, o.place(), vision, scaled(vision, 0.9), scaled(vision, 1.05), Derived,
-			"%dx%d, %d patches, %d tokens: pixels, features, and the tower's peak beyond the rest", grid.Width, grid.Height,
-			grid.Patches, grid.Tokens)
+		"prefill of %d tokens with %s attention, allocation by allocation%s", c.prompt*c.sequences, attention, as)
+	mem.exact(Output, o.place(), output, "logits of one token of each sequence, and their fp32 copy")
+	if c.grid.Patches > 0 {
+		mem.torchVision(m, o, c, vision)
 	}
 	return nil
 }
 
-// torchCached is the elements of the cache: transformers keeps keys and values as the heads see them, compressed or
-// not.
-func torchCached(t *profile.Text, tokens int) int64 {
-	if t.Variant != nil && t.Variant.Latent != nil {
-		l := t.Variant.Latent
-		return int64(tokens) * int64(t.Layers*t.Heads*(l.NopeDim+l.RopeDim+l.ValueDim))
+// cached says what the cache holds.
+func cached(t *profile.Text, c call) string {
+	text := fmt.Sprintf("%d tokens", c.context)
+	if c.sequences > 1 {
+		text = fmt.Sprintf("%d sequences of %s", c.sequences, text)
 	}
-	return t.CachedElements(tokens)
+	if n := t.Layers - t.CachedLayers(); n > 0 {
+		text += fmt.Sprintf(" in %d layers and the states of %d", t.CachedLayers(), n)
+	}
+	return text
+}
+
+// torchVision adds the tower's part of a call: as replayed for the towers of Qwen3-VL's kind, else by the tensors that
+// any block holds.
+func (mem *Memory) torchVision(m *profile.Model, o Options, c call, replayed units.Bytes) {
+	what := fmt.Sprintf("%dx%d, %d patches, %d tokens", c.grid.Width, c.grid.Height, c.grid.Patches, c.grid.Tokens)
+	v := m.Vision
+	if v.Kind == "" {
+		mem.add(Vision, o.place(), replayed, scaled(replayed, 0.9), scaled(replayed, 1.05), Derived,
+			"%s: pixels, features, and the tower's peak beyond the rest", what)
+		return
+	}
+	n := int64(c.grid.Patches * c.sequences)
+	block := n * int64(8*v.HiddenSize+2*v.IntermediateSize) * c.element
+	features := int64(c.grid.Tokens*c.sequences) * int64(v.OutHiddenSize) * c.element
+	size := units.Bytes(c.grid.PixelBytes()*int64(c.sequences) + block + features)
+	mem.add(Vision, o.place(), size, scaled(size, 0.5), scaled(size, 2), Assumed,
+		"%s: pixels, features and one block of a %s tower, which is not replayed", what, v.Kind)
 }
 
 // slowAttention reports whether the decoder's grouped heads fall back to plain scores: flash attention needs compute

@@ -13,6 +13,7 @@ import (
 var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
+	Effects:  vllmFlags,
 	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
 }
 
@@ -282,12 +283,12 @@ func (r *vllmRun) blocks(available units.Bytes) int64 {
 	if available <= 0 {
 		return 0
 	}
-	return int64(available/r.page()) / int64(r.m.Text.Layers)
+	return int64(available/r.page()) / int64(r.m.Text.CachedLayers())
 }
 
 // cache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context needs.
 func (r *vllmRun) cache(mem *Memory, o Options) {
-	perBlock := r.page() * units.Bytes(r.m.Text.Layers)
+	perBlock := r.page() * units.Bytes(r.m.Text.CachedLayers())
 	need := (int64(r.context) + vllmBlock - 1) / vllmBlock
 	if o.GPU == nil {
 		mem.exact(KVCache, "device", perBlock*units.Bytes(need),

@@ -3,87 +3,193 @@ package profile
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
-// huggingFaceConfig is what of a config.json decides memory. A nil pointer is a key that the file lacks.
-type huggingFaceConfig struct {
-	ModelType string             `json:"model_type"`
-	Tied      *bool              `json:"tie_word_embeddings"`
-	Text      *huggingFaceText   `json:"text_config"`
-	Vision    *huggingFaceVision `json:"vision_config"`
+// A config.json names its class (model_type), and the class decides what an absent key means. reading is how a class
+// becomes a Model: which decoder it has, and which tower.
+type reading struct {
+	decoder decoderReading
+	tower   func(k keys, m *Model) // nil: a decoder alone
+	named   bool                   // any decoder may stand here: text_config names its class
+	// of a configuration whose parts lie a level deeper, as the thinker in Qwen3-Omni
+	inside string
 }
 
-type huggingFaceText struct {
-	HiddenSize       *int  `json:"hidden_size"`
-	Layers           *int  `json:"num_hidden_layers"`
-	Heads            *int  `json:"num_attention_heads"`
-	KVHeads          *int  `json:"num_key_value_heads"`
-	HeadDim          *int  `json:"head_dim"`
-	IntermediateSize *int  `json:"intermediate_size"`
-	VocabSize        *int  `json:"vocab_size"`
-	MaxPositions     *int  `json:"max_position_embeddings"`
-	Tied             *bool `json:"tie_word_embeddings"`
-	Experts          *int  `json:"num_experts"`
-	ExpertsPerToken  *int  `json:"num_experts_per_tok"`
-	ExpertSize       *int  `json:"moe_intermediate_size"`
-	DenseLayers      []int `json:"mlp_only_layers"`
-	SparseStep       *int  `json:"decoder_sparse_step"`
-	AttentionBias    bool  `json:"attention_bias"`
+// readings are the classes that are read, by model_type. Classes that transformers has and that are not here are
+// refused.
+func readings() map[string]reading {
+	plain := func(architecture string, v Variant) decoderReading {
+		v.Architecture = architecture
+		return decoderReading{variant: v}
+	}
+	headed := Variant{PlainHeads: true}
+	list := map[string]reading{
+		"qwen2":       {decoder: decoderReading{variant: Variant{Architecture: "qwen2", PlainHeads: true, ProjectionBias: true}}},
+		"qwen3":       {decoder: plain("qwen3", Variant{})},
+		"qwen3_moe":   {decoder: plain("qwen3moe", Variant{})},
+		"llama":       {decoder: plain("llama", headed)},
+		"mistral":     {decoder: plain("llama", headed)},
+		"ministral3":  {decoder: plain("mistral3", headed)},
+		"mixtral":     {decoder: plain("llama", headed)},
+		"gemma2":      {decoder: plain("gemma2", Variant{PlainHeads: true, PostNorms: true})},
+		"gemma3_text": {decoder: plain("gemma3", Variant{PostNorms: true})},
+		"deepseek_v2": {decoder: plain("deepseek2", headed)},
+		"deepseek_v3": {decoder: plain("deepseek2", headed)},
+		"kimi_k2":     {decoder: plain("deepseek2", headed)},
+		"gpt_oss": {decoder: plain("gpt-oss", Variant{PlainHeads: true, ProjectionBias: true, OutputBias: true, Sinks: true,
+			ExpertBias: true})},
+		"llama4_text":      {decoder: plain("llama4", headed)},
+		"qwen3_5_text":     {decoder: plain("qwen35", Variant{OutputGate: true})},
+		"qwen3_5_moe_text": {decoder: plain("qwen35moe", Variant{OutputGate: true})},
+	}
+	with := func(kind, decoder string, tower func(keys, *Model)) {
+		r := list[decoder]
+		r.tower = tower
+		list[kind] = r
+	}
+	with("qwen2_vl", "qwen2", qwen2Tower)
+	with("qwen2_5_vl", "qwen2", qwen25Tower)
+	for kind, architecture := range map[string]string{"qwen2_vl": "qwen2vl", "qwen2_5_vl": "qwen2vl"} {
+		r := list[kind]
+		r.decoder.variant.Architecture = architecture
+		list[kind] = r
+	}
+	list["qwen3_vl"] = reading{decoder: decoderReading{own: true}, tower: qwen3Tower}
+	list["qwen3_vl_moe"] = list["qwen3_vl"]
+	list["qwen3_omni_moe"] = reading{decoder: decoderReading{own: true}, tower: qwen3Tower, inside: "thinker_config"}
+	with("qwen3_5", "qwen3_5_text", qwen3Tower)
+	with("qwen3_5_moe", "qwen3_5_moe_text", qwen3Tower)
+	with("gemma3", "gemma3_text", gemma3Tower)
+	for kind, tower := range map[string]func(keys, *Model){"internvl": internTower, "mistral3": pixtralTower,
+		"smolvlm": ideficsTower, "idefics3": ideficsTower} {
+		list[kind] = reading{named: true, tower: tower}
+	}
+	return list
 }
 
-type huggingFaceVision struct {
-	Depth              *int  `json:"depth"`
-	HiddenSize         *int  `json:"hidden_size"`
-	Heads              *int  `json:"num_heads"`
-	IntermediateSize   *int  `json:"intermediate_size"`
-	InChannels         *int  `json:"in_channels"`
-	PatchSize          *int  `json:"patch_size"`
-	TemporalPatchSize  *int  `json:"temporal_patch_size"`
-	SpatialMergeSize   *int  `json:"spatial_merge_size"`
-	PositionEmbeddings *int  `json:"num_position_embeddings"`
-	OutHiddenSize      *int  `json:"out_hidden_size"`
-	DeepstackLayers    []int `json:"deepstack_visual_indexes"`
-}
+// ModelTypes are the model types whose config.json is read.
+func ModelTypes() []string { return slices.Sorted(maps.Keys(readings())) }
 
-// DecodeHuggingFace reads a Qwen3-VL config.json, dense or mixture of experts. Keys that do not decide memory are
-// passed over; one that does and is missing is an error, never a default: the defaults of the configuration classes
-// match no published checkpoint. config.json says nothing of preprocessing, so the limits are those of the published
-// Qwen3-VL processors, marked as assumed.
+// asClass are model types that other repositories define, and the class of transformers with the same shape.
+var asClass = map[string]string{"kimi_k2": "deepseek_v3"}
+
+// DecodeHuggingFace reads a config.json: the decoder, its tower where it has one, the type and the quantisation of its
+// weights. Keys that do not decide memory are passed over; one that does and is absent takes the default of its class,
+// which Model.Notes says. config.json says nothing of preprocessing, so the limits are those of the published
+// processors, marked as assumed.
 func DecodeHuggingFace(name string, data []byte) (Model, error) {
-	var c huggingFaceConfig
-	if err := json.Unmarshal(data, &c); err != nil {
-		return Model{}, jsonError(name, data, err)
-	}
-	if _, text := families[c.ModelType]; text {
-		return Model{}, fmt.Errorf("%s: model_type is %q, a model without images, which estimate alone takes; want qwen3_vl or qwen3_vl_moe", name, c.ModelType)
-	}
-	if !c.withImages() {
-		return Model{}, fmt.Errorf("%s: model_type is %q, want qwen3_vl or qwen3_vl_moe", name, c.ModelType)
-	}
-	m, err := c.model()
+	k, err := openConfig(name, data)
 	if err != nil {
-		return Model{}, fmt.Errorf("%s: %w", name, err)
+		return Model{}, err
 	}
-	m.Schema, m.Name = ModelSchema, name
-	m.Source = Sources{"default": name, "preprocess": "assumed: the published Qwen3-VL processors' limits"}
+	how, known := readings()[k.kind]
+	if !known {
+		return Model{}, fmt.Errorf("%s: model_type %q is not known: want one of %s", name, k.kind,
+			strings.Join(ModelTypes(), ", "))
+	}
+	m := Model{Schema: ModelSchema, Name: name, Kind: k.kind, Source: Sources{"default": name}}
+	if how.inside != "" {
+		k = k.part(how.inside)
+	}
+	how.read(k, &m)
+	if k.err != nil {
+		return Model{}, k.err
+	}
+	if note := k.defaultedNote(); note != "" {
+		m.Notes = append(m.Notes, note)
+	}
 	if err := m.Validate(); err != nil {
 		return Model{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return m, nil
 }
 
-// WithImages reports whether a config.json is of a model that DecodeHuggingFace reads.
-func WithImages(data []byte) bool {
-	var c huggingFaceConfig
-	_ = json.Unmarshal(data, &c) // what is no JSON is neither
-	return c.withImages()
+// read fills in the model from its configuration.
+func (r reading) read(k keys, m *Model) {
+	if to, ok := asClass[k.kind]; ok {
+		k.kind = to
+	}
+	text := k
+	if _, inParts := k.table.Classes[k.kind].Parts["text_config"]; inParts {
+		text = k.part("text_config")
+		if _, own := k.given["text_config"]; !own && len(k.given) > 3 && strings.HasPrefix(k.kind, "qwen2") {
+			text.given = k.given // before transformers 4.52 the decoder's keys of Qwen2-VL stood outside
+		}
+	}
+	if r.named {
+		if text.given == nil && k.err == nil {
+			k.reader.err = fmt.Errorf("%s: text_config is missing, which names the decoder's class", k.name)
+		}
+		kind := text.kind
+		if given := text.text("model_type"); given != "" {
+			kind = given
+		}
+		named, known := readings()[kind]
+		if (!known || named.tower != nil) && k.err == nil {
+			k.reader.err = fmt.Errorf("%s: text_config.model_type %q is not known", k.name, kind)
+		}
+		if k.err != nil {
+			return
+		}
+		r.decoder = named.decoder
+	}
+	m.Text = r.decoder.read(text)
+	m.Text.TiedEmbeddings = k.flag("tie_word_embeddings")
+	m.DType = declaredType(k, text)
+	m.Quantisation = quantisation(k)
+	if r.tower != nil {
+		tower := k.part("vision_config")
+		tower.outer = &k
+		r.tower(tower, m)
+	}
+	if _, audio := k.given["audio_config"]; audio || m.Kind == "qwen3_omni_moe" {
+		m.Notes = append(m.Notes, "the audio encoder, the talker and the speech decoder are not counted")
+	}
 }
 
-func (c *huggingFaceConfig) withImages() bool {
-	return c.ModelType == "qwen3_vl" || c.ModelType == "qwen3_vl_moe"
+// declaredType is the type that the checkpoint declares, "" where it declares none.
+func declaredType(k, text keys) DType {
+	for _, part := range []keys{k, text} {
+		for _, key := range []string{"dtype", "torch_dtype"} {
+			if d, ok := TorchDType(part.text(key)); ok {
+				return d
+			}
+		}
+	}
+	return ""
+}
+
+// TorchDType reads a type as PyTorch or its users spell it.
+func TorchDType(name string) (DType, bool) {
+	d, ok := map[string]DType{
+		"float32": FP32, "fp32": FP32, "f32": FP32, "float16": FP16, "fp16": FP16, "f16": FP16, "half": FP16,
+		"bfloat16": BF16, "bf16": BF16,
+	}[strings.TrimPrefix(strings.ToLower(name), "torch.")]
+	return d, ok
+}
+
+// DecodeAnyModel reads a config.json or a model document of this package's own schema.
+func DecodeAnyModel(name string, data []byte) (Model, error) {
+	if LooksLikeHuggingFace(data) {
+		return DecodeHuggingFace(name, data)
+	}
+	var foreign struct {
+		Schema string `json:"schema"`
+		Width  int    `json:"dim"`
+		Layers int    `json:"n_layers"`
+	}
+	if json.Unmarshal(plainJSON(data), &foreign) == nil && foreign.Schema == "" {
+		what := "has neither model_type, as a Hugging Face config.json, nor schema, as a model file of vlmem"
+		if foreign.Width > 0 && foreign.Layers > 0 {
+			what = "is a params.json of Mistral's or Meta's own format: want the config.json of the Hugging Face repository"
+		}
+		return Model{}, fmt.Errorf("%s: %s", name, what)
+	}
+	return DecodeModel(name, data)
 }
 
 // LooksLikeHuggingFace tells a Hugging Face config.json from a model document of this package's own schema.
@@ -93,104 +199,15 @@ func LooksLikeHuggingFace(data []byte) bool {
 		ModelType     string `json:"model_type"`
 		Architectures []any  `json:"architectures"`
 	}
-	if json.Unmarshal(data, &c) != nil {
+	if json.Unmarshal(plainJSON(data), &c) != nil {
 		// A broken config.json still deserves a message about JSON.
 		return bytes.Contains(data, []byte(`"model_type"`))
 	}
 	return c.Schema == "" && (c.ModelType != "" || len(c.Architectures) > 0)
 }
 
-func (c *huggingFaceConfig) model() (Model, error) {
-	switch {
-	case c.Text == nil:
-		return Model{}, errors.New("text_config is missing")
-	case c.Vision == nil:
-		return Model{}, errors.New("vision_config is missing")
-	case c.Text.AttentionBias:
-		return Model{}, errors.New("text_config.attention_bias is true, which no known Qwen3-VL has")
-	case c.ModelType == "qwen3_vl_moe" && (len(c.Text.DenseLayers) > 0 || c.Text.SparseStep != nil &&
-		*c.Text.SparseStep != 1):
-		return Model{}, errors.New("text_config mixes dense and expert layers, which no known Qwen3-VL does")
-	}
-	var missing []string
-	need := func(key string, v *int) int {
-		if v == nil {
-			missing = append(missing, key)
-			return 0
-		}
-		return *v
-	}
-	m := Model{Text: c.Text.text(c.ModelType, need), Vision: c.Vision.vision(need), Preprocess: publishedPreprocess}
-	tied := c.Tied // the outer key is the one that transformers obeys
-	if tied == nil {
-		tied = c.Text.Tied
-	}
-	if tied == nil {
-		missing = append(missing, "tie_word_embeddings")
-	} else {
-		m.Text.TiedEmbeddings = *tied
-	}
-	if len(missing) > 0 {
-		return Model{}, errors.New(strings.Join(missing, ", ") + " missing")
-	}
-	return m, nil
-}
-
-func (t *huggingFaceText) text(modelType string, need func(string, *int) int) Text {
-	text := Text{
-		HiddenSize: need("text_config.hidden_size", t.HiddenSize), Layers: need("text_config.num_hidden_layers", t.Layers),
-		Heads: need("text_config.num_attention_heads", t.Heads), KVHeads: need("text_config.num_key_value_heads", t.KVHeads),
-		HeadDim: need("text_config.head_dim", t.HeadDim), IntermediateSize: need("text_config.intermediate_size",
-			t.IntermediateSize),
-		VocabSize: need("text_config.vocab_size", t.VocabSize), MaxPositions: need("text_config.max_position_embeddings",
-			t.MaxPositions),
-	}
-	if modelType == "qwen3_vl_moe" {
-		text.MoE = &MoE{
-			Experts: need("text_config.num_experts", t.Experts), ExpertsPerToken: need("text_config.num_experts_per_tok",
-				t.ExpertsPerToken),
-			IntermediateSize: need("text_config.moe_intermediate_size", t.ExpertSize),
-		}
-	}
-	return text
-}
-
-func (v *huggingFaceVision) vision(need func(string, *int) int) Vision {
-	return Vision{
-		Depth: need("vision_config.depth", v.Depth), HiddenSize: need("vision_config.hidden_size", v.HiddenSize),
-		Heads: need("vision_config.num_heads", v.Heads), IntermediateSize: need("vision_config.intermediate_size",
-			v.IntermediateSize),
-		InChannels: need("vision_config.in_channels", v.InChannels), PatchSize: need("vision_config.patch_size", v.PatchSize),
-		TemporalPatchSize:  need("vision_config.temporal_patch_size", v.TemporalPatchSize),
-		SpatialMergeSize:   need("vision_config.spatial_merge_size", v.SpatialMergeSize),
-		PositionEmbeddings: need("vision_config.num_position_embeddings", v.PositionEmbeddings),
-		OutHiddenSize:      need("vision_config.out_hidden_size", v.OutHiddenSize), DeepstackLayers: v.DeepstackLayers,
-	}
-}
-
 // publishedPreprocess is the limits of the published Qwen3-VL image and video processors, as in the built-in models.
 var publishedPreprocess = Preprocess{
 	MinPixels: 65536, MaxPixels: 16777216, VideoMinPixels: 4096, VideoMaxPixels: 25165824,
 	VideoFPS: 2, VideoMinFrames: 4, VideoMaxFrames: 768,
-}
-
-// jsonError puts name and line before what the decoder says.
-func jsonError(name string, data []byte, err error) error {
-	offset := int64(-1)
-	var syntax *json.SyntaxError
-	var kind *json.UnmarshalTypeError
-	switch {
-	case errors.As(err, &syntax):
-		offset = syntax.Offset
-	case errors.As(err, &kind):
-		return fmt.Errorf("%s:%d: %s is a %s, want a number", name, line(data, kind.Offset), kind.Field, kind.Value)
-	}
-	if offset < 0 {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	return fmt.Errorf("%s:%d: %w", name, line(data, offset), err)
-}
-
-func line(data []byte, offset int64) int {
-	return 1 + bytes.Count(data[:min(max(offset, 0), int64(len(data)))], []byte("\n"))
 }

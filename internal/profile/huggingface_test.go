@@ -107,31 +107,67 @@ func TestDecodeHuggingFaceRefuses(t *testing.T) {
 		{"broken", []byte("{\n\"model_type\": \"qwen3_vl\",\n]"), "broken.json:3: "},
 		{"empty", nil, "broken.json:1: "},
 		{"a list", []byte("[]"), "broken.json:1: "},
-		{"another model", []byte(`{"model_type": "llama"}`), `model_type is "llama"`},
-		{"no text", []byte(`{"model_type": "qwen3_vl"}`), "text_config is missing"},
+		{"another model", []byte(`{"model_type": "bert", "text_config": {"hidden_size": []}}`), `model_type "bert" is not known`},
 		{"text value", config(t, func(_, text, _ map[string]any) { text["hidden_size"] = "wide" }),
 			"text_config.hidden_size is a string"},
-		{"missing keys", config(t, func(_, text, vision map[string]any) {
-			delete(text, "head_dim")
-			delete(vision,
-				"depth")
-		}),
-			"text_config.head_dim, vision_config.depth missing"},
-		{"no tie", config(t, func(outer, _, _ map[string]any) { delete(outer, "tie_word_embeddings") }),
-			"tie_word_embeddings missing"},
-		{"no experts", config(t, func(outer, _, _ map[string]any) { outer["model_type"] = "qwen3_vl_moe" }),
-			"text_config.num_experts, "},
+		{"text as a list", config(t, func(outer, _, _ map[string]any) { outer["text_config"] = []int{1} }),
+			"text_config is an array, want an object"},
 		{"zero layers", config(t, func(_, text, _ map[string]any) { text["num_hidden_layers"] = 0 }),
-			"num_hidden_layers must be above zero"},
-		{"mixed layers", config(t, func(outer, text, _ map[string]any) {
-			outer["model_type"] = "qwen3_vl_moe"
-			text["mlp_only_layers"] = []int{3}
-		}), "mixes dense and expert layers"},
+			"num_hidden_layers is 0 and must be above zero"},
 	} {
 		_, err := profile.DecodeHuggingFace("broken.json", c.data)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want an error with %q", c.name, err, c.want)
 		}
+	}
+}
+
+// An absent key takes its class's default, as from_pretrained does, and the model says so. The key of tied embeddings
+// that counts is the outer one.
+func TestAbsentKeysTakeTheClassDefaults(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		edit       func(outer, text, vision map[string]any)
+		parameters int64
+		note       string
+	}{
+		{"deepstack", func(_, _, vision map[string]any) {
+			delete(vision, "deepstack_visual_indexes")
+			vision["depth"] = 27
+		}, 4_437_815_808 + 3*12_596_224,
+			"vision_config.deepstack_visual_indexes [8 16 24]"},
+		{"head width", func(_, text, _ map[string]any) { delete(text, "head_dim") }, 4_437_815_808,
+			"text_config.head_dim 128"},
+		{"outer tie", func(outer, text, _ map[string]any) {
+			delete(outer, "tie_word_embeddings")
+			text["tie_word_embeddings"] = true
+		}, 4_437_815_808 + 151936*2560, ""},
+		{"nothing", nil, 4_437_815_808, ""},
+	} {
+		m, err := profile.DecodeHuggingFace("config.json", config(t, c.edit))
+		notes := strings.Join(m.Notes, " ")
+		if err != nil || m.Parameters().Total() != c.parameters || !strings.Contains(notes, c.note) ||
+			(c.note == "") != (notes == "") {
+			t.Errorf("%s: %d parameters, want %d; notes %q; %v", c.name, m.Parameters().Total(), c.parameters, m.Notes, err)
+		}
+	}
+}
+
+// transformers 5 saves a mixture's experts as num_local_experts, 4.57 as num_experts: attribute_map makes them one.
+func TestExpertsUnderEitherName(t *testing.T) {
+	for _, name := range []string{"num_experts", "num_local_experts"} {
+		m, err := profile.DecodeHuggingFace("config.json", config(t, func(outer, text, _ map[string]any) {
+			outer["model_type"] = "qwen3_vl_moe"
+			text[name], text["num_experts_per_tok"], text["moe_intermediate_size"] = 16, 2, 512
+			text["rope_theta"], text["router_noise"] = "Infinity", "-Infinity"
+		}))
+		if err != nil || m.Text.MoE == nil || m.Text.MoE.Experts != 16 || m.Replayable() != nil {
+			t.Errorf("%s: %+v, %v, %v", name, m.Text.MoE, err, m.Replayable())
+		}
+	}
+	data := strings.Replace(string(config(t, nil)), `"rope_theta":5000000`, `"rope_theta":5000000,"x":[NaN,-Infinity,"Infinity"]`, 1)
+	if m, err := profile.DecodeHuggingFace("config.json", []byte(data)); err != nil || m.Text.HiddenSize != 2560 {
+		t.Errorf("numbers that Python writes: %v", err)
 	}
 }
 

@@ -1,179 +1,229 @@
 package profile
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
-// textKeys is what of a decoder's config.json decides memory, beside what Qwen3-VL has.
-type textKeys struct {
-	huggingFaceText
-	UseWindow   *bool    `json:"use_sliding_window"`
-	Window      *int     `json:"sliding_window"`
-	FullEvery   *int     `json:"sliding_window_pattern"`
-	LayerTypes  []string `json:"layer_types"`       // sliding_attention, full_attention
-	LocalExpert *int     `json:"num_local_experts"` // Mixtral's name
-	Routed      *int     `json:"n_routed_experts"`  // DeepSeek's names, and those below
-	Shared      *int     `json:"n_shared_experts"`
-	FirstDense  *int     `json:"first_k_dense_replace"`
-	QueryRank   *int     `json:"q_lora_rank"`
-	KVRank      *int     `json:"kv_lora_rank"`
-	NopeDim     *int     `json:"qk_nope_head_dim"`
-	RopeDim     *int     `json:"qk_rope_head_dim"`
-	ValueDim    *int     `json:"v_head_dim"`
+// decoderReading is what a class's decoder is beyond its keys.
+type decoderReading struct {
+	variant Variant
+	own     bool // Qwen3-VL's decoder, which is no variant
 }
 
-// family is what a model_type says without a key. A configuration is published without the keys that equal its class's
-// default, which for these classes are the checkpoints' own values.
-type family struct {
-	variant                                        Variant
-	tied                                           bool
-	window                                         int // this and the rest: where no key says another
-	fullEvery                                      int
-	heads, kvHeads, headDim, vocabulary, positions int
-}
-
-var families = map[string]family{
-	"qwen2":     {variant: Variant{Architecture: "qwen2", PlainHeads: true, ProjectionBias: true}},
-	"qwen3":     {variant: Variant{Architecture: "qwen3"}},
-	"qwen3_moe": {variant: Variant{Architecture: "qwen3moe"}},
-	"llama":     {variant: Variant{Architecture: "llama", PlainHeads: true}},
-	"mistral":   {variant: Variant{Architecture: "llama", PlainHeads: true}},
-	"mixtral":   {variant: Variant{Architecture: "llama", PlainHeads: true}},
-	"gemma2": {variant: Variant{Architecture: "gemma2", PlainHeads: true, PostNorms: true}, tied: true, window: 4096,
-		fullEvery: 2},
-	"gemma3": {variant: Variant{Architecture: "gemma3", PostNorms: true}, tied: true, fullEvery: 6,
-		heads: 8, kvHeads: 4, headDim: 256, vocabulary: 262208, positions: 131072},
-	"gemma3_text": {variant: Variant{Architecture: "gemma3", PostNorms: true}, tied: true, fullEvery: 6},
-	"deepseek_v2": {variant: Variant{Architecture: "deepseek2", PlainHeads: true}},
-	"deepseek_v3": {variant: Variant{Architecture: "deepseek2", PlainHeads: true}},
-}
-
-// TextFamilies are the model types that DecodeHuggingFaceText reads.
-func TextFamilies() []string {
-	var list []string
-	for name := range families {
-		list = append(list, name)
+// read fills in a decoder from its keys.
+func (r decoderReading) read(k keys) Text {
+	t := Text{
+		HiddenSize: k.number("hidden_size"), Layers: k.number("num_hidden_layers"), Heads: k.number("num_attention_heads"),
+		IntermediateSize: k.optional("intermediate_size"), VocabSize: k.number("vocab_size"), MaxPositions: positions(k),
 	}
-	slices.Sort(list)
-	return list
-}
-
-// DecodeHuggingFaceText reads the config.json of a decoder without a tower, or with one that is left out (Gemma 3). The
-// model has no Vision; it can be estimated, and neither replayed nor advised on.
-func DecodeHuggingFaceText(name string, data []byte) (Model, error) {
-	var c struct {
-		ModelType string    `json:"model_type"`
-		Tied      *bool     `json:"tie_word_embeddings"`
-		Text      *textKeys `json:"text_config"`
+	t.KVHeads = k.or("num_key_value_heads", t.Heads)
+	t.HeadDim = k.or("head_dim", t.HiddenSize/max(t.Heads, 1))
+	v := r.variant
+	t.MoE = mixture(k, &v)
+	if t.MoE != nil {
+		v.DenseAt = denseLayers(k, t.Layers)
 	}
-	var t textKeys
-	for _, into := range []any{&c, &t} {
-		if err := json.Unmarshal(data, into); err != nil {
-			return Model{}, jsonError(name, data, err)
-		}
+	if k.flag("attention_bias") {
+		// Of these classes Llama, DeepSeek and Qwen3 give the projection back a bias as well.
+		v.ProjectionBias, v.OutputBias = true, true
 	}
-	f, known := families[c.ModelType]
-	if !known {
-		return Model{}, fmt.Errorf("%s: model_type is %q, want qwen3_vl, qwen3_vl_moe or one of %s", name, c.ModelType,
-			strings.Join(TextFamilies(), ", "))
+	v.MLPBias = k.flag("mlp_bias")
+	latent(k, &v)
+	layers(k, &t, &v)
+	if t.Layers > mostLayers {
+		return t // Validate says so
 	}
-	if c.Text != nil {
-		t = *c.Text
-	}
-	for _, tied := range []*bool{t.Tied, c.Tied} {
-		if tied != nil {
-			f.tied = *tied
-		}
-	}
-	text, err := t.decoder(f)
-	if err != nil {
-		return Model{}, fmt.Errorf("%s: %w", name, err)
-	}
-	m := Model{Schema: ModelSchema, Name: name, Text: text, Source: Sources{"default": name}}
-	if err := m.Text.Validate(); err != nil {
-		return Model{}, fmt.Errorf("%s: %w", name, err)
-	}
-	return m, nil
-}
-
-func (t *textKeys) decoder(f family) (Text, error) {
-	t.complete(f)
-	var missing []string
-	need := func(key string, v *int) int {
-		if v == nil {
-			missing = append(missing, strings.TrimPrefix(key, "text_config."))
-			return 0
-		}
-		return *v
-	}
-	kind := ""
-	if t.Experts != nil && *t.Experts > 1 {
-		kind = "qwen3_vl_moe"
-	}
-	text := t.text(kind, need)
-	text.TiedEmbeddings = f.tied
-	v := t.variant(f, need)
-	if text.MoE == nil {
-		v.DenseLayers, v.SharedExperts = 0, 0
-	}
-	text.Variant = &v
-	if len(missing) > 0 {
-		return text, errors.New(strings.Join(missing, ", ") + " missing")
-	}
-	return text, nil
-}
-
-// complete fills in what goes by another name, or is left out because it follows from the rest or from the class.
-func (t *textKeys) complete(f family) {
-	first := func(into **int, from ...*int) {
-		for _, p := range from {
-			if *into == nil && p != nil && *p > 0 {
-				*into = p
+	if !r.own || !v.plainQwen3VL() {
+		t.Variant = &v
+		if r.own && v.Architecture == "" {
+			v.Architecture = "qwen3vl"
+			if t.MoE != nil {
+				v.Architecture = "qwen3vlmoe"
 			}
 		}
 	}
-	first(&t.Experts, t.LocalExpert, t.Routed)
-	first(&t.Heads, &f.heads)
-	first(&t.KVHeads, &f.kvHeads, t.Heads) // or every head has its own
-	first(&t.VocabSize, &f.vocabulary)
-	first(&t.MaxPositions, &f.positions)
-	first(&t.HeadDim, &f.headDim)
-	if t.HeadDim == nil && t.HiddenSize != nil && t.Heads != nil && *t.Heads > 0 {
-		share := *t.HiddenSize / *t.Heads
-		t.HeadDim = &share
+	return t
+}
+
+// plainQwen3VL reports whether nothing differs from Qwen3-VL's decoder.
+func (v *Variant) plainQwen3VL() bool {
+	return v.LayerTypes == nil && v.DenseAt == nil && !v.ProjectionBias && v.Window == 0
+}
+
+// mixture reads the experts of a mixture, nil where there are none or but one.
+func mixture(k keys, v *Variant) *MoE {
+	size := "moe_intermediate_size"
+	var experts int
+	switch k.kind {
+	case "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "llama", "mistral", "ministral3", "gemma2",
+		"gemma3_text", "qwen3_5_text":
+		return nil // these classes have no experts, whatever the file says
+	case "mixtral", "llama4_text", "gpt_oss":
+		size, experts = "intermediate_size", k.number("num_local_experts")
+	case "deepseek_v2", "deepseek_v3":
+		experts = k.number("n_routed_experts")
+	default:
+		experts = k.number("num_experts")
 	}
-	if t.LocalExpert != nil {
-		first(&t.ExpertSize, t.IntermediateSize)
+	m := &MoE{Experts: experts, ExpertsPerToken: k.number("num_experts_per_tok"), IntermediateSize: k.number(size)}
+	switch k.kind {
+	case "deepseek_v2", "deepseek_v3":
+		v.SharedExperts = k.optional("n_shared_experts")
+	case "llama4_text":
+		v.SharedExperts, v.DenseSize, v.PackedExperts = 1, k.number("intermediate_size_mlp"), true
+	case "qwen3_5_moe_text":
+		v.SharedSize = k.number("shared_expert_intermediate_size")
+	case "gpt_oss":
+		v.PackedExperts = true
+	}
+	return m
+}
+
+// denseLayers are the layers of a mixture that have a dense MLP: the first ones, those named, and those between steps.
+func denseLayers(k keys, layers int) []int {
+	first, step, named := k.optional("first_k_dense_replace"), k.optional("decoder_sparse_step"), k.numbers("mlp_only_layers")
+	sparse := k.numbers("moe_layers")
+	if k.kind == "llama4_text" && sparse == nil {
+		step = k.number("interleave_moe_layer_step")
+	}
+	var dense []int
+	for i := range min(layers, mostLayers) {
+		if i < first || slices.Contains(named, i) || step > 1 && (i+1)%step != 0 ||
+			sparse != nil && !slices.Contains(sparse, i) {
+			dense = append(dense, i)
+		}
+	}
+	return dense
+}
+
+// latent reads attention over compressed keys and values.
+func latent(k keys, v *Variant) {
+	if k.kind != "deepseek_v2" && k.kind != "deepseek_v3" {
+		return
+	}
+	v.Latent = &Latent{
+		QueryRank: k.optional("q_lora_rank"), KVRank: k.number("kv_lora_rank"), NopeDim: k.number("qk_nope_head_dim"),
+		RopeDim: k.number("qk_rope_head_dim"), ValueDim: k.number("v_head_dim"),
 	}
 }
 
-// variant is the family's with what the keys say.
-func (t *textKeys) variant(f family, need func(string, *int) int) Variant {
-	v := f.variant
-	or := func(p *int, otherwise int) int {
-		if p == nil {
-			return otherwise
+// layers reads what each layer sees: a list in the file goes first, then what the class makes of its other keys.
+func layers(k keys, t *Text, v *Variant) {
+	if k.kind == "qwen3_5_text" || k.kind == "qwen3_5_moe_text" {
+		v.Linear = &Linear{
+			KeyHeads: k.number("linear_num_key_heads"), ValueHeads: k.number("linear_num_value_heads"),
+			KeyDim: k.number("linear_key_head_dim"), ValueDim: k.number("linear_value_head_dim"),
+			Kernel: k.number("linear_conv_kernel_dim"),
 		}
-		return *p
 	}
-	v.ProjectionBias = v.ProjectionBias || t.AttentionBias
-	if v.Window = f.window; t.UseWindow == nil || *t.UseWindow {
-		v.Window = or(t.Window, f.window)
+	window := k.optional("sliding_window")
+	if raw, _ := k.find("use_sliding_window"); raw != nil && !k.flag("use_sliding_window") {
+		window = 0
 	}
-	if v.FullEvery = or(t.FullEvery, f.fullEvery); len(t.LayerTypes) > 0 {
-		v.FullEvery = slices.Index(t.LayerTypes, "full_attention") + 1
+	if window > 0 && k.kind == "gemma3_text" && k.flag("use_bidirectional_attention") {
+		window = window/2 + 1
 	}
-	if v.Window == 0 {
-		v.FullEvery = 0
+	chunk := 0
+	if k.kind == "llama4_text" {
+		chunk = k.optional("attention_chunk_size")
 	}
-	if t.KVRank != nil {
-		v.Latent = &Latent{QueryRank: or(t.QueryRank, 0), KVRank: *t.KVRank, NopeDim: need("qk_nope_head_dim", t.NopeDim),
-			RopeDim: need("qk_rope_head_dim", t.RopeDim), ValueDim: need("v_head_dim", t.ValueDim)}
+	kinds := declaredLayers(k, t.Layers)
+	if kinds == nil {
+		kinds = classLayers(k, min(t.Layers, mostLayers), window, chunk)
 	}
-	v.DenseLayers, v.SharedExperts = or(t.FirstDense, 0), or(t.Shared, 0)
-	return v
+	if !slices.ContainsFunc(kinds, func(l LayerType) bool { return l != FullAttention }) {
+		return
+	}
+	v.LayerTypes, v.Window = kinds, window
+	if slices.Contains(kinds, ChunkedAttention) {
+		v.Window = chunk
+	}
+	if v.Window == 0 && v.Linear == nil && k.err == nil {
+		k.reader.err = fmt.Errorf("%s: %slayer_types has sliding layers and no sliding_window says how far they see", k.name,
+			k.path)
+	}
+}
+
+// declaredLayers is layer_types as the file has it. Mistral's class passes it over.
+func declaredLayers(k keys, layers int) []LayerType {
+	list := k.strings("layer_types")
+	if list == nil || k.kind == "mistral" || k.kind == "mixtral" {
+		return nil
+	}
+	if len(list) != layers && k.err == nil {
+		k.reader.err = fmt.Errorf("%s: %slayer_types names %d of %d layers", k.name, k.path, len(list), layers)
+	}
+	var kinds []LayerType
+	for _, name := range list {
+		kind := LayerType(name)
+		if !slices.Contains([]LayerType{FullAttention, SlidingAttention, ChunkedAttention, LinearAttention}, kind) &&
+			k.err == nil {
+			k.reader.err = fmt.Errorf("%s: %slayer_types: %q is not known", k.name, k.path, name)
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+// classLayers is what a class makes of keys other than layer_types (transformers 5.24, each configuration's
+// __post_init__).
+func classLayers(k keys, layers, window, chunk int) []LayerType {
+	slides := func(int) bool { return window > 0 }
+	other := SlidingAttention
+	switch k.kind {
+	case "qwen2", "qwen3", "qwen2_vl_text", "qwen2_5_vl_text":
+		first := k.optional("max_window_layers")
+		slides = func(i int) bool { return window > 0 && i >= first }
+	case "gemma2", "gpt_oss":
+		slides = func(i int) bool { return (i+1)%2 != 0 }
+	case "gemma3_text":
+		every := k.or("sliding_window_pattern", 6)
+		slides = func(i int) bool { return (i+1)%every != 0 }
+	case "qwen3_5_text", "qwen3_5_moe_text":
+		every := k.or("full_attention_interval", 4)
+		other, slides = LinearAttention, func(i int) bool { return (i+1)%every != 0 }
+	case "llama4_text":
+		without, every := k.numbers("no_rope_layers"), k.number("no_rope_layer_interval")
+		other, slides = ChunkedAttention, func(i int) bool {
+			if len(without) == layers {
+				return chunk > 0 && without[i] != 0
+			}
+			return chunk > 0 && (i+1)%max(every, 1) != 0
+		}
+	}
+	var kinds []LayerType
+	for i := range layers {
+		kind := FullAttention
+		if slides(i) {
+			kind = other
+		}
+		kinds = append(kinds, kind)
+	}
+	return kinds
+}
+
+// positions is how many tokens of context the decoder takes. YaRN stretches what it was trained for by a factor, linear
+// and dynamic scaling its limit; the other kinds of scaling are within max_position_embeddings already.
+func positions(k keys) int {
+	limit := k.number("max_position_embeddings")
+	for _, name := range []string{"rope_parameters", "rope_scaling"} {
+		rope := k.object(name)
+		if _, nested := rope.given["full_attention"]; nested {
+			rope = rope.object("full_attention")
+		}
+		kind := rope.text("rope_type")
+		if kind == "" {
+			kind = rope.text("type")
+		}
+		factor, trained := rope.fraction("factor"), rope.optional("original_max_position_embeddings")
+		switch {
+		case factor <= 1 || factor > 1<<16 || k.kind == "gemma3_text":
+		case kind == "yarn" && trained > 0:
+			limit = max(limit, int(float64(trained)*factor))
+		case kind == "yarn", kind == "linear", kind == "dynamic":
+			return int(float64(limit) * factor)
+		}
+	}
+	return limit
 }

@@ -27,16 +27,42 @@ func (g Grid) PixelBytes() int64 { return 4 * int64(g.Patches) * int64(g.PatchWi
 //
 // An aspect ratio above 200 is an error there and here.
 func (m *Model) ImageGrid(width, height int) (Grid, error) {
+	if v := m.Vision; v.ImageTokens > 0 && width > 0 && height > 0 {
+		side := v.ImageSize / v.PatchSize
+		return Grid{Width: v.ImageSize, Height: v.ImageSize, Temporal: 1, Patches: side * side, Tokens: v.ImageTokens,
+			PatchWidth: v.InChannels * v.PatchSize * v.PatchSize}, nil
+	}
 	return m.resize(width, height, 1, m.Preprocess.MinPixels, m.Preprocess.MaxPixels)
 }
 
-// VideoGrid resizes a clip of frames sampled frames, each width × height. Frames are padded to a multiple of the
-// temporal patch, and the area limits bind padded frames × height × width together.
+// VideoGrid resizes a clip of n sampled frames, each width × height, as the model's video processor does. Qwen3-VL's
+// limits bind the whole clip, and its rules differ from an image's:
+//
+//	a side under f: both grow until it is f            then as an image, with
+//	area = t·round(n/t)·h̄·w̄, t = temporal patch       round half to even: 5 frames count as 4, 7 as 8
+//	β from n·h·w
+//
+// and fewer frames than a temporal patch are refused. Qwen2-VL's limits bind each frame. Either pads the last patch.
 func (m *Model) VideoGrid(width, height, frames int) (Grid, error) {
+	p, t := m.Preprocess, m.Vision.TemporalPatchSize
 	if frames <= 0 {
 		return Grid{}, fmt.Errorf("a video of %d frames: want at least one", frames)
 	}
-	return m.resize(width, height, frames, m.Preprocess.VideoMinPixels, m.Preprocess.VideoMaxPixels)
+	if p.VideoPerFrame {
+		g, err := m.resize(width, height, 1, p.VideoMinPixels, p.VideoMaxPixels)
+		if err != nil {
+			return Grid{}, err
+		}
+		return m.grid(g.Width, g.Height, (frames+t-1)/t), nil
+	}
+	if frames < t {
+		return Grid{}, fmt.Errorf("a video of %d frames: the processor takes no fewer than %d", frames, t)
+	}
+	if f := m.Vision.PatchSize * m.Vision.SpatialMergeSize; width > 0 && height > 0 && min(width, height) < f {
+		scale := max(float64(f)/float64(height), float64(f)/float64(width))
+		width, height = int(float64(width)*scale), int(float64(height)*scale)
+	}
+	return m.resize(width, height, frames, p.VideoMinPixels, p.VideoMaxPixels)
 }
 
 // SampledFrames is how many frames of a clip the video processor keeps: duration·fps within the model's limits.
@@ -61,15 +87,15 @@ func (m *Model) resize(width, height, frames, minPixels, maxPixels int) (Grid, e
 	if max(width, height) > 200*min(width, height) {
 		return Grid{}, fmt.Errorf("an image of %dx%d pixels: the aspect ratio may be at most 200", width, height)
 	}
-	temporal := (frames + m.Vision.TemporalPatchSize - 1) / m.Vision.TemporalPatchSize
-	padded := float64(frames)
+	t := m.Vision.TemporalPatchSize
+	counted := 1.0
 	if frames > 1 {
-		padded = float64(temporal * m.Vision.TemporalPatchSize)
+		counted = math.RoundToEven(float64(frames)/float64(t)) * float64(t)
 	}
 	f := float64(m.Vision.PatchSize * m.Vision.SpatialMergeSize)
 	w, h, n := float64(width), float64(height), float64(frames)
 	wBar, hBar := math.RoundToEven(w/f)*f, math.RoundToEven(h/f)*f
-	switch area := padded * wBar * hBar; {
+	switch area := counted * wBar * hBar; {
 	case area > float64(maxPixels):
 		beta := math.Sqrt(n * h * w / float64(maxPixels))
 		wBar, hBar = max(f, math.Floor(w/beta/f)*f), max(f, math.Floor(h/beta/f)*f)
@@ -77,7 +103,7 @@ func (m *Model) resize(width, height, frames, minPixels, maxPixels int) (Grid, e
 		beta := math.Sqrt(float64(minPixels) / (n * h * w))
 		wBar, hBar = math.Ceil(w*beta/f)*f, math.Ceil(h*beta/f)*f
 	}
-	return m.grid(int(wBar), int(hBar), temporal), nil
+	return m.grid(int(wBar), int(hBar), (frames+t-1)/t), nil
 }
 
 func (m *Model) grid(width, height, temporal int) Grid {

@@ -1,9 +1,14 @@
 package profile_test
 
 import (
+	"encoding/csv"
+	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/profiles"
 )
 
@@ -69,6 +74,40 @@ func TestSampledFrames(t *testing.T) {
 	for seconds, want := range map[float64]int{0.1: 4, 10: 20, 10.5: 22, 3600: 768} {
 		if got := m.SampledFrames(seconds); got != want {
 			t.Errorf("%v s: %d frames, want %d", seconds, got, want)
+		}
+	}
+}
+
+// The grids of 131 images and videos for each processor, as transformers 5.24's own make them
+// (tools/reference/models/grids.py): odd counts of frames, and sides below a token's, among them.
+func TestGridsAsTheProcessorsMakeThem(t *testing.T) {
+	f, err := os.Open(filepath.Join("testdata", "grids.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil || len(rows) < 200 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	models := map[string]profile.Model{}
+	for _, kind := range []string{"qwen3_vl", "qwen2_5_vl"} {
+		if models[kind], err = profile.DecodeHuggingFace("config.json", []byte(`{"model_type": "`+kind+`"}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range rows {
+		var n [4]int
+		for i := range n {
+			n[i], _ = strconv.Atoi(row[i+1])
+		}
+		m := models[row[0]]
+		g, err := m.ImageGrid(n[1], n[2])
+		if n[0] > 0 {
+			g, err = m.VideoGrid(n[1], n[2], n[0])
+		}
+		if refused := n[3] < 0; refused != (err != nil) || !refused && g.Patches != n[3] {
+			t.Errorf("%v: %d patches, %v", row, g.Patches, err)
 		}
 	}
 }

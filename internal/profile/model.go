@@ -20,7 +20,27 @@ type Model struct {
 	Vision     Vision     `yaml:"vision" json:"vision"`
 	Preprocess Preprocess `yaml:"preprocess" json:"preprocess"`
 	Source     Sources    `yaml:"source,omitempty" json:"source,omitempty"`
+
+	Kind string `yaml:"model_type,omitempty" json:"model_type,omitempty"` // the class in transformers, where it is known
+	// of the published weights; "" where nothing is said
+	DType DType `yaml:"dtype,omitempty" json:"dtype,omitempty"`
+	// how the published weights are quantised, nil: they are not
+	Quantisation *Quantisation `yaml:"-" json:"-"`
+	Notes        []string      `yaml:"-" json:"-"` // what was assumed in reading it, a sentence each
 }
+
+// TowerKind is whose tower it is.
+type TowerKind string
+
+// The towers. "" is Qwen3-VL's, which Qwen3.5 has without deepstack levels.
+const (
+	Qwen2Tower   TowerKind = "qwen2_vl"
+	Qwen25Tower  TowerKind = "qwen2_5_vl"
+	Gemma3Tower  TowerKind = "gemma3" // SigLIP and a mean over neighbouring patches
+	InternTower  TowerKind = "internvl"
+	PixtralTower TowerKind = "pixtral"
+	IdeficsTower TowerKind = "idefics3" // SigLIP and neighbouring patches side by side; SmolVLM's too
+)
 
 // Text is the decoder. Field names follow the Hugging Face configuration.
 type Text struct {
@@ -58,14 +78,30 @@ type Vision struct {
 	PositionEmbeddings int   `yaml:"num_position_embeddings" json:"num_position_embeddings"`
 	OutHiddenSize      int   `yaml:"out_hidden_size" json:"out_hidden_size"`
 	DeepstackLayers    []int `yaml:"deepstack_visual_indexes" json:"deepstack_visual_indexes"`
+
+	Kind       TowerKind `yaml:"kind,omitempty" json:"kind,omitempty"`
+	Window     int       `yaml:"window_size,omitempty" json:"window_size,omitempty"` // pixels of a side that a block sees
+	FullBlocks []int     `yaml:"fullatt_block_indexes,omitempty" json:"fullatt_block_indexes,omitempty"`
+	// of towers that see every image at one size: its side in pixels, and the tokens that it becomes
+	ImageSize   int  `yaml:"image_size,omitempty" json:"image_size,omitempty"`
+	ImageTokens int  `yaml:"image_tokens,omitempty" json:"image_tokens,omitempty"`
+	PoolingHead bool `yaml:"pooling_head,omitempty" json:"pooling_head,omitempty"` // whose output nobody reads
+	// of InternVL: biases of queries, keys and values, norms of queries and keys, norms without biases, a last norm
+	ProjectionBias bool `yaml:"projection_bias,omitempty" json:"projection_bias,omitempty"`
+	HeadNorms      bool `yaml:"head_norms,omitempty" json:"head_norms,omitempty"`
+	PlainNorms     bool `yaml:"plain_norms,omitempty" json:"plain_norms,omitempty"`
+	LastNorm       bool `yaml:"last_norm,omitempty" json:"last_norm,omitempty"`
+	JoinBias       bool `yaml:"join_bias,omitempty" json:"join_bias,omitempty"` // of Pixtral's projector
 }
 
 // Preprocess is how images and videos become patches: limits are areas in pixels.
 type Preprocess struct {
-	MinPixels      int     `yaml:"min_pixels" json:"min_pixels"`
-	MaxPixels      int     `yaml:"max_pixels" json:"max_pixels"`
-	VideoMinPixels int     `yaml:"video_min_pixels" json:"video_min_pixels"` // over all temporal patches
-	VideoMaxPixels int     `yaml:"video_max_pixels" json:"video_max_pixels"`
+	MinPixels      int `yaml:"min_pixels" json:"min_pixels"`
+	MaxPixels      int `yaml:"max_pixels" json:"max_pixels"`
+	VideoMinPixels int `yaml:"video_min_pixels" json:"video_min_pixels"` // over all temporal patches
+	VideoMaxPixels int `yaml:"video_max_pixels" json:"video_max_pixels"`
+	// the limits above are of each frame, not of all of them
+	VideoPerFrame  bool    `yaml:"video_per_frame,omitempty" json:"video_per_frame,omitempty"`
 	VideoFPS       float64 `yaml:"video_fps" json:"video_fps"`
 	VideoMinFrames int     `yaml:"video_min_frames" json:"video_min_frames"`
 	VideoMaxFrames int     `yaml:"video_max_frames" json:"video_max_frames"`
@@ -95,30 +131,12 @@ func (p Parameters) Total() int64 {
 	return p.VisionCore + p.Merger + p.Deepstack + p.Embed + p.LMHead + p.Layers
 }
 
-// Parameters counts the weights, biases and norms of the model, with
-//
-//	C, F      vision hidden and MLP width; M = merge²·C the merger's input; D the text width
-//	core    = in·t·p²·C + C  +  pos·C  +  depth·(4C² + 4C + 2CF + F + C + 4C)
-//	merger  = 2C + M² + M + MD + D             (norm before the shuffle)
-//	each deepstack merger = 2M + M² + M + MD + D  (norm after it)
-//	layer   = D·(Hq+2·Hkv)·h + Hq·h·D + 2h + 2D + MLP, MLP = 3DF or experts·3·D·F' + D·experts
-//
-// It equals the published counts of the 2B and 8B checkpoints exactly.
+// Parameters counts the weights, biases and norms of the model, module by module.
 func (m *Model) Parameters() Parameters {
-	v, t := m.Vision, m.Text
-	c, f, d := int64(v.HiddenSize), int64(v.IntermediateSize), int64(t.HiddenSize)
-	merged := int64(v.SpatialMergeSize*v.SpatialMergeSize) * c
-	mlp := merged*merged + merged + merged*int64(v.OutHiddenSize) + int64(v.OutHiddenSize)
-	patch := int64(v.InChannels * v.TemporalPatchSize * v.PatchSize * v.PatchSize)
-	p := Parameters{
-		VisionCore: patch*c + c + int64(v.PositionEmbeddings)*c + int64(v.Depth)*(4*c*c+4*c+2*c*f+f+c+4*c),
-		Merger:     2*c + mlp,
-		Deepstack:  int64(len(v.DeepstackLayers)) * (2*merged + mlp),
-		Embed:      int64(t.VocabSize) * d,
-		Layers:     t.layersParameters() + d,
-	}
-	if !t.TiedEmbeddings {
-		p.LMHead = p.Embed
+	var p Parameters
+	parts := [...]*int64{&p.VisionCore, &p.Merger, &p.Deepstack, &p.Embed, &p.LMHead, &p.Layers}
+	for _, x := range m.Modules() {
+		*parts[x.Part] += x.Elements()
 	}
 	return p
 }
@@ -129,18 +147,29 @@ func (m *Model) WeightBytes(d DType) units.Bytes {
 }
 
 // KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements where no layer
-// slides.
+// slides; layers of linear attention add nothing.
 func (m *Model) KVBytesPerToken(d DType) units.Bytes {
-	return units.Bytes(int64(m.Text.Layers) * m.Text.CacheRow() * d.Bytes())
+	return units.Bytes(int64(m.Text.CachedLayers()) * m.Text.CacheRow() * d.Bytes())
 }
 
 // Validate says what no model can be. Errors name the key.
 func (m *Model) Validate() error {
 	if faults := within("", *m); faults != nil { // first: the others compute with them
-		return errors.New(strings.Join(faults, "; "))
+		return joined(faults)
 	}
-	v := m.Vision
 	faults := m.Text.faults()
+	if m.Images() || m.Text.Variant == nil {
+		faults = append(faults, m.visionFaults()...)
+	}
+	if err := joined(faults); err != nil {
+		return err
+	}
+	return m.tooLarge()
+}
+
+// visionFaults is what no tower can be.
+func (m *Model) visionFaults() (faults []string) {
+	v := m.Vision
 	for _, f := range []field{
 		{"vision.depth", v.Depth}, {"vision.hidden_size", v.HiddenSize}, {"vision.num_heads", v.Heads},
 		{"vision.intermediate_size", v.IntermediateSize}, {"vision.in_channels", v.InChannels},
@@ -161,10 +190,14 @@ func (m *Model) Validate() error {
 	if m.Preprocess.MinPixels > m.Preprocess.MaxPixels {
 		faults = append(faults, "preprocess.min_pixels is above max_pixels")
 	}
+	return faults
+}
+
+func joined(faults []string) error {
 	if len(faults) > 0 {
 		return errors.New(strings.Join(faults, "; "))
 	}
-	return m.tooLarge()
+	return nil
 }
 
 // field is a number that must be above zero.
@@ -186,12 +219,9 @@ const mostLayers = 4096
 // Validate says what no decoder can be.
 func (t *Text) Validate() error {
 	if faults := within("text", *t); faults != nil {
-		return errors.New(strings.Join(faults, "; "))
+		return joined(faults)
 	}
-	if faults := t.faults(); len(faults) > 0 {
-		return errors.New(strings.Join(faults, "; "))
-	}
-	return nil
+	return joined(t.faults())
 }
 
 // faults is what no decoder can be.

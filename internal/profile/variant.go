@@ -1,7 +1,12 @@
 package profile
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Variant is how a decoder differs from Qwen3-VL's, which norms the heads of queries and keys, keeps keys and values of
-// every token in every layer, and has one kind of MLP. Models without a tower have one.
+// every token in every layer, and has one kind of MLP.
 type Variant struct {
 	Architecture string `yaml:"architecture" json:"architecture"` // as the weights file names it: llama, qwen3, gemma3
 	PlainHeads   bool   `yaml:"plain_heads,omitempty" json:"plain_heads,omitempty"`
@@ -11,12 +16,55 @@ type Variant struct {
 	PostNorms bool `yaml:"post_norms,omitempty" json:"post_norms,omitempty"`
 	// tokens that a sliding layer sees, 0: none slides
 	Window int `yaml:"window,omitempty" json:"window,omitempty"`
-	// every so manieth layer sees all tokens, 0: all slide
-	FullEvery int     `yaml:"full_every,omitempty" json:"full_every,omitempty"`
-	Latent    *Latent `yaml:"latent,omitempty" json:"latent,omitempty"`
+	// every so manieth layer sees all tokens, 0: all slide; with linear attention the layers between have it
+	FullEvery int `yaml:"full_every,omitempty" json:"full_every,omitempty"`
+	// what each layer sees; in place of FullEvery where the layers are named one by one
+	LayerTypes []LayerType `yaml:"layer_types,omitempty" json:"layer_types,omitempty"`
+	Latent     *Latent     `yaml:"latent,omitempty" json:"latent,omitempty"`
+	Linear     *Linear     `yaml:"linear,omitempty" json:"linear,omitempty"` // of the layers of linear attention
 	// of a mixture, the first that have a dense MLP
-	DenseLayers   int `yaml:"dense_layers,omitempty" json:"dense_layers,omitempty"`
-	SharedExperts int `yaml:"shared_experts,omitempty" json:"shared_experts,omitempty"`
+	DenseLayers   int   `yaml:"dense_layers,omitempty" json:"dense_layers,omitempty"`
+	DenseAt       []int `yaml:"dense_at,omitempty" json:"dense_at,omitempty"` // and others that have
+	SharedExperts int   `yaml:"shared_experts,omitempty" json:"shared_experts,omitempty"`
+	// width of a shared expert that a gate weighs, 0: none
+	SharedSize int `yaml:"shared_expert_intermediate_size,omitempty" json:"shared_expert_intermediate_size,omitempty"`
+	// width of a dense MLP between experts where it is not intermediate_size
+	DenseSize     int  `yaml:"intermediate_size_mlp,omitempty" json:"intermediate_size_mlp,omitempty"`
+	OutputBias    bool `yaml:"output_bias,omitempty" json:"output_bias,omitempty"` // of attention's way back
+	MLPBias       bool `yaml:"mlp_bias,omitempty" json:"mlp_bias,omitempty"`
+	ExpertBias    bool `yaml:"expert_bias,omitempty" json:"expert_bias,omitempty"` // of experts and router
+	Sinks         bool `yaml:"sinks,omitempty" json:"sinks,omitempty"`             // a learned score a head
+	OutputGate    bool `yaml:"output_gate,omitempty" json:"output_gate,omitempty"` // attention's result is gated
+	PackedExperts bool `yaml:"packed_experts,omitempty" json:"packed_experts,omitempty"`
+}
+
+// LayerType is what of the tokens before it a layer sees, as transformers names it.
+type LayerType string
+
+// The types. Chunked attention sees the tokens of its chunk, linear attention a state of constant size.
+const (
+	FullAttention    LayerType = "full_attention"
+	SlidingAttention LayerType = "sliding_attention"
+	ChunkedAttention LayerType = "chunked_attention"
+	LinearAttention  LayerType = "linear_attention"
+)
+
+// Linear is a gated delta rule: a layer keeps a matrix a value head, and the last inputs of its convolution, whatever
+// the length of the context.
+type Linear struct {
+	KeyHeads   int `yaml:"linear_num_key_heads" json:"linear_num_key_heads"`
+	ValueHeads int `yaml:"linear_num_value_heads" json:"linear_num_value_heads"`
+	KeyDim     int `yaml:"linear_key_head_dim" json:"linear_key_head_dim"`
+	ValueDim   int `yaml:"linear_value_head_dim" json:"linear_value_head_dim"`
+	Kernel     int `yaml:"linear_conv_kernel_dim" json:"linear_conv_kernel_dim"`
+}
+
+// RecurrentBytes is the state of one sequence in one layer, in fp32 whatever the model's type.
+func (a *Linear) RecurrentBytes() int64 { return 4 * int64(a.ValueHeads*a.KeyDim*a.ValueDim) }
+
+// ConvolutionBytes is what one layer keeps of one sequence's last tokens, in elements of so many bytes.
+func (a *Linear) ConvolutionBytes(element int64) int64 {
+	return int64(2*a.KeyHeads*a.KeyDim+a.ValueHeads*a.ValueDim) * int64(a.Kernel) * element
 }
 
 // Latent is attention over compressed keys and values (MLA): a layer keeps KVRank + RopeDim elements of a token,
@@ -29,8 +77,30 @@ type Latent struct {
 	ValueDim  int `yaml:"v_head_dim" json:"v_head_dim"`
 }
 
-// TextOnly reports whether a model has no tower: it can be estimated, and nothing else.
-func (m *Model) TextOnly() bool { return m.Text.Variant != nil }
+// Images reports whether the model has a tower.
+func (m *Model) Images() bool { return m.Vision.Depth > 0 }
+
+// TextOnly reports whether a model has no tower.
+func (m *Model) TextOnly() bool { return !m.Images() }
+
+// Replayable is nil where the model's requests can be replayed allocation by allocation, which bench, advise and trace
+// gen do.
+func (m *Model) Replayable() error {
+	if m.Text.Variant == nil && m.Vision.Kind == "" && m.Vision.Depth > 0 {
+		return nil
+	}
+	if m.TextOnly() {
+		return fmt.Errorf("%s: %s is a model without images, which estimate alone takes", m.Name, m.kind())
+	}
+	return fmt.Errorf("%s: requests of %s are not replayed: estimate alone takes it", m.Name, m.kind())
+}
+
+func (m *Model) kind() string {
+	if m.Kind == "" && m.Text.Variant != nil {
+		return m.Text.Variant.Architecture
+	}
+	return m.Kind
+}
 
 // variant is the decoder's, the zero value for Qwen3-VL's own.
 func (t *Text) variant() Variant {
@@ -40,10 +110,30 @@ func (t *Text) variant() Variant {
 	return *t.Variant
 }
 
+// LayerType is what a layer sees.
+func (t *Text) LayerType(layer int) LayerType {
+	v := t.variant()
+	switch {
+	case len(v.LayerTypes) > layer:
+		return v.LayerTypes[layer]
+	case v.Linear != nil && v.FullEvery > 0 && (layer+1)%v.FullEvery != 0:
+		return LinearAttention
+	case len(v.LayerTypes) == 0 && v.Window > 0 && (v.FullEvery == 0 || layer%v.FullEvery < v.FullEvery-1):
+		return SlidingAttention
+	}
+	return FullAttention
+}
+
 // Slides reports whether a layer sees a window of tokens alone.
 func (t *Text) Slides(layer int) bool {
+	kind := t.LayerType(layer)
+	return kind == SlidingAttention || kind == ChunkedAttention
+}
+
+// HasExperts reports whether a layer has a mixture of experts in place of a dense MLP.
+func (t *Text) HasExperts(layer int) bool {
 	v := t.variant()
-	return v.Window > 0 && (v.FullEvery == 0 || layer%v.FullEvery < v.FullEvery-1)
+	return t.MoE != nil && layer >= v.DenseLayers && !slices.Contains(v.DenseAt, layer)
 }
 
 // CacheRow is the elements that a layer keeps of a token: keys and values of every key-value head, or what they are
@@ -55,57 +145,40 @@ func (t *Text) CacheRow() int64 {
 	return 2 * int64(t.KVHeads) * int64(t.HeadDim)
 }
 
-// CachedElements is what one sequence of tokens leaves in the caches of all layers. A sliding layer keeps its window.
+// CachedLayers is how many layers keep something of every token, or of every token of a window.
+func (t *Text) CachedLayers() int {
+	n := 0
+	for layer := range t.Layers {
+		if t.LayerType(layer) != LinearAttention {
+			n++
+		}
+	}
+	return n
+}
+
+// CachedElements is what one sequence of tokens leaves in the caches of all layers as transformers keeps them. A layer
+// that slides keeps one token less than its window: the window counts the token to come.
 func (t *Text) CachedElements(tokens int) int64 {
 	var sum int64
 	for layer := range t.Layers {
 		kept := tokens
-		if t.Slides(layer) {
-			kept = min(tokens, t.Variant.Window)
+		switch {
+		case t.LayerType(layer) == LinearAttention:
+			kept = 0
+		case t.Slides(layer):
+			kept = min(tokens, t.Variant.Window-1)
 		}
 		sum += int64(kept) * t.CacheRow()
 	}
 	return sum
 }
 
-// layersParameters counts the weights, biases and norms of all layers.
-func (t *Text) layersParameters() int64 {
-	v := t.variant()
-	d := int64(t.HiddenSize)
-	norms := 2 * d
-	if v.PostNorms {
-		norms = 4 * d
+// StateBytes is what one sequence leaves in the layers of linear attention, however long it is, with convolutions in
+// elements of so many bytes.
+func (t *Text) StateBytes(element int64) int64 {
+	a := t.variant().Linear
+	if a == nil {
+		return 0
 	}
-	dense := 3 * d * int64(t.IntermediateSize)
-	var sum int64
-	for layer := range t.Layers {
-		mlp := dense
-		if m := t.MoE; m != nil && layer >= v.DenseLayers {
-			mlp = int64(m.Experts+v.SharedExperts)*3*d*int64(m.IntermediateSize) + d*int64(m.Experts)
-		}
-		sum += t.attentionParameters() + norms + mlp
-	}
-	return sum
-}
-
-func (t *Text) attentionParameters() int64 {
-	v := t.variant()
-	d, h, heads := int64(t.HiddenSize), int64(t.HeadDim), int64(t.Heads)
-	if l := v.Latent; l != nil {
-		rank, query := int64(l.KVRank), heads*int64(l.NopeDim+l.RopeDim)
-		queries := d * query
-		if r := int64(l.QueryRank); r > 0 {
-			queries = d*r + r + r*query
-		}
-		return queries + d*(rank+int64(l.RopeDim)) + rank + rank*heads*int64(l.NopeDim+l.ValueDim) + heads*int64(l.ValueDim)*d
-	}
-	q, kv := heads*h, int64(t.KVHeads)*h
-	n := d*(q+2*kv) + q*d
-	if !v.PlainHeads {
-		n += 2 * h
-	}
-	if v.ProjectionBias {
-		n += q + 2*kv
-	}
-	return n
+	return int64(t.Layers-t.CachedLayers()) * (a.RecurrentBytes() + a.ConvolutionBytes(element))
 }

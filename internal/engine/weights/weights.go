@@ -25,6 +25,15 @@ type Tensor struct {
 	Part  int         // of a GGUF cut into several, from 0
 }
 
+// Elements is how many numbers the tensor has.
+func (t Tensor) Elements() int64 {
+	n := int64(1)
+	for _, side := range t.Shape {
+		n *= side
+	}
+	return n
+}
+
 // Total is the sum of the tensors' bytes.
 func Total(tensors []Tensor) units.Bytes {
 	var sum units.Bytes

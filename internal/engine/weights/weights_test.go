@@ -229,13 +229,13 @@ func TestTextOfOtherArchitectures(t *testing.T) {
 	}
 	text, levels, err := header("llama", map[string]float64{"attention.sliding_window": 4096}).Text()
 	if err != nil || levels != 0 || text.HeadDim != 128 || text.KVHeads != 16 ||
-		*text.Variant != (profile.Variant{Architecture: "llama", PlainHeads: true}) {
+		!reflect.DeepEqual(*text.Variant, profile.Variant{Architecture: "llama", PlainHeads: true}) {
 		t.Errorf("llama: %+v, %+v, %v", text, text.Variant, err)
 	}
 	text, _, err = header("gemma3", map[string]float64{"attention.sliding_window": 512, "attention.key_length": 256,
 		"attention.head_count_kv": 1}).Text()
 	if err != nil || text.HeadDim != 256 || text.CacheRow() != 512 || !text.Slides(4) || text.Slides(5) ||
-		text.CachedElements(2048) != 512*(23*512+4*2048) {
+		text.CachedElements(2048) != 512*(23*511+4*2048) {
 		t.Errorf("gemma3: %+v, %+v, %v", text, text.Variant, err)
 	}
 	text, _, err = header("deepseek2", map[string]float64{

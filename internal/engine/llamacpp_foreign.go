@@ -1,0 +1,65 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// llamaDecoders are the architectures whose graphs are built here, exactly or nearly.
+var llamaDecoders = []string{"qwen3vl", "qwen3vlmoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "llama", "gemma2", "gemma3",
+	"deepseek2"}
+
+// llamaRefuses is the refusal for a decoder whose graph is not built here, nil for one that is.
+func llamaRefuses(m *profile.Model) error {
+	v := m.Text.Variant
+	if v == nil || slices.Contains(llamaDecoders, v.Architecture) {
+		return nil
+	}
+	return &Refusal{"llama.cpp", fmt.Sprintf("its graph of %s is not modelled", v.Architecture),
+		"estimate --engine transformers"}
+}
+
+// foreignTower adds a tower that is not Qwen3-VL's: its weights module by module, matrices in the projector's type and
+// the rest in f32, and its buffer by the tensors that a block of any tower holds.
+func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
+	image := Image{1024, 1024}
+	if o.Image != nil {
+		image = *o.Image
+	}
+	if image == (Image{}) {
+		return nil
+	}
+	grid, err := m.ImageGrid(image.Width, image.Height)
+	if err != nil {
+		return err
+	}
+	bytes := map[string]int64{"": 2, "f16": 2, "fp16": 2, "bf16": 2, "f32": 4, "fp32": 4}[strings.ToLower(o.ProjectorQuant)]
+	if bytes == 0 {
+		return fmt.Errorf("projector quantisation %q: want f32, f16 or bf16 for a %s tower", o.ProjectorQuant, m.Vision.Kind)
+	}
+	where := "host"
+	if o.Device == "gpu" && !o.Llama.NoTower {
+		where = (&Placement{Cards: max(o.Llama.Cards, 1)}).where(0)
+	}
+	var size units.Bytes
+	for _, x := range m.Modules() {
+		switch {
+		case !x.Vision():
+		case x.Kind == profile.LinearModule || x.Kind == profile.Convolution:
+			size += units.Bytes(x.Matrix()*bytes + 4*x.Bias)
+		default:
+			size += units.Bytes(4 * x.Elements())
+		}
+	}
+	mem.add(VisionWeights, where, size, scaled(size, 0.98), scaled(size, 1.02), Derived,
+		"a %s tower and what joins it to the decoder, matrices in %d bits", m.Vision.Kind, 8*bytes)
+	v := m.Vision
+	block := units.Bytes(4 * int64(grid.Patches) * int64(8*v.HiddenSize+2*v.IntermediateSize))
+	mem.add(Vision, where, block, scaled(block, 0.5), scaled(block, 2), Assumed,
+		"%d patches through a block of a %s tower, whose graph is not built here", grid.Patches, m.Vision.Kind)
+	return nil
+}

@@ -1,0 +1,106 @@
+package profiles
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// endings are what repositories append to a model's name and which format of its weights they say with it.
+var endings = []struct{ text, quant string }{
+	{"-gguf", ""}, {"-instruct", ""}, {"-thinking", ""}, {"-it", ""}, {"-hf", ""}, {"-unsloth-bnb-4bit", "nf4"},
+	{"-bnb-4bit", "nf4"}, {"-fp8", "fp8"}, {"-fp8-dynamic", "fp8"}, {"-awq", "awq"}, {"-awq-4bit", "awq"},
+	{"-awq-int4", "awq"}, {"-gptq-int4", "gptq"}, {"-gptq", "gptq"}, {"-w4a16", "w4a16"}, {"-quantized.w4a16", "w4a16"},
+	{"-w8a8", "w8a8"}, {"-nvfp4", "nvfp4"},
+}
+
+// Find is the built-in model that a person means, and the format of weights that the name asks for, "" for none. Names
+// are taken as repositories of Hugging Face, GGUF files' and Ollama's models spell them: Qwen/Qwen3-VL-8B-Instruct-FP8,
+// unsloth/Qwen3-VL-8B-Instruct-GGUF:Q4_K_M, qwen3-vl:8b-instruct-q4_K_M, Qwen3VL-8B. An unknown name is an error that
+// offers the nearest.
+func Find(typed string) (m profile.Model, quant string, err error) {
+	name, tag, tagged := strings.Cut(strings.ToLower(typed[strings.LastIndex(typed, "/")+1:]), ":")
+	gguf := strings.Contains(name, "-gguf")
+	switch {
+	case tagged && gguf:
+		quant = tag
+	case tagged && tag == "latest": // Ollama's own
+		name += "-8b"
+	case tagged:
+		size, rest, _ := strings.Cut(tag, "-")
+		name += "-" + size
+		for _, word := range []string{"instruct", "thinking"} {
+			rest = strings.TrimPrefix(strings.TrimPrefix(rest, word), "-")
+		}
+		quant = rest
+	}
+	for again := true; again; {
+		again = false
+		for _, e := range endings {
+			if cut, ok := strings.CutSuffix(name, e.text); ok && cut != "" {
+				name, again = cut, true
+				if e.quant != "" {
+					quant = e.quant
+				}
+			}
+		}
+	}
+	if found := completed(name); found != "" {
+		m, err = Model(found)
+		return m, quant, err
+	}
+	return m, "", fmt.Errorf("unknown model %q: %s", typed, suggestion(name))
+}
+
+// completed is the built-in name that equals a normalised one, or that alone begins with it and goes on with a part of
+// its own (qwen3-vl-30b: qwen3-vl-30b-a3b).
+func completed(name string) string {
+	bare := func(s string) string { return strings.NewReplacer("-", "", "_", "", ".", "").Replace(s) }
+	var longer []string
+	for _, known := range ModelNames() {
+		if bare(known) == bare(name) {
+			return known
+		}
+		if strings.HasPrefix(known, name+"-a") {
+			longer = append(longer, known)
+		}
+	}
+	if len(longer) == 1 {
+		return longer[0]
+	}
+	return ""
+}
+
+// suggestion offers the nearest built-in names.
+func suggestion(name string) string {
+	names := ModelNames()
+	slices.SortStableFunc(names, func(a, b string) int { return distance(a, name) - distance(b, name) })
+	if distance(names[0], name) > len(name)/2 {
+		return fmt.Sprintf("want one of %s, a folder, a config.json or a GGUF file", strings.Join(ModelNames(), ", "))
+	}
+	return fmt.Sprintf("did you mean %s? A folder, a config.json or a GGUF file is taken as well",
+		strings.Join(names[:min(3, len(names))], ", "))
+}
+
+// distance is the least number of letters to add, drop or change.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,36 @@
+package profiles
+
+import (
+	"strings"
+	"testing"
+)
+
+// Names as people type them (repositories, GGUF files and Ollama's library, October 2025 to October 2026).
+func TestFind(t *testing.T) {
+	for typed, want := range map[string][2]string{
+		"qwen3-vl-8b": {"qwen3-vl-8b", ""}, "Qwen/Qwen3-VL-8B-Instruct": {"qwen3-vl-8b", ""},
+		"Qwen3-VL-8B-Instruct": {"qwen3-vl-8b", ""}, "Qwen/Qwen3-VL-2B-Thinking": {"qwen3-vl-2b", ""},
+		"Qwen/Qwen3-VL-8B-Instruct-FP8": {"qwen3-vl-8b", "fp8"}, "Qwen/Qwen3-VL-30B-A3B-Instruct": {"qwen3-vl-30b-a3b", ""},
+		"unsloth/Qwen3-VL-8B-Instruct-GGUF:Q4_K_M":      {"qwen3-vl-8b", "q4_k_m"},
+		"unsloth/Qwen3-VL-8B-Instruct-unsloth-bnb-4bit": {"qwen3-vl-8b", "nf4"},
+		"Qwen/Qwen3-VL-4B-Instruct-GGUF":                {"qwen3-vl-4b", ""},
+		"cpatonn/Qwen3-VL-32B-Instruct-AWQ-4bit":        {"qwen3-vl-32b", "awq"},
+		"qwen3-vl:8b":                                   {"qwen3-vl-8b", ""},
+		"qwen3-vl:30b":                                  {"qwen3-vl-30b-a3b", ""},
+		"qwen3-vl:235b":                                 {"qwen3-vl-235b-a22b", ""},
+		"qwen3-vl:8b-instruct-q4_K_M":                   {"qwen3-vl-8b", "q4_k_m"},
+		"qwen3-vl:latest":                               {"qwen3-vl-8b", ""},
+		"Qwen3VL-8B-Instruct":                           {"qwen3-vl-8b", ""},
+	} {
+		m, quant, err := Find(typed)
+		if err != nil || m.Name != want[0] || quant != want[1] {
+			t.Errorf("%s: %s %q, want %v, %v", typed, m.Name, quant, want, err)
+		}
+	}
+	for typed, want := range map[string]string{"qwen3-vl-9b": "did you mean qwen3-vl-", "Qwen/Qwen3-VL-8": "did you mean qwen3-vl-8b",
+		"gpt-9000-turbo": "want one of ", "": `unknown model ""`, "x:y:z": "unknown model"} {
+		if _, _, err := Find(typed); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", typed, err, want)
+		}
+	}
+}
