@@ -19,6 +19,9 @@ var estimateValues = map[string]string{
 	"quiet": "", "settings": "", "config": "",
 }
 
+// oneSequenceHasNone are flags that share something among sequences, or bound what few of them send.
+var oneSequenceHasNone = map[string]bool{"kv-unified": true, "outputs": true, "images": true}
+
 // No flag is taken and passed over: for each engine it changes what estimate says, or ends with exit 2 or 3.
 func TestEveryFlagHasAnEffectOrIsRefused(t *testing.T) {
 	var flags []string
@@ -48,8 +51,8 @@ func TestEveryFlagHasAnEffectOrIsRefused(t *testing.T) {
 			if flag == "device" && mustLookup(t, name).Effects == nil {
 				continue // these engines are those of a processor, whatever card is there
 			}
-			if flag == "kv-unified" || flag == "outputs" {
-				args = append(args, "--parallel", "3") // of one sequence there is nothing to share
+			if oneSequenceHasNone[flag] {
+				args = append(args, "--parallel", "3")
 				plain = vlmem(t, nil, append(base, "--parallel", "3")...)
 			}
 			if flag == "kv-type" && engine.GGUF == mustLookup(t, name).Weights {
@@ -62,7 +65,7 @@ func TestEveryFlagHasAnEffectOrIsRefused(t *testing.T) {
 			if r.code != 0 && (r.code != exitUsage && r.code != exitUnable || strings.Count(r.stderr, "\n") != 1) {
 				t.Errorf("%s: --%s %s: exit %d, %q", name, flag, estimateValues[flag], r.code, r.stderr)
 			}
-			if flag == "kv-unified" || flag == "outputs" {
+			if oneSequenceHasNone[flag] {
 				plain = vlmem(t, nil, base...)
 			}
 		}
