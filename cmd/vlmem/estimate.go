@@ -18,6 +18,7 @@ type estimateOptions struct {
 	gpuLayers                                 int
 	llama                                     llamaFlags
 	contextGiven                              bool
+	lessons                                   lessonOptions
 	engine.Options
 	out output
 }
@@ -85,6 +86,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"vLLM: what --image is: processor, what larger ones are scaled to; profile, what limit-mm-per-prompt says; sent, unknown to it")
 	flags.BoolVar(&o.Eager, "eager", false, "vLLM, SGLang: without CUDA graphs")
 	flags.BoolVar(&o.Offline, "offline", false, "vLLM: the LLM class instead of the server")
+	o.lessons.addFlags(cmd)
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -138,6 +140,9 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 		return exitWith(exitUnable, err)
 	}
 	if err != nil {
+		return err
+	}
+	if err := o.lessons.apply(env, mem); err != nil {
 		return err
 	}
 	for _, warning := range mem.Warnings {

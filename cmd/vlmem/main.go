@@ -41,21 +41,33 @@ func supervise(signals <-chan os.Signal, grace time.Duration, env *environment, 
 	defer cancel()
 	ended := make(chan int, 1)
 	go func() { ended <- run(ctx, env, args) }()
-	select {
-	case code := <-ended:
-		return code
-	case s := <-signals:
-		cancel()
+	for {
 		select {
-		case <-ended:
-		case <-signals: // asked twice
-		case <-time.After(grace):
+		case code := <-ended:
+			return code
+		case s := <-signals:
+			if relay := env.relay.Load(); relay != nil {
+				*relay <- s
+				continue
+			}
+			return abandon(s, cancel, signals, ended, grace, env)
 		}
-		env.desk.Abandon()
-		code := 128
-		if number, ok := s.(syscall.Signal); ok {
-			code += int(number)
-		}
-		return code
 	}
+}
+
+// abandon ends a command that a signal asked to end.
+func abandon(s os.Signal, cancel func(), signals <-chan os.Signal, ended <-chan int, grace time.Duration,
+	env *environment) int {
+	cancel()
+	select {
+	case <-ended:
+	case <-signals: // asked twice
+	case <-time.After(grace):
+	}
+	env.desk.Abandon()
+	code := 128
+	if number, ok := s.(syscall.Signal); ok {
+		code += int(number)
+	}
+	return code
 }

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -49,6 +50,8 @@ type environment struct {
 	lookup         func(string) (string, bool) // environment variables
 	environ        func() []string             // all of them, NAME=value; nil where they are not looked through
 	desk           file.Desk                   // the files that are being written
+	// relay takes the signals that would end vlmem, while a program of the user's runs that they are for.
+	relay atomic.Pointer[chan os.Signal]
 }
 
 // isTerminal reports whether w is a terminal.
@@ -155,6 +158,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newBenchTouchedCmd(env),
 		newProbeCmd(env),
 		newProfilesCmd(env),
+		newRunCmd(env),
 		newTraceCmd(env),
 		newVerifyCmd(env),
 		newVersionCmd(env),

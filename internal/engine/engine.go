@@ -348,6 +348,31 @@ func (mem *Memory) warn(code evidence.Code, text string, args ...any) {
 	mem.Warnings = append(mem.Warnings, evidence.Warn(code, text, args...))
 }
 
+// Set puts an item in the place of the assumed ones of its name and place, or at the end where there is none, and adds
+// everything up again. Items that were derived stay as they are.
+func (mem *Memory) Set(item Item) {
+	at := -1
+	for i, old := range mem.Items {
+		if old.Name == item.Name && old.Where == item.Where {
+			if old.Source != Assumed {
+				return
+			}
+			at = i
+		}
+	}
+	if at >= 0 {
+		mem.Items[at] = item
+	} else {
+		mem.Items = append(mem.Items, item)
+	}
+	for _, total := range []*units.Bytes{&mem.WeightsBytes, &mem.VisionWeightsBytes, &mem.KVCacheBytes, &mem.ComputeBytes,
+		&mem.OutputBytes, &mem.VisionBytes, &mem.OtherBytes, &mem.TotalBytes, &mem.LowBytes, &mem.HighBytes,
+		&mem.HostBytes, &mem.DeviceBytes, &mem.RepackedWeightsBytes} {
+		*total = 0
+	}
+	mem.sum()
+}
+
 func (mem *Memory) sum() {
 	for _, i := range mem.Items {
 		switch i.Name {

@@ -16,6 +16,7 @@ var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
 	Effects: llamaFlags,
 	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true, Replay: Arenas, Estimate: estimateLlama,
+	ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
 }
 
 // llamaLeastContext is the shortest context that the server goes down to where it fits one by itself (-fitc).

@@ -13,7 +13,7 @@ var llamaServer = Engine{
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true, Cold: true,
 	Effects:  llamaServerFlags,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
-	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
+	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
 }
 
 // llamaSettings are llama-server's, by long argument name without dashes.

@@ -41,6 +41,8 @@ type Engine struct {
 	Estimate func(*profile.Model, Options) (*Memory, error) // nil: it has no memory of its own, only settings
 	Write    func(Settings) (*Bundle, error)                // nil: it reads no files
 	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
+	// ReadArguments reads the settings and files that its command line names; nil: it names none.
+	ReadArguments func([]string) (Invocation, error)
 }
 
 // WeightsForm is the kind of file that an engine loads.
@@ -102,7 +104,7 @@ func Names(has func(*Engine) bool) []string {
 // Estimates, Writes and Logs report what an engine can be asked for.
 func (e *Engine) Estimates() bool { return e.Estimate != nil }
 func (e *Engine) Writes() bool    { return e.Write != nil }
-func (e *Engine) Logs() bool      { return e.ReadLog != nil }
+func (e *Engine) Logs() bool      { return e.ReadLog != nil && e.Write != nil }
 
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }

@@ -19,6 +19,7 @@ const (
 	Given     Source = "given"              // the user set it
 	Elsewhere Source = "measured elsewhere" // by other people or on other machines
 	File      Source = "file"               // counted in a weights file's header
+	Observed  Source = "observed"           // seen in runs on a user's machine
 )
 
 // Code tells warnings apart.

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/child"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/observation"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+type runOptions struct {
+	config, engine, estimate, environment, save, limit string
+	reports                                            []string
+	keep                                               bool
+	lessons                                            lessonOptions
+	interval                                           time.Duration
+}
+
+func newRunCmd(env *environment) *cobra.Command {
+	var o runOptions
+	cmd := &cobra.Command{
+		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
+		Short: "Start a program and hold what it uses against what was predicted",
+		Long: `run starts your engine or program and follows the memory of its whole process tree: resident, proportional and
+anonymous memory, mapped files, swap, faults and stalls. Where it may, it gives the program a control group of its own.
+Input, output, signals and the exit code are the program's; the table of what was predicted and seen goes to stderr.
+
+What is predicted comes from --estimate, a file of vlmem estimate --format json; else, for llama.cpp's programs, from the
+command's own arguments and weight files; else from --config with --engine. The engine's log is read on the way where its
+output is not a terminal.
+
+--save keeps the observation in a file, --keep in your data folder: estimate, advise and run learn from them with --observed and
+--learned. The exit code is the program's own, 128 and the
+signal's number where one ended it.`,
+		Example: `  vlmem run --engine llama.cpp --save run.json -- llama-server -m Qwen3-VL-2B-Q8_0.gguf -c 8192
+  vlmem run --report html=run.html -- python3 serve.py`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return fmt.Errorf("%s takes the command to run after --; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return runRun(env, &o, args) },
+	}
+	flags := cmd.Flags()
+	flags.SetInterspersed(false)
+	flags.StringVar(&o.config, "config", "", "configuration of advise: its threads are set, and with --engine its settings are predicted")
+	flags.StringVar(&o.engine, "engine", "", "whose estimate is held against the run: "+strings.Join(estimatedEngines(), ", "))
+	flags.StringVar(&o.estimate, "estimate", "", "what was predicted: a file of vlmem estimate --format json")
+	flags.StringVar(&o.environment, "env", "", "file of NAME=value lines to set, as advise --for pytorch or malloc writes it")
+	flags.StringVar(&o.save, "save", "", "write the observation to this file")
+	flags.BoolVar(&o.keep, "keep", false, "keep the observation in the user's data folder, where --learned finds it")
+	o.lessons.addFlags(cmd)
+	flags.StringVar(&o.limit, "limit", "", "most memory of the program's control group, such as 6GiB")
+	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two samples")
+	flags.StringArrayVar(&o.reports, "report", nil, "also write a page: html=FILE")
+	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimatedEngines(),
+		cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func estimatedEngines() []string { return engine.Names((*engine.Engine).Estimates) }
+
+func runRun(env *environment, o *runOptions, command []string) error {
+	plan, err := o.plan(env, command)
+	if err != nil {
+		return err
+	}
+	defer plan.discard()
+	var log logTap
+	options := plan.options
+	options.Stdin, options.Stdout, options.Stderr = fileOf(env.stdin), fileOf(env.stdout), fileOf(env.stderr)
+	if plan.engine != nil && plan.engine.ReadLog != nil {
+		options.Tap = &log
+	}
+	obs := plan.observation
+	signals := make(chan os.Signal, 16)
+	env.relay.Store(&signals)
+	defer env.relay.Store(nil)
+	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	defer signal.Stop(signals)
+	err = child.Follow(options, signals, obs)
+	switch {
+	case errors.Is(err, child.ErrUnsupported), errors.Is(err, child.ErrNoGroup):
+		return exitWith(exitUnable, err)
+	case err != nil:
+		return err
+	}
+	plan.compare(log.text)
+	if err := plan.tell(env); err != nil {
+		return err
+	}
+	if obs.Ended.Code != 0 {
+		return exitWith(obs.Ended.Code, errSilent)
+	}
+	return nil
+}
+
+// logTap keeps the beginning of what a program writes: engines say what they allocate while they load. Its two outputs
+// are copied at once.
+type logTap struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const mostLog = 16 << 20
+
+func (t *logTap) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, b[:min(len(b), mostLog-len(t.text))]...)
+	return len(b), nil
+}
+
+// errSilent is the error of a program that was run: it said itself what was wrong.
+var errSilent = errors.New("")
+
+// fileOf is a stream of this process, nil where a test stands in for it.
+func fileOf(stream any) *os.File {
+	f, _ := stream.(*os.File)
+	return f
+}
+
+// runPlan is a run that has been checked: everything but the program's own end may fail before it starts.
+type runPlan struct {
+	options     child.Options
+	observation *observation.Observation
+	predicted   *engine.Memory // nil: nothing was predicted
+	engine      *engine.Engine // nil: no log to read
+	save, page  *pending
+}
+
+func (p *runPlan) discard() {
+	p.save.discard()
+	p.page.discard()
+}
+
+// plan checks the options and predicts.
+func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) {
+	if o.interval < 10*time.Millisecond {
+		return nil, fmt.Errorf("--interval %s: want at least 10ms", o.interval)
+	}
+	if _, err := exec.LookPath(command[0]); err != nil {
+		return nil, fmt.Errorf("starting %s: %w", command[0], err)
+	}
+	hardware, err := reported(env, "")
+	if err != nil {
+		return nil, err
+	}
+	p := &runPlan{options: child.Options{Command: command, Interval: o.interval}}
+	p.observation = &observation.Observation{Schema: observation.Schema, Started: time.Now().UTC(),
+		Interval: o.interval.Seconds(), Command: command, Config: o.config,
+		Machine: observation.Machine{Name: hardware.Name, Memory: hardware.Memory.Usable()}}
+	if hardware.CPU != nil {
+		p.observation.Machine.CPU = hardware.CPU.Model
+	}
+	if o.limit != "" {
+		if p.options.Limit, err = units.ParseBytes(o.limit); err != nil || p.options.Limit <= 0 {
+			return nil, fmt.Errorf("--limit %s: want a size above zero, such as 6GiB", o.limit)
+		}
+	}
+	if err := o.predict(env, p, command); err != nil {
+		return nil, err
+	}
+	if err := o.lessons.apply(env, p.predicted); err != nil {
+		return nil, err
+	}
+	if err := o.variables(p); err != nil {
+		return nil, err
+	}
+	p.observation.Set = p.options.Set
+	return p, o.openFiles(env, p)
+}
+
+// openFiles checks --save and --report before anything runs.
+func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
+	if o.keep {
+		if o.save != "" {
+			return errors.New("--keep and --save are two places: give one")
+		}
+		if o.save, err = keptFile(env, p.observation); err != nil {
+			return err
+		}
+	}
+	if o.save != "" {
+		if p.save, err = (&output{flag: "--save", format: "json", path: o.save, formats: []string{"json"}}).open(env); err != nil {
+			return err
+		}
+	}
+	for _, r := range o.reports {
+		format, path, ok := strings.Cut(r, "=")
+		if !ok || format != "html" || path == "" || p.page != nil {
+			p.discard()
+			return fmt.Errorf("--report %q: want html=FILE, once", r)
+		}
+		if p.page, err = (&output{flag: "--report", format: "html", path: path, formats: []string{"html"}}).open(env); err != nil {
+			p.discard()
+			return err
+		}
+	}
+	return nil
+}
+
+// predict finds what the engine is expected to use, from the nearest source that says.
+func (o *runOptions) predict(env *environment, p *runPlan, command []string) error {
+	if o.engine != "" {
+		e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates)
+		if err != nil {
+			return err
+		}
+		p.engine = e
+	}
+	switch {
+	case o.estimate != "":
+		data, err := os.ReadFile(o.estimate)
+		if err != nil {
+			return fmt.Errorf("reading --estimate: %w", err)
+		}
+		if err := json.Unmarshal(data, &p.predicted); err != nil || p.predicted == nil || len(p.predicted.Items) == 0 {
+			return fmt.Errorf("reading --estimate %s: want the output of vlmem estimate --format json: %w", o.estimate,
+				errors.Join(err, errors.New("no items")))
+		}
+		return nil
+	case p.engine == nil:
+		return nil
+	case p.engine.ReadArguments != nil:
+		in, err := p.engine.ReadArguments(command[1:])
+		if err != nil {
+			return fmt.Errorf("reading the command: %w", err)
+		}
+		if in.Model != "" {
+			return o.predictFromArguments(env, p, in)
+		}
+	}
+	if o.config != "" {
+		return o.predictFromConfig(env, p)
+	}
+	env.warn("nothing is predicted: the command names no weights; --estimate or --config would")
+	return nil
+}
+
+// predictFromArguments estimates the weight files that the command names under the settings that it gives.
+func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engine.Invocation) error {
+	e := estimateOptions{model: in.Model, projector: in.Projector, engine: o.engine, Options: in.Options, gpuLayers: -1}
+	if in.Projector == "" {
+		e.image = "none"
+	}
+	model, err := e.load(env)
+	if err != nil {
+		return err
+	}
+	if e.Context == 0 {
+		e.Context = model.Text.MaxPositions // as the file says
+	}
+	if err := e.complete(&cobra.Command{}, &model); err != nil {
+		return err
+	}
+	hardware, err := reported(env, "")
+	if err != nil {
+		return err
+	}
+	e.Llama.CPU = hardware.CPU
+	if p.predicted, err = engine.Estimate(e.engine, &model, e.Options); err != nil {
+		return err
+	}
+	return nil
+}
+
+// predictFromConfig solves for the engine as advise --for does.
+func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
+	a, err := readAdvice(o.config)
+	if err != nil {
+		return err
+	}
+	v := verifyOptions{target: o.engine}
+	in, _, err := v.inputs(env, o.config, a)
+	if err != nil {
+		return err
+	}
+	d, err := advise.Deploy(o.engine, in)
+	if err != nil {
+		return unable(err)
+	}
+	p.predicted = d.Memory
+	return nil
+}
+
+// variables gathers what is set for the program: the configuration's threads, and the lines of --env.
+func (o *runOptions) variables(p *runPlan) error {
+	if o.config != "" {
+		a, err := readAdvice(o.config)
+		if err != nil {
+			return err
+		}
+		if n := a.Tiles.CPU.Threads.Value; n > 0 {
+			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", n))
+		}
+	}
+	if o.environment == "" {
+		return nil
+	}
+	data, err := os.ReadFile(o.environment)
+	if err != nil {
+		return fmt.Errorf("reading --env: %w", err)
+	}
+	number := 0
+	for line := range strings.Lines(string(data)) {
+		number++
+		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		name, value, ok := strings.Cut(line, "=")
+		if !ok || name == "" || strings.ContainsAny(name, " \t'\"$") {
+			return fmt.Errorf("reading --env %s:%d: %q: want NAME=value", o.environment, number, line)
+		}
+		p.options.Set = append(p.options.Set, name+"="+strings.Trim(value, `"'`))
+	}
+	return nil
+}
+
+// compare holds the prediction and the engine's log against what was seen.
+func (p *runPlan) compare(log []byte) {
+	var said []engine.Item
+	if p.engine != nil && p.engine.ReadLog != nil {
+		items, err := p.engine.ReadLog(bytes.NewReader(log))
+		if err != nil {
+			p.observation.Warnings = append(p.observation.Warnings, "the engine's log says nothing of memory: "+err.Error())
+		}
+		said = items
+	}
+	if p.predicted != nil {
+		p.observation.Compare(p.predicted, said)
+	}
+}
+
+// tell writes the table, the observation and the page.
+func (p *runPlan) tell(env *environment) error {
+	var table bytes.Buffer
+	fmt.Fprintf(&table, "\n%s\n", filepath.Base(p.observation.Command[0]))
+	if err := report.Observation(&table, p.observation); err != nil {
+		return err
+	}
+	if _, err := table.WriteTo(env.stderr); err != nil {
+		return err
+	}
+	if p.save != nil {
+		if err := errors.Join(p.observation.Encode(p.save), p.save.commit()); err != nil {
+			return err
+		}
+	}
+	if p.page != nil {
+		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.commit())
+	}
+	return nil
+}

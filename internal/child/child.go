@@ -1,0 +1,47 @@
+// Package child starts a program and follows it: its whole process tree, its memory, its end.
+//
+// # The tree
+//
+// Where this process may, the program gets a control group of its own, and the tree is who is in it. Elsewhere the tree
+// is the program's descendants. Descendants that their parents left are adopted: this process makes itself their
+// subreaper, so that a server that forks twice does not get away unseen. Those that outlive the program are named in the
+// end and left alone.
+//
+// # Memory
+//
+// Every sample reads /proc/PID/status of each process, which costs the program nothing. Its proportional share needs
+// smaps_rollup, for which the kernel walks the process's page tables under a lock that the process also needs; it is
+// asked so rarely that the walks take at most half a percent of the time.
+//
+// # Its end
+//
+// A SIGKILL that nobody here sent is the kernel's for memory where a counter of such kills went up: the program's own
+// group's, else the group's that it shares, else the machine's. Which one is in Ended.Witness.
+package child
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// ErrUnsupported is in the chain where the system cannot follow programs.
+var ErrUnsupported = errors.New("following a program needs Linux")
+
+// ErrNoGroup is in the chain where a limit was asked for and no control group can be made.
+var ErrNoGroup = errors.New("no control group can be made here")
+
+// Options say what to start and how.
+type Options struct {
+	Command  []string
+	Set      []string // NAME=value, over this process's environment
+	Stdin    *os.File
+	Stdout   *os.File
+	Stderr   *os.File
+	Tap      io.Writer   // takes a copy of the output that is not a terminal; nil for none
+	Limit    units.Bytes // of a control group of its own, 0 for none
+	Interval time.Duration
+}

@@ -1,0 +1,174 @@
+package child
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vlmem/vlmem/internal/observation"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// hogVariable makes the test binary a program that fills so many MiB and then copies its input to its output.
+const hogVariable = "VLMEM_TEST_HOG"
+
+func TestMain(m *testing.M) {
+	if mib, err := strconv.Atoi(os.Getenv(hogVariable)); err == nil {
+		b, err := unix.Mmap(-1, 0, mib<<20, unix.PROT_READ|unix.PROT_WRITE,
+			unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
+		if err != nil {
+			os.Exit(1)
+		}
+		b[0] = 1
+		var line [1]byte
+		_, _ = os.Stdin.Read(line[:])
+		os.Exit(5)
+	}
+	os.Exit(m.Run())
+}
+
+// followed runs a command to its end.
+func followed(t *testing.T, o Options, signals chan os.Signal) (*observation.Observation, error) {
+	t.Helper()
+	o.Interval = 10 * time.Millisecond
+	obs := &observation.Observation{Schema: observation.Schema, Command: o.Command, Interval: 0.01}
+	err := Follow(o, signals, obs)
+	if err == nil {
+		var file bytes.Buffer
+		if err := obs.Encode(&file); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := observation.Decode("o", file.Bytes()); err != nil {
+			t.Errorf("the observation is not whole: %v", err)
+		}
+	}
+	return obs, err
+}
+
+func TestEnds(t *testing.T) {
+	for _, c := range []struct {
+		script, signal string
+		code           int
+	}{
+		{"exit 0", "", 0}, {"exit 7", "", 7}, {"kill -KILL $$", "SIGKILL", 137}, {"kill -SEGV $$", "SIGSEGV", 139},
+	} {
+		o, err := followed(t, Options{Command: []string{"sh", "-c", c.script}}, nil)
+		if err != nil || o.Ended.Code != c.code || o.Ended.Signal != c.signal || o.Ended.OutOfMemory != 0 {
+			t.Errorf("%s: %+v, %v", c.script, o.Ended, err)
+		}
+	}
+	if _, err := followed(t, Options{Command: []string{"/nonexistent/program"}}, nil); err == nil {
+		t.Error("a program that is not there was started")
+	}
+}
+
+func TestForwardsSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM} {
+		out, in, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		signals := make(chan os.Signal, 1)
+		go func() { // the program says when it is ready
+			var line [5]byte
+			_, _ = out.Read(line[:])
+			signals <- s
+		}()
+		script := "trap 'exit 9' " + strings.TrimPrefix(unix.SignalName(s), "SIG") + "; echo here; while :; do sleep 0.01; done"
+		o, err := followed(t, Options{Command: []string{"sh", "-c", script}, Stdout: in}, signals)
+		if err != nil || o.Ended.Code != 9 {
+			t.Errorf("%v: %+v, %v", s, o.Ended, err)
+		}
+		in.Close()
+		out.Close()
+	}
+}
+
+// A process that detaches itself is followed, named in the end and left running.
+func TestNamesWhatIsLeft(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	script := "(setsid sh -c 'echo $$ > " + file + "; exec sleep 30' >/dev/null 2>&1 &); while ! [ -s " + file +
+		" ]; do sleep 0.01; done"
+	o, err := followed(t, Options{Command: []string{"sh", "-c", script}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Kill(pid, unix.SIGKILL)
+	if len(o.Ended.Left) != 1 || o.Ended.Left[0] != pid {
+		t.Errorf("left %v, want %d", o.Ended.Left, pid)
+	}
+	if err := unix.Kill(pid, 0); err != nil {
+		t.Errorf("it does not run any more: %v", err)
+	}
+}
+
+// hold starts the hog and lets it end once it was seen to hold its memory.
+func hold(t *testing.T, mib int, limit units.Bytes) (*observation.Observation, error) {
+	t.Helper()
+	out, in, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	go func() {
+		time.Sleep(300 * time.Millisecond) // only how many samples there are depends on it
+		in.Close()
+	}()
+	return followed(t, Options{Command: []string{os.Args[0]}, Set: []string{hogVariable + "=" + strconv.Itoa(mib)},
+		Stdin: out, Limit: limit}, nil)
+}
+
+func TestSeesMemory(t *testing.T) {
+	o, err := hold(t, 64, 0)
+	if err != nil || o.Ended.Code != 5 {
+		t.Fatalf("%+v, %v", o.Ended, err)
+	}
+	if p := o.Peak; p.Anonymous < 64<<20 || p.Anonymous > 80<<20 || p.Resident < p.Anonymous || p.Minor == 0 ||
+		p.Proportional == 0 || p.Processes != 1 {
+		t.Errorf("peaks %+v", p)
+	}
+}
+
+func TestKilledForMemory(t *testing.T) {
+	if g, err := newGroup(0); err != nil {
+		t.Skip(err)
+	} else {
+		g.remove()
+	}
+	o, err := hold(t, 600, 400<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := o.Ended; e.OutOfMemory == 0 || e.Code != 137 || e.Witness != "its own control group" || o.Group != "own" {
+		t.Errorf("%+v in the group %s", e, o.Group)
+	}
+}
+
+func TestTapAndEnvironment(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	var tap bytes.Buffer
+	o, err := followed(t, Options{Command: []string{"sh", "-c", "echo $COLOUR"}, Set: []string{"COLOUR=blue"}, Stdout: null,
+		Tap: &tap}, nil)
+	if err != nil || o.Ended.Code != 0 || tap.String() != "blue\n" {
+		t.Errorf("it wrote %q, %v", tap.String(), err)
+	}
+}

@@ -1,0 +1,216 @@
+package child
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/vlmem/vlmem/internal/observation"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// tree is the program's processes. Faults of those that ended stay in the sums.
+type tree struct {
+	root  int
+	own   *group // nil: found by descent
+	ended faults
+	seen  map[int]faults
+	ever  map[int]bool // every process that was in the tree
+
+	walked  time.Duration // spent in smaps_rollup
+	started time.Time
+}
+
+type faults struct{ minor, major int64 }
+
+// walkShare of the time may go into walks of page tables.
+const walkShare = 0.005
+
+// processes lists the live processes of the tree.
+func (t *tree) processes() []int {
+	if t.own != nil {
+		return t.own.processes()
+	}
+	var list []int
+	pending := []int{t.root}
+	for _, pid := range childrenOf(os.Getpid()) { // those that were adopted
+		if pid != t.root {
+			pending = append(pending, pid)
+		}
+	}
+	for len(pending) > 0 {
+		pid := pending[0]
+		pending = pending[1:]
+		if !slices.Contains(list, pid) {
+			list = append(list, pid)
+			pending = append(pending, childrenOf(pid)...)
+		}
+	}
+	return list
+}
+
+// childrenOf lists the children of every thread of a process.
+func childrenOf(pid int) []int {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	if err != nil {
+		return nil // it ended
+	}
+	var list []int
+	for _, task := range tasks {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		list = append(list, numbers(string(text))...)
+	}
+	return list
+}
+
+// use adds up what the tree holds now.
+func (t *tree) use() observation.Use {
+	var u observation.Use
+	walk := float64(t.walked) <= walkShare*float64(time.Since(t.started))
+	for _, pid := range t.processes() {
+		if !t.add(&u, pid) {
+			continue
+		}
+		if walk {
+			begun := time.Now()
+			u.Proportional += proportional(pid)
+			t.walked += time.Since(begun)
+		}
+	}
+	u.Resident = u.Anonymous + u.Mapped + u.Shared
+	all := t.ended
+	for pid, f := range t.seen {
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
+			t.ended.minor, t.ended.major = t.ended.minor+f.minor, t.ended.major+f.major
+			delete(t.seen, pid)
+		}
+		all.minor, all.major = all.minor+f.minor, all.major+f.major
+	}
+	u.Minor, u.Major = all.minor, all.major
+	if t.own != nil {
+		u.Group, u.Cache = t.own.number("memory.usage_in_bytes", "memory.current"), t.own.cache()
+	}
+	u.StallSome, u.StallFull = t.stalls()
+	return u
+}
+
+// add reads one process; false where it ended or is a zombie.
+func (t *tree) add(u *observation.Use, pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return false
+	}
+	alive := false
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(line, ":")
+		into, ok := map[string]*units.Bytes{"RssAnon": &u.Anonymous, "RssFile": &u.Mapped, "RssShmem": &u.Shared,
+			"VmSwap": &u.Swap}[key]
+		if !ok {
+			continue
+		}
+		alive = true // a zombie has no memory lines
+		*into += kibibytes(value)
+	}
+	if !alive {
+		return false
+	}
+	u.Processes++
+	t.ever[pid] = true
+	if f, ok := faultsOf(pid); ok {
+		t.seen[pid] = f
+	}
+	return true
+}
+
+func kibibytes(value string) units.Bytes {
+	n, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+	return units.Bytes(n) * units.KiB
+}
+
+// left lists the processes that outlived the program, after a moment in which those that were ending could end.
+func (t *tree) left() []int {
+	var list []int
+	for wait := time.Duration(0); wait <= 200*time.Millisecond; wait += 20 * time.Millisecond {
+		list = nil
+		t.reap()
+		for _, pid := range t.processes() {
+			var u observation.Use
+			if pid != t.root && t.add(&u, pid) {
+				list = append(list, pid)
+			}
+		}
+		if len(list) == 0 {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return list
+}
+
+// faultsOf reads the fault counters of /proc/PID/stat. The name before them may hold blanks and parentheses.
+func faultsOf(pid int) (faults, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return faults{}, false
+	}
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	if len(fields) < 10 {
+		return faults{}, false
+	}
+	minor, _ := strconv.ParseInt(fields[7], 10, 64)
+	major, _ := strconv.ParseInt(fields[9], 10, 64)
+	return faults{minor, major}, true
+}
+
+// proportional is the PSS of a process, 0 where it may not be read.
+func proportional(pid int) units.Bytes {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), "Pss:"); ok {
+			return kibibytes(value)
+		}
+	}
+	return 0
+}
+
+// stalls are the shares of the last ten seconds in which some tasks, and all, waited for memory: of the program's own
+// group where it counts them, else of the machine.
+func (t *tree) stalls() (some, full float64) {
+	file := "/proc/pressure/memory"
+	if t.own != nil && t.own.v2 {
+		file = t.own.dir + "/memory.pressure"
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, 0
+	}
+	for line := range strings.Lines(string(text)) {
+		var kind string
+		var average float64
+		if n, _ := fmt.Sscanf(line, "%s avg10=%f", &kind, &average); n == 2 && kind == "some" {
+			some = average / 100
+		} else if n == 2 {
+			full = average / 100
+		}
+	}
+	return some, full
+}
+
+// reap takes the adopted processes that ended, which nobody else waits for.
+func (t *tree) reap() {
+	for _, pid := range childrenOf(os.Getpid()) {
+		if pid != t.root && t.ever[pid] {
+			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // still running, or gone already
+		}
+	}
+}

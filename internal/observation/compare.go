@@ -1,0 +1,110 @@
+package observation
+
+import (
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// What a process holds beside its engine's items where no run taught it: the heap of code, tokenizer and C library, and
+// the pages of the program and its libraries.
+var unknown = []engine.Item{
+	{Name: Process, Where: "host", Bytes: 64 * units.MiB, Low: 16 * units.MiB, High: 512 * units.MiB,
+		Source: engine.Assumed},
+	{Name: Libraries, Where: "host", Bytes: 16 * units.MiB, Low: 4 * units.MiB, High: 256 * units.MiB,
+		Source: engine.Assumed},
+}
+
+// Compare puts an engine's estimate, what the engine said in its log, and what the kernel counted into items: each item
+// of the estimate; what the process and its libraries hold beside them; then anonymous and mapped memory and their sum.
+// Of mapped weights the whole range that stays mapped counts in the sums. What the process holds is what anonymous
+// memory held beside the engine's own items, as the log gives them, else as they were estimated.
+func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
+	o.Engine, o.Version, o.Model, o.Device = mem.Engine, mem.Version, mem.Model, mem.Device
+	sums := map[string]*Item{}
+	for _, name := range []string{Anonymous, Mapped, Total} {
+		sums[name] = &Item{Name: name, Where: "host", Source: engine.Derived}
+	}
+	known := map[string]units.Bytes{} // of anonymous and mapped memory, what engine and estimate account for
+	for _, i := range withUnknown(mem.Items) {
+		item := Item{Name: i.Name, Where: i.Where, Predicted: i.Bytes, Low: i.Low, High: i.High, Source: i.Source}
+		if b, ok := saidOf(said, i.Name, i.Where); ok {
+			item.Seen, item.Witness = b, "log"
+		}
+		o.Items = append(o.Items, item)
+		if i.Where != "host" {
+			continue
+		}
+		if more := i.MappedBytes - i.Bytes; more > 0 {
+			i.Bytes, i.Low, i.High = i.MappedBytes, i.Low+more, i.High+more
+		}
+		part := partOf(i)
+		sums[part].add(i)
+		sums[Total].add(i)
+		switch {
+		case i.Name == Process || i.Name == Libraries:
+		case item.Witness != "" && part == Anonymous:
+			known[part] += item.Seen
+		default:
+			known[part] += i.Bytes
+		}
+	}
+	o.seen(sums, known)
+}
+
+// withUnknown adds to an estimate what it left out.
+func withUnknown(items []engine.Item) []engine.Item {
+	all := slices.Clone(items)
+	for _, u := range unknown {
+		if !slices.ContainsFunc(all, func(i engine.Item) bool { return i.Name == u.Name }) {
+			all = append(all, u)
+		}
+	}
+	return all
+}
+
+// partOf is the sum that an item on the host belongs to.
+func partOf(i engine.Item) string {
+	if i.Name == Libraries || i.Backing == engine.BackedFile || i.Backing == engine.BackedLocked {
+		return Mapped
+	}
+	return Anonymous
+}
+
+// seen puts the kernel's accounts beside the sums and beside what nobody else counts.
+func (o *Observation) seen(sums map[string]*Item, known map[string]units.Bytes) {
+	for i := range o.Items {
+		item, part := &o.Items[i], Anonymous
+		peak := o.Peak.Anonymous
+		if item.Name == Libraries {
+			part, peak = Mapped, o.Peak.Mapped
+		}
+		if (item.Name == Process || item.Name == Libraries) && peak > known[part] {
+			item.Seen, item.Witness = peak-known[part], "kernel"
+		}
+	}
+	for _, s := range []struct {
+		name string
+		peak units.Bytes
+	}{{Anonymous, o.Peak.Anonymous}, {Mapped, o.Peak.Mapped}, {Total, o.Peak.Resident}} {
+		item := sums[s.name]
+		if o.Peak.Resident > 0 {
+			item.Seen, item.Witness = s.peak, "kernel"
+		}
+		o.Items = append(o.Items, *item)
+	}
+}
+
+func (i *Item) add(e engine.Item) {
+	i.Predicted, i.Low, i.High = i.Predicted+e.Bytes, i.Low+e.Low, i.High+e.High
+}
+
+func saidOf(said []engine.Item, name, where string) (sum units.Bytes, found bool) {
+	for _, i := range said {
+		if i.Name == name && i.Where == where {
+			sum, found = sum+i.Bytes, true
+		}
+	}
+	return sum, found
+}

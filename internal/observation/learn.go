@@ -1,0 +1,85 @@
+package observation
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Observed is the source of a figure that runs showed.
+const Observed = string(evidence.Observed)
+
+// Lesson is what runs of one engine show of one item that nobody can derive.
+type Lesson struct {
+	Name, Where    string
+	Low, Mid, High units.Bytes
+	Why            string
+}
+
+// key is an item by name and place.
+type key struct{ name, where string }
+
+// Learn takes from runs of an engine on a device what was assumed of it: every item whose prediction was assumed, and
+// what a process holds beside the items. Each lesson is the median of what was seen, between the least and the most.
+// Runs of other engines and devices teach nothing.
+func Learn(runs []*Observation, engineName, device string) []Lesson {
+	seen := map[key][]units.Bytes{}
+	var order []key
+	var machines []string
+	var first, last time.Time
+	for _, o := range runs {
+		if o.Engine != engineName || o.Device != device {
+			continue
+		}
+		for _, i := range o.Items {
+			k := key{i.Name, i.Where}
+			if i.Witness == "" || !teaches(i) {
+				continue
+			}
+			if seen[k] == nil {
+				order = append(order, k)
+			}
+			seen[k] = append(seen[k], i.Seen)
+		}
+		if !slices.Contains(machines, o.Machine.Name) {
+			machines = append(machines, o.Machine.Name)
+		}
+		if first.IsZero() || o.Started.Before(first) {
+			first = o.Started
+		}
+		if o.Started.After(last) {
+			last = o.Started
+		}
+	}
+	var list []Lesson
+	for _, k := range order {
+		all := slices.Sorted(slices.Values(seen[k]))
+		days := first.Format(time.DateOnly)
+		if to := last.Format(time.DateOnly); to != days {
+			days += " to " + to
+		}
+		list = append(list, Lesson{k.name, k.where, all[0], all[len(all)/2], all[len(all)-1],
+			fmt.Sprintf("%d runs on %s, %s", len(all), strings.Join(machines, ", "), days)})
+	}
+	return list
+}
+
+// teaches says that an item could not be derived: what was assumed, and what the process and its libraries hold.
+func teaches(i Item) bool {
+	return i.Name == Process || i.Name == Libraries || i.Source == engine.Assumed && !isSum(i.Name)
+}
+
+func isSum(name string) bool { return name == Anonymous || name == Mapped || name == Total }
+
+// Apply puts what runs showed in the place of what an estimate assumed, and adds what it left out.
+func Apply(lessons []Lesson, mem *engine.Memory) {
+	for _, l := range lessons {
+		mem.Set(engine.Item{Name: l.Name, Where: l.Where, Bytes: l.Mid, Low: l.Low, High: l.High, Source: Observed,
+			Why: l.Why})
+	}
+}

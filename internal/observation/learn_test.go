@@ -1,0 +1,82 @@
+package observation
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// estimate is 100 MiB of mapped weights, 50 MiB of cache and an assumed workspace of 10.
+func estimate() *engine.Memory {
+	exact := func(name string, n units.Bytes) engine.Item {
+		return engine.Item{Name: name, Where: "host", Bytes: n, Low: n, High: n, Source: engine.Derived}
+	}
+	m := &engine.Memory{Engine: "llama.cpp", Device: "cpu"}
+	weights := exact(engine.Weights, 90*units.MiB)
+	weights.Backing, weights.MappedBytes = engine.BackedFile, 100*units.MiB
+	m.Items = []engine.Item{weights, exact(engine.KVCache, 50*units.MiB),
+		{Name: "workspace", Where: "host", Bytes: 10 * units.MiB, Low: 5 * units.MiB, High: 20 * units.MiB,
+			Source: engine.Assumed}}
+	return m
+}
+
+// ran is a run whose anonymous and mapped memory peaked so.
+func ran(day int, anonymous, mapped units.Bytes, said ...engine.Item) *Observation {
+	o := &Observation{Started: time.Date(2026, 3, day, 0, 0, 0, 0, time.UTC), Machine: Machine{Name: "laptop"}}
+	o.Add(Sample{Use: Use{Anonymous: anonymous, Mapped: mapped, Resident: anonymous + mapped}})
+	o.Compare(estimate(), said)
+	return o
+}
+
+func TestRunsTeach(t *testing.T) {
+	workspace := engine.Item{Name: "workspace", Where: "host", Bytes: 12 * units.MiB}
+	runs := []*Observation{ran(1, 80*units.MiB, 104*units.MiB, workspace), ran(2, 84*units.MiB, 106*units.MiB, workspace),
+		ran(3, 82*units.MiB, 105*units.MiB, workspace)}
+	other := ran(4, 900*units.MiB, 900*units.MiB)
+	other.Engine = "vllm"
+	lessons := Learn(append(runs, other), "llama.cpp", "cpu")
+	want := map[string][3]units.Bytes{
+		"workspace": {12 * units.MiB, 12 * units.MiB, 12 * units.MiB},
+		Process:     {18 * units.MiB, 20 * units.MiB, 22 * units.MiB}, // 80, 82, 84 less 50 and 12
+		Libraries:   {4 * units.MiB, 5 * units.MiB, 6 * units.MiB},
+	}
+	if len(lessons) != len(want) {
+		t.Errorf("%d lessons, want %d: %+v", len(lessons), len(want), lessons)
+	}
+	for _, l := range lessons {
+		if got := [3]units.Bytes{l.Low, l.Mid, l.High}; got != want[l.Name] {
+			t.Errorf("%s: %v, want %v", l.Name, got, want[l.Name])
+		}
+		if l.Why != "3 runs on laptop, 2026-03-01 to 2026-03-03" {
+			t.Errorf("%s: %s", l.Name, l.Why)
+		}
+	}
+	mem := estimate()
+	Apply(lessons, mem)
+	after := &Observation{}
+	after.Add(Sample{Use: Use{Anonymous: 82 * units.MiB, Mapped: 105 * units.MiB, Resident: 187 * units.MiB}})
+	after.Compare(mem, nil)
+	for _, i := range after.Items {
+		if isSum(i.Name) && i.Error() != 0 {
+			t.Errorf("%s: predicted %v, seen %v", i.Name, i.Predicted, i.Seen)
+		}
+		if i.Name == Process && i.Source != Observed {
+			t.Errorf("the process is [%s]", i.Source)
+		}
+	}
+	if mem.OtherBytes != 37*units.MiB || mem.TotalBytes != 177*units.MiB {
+		t.Errorf("other %v, total %v", mem.OtherBytes, mem.TotalBytes)
+	}
+	if strings.Contains(mem.Items[1].Source, Observed) {
+		t.Error("what was derived was overwritten")
+	}
+}
+
+func TestNothingSeenTeachesNothing(t *testing.T) {
+	if l := Learn([]*Observation{ran(1, 0, 0)}, "llama.cpp", "cpu"); len(l) != 0 {
+		t.Errorf("%+v", l)
+	}
+}
