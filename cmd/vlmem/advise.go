@@ -25,6 +25,7 @@ type adviseOptions struct {
 	context, concurrency, seeds            int
 	explain, assumeIdle, compare           bool
 	want                                   advise.Want
+	observed                               []string
 	out                                    output
 }
 
@@ -76,6 +77,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 		"write at least so fast: the precision that counts first among those that do")
 	flags.Float64Var(&o.want.FirstTokenS, "max-first-token", 0,
 		"seconds until the first token at most: an image, half the context as prompt, and a step")
+	flags.StringArrayVar(&o.observed, "observed", nil, observedHelp)
 	flags.BoolVar(&o.compare, "compare", false,
 		"list the built-in models and precisions that fit this machine instead, the fastest first")
 	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences, cobra.ShellCompDirectiveNoFileComp))
@@ -115,6 +117,9 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	}
 	defer w.discard()
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
+		return err
+	}
+	if in.Observed, err = calibrate(o.observed, in.Hardware); err != nil {
 		return err
 	}
 	advice, err := o.advice(env, in)

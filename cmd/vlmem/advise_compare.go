@@ -30,6 +30,9 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 	if in.Hardware, err = reported(env, o.hardware); err != nil {
 		return err
 	}
+	if in.Observed, err = calibrate(o.observed, in.Hardware); err != nil {
+		return err
+	}
 	choices, err := compare(in, cmd.Flags().Changed("model"))
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 type estimateOptions struct {
 	model, engine, hardware, image, projector string
 	gpuLayers                                 int
+	observed                                  []string
 	llama                                     llamaFlags
 	contextGiven                              bool
 	lessons                                   lessonOptions
@@ -78,6 +79,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"tokens of the prompt, images included (default: the whole context for memory, half of it for speed)")
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
+	flags.StringArrayVar(&o.observed, "observed", nil, observedHelp)
 	o.llama.add(flags)
 	flags.IntVar(&o.TensorParallel, "tensor-parallel", 0,
 		"vLLM, SGLang: cards that hold the model together; every figure is of one of them (default: the alike cards of --hardware)")

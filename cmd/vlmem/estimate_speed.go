@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -13,6 +14,9 @@ import (
 // not known well enough, which is said.
 func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engine.Memory) (*speed.Forecast, error) {
 	if o.hardware == "" {
+		if len(o.observed) > 0 {
+			return nil, errors.New("--observed moves the speed of a machine: name it with --hardware")
+		}
 		return nil, nil
 	}
 	h, err := loadHardware(o.hardware)
@@ -41,7 +45,11 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}
-	f, err := constants.Forecast(m, h, o.lay(m, mem), o.setting(mem), request)
+	k, err := calibrate(o.observed, h)
+	if err != nil {
+		return nil, err
+	}
+	f, err := constants.Forecast(m, h, o.lay(m, mem), o.setting(mem), request, k)
 	if err != nil {
 		env.warn("no speed: %s", err)
 		return nil, nil

@@ -72,6 +72,8 @@ type Inputs struct {
 	Precision string
 	// Want is what is asked of speed.
 	Want Want
+	// Observed is what runs on this machine showed of its speed, nil for none.
+	Observed *speed.Calibration
 	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
 	AssumeIdle bool
 	// Largest replays one request at the limits and returns the program of each pool.

@@ -125,7 +125,7 @@ func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
 		r.Prompt = max(r.Prompt, float64(grid.Tokens))
 	}
 	f, err := constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(p.Name)}, r)
+		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(p.Name)}, r, in.Observed)
 	if err != nil {
 		return nil
 	}
@@ -246,6 +246,9 @@ func rates(f *speed.Forecast) *Rates {
 	known := fmt.Sprintf("%d measurements of %d sources, class %s", f.Rows, f.Sources, f.Class)
 	if f.Thin {
 		known += ": an order of magnitude only"
+	}
+	if f.Observed > 0 {
+		known = fmt.Sprintf("moved by what was observed on this machine (%d of writing); ", f.Observed) + known
 	}
 	r := &Rates{Decode: value(f.Decode, known), DecodeFull: value(f.DecodeFull, "with the context full"),
 		Prefill: value(f.Prefill, "reading the prompt"), FirstToken: value(f.FirstToken,

@@ -12,16 +12,20 @@ import (
 // Forecast writes how fast a model will answer, as a table with intervals that hold four times in five.
 func Forecast(w io.Writer, f *speed.Forecast) error {
 	var rows [][]string
-	add := func(name string, r speed.Range, unit string) {
+	add := func(name string, r speed.Range, unit string, observed int) {
+		source := "derived"
+		if observed > 0 {
+			source = "observed"
+		}
 		if r.Median > 0 {
-			rows = append(rows, []string{name, Figure(r.Median) + unit, Figure(r.Low) + " - " + Figure(r.High), "derived"})
+			rows = append(rows, []string{name, Figure(r.Median) + unit, Figure(r.Low) + " - " + Figure(r.High), source})
 		}
 	}
-	add("writing, empty context", f.Decode, " tok/s")
-	add("writing, full context", f.DecodeFull, " tok/s")
-	add("reading the prompt", f.Prefill, " tok/s")
-	add("the image", f.Image, " s")
-	add("first token", f.FirstToken, " s")
+	add("writing, empty context", f.Decode, " tok/s", f.Observed)
+	add("writing, full context", f.DecodeFull, " tok/s", f.Observed)
+	add("reading the prompt", f.Prefill, " tok/s", f.ObservedPrefill)
+	add("the image", f.Image, " s", 0)
+	add("first token", f.FirstToken, " s", f.ObservedPrefill)
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
@@ -55,6 +59,10 @@ func Evidence(f *speed.Forecast) []string {
 	}
 	notes := []string{asked + "; loading left out", fmt.Sprintf("from %d measurements of class %q out of %d sources", f.Rows, f.Class,
 		f.Sources)}
+	if f.Observed+f.ObservedPrefill > 0 {
+		notes = append(notes, fmt.Sprintf("moved by what was observed on this machine: %d of writing, %d of reading", f.Observed,
+			f.ObservedPrefill))
+	}
 	if f.Thin {
 		notes = append(notes, "too few measurements of this class: take it as an order of magnitude")
 	}

@@ -51,8 +51,9 @@ type Answer struct {
 	// Evidence is the rows and sources behind the decode interval.
 	Rows, Sources int
 	// Thin: fewer than Enough rows of this class, so the interval is an order of magnitude only.
-	Thin     bool
-	Observed int // observations of this machine that moved the median
+	Thin bool
+	// Observed and ObservedPrefill are the observations of this machine that moved the medians.
+	Observed, ObservedPrefill int
 }
 
 // Enough is the rows that a class needs for an interval of its own.

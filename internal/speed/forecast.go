@@ -23,18 +23,20 @@ type Request struct {
 // Forecast is how fast a model will answer. Rates are tokens per second, the others seconds. Ranges without a median are
 // not known.
 type Forecast struct {
-	Decode     Range    `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
-	DecodeFull Range    `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
-	Prefill    Range    `yaml:"prefill_tokens_per_s" json:"prefill_tokens_per_s"`
-	Image      Range    `yaml:"image_s,omitempty" json:"image_s,omitzero"`
-	FirstToken Range    `yaml:"first_token_s" json:"first_token_s"` // image, prompt and a step; loading left out
-	Prompt     int      `yaml:"prompt_tokens" json:"prompt_tokens"`
-	Pixels     string   `yaml:"image,omitempty" json:"image,omitempty"`
-	Class      string   `yaml:"class" json:"class"`
-	Rows       int      `yaml:"rows" json:"rows"` // measurements behind the interval
-	Sources    int      `yaml:"sources" json:"sources"`
-	Thin       bool     `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
-	Assumed    []string `yaml:"assumed,omitempty" json:"assumed,omitempty"` // of the machine, where its profile is silent
+	Decode          Range    `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
+	DecodeFull      Range    `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
+	Prefill         Range    `yaml:"prefill_tokens_per_s" json:"prefill_tokens_per_s"`
+	Image           Range    `yaml:"image_s,omitempty" json:"image_s,omitzero"`
+	FirstToken      Range    `yaml:"first_token_s" json:"first_token_s"` // image, prompt and a step; loading left out
+	Prompt          int      `yaml:"prompt_tokens" json:"prompt_tokens"`
+	Pixels          string   `yaml:"image,omitempty" json:"image,omitempty"`
+	Class           string   `yaml:"class" json:"class"`
+	Rows            int      `yaml:"rows" json:"rows"` // measurements behind the interval
+	Sources         int      `yaml:"sources" json:"sources"`
+	Observed        int      `yaml:"observed,omitempty" json:"observed,omitempty"` // runs of this machine that moved the medians
+	ObservedPrefill int      `yaml:"observed_prefill,omitempty" json:"observed_prefill,omitempty"`
+	Thin            bool     `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
+	Assumed         []string `yaml:"assumed,omitempty" json:"assumed,omitempty"` // of the machine, where its profile is silent
 }
 
 // imageSpread is how far image times lie about the median: too few were measured for a percentile.
@@ -43,31 +45,25 @@ const imageSpread = 1.6
 // Slow is the decode rate below which a model that fits is of no use to a person who waits.
 const Slow = 1.0
 
-// Forecast predicts m, laid out over a machine. An error says what of the machine is not known.
-func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Setting, r Request) (Forecast, error) {
-	q := Query{Setting: s}
+// Forecast predicts m, laid out over a machine that k knows from observations, nil where none were made. An error says
+// what of the machine is not known.
+func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Setting, r Request, k *Calibration) (Forecast, error) {
 	f := Forecast{Prompt: int(r.Prompt)}
-	if l.CardBytes > 0 {
-		if q.Card = CardOf(&h.GPUs[0]); q.Card == nil {
-			return f, fmt.Errorf("the bandwidth of %s is not known", h.GPUs[0].Name)
-		}
+	q, err := on(h, workOf(m, l), s)
+	if err != nil {
+		return f, err
 	}
-	if l.HostBytes > 0 || q.Card == nil {
-		if q.Host, f.Assumed = HostOf(h); q.Host == nil {
-			return f, fmt.Errorf("%s names no processor: join it to a machine, as in i5-10210u+%s", h.Name, h.Name)
-		}
+	if q.Host != nil {
+		_, f.Assumed = HostOf(h)
 	}
-	if q.Card == nil {
-		q.Setting.Backend = "cpu"
-	}
-	q.Work = workOf(m, l)
 	q.Work.Prompt, q.Work.UBatch = r.Prompt, r.UBatch
-	a := c.Predict(q)
-	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources, f.Thin = a.Decode, a.Prefill, a.Class, a.Rows, a.Sources, a.Thin
+	a := c.PredictOn(q, k)
+	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources = a.Decode, a.Prefill, a.Class, a.Rows, a.Sources
+	f.Observed, f.ObservedPrefill, f.Thin = a.Observed, a.ObservedPrefill, a.Thin && a.Observed == 0
 	q.Work.Depth = r.Context
-	f.DecodeFull = c.Predict(q).Decode
+	f.DecodeFull = c.PredictOn(q, k).Decode
 	q.Work.Depth = r.Prompt
-	step := c.Predict(q).Decode.Invert()
+	step := c.PredictOn(q, k).Decode.Invert()
 	f.FirstToken = sum(f.Prefill.Invert().Scale(r.Prompt), step)
 	if r.Width > 0 && m.Vision.Depth > 0 {
 		grid, err := m.ImageGrid(r.Width, r.Height)
@@ -79,6 +75,27 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 		f.FirstToken = sum(f.FirstToken, f.Image)
 	}
 	return f, nil
+}
+
+// on joins work to the places of a machine that it touches.
+func on(h profile.Hardware, w Work, s Setting) (Query, error) {
+	q := Query{Work: w, Setting: s}
+	if w.CardBytes > 0 {
+		if len(h.GPUs) == 0 {
+			return q, fmt.Errorf("%s has no card", h.Name)
+		}
+		if q.Card = CardOf(&h.GPUs[0]); q.Card == nil {
+			return q, fmt.Errorf("the bandwidth of %s is not known", h.GPUs[0].Name)
+		}
+	} else {
+		q.Setting.Backend = "cpu"
+	}
+	if w.HostBytes > 0 || w.HostExpertBytes > 0 {
+		if q.Host, _ = HostOf(h); q.Host == nil {
+			return q, fmt.Errorf("%s names no processor: join it to a machine, as in i5-10210u+%s", h.Name, h.Name)
+		}
+	}
+	return q, nil
 }
 
 func sum(a, b Range) Range { return Range{a.Median + b.Median, a.Low + b.Low, a.High + b.High} }
@@ -130,7 +147,7 @@ func workOf(m *profile.Model, l Lay) Work {
 func (c *Constants) image(m *profile.Model, q Query, grid profile.Grid) Range {
 	p, patches := m.Parameters(), float64(grid.Patches)
 	w := Work{Prompt: patches, UBatch: patches}
-	ops := 2*float64(p.VisionCore) + 2*float64(p.Merger+p.Deepstack)/float64(square(m.Vision.SpatialMergeSize))
+	ops := 2*float64(p.VisionCore) + 2*float64(p.Merger+p.Deepstack)/float64(max(1, square(m.Vision.SpatialMergeSize)))
 	ops += 4 * patches * float64(m.Vision.HiddenSize*m.Vision.Depth)
 	tower := Query{Card: q.Card, Host: q.Host, Setting: q.Setting}
 	tower.Setting.Type = "f16"
@@ -147,5 +164,3 @@ func (c *Constants) image(m *profile.Model, q Query, grid profile.Grid) Range {
 	t := patches / rate
 	return Range{t, t / imageSpread, t * imageSpread}
 }
-
-func square(n int) int { return max(1, n*n) }

@@ -28,7 +28,7 @@ func forecast(t *testing.T, model, machine string, l speed.Lay, s speed.Setting)
 		t.Fatal(err)
 	}
 	l.KVBytesPerToken = float64(m.KVBytesPerToken(profile.FP16))
-	f, err := c.Forecast(&m, hardware(t, machine), l, s, speed.Request{Context: 4096, Prompt: 2048, UBatch: 512, Width: 1280, Height: 720})
+	f, err := c.Forecast(&m, hardware(t, machine), l, s, speed.Request{Context: 4096, Prompt: 2048, UBatch: 512, Width: 1280, Height: 720}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestExpertsOnTheHostAreReadInPart(t *testing.T) {
 		t.Fatal(err)
 	}
 	f, err := c.Forecast(&m, h, speed.Lay{CardBytes: 1e9, HostBytes: 17e9, KVBytesPerToken: 98304}, llama,
-		speed.Request{Context: 4096, Prompt: 512, UBatch: 512})
+		speed.Request{Context: 4096, Prompt: 512, UBatch: 512}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestForecastNeedsAMachine(t *testing.T) {
 	m, _ := profiles.Model("qwen3-vl-2b")
 	c, _ := speed.Fitted()
 	h := hardware(t, "gtx-1080")
-	_, err := c.Forecast(&m, h, speed.Lay{CardBytes: 1e9, HostBytes: 1e9, HostLayers: 14}, llama, speed.Request{Context: 4096, Prompt: 10, UBatch: 512})
+	_, err := c.Forecast(&m, h, speed.Lay{CardBytes: 1e9, HostBytes: 1e9, HostLayers: 14}, llama, speed.Request{Context: 4096, Prompt: 10, UBatch: 512}, nil)
 	if err == nil || !strings.Contains(err.Error(), "names no processor") {
 		t.Errorf("layers on a host that nobody named: %v", err)
 	}

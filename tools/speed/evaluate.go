@@ -173,6 +173,7 @@ func fitPhase(out io.Writer, ph phase, rows []row, worst int) (speed.Phase, erro
 		}
 	}
 	table(out, ph, rows, bySource, p.Spread, worst)
+	observedTable(out, ph, rows, bySource, p.Spread)
 	return p, nil
 }
 

@@ -153,10 +153,6 @@ func number(s string) float64 {
 	return v
 }
 
-// bits are those of a weight where a file's size is not given, by type (llama.cpp quantize --help, 8B models).
-var bits = map[string]float64{"q4_k": 4.9, "q4_0": 4.6, "q5": 5.7, "q6_k": 6.6, "q8_0": 8.5, "f16": 16, "q2-3_k": 3.7,
-	"iq4": 4.4, "iq1-3": 2.7, "fp4": 4.5, "int4": 4.6, "int8": 8.3, "other": 4.9}
-
 var active = regexp.MustCompile(`(?i)[-_ ]A([0-9.]+)B`)
 
 // sized finds the size that a model's name states: what a row says of it was sometimes rounded or guessed.
@@ -180,13 +176,13 @@ func (s *sheets) question(f map[string]string) (*speed.Query, string) {
 		}
 	}
 	if params == 0 && file > 0 {
-		params = file * 8 / bits[q.Setting.Type]
+		params = file * 8 / speed.BitsOf(q.Setting.Type)
 	}
 	if params == 0 {
 		return nil, "neither parameters nor a file size"
 	}
 	if file == 0 {
-		file = params * bits[q.Setting.Type] / 8
+		file = params * speed.BitsOf(q.Setting.Type) / 8
 	}
 	if act == 0 || act > params {
 		act = params
