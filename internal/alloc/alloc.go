@@ -24,6 +24,9 @@ package alloc
 
 import "errors"
 
+// ErrClosed is in the chain of the errors of an allocator that was closed.
+var ErrClosed = errors.New("the allocator is closed")
+
 // ErrOutOfMemory is in the chain of every error that means a request did not fit; *OutOfMemory carries the figures.
 var ErrOutOfMemory = errors.New("out of memory")
 

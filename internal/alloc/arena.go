@@ -9,6 +9,7 @@ import (
 // Arena serves blocks from one space by one policy, and counts what is committed. It is not safe for use by several
 // goroutines; a Pool is.
 type Arena struct {
+	closed  bool
 	policy  Policy
 	commits resident // policy, where it says what is committed
 	backing backing
@@ -56,7 +57,14 @@ func (a *Arena) Alloc(r Request) (Block, error) {
 	if err := r.check(); err != nil {
 		return Block{}, err
 	}
-	b, ok := a.policy.Place(r.Size, max(r.Align, a.align))
+	if a.closed {
+		return Block{}, fmt.Errorf("allocating %d bytes: %w", r.Size, ErrClosed)
+	}
+	var b Block
+	ok := r.Size <= a.backing.space.Size() && r.Align <= a.backing.space.Size() // beyond it, rounding up would overflow
+	if ok {
+		b, ok = a.policy.Place(r.Size, max(r.Align, a.align))
+	}
 	if !ok {
 		return Block{}, a.outOfMemory(r)
 	}
@@ -76,11 +84,14 @@ func (r Request) check() error {
 	if r.Size <= 0 {
 		return fmt.Errorf("allocating %d bytes: size is not above zero", r.Size)
 	}
-	if r.Align < 0 || r.Align&(r.Align-1) != 0 {
+	if !powerOfTwo(r.Align) {
 		return fmt.Errorf("allocating %d bytes: alignment %d is not a power of two", r.Size, r.Align)
 	}
 	return nil
 }
+
+// powerOfTwo also takes 0, which stands for one byte.
+func powerOfTwo(align int64) bool { return align >= 0 && align&(align-1) == 0 }
 
 // grant and take count one block in and out.
 func (s *Stats) grant(requested, size int64) {
@@ -214,8 +225,11 @@ func (a *Arena) checkShared() error {
 	return a.backing.check()
 }
 
-// Close returns all memory.
-func (a *Arena) Close() error { return a.backing.space.Close() }
+// Close returns all memory, for good.
+func (a *Arena) Close() error {
+	a.closed = true
+	return a.backing.space.Close()
+}
 
 func (a *Arena) outOfMemory(r Request) error {
 	a.stats.OutOfMemory++
@@ -228,8 +242,10 @@ func (a *Arena) outOfMemory(r Request) error {
 	err := &OutOfMemory{Requested: r.Size, Live: a.stats.Live, Reserved: a.backing.committed, Limit: a.backing.limit,
 		LargestFree: max(largest, beyond), Free: free + max(beyond, 0), Cause: a.backing.refused}
 	a.backing.refused = nil
-	if most := a.policy.Grant(r.Size); most < r.Size {
-		err.Block = most
+	if size := a.backing.space.Size(); r.Size <= size {
+		if most := a.policy.Grant(r.Size); most < r.Size {
+			err.Block = most
+		}
 	}
 	return err
 }

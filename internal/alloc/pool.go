@@ -55,6 +55,7 @@ type Pool struct {
 
 	mu      sync.Mutex // over the arenas and what follows
 	refused int64
+	closed  bool
 }
 
 // peaks are the largest sums over some pools. With one goroutine at work they are exact. With several, live may miss as
@@ -175,7 +176,7 @@ func (p *Pool) store(list []region) { p.spaces.Store(&list) }
 
 // Alloc grants a block.
 func (p *Pool) Alloc(r Request) (Block, error) {
-	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.align {
+	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.align && powerOfTwo(r.Align) {
 		if s := p.shards[home.Hint()%shardCount].Load(); s != nil {
 			size := p.regions()[0].arena.policy.Grant(r.Size)
 			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {
@@ -211,6 +212,9 @@ func (p *Pool) allocShared(r Request) (Block, error) {
 
 // place tries the arenas in order, then a new one.
 func (p *Pool) place(r Request) (Block, error) {
+	if p.closed {
+		return Block{}, fmt.Errorf("allocating %d bytes in pool %s: %w", r.Size, p.name, ErrClosed)
+	}
 	var err error
 	for i := range p.regions() {
 		var b Block
@@ -446,10 +450,11 @@ func (p *Pool) Check() error {
 	return nil
 }
 
-// Close returns all memory.
+// Close returns all memory, for good: a block that is still held is not live any more, and none is granted.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.closed = true
 	var failed error
 	for _, g := range p.regions() {
 		failed = errors.Join(failed, g.arena.Close())

@@ -436,3 +436,35 @@ func TestPoolsShareMemoryConcurrently(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A closed pool stays closed: it grants nothing, and what was held is not live.
+func TestClosedPoolsStayClosed(t *testing.T) {
+	opened := 0
+	p, err := alloc.NewPool("test", alloc.Config{Policy: "bestfit", Max: 1 << 30}, func(size int64) (space.Space, error) {
+		opened++
+		return space.NewBare(size, 1<<21)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := p.Alloc(alloc.Request{Size: 100})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, size := range []int64{1, 100, 1 << 20} {
+		if _, err := p.Alloc(alloc.Request{Size: size}); !errors.Is(err, alloc.ErrClosed) {
+			t.Errorf("%d bytes after Close: %v", size, err)
+		}
+	}
+	if err := p.Free(b); !errors.Is(err, alloc.ErrNotLive) {
+		t.Errorf("a late free: %v", err)
+	}
+	if opened != 1 {
+		t.Errorf("%d spaces were opened", opened)
+	}
+}

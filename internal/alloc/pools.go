@@ -106,7 +106,7 @@ func (m *Pools) Alloc(r Request) (Block, error) {
 	if i < 0 {
 		return Block{}, fmt.Errorf("allocating %d bytes: no pool is named %q", r.Size, r.Pool)
 	}
-	if m.pools[i] == m.pools[0] || m.group.peak.Load()+r.Size <= m.joint {
+	if m.pools[i] == m.pools[0] || r.Size <= m.joint-m.group.peak.Load() {
 		i = 0
 	}
 	b, err := m.pools[i].Alloc(r)

@@ -2,6 +2,7 @@ package alloctest
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -56,13 +57,22 @@ func Run(t *testing.T, make func() alloc.Allocator, o Options) {
 	}
 }
 
-// refuses: sizes and alignments that mean nothing are errors, and not for want of memory.
+// refuses: sizes and alignments that mean nothing are errors, and not for want of memory, also where a freed block of
+// the size lies ready. What no address space holds is refused as what does not fit.
 func refuses(t *testing.T, s *Shadow, _ Options) {
+	free(t, s, must(t, s, alloc.Request{Size: 1}))
 	for _, r := range []alloc.Request{{}, {Size: -1}, {Size: 1, Align: 3}, {Size: 1, Align: -8}} {
 		if b, err := s.Alloc(r); err == nil || errors.Is(err, alloc.ErrOutOfMemory) || errors.Is(err, ErrViolation) {
 			t.Errorf("%+v: block %+v, error %v", r, b, err)
 		}
 	}
+	for _, r := range []alloc.Request{{Size: math.MaxInt64}, {Size: math.MaxInt64 - 4095, Align: 4096}, {Size: 1<<62 + 1},
+		{Size: 1 << 62}, {Size: math.MaxInt64 - 1<<21, Pool: alloc.KVCachePool}, {Size: 1, Align: 1 << 62}} {
+		if b, err := s.Alloc(r); err == nil || errors.Is(err, ErrViolation) {
+			t.Errorf("%+v: block %+v, error %v", r, b, err)
+		}
+	}
+	verify(t, s)
 }
 
 func oneBlock(t *testing.T, s *Shadow, o Options) {

@@ -37,6 +37,7 @@ type Pool struct {
 	seen     []uint16 // streams that have asked for memory
 	stats    alloc.Stats
 	counters Counters
+	closed   bool
 }
 
 // block is a live block: size 0 is an unused slot.
@@ -64,6 +65,9 @@ func (p *Pool) Alloc(r alloc.Request) (alloc.Block, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return alloc.Block{}, fmt.Errorf("allocating %d bytes: %w", r.Size, alloc.ErrClosed)
+	}
 	if err := p.meet(r.Stream); err != nil {
 		return alloc.Block{}, fmt.Errorf("ordering stream %d: %w", r.Stream, err)
 	}
@@ -255,7 +259,7 @@ func (p *Pool) Use(b alloc.Block, s uint16) error {
 
 func (p *Pool) find(b alloc.Block) (*block, error) {
 	if b.Ref >= uint64(len(p.blocks)) || p.blocks[b.Ref].upstream.Size == 0 ||
-		p.blocks[b.Ref].upstream.Offset != b.Offset {
+		p.blocks[b.Ref].upstream.Offset != b.Offset || p.blocks[b.Ref].upstream.Size != b.Size {
 		return nil, alloc.ErrNotLive
 	}
 	return &p.blocks[b.Ref], nil
@@ -392,10 +396,11 @@ func (p *Pool) Check() error {
 	return p.upstream.Check()
 }
 
-// Close finishes all work and closes the allocator.
+// Close finishes all work and closes the allocator, for good.
 func (p *Pool) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.closed = true
 	return errors.Join(p.settle(), p.upstream.Close())
 }
 

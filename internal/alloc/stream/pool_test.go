@@ -442,3 +442,29 @@ func TestPoolRefuses(t *testing.T) {
 	}
 	check(t, p.Close())
 }
+
+// A block is known by where it lies and how long it is; one of another length is somebody else's.
+func TestPoolRefusesForeignAndLateBlocks(t *testing.T) {
+	m, err := NewSim(2, testMemory, testRates)
+	check(t, err)
+	p := NewPool(upstream(t, "bestfit"), m, Options{})
+	b := grant(t, p, 1<<20, 0)
+	for _, change := range []func(*alloc.Block){
+		func(b *alloc.Block) { b.Size-- }, func(b *alloc.Block) { b.Size = 1 << 62 }, func(b *alloc.Block) { b.Offset++ },
+		func(b *alloc.Block) { b.Ref++ }, func(b *alloc.Block) { b.Ref = 1<<64 - 1 }, func(b *alloc.Block) { *b = alloc.Block{} },
+	} {
+		foreign := b
+		change(&foreign)
+		if err := p.Free(foreign); !errors.Is(err, alloc.ErrNotLive) {
+			t.Errorf("free of %+v for %+v: %v", foreign, b, err)
+		}
+		if err := p.Use(foreign, 1); !errors.Is(err, alloc.ErrNotLive) {
+			t.Errorf("use of %+v for %+v: %v", foreign, b, err)
+		}
+	}
+	check(t, p.Free(b))
+	check(t, p.Close())
+	if _, err := p.Alloc(alloc.Request{Size: 1}); !errors.Is(err, alloc.ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+}
