@@ -131,6 +131,33 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// Numbers that no machine has are refused by name, at once.
+func TestEndlessFlags(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"trace", "gen", "--frames", "2147483648"}, "--frames 2147483648: at most"},
+		{[]string{"trace", "gen", "--images", "2147483648"}, "--images 2147483648: at most"},
+		{[]string{"trace", "gen", "--batch", "2147483648"}, "--batch 2147483648: at most"},
+		{[]string{"trace", "gen", "--batch", "4000", "--images", "4000"}, "at most 65536 together"},
+		{[]string{"trace", "gen", "--decode", "2147483648"}, "--decode 2147483648: at most"},
+		{[]string{"trace", "gen", "--image", "9223372036854775807x9223372036854775807"}, "at most 1048576 of each"},
+		{[]string{"estimate", "--ctx", "9223372036854775807"}, "--ctx 9223372036854775807: at most"},
+		{[]string{"estimate", "--ubatch", "9223372036854775807"}, "--ubatch 9223372036854775807: at most"},
+		{[]string{"estimate", "--parallel", "2147483648"}, "--parallel 2147483648: at most"},
+		{[]string{"estimate", "--engine", "vllm", "--utilization", "NaN"}, "--utilization NaN: want a share"},
+		{[]string{"estimate", "--engine", "vllm", "--utilization", "-0.5"}, "--utilization -0.5: want a share"},
+		{[]string{"estimate", "--engine", "vllm", "--utilization", "Inf"}, "--utilization +Inf: want a share"},
+	} {
+		got := vlmem(t, nil, c.args...)
+		if got.code != exitUsage || got.stdout != "" || !strings.Contains(got.stderr, c.want) ||
+			strings.Count(got.stderr, "\n") != 1 {
+			t.Errorf("%v: exit %d, %q, want %q", c.args, got.code, got.stderr, c.want)
+		}
+	}
+}
+
 // A panic is one line, an exit code of its own, and leaves nothing.
 func TestFaultsOfOurOwn(t *testing.T) {
 	folder := t.TempDir()

@@ -173,6 +173,16 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 	case o.Context == 0:
 		o.Context = e.Context
 	}
+	if err := within(most{"ctx", o.Context, mostTokens}, most{"prompt", o.PromptTokens, mostTokens},
+		most{"batch", o.Batch, mostBatch}, most{"ubatch", o.UBatch, mostBatch}, most{"outputs", o.Outputs, mostBatch},
+		most{"parallel", o.Sequences, mostSequences}); err != nil {
+		return err
+	}
+	if o.Utilization != 0 {
+		if err := share("utilization", o.Utilization); err != nil {
+			return err
+		}
+	}
 	switch o.image {
 	case "":
 	case "none":

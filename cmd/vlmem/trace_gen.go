@@ -29,6 +29,9 @@ type traceGenOptions struct {
 	path                             string
 }
 
+// mostDecode keeps a request's events, about a thousand of 32 B for each step, below two gigabytes.
+const mostDecode = 1 << 16
+
 func newTraceGenCmd(env *environment) *cobra.Command {
 	var o traceGenOptions
 	cmd := &cobra.Command{
@@ -102,7 +105,10 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 	if !slices.Contains(replays(), o.engine) {
 		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
-	return nil
+	r := &o.request
+	return within(most{"images", r.Images, mostSequences}, most{"frames", r.Frames, mostFrames},
+		most{"batch", r.Batch, mostSequences}, most{"prompt", r.PromptTokens, mostTokens}, most{"ctx", o.context, mostTokens},
+		most{"decode", r.DecodeTokens, mostDecode})
 }
 
 // replays are the engines whose calls are replayed in one of these ways, without any in every way.

@@ -66,6 +66,8 @@ const (
 	mostNumber = 1 << 20
 	mostSize   = 1 << 50
 	mostRate   = 1e18
+	// leastCache is the least of a cache's capacity that is given: eight lines.
+	leastCache = 512
 	// leastRate is the least of a rate that is given: a byte a second. Times are divided by rates.
 	leastRate = 1
 	// mostItems is the longest list: the processors of a machine.
@@ -158,6 +160,9 @@ func outside(path string, v reflect.Value) string {
 	case reflect.String:
 		return unprintable(path, v.String())
 	case reflect.Int, reflect.Int64:
+		if n := v.Int(); n > 0 && n < leastCache && isCache(path) {
+			return fmt.Sprintf("%s is %d, at least %d make sense", path, n, leastCache)
+		}
 		return beyond(path, float64(v.Int()), limitOf(path, v), fmt.Sprint(v.Int()))
 	case reflect.Float64:
 		f := v.Float()
@@ -167,6 +172,15 @@ func outside(path string, v reflect.Value) string {
 		return beyond(path, f, limitOf(path, v), fmt.Sprint(f))
 	}
 	return ""
+}
+
+// isCache says of a path whether a cache's capacity stands there.
+func isCache(path string) bool {
+	switch anyIndex(path) {
+	case "cpu.caches[].size_bytes", "measured.l1_bytes", "measured.l2_bytes", "measured.llc_bytes":
+		return true
+	}
+	return false
 }
 
 func limitOf(path string, v reflect.Value) float64 {

@@ -123,11 +123,11 @@ func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) Effect
 		t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine does not say how associative L%d is: %d ways are assumed",
 			c.Level, e.Ways))
 	}
-	e.WayBytes = c.SizeBytes / units.Bytes(e.Ways)
+	e.WayBytes = max(1, c.SizeBytes/units.Bytes(e.Ways))
 	ways := int(e.Bytes / e.WayBytes)
 	if ways < minWays {
 		// Fewer ways than the equations need a way each for: keep their number and narrow them.
-		ways, e.WayBytes = minWays, e.Bytes/minWays
+		ways, e.WayBytes = minWays, max(1, e.Bytes/minWays)
 	}
 	e.Ways, e.Bytes = ways, units.Bytes(ways)*e.WayBytes
 	t.explain(fmt.Sprintf("l%d", c.Level), e.Source,

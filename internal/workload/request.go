@@ -77,10 +77,15 @@ func (o *Options) setDefaults() {
 	}
 }
 
+// mostImages is of all sequences together: each is a grid of its own in memory.
+const mostImages = 1 << 16
+
 func (o *Options) validate() error {
 	switch {
 	case o.Images < 0 || o.Frames < 0 || o.PromptTokens < 0 || o.DecodeTokens < 0 || o.Batch < 0 || o.Threads < 0:
 		return errors.New("counts of images, frames, tokens, sequences and threads may not be negative")
+	case o.Images > mostImages/max(o.Batch, 1):
+		return fmt.Errorf("%d images in each of %d sequences: at most %d together make sense", o.Images, o.Batch, mostImages)
 	case o.PromptTokens == 0 && o.Images == 0:
 		return errors.New("neither an image nor prompt tokens are given")
 	case o.Frames > 0 && o.Images == 0:

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+	"math"
+)
+
+// most is the largest value of a flag that counts something. What is computed from flags within these bounds, with a
+// model within its own, fits 63 bits, and lists that are held in memory stay below some gigabytes.
+type most struct {
+	flag         string
+	value, limit int
+}
+
+// The bounds that several flags share.
+const (
+	mostTokens    = 1 << 27 // a hundred times the longest context of today
+	mostBatch     = 1 << 17 // tokens computed at once
+	mostSequences = 1 << 12
+	mostFrames    = 1 << 16
+)
+
+// within refuses the first flag beyond its bound. Below zero a flag has its own meaning, or its own message.
+func within(flags ...most) error {
+	for _, f := range flags {
+		if f.value > f.limit {
+			return fmt.Errorf("--%s %d: at most %d make sense", f.flag, f.value, f.limit)
+		}
+	}
+	return nil
+}
+
+// share refuses what is no share of a memory: a number above 0 and not above 1.
+func share(flag string, value float64) error {
+	if math.IsNaN(value) || value <= 0 || value > 1 {
+		return fmt.Errorf("--%s %v: want a share above 0 and at most 1, such as 0.9", flag, value)
+	}
+	return nil
+}
