@@ -69,7 +69,10 @@ func TestStepsOfTheAction(t *testing.T) {
 	var action struct {
 		Inputs map[string]struct{ Default string }
 		Runs   struct {
-			Steps []struct{ Name, Run string }
+			Steps []struct {
+				Name, Run, Uses string
+				Env             map[string]string
+			}
 		}
 	}
 	if err := yaml.Load(data, &action); err != nil {
@@ -86,7 +89,11 @@ func TestStepsOfTheAction(t *testing.T) {
 		if step.Run == "" {
 			continue
 		}
-		script := expression.ReplaceAllStringFunc(step.Run, func(e string) string {
+		if expression.MatchString(step.Run) {
+			t.Errorf("step %q: an expression is pasted into the shell's text", step.Name)
+		}
+		variables := []string{"GITHUB_STEP_SUMMARY=" + filepath.Join(temp, "step")}
+		value := func(e string) string {
 			switch name := expression.FindStringSubmatch(e)[1]; name {
 			case "github.action_path":
 				return root
@@ -97,9 +104,11 @@ func TestStepsOfTheAction(t *testing.T) {
 			default:
 				return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
 			}
-		})
-		if code, out := shell(t, folder, binary, script, "GITHUB_STEP_SUMMARY="+filepath.Join(temp, "step")); code != 0 &&
-			code != 4 {
+		}
+		for name, text := range step.Env {
+			variables = append(variables, name+"="+expression.ReplaceAllStringFunc(text, value))
+		}
+		if code, out := shell(t, folder, binary, step.Run, variables...); code != 0 && code != 4 {
 			t.Errorf("step %q: exit %d\n%s", step.Name, code, out)
 		}
 		ran++
@@ -227,5 +236,25 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	if len(seen) < 10 {
 		t.Errorf("only %d commands found", len(seen))
+	}
+}
+
+// TestActionsArePinned: whoever moves a tag of an action changes nothing here.
+func TestActionsArePinned(t *testing.T) {
+	files, err := filepath.Glob(".github/workflows/*.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uses := regexp.MustCompile(`uses: *([^ \n]+)`)
+	for _, file := range append(files, "action.yml") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range uses.FindAllStringSubmatch(string(text), -1) {
+			if !strings.HasPrefix(m[1], "./") && !regexp.MustCompile(`@[0-9a-f]{40}$`).MatchString(m[1]) {
+				t.Errorf("%s: %s is not pinned by commit", file, m[1])
+			}
+		}
 	}
 }
