@@ -5,21 +5,26 @@ import (
 	"context"
 	"encoding/gob"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/alloc/space"
+	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/resident"
 	"github.com/vlmem/vlmem/internal/rivals/goheap"
 	"github.com/vlmem/vlmem/internal/rivals/libc"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // touchedTime ends the repeats of touched runs early: malloc alone can take half a minute over one large image, and
@@ -31,11 +36,15 @@ const touchedTime = 12 * time.Second
 func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *replay.Program,
 	result *report.Bench) error {
 	var names []string
+	room := fillable()
 	for _, name := range touchedNames {
 		switch {
 		case len(o.allocators) > 0 && !slices.Contains(o.allocators, name):
 		case name == "malloc" && !libc.Available:
 			result.Notes = append(result.Notes, "malloc left out: this vlmem was built without cgo")
+		case units.Bytes(touchedNeed[name]*float64(p.LowerBound))+processNeed > room:
+			result.Notes = append(result.Notes, fmt.Sprintf("%s left out: it would write %v and more, and %v is free here", name,
+				units.Bytes(p.LowerBound), room))
 		default:
 			names = append(names, name)
 		}
@@ -71,7 +80,26 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 		}
 		result.Results = append(result.Results, p.Summarise(name, runs[name]))
 	}
+	if len(result.Results) == 0 && ctx.Err() == nil {
+		return exitWith(exitUnable, errors.New(strings.Join(result.Notes, "; ")))
+	}
 	return nil
+}
+
+// touchedNeed is what a run of each allocator reserves at most, in lower bounds: the largest overheads seen over the
+// recordings and requests of docs/performance.md, and some more.
+var touchedNeed = map[string]float64{"vlmem": 1.3, "malloc": 1.5, "go": 2.5}
+
+// processNeed is what this process and its child take beside: the program, twice, and two Go runtimes.
+const processNeed = 64 * units.MiB
+
+// fillable is the memory that this machine or its control group has left, or more than any where it does not say.
+func fillable() units.Bytes {
+	h, err := probe.Reported("/")
+	if err != nil || h.Memory == nil || h.Memory.FillableBytes == nil {
+		return math.MaxInt64
+	}
+	return *h.Memory.FillableBytes
 }
 
 // warm touches as much memory as a program needs and lets it go, so that every run finds the machine's free pages
@@ -115,7 +143,7 @@ func touchInChild(ctx context.Context, p *replay.Program, allocator string, vari
 		child.Env = append(os.Environ(), variables...)
 	}
 	if err := child.Run(); err != nil {
-		return replay.Run{}, fmt.Errorf("%w: %s", err, bytes.TrimSpace(complaint.Bytes()))
+		return replay.Run{}, childError(err, complaint.Bytes())
 	}
 	if bytes.Contains(complaint.Bytes(), []byte("cannot be preloaded")) { // the loader goes on without it
 		return replay.Run{}, fmt.Errorf("%s", bytes.TrimSpace(complaint.Bytes()))
@@ -124,11 +152,25 @@ func touchInChild(ctx context.Context, p *replay.Program, allocator string, vari
 	return r, json.Unmarshal(out.Bytes(), &r)
 }
 
+// childError says what ended a child: its own complaint, or the kernel, which kills where memory is short.
+func childError(err error, complaint []byte) error {
+	var exit *exec.ExitError
+	if said := bytes.TrimSpace(complaint); len(said) > 0 {
+		return fmt.Errorf("%w: %s", err, said)
+	}
+	if errors.As(err, &exit) && !exit.Exited() {
+		return fmt.Errorf("%w: killed from outside, as the kernel does where memory is short; a smaller --image needs less", err)
+	}
+	return err
+}
+
 func newBenchTouchedCmd(env *environment) *cobra.Command {
 	return &cobra.Command{
 		Use: touchCommand + " ALLOCATOR", Hidden: true, Args: cobra.ExactArgs(1),
 		Short: "Run the program on stdin once over touched memory (bench runs this in a process of its own)",
 		RunE: func(_ *cobra.Command, args []string) error {
+			// Where memory runs out all the same, this process is to go before any other. Systems without the file choose alone.
+			_ = os.WriteFile("/proc/self/oom_score_adj", []byte("1000"), 0)
 			var p replay.Program
 			if err := gob.NewDecoder(env.stdin).Decode(&p); err != nil {
 				return fmt.Errorf("reading the program: %w", err)
@@ -172,11 +214,24 @@ func touch(p *replay.Program, allocator string) (replay.Run, error) {
 // openHostPools makes vlmem's pools over host memory in huge pages, as New does over addresses: the KV cache apart.
 // Addresses are reserved for far more than the program's lower bound; memory is taken as blocks need it.
 func openHostPools(lowerBound int64) (replay.Memory, error) {
-	c := alloc.Config{Policy: "vlmem", Max: 8 * max(lowerBound, 1<<30)}
-	return alloc.NewPools(map[string]alloc.Config{alloc.GeneralPool: c, alloc.KVCachePool: c},
-		func(_ string, size int64) (space.Space, error) {
-			return space.NewHost(size, space.HostOptions{HugePages: true})
-		})
+	var failed error
+	for _, o := range []struct{ most, addresses int64 }{ // the others where addresses are few: under ulimit -v
+		{8 * max(lowerBound, 1<<30), math.MaxInt64}, {2 * lowerBound, 3 * lowerBound}, {lowerBound * 9 / 8, lowerBound * 2},
+	} {
+		c := alloc.Config{Policy: "vlmem", Max: o.most}
+		pools, err := alloc.NewPools(map[string]alloc.Config{alloc.GeneralPool: c, alloc.KVCachePool: c},
+			func(_ string, size int64) (space.Space, error) {
+				if size > o.addresses {
+					return nil, fmt.Errorf("reserving %d bytes of addresses: %w", size, alloc.ErrOutOfMemory)
+				}
+				return space.NewHost(size, space.HostOptions{HugePages: true})
+			})
+		if err == nil {
+			return pools, nil
+		}
+		failed = err
+	}
+	return nil, failed
 }
 
 func openMemory(allocator string, p *replay.Program) (replay.Memory, error) {

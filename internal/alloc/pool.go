@@ -150,11 +150,7 @@ func (p *Pool) grow(size int64) error {
 	if want < size {
 		return ErrOutOfMemory
 	}
-	addresses := want
-	if p.config.Policy == "vlmem" {
-		addresses *= addressShare
-	}
-	s, err := p.open(addresses)
+	s, err := p.reserve(want)
 	if err != nil {
 		return err
 	}
@@ -165,6 +161,21 @@ func (p *Pool) grow(size int64) error {
 	}
 	p.store(append(old[:len(old):len(old)], region{a, base}))
 	return nil
+}
+
+// reserve opens a space for want bytes. The vlmem policy is given more addresses than that, or, where the process may not
+// have so many, half as many and so on: with few it leaves smaller gaps.
+func (p *Pool) reserve(want int64) (space.Space, error) {
+	share := int64(1)
+	if p.config.Policy == "vlmem" {
+		share = addressShare
+	}
+	for ; ; share /= 2 {
+		s, err := p.open(want * share)
+		if err == nil || share == 1 {
+			return s, err
+		}
+	}
 }
 
 // owns says whether a backing is of this pool.

@@ -51,7 +51,8 @@ func NewHost(size int64, o HostOptions) (*Host, error) {
 // prepare sets what holds for the whole range before any page exists.
 func (h *Host) prepare() error {
 	if h.options.HugePages {
-		if err := unix.Madvise(h.mem, unix.MADV_HUGEPAGE); err != nil {
+		// A kernel without transparent huge pages does not know the advice; its pages are small, and as good.
+		if err := unix.Madvise(h.mem, unix.MADV_HUGEPAGE); err != nil && err != unix.EINVAL {
 			return fmt.Errorf("asking for huge pages: %w", err)
 		}
 	}
@@ -134,8 +135,23 @@ func (h *Host) Move(from, to, n int64) error {
 		if err == nil {
 			return nil
 		}
+		if err := h.mapAnew(to, n); err != nil {
+			return fmt.Errorf("moving: %w", err)
+		}
 	}
 	return replace(h, from, to, n)
+}
+
+// mapAnew maps [off, off+n) as it is after Commit, without content. A rename that fails for want of memory or mappings
+// has already taken the mapping at its target away (mm/mremap.c, mremap_to).
+func (h *Host) mapAnew(off, n int64) error {
+	_, err := unix.MmapPtr(-1, 0, unsafe.Pointer(&h.mem[off]), uintptr(n), unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE|unix.MAP_FIXED)
+	if err != nil {
+		return fmt.Errorf("mapping %d bytes: %w", n, err)
+	}
+	part := &Host{mem: h.mem[off : off+n], options: h.options}
+	return part.prepare()
 }
 
 // mayRename enters the granules of [to, to+n) as mappings unless there would be too many.
