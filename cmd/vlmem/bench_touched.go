@@ -155,7 +155,7 @@ func touchInChild(ctx context.Context, p *replay.Program, allocator string, vari
 // childError says what ended a child: its own complaint, or the kernel, which kills where memory is short.
 func childError(err error, complaint []byte) error {
 	var exit *exec.ExitError
-	if said := bytes.TrimSpace(complaint); len(said) > 0 {
+	if said, _, _ := bytes.Cut(bytes.TrimSpace(complaint), []byte("\n")); len(said) > 0 { // Go's own faults have pages
 		return fmt.Errorf("%w: %s", err, said)
 	}
 	if errors.As(err, &exit) && !exit.Exited() {
