@@ -72,7 +72,7 @@ func (env *environment) nameUnknown(known []string) {
 	for _, variable := range env.environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		isFlag := slices.ContainsFunc(known, func(flag string) bool { return environmentName(flag) == name })
-		if strings.HasPrefix(name, "VLMEM_") && !isFlag && !slices.Contains(ownVariables, name) {
+		if strings.HasPrefix(name, "VLMEM_") && !strings.HasPrefix(name, "VLMEM_TEST_") && !isFlag && !slices.Contains(ownVariables, name) {
 			env.warn("%s is the name of no flag and has no effect: %s is that of --format", name, environmentName("format"))
 		}
 	}

@@ -29,8 +29,8 @@ type traceGenOptions struct {
 	path                             string
 }
 
-// mostDecode keeps a request's events, about a thousand of 32 B for each step, below two gigabytes.
-const mostDecode = 1 << 16
+// mostDecode is above the positions of every model, whose own message says more.
+const mostDecode = 1 << 22
 
 func newTraceGenCmd(env *environment) *cobra.Command {
 	var o traceGenOptions
