@@ -130,7 +130,7 @@ func TestNoNameBreaksOutOfAnEnginesFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := map[string]int{}
+	plain, skipped := map[string]int{}, map[string]bool{}
 	for _, name := range hostile {
 		m := base
 		m.Name, m.Repository = name, name
@@ -152,6 +152,12 @@ func TestNoNameBreaksOutOfAnEnginesFiles(t *testing.T) {
 			entries, err := os.ReadDir(folder)
 			if err != nil {
 				t.Fatal(err)
+			}
+			if got.code == exitUnable && name == "plain" { // it fits no machine that is built in
+				skipped[target] = true
+			}
+			if skipped[target] {
+				continue
 			}
 			if got.code != 0 {
 				if len(entries) != 0 || strings.Count(got.stderr, "\n") != 1 || name == "plain" {

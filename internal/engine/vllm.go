@@ -200,7 +200,9 @@ func (r *vllmRun) sampler() phase {
 func (mem *Memory) profiled(phases ...phase) {
 	var at, low, high units.Bytes
 	for _, p := range phases {
-		mem.add(p.item, "device", max(0, p.bytes-at), max(0, p.low-low), max(0, p.high-high), p.source,
+		bytes, least, most := max(0, p.bytes-at), max(0, p.low-low), max(0, p.high-high)
+		// A phase before it with a narrow interval can leave more beyond its least than beyond its most.
+		mem.add(p.item, "device", bytes, min(bytes, least, most), max(bytes, least, most), p.source,
 			"%s: %s, what it takes beyond the phases before it in the profile run", p.why, p.bytes)
 		at, low, high = max(at, p.bytes), max(low, p.low), max(high, p.high)
 	}

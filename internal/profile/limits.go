@@ -39,6 +39,7 @@ var mostOf = map[string]float64{
 	"text.variant.shared_experts":                1 << 12,
 	"vision.depth":                               mostLayers,
 	"vision.hidden_size":                         1 << 16, // 5,120 in InternViT-6B's kin
+	"vision.out_hidden_size":                     1 << 16, // the width of the text
 	"vision.num_heads":                           1 << 10,
 	"vision.in_channels":                         1 << 8,
 	"vision.patch_size":                          1 << 10,
