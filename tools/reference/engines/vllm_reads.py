@@ -1,0 +1,229 @@
+"""Gives what `vlmem advise --for vllm` writes to vLLM's own parser and configuration builder, under a platform of a named card.
+
+    VLMEM=./vlmem python vllm_reads.py           every card, model and limit below
+    python vllm_reads.py --flags                 the parser's options with their choices
+
+Compiled extensions and optional libraries are stubs: neither parser nor builder calls them. Exits with 1 where a file is refused or
+scheduled tokens or sequences differ from the estimate's.
+"""
+import importlib.abc
+import importlib.machinery
+import json
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import types
+
+STUBBED = (
+    "vllm._C", "vllm._moe_C", "vllm._C_stable_libtorch", "vllm.vllm_flash_attn", "flashinfer", "xgrammar", "outlines_core",
+    "llguidance", "lmformatenforcer", "loguru", "numba", "tilelang", "tvm_ffi", "quack", "nvtx", "pynvml", "nvidia", "humming",
+    "PyNvVideoCodec", "instanttensor", "fastsafetensors", "tokenspeed_mla", "ray", "uvloop",
+)
+
+
+class Anything(type):
+    """A class of which every attribute is itself, and which stands in unions and subscripts."""
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return cls
+
+    def __or__(cls, other):
+        return other
+
+    __ror__ = __or__
+
+
+class Nothing(metaclass=Anything):
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def __class_getitem__(cls, item):
+        return cls
+
+    def __call__(self, *args, **kwargs):
+        return self
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing()
+
+    def __iter__(self):
+        return iter(())
+
+
+class Stub(types.ModuleType):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing
+
+
+class Stubs(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, name, path, target=None):
+        if any(name == s or name.startswith(s + ".") for s in STUBBED):
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec):
+        module = Stub(spec.name)
+        module.__path__ = []
+        return module
+
+    def exec_module(self, module):
+        pass
+
+
+sys.meta_path.insert(0, Stubs())
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch  # noqa: E402
+import torch.library  # noqa: E402
+
+_operator = torch._ops._OpNamespace.__getattr__
+
+
+def operator(self, name):
+    """An operator of an extension that is not there answers no."""
+    try:
+        return _operator(self, name)
+    except AttributeError:
+        if self.name.startswith("_") or "vllm" in self.name:
+            return lambda *args, **kwargs: False
+        raise
+
+
+torch._ops._OpNamespace.__getattr__ = operator
+torch.library.register_fake = lambda *args, **kwargs: (lambda function: function)
+
+import vllm.platforms as platforms  # noqa: E402
+from vllm.platforms.cuda import CudaPlatformBase  # noqa: E402
+from vllm.platforms.interface import DeviceCapability  # noqa: E402
+
+CARD = {"name": "NVIDIA GeForce RTX 3090", "capability": (8, 6), "bytes": 25447170048}
+
+
+class Named(CudaPlatformBase):
+    @classmethod
+    def get_device_capability(cls, device_id=0):
+        return DeviceCapability(*CARD["capability"])
+
+    @classmethod
+    def get_device_name(cls, device_id=0):
+        return CARD["name"]
+
+    @classmethod
+    def get_device_total_memory(cls, device_id=0):
+        return CARD["bytes"]
+
+    @classmethod
+    def has_device_capability(cls, capability, device_id=0):
+        return CARD["capability"] >= (capability if isinstance(capability, tuple) else divmod(capability, 10))
+
+    @classmethod
+    def is_device_capability(cls, capability, device_id=0):
+        return CARD["capability"] == (capability if isinstance(capability, tuple) else divmod(capability, 10))
+
+    @classmethod
+    def device_count(cls):
+        return 8
+
+
+platforms._current_platform = Named()
+
+import vllm.model_executor.models.registry as registry  # noqa: E402
+from transformers import Qwen3VLConfig  # noqa: E402
+from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: E402
+from vllm.usage.usage_lib import UsageContext  # noqa: E402
+from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: E402
+
+registry._run_in_subprocess = lambda function: function()  # where the stubs are
+
+CARDS = {
+    "rtx-3090": ("NVIDIA GeForce RTX 3090", (8, 6), 25447170048), "t4": ("Tesla T4", (7, 5), 15843721216),
+    "rtx-4060": ("NVIDIA GeForce RTX 4060", (8, 9), 8414113136), "rtx-5090": ("NVIDIA GeForce RTX 5090", (12, 0), 33672557527),
+    "a100-80gb": ("NVIDIA A100-SXM4-80GB", (8, 0), 85094825984), "h200": ("NVIDIA H200", (9, 0), 150754820096),
+    "b200": ("NVIDIA B200", (10, 0), 191501854310), "gb10": ("NVIDIA GB10", (12, 1), 128526896332),
+}
+# D, F, layers, heads, key-value heads, tied, C, I, depth, deepstack layers
+MODELS = {
+    "qwen3-vl-2b": (2048, 6144, 28, 16, 8, True, 1024, 4096, 24, [5, 11, 17]),
+    "qwen3-vl-4b": (2560, 9728, 36, 32, 8, True, 1024, 4096, 24, [5, 11, 17]),
+    "qwen3-vl-8b": (4096, 12288, 36, 32, 8, False, 1152, 4304, 27, [8, 16, 24]),
+    "qwen3-vl-32b": (5120, 25600, 64, 64, 8, False, 1152, 4304, 27, [8, 16, 24]),
+}
+LIMITS = [[], ["--concurrency", "16", "--context", "8192"], ["--concurrency", "4"], ["--image", "640x480", "--context", "2048"],
+          ["--precision", "fp8"]]
+
+
+def save(folder, shape):
+    hidden, wide, layers, heads, kv, tied, vision, vision_wide, depth, levels = shape
+    config = Qwen3VLConfig(tie_word_embeddings=tied)
+    text, tower = config.text_config, config.vision_config
+    text.hidden_size, text.intermediate_size, text.num_hidden_layers = hidden, wide, layers
+    text.num_attention_heads, text.num_key_value_heads, text.head_dim, text.vocab_size = heads, kv, 128, 151936
+    text.max_position_embeddings = 262144
+    tower.hidden_size, tower.intermediate_size, tower.depth, tower.num_heads = vision, vision_wide, depth, 16
+    tower.out_hidden_size, tower.deepstack_visual_indexes = hidden, levels
+    config.architectures, config.dtype = ["Qwen3VLForConditionalGeneration"], "bfloat16"
+    config.save_pretrained(folder)
+
+
+def parser():
+    p = FlexibleArgumentParser()
+    p.add_argument("--config")
+    return AsyncEngineArgs.add_cli_args(p)
+
+
+def compare(bundle, folder):
+    """What differs between the builder's configuration and the estimate, "" for nothing."""
+    path = os.path.join(folder, "vllm.yaml")
+    with open(path, "w") as f:
+        f.write(re.sub(r"^model: .*$", 'model: "%s"' % folder, bundle["files"][0]["content"], flags=re.M))
+    try:
+        arguments = parser().parse_args(["--config", path])
+    except SystemExit:
+        return "the parser refuses the file"
+    scheduler = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER).scheduler_config
+    why = {i["name"]: i["why"] for i in bundle["estimate"]["items"]}
+    tokens, sequences = int(why["input embeddings"].split()[0]), int(why["penalty counts"].split()[0])
+    if (tokens, sequences) == (scheduler.max_num_batched_tokens, scheduler.max_num_seqs):
+        return ""
+    return "%d tokens, %d sequences; vLLM has %d, %d" % (
+        tokens, sequences, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+
+
+def main():
+    if "--flags" in sys.argv:
+        for action in parser()._actions:
+            for option in action.option_strings:
+                if option.startswith("--"):
+                    print(option[2:], *[str(c) for c in action.choices or []])
+        return
+    logging.disable(logging.WARNING)
+    files = bad = 0
+    for card, (name, capability, size) in CARDS.items():
+        CARD.update(name=name, capability=capability, bytes=size)
+        for model, shape in MODELS.items():
+            for limits in LIMITS:
+                said = subprocess.run(
+                    [os.environ.get("VLMEM", "vlmem"), "advise", "--for", "vllm", "--hardware", "i5-10210u+" + card, "--model", model,
+                     "--format", "json", *limits], capture_output=True, text=True)
+                if said.returncode == 3:
+                    continue  # it does not fit, and says so
+                with tempfile.TemporaryDirectory() as folder:
+                    save(folder, shape)
+                    differs = compare(json.loads(said.stdout), folder)
+                files, bad = files + 1, bad + bool(differs)
+                if differs:
+                    print(card, model, *limits, differs)
+    print(files, "files,", files - bad, "taken as meant")
+    sys.exit(bad != 0 or files == 0)
+
+
+if __name__ == "__main__":
+    main()
