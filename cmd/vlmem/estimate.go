@@ -79,7 +79,6 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"tokens of the prompt, images included (default: the whole context for memory, half of it for speed)")
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
-	flags.StringArrayVar(&o.observed, "observed", nil, observedHelp)
 	o.llama.add(flags)
 	flags.IntVar(&o.TensorParallel, "tensor-parallel", 0,
 		"vLLM, SGLang: cards that hold the model together; every figure is of one of them (default: the alike cards of --hardware)")
@@ -89,6 +88,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.BoolVar(&o.Eager, "eager", false, "vLLM, SGLang: without CUDA graphs")
 	flags.BoolVar(&o.Offline, "offline", false, "vLLM: the LLM class instead of the server")
 	o.lessons.addFlags(cmd)
+	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " + observedHelp
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -117,6 +117,7 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 	if err != nil {
 		return err
 	}
+	o.lessons.observed, o.observed = split(o.lessons.observed)
 	if err := o.complete(cmd, &model); err != nil {
 		return err
 	}

@@ -13,6 +13,24 @@ import (
 // observedHelp is the help of --observed.
 const observedHelp = "file of rates measured on this machine, which move the predicted ones: llama-bench's JSON or CSV; a reply of llama-server or Ollama or a result of vllm bench serve as FILE:MODEL:QUANT; may be repeated"
 
+// split tells rates from the other observations: a file of rates reads as such, or names its model.
+func split(files []string) (observations, rates []string) {
+	for _, f := range files {
+		data, err := file.Read(f, file.Document)
+		if err == nil {
+			_, err = speed.ReadTimings(f, data)
+		} else if strings.Count(f, ":") >= 2 {
+			err = nil
+		}
+		if err == nil {
+			rates = append(rates, f)
+		} else {
+			observations = append(observations, f)
+		}
+	}
+	return observations, rates
+}
+
 // calibrate reads files of rates measured on the hardware; nil without any.
 func calibrate(files []string, h profile.Hardware) (*speed.Calibration, error) {
 	if len(files) == 0 {
