@@ -40,7 +40,7 @@ var arrows = map[string]string{
 	"internal/plan":            "internal/units",
 	"internal/replay":          "internal/trace internal/alloc internal/rivals internal/plan",
 	"internal/baseline":        "internal/replay",
-	"internal/checkpoint":      "internal/profile internal/engine/weights internal/units",
+	"internal/checkpoint":      "internal/profile internal/engine/weights internal/units internal/file",
 	"internal/tiling":          "internal/evidence internal/profile internal/units internal/cuda internal/file",
 	"internal/engine":          "internal/profile internal/units internal/trace internal/workload internal/evidence",
 	"internal/advise":          "internal/speed internal/memory internal/profile internal/placement internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch internal/evidence",

@@ -44,7 +44,8 @@ func TestSettingsOfTheFolderNeitherWriteNorRun(t *testing.T) {
 
 // Every flag that writes or runs is known as one: its description says what it does.
 func TestActingFlagsAreAllKnown(t *testing.T) {
-	writes := []string{"write to this file", "save the run", "also write", "run this shell command"}
+	writes := []string{"write to this file", "save the run", "also write", "run this shell command",
+		"file of NAME=value lines to set", "keep the observation", "write the observation"}
 	var visit func(*cobra.Command)
 	visit = func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {

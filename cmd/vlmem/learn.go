@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	input "github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/observation"
 )
 
@@ -88,7 +89,7 @@ func (o *lessonOptions) runs(env *environment) ([]*observation.Observation, erro
 }
 
 func readObservation(file string) (*observation.Observation, error) {
-	data, err := os.ReadFile(file)
+	data, err := input.Read(file, input.Document)
 	if err != nil {
 		return nil, err
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
@@ -228,7 +229,7 @@ func (o *runOptions) predict(env *environment, p *runPlan, command []string) err
 	}
 	switch {
 	case o.estimate != "":
-		data, err := os.ReadFile(o.estimate)
+		data, err := file.Read(o.estimate, file.Document)
 		if err != nil {
 			return fmt.Errorf("reading --estimate: %w", err)
 		}
@@ -315,7 +316,7 @@ func (o *runOptions) variables(p *runPlan) error {
 	if o.environment == "" {
 		return nil
 	}
-	data, err := os.ReadFile(o.environment)
+	data, err := file.Read(o.environment, file.Document)
 	if err != nil {
 		return fmt.Errorf("reading --env: %w", err)
 	}

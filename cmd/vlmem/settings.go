@@ -20,9 +20,9 @@ import (
 // settingsFile is looked for in the current folder; the user's own lies in the folder of user configurations.
 const settingsFile = "vlmem.yaml"
 
-// acting are the flags that write files or run programs. The current folder may be anybody's, such as an archive that
+// acting are the flags that write files or run programs, env by what a loader makes of LD_PRELOAD. The current folder may be anybody's, such as an archive that
 // was just unpacked, so its settings may not hold them: looking at something there must not change or start anything.
-var acting = []string{"exec", "output", "report", "save"}
+var acting = []string{"env", "exec", "keep", "output", "report", "save"}
 
 // ownVariables begin with VLMEM_ and are no flags: the driver library, what --exec hands down, and where tests find data.
 var ownVariables = []string{"VLMEM_LIBCUDA", "VLMEM_LEVEL", "VLMEM_PREVIOUS", "VLMEM_BUDGET", "VLMEM_USED_BYTES",

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/weights"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -55,7 +56,7 @@ func Open(folder string) (Checkpoint, error) {
 // Configuration reads a folder's configuration and what its processor says, and leaves its weights alone.
 func Configuration(folder string) (profile.Model, error) {
 	path := filepath.Join(folder, "config.json")
-	data, err := os.ReadFile(path)
+	data, err := file.Read(path, file.Document)
 	if err != nil {
 		return profile.Model{}, err
 	}
@@ -88,9 +89,12 @@ func readBeside(folder string, m *profile.Model) error {
 	return err
 }
 
+// mostIndex is far above the index of a thousand experts' tensors, which takes 9 MiB.
+const mostIndex = 64 << 20
+
 // readOptional is nil for a file that is not there.
 func readOptional(folder, name string) ([]byte, error) {
-	data, err := os.ReadFile(filepath.Join(folder, name))
+	data, err := file.Read(filepath.Join(folder, name), mostIndex)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -102,13 +106,15 @@ var shard = regexp.MustCompile(`-(\d{5})-of-(\d{5})\.safetensors$`)
 
 // files are the names of the files that a load reads. A file that is named and missing is an error.
 func (c *Checkpoint) files(folder string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(folder, "*.safetensors"))
+	entries, err := os.ReadDir(folder) // no pattern: a folder may be named with brackets
 	if err != nil {
 		return nil, fmt.Errorf("listing %s: %w", folder, err)
 	}
 	var there []string
-	for _, p := range paths {
-		there = append(there, filepath.Base(p))
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".safetensors") {
+			there = append(there, e.Name())
+		}
 	}
 	wanted, err := indexed(folder)
 	switch {
@@ -211,7 +217,7 @@ func (c *Checkpoint) note(folder string, there, wanted []string) {
 
 // header reads the tensors that a file lists, and notes where it is too short to hold them.
 func (c *Checkpoint) header(folder, name string) ([]weights.Tensor, error) {
-	f, err := os.Open(filepath.Join(folder, name))
+	f, err := file.Open(filepath.Join(folder, name))
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/vlmem/vlmem/internal/file"
 )
 
 // Places is where programs of this machine keep models.
@@ -37,7 +39,7 @@ func (p Places) Snapshot(repository string) string {
 		return ""
 	}
 	root := filepath.Join(p.Hub, "models--"+strings.ReplaceAll(repository, "/", "--"))
-	revision, err := os.ReadFile(filepath.Join(root, "refs", "main"))
+	revision, err := file.ReadRegular(filepath.Join(root, "refs", "main"), file.Document)
 	if err != nil {
 		return ""
 	}
@@ -61,7 +63,8 @@ func (p Places) Blob(name string) (model, tower string) {
 	if strings.Contains(name+tag, "..") || strings.ContainsAny(tag, `/\`) {
 		return "", ""
 	}
-	data, err := os.ReadFile(filepath.Join(p.Ollama, "manifests", "registry.ollama.ai", filepath.FromSlash(name), tag))
+	data, err := file.ReadRegular(filepath.Join(p.Ollama, "manifests", "registry.ollama.ai", filepath.FromSlash(name), tag),
+		file.Document)
 	if err != nil {
 		return "", ""
 	}

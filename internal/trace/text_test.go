@@ -86,6 +86,7 @@ func TestReadTextRefuses(t *testing.T) {
 		{"vlmem-trace 1\nx 1\nend 1\n", `t.vlmt:2: unknown operation "x": want a, f, c, u, s, m, t, oom or end`},
 		{"vlmem-trace 1\na 1 8 0 general 0 5 6 7\nend 1\n", `t.vlmt:2: "7" after the last field`},
 		{"vlmem-trace 1\na 1 8\nend 2\n", "t.vlmt:3: the end line counts 2 events, the file holds 1"},
+		{"vlmem-trace 1\na 1 8\nf 1\nend 1\n", "t.vlmt:4: the end line counts 1 events, the file holds 2"},
 		{"vlmem-trace 1\nend 0\na 1 8\n", "t.vlmt:3: a line after the end line"},
 		{"vlmem-trace 1\na 1 " + strings.Repeat("8", 1<<17) + "\nend 1\n",
 			"t.vlmt:2: a line longer than 64 KiB: not a trace"},
@@ -313,4 +314,20 @@ func BenchmarkReader(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(events)/b.Elapsed().Seconds(), "events/s")
+}
+
+func TestValidateNamesWhatNoProgramDoes(t *testing.T) {
+	l := NewLives(true)
+	for _, e := range []Event{{Op: OpAlloc, Size: 8}, {Op: OpFree}} {
+		if err := l.Check(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.Check(Event{Op: OpAlloc, Size: 8}); err == nil || !strings.Contains(err.Error(), "whose free is not complete") {
+		t.Errorf("a slot before its free is complete: %v", err)
+	}
+	tagged := Trace{Name: "t", Tags: []string{""}, Slots: 1, Events: []Event{{Op: OpAlloc, Size: 8, Tag: 1}}}
+	if err := tagged.Validate(); err == nil || !strings.Contains(err.Error(), "tag 1 is not in the table of 1") {
+		t.Errorf("a tag one beyond the table: %v", err)
+	}
 }

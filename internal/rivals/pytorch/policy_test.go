@@ -154,3 +154,25 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 }
+
+// What a request is refused or released for: its segment, not its size, counts against the fraction; a lone cached
+// segment is as old as the mean and is collected; and the small pool is emptied too before memory runs out.
+func TestLimitsOfMemory(t *testing.T) {
+	for _, c := range []struct {
+		conf, text   string
+		total        int64
+		oom          bool
+		reservedMiBs int64
+	}{
+		{"per_process_memory_fraction:0.5", "a=1500k", 20, true, 0},
+		{"per_process_memory_fraction:1", "a=1500k", 20, false, 20},
+		{"garbage_collection_threshold:0.25,per_process_memory_fraction:1", "a=60 -a b=70", 200, false, 70},
+		{"garbage_collection_threshold:0.75,per_process_memory_fraction:1", "a=60 -a b=70", 200, false, 130},
+		{"", "a=1k -a b=23", 24, false, 24},
+	} {
+		out, a := script(t, c.conf, c.total, c.text)
+		if got := a.Stats().Reserved; strings.Contains(out, "oom") != c.oom || got != c.reservedMiBs*mib {
+			t.Errorf("%q, %s on %d MiB: %s, %d MiB reserved, want %d", c.conf, c.text, c.total, out, got/mib, c.reservedMiBs)
+		}
+	}
+}
