@@ -56,7 +56,11 @@ func formOf(forms []Form, engine, name string) (Form, error) {
 // cardWeights adds the weights of one card of those that hold the model together.
 func (mem *Memory) cardWeights(m *profile.Model, o Options, f Form) {
 	if m.Quantisation != nil || o.Files != nil && o.Files.Checkpoint != nil || f.Bits >= 16 {
-		mem.torchWeights(m, o, serverLoad(m, o, f))
+		l := serverLoad(m, o, f)
+		if l.quant != nil {
+			mem.Quant = l.quant.Name
+		}
+		mem.torchWeights(m, o, l)
 	} else {
 		mem.formWeights(m, o, f.Bits)
 	}

@@ -220,15 +220,29 @@ func torchAttention(m *profile.Model, o Options) workload.Attention {
 	switch eager := m.Kind == "gemma2" || m.Kind == "gpt_oss"; {
 	case o.FlashAttention == "off", eager && o.FlashAttention != "on":
 		return workload.Eager
+	case m.Text.Variant != nil && m.Text.Variant.Latent != nil && o.Device == "cpu":
+		return workload.Math // the CPU's kernel wants keys and values of one width
 	case slowAttention(o):
 		return workload.NoFlash
 	}
 	return workload.Flash
 }
 
+// unpacked is the model that is replayed: compressed keys are unpacked for every head before attention.
+func unpacked(m *profile.Model) *profile.Model {
+	if m.Text.Variant == nil || m.Text.Variant.Latent == nil {
+		return m
+	}
+	l, whole := m.Text.Variant.Latent, *m
+	whole.Text.HeadDim, whole.Text.KVHeads = l.NopeDim+l.RopeDim, m.Text.Heads
+	return &whole
+}
+
 // torchCall adds what one call holds beyond the weights.
 func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	attention, b := torchAttention(m, o), c.element
+	own := m
+	m = unpacked(m)
 	p, err := replayCall(m, c, attention)
 	if err != nil {
 		return err
@@ -245,7 +259,7 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	// The replay keeps every token in every layer; what this decoder keeps of the prompt stands in its place.
 	replayed := units.Bytes(sequences * int64(c.prompt) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
 	kept := func(tokens int) units.Bytes {
-		return units.Bytes(sequences * (m.Text.CachedElements(tokens)*b + m.Text.StateBytes(b)))
+		return units.Bytes(sequences * (own.Text.CachedElements(tokens)*b + own.Text.StateBytes(b)))
 	}
 	cache := kept(c.context)
 	output := units.Bytes(sequences * int64(m.Text.VocabSize) * (b + 4))
@@ -263,6 +277,9 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	}
 	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source,
 		"prefill of %d tokens with %s attention, allocation by allocation%s", c.prompt*c.sequences, attention, as)
+	if m.Text.Variant != nil && m.Text.Variant.Linear != nil {
+		mem.deltaCompute(m, o, c, kept(c.prompt), cache)
+	}
 	mem.exact(Output, o.place(), output, "logits of one token of each sequence, and their fp32 copy")
 	if c.grid.Patches > 0 {
 		mem.torchVision(m, o, c, vision)
