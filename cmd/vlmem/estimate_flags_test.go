@@ -15,6 +15,7 @@ var estimateValues = map[string]string{
 	"quant": "bf16", "mmproj-quant": "f32", "ctx": "4096", "batch": "64", "ubatch": "128", "parallel": "3",
 	"kv-unified": "true", "outputs": "7", "ngl": "9", "kv-type": "fp8", "flash-attention": "off", "device": "cpu",
 	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",
+	"learned": "", "observed": "", // of speed, which has tests of its own
 	"mmproj": "", "engine": "", "model": "", "hardware": "", "format": "", "output": "", "help": "", "color": "",
 	"quiet": "", "settings": "", "config": "",
 }
