@@ -48,6 +48,7 @@ var arrows = map[string]string{
 	"internal/child":           "internal/observation internal/units",
 	"internal/report":          "internal/observation internal/speed internal/evidence internal/baseline internal/rivals/pytorch internal/units internal/profile internal/pressure internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe internal/alloc internal/pressure",
 	"optimizer":                "internal/memory internal/alloc internal/plan internal/cuda internal/pressure internal/profile internal/probe internal/advise",
+	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal profiles optimizer",
 }

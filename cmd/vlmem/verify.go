@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -15,7 +16,9 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/trial"
 	"github.com/vlmem/vlmem/internal/workload"
+	"github.com/vlmem/vlmem/optimizer"
 )
 
 // timings is how often the machine is timed before a timing counts as failed: neighbours come and go.
@@ -24,6 +27,7 @@ const timings = 3
 type verifyOptions struct {
 	model, target, log, gguf string
 	seeds                    int
+	run                      bool
 	out                      output
 }
 
@@ -35,6 +39,9 @@ func newVerifyCmd(env *environment) *cobra.Command {
 		Long: `verify reads a configuration of advise back, strictly, and looks at what it claims: the sums of its budget, the model's
 weights and cache, a request at the limits, the pools' maxima over seeds that had no part in sizing them, and, where it is
 of this machine, the memory that is free and the caches and bandwidth that the tiles rest on, timed again.
+
+With --run the pools of the configuration serve a request at the limits in this machine's memory: every page of every
+tensor is written, and read back when it goes.
 
 With --for llama-server it holds the engine's estimate against the engine itself instead: with --log against the buffers that a
 server printed, with --gguf against what llama.cpp's llama-fit-params, found in PATH, says of that file.
@@ -57,6 +64,7 @@ another program disturbed them.`,
 	cmd.Flag("model").DefValue, o.model = "", ""
 	flags := cmd.Flags()
 	flags.IntVar(&o.seeds, "seeds", 50, "held-out samples to replay")
+	flags.BoolVar(&o.run, "run", false, "also serve a request at the limits from the configuration's own pools in memory")
 	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: "+logged())
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
 	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
@@ -68,6 +76,8 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	switch {
 	case o.seeds < 1 || o.seeds > 10000:
 		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	case o.run && o.target != "":
+		return errors.New("--run serves from vlmem's own pools: it does not go with --for")
 	case o.log != "" && o.gguf != "":
 		return errors.New("--log and --gguf are two witnesses: give one")
 	case (o.target == "") != (o.log == "" && o.gguf == ""):
@@ -97,6 +107,9 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	} else {
 		v, err = o.verify(env, ctx, a, in, here)
 	}
+	if err == nil && o.run {
+		err = o.serve(env, path, a, in, &v)
+	}
 	if err != nil {
 		return err
 	}
@@ -112,6 +125,35 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 
 // logged are the engines whose own word can be read.
 func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), ", ") }
+
+// serve opens the configuration's pools and runs a request through them.
+func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in advise.Inputs,
+	v *advise.Verification) (err error) {
+	config, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	defer config.Close()
+	pools, err := optimizer.Open(config, optimizer.Driver(env.libcuda()), optimizer.OnHost())
+	if err != nil {
+		return exitWith(exitUnable, err)
+	}
+	defer func() { err = errors.Join(err, pools.Close()) }()
+	demand, err := largestRequest(&in, workload.Flash)(in.Limits)
+	if err != nil {
+		return err
+	}
+	claims, err := trial.Serve(pools, a, demand)
+	if err != nil {
+		return err
+	}
+	for _, c := range claims {
+		if v.Claims = append(v.Claims, c); !c.Holds() {
+			v.Failed++
+		}
+	}
+	return nil
+}
 
 // verdict is the exit that a verification asks for.
 func verdict(v advise.Verification) error {

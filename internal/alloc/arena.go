@@ -173,6 +173,9 @@ func (a *Arena) Release() (int64, error) {
 		}
 		return failed == nil
 	})
+	if failed == nil { // what was committed ahead of use
+		failed = a.backing.uncover(a.policy.Extent(), a.backing.high)
+	}
 	return a.backing.returned - before, failed
 }
 

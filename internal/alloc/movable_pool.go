@@ -25,6 +25,7 @@ type MovablePool struct {
 	spaces []*Movable
 	peak   Stats // the peaks alone
 	moves  []Compaction
+	closed bool
 }
 
 // Movement is a block of a MovablePool wherever it is.
@@ -73,6 +74,11 @@ func (p *MovablePool) grow(size int64) error {
 	if want < size {
 		return ErrOutOfMemory
 	}
+	return p.openSpace(want)
+}
+
+// openSpace opens a space that may commit want bytes.
+func (p *MovablePool) openSpace(want int64) error {
 	s, err := p.open(want)
 	if err != nil {
 		return err
@@ -99,6 +105,9 @@ func movableOver(s space.Space, c Config, o CompactOptions, most int64) (*Movabl
 func (p *MovablePool) Alloc(r Request) (Movement, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.closed {
+		return Movement{}, fmt.Errorf("allocating %d bytes in pool %s: %w", r.Size, p.name, ErrClosed)
+	}
 	at, err := p.place(r)
 	if !errors.Is(err, ErrOutOfMemory) {
 		return at, err
@@ -119,7 +128,32 @@ func (p *MovablePool) Alloc(r Request) (Movement, error) {
 	if at, again := p.place(r); again == nil {
 		return at, nil
 	}
-	return Movement{}, p.refuse(r)
+	if p.config.Grow == 0 {
+		return Movement{}, p.refuse(r)
+	}
+	return p.placeAnew(r)
+}
+
+// placeAnew places a block in what the spaces have been promised and do not hold.
+func (p *MovablePool) placeAnew(r Request) (at Movement, err error) {
+	var arenas []*Arena
+	for _, m := range p.spaces {
+		arenas = append(arenas, m.arena)
+	}
+	left, ok := reapportion(p.config.Max, arenas, func(i int) bool {
+		h, failed := p.spaces[i].allocInPlace(r)
+		at = Movement{i, h}
+		return failed == nil
+	})
+	if !ok && left >= r.Size && p.openSpace(min(max(r.Size+r.Align, p.config.Grow), left)) == nil {
+		at, err = p.place(r)
+		ok = err == nil
+	}
+	if !ok {
+		return Movement{}, p.refuse(r)
+	}
+	p.note()
+	return at, nil
 }
 
 // place tries the spaces in order, moving nothing.
@@ -294,6 +328,6 @@ func (p *MovablePool) Close() error {
 	for _, m := range p.spaces {
 		failed = errors.Join(failed, m.arena.Close())
 	}
-	p.spaces = nil
+	p.spaces, p.closed = nil, true
 	return failed
 }

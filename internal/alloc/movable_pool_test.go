@@ -119,3 +119,63 @@ func TestSweepMovesEachBlockOnce(t *testing.T) {
 		t.Errorf("%v, %v", c, err)
 	}
 }
+
+// A pool that grows by spaces serves whatever fits its maximum once idle memory is given back: what a space was promised
+// and does not hold is not lost.
+func TestSpacesShareTheMaximum(t *testing.T) {
+	const mib = 1 << 20
+	c := Config{Policy: "vlmem", Initial: 50 * mib, Max: 68 * mib, Grow: 6 * mib}
+	open := func(n int64) (space.Space, error) { return space.NewBare(n, 4096) }
+	for _, policy := range []string{"vlmem", "bestfit"} {
+		c.Policy = policy
+		p, err := NewPool("p", c, open)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round := range 20 {
+			var list []Block
+			for _, size := range []int64{31 * mib, 31 * mib, 4 * mib} {
+				b, err := p.Alloc(Request{Size: size})
+				if err != nil {
+					t.Fatalf("%s, round %d: %v", policy, round, err)
+				}
+				list = append(list, b)
+			}
+			for _, b := range list {
+				if err := p.Free(b); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if b, err := p.Alloc(Request{Size: 60 * mib}); err == nil {
+				if err := p.Free(b); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				t.Fatalf("%s, round %d: %v", policy, round, err)
+			}
+			if err := p.Check(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := p.Stats(); s.PeakReserved > 68*mib {
+			t.Errorf("%s: %d bytes reserved of 68 MiB", policy, s.PeakReserved)
+		}
+		t.Logf("%s: %d spaces", policy, p.Spaces())
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m, err := NewMovablePool("m", c, CompactOptions{}, open)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	for range 2 {
+		if _, err := m.Alloc(Request{Size: 31 * mib}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := m.Stats(); s.PeakReserved > 68*mib {
+		t.Errorf("%d bytes reserved of 68 MiB", s.PeakReserved)
+	}
+}

@@ -137,11 +137,9 @@ func (p *Pool) regions() []region { return *p.spaces.Load() }
 
 // grow opens a space for at least size bytes.
 func (p *Pool) grow(size int64) error {
-	old := p.regions()
-	left, base := p.config.Max, int64(0)
-	for _, r := range old {
+	left := p.config.Max
+	for _, r := range p.regions() {
 		left -= r.arena.backing.limit
-		base = roundUp(r.base+r.arena.backing.space.Size(), regionAlign)
 	}
 	want := min(max(size, p.config.Grow), left)
 	if p.config.Grow == 0 {
@@ -149,6 +147,15 @@ func (p *Pool) grow(size int64) error {
 	}
 	if want < size {
 		return ErrOutOfMemory
+	}
+	return p.openSpace(want)
+}
+
+// openSpace opens a space that may commit want bytes.
+func (p *Pool) openSpace(want int64) error {
+	old, base := p.regions(), int64(0)
+	for _, r := range old {
+		base = roundUp(r.base+r.arena.backing.space.Size(), regionAlign)
 	}
 	s, err := p.reserve(want)
 	if err != nil {
@@ -233,10 +240,54 @@ func (p *Pool) place(r Request) (Block, error) {
 			return b, err
 		}
 	}
-	if p.grow(r.Size) != nil {
+	if p.grow(r.Size) == nil {
+		return p.placeIn(len(p.regions())-1, r)
+	}
+	if p.config.Grow == 0 { // its one space has been promised everything
+		return Block{}, err
+	}
+	var b Block
+	left, ok := reapportion(p.config.Max, p.arenas(), func(i int) bool {
+		var failed error
+		b, failed = p.placeIn(i, r)
+		return failed == nil
+	})
+	switch {
+	case ok:
+		return b, nil
+	case left < r.Size || p.openSpace(min(max(r.Size+r.Align, p.config.Grow), left)) != nil:
 		return Block{}, err
 	}
 	return p.placeIn(len(p.regions())-1, r)
+}
+
+func (p *Pool) arenas() []*Arena {
+	var list []*Arena
+	for _, g := range p.regions() {
+		list = append(list, g.arena)
+	}
+	return list
+}
+
+// reapportion is for a pool whose spaces have been promised all that it may commit, and hold less: idle granules go
+// back, every space keeps what it has committed, and one after another may commit what is left of most until try
+// succeeds in it. It returns what is left where none does.
+func reapportion(most int64, arenas []*Arena, try func(i int) bool) (left int64, ok bool) {
+	left = most
+	for _, a := range arenas {
+		_, _ = a.Release() // what the system does not take back stays committed, and counts
+		a.backing.limit = a.backing.committed
+		left -= a.backing.committed
+	}
+	for i, a := range arenas {
+		k := &a.backing
+		k.limit = min(k.space.Size(), k.committed+left)
+		if try(i) {
+			return 0, true
+		}
+		k.limit = k.committed
+	}
+	return left, false
 }
 
 func (p *Pool) placeIn(i int, r Request) (Block, error) {
