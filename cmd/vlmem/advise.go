@@ -90,11 +90,23 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	return cmd
 }
 
+// load reads the model. An engine's own estimate takes every model with images; all else replays requests.
+func (o *adviseOptions) load() (profile.Model, error) {
+	if e := o.engineOf(); e == nil || !e.Estimates() || o.compare {
+		return loadModel(o.model)
+	}
+	m, err := anyModel(o.model)
+	if err == nil && !m.Images() {
+		err = m.Replayable()
+	}
+	return m.Model, err
+}
+
 func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	model, err := loadModel(o.model)
+	model, err := o.load()
 	if err != nil {
 		return err
 	}

@@ -262,6 +262,9 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (mo
 	room := in.room()
 	var device, host, weights, deviceAt, hostAt units.Bytes
 	for _, i := range mem.Items {
+		if i.Name == engine.FilePages {
+			continue // nobody reads them again, so that they give way
+		}
 		if i.Where == "host" {
 			host, hostAt = host+i.High, hostAt+i.Bytes
 			continue
@@ -328,7 +331,11 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 		used, capacity, where = mem.DeviceBytes, room.device, "on the card"
 	}
 	for _, i := range mem.Items {
-		if (i.Where == "host") == (in.gpu() == nil) {
+		switch {
+		case (i.Where == "host") != (in.gpu() == nil):
+		case i.Name == engine.FilePages:
+			used -= i.Bytes
+		default:
 			high += i.High
 		}
 	}

@@ -119,6 +119,7 @@ const (
 	Compute       = "compute"
 	Output        = "output"
 	Vision        = "vision"
+	FilePages     = "file pages" // of weights that were copied: the system drops them when memory is wanted
 )
 
 // RepackedWeights is an item of llama.cpp's: weights on the host a second time, in the layout of the CPU's kernels.

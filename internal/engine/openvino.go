@@ -68,7 +68,7 @@ func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 		"packed copy of the decoder, made at the first inference; in bf16 with AMX as large as the file")
 	mem.add(VisionWeights, "host", scaled(vision, packed), scaled(vision, least), scaled(vision, packed*1.05), Derived,
 		"packed copy of the tower")
-	mem.add("file pages", "host", decoder+vision, 0, decoder+vision, Derived,
+	mem.add(FilePages, "host", decoder+vision, 0, decoder+vision, Derived,
 		"the mapped files, resident after loading; the system drops them under pressure")
 	sequences := max(o.Sequences, 1)
 	cache := scaled(units.Bytes(int64(context*sequences)*int64(m.Text.Layers)*m.Text.CacheRow()), width)

@@ -97,7 +97,9 @@ func Write(name string, s Settings) (*Bundle, error) {
 			return nil, err
 		}
 	}
-	b.Engine, b.Version = e.Name, e.Spelled()
+	if b.Engine = e.Name; b.Version == "" {
+		b.Version = e.Spelled()
+	}
 	if s.GPU != nil {
 		b.Notes = append(b.Notes, PascalFacts(s.GPU)...)
 	}

@@ -229,8 +229,11 @@ func TestWriteTransformers(t *testing.T) {
 
 func TestWritePyTorch(t *testing.T) {
 	for _, conf := range []string{"", "expandable_segments:True,garbage_collection_threshold:0.8",
-		"roundup_power2_divisions:[256:1,512:2,>:8]"} {
+		"roundup_power2_divisions:[256:1,512:2,>:8]", "large_segment_size_mb:64"} {
 		text := write(t, "pytorch", Settings{Model: model(t, "qwen3-vl-2b"), AllocConf: conf})["pytorch.env"]
+		if newer := strings.Contains(conf, pytorchSegmentKey); newer != strings.Contains(text, pytorchSegmentVersion) {
+			t.Errorf("%s: the release is not that of the key:\n%s", conf, text)
+		}
 		found := false
 		for line := range strings.Lines(text) {
 			value, ok := strings.CutPrefix(strings.TrimSpace(line), "PYTORCH_ALLOC_CONF=")

@@ -92,7 +92,7 @@ func (m *Model) Replayable() error {
 	if m.TextOnly() {
 		return fmt.Errorf("%s: %s is a model without images, which estimate alone takes", m.Name, m.kind())
 	}
-	return fmt.Errorf("%s: requests of %s are not replayed: estimate alone takes it", m.Name, m.kind())
+	return fmt.Errorf("%s: requests of %s are not replayed: estimate and advise --for an engine take it", m.Name, m.kind())
 }
 
 func (m *Model) kind() string {
