@@ -45,6 +45,10 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}
+	if h.Memory != nil && mem.HostBytes > h.Memory.Usable() || mem.CardBytes > 0 && mem.DeviceBytes > mem.CardBytes {
+		env.warn("no speed: what does not fit in memory is read from the disk again and again")
+		return nil, nil
+	}
 	k, err := calibrate(o.observed, h)
 	if err != nil {
 		return nil, err

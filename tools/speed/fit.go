@@ -144,55 +144,73 @@ func (p *problem) fit(start map[string]float64) (map[string]float64, []float64, 
 	return out, u, nil
 }
 
-// step moves effects x and offsets u once, and returns the largest move. The offsets are eliminated first: their block
-// of the normal equations is diagonal.
-func (d *design) step(x, u []float64) (float64, error) {
+// normal is the normal equations: of the effects, of the offsets, whose block is diagonal, and what joins them.
+type normal struct {
+	n               int
+	a, b            []float64 // effects by effects; effects
+	cross           []float64 // offsets by effects
+	diagonal, right []float64 // offsets
+}
+
+// equations sums the priors and the rows.
+func (d *design) equations(x, u []float64) *normal {
 	n := len(x)
-	a, b := make([]float64, n*n), make([]float64, n)
-	cross, diagonal, right := make([]float64, n*len(u)), make([]float64, len(u)), make([]float64, len(u))
+	e := &normal{n, make([]float64, n*n), make([]float64, n), make([]float64, n*len(u)), make([]float64, len(u)),
+		make([]float64, len(u))}
 	for i, name := range d.names {
 		mean, scale := prior(name)
 		l := 1 / square(scale)
-		a[i*n+i], b[i] = l, l*(mean-x[i])
+		e.a[i*n+i], e.b[i] = l, l*(mean-x[i])
 	}
 	for m := range u {
 		l := 1 / square(d.scale[m])
-		diagonal[m], right[m] = l, -l*u[m]
+		e.diagonal[m], e.right[m] = l, -l*u[m]
 	}
 	grad := make([]float64, n)
 	for r := range d.columns {
 		d.row(r, x, u, grad, func(w, res float64, touched []int) {
 			m := d.machine[r]
-			diagonal[m] += w
-			right[m] += w * res
+			e.diagonal[m] += w
+			e.right[m] += w * res
 			for _, i := range touched {
-				b[i] += w * grad[i] * res
-				cross[m*n+i] += w * grad[i]
+				e.b[i] += w * grad[i] * res
+				e.cross[m*n+i] += w * grad[i]
 				for _, j := range touched {
-					a[i*n+j] += w * grad[i] * grad[j]
+					e.a[i*n+j] += w * grad[i] * grad[j]
 				}
 			}
 		})
 	}
-	for m := range u {
-		c := cross[m*n : (m+1)*n]
+	return e
+}
+
+// eliminate takes the offsets out of the effects' equations.
+func (e *normal) eliminate() {
+	for m := range e.right {
+		c := e.cross[m*e.n : (m+1)*e.n]
 		for i, ci := range c {
 			if ci == 0 {
 				continue
 			}
-			f := ci / diagonal[m]
-			b[i] -= f * right[m]
+			f := ci / e.diagonal[m]
+			e.b[i] -= f * e.right[m]
 			for j, cj := range c {
-				a[i*n+j] -= f * cj
+				e.a[i*e.n+j] -= f * cj
 			}
 		}
 	}
+}
+
+// step moves effects x and offsets u once, and returns the largest move of an effect.
+func (d *design) step(x, u []float64) (float64, error) {
+	e := d.equations(x, u)
+	e.eliminate()
 	var chol mat.Cholesky
-	if !chol.Factorize(mat.NewSymDense(n, a)) {
+	if !chol.Factorize(mat.NewSymDense(e.n, e.a)) {
 		return 0, fmt.Errorf("fitting: the normal equations are singular")
 	}
 	var move mat.VecDense
-	if err := chol.SolveVecTo(&move, mat.NewVecDense(n, b)); err != nil {
+	if err := chol.SolveVecTo(&move, mat.NewVecDense(e.n, e.b)); err != nil {
 		return 0, fmt.Errorf("fitting: %w", err)
 	}
 	most := 0.0
@@ -203,9 +221,9 @@ func (d *design) step(x, u []float64) (float64, error) {
 	}
 	for m := range u {
 		for i := range x {
-			right[m] -= cross[m*n+i] * move.AtVec(i)
+			e.right[m] -= e.cross[m*e.n+i] * move.AtVec(i)
 		}
-		u[m] += right[m] / diagonal[m]
+		u[m] += e.right[m] / e.diagonal[m]
 	}
 	return most, nil
 }

@@ -92,3 +92,41 @@ func TestRowsLackColumns(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestFittedConstantsOnMeasuredRows holds the constants that the program is built with to the measured rows, where they
+// are at hand: medians of the error, per cent, that no change may pass.
+func TestFittedConstantsOnMeasuredRows(t *testing.T) {
+	data := os.Getenv("VLMEM_SHARED_DATA")
+	if data == "" {
+		data = filepath.Join("..", "..", "..", "shared", "data")
+	}
+	path := filepath.Join(data, "speed", "rows.csv")
+	if _, err := os.Stat(path); err != nil {
+		t.Skip("no measured rows: ", err)
+	}
+	s, err := readSheets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := readRows(path, s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := speed.Fitted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := map[string][]float64{}
+	for _, r := range rows {
+		if r.query != nil && !r.flagged && r.decode > 0 {
+			k := checkClass(r)
+			errs[k] = append(errs[k], math.Abs(c.Predict(*r.query).Decode.Median/r.decode-1))
+		}
+	}
+	for class, limit := range map[string]float64{"NVIDIA dense": 0.12, "laptop CPU": 0.2, "Pascal CUDA": 0.2,
+		"experts on the host": 0.15, "other CPU": 0.25, "other cards": 0.15} {
+		if m := median(errs[class]); m > limit || len(errs[class]) < 20 {
+			t.Errorf("%s: %.3f of %d rows, at most %.2f", class, m, len(errs[class]), limit)
+		}
+	}
+}
