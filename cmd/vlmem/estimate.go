@@ -82,7 +82,8 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	o.llama.add(flags)
 	flags.IntVar(&o.TensorParallel, "tensor-parallel", 0,
 		"vLLM, SGLang: cards that hold the model together; every figure is of one of them (default: the alike cards of --hardware)")
-	flags.IntVar(&o.Images, "images", 0, "vLLM: images a prompt (default: without limit)")
+	flags.IntVar(&o.Images, "images", 0, "images a prompt: of transformers that many are sent (default 1), of vLLM at most (default: without limit)")
+	flags.IntVar(&o.Frames, "frames", 0, "transformers: the images are videos of so many sampled frames")
 	flags.StringVar((*string)(&o.ImageLimit), "image-limit", string(engine.ImageProcessed),
 		"vLLM: what --image is: processor, what larger ones are scaled to; profile, what limit-mm-per-prompt says; sent, unknown to it")
 	flags.BoolVar(&o.Eager, "eager", false, "vLLM, SGLang: without CUDA graphs")

@@ -11,7 +11,7 @@ import (
 
 // values are what each flag of estimate is tried with; "" for those that concern no engine.
 var estimateValues = map[string]string{
-	"tensor-parallel": "2", "images": "1", "image-limit": "sent", "eager": "true", "offline": "true",
+	"tensor-parallel": "2", "images": "2", "frames": "8", "image-limit": "sent", "eager": "true", "offline": "true",
 	"quant": "bf16", "mmproj-quant": "f32", "ctx": "4096", "batch": "64", "ubatch": "128", "parallel": "3",
 	"kv-unified": "true", "outputs": "7", "ngl": "9", "kv-type": "fp8", "flash-attention": "off", "device": "cpu",
 	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",
@@ -53,8 +53,8 @@ func TestEveryFlagHasAnEffectOrIsRefused(t *testing.T) {
 				continue // these engines are those of a processor, whatever card is there
 			}
 			if oneSequenceHasNone[flag] {
-				args = append(args, "--parallel", "3")
-				plain = vlmem(t, nil, append(base, "--parallel", "3")...)
+				args = append(args, "--parallel", "2")
+				plain = vlmem(t, nil, append(base, "--parallel", "2")...)
 			}
 			if flag == "kv-type" && engine.GGUF == mustLookup(t, name).Weights {
 				args[len(args)-1] = "--kv-type=q8_0"

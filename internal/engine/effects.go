@@ -18,7 +18,7 @@ var (
 	llamaServerFlags = append([]string{"cache-ram"}, llamaFlags...)
 	sglangFlags      = []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"}
 	vllmFlags        = append([]string{"images", "image-limit", "offline"}, sglangFlags...)
-	torchFlags       = []string{"parallel", "kv-type", "flash-attention", "prompt"}
+	torchFlags       = []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"}
 )
 
 // HasNoEffect is the error for a flag of estimate that an engine does not have, nil for one that changes its memory: a

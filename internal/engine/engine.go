@@ -58,7 +58,8 @@ type Options struct {
 	Utilization    float64
 	GPU            *profile.GPU // nil: not known
 	TensorParallel int          // vLLM, SGLang: cards that hold the model together, 0 means 1; figures are of one of them
-	Images         int          // vLLM: images a prompt, 0 without limit
+	Images         int          // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
+	Frames         int          // transformers: above 0 the images are videos of so many sampled frames
 	ImageLimit     ImageLimit   // vLLM: what Image is
 	Eager          bool         // vLLM, SGLang: no CUDA graphs
 	Offline        bool         // vLLM: the LLM class instead of the server, with other defaults
@@ -249,7 +250,7 @@ func (o *Options) check() error {
 	}{
 		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16},
 		{"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
-		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999}, {"prompt tokens", o.PromptTokens, 1 << 30},
+		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999}, {"frames", o.Frames, 1 << 16}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)

@@ -11,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/workload"
 )
 
 // Peaks above the weights in MiB, walked through the source of transformers 4.57 by hand for a prompt of the image and
@@ -48,7 +49,7 @@ func near(t *testing.T, what string, got, want, relative float64) {
 	}
 }
 
-// The estimate against recordings of transformers 5.23 under torch's profiler, of one sequence with one image.
+// The estimate against recordings of transformers 5.23 under torch's profiler, of one and more sequences, images and videos.
 func TestTransformersRecorded(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join("..", "workload", "testdata", "*.txt.gz"))
 	if err != nil || len(paths) == 0 {
@@ -66,9 +67,8 @@ func TestTransformersRecorded(t *testing.T) {
 			settings[key] = value
 		}
 		number := func(key string) int { n, _ := strconv.Atoi(settings[key]); return n }
-		if number("batch") != 1 || number("images") != 1 || number("frames") > 0 || settings["attention"] != "sdpa" ||
-			number("experts") > 0 {
-			continue // estimate speaks of one sequence with one image
+		if settings["attention"] != "sdpa" || number("experts") > 0 {
+			continue // narrowed experts are no model's
 		}
 		compared++
 		m := *model(t, settings["model"])
@@ -79,15 +79,17 @@ func TestTransformersRecorded(t *testing.T) {
 			m.Vision.DeepstackLayers = append(m.Vision.DeepstackLayers, n)
 		}
 		image := Image{number("width"), number("height")}
-		g, err := m.ImageGrid(image.Width, image.Height)
+		g, seen, err := workload.Seen(&m, workload.Options{Width: image.Width, Height: image.Height, Images: number("images"),
+			Frames: number("frames")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		prompt := g.Tokens + imageMarkers + number("text")
+		prompt := seen + number("text")
 		mem := estimate(t, "transformers", &m, Options{
 			Quant: settings["dtype"], Context: prompt + number("steps"), PromptTokens: prompt, Image: &image, Device: "cpu",
+			Images: number("images"), Frames: number("frames"), Sequences: number("batch"),
 		})
-		inputs := g.PixelBytes() // lie there before the recording begins
+		inputs := g.PixelBytes() * int64(number("images")*number("batch")) // lie there before the recording begins
 		near(t, filepath.Base(path), float64(mem.KVCacheBytes+mem.ComputeBytes+mem.OutputBytes+mem.VisionBytes),
 			float64(peak(traces[0])+inputs), 0.005)
 	}

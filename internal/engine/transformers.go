@@ -90,29 +90,41 @@ type callPeak struct {
 	prefill, cache, visionBytes units.Bytes
 }
 
-// imageMarkers are the tokens around an image.
-const imageMarkers = 2
-
-// call is one generate() call: sequences of prompt tokens, with an image each where grid has tokens, in a cache that
-// will hold context tokens of each.
+// call is one generate() call: sequences of prompt tokens, with images, or videos of so many frames, in each, in a cache
+// that will hold context tokens of each.
 type call struct {
 	image                      Image
-	grid                       profile.Grid
+	images, frames             int
+	grid                       profile.Grid // of one of them, with the patches and tokens of all of a sequence
+	seen                       int          // tokens of the prompt that they take, markers and time stamps included
 	context, prompt, sequences int
 	element                    int64 // bytes of an activation and of a cached element
 	device                     workload.Device
 }
 
+// see fills in what the processor makes of the images.
+func (c *call) see(m *profile.Model) (err error) {
+	if c.image == (Image{}) {
+		return nil
+	}
+	c.grid, c.seen, err = workload.Seen(m, workload.Options{Width: c.image.Width, Height: c.image.Height, Images: c.images,
+		Frames: c.frames})
+	c.grid.Patches, c.grid.Tokens = c.grid.Patches*c.images, c.grid.Tokens*c.images
+	return err
+}
+
 // replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
 func replayCall(m *profile.Model, c call, attention workload.Attention) (callPeak, error) {
 	o := workload.Options{
-		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt, Batch: c.sequences,
-		DType: map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[c.element], Attention: attention, Device: c.device,
+		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt - c.seen, Batch: c.sequences, Images: c.images,
+		Frames: c.frames,
+		DType:  map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[c.element], Attention: attention, Device: c.device,
 	}
 	if m.Vision.ImageTokens > 0 { // the tower is not replayed: its tokens are text to the decoder
-		o.Width, o.Height = 0, 0
-	} else if c.grid.Tokens > 0 {
-		o.PromptTokens = max(1, c.prompt-c.grid.Tokens-imageMarkers)
+		o.Width, o.Height, o.Images, o.PromptTokens = 0, 0, 0, c.prompt
+	}
+	if o.Width == 0 {
+		o.Images, o.Frames = 0, 0
 	}
 	t, err := workload.Request(*m, o)
 	if err != nil {
@@ -159,18 +171,18 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Image != nil {
 		image = *o.Image
 	}
-	grid, err := torchImage(m, o, image)
-	if err != nil {
-		return nil, err
-	}
-	c := call{image: image, grid: grid, context: orDefault(o.Context, grid.Tokens+1024), sequences: orDefault(o.Sequences, 1),
+	c := call{image: image, images: orDefault(o.Images, 1), frames: o.Frames, sequences: orDefault(o.Sequences, 1),
 		element: load.element, device: workload.CUDA}
 	if o.Device == "cpu" {
 		c.device = workload.CPU
 	}
+	if err := c.see(m); err != nil {
+		return nil, err
+	}
+	c.context = orDefault(o.Context, c.grid.Tokens+1024)
 	c.prompt = min(orDefault(o.PromptTokens, c.context), c.context)
-	if least := grid.Tokens + imageMarkers; c.prompt <= least && grid.Tokens > 0 {
-		return nil, fmt.Errorf("a prompt of %d tokens: the image alone is %d", c.prompt, least)
+	if c.prompt <= c.seen && c.seen > 0 {
+		return nil, fmt.Errorf("a prompt of %d tokens: images and videos alone are %d", c.prompt, c.seen)
 	}
 	mem := &Memory{Quant: load.name, KVType: torchName[load.dtype], ContextTokens: c.context}
 	mem.torchWeights(m, o, load)

@@ -109,17 +109,11 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	var grids []profile.Grid
-	for range o.Images * o.Batch {
-		grid, err := model.ImageGrid(o.Width, o.Height)
-		if o.Frames > 0 {
-			grid, err = model.VideoGrid(o.Width, o.Height, o.Frames)
-		}
-		if err != nil {
-			return nil, err
-		}
-		grids = append(grids, grid)
+	grid, err := o.grid(&model)
+	if err != nil {
+		return nil, err
 	}
+	grids := slices.Repeat([]profile.Grid{grid}, o.Images*o.Batch)
 	g := generation{
 		program: newProgram(name(model, o), &model, o),
 		x:       gather(o.Frames > 0, grids...), batch: int64(o.Batch), perSequence: o.Images,
@@ -135,6 +129,28 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 	}
 	g.run(o.DecodeTokens)
 	return g.events.Trace(), nil
+}
+
+// grid is what the processor makes of each image or video; the zero value without any.
+func (o *Options) grid(m *profile.Model) (profile.Grid, error) {
+	switch {
+	case o.Images == 0:
+		return profile.Grid{}, nil
+	case o.Frames > 0:
+		return m.VideoGrid(o.Width, o.Height, o.Frames)
+	}
+	return m.ImageGrid(o.Width, o.Height)
+}
+
+// Seen is what the processor makes of one image or video of a request, and the tokens that all of a sequence's take of
+// its prompt, with their markers and time stamps.
+func Seen(m *profile.Model, o Options) (g profile.Grid, tokens int, err error) {
+	o.setDefaults()
+	if g, err = o.grid(m); err != nil || o.Images == 0 {
+		return g, 0, err
+	}
+	all := gather(o.Frames > 0, slices.Repeat([]profile.Grid{g}, o.Images)...)
+	return g, int(promptTokens(m, all, 0)), nil
 }
 
 func name(m profile.Model, o Options) string {
