@@ -127,6 +127,26 @@ func TestVLLMAddsUp(t *testing.T) {
 	}
 }
 
+// Bounds hold what they bound, whichever phase is the largest.
+func TestVLLMIntervalsAreNotInverted(t *testing.T) {
+	for _, name := range []string{"qwen3-vl-2b", "qwen3-vl-8b", "qwen3-vl-30b-a3b"} {
+		for _, batch := range []int{256, 2048, 8192, 65536} {
+			for _, side := range []int{64, 640, 1920, 4096} {
+				for _, sequences := range []int{1, 16, 1024} {
+					mem := estimate(t, "vllm", model(t, name), Options{GPU: card(t, "h200"), Device: "gpu", Context: 32768, Batch: batch,
+						Image: &Image{side, side}, Sequences: sequences})
+					for _, i := range mem.Items {
+						if i.Low > i.Bytes || i.Bytes > i.High {
+							t.Errorf("%s, %d tokens, %d pixels, %d at once: %s %s in [%s, %s]", name, batch, side, sequences, i.Name, i.Bytes,
+								i.Low, i.High)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // What servers printed when they started: KV tokens, and the settings they were given. Releases from 0.13 to main of April
 // 2026; the interval holds them and is at most 12 % of the card wide.
 func TestVLLMPublicLogs(t *testing.T) {
