@@ -43,7 +43,7 @@ var arrows = map[string]string{
 	"internal/checkpoint":      "internal/profile internal/engine/weights internal/units internal/file",
 	"internal/tiling":          "internal/evidence internal/profile internal/units internal/cuda internal/file",
 	"internal/engine":          "internal/profile internal/units internal/trace internal/workload internal/evidence",
-	"internal/advise":          "internal/speed internal/memory internal/profile internal/placement internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch internal/evidence",
+	"internal/advise":          "internal/observation internal/speed internal/memory internal/profile internal/placement internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch internal/evidence",
 	"internal/observation":     "internal/engine internal/units internal/evidence",
 	"internal/child":           "internal/observation internal/units",
 	"internal/report":          "internal/observation internal/speed internal/evidence internal/baseline internal/rivals/pytorch internal/units internal/profile internal/pressure internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe internal/alloc internal/pressure",

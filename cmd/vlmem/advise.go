@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -26,6 +27,7 @@ type adviseOptions struct {
 	explain, assumeIdle, compare           bool
 	want                                   advise.Want
 	observed                               []string
+	lessons                                lessonOptions
 	out                                    output
 }
 
@@ -77,7 +79,9 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 		"write at least so fast: the precision that counts first among those that do")
 	flags.Float64Var(&o.want.FirstTokenS, "max-first-token", 0,
 		"seconds until the first token at most: an image, half the context as prompt, and a step")
-	flags.StringArrayVar(&o.observed, "observed", nil, observedHelp)
+	flags.StringArrayVar(&o.observed, "observed", nil,
+		"observation of vlmem run, whose process takes the place of the one that is assumed; or a "+observedHelp)
+	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
 	flags.BoolVar(&o.compare, "compare", false,
 		"list the built-in models and precisions that fit this machine instead, the fastest first")
 	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences, cobra.ShellCompDirectiveNoFileComp))
@@ -114,6 +118,12 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
+	o.lessons.observed, o.observed = split(o.observed)
+	runs, err := o.lessons.runs(env)
+	if err != nil {
+		return err
+	}
+	in.Process = observation.LearnProcess(runs, o.target)
 	if o.compare {
 		return runCompare(env, cmd, o, in)
 	}

@@ -21,10 +21,12 @@ type lessonOptions struct {
 	learned  bool
 }
 
+const learnedHelp = "learn from this machine's runs that vlmem run --keep kept"
+
 func (o *lessonOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.observed, "observed", nil,
 		"observations of vlmem run: what they show takes the place of what is assumed")
-	cmd.Flags().BoolVar(&o.learned, "learned", false, "learn from this machine's runs that vlmem run --keep kept")
+	cmd.Flags().BoolVar(&o.learned, "learned", false, learnedHelp)
 }
 
 // apply puts what runs of the same engine and device showed in the place of what mem assumes. Nothing is learned that

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/observation"
@@ -74,6 +75,32 @@ func TestRunTeachesEstimate(t *testing.T) {
 		if last.Source != observation.Observed || last.Bytes != 40<<20 || mem.TotalBytes != before.TotalBytes+40<<20 {
 			t.Errorf("%v: %+v, total %v", flags, last, mem.TotalBytes)
 		}
+	}
+}
+
+// observedRun is the file of a run of llama.cpp that showed a process of 40 MiB.
+func observedRun(t *testing.T) string {
+	t.Helper()
+	o := &observation.Observation{Schema: observation.Schema, Interval: 1, Command: []string{"engine"}, Engine: "llama.cpp",
+		Device: "cpu", Machine: observation.Machine{Name: "laptop"}, Started: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
+		Items: []observation.Item{{Name: observation.Process, Where: "host", Seen: 40 << 20, Witness: "kernel"}}}
+	var text strings.Builder
+	if err := o.Encode(&text); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, "run.json", text.String())
+}
+
+// The process that a run showed takes the place of the half GiB that advise assumes.
+func TestRunTeachesAdvise(t *testing.T) {
+	args := []string{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--context", "1024"}
+	before, after := vlmem(t, nil, args...), vlmem(t, nil, append(args, "--observed", observedRun(t))...)
+	if before.code != 0 || after.code != 0 {
+		t.Fatalf("exit %d and %d: %s", before.code, after.code, after.stderr)
+	}
+	want := "40 MiB for the process, [observed] in 1 runs on laptop, 2026-03-01 of llama.cpp"
+	if strings.Contains(before.stdout, "observed") || !strings.Contains(after.stdout, want) {
+		t.Errorf("no %q in\n%s", want, after.stdout)
 	}
 }
 

@@ -40,6 +40,7 @@ import (
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -74,6 +75,8 @@ type Inputs struct {
 	Want Want
 	// Observed is what runs on this machine showed of its speed, nil for none.
 	Observed *speed.Calibration
+	// Process is what runs showed that an engine's process takes of the host beside the model, nil where none did.
+	Process *observation.Lesson
 	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
 	AssumeIdle bool
 	// Largest replays one request at the limits and returns the program of each pool.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -211,7 +212,7 @@ func (in *Inputs) device() *Place {
 	if in.unified() {
 		p := in.hostMemory()
 		if p.Capacity.Value > g.MemoryBytes { // the driver keeps a part to itself
-			p.Other.Value = max(processBytes, p.Other.Value-(p.Capacity.Value-g.MemoryBytes))
+			p.Other.Value = max(in.process().Mid, p.Other.Value-(p.Capacity.Value-g.MemoryBytes))
 			p.Capacity = derived(g.MemoryBytes, "the card's memory, which is the host's")
 		}
 		p.Other.Value += profile.ContextBytes
@@ -248,13 +249,28 @@ func (in *Inputs) hostMemory() Place {
 	p := Place{Capacity: derived(room.Capacity, room.Why)}
 	if room.Known {
 		p.Capacity.Source = Measured
-		p.Other = measured(room.Taken+processBytes, "in use now, and an assumed 0.5 GiB for the process")
+		h := in.process()
+		p.Other = measured(room.Taken+h.Mid, "in use now, and "+h.Why)
 		return p
 	}
 	// The system takes its part of the machine; a limit below the total leaves that part out.
 	system := max(0, systemBytes-max(0, m.TotalBytes-room.Capacity))
+	if in.Process != nil {
+		p.Other = assumed(system+in.Process.Mid, fmt.Sprintf("%s for the system, %s", system, in.process().Why))
+		return p
+	}
 	p.Other = assumed(system+processBytes, fmt.Sprintf("%s for the system, 0.5 GiB for the process", system))
 	return p
+}
+
+// process is what an engine's process takes of the host beside the model: what runs showed, else a round figure.
+func (in *Inputs) process() observation.Lesson {
+	if p := in.Process; p != nil {
+		return observation.Lesson{Low: p.Low, Mid: p.Mid, High: p.High,
+			Why: fmt.Sprintf("%s for the process, [%s] in %s", p.Mid, evidence.Observed, p.Why)}
+	}
+	return observation.Lesson{Low: leastProcessBytes, Mid: processBytes, High: mostProcessBytes,
+		Why: "an assumed 0.5 GiB for the process"}
 }
 
 // finish fills in what does not decide.

@@ -47,9 +47,12 @@ func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 		i.Other = evidence.Between(used+profile.LeastContextBytes, used+profile.MostContextBytes, "contexts differ by card, driver and build",
 			Assumed)
 	case p.Other.Source == Measured:
-		used := p.Other.Value - processBytes
-		i.Other = evidence.Between(used+leastProcessBytes, used+mostProcessBytes, "in use now, and a process of 256 MiB to 1 GiB",
-			Assumed)
+		h := in.process()
+		used := p.Other.Value - h.Mid
+		i.Other = evidence.Between(used+h.Low, used+h.High, "in use now, and a process of 256 MiB to 1 GiB", Assumed)
+		if in.Process != nil {
+			i.Other.Why, i.Other.Source = "in use now, and the process as "+in.Process.Why, evidence.Observed
+		}
 	}
 	i.Free = Range{Low: p.Capacity.Value, High: p.Capacity.Value, Why: "capacity less the intervals above",
 		Source: Derived}

@@ -69,6 +69,31 @@ func Learn(runs []*Observation, engineName, device string) []Lesson {
 	return list
 }
 
+// LearnProcess takes from runs what a process holds of the host beside its engine's items, its libraries included: the
+// largest of what the engines showed, each by itself; engine "" is every engine. Nil where no run showed any.
+func LearnProcess(runs []*Observation, engineName string) *Lesson {
+	var most *Lesson
+	tried := map[key]bool{}
+	for _, o := range runs {
+		k := key{o.Engine, o.Device}
+		if o.Engine == "" || tried[k] || engineName != "" && o.Engine != engineName {
+			continue
+		}
+		tried[k] = true
+		sum := Lesson{Name: Process, Where: "host"}
+		for _, l := range Learn(runs, o.Engine, o.Device) {
+			if l.Name == Process || l.Name == Libraries {
+				sum.Low, sum.Mid, sum.High = sum.Low+l.Low, sum.Mid+l.Mid, sum.High+l.High
+				sum.Why = l.Why + " of " + o.Engine
+			}
+		}
+		if sum.Mid > 0 && (most == nil || sum.Mid > most.Mid) {
+			most = &sum
+		}
+	}
+	return most
+}
+
 // teaches says that an item could not be derived: what was assumed, and what the process and its libraries hold.
 func teaches(i Item) bool {
 	return i.Name == Process || i.Name == Libraries || i.Source == engine.Assumed && !isSum(i.Name)

@@ -54,6 +54,13 @@ func TestRunsTeach(t *testing.T) {
 			t.Errorf("%s: %s", l.Name, l.Why)
 		}
 	}
+	if p := LearnProcess(append(runs, other), "llama.cpp"); p == nil || p.Low != 22*units.MiB || p.Mid != 25*units.MiB ||
+		p.High != 28*units.MiB || !strings.Contains(p.Why, "of llama.cpp") {
+		t.Errorf("the process: %+v", p)
+	}
+	if p := LearnProcess(runs, "vllm"); p != nil {
+		t.Errorf("another engine's process: %+v", p)
+	}
 	mem := estimate()
 	Apply(lessons, mem)
 	after := &Observation{}
