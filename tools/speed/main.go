@@ -2,6 +2,7 @@
 //
 //	go run ./tools/speed --predict FILE     predictions of every row of FILE, as CSV
 //	go run ./tools/speed --fit FILE         refit with whole sources left out; errors by class, ours and the peers'
+//	go run ./tools/speed --against FILE     errors of the constants as they are on FILE's rows, beside the peers' rules
 //	go run ./tools/speed --fit FILE --write internal/speed/constants.json
 package main
 
@@ -19,29 +20,37 @@ import (
 func main() {
 	predict := flag.String("predict", "", "CSV of rows whose speed to predict")
 	fit := flag.String("fit", "", "CSV of rows to fit")
+	against := flag.String("against", "", "CSV of rows to try the constants on, beside the rules of llmfit and whichllm")
 	write := flag.String("write", "", "with --fit: write the constants to this file")
 	worst := flag.Int("worst", 0, "with --fit: print this many of the worst rows of each class")
 	flag.Parse()
-	if err := run(*predict, *fit, *write, *worst); err != nil {
+	if err := run(*predict, *fit, *against, *write, *worst); err != nil {
 		fmt.Fprintln(os.Stderr, "speed:", err)
 		os.Exit(2)
 	}
 }
 
-func run(predict, fit, write string, worst int) error {
-	if (predict == "") == (fit == "") {
-		return fmt.Errorf("give one of --predict FILE and --fit FILE")
+func run(predict, fit, against, write string, worst int) error {
+	path := predict + fit + against
+	if path == "" || path != predict && path != fit && path != against {
+		return fmt.Errorf("give one of --predict FILE, --fit FILE and --against FILE")
+	}
+	if write != "" && fit == "" {
+		return fmt.Errorf("--write goes with --fit")
 	}
 	s, err := readSheets()
 	if err != nil {
 		return err
 	}
-	rows, err := readRows(fit+predict, s)
+	rows, err := readRows(path, s)
 	if err != nil {
 		return err
 	}
 	if fit != "" {
 		return fitAll(os.Stdout, rows, write, worst)
+	}
+	if against != "" {
+		return againstPeers(os.Stdout, rows, worst)
 	}
 	return predictAll(os.Stdout, rows)
 }

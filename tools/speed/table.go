@@ -20,6 +20,24 @@ type score struct {
 
 func (s score) err() float64 { return math.Abs(s.predicted/s.measured - 1) }
 
+// againstPeers prints the errors of the constants that the program is built with.
+func againstPeers(out io.Writer, rows []row, worst int) error {
+	c, err := speed.Fitted()
+	if err != nil {
+		return err
+	}
+	for i, ph := range phases {
+		fitted := []speed.Phase{c.Decode, c.Prefill}[i]
+		predicted := make([]float64, len(rows))
+		for j, r := range rows {
+			predicted[j] = predictWith(ph, r, fitted.Effects)
+		}
+		fmt.Fprintf(out, "%s\n", ph.name)
+		table(out, ph, rows, predicted, fitted.Spread, worst)
+	}
+	return nil
+}
+
 // table prints the errors by class: first the classes of hardware, marked with a star, then those of the intervals.
 func table(out io.Writer, ph phase, rows []row, predicted []float64, spread map[string]speed.Spread, worst int) {
 	by, refused := scores(ph, rows, predicted, spread)
