@@ -58,7 +58,7 @@ func TestAccountIsTheSpaces(t *testing.T) {
 	for seed := range uint64(20) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		var s *strict
-		p, err := alloc.NewPool("strict", alloc.Config{Policy: "vlmem", Max: 4 << 20, CacheBlock: -1},
+		p, err := alloc.NewPool("strict", alloc.Config{Policy: "vlmem", Max: 1 << 20, CacheBlock: -1},
 			func(size int64) (space.Space, error) {
 				b, err := space.NewBare(size, granule)
 				s = &strict{Bare: b, committed: map[int64]bool{}}
@@ -85,7 +85,7 @@ func TestAccountIsTheSpaces(t *testing.T) {
 				live[i] = live[len(live)-1]
 				live = live[:len(live)-1]
 			}
-			if got, want := p.Stats().Reserved, int64(len(s.committed))*granule; got != want || len(s.faults) > 0 {
+			if got, want := p.Stats().Reserved, int64(len(s.committed))*granule; got != want || got > 1<<20 || len(s.faults) > 0 {
 				t.Fatalf("seed %d, step %d: %d bytes reserved, %d committed; %v", seed, step, got, want, s.faults)
 			}
 		}
@@ -98,21 +98,21 @@ func TestAccountIsTheSpaces(t *testing.T) {
 // Two pools that share a capacity say what is left of both, not of their own limit.
 func TestRefusalsCountTheSharedCapacity(t *testing.T) {
 	const mib = 1 << 20
-	a, err := alloc.New("vlmem", alloc.Options{Capacity: 64 * mib})
+	a, err := alloc.New("vlmem", alloc.Options{Capacity: 4096 * mib})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	if _, err := a.Alloc(alloc.Request{Size: 60 * mib}); err != nil {
+	if _, err := a.Alloc(alloc.Request{Size: 4000 * mib}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = a.Alloc(alloc.Request{Size: 30 * mib, Pool: alloc.KVCachePool})
+	_, err = a.Alloc(alloc.Request{Size: 300 * mib, Pool: alloc.KVCachePool})
 	var short *alloc.OutOfMemory
 	if !errors.As(err, &short) {
-		t.Fatalf("30 MiB beside 60 of 64: %v", err)
+		t.Fatalf("300 MiB beside 4000 of 4096: %v", err)
 	}
-	if short.Free > 8*mib || short.LargestFree > 8*mib {
-		t.Errorf("%d bytes free, %d in one piece; 4 MiB are left", short.Free, short.LargestFree)
+	if short.Pool != alloc.KVCachePool || short.Free > 100*mib || short.LargestFree > 100*mib {
+		t.Errorf("pool %s: %d bytes free, %d in one piece; 96 MiB are left", short.Pool, short.Free, short.LargestFree)
 	}
 }
 
