@@ -19,6 +19,7 @@ import os
 import pathlib
 import sys
 import threading
+import weakref
 
 import numpy as np
 
@@ -208,8 +209,8 @@ class Optimizer:
                 raise Error("the tensor is another optimizer's")
             if torch._C._storage_Use_Count(storage._cdata) > owner.uses:
                 raise Error("the tensor has live views: they would show memory that is given to another")
-            del owner, storage
-            tensor.data = torch.empty(0, dtype=tensor.dtype)
+            del _owners[storage.data_ptr()], owner, storage
+            tensor.set_()
 
     def statistics(self):
         """The counters of every pool, as a list of dictionaries; sizes are in bytes."""
@@ -232,7 +233,11 @@ class _Owner:
     """What is known of a torch tensor: its pools, and how many uses its storage had when it was alone."""
 
     def __init__(self, pools, uses):
-        self.pools, self.uses = pools, uses
+        self._pools, self.uses = weakref.ref(pools), uses  # a tensor that is collected leaves its entry behind
+
+    @property
+    def pools(self):
+        return self._pools()
 
 
 _owners = {}
@@ -244,7 +249,9 @@ def _shaped(root, shape, name, torch):
         kind = np.dtype(np.uint16 if name == "bfloat16" else name)
         return root[:count * kind.itemsize].view(kind).reshape(shape)
     dtype = getattr(torch, name)
-    tensor = torch.from_numpy(root[:count * dtype.itemsize]).view(dtype).view(shape)
+    memory = torch.from_numpy(root[:count * dtype.itemsize])
+    tensor = torch.empty(0, dtype=dtype).set_(memory.untyped_storage(), 0, tuple(shape))  # a view would keep its base
+    del memory
     base = root
     while isinstance(base.base, np.ndarray):
         base = base.base
