@@ -22,7 +22,8 @@ import (
 
 type adviseOptions struct {
 	model, hardware, image, precision, mix string
-	target, trace, grow                    string
+	target, grow, torch, memory            string
+	traces                                 []string
 	context, concurrency, seeds            int
 	explain, assumeIdle, compare           bool
 	want                                   advise.Want
@@ -68,10 +69,14 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 		", ")+", or a file) instead of evenly within the limits")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
-	flags.StringVar(&o.trace, "trace", "",
-		"with --for pytorch: choose by replaying this recording instead of the model's own requests")
 	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
 		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
+	flags.StringArrayVar(&o.traces, "trace", nil,
+		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
+	flags.StringVar(&o.torch, "torch", "",
+		"with --for pytorch: its release, such as 2.11, whose settings may be used (default: what a recording shows)")
+	flags.StringVar(&o.memory, "device-memory", "",
+		"with --for pytorch: memory of each card, such as 24GiB (default: what a recorded oom shows, or no limit)")
 	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
 	flags.StringVar(&o.want.Prefer, "prefer", "precision",
 		"what counts first among the choices that fit: "+strings.Join(advise.Preferences, ", "))
@@ -190,9 +195,11 @@ func (o *adviseOptions) check() error {
 	switch {
 	case o.target != "" && !slices.Contains(adviseTargets(), o.target):
 		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
-	case o.trace != "" && !slices.Contains(engine.Names(replayed), o.target):
+	case len(o.traces) > 0 && !slices.Contains(engine.Names(replayed), o.target):
 		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
 			strings.Join(engine.Names(replayed), " or "))
+	case o.torch+o.memory != "" && !slices.Contains(engine.Names(replayed), o.target):
+		return errors.New("--torch and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry their reasons")
 	case !slices.Contains(advise.Preferences, o.want.Prefer):

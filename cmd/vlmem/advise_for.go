@@ -12,9 +12,6 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/rivals/pytorch"
-	"github.com/vlmem/vlmem/internal/trace"
-	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
 
@@ -199,13 +196,18 @@ func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.I
 			return bundle{}, err
 		}
 	}
-	traces, recorded, err := o.torchTraces(in)
+	options, err := o.torchOptions()
+	if err != nil {
+		return bundle{}, err
+	}
+	traces, err := o.torchTraces(env, in, &options)
 	if err != nil {
 		return bundle{}, err
 	}
 	bar := env.progress("replaying PyTorch's settings")
 	defer bar.close()
-	choice, err := advise.TuneTorch(traces, recorded, bar.set)
+	options.Progress = bar.set
+	choice, err := advise.TuneTorch(traces, options)
 	if err != nil {
 		return bundle{}, err
 	}
@@ -219,79 +221,6 @@ func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.I
 	b, err := written(e.Name, s)
 	b.Torch, b.Headline = &choice, torchHeadline(&choice)
 	return b, err
-}
-
-func (o *adviseOptions) torchTraces(in *advise.Inputs) (list []*trace.Trace, recorded string, err error) {
-	if o.trace == "" {
-		for seed := range uint64(torchRuns) {
-			t, err := o.sequence(in, seed, workload.Dynamic)
-			if err != nil {
-				return nil, "", err
-			}
-			t.Name = fmt.Sprintf("seed %d", seed)
-			list = append(list, t)
-		}
-		return list, "", nil
-	}
-	f, err := trace.OpenFile(o.trace)
-	if err != nil {
-		return nil, "", err
-	}
-	defer f.Close()
-	if !f.Format.Recorded() {
-		list, err = f.Traces()
-		return list, "", err
-	}
-	recordings, err := f.Recordings()
-	if err != nil {
-		return nil, "", err
-	}
-	for i := range recordings {
-		t := trace.FromRecording(fmt.Sprintf("device %d", recordings[i].Device), &recordings[i])
-		if cfg, err := pytorch.ConfigOf(&recordings[i]); err == nil {
-			recorded = cfg.String()
-		}
-		if len(t.Events) > 0 {
-			list = append(list, t)
-		}
-	}
-	if len(list) == 0 {
-		return nil, "", fmt.Errorf("%s: no allocation is recorded", o.trace)
-	}
-	return list, recorded, nil
-}
-
-// torchHeadline says what the choice saves and how far to trust it.
-func torchHeadline(c *advise.TorchChoice) []string {
-	var list []string
-	if c.Helps() {
-		list = append(list, fmt.Sprintf("predicted reserved: %s before, %s after (%.1f %% less), of at least %s requested at once", c.Default.Reserved,
-			c.Best.Reserved, 100*(1-float64(c.Best.Reserved)/float64(c.Default.Reserved)), c.LowerBound))
-	} else {
-		list = append(list, fmt.Sprintf("nothing helps: the default reserves %s, and no other of %d settings less; at least %s is requested at once",
-			c.Default.Reserved, len(c.Tried)-1, c.LowerBound))
-	}
-	if older := c.Older(); older.Conf != c.Best.Conf {
-		list = append(list, fmt.Sprintf("for releases without large_segment_size_mb, which they refuse: %q, which reserves %s", older.Conf, older.Reserved))
-	}
-	if c.Recorded != nil {
-		list = append(list, fmt.Sprintf("recorded under %s, which reserves %s", c.Recorded.Conf, c.Recorded.Reserved))
-	}
-	list = append(list, fmt.Sprintf("the best of %d settings, each replayed through the allocator from an empty start [replayed]", len(c.Tried)))
-	agree, of := c.Confidence()
-	if of == 0 {
-		return append(list, "confidence: none, the trace is too short to hold a part back")
-	}
-	list = append(list, fmt.Sprintf("confidence: on %d of %d held-out parts what the rest chose reserves no more than the default", agree, of))
-	for _, h := range c.HeldOut {
-		conf := h.Conf
-		if conf == "" {
-			conf = "the default"
-		}
-		list = append(list, fmt.Sprintf("held out %s: %s reserves %s, the default %s, the best there %s", h.Part, conf,
-			h.Chosen, h.Default, h.Best))
-	}
-	return list
 }
 
 // commentable says whether a file's grammar has comments of whole lines.

@@ -155,6 +155,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newAdviseCmd(env),
 		newBenchCmd(env),
 		newEstimateCmd(env),
+		newExplainCmd(env),
 		newBenchTouchedCmd(env),
 		newProbeCmd(env),
 		newProfilesCmd(env),

@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"errors"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
 )
@@ -57,28 +59,57 @@ func runTraceInfo(env *environment, out *output, path string, top int) error {
 }
 
 // surveyFile streams what can be streamed.
-func surveyFile(f *trace.File, top int) ([]trace.Info, error) {
-	if f.Format != trace.Text {
+func surveyFile(f *trace.File, top int) ([]report.TraceDevice, error) {
+	switch {
+	case f.Format.Recorded():
+		return surveyRecordings(f, top)
+	case f.Format != trace.Text:
 		traces, err := f.Traces()
 		if err != nil {
 			return nil, err
 		}
-		var list []trace.Info
-		for _, t := range traces {
-			list = append(list, t.Info(top))
-		}
-		return list, nil
+		return []report.TraceDevice{{Info: traces[0].Info(top)}}, nil
 	}
 	r, err := f.Reader()
 	if err != nil {
 		return nil, err
 	}
 	s := trace.NewSurvey()
+	s.Start = r.Start()
 	for e, err := range r.All() {
 		if err != nil {
 			return nil, err
 		}
 		s.Add(e)
 	}
-	return []trace.Info{s.Info(cmp.Or(r.Title(), f.Title()), r.Tags(), top)}, nil
+	info := s.Info(cmp.Or(r.Title(), f.Title()), r.Tags(), top)
+	info.Refused = len(r.Refused())
+	return []report.TraceDevice{{Info: info}}, nil
+}
+
+// surveyRecordings describes each device with its account; one without a history has an account alone.
+func surveyRecordings(f *trace.File, top int) ([]report.TraceDevice, error) {
+	recordings, err := f.Recordings()
+	if err != nil {
+		return nil, err
+	}
+	e, err := account.Explain(recordings, account.Options{By: account.ByPool})
+	if err != nil {
+		return nil, err
+	}
+	traces, err := trace.FromRecordings(f.Path, f.Title(), recordings)
+	if err != nil && !errors.Is(err, trace.ErrNoHistory) {
+		return nil, err
+	}
+	var list []report.TraceDevice
+	for i := range e.Devices {
+		d := report.TraceDevice{Info: trace.Info{Name: e.Devices[i].Name}, HasHistory: &e.Devices[i].HasHistory,
+			Account: &e.Devices[i]}
+		if e.Devices[i].HasHistory {
+			d.Info = traces[0].Info(top)
+			traces = traces[1:]
+		}
+		list = append(list, d)
+	}
+	return list, nil
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
@@ -12,9 +13,16 @@ import (
 
 // TraceInfo describes a file of traces, one for each device.
 type TraceInfo struct {
-	File    string       `json:"file" yaml:"file"`
-	Format  string       `json:"format" yaml:"format"`
-	Devices []trace.Info `json:"devices" yaml:"devices"`
+	File    string        `json:"file" yaml:"file"`
+	Format  string        `json:"format" yaml:"format"`
+	Devices []TraceDevice `json:"devices" yaml:"devices"`
+}
+
+// TraceDevice describes one device's trace, and its account where the file is a recording.
+type TraceDevice struct {
+	trace.Info `yaml:",inline"`
+	HasHistory *bool           `json:"has_history,omitempty" yaml:"has_history,omitempty"` // nil where it is no recording
+	Account    *account.Device `json:"account,omitempty" yaml:"account,omitempty"`
 }
 
 // Write renders the description as table, json or yaml.
@@ -24,7 +32,16 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 	}
 	fmt.Fprintf(w, "%s: %s\n", Visible(t.File), t.Format)
 	for _, d := range t.Devices {
-		if err := traceInfo(w, d); err != nil {
+		if d.Account != nil {
+			fmt.Fprintln(w)
+			for _, line := range deviceWords(d.Account) {
+				fmt.Fprintln(w, Fold(line))
+			}
+		}
+		if d.HasHistory != nil && !*d.HasHistory {
+			continue
+		}
+		if err := traceInfo(w, d.Info); err != nil {
 			return err
 		}
 	}
@@ -37,6 +54,9 @@ func traceInfo(w io.Writer, d trace.Info) error {
 	if d.Seconds > 0 {
 		fmt.Fprintf(w, ", %.3g s", d.Seconds)
 	}
+	if d.Start > 0 {
+		fmt.Fprintf(w, "\n  there before the first event    %v in %s blocks", units.Bytes(d.StartBytes), units.Grouped(d.Start))
+	}
 	fmt.Fprintf(w, "\n  peak, which is the lower bound  %v in %s blocks, at event %s\n", units.Bytes(d.LowerBound),
 		units.Grouped(d.PeakBlocks), units.Grouped(d.PeakEvent))
 	fmt.Fprintf(w, "  live at the end                 %v in %s blocks\n", units.Bytes(d.LiveBytes),
@@ -45,7 +65,7 @@ func traceInfo(w io.Writer, d trace.Info) error {
 	var sizes, lifetimes, kinds, streams, sites [][]string
 	for _, s := range d.Sizes {
 		sizes = append(sizes, []string{units.Bytes(s.From).String(), units.Grouped(s.Allocs), units.Bytes(s.Bytes).String(),
-			bar(s.Allocs, d.Allocs)})
+			bar(s.Allocs, d.Start+d.Allocs)})
 	}
 	for _, l := range d.Lifetimes {
 		lifetimes = append(lifetimes, []string{units.Grouped(l.From), units.Grouped(l.Blocks), units.Bytes(l.Bytes).String(),

@@ -10,7 +10,10 @@ import (
 type Info struct {
 	Name       string          `json:"name" yaml:"name"`
 	Events     int64           `json:"events" yaml:"events"`
-	Allocs     int64           `json:"allocs" yaml:"allocs"`
+	Allocs     int64           `json:"allocs" yaml:"allocs"`                                 // that the program made, without those at the start
+	Start      int64           `json:"start_blocks,omitempty" yaml:"start_blocks,omitempty"` // there before the first event
+	StartBytes int64           `json:"start_bytes,omitempty" yaml:"start_bytes,omitempty"`
+	Refused    int             `json:"refused,omitempty" yaml:"refused,omitempty"` // requests that the device refused
 	Frees      int64           `json:"frees" yaml:"frees"`
 	Bytes      int64           `json:"allocated_bytes" yaml:"allocated_bytes"`     // sum over all allocations
 	LiveBytes  int64           `json:"live_bytes" yaml:"live_bytes"`               // at the end
@@ -83,6 +86,9 @@ type birth struct {
 
 // Survey gathers an Info from a stream of valid events, in memory for the live blocks, the streams and the sites.
 type Survey struct {
+	Start int // events at the head that are a state, as Trace.Start
+
+	start            usage
 	events, frees    int64
 	total            usage
 	blocks           int64
@@ -125,6 +131,9 @@ func (s *Survey) alloc(e Event) {
 	s.streams[e.Stream].add(e.Size)
 	s.kinds[e.Kind].add(e.Size)
 	s.sites[e.Tag].add(e.Size)
+	if s.events < int64(s.Start) {
+		s.start.add(e.Size)
+	}
 	s.blocks++
 	before := s.total.peak
 	if s.total.add(e.Size); s.total.peak > before {
@@ -144,7 +153,8 @@ func (s *Survey) free(e Event) {
 
 // Info is what was seen so far, with the sites that peak highest, at most top of them, named by tags.
 func (s *Survey) Info(name string, tags []string, top int) Info {
-	info := Info{Name: name, Events: s.events, Allocs: s.total.allocs, Frees: s.frees, Bytes: s.total.bytes,
+	info := Info{Name: name, Events: s.events, Allocs: s.total.allocs - s.start.allocs, Start: s.start.allocs,
+		StartBytes: s.start.bytes, Frees: s.frees, Bytes: s.total.bytes,
 		LiveBytes:  s.total.live,
 		LiveBlocks: s.blocks, LowerBound: s.total.peak, PeakBlocks: s.peakBlocks, PeakEvent: s.peak,
 		Seconds: float64(s.last) / 1e9}
@@ -181,10 +191,11 @@ func (s *Survey) Info(name string, tags []string, top int) Info {
 // Info surveys a trace in memory.
 func (t *Trace) Info(top int) Info {
 	s := NewSurvey()
+	s.Start = t.Start
 	for _, e := range t.Events {
 		s.Add(e)
 	}
 	info := s.Info(t.Name, t.Tags, top)
-	info.Warnings = t.Warnings
+	info.Warnings, info.Refused = t.Warnings, len(t.Refused)
 	return info
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -25,16 +26,17 @@ const (
 	FlatCSV                      // a recording as flat rows
 	Kineto                       // a Chrome trace with [memory] events
 	MiniMalloc                   // a packing problem
+	Pprof                        // a memory profile of JAX or XLA
 )
 
 var formatNames = map[Format]string{Text: "vlmem trace", Pickle: "PyTorch snapshot", FlatCSV: "recording CSV",
-	Kineto: "Chrome trace", MiniMalloc: "MiniMalloc CSV"}
+	Kineto: "Chrome trace", MiniMalloc: "MiniMalloc CSV", Pprof: "memory profile (pprof)"}
 
 // String names the format for people.
 func (f Format) String() string { return formatNames[f] }
 
 // Recorded reports whether files of the format carry addresses.
-func (f Format) Recorded() bool { return f == Pickle || f == FlatCSV || f == Kineto }
+func (f Format) Recorded() bool { return f == Pickle || f == FlatCSV || f == Kineto || f == Pprof }
 
 // File is an open file of a recognised format, decompressed. It is read once.
 type File struct {
@@ -73,14 +75,16 @@ func OpenFile(path string) (*File, error) {
 	return f, nil
 }
 
-func (f *File) recognise(in io.Reader) error {
+func (f *File) recognise(in *os.File) error {
 	f.in = bufio.NewReaderSize(in, 64<<10)
+	compressed := false
 	if magic, _ := f.in.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		compressed = true
 		z, err := gzip.NewReader(f.in)
 		if err != nil {
 			return fmt.Errorf("opening trace %s: reading its gzip header: %w", f.Path, err)
 		}
-		f.in = bufio.NewReaderSize(z, 64<<10)
+		f.in = bufio.NewReaderSize(&inflated{in: z, packed: in}, 64<<10)
 	}
 	head, err := f.in.Peek(512)
 	if len(head) == 0 {
@@ -89,8 +93,14 @@ func (f *File) recognise(in io.Reader) error {
 		}
 		return fmt.Errorf("opening trace %s: %w", f.Path, err)
 	}
+	if err := f.unpack(in, head, compressed); err != nil {
+		return fmt.Errorf("opening trace %s: %w", f.Path, err)
+	}
+	if head, err = f.in.Peek(512); len(head) == 0 {
+		return fmt.Errorf("opening trace %s: reading the snapshot inside: %w", f.Path, err)
+	}
 	if f.Format = formatOf(head); f.Format == 0 {
-		return fmt.Errorf("opening trace %s: byte 0: neither a vlmem trace, a PyTorch snapshot pickle, a recording CSV, a Chrome trace nor a MiniMalloc CSV", f.Path)
+		return fmt.Errorf("opening trace %s: byte 0: neither a vlmem trace, a PyTorch snapshot, a recording CSV, a Chrome trace, a MiniMalloc CSV nor a memory profile", f.Path)
 	}
 	return nil
 }
@@ -111,6 +121,8 @@ func formatOf(head []byte) Format {
 		return MiniMalloc
 	case len(text) > 0 && (text[0] == '{' || text[0] == '['):
 		return Kineto
+	case snapshot.IsPprof(head):
+		return Pprof
 	}
 	return 0
 }
@@ -145,6 +157,8 @@ func (f *File) Recordings() ([]snapshot.Recording, error) {
 		return []snapshot.Recording{r}, err
 	case Kineto:
 		return snapshot.ReadKineto(f.in, f.Path)
+	case Pprof:
+		return snapshot.ReadPprof(f.in, f.Path)
 	}
 	return nil, fmt.Errorf("%s: a %s carries no addresses: want a PyTorch snapshot, a recording CSV or a Chrome trace",
 		f.Path, f.Format)

@@ -390,3 +390,9 @@ func (c *Config) segmentSize(n int64) int64 {
 	}
 	return (n + largeStep - 1) / largeStep * largeStep
 }
+
+// SmallPage is the size in which expandable segments of the small pool take and give back memory.
+const SmallPage = smallSegment
+
+// LargePage is that size of the large pool.
+func (c *Config) LargePage() int64 { return c.LargeSegmentSize }

@@ -50,7 +50,7 @@ type recorder struct {
 func (r *recorder) event(e trace.Event) (err error) {
 	switch e.Op {
 	case trace.OpAlloc:
-		r.blocks[e.Slot], err = r.a.Alloc(alloc.Request{Size: e.Size, Stream: e.Stream})
+		r.blocks[e.Slot], err = r.a.Alloc(alloc.Request{Size: e.Size, Stream: e.Stream, Private: e.Pool})
 		if errors.Is(err, alloc.ErrOutOfMemory) {
 			err = nil
 		}
@@ -75,7 +75,7 @@ func (r *recorder) event(e trace.Event) (err error) {
 func (r *recorder) entry(what snapshot.Action, addr, size int64, stream uint16) {
 	e := snapshot.Entry{Action: what, Addr: addr, Size: size, Stream: int64(stream), TimeUs: r.now,
 		Stack: snapshot.NoStack}
-	if what == snapshot.Alloc {
+	if what == snapshot.Alloc || what == snapshot.OutOfMemory {
 		e.Stack = r.stack
 	}
 	r.entries = append(r.entries, e)

@@ -53,6 +53,10 @@ const (
 	maxFields = 64
 	// DefaultBudget is the memory a decoder may hold, in bytes: about 10^7 entries.
 	DefaultBudget = 2 << 30
+	// A file may ask for freeBudget and then for perByte bytes of memory for each of its own. An entry takes some 400
+	// bytes while it is decoded and at least 40 in the file; files that ask for more repeat a list inside lists.
+	freeBudget = 64 << 20
+	perByte    = 64
 )
 
 // kind is what a value on the stack is. Dictionaries turn into frames, blocks, segments and entries as soon as their
@@ -144,7 +148,12 @@ func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
 
 // spend pays n bytes from the budget.
 func (d *decoder) spend(n int) error {
-	if d.budget -= int64(n); d.budget < 0 {
+	d.budget -= int64(n)
+	if used := d.limit - d.budget; used > freeBudget+perByte*d.offset {
+		return fmt.Errorf("the pickle unfolds to more than %d MiB, far more than a recording of its length holds",
+			used>>20)
+	}
+	if d.budget < 0 {
 		return fmt.Errorf("the pickle needs more memory than the %d MiB that reading may take: record fewer entries (max_entries)", d.limit>>20)
 	}
 	return nil

@@ -45,8 +45,7 @@ func (s *Snapshot) only(list []Recording) *Snapshot {
 
 // end is the segments and blocks after the last entry.
 func (r *Recording) end() []Segment {
-	u := undo{segments: slices.Clone(r.Segments), live: map[int64]Live{}, release: r.Release()}
-	slices.SortFunc(u.segments, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
+	u := newUndo(r.Segments, r.Release())
 	for _, l := range r.Live {
 		u.live[l.Address] = l
 	}
@@ -68,24 +67,47 @@ func (r *Recording) Rewind(before []int, round func(requested int64) int64) [][]
 	u.round = round
 	out := make([][]Segment, len(before))
 	k := len(before) - 1
-	for i := len(r.Entries); k >= 0; i-- {
+	waiting := map[int64][]*Block{} // by address, blocks of states taken whose allocation lies further back
+	for i := len(r.Entries); i >= 0 && (k >= 0 || len(waiting) > 0); i-- {
 		for ; k >= 0 && before[k] >= i; k-- {
 			out[k] = u.state()
+			unnamed(out[k], waiting)
 		}
 		if i == 0 {
 			break
 		}
-		u.entry(&r.Entries[i-1])
+		e := &r.Entries[i-1]
+		if e.Action == Alloc && len(waiting) > 0 {
+			for _, b := range waiting[e.Addr] {
+				b.Stack = e.Stack
+			}
+			delete(waiting, e.Addr)
+		}
+		if k >= 0 {
+			u.entry(e)
+		}
 	}
 	return out
 }
 
+// unnamed adds the blocks of a state whose stack is not known so far.
+func unnamed(state []Segment, to map[int64][]*Block) {
+	for s := range state {
+		for b := range state[s].Blocks {
+			block := &state[s].Blocks[b]
+			if block.State != Inactive && block.Stack == NoStack {
+				to[block.Address] = append(to[block.Address], block)
+			}
+		}
+	}
+}
+
 // state is the segments now, with their blocks. Blocks outside every segment get one each.
 func (u *undo) state() []Segment {
-	segments := slices.Clone(u.segments)
+	segments := u.segments.list()
 	blocks := slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
 	for _, l := range blocks {
-		if k := u.find(l.Address); k == len(u.segments) || u.segments[k].Address > l.Address {
+		if u.segments.holding(l.Address) == nil {
 			segments = append(segments, Segment{Address: l.Address, TotalSize: l.Size, Stream: l.Stream, Pool: l.Pool,
 				Stack: NoStack})
 		}
@@ -107,7 +129,7 @@ func (u *undo) follow(e *Entry) {
 	case u.release:
 		delete(u.live, e.Addr)
 	case SegmentAlloc:
-		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
+		u.segments.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
 			Stack: e.Stack})
 	case SegmentMap:
 		u.restore(e)

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -47,14 +48,15 @@ type kinetoStep struct {
 func ReadKineto(r io.Reader, name string) ([]Recording, error) {
 	d := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
 	entries := map[kinetoKey][]kinetoStep{}
-	if err := eachTraceEvent(d, func() error { return kinetoEntry(d, entries) }); err != nil {
+	var seen jsonShape
+	if err := eachTraceEvent(d, &seen, func() error { return kinetoEntry(d, &seen, entries) }); err != nil {
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = errors.New("the trace ends in the middle: the file was cut short")
 		}
 		return nil, fmt.Errorf("%s: byte %d: %w", name, d.InputOffset(), err)
 	}
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("%s: a Chrome trace without [memory] events: record it with profile_memory=True", name)
+		return nil, fmt.Errorf("%s: %s", name, seen.what())
 	}
 	var list []Recording
 	for _, key := range kinetoKeys(entries) {
@@ -63,8 +65,41 @@ func ReadKineto(r io.Reader, name string) ([]Recording, error) {
 	return list, nil
 }
 
+// jsonShape is what was seen of a file, to name it where it holds no memory events.
+type jsonShape struct {
+	keys     []string // of the outermost object
+	profiled bool     // profile_memory is set
+	listed   bool     // the first element of the list is a list or a number
+	events   int
+	tpu      bool
+}
+
+// what names a file without memory events.
+func (s *jsonShape) what() string {
+	has := func(key string) bool { return slices.Contains(s.keys, key) }
+	switch {
+	case has("segments") || has("device_traces"):
+		return "a snapshot as JSON: vlmem reads the pickle that torch.cuda.memory._dump_snapshot writes"
+	case s.listed:
+		return "a list of numbers, as export_memory_timeline writes: it holds sums and no blocks; " +
+			"export_chrome_trace of the same profile, made with profile_memory=True, holds them"
+	case s.tpu:
+		return "a trace of a TPU's profiler, which has no [memory] events: jax.profiler.save_device_memory_profile() " +
+			"writes a memory profile that vlmem explain reads"
+	case len(s.keys) > 0 && !has("traceEvents"):
+		return fmt.Sprintf("JSON with %q, and not a Chrome trace: want an object with traceEvents, or a list of events",
+			s.keys[:min(len(s.keys), 4)])
+	case s.profiled:
+		return "a Chrome trace recorded with profile_memory=True that holds no [memory] event: nothing was allocated in it"
+	}
+	return "a Chrome trace without [memory] events: record it with profile_memory=True"
+}
+
+// maxKeys is how many keys of the outermost object are kept.
+const maxKeys = 16
+
 // eachTraceEvent stands d before every element of traceEvents in turn.
-func eachTraceEvent(d *json.Decoder, f func() error) error {
+func eachTraceEvent(d *json.Decoder, seen *jsonShape, f func() error) error {
 	t, err := d.Token()
 	if err != nil {
 		return err
@@ -80,11 +115,15 @@ func eachTraceEvent(d *json.Decoder, f func() error) error {
 		if err != nil {
 			return err
 		}
+		if name, ok := key.(string); ok && len(seen.keys) < maxKeys {
+			seen.keys = append(seen.keys, name)
+		}
 		if key != "traceEvents" {
 			var skipped json.RawMessage
 			if err := d.Decode(&skipped); err != nil {
 				return err
 			}
+			seen.profiled = seen.profiled || key == "profile_memory" && string(skipped) != "0"
 			continue
 		}
 		if t, err := d.Token(); err != nil {
@@ -110,11 +149,15 @@ func eachElement(d *json.Decoder, f func() error) error {
 	return err
 }
 
-func kinetoEntry(d *json.Decoder, into map[kinetoKey][]kinetoStep) error {
+func kinetoEntry(d *json.Decoder, seen *jsonShape, into map[kinetoKey][]kinetoStep) error {
 	var raw json.RawMessage
 	if err := d.Decode(&raw); err != nil {
 		return err
 	}
+	if seen.events++; seen.events == 1 && len(raw) > 0 && raw[0] != '{' {
+		seen.listed = true
+	}
+	seen.tpu = seen.tpu || seen.events < 1000 && bytes.Contains(raw, []byte("/device:TPU"))
 	var named struct {
 		Name json.RawMessage `json:"name"`
 	}

@@ -18,8 +18,8 @@ type Live struct {
 	Size      int64 // bytes of the block; the requested ones where Exact is false
 	Stream    int64
 	Pool      PoolID
-	Stack     int32
-	Exact     bool // Size was recorded, not concluded
+	Stack     int32 // NoStack where only its free is recorded
+	Exact     bool  // Size was recorded, not concluded
 }
 
 // Totals are what a profiler's trace says of a memory besides its blocks, in bytes.
@@ -43,6 +43,54 @@ type Recording struct {
 	Warnings []string
 
 	pools map[int]PoolID // of entries that do not name theirs and lie in a private one
+	peaks *Peaks         // nil until asked for
+}
+
+// Peaks are the highest sums of a recording, in bytes.
+type Peaks struct {
+	Live     int64 // requested, in blocks that are not reusable yet
+	LiveAt   int   // the number of entries after which Live was reached first
+	Reserved int64 // held from the driver
+}
+
+// Peaks finds the highest sums by undoing the entries from the end.
+func (r *Recording) Peaks() Peaks {
+	if r.peaks == nil {
+		u := newUndo(r.Final(), r.Release())
+		for i := len(r.Entries) - 1; i >= 0; i-- {
+			u.peak(i + 1)
+			u.entry(&r.Entries[i])
+		}
+		u.peak(0)
+		r.peaks = &u.peaks
+	}
+	return *r.peaks
+}
+
+// Sum is the bytes that live and that are reserved after so many entries.
+type Sum struct {
+	Event          int
+	Live, Reserved int64
+}
+
+// Curve is the sums over time in about n moments: of each stretch of entries the one at which most lived.
+func (r *Recording) Curve(n int) []Sum {
+	u := newUndo(r.Final(), r.Release())
+	stretch := max(1, len(r.Entries)/n)
+	list := []Sum{{len(r.Entries), u.sum, u.reserved}}
+	best := list[0]
+	for i := len(r.Entries) - 1; i >= 0; i-- {
+		u.entry(&r.Entries[i])
+		if u.sum >= best.Live {
+			best = Sum{i, u.sum, u.reserved}
+		}
+		if i%stretch == 0 {
+			list = append(list, best)
+			best = Sum{}
+		}
+	}
+	slices.Reverse(list)
+	return list
 }
 
 // Refusal is an OutOfMemory entry with the bytes that were held from the driver then.
@@ -153,13 +201,16 @@ func (s *Snapshot) recording(device int) Recording {
 	}
 	u := newUndo(r.Final(), r.Release())
 	for i := len(r.Entries) - 1; i >= 0; i-- {
+		u.peak(i + 1)
 		if e := &r.Entries[i]; u.private && e.Pool == nil && (e.Action == Alloc || e.Action == OutOfMemory) {
 			r.notePool(i, u.poolAt(e.Addr))
 		}
 		u.entry(&r.Entries[i])
 	}
+	u.peak(0)
+	r.peaks = &u.peaks
 	u.classify(r.Entries)
-	r.Segments = u.segments
+	r.Segments = u.segments.list()
 	r.Live = slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
 	if u.lost > 0 {
 		r.Warnings = append(r.Warnings,
@@ -197,160 +248,6 @@ func (r *Recording) Final() []Segment {
 	}
 	slices.SortFunc(list, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
 	return list
-}
-
-// undo walks a recording backwards.
-type undo struct {
-	segments []Segment // in address order
-	release  Action
-	guessed  bool // some segment's pool is a guess from its size
-	private  bool // some segment belongs to a private pool
-	live     map[int64]Live
-	lost     int
-	twice    int
-	round    func(requested int64) int64 // of blocks whose size is not recorded; nil takes what was requested
-}
-
-// newUndo begins after the last entry, with the segments and blocks that are there then.
-func newUndo(final []Segment, release Action) *undo {
-	u := &undo{live: map[int64]Live{}, release: release}
-	for _, segment := range final {
-		for _, b := range segment.Blocks {
-			if b.State != Inactive {
-				u.live[b.Address] = Live{Address: b.Address, Requested: b.Requested, Size: b.Size, Stream: segment.Stream,
-					Pool: segment.Pool, Stack: b.Stack, Exact: true}
-			}
-		}
-		segment.Blocks = nil
-		u.private = u.private || segment.Pool != (PoolID{})
-		u.segments = append(u.segments, segment)
-	}
-	return u
-}
-
-// poolAt is the private pool of the segment that holds addr, zero where there is none.
-func (u *undo) poolAt(addr int64) PoolID {
-	if k := u.find(addr); k < len(u.segments) && u.segments[k].Address <= addr {
-		return u.segments[k].Pool
-	}
-	return PoolID{}
-}
-
-func (u *undo) entry(e *Entry) {
-	switch e.Action {
-	case Alloc:
-		if _, ok := u.live[e.Addr]; !ok {
-			u.lost++
-		}
-		delete(u.live, e.Addr)
-	case u.release:
-		_, ok := u.live[e.Addr]
-		if ok && u.release == FreeRequested {
-			return // freed, and still waiting for another stream at the end
-		}
-		if ok {
-			u.twice++
-		}
-		u.live[e.Addr] = Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stream: e.Stream, Pool: u.poolOfFree(e),
-			Stack: e.Stack}
-	case SegmentAlloc, SegmentMap:
-		u.remove(e.Addr, e.Size)
-	case SegmentFree:
-		u.insert(Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Small: e.Size == smallSegment, Pool: poolOf(e),
-			Stack: NoStack})
-	case SegmentUnmap:
-		u.restore(e)
-	}
-}
-
-// poolOfFree is the pool of a block that e frees.
-func (u *undo) poolOfFree(e *Entry) PoolID {
-	if e.Pool != nil || !u.private {
-		return poolOf(e)
-	}
-	return u.poolAt(e.Addr)
-}
-
-func poolOf(e *Entry) PoolID {
-	if e.Pool == nil {
-		return PoolID{}
-	}
-	return *e.Pool
-}
-
-// find is the index of the first segment that ends beyond addr.
-func (u *undo) find(addr int64) int {
-	i, _ := slices.BinarySearchFunc(u.segments, addr, func(s Segment, at int64) int {
-		if s.Address+s.TotalSize <= at {
-			return -1
-		}
-		return 1
-	})
-	return i
-}
-
-func (u *undo) insert(s Segment) {
-	u.segments = slices.Insert(u.segments, u.find(s.Address), s)
-}
-
-// remove cuts [addr, addr+size) out of the segment that holds it, leaving what is on either side.
-func (u *undo) remove(addr, size int64) {
-	i := u.find(addr)
-	if i == len(u.segments) || u.segments[i].Address > addr {
-		return
-	}
-	s := u.segments[i]
-	var rest []Segment
-	if s.Address < addr {
-		left := s
-		left.TotalSize = addr - s.Address
-		rest = append(rest, left)
-	}
-	if end := s.Address + s.TotalSize; addr+size < end {
-		right := s
-		right.Address, right.TotalSize = addr+size, end-addr-size
-		rest = append(rest, right)
-	}
-	u.segments = slices.Replace(u.segments, i, i+1, rest...)
-}
-
-// restore maps again what an expandable segment had unmapped, and joins it with its neighbours.
-func (u *undo) restore(e *Entry) {
-	s := Segment{Address: e.Addr, TotalSize: e.Size, Stream: e.Stream, Pool: poolOf(e), Expandable: true,
-		Small: e.Size%(10*smallSegment) != 0, Stack: NoStack}
-	i := u.find(e.Addr)
-	if i > 0 && joins(u.segments[i-1], s) {
-		i--
-		s.Address, s.TotalSize, s.Small = u.segments[i].Address, u.segments[i].TotalSize+s.TotalSize, u.segments[i].Small
-		u.segments = slices.Delete(u.segments, i, i+1)
-	}
-	if i < len(u.segments) && joins(s, u.segments[i]) {
-		s.TotalSize, s.Small = s.TotalSize+u.segments[i].TotalSize, u.segments[i].Small
-		u.segments = slices.Delete(u.segments, i, i+1)
-	}
-	u.segments = slices.Insert(u.segments, i, s)
-	u.guessed = true
-}
-
-// classify settles to which pool restored runs of pages belong: that of the first block placed in them or freed from
-// them.
-func (u *undo) classify(entries []Entry) {
-	settled := map[int64]bool{}
-	for i := 0; u.guessed && i < len(entries); i++ {
-		e := &entries[i]
-		k := u.find(e.Addr)
-		if e.Action != Alloc && e.Action != FreeCompleted || k == len(u.segments) {
-			continue
-		}
-		if s := &u.segments[k]; s.Expandable && s.Address <= e.Addr && !settled[s.Address] {
-			s.Small = e.Size <= smallSegment/2
-			settled[s.Address] = true
-		}
-	}
-}
-
-func joins(a, b Segment) bool {
-	return a.Expandable && b.Expandable && a.Stream == b.Stream && a.Address+a.TotalSize == b.Address
 }
 
 // Site is where the program asked for memory, as Snapshot.Site says; "" where the stack was not recorded.

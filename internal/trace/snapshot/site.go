@@ -128,3 +128,20 @@ func lastElements(path string, n int) string {
 	elements := strings.Split(strings.ReplaceAll(path, `\`, "/"), "/")
 	return strings.Join(elements[max(0, len(elements)-n):], "/")
 }
+
+// Module is the file of the innermost line of Python, from its package down, or the innermost frame without any.
+func Module(frames []Frame) string {
+	for _, f := range frames {
+		if !f.python() {
+			continue
+		}
+		path := strings.ReplaceAll(f.Filename, `\`, "/")
+		for _, root := range []string{"/site-packages/", "/dist-packages/"} {
+			if _, rest, ok := strings.Cut(path, root); ok {
+				return rest
+			}
+		}
+		return lastElements(path, 2)
+	}
+	return frames[0].String()
+}

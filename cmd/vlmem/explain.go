@@ -1,0 +1,190 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+type explainOptions struct {
+	by, at, torch, memory string
+	frames, top           int
+	ranks                 bool
+	out                   output
+}
+
+func newExplainCmd(env *environment) *cobra.Command {
+	var o explainOptions
+	cmd := &cobra.Command{
+		Use:   "explain RECORDING [LATER]",
+		Short: "Say why a recorded program ran out of memory, and what holds it",
+		Long: `explain gives the account of a recording, of each device: every reserved byte is live, rounding, cached (free, and can
+go back to the driver) or stranded (free, beside live blocks). It answers each request that was refused: what was asked, what
+was free, which rule of the allocator kept it, and under which settings a replay serves it, or that none can and by how much.
+
+Then it lists what lives at a moment by site, stack, phase, module, pool or stream. A state without history has an account
+too. Where the program runs in steps, what each step leaves behind is listed by the stack that asked for it; with a second,
+later recording of the same process, what lives at its end and not at the first one's. Frames that say how a stack was taken are left out, as PyTorch's viewer does; nodes of a backward pass are named.
+
+` + traceFiles,
+		Example: `  vlmem explain snapshot.pickle
+  vlmem explain snapshot.pickle --by stack --frames 8
+  vlmem explain before.pickle after.pickle --by stack
+  vlmem explain rank0.pickle rank1.pickle --ranks
+  vlmem explain snapshot.pickle --by stack --format folded | flamegraph.pl --countname bytes > memory.svg`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 || len(args) > 2 && !o.ranks {
+				return fmt.Errorf("%s takes one RECORDING or two, or with --ranks any number, got %d; see %s --help",
+					cmd.CommandPath(), len(args), cmd.CommandPath())
+			}
+			return nil
+		},
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 2 && !o.ranks {
+				return runExplainChange(env, &o, args[0], args[1])
+			}
+			return runExplain(env, &o, args)
+		},
+	}
+	var bys []string
+	for _, by := range account.Bys {
+		bys = append(bys, string(by))
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&o.by, "by", string(account.BySite), "tell live memory apart by "+strings.Join(bys, ", "))
+	flags.StringVar(&o.at, "at", "",
+		"moment: peak, end, oom or a number of entries (default: the peak, or the end without a history)")
+	flags.IntVar(&o.frames, "frames", 0, "frames of a stack to tell apart, from the innermost (default: all)")
+	flags.IntVar(&o.top, "top", 10, "origins to list in a table")
+	flags.BoolVar(&o.ranks, "ranks", false, "the files are of several ranks of one program, each with its own card")
+	flags.StringVar(&o.torch, "torch", "",
+		"release of PyTorch, such as 2.11, that settings are for (default: what the recording shows, or else any)")
+	flags.StringVar(&o.memory, "device-memory", "",
+		"memory of the card that settings are tried on, such as 24GiB (default: what the refused request shows)")
+	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions(bys, cobra.ShellCompDirectiveNoFileComp))
+	o.out.addFlags(cmd, "table", "json", "yaml", "folded", "html")
+	return cmd
+}
+
+// options are the flags, checked.
+func (o *explainOptions) options() (account.Options, error) {
+	out := account.Options{By: account.By(o.by), Frames: o.frames, At: o.at, Judge: true, Growth: true}
+	if !slices.Contains(account.Bys, out.By) {
+		return out, fmt.Errorf("unknown --by %q: want one of %v", o.by, account.Bys)
+	}
+	if o.frames < 0 || o.top < 0 {
+		return out, fmt.Errorf("--frames %d, --top %d: want numbers that are not negative", o.frames, o.top)
+	}
+	var err error
+	if o.torch != "" {
+		if out.Release, err = pytorch.ParseRelease(o.torch); err != nil {
+			return out, fmt.Errorf("--torch: %w", err)
+		}
+	}
+	if o.memory != "" {
+		memory, err := units.ParseBytes(o.memory)
+		if err != nil {
+			return out, fmt.Errorf("--device-memory: %w", err)
+		}
+		out.Memory = int64(memory)
+	}
+	if o.out.format == "html" || o.out.format == "folded" && out.By == account.BySite {
+		out.By = account.ByStack
+	}
+	out.Curve = o.out.format == "html"
+	return out, nil
+}
+
+func runExplain(env *environment, o *explainOptions, paths []string) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	options, err := o.options()
+	if err != nil {
+		return err
+	}
+	var all account.Explanation
+	for i, path := range paths {
+		e, err := explainFile(path, options)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			all = e
+			continue
+		}
+		all.Join(e)
+	}
+	for _, line := range all.Warnings {
+		env.warn("%s", line)
+	}
+	if err := (report.Explanation{Explanation: all, Top: o.top}).Write(w, o.out.format); err != nil {
+		return err
+	}
+	return w.commit()
+}
+
+func explainFile(path string, options account.Options) (account.Explanation, error) {
+	f, err := trace.OpenFile(path)
+	if err != nil {
+		return account.Explanation{}, err
+	}
+	defer f.Close()
+	recordings, err := f.Recordings()
+	if err != nil {
+		return account.Explanation{}, err
+	}
+	e, err := account.Explain(recordings, options)
+	if err != nil {
+		return e, fmt.Errorf("%s: %w", path, err)
+	}
+	e.File, e.Format = path, f.Format.String()
+	return e, nil
+}
+
+// runExplainChange shows what the end of one recording holds that the end of an earlier one does not.
+func runExplainChange(env *environment, o *explainOptions, before, after string) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	options, err := o.options()
+	if err != nil {
+		return err
+	}
+	if options.By == account.ByPhase {
+		return errors.New("--by phase tells one recording's memory apart, not what two differ by")
+	}
+	a, err := openRecordings(before)
+	if err != nil {
+		return err
+	}
+	b, err := openRecordings(after)
+	if err != nil {
+		return err
+	}
+	c, err := account.Compare(a, b, options)
+	if err != nil {
+		return fmt.Errorf("%s and %s: %w", before, after, err)
+	}
+	c.Before, c.After = before, after
+	if o.out.format == "html" {
+		return errors.New("--format html is of one recording: want table, json, yaml or folded for two")
+	}
+	if err := (report.Comparison{Comparison: c, Top: o.top}).Write(w, o.out.format); err != nil {
+		return err
+	}
+	return w.commit()
+}

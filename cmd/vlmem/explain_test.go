@@ -1,0 +1,207 @@
+package main
+
+import (
+	"archive/zip"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
+)
+
+const hostileFunction = `</script><img src=x onerror=alert(1)>;"'` + "\u202e"
+
+// stranded is a program on a card of 1,100 MiB that keeps a small block in each of three segments of 300 MiB, so that
+// 600 MiB fit no gap; one of its functions has a hostileFunction name.
+func stranded(t *testing.T) *snapshot.Snapshot {
+	t.Helper()
+	b := trace.NewBuilder("stranded")
+	var work []uint32
+	for range 3 {
+		b.Free(b.Alloc(300<<20, trace.General, 0, b.Tag("warm.py:1 warm")), 0)
+		b.Alloc(20<<20, trace.General, 0, b.Tag("cache.py:7 keep"))
+		work = append(work, b.Alloc(280<<20, trace.General, 0, b.Tag(hostileFunction)))
+	}
+	for _, slot := range work {
+		b.Free(slot, 0)
+	}
+	b.Alloc(600<<20, trace.General, 0, b.Tag("attention.py:42 scores"))
+	s, err := pytorch.Record(b.Trace(), pytorch.DefaultConfig(), 1100<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func pickled(t *testing.T, s *snapshot.Snapshot) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := snapshot.Write(&out, s); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func explained(t *testing.T, args ...string) account.Explanation {
+	t.Helper()
+	r := vlmem(t, nil, append(append([]string{"explain"}, args...), "--format", "json")...)
+	var e account.Explanation
+	if err := json.Unmarshal([]byte(r.stdout), &e); r.code != 0 || err != nil {
+		t.Fatalf("%v: exit %d, %v: %s", args, r.code, err, r.stderr)
+	}
+	return e
+}
+
+func TestExplainAnswersARefusedRequest(t *testing.T) {
+	path := write(t, "s.pickle", pickled(t, stranded(t)))
+	r := vlmem(t, nil, "explain", path)
+	golden(t, "explain.txt", strings.ReplaceAll(r.stdout, filepath.Dir(path), "DIR"))
+	e := explained(t, path)
+	d := e.Devices[0]
+	if o := d.OOMs[0]; o.Requested != 600<<20 || o.Free != 840<<20 || o.LargestFree != 280<<20 || *o.Capacity != 1100<<20 ||
+		len(o.ServableBy) == 0 || o.ServableBy[0] != "expandable_segments:True" || *d.PeakLive != 900<<20 {
+		t.Errorf("%+v", o)
+	}
+	r = vlmem(t, nil, "advise", "--for", "pytorch", "--trace", path, "--hardware", "i5-10210u+gtx-1080")
+	if r.code != 0 || !strings.Contains(r.stdout, "PYTORCH_ALLOC_CONF=expandable_segments:True") {
+		t.Errorf("advise: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+}
+
+// Names of a recording are text: on a terminal without control characters, on the page without markup, and the page's
+// icicle holds what lived.
+func TestExplainShowsHostileNamesAsText(t *testing.T) {
+	path := write(t, "s.pickle", pickled(t, stranded(t)))
+	if r := vlmem(t, nil, "explain", path, "--by", "stack"); strings.Contains(r.stdout, "\u202e") {
+		t.Errorf("a mark that turns the text round reaches the terminal:\n%s", r.stdout)
+	}
+	page := vlmem(t, nil, "explain", path, "--format", "html").stdout
+	if strings.Contains(page, "<img") || !strings.Contains(page, "drawIcicle({") ||
+		!strings.Contains(page, `"n":"all","v":943718400`) {
+		t.Errorf("the page:\n%.3000s", page)
+	}
+	folded := vlmem(t, nil, "explain", path, "--format", "folded").stdout
+	if want := "cache.py:7 keep 41943040\n"; !strings.Contains(folded, want) || strings.Count(folded, ";") != 0 {
+		t.Errorf("folded: %q, want a line %q and no separators within names", folded, want)
+	}
+}
+
+// The same snapshot inside torch.save's archive and a page of memory_viz is read as such; its segments alone are a state.
+func TestExplainReadsContainers(t *testing.T) {
+	s := stranded(t)
+	data := pickled(t, s)
+	var archive bytes.Buffer
+	z := zip.NewWriter(&archive)
+	f, err := z.Create("saved/data.pkl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte(data)); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	page := `<!DOCTYPE html><script>const local_files = [{"name": "snapshot.pickle", "base64": "` +
+		base64.StdEncoding.EncodeToString([]byte(data)) + `"}]</script>`
+	for _, path := range []string{write(t, "saved.pt", archive.String()), write(t, "page.html", page)} {
+		if e := explained(t, path); len(e.Devices) != 1 || len(e.Devices[0].OOMs) != 1 {
+			t.Errorf("%s: %+v", path, e.Devices)
+		}
+	}
+	s.Traces = nil
+	path := write(t, "state.pickle", pickled(t, s))
+	if e := explained(t, path); e.HasHistory || e.Devices[0].PeakLive != nil || e.Devices[0].Reserved != 900<<20 {
+		t.Errorf("a state: %+v", e)
+	}
+	for _, args := range [][]string{{"bench", "--trace", path}, {"trace", "import", path}, {"trace", "plan", path},
+		{"advise", "--for", "pytorch", "--trace", path, "--hardware", "i5-10210u+gtx-1080"}} {
+		r := vlmem(t, nil, args...)
+		if r.code != 3 || r.stdout != "" || !strings.Contains(r.stderr, "_record_memory_history") {
+			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
+	if r := vlmem(t, nil, "trace", "info", path); r.code != 0 || !strings.Contains(r.stdout, "a state without history") {
+		t.Errorf("info: exit %d\n%s", r.code, r.stdout)
+	}
+}
+
+// What a profiler's trace says of a card and of the host: what was allocated before it, and that the host is no card.
+func TestExplainReadsTheSumsOfAProfiler(t *testing.T) {
+	event := func(ts, kind, id, bytes, total string) string {
+		return `{"name":"[memory]","ts":` + ts + `,"args":{"Device Type":` + kind + `,"Device Id":` + id + `,"Addr":` + ts +
+			`,"Bytes":` + bytes + `,"Total Allocated":` + total + `,"Total Reserved":3000000}}`
+	}
+	card := event("10", "1", "0", "1024", "2001024") + "," + event("20", "1", "0", "1024", "2002048")
+	host := event("30", "0", "-1", "4", "4")
+	both := write(t, "both.json", `{"traceEvents":[`+card+","+host+`]}`)
+	e := explained(t, both)
+	if len(e.Devices) != 2 || *e.Devices[0].PeakLive != 2002048 || *e.Devices[0].PeakHeld != 3000000 ||
+		e.Devices[1].Name != "host" {
+		t.Errorf("%+v", e.Devices)
+	}
+	r := vlmem(t, nil, "bench", "--trace", both, "--repeats", "1", "--format", "json")
+	if r.code != 0 || strings.Contains(r.stdout, ".host") || !strings.Contains(r.stdout, `"lower_bound_bytes": 2002048`) {
+		t.Errorf("bench: exit %d\n%s%s", r.code, r.stdout, r.stderr)
+	}
+	alone := write(t, "host.json", `[`+host+`]`)
+	r = vlmem(t, nil, "advise", "--for", "pytorch", "--trace", alone, "--hardware", "i5-10210u+gtx-1080")
+	if r.code != 3 || !strings.Contains(r.stderr, "--for malloc") {
+		t.Errorf("the host alone: exit %d, %s", r.code, r.stderr)
+	}
+	for text, want := range map[string]string{
+		`{"segments":[],"device_traces":[]}`:      "a snapshot as JSON",
+		`[[1,2],[3,4]]`:                           "export_memory_timeline",
+		`{"profile_memory":1,"traceEvents":[{}]}`: "nothing was allocated",
+		`{"a":1}`: "not a Chrome trace",
+		`{"traceEvents":[{"args":"/device:TPU:0"}]}`: "save_device_memory_profile",
+	} {
+		r := vlmem(t, nil, "explain", write(t, "x.json", text))
+		if r.code != 2 || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit %d, %s", text, r.code, r.stderr)
+		}
+	}
+}
+
+func TestExplainComparesAndRefuses(t *testing.T) {
+	b := trace.NewBuilder("later")
+	b.Alloc(5<<20, trace.General, 0, b.Tag("leak.py:3 append"))
+	s, err := pytorch.Record(b.Trace(), pytorch.DefaultConfig(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	empty := *s
+	before, after := stranded(t), write(t, "b.pickle", pickled(t, &empty))
+	path := write(t, "a.pickle", pickled(t, before))
+	r := vlmem(t, nil, "explain", path, after, "--format", "json")
+	var c account.Comparison
+	if err := json.Unmarshal([]byte(r.stdout), &c); err != nil || c.Devices[0].New != 5<<20 || c.Devices[0].Gone != 60<<20 ||
+		c.Devices[0].Grown[0].Net != 5<<20 {
+		t.Errorf("exit %d, %v: %+v", r.code, err, c)
+	}
+	for _, x := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{}, "takes one RECORDING or two"},
+		{[]string{path, "--by", "color"}, `unknown --by "color"`},
+		{[]string{path, "--at", "noon"}, `moment "noon"`},
+		{[]string{after, "--at", "oom"}, "refused no request"},
+		{[]string{path, "--torch", "two"}, `--torch: release "two"`},
+		{[]string{path, "--device-memory", "much"}, "--device-memory: size"},
+		{[]string{path, after, "--by", "phase"}, "--by phase tells one recording's"},
+		{[]string{write(t, "e.pickle", "\x80\x04].")}, "a snapshot without memory"},
+		{[]string{write(t, "z.zip", "PK\x03\x04")}, "archive of torch.save"},
+		{[]string{write(t, "p.html", "<html></html>")}, "an HTML page without a snapshot"},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		r := vlmem(t, nil, append(append([]string{"explain"}, x.args...), "-o", out)...)
+		if _, err := os.Stat(out); r.code != 2 || !strings.Contains(r.stderr, x.want) || err == nil {
+			t.Errorf("%v: exit %d, %s; want %q and no file", x.args, r.code, r.stderr, x.want)
+		}
+	}
+}
