@@ -197,4 +197,5 @@ func (f *follower) finish(err error) {
 		f.o.Warnings = append(f.o.Warnings, "what it left running holds its output open: the rest of it was not read")
 	}
 	f.o.Divide()
+	f.o.Sure()
 }

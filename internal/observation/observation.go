@@ -208,6 +208,24 @@ func (o *Observation) Add(s Sample) {
 	p.StallSome, p.StallFull = max(p.StallSome, u.StallSome), max(p.StallFull, u.StallFull)
 }
 
+// Sure drops the peak of proportional memory where it was never read near the peak of resident memory: what was read
+// earlier says nothing of it.
+func (o *Observation) Sure() {
+	for _, s := range o.Samples {
+		if s.Proportional > 0 && float64(s.Resident) >= nearPeak*float64(o.Peak.Resident) {
+			return
+		}
+	}
+	if o.Peak.Proportional > 0 {
+		o.Peak.Proportional = 0
+		o.Warnings = append(o.Warnings,
+			"proportional memory was not read near the peak: the kernel's walks would have cost the program too much")
+	}
+}
+
+// nearPeak is the share of the peak of resident memory at which a reading counts as one of the peak.
+const nearPeak = 0.95
+
 // settled is the share of the peak at which a program counts as loaded.
 const settled = 0.98
 

@@ -95,3 +95,20 @@ func TestPhases(t *testing.T) {
 		t.Errorf("phases %+v", p)
 	}
 }
+
+func TestProportionalIsOfThePeak(t *testing.T) {
+	for at, want := range map[int]units.Bytes{0: 0, 1: 9} {
+		var o Observation
+		for i, r := range []units.Bytes{10, 100, 50} {
+			u := Use{Resident: r}
+			if i == at {
+				u.Proportional = 9
+			}
+			o.Add(Sample{At: float64(i), Use: u})
+		}
+		o.Sure()
+		if o.Peak.Proportional != want || (want == 0) != (len(o.Warnings) == 1) {
+			t.Errorf("read at sample %d: %v, %v", at, o.Peak.Proportional, o.Warnings)
+		}
+	}
+}
