@@ -119,6 +119,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
+	env.notes(&model)
 	in, err := o.inputs(cmd, model)
 	if err != nil {
 		return err

@@ -126,7 +126,8 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 func sameDecoder(text profile.Text) (profile.Model, bool) {
 	for _, name := range profiles.ModelNames() {
 		m, err := profiles.Model(name)
-		if err == nil && m.Text.Variant == nil && m.Text.HiddenSize == text.HiddenSize && m.Text.Layers == text.Layers && m.Text.Heads == text.Heads {
+		if err == nil && m.Text.Variant == nil && m.Text.HiddenSize == text.HiddenSize && m.Text.Layers == text.Layers &&
+			m.Text.Heads == text.Heads {
 			return m, true
 		}
 	}

@@ -93,6 +93,13 @@ func readingModel(err error) error {
 	return nil
 }
 
+// notes says what was assumed in reading a model.
+func (env *environment) notes(m *profile.Model) {
+	for _, note := range m.Notes {
+		env.warn("%s: %s", m.Name, note)
+	}
+}
+
 // isModelFile tells a path from the name of a repository, which has a slash and no ending of a file.
 func isModelFile(name string) bool {
 	return isFile(name) && (strings.Count(name, "/") != 1 || filepath.IsAbs(name) || strings.HasPrefix(name, ".") ||

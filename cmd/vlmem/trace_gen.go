@@ -77,7 +77,7 @@ func runTraceGen(env *environment, cmd *cobra.Command, o *traceGenOptions) error
 	if err := o.check(cmd); err != nil {
 		return err
 	}
-	source, err := o.source()
+	source, err := o.source(env)
 	if err != nil {
 		return err
 	}
@@ -128,11 +128,12 @@ type eventSource interface {
 	All() iter.Seq2[trace.Event, error]
 }
 
-func (o *traceGenOptions) source() (eventSource, error) {
+func (o *traceGenOptions) source(env *environment) (eventSource, error) {
 	model, err := loadModel(o.model)
 	if err != nil {
 		return nil, err
 	}
+	env.notes(&model)
 	if o.mix != "" {
 		mix, err := loadMix(o.mix)
 		if err != nil {

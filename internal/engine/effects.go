@@ -46,6 +46,6 @@ func (e *Engine) Fits(m *profile.Model, o Options) error {
 	if context <= m.Text.MaxPositions || m.Text.MaxPositions == 0 {
 		return nil
 	}
-	return fmt.Errorf("a context of %d tokens: %s has %d positions; more need YaRN in its config.json (rope_scaling with a factor)",
-		context, m.Name, m.Text.MaxPositions)
+	return fmt.Errorf("a context of %d tokens: %s has %d positions; more need YaRN in its config.json "+
+		"(rope_scaling with a factor)", context, m.Name, m.Text.MaxPositions)
 }

@@ -117,7 +117,8 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 		mem.add(VisionWeights, o.place(), size[1], low[1], high[1], source, "tower and mergers: %s", why)
 	}
 	if l.quant != nil && l.quant.PlainExperts && m.Text.MoE != nil {
-		mem.warn(PlainExperts, "%s leaves the experts in %d bits: they are one parameter a layer since transformers 5, which it does not convert",
+		mem.warn(PlainExperts, "%s leaves the experts in %d bits: since transformers 5 they are one parameter a layer, "+
+			"which it does not convert",
 			l.quant.Name, 8*l.element)
 	}
 }
@@ -125,7 +126,8 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 // hybrid says what a server's cache is not followed in.
 func (mem *Memory) hybrid(t *profile.Text) {
 	if n := t.Layers - t.CachedLayers(); n > 0 {
-		mem.warn(NotModelled, "the states of %d layers of linear attention, %s a sequence, lie in the cache's blocks as well: their padding is not modelled",
+		mem.warn(NotModelled, "the states of %d layers of linear attention, %s a sequence, lie in the cache's blocks as well: "+
+			"their padding is not modelled",
 			n, units.Bytes(t.StateBytes(2)))
 		mem.assume(KVCache, 0.8, 1.05, "blocks that hold states are not modelled")
 	}

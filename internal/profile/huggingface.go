@@ -146,8 +146,13 @@ func (r reading) read(k keys, m *Model) {
 		tower.outer = &k
 		r.tower(tower, m)
 	}
-	if _, audio := k.given["audio_config"]; audio || m.Kind == "qwen3_omni_moe" {
-		m.Notes = append(m.Notes, "the audio encoder, the talker and the speech decoder are not counted")
+	if m.Kind == "qwen3_omni_moe" {
+		a := k.part("audio_config")
+		m.Audio = &Audio{Layers: a.number("encoder_layers"), HiddenSize: a.number("d_model"), MLP: a.number("encoder_ffn_dim"),
+			MelBins: a.number("num_mel_bins"), Channels: a.number("downsample_hidden_size"), Output: a.number("output_dim")}
+		m.Audio.Layers = min(m.Audio.Layers, mostLayers)
+		m.Notes = append(m.Notes, "of Qwen3-Omni the thinker is counted, its encoder of sound with the tower; "+
+			"the talker and the decoder of speech are not")
 	}
 }
 

@@ -26,7 +26,18 @@ type Model struct {
 	DType DType `yaml:"dtype,omitempty" json:"dtype,omitempty"`
 	// how the published weights are quantised, nil: they are not
 	Quantisation *Quantisation `yaml:"-" json:"-"`
-	Notes        []string      `yaml:"-" json:"-"` // what was assumed in reading it, a sentence each
+	Audio        *Audio        `yaml:"audio,omitempty" json:"audio,omitempty"` // nil: the model does not hear
+	Notes        []string      `yaml:"-" json:"-"`                             // what was assumed in reading it, a sentence each
+}
+
+// Audio is the encoder of sound beside the tower of Qwen3-Omni's thinker.
+type Audio struct {
+	Layers     int `yaml:"encoder_layers" json:"encoder_layers"`
+	HiddenSize int `yaml:"d_model" json:"d_model"`
+	MLP        int `yaml:"encoder_ffn_dim" json:"encoder_ffn_dim"`
+	MelBins    int `yaml:"num_mel_bins" json:"num_mel_bins"`
+	Channels   int `yaml:"downsample_hidden_size" json:"downsample_hidden_size"` // of the convolutions before it
+	Output     int `yaml:"output_dim" json:"output_dim"`
 }
 
 // TowerKind is whose tower it is.

@@ -84,6 +84,10 @@ func (m *Model) Modules() []Module {
 		l.prefix = "model.visual."
 		m.Vision.modules(&l)
 	}
+	if m.Audio != nil {
+		l.prefix = "model.audio_tower."
+		m.Audio.modules(&l)
+	}
 	l.prefix = "model."
 	if m.Images() {
 		l.prefix = "model.language_model."

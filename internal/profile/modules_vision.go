@@ -1,5 +1,7 @@
 package profile
 
+import "fmt"
+
 // siglip lists a plain vision transformer with learned positions, and the projection that joins it to the decoder: of
 // Gemma a mean over neighbouring patches, a norm, and a matrix that is no linear layer; of Idefics a matrix over
 // neighbouring patches side by side.
@@ -108,4 +110,31 @@ func (v *Vision) pixtral(l *inventory) {
 	l.add(LinearModule, "patch_merger.merging_layer", c, v.merged(), 0)
 	l.add(LinearModule, "linear_1", d, c, bias)
 	l.add(LinearModule, "linear_2", d, d, bias)
+}
+
+// modules of an encoder of sound: three convolutions of 3 x 3 that halve both sides, a transformer with biases, and two
+// layers to the decoder's width. It counts with the tower.
+func (a *Audio) modules(l *inventory) {
+	c, f, h, out := int64(a.HiddenSize), int64(a.MLP), int64(a.Channels), int64(a.Output)
+	bins := int64(a.MelBins)
+	l.part = VisionCore
+	l.at("")
+	for i, in := range []int64{1, h, h} {
+		l.add(Convolution, fmt.Sprintf("conv2d%d", i+1), h, 9*in, h)
+		bins = (bins + 1) / 2
+	}
+	l.add(LinearModule, "conv_out", c, h*bins, 0)
+	for i := range a.Layers {
+		l.at("layers.%d.", i)
+		for _, name := range []string{"q_proj", "k_proj", "v_proj", "out_proj"} {
+			l.add(LinearModule, "self_attn."+name, c, c, c)
+		}
+		l.add(LinearModule, "fc1", f, c, f)
+		l.add(LinearModule, "fc2", c, f, c)
+		l.plain("layernorms", 4*c)
+	}
+	l.at("")
+	l.plain("ln_post", 2*c)
+	l.add(LinearModule, "proj1", c, c, c)
+	l.add(LinearModule, "proj2", out, c, out)
 }

@@ -109,7 +109,7 @@ func TestParametersAsOnTheMetaDevice(t *testing.T) {
 		"qwen2_vl": {73_381_962_752, 675_759_104}, "qwen3": {12_049_461_248, 0},
 		"qwen3_5": {9_407_453_936, 453_650_672}, "qwen3_5_moe": {35_114_261_360, 453_650_672},
 		"qwen3_5_moe_text": {34_660_610_688, 0}, "qwen3_5_text": {8_953_803_264, 0}, "qwen3_moe": {15_350_731_776, 0},
-		"llama": {6_738_415_616, 0},
+		"llama": {6_738_415_616, 0}, "qwen3_omni_moe": {18_418_329_704, 566_949_104 + 649_894_784},
 	} {
 		m, err := DecodeHuggingFace("config.json", []byte(`{"model_type": "`+kind+`"}`))
 		if err != nil {
