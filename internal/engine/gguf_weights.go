@@ -130,6 +130,9 @@ func (l *ggufList) mlp(t *profile.Text, v profile.Variant) {
 	}
 	e, f := int64(t.MoE.Experts), int64(t.MoE.IntermediateSize)
 	l.add("ffn_gate_inp", roleOther, d, e)
+	if v.RouterBias {
+		l.put("exp_probs_b.bias", roleOther, e)
+	}
 	gated("_exps", f, e)
 	if v.SharedExperts > 0 {
 		gated("_shexp", f*int64(v.SharedExperts))

@@ -42,6 +42,7 @@ type llamaContext struct {
 	kType, vType              ggml.Type
 	flash                     bool
 	flashOn                   bool // the cards have a kernel for it
+	transposed                bool // values in the cache
 	noKV                      bool
 	rules                     graphRules
 }
@@ -128,6 +129,7 @@ func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 	}
 	c.flashOn = o.Device != "gpu" || flashServed(o.Llama.backend(), &m.Text, c.kType, c.vType)
 	c.flash = o.FlashAttention != "off"
+	c.transposed = !c.flash
 	if o.FlashAttention == "auto" || o.FlashAttention == "" {
 		// llama.cpp looks where the operation would run for each layer, and wants it on the layer's own device. Quantised
 		// values decide for it beforehand.
@@ -187,7 +189,7 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 	}
 	return decoderShape{
 		cells: c.cells, window: c.window, streams: c.streams, kType: c.kType, vType: c.vType, flash: c.flash,
-		flashOn: c.flashOn, noKV: c.noKV, rules: c.rules,
+		transposed: c.transposed, flashOn: c.flashOn, noKV: c.noKV, rules: c.rules,
 		outputs: outputs, tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
 	}
 }
@@ -307,10 +309,6 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 		// not see.
 		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
 	}
-	if m.Text.Variant != nil && graphOff[m.Text.Variant.Architecture] > 0 {
-		off := graphOff[m.Text.Variant.Architecture]
-		mem.assume(Compute, 1-off, 1+off, "a graph of Qwen3-VL's form stands in for that of "+m.Text.Variant.Architecture)
-	}
 }
 
 // spanBuilds widens the compute buffers to what every set of rules gives that the build may follow.
@@ -353,10 +351,6 @@ func (p *Placement) where(backend int) string {
 	}
 	return fmt.Sprintf("device%d", backend)
 }
-
-// graphOff is how far the compute buffer may be off where the graph built here is not the architecture's own: deepseek2
-// unpacks compressed keys and values. Against recordings it was off by 16 % at most.
-var graphOff = map[string]float64{"deepseek2": 0.25}
 
 // server is what llama-server makes of options: four slots over one cache unless told, and logits for the slots alone.
 func (o Options) server() Options {

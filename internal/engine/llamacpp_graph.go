@@ -19,6 +19,8 @@ type decoderShape struct {
 	kType   ggml.Type
 	vType   ggml.Type
 	flash   bool
+	// V lies transposed in the cache: without flash attention, unless it was the engine that found it has no kernel for it
+	transposed bool
 	// Batches of 32 tokens and more are computed on a card although their weights lie on the host, from copies.
 	place   *Placement
 	noKV    bool // the cache stays on the host
@@ -88,7 +90,10 @@ func (b *decoder) inputs(name string, cells int64) cacheInputs {
 		maskType = ggml.F32
 	}
 	if !s.flash {
-		maskType, valueRows = ggml.F32, s.tokens*int64(b.text.KVHeads)*b.h // V lies transposed: one row an element
+		maskType = ggml.F32
+	}
+	if s.transposed {
+		valueRows = s.tokens * int64(b.text.KVHeads) * b.h // V lies transposed: one row an element
 	}
 	in := cacheInputs{
 		cells: cells, rows: ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens),
@@ -197,7 +202,11 @@ func (b *decoder) columns(int) *ggml.Tensor {
 func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	name := func(part string) string { return fmt.Sprintf("blk.%d.%s", i, part) }
 	residual := x
-	a := b.attention(name, i, b.norm(x, name("attn_norm")))
+	attend := b.attention
+	if b.variant.Latent != nil {
+		attend = b.latent
+	}
+	a := attend(name, i, b.norm(x, name("attn_norm")))
 	if i == b.text.Layers-1 {
 		a, residual = ggml.GetRows(a, b.outputs), ggml.GetRows(residual, b.outputs)
 	}
@@ -207,12 +216,13 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	residual = ggml.InPlace(a, residual)
 	f := b.norm(residual, name("ffn_norm"))
 	if b.text.HasExperts(i) {
-		f = b.experts(name, f)
+		routed := b.experts(name, f)
+		if n := b.variant.SharedExperts; n > 0 {
+			routed = ggml.InPlace(routed, b.gated(name, "_shexp", int64(n*b.text.MoE.IntermediateSize), f))
+		}
+		f = routed
 	} else {
-		width := int64(b.text.IntermediateSize)
-		up := ggml.MulMat(b.matrix(name("ffn_up"), b.d, width), f)
-		gate := ggml.MulMat(b.matrix(name("ffn_gate"), b.d, width), f)
-		f = ggml.MulMat(b.matrix(name("ffn_down"), width, b.d), ggml.Same(gate, up))
+		f = b.gated(name, "", int64(b.text.IntermediateSize), f)
 	}
 	if b.variant.PostNorms {
 		f = b.norm(f, name("post_ffw_norm"))
@@ -222,6 +232,13 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 		x = ggml.InPlace(x, b.columns(i+1))
 	}
 	return x
+}
+
+// gated is the feed-forward part of one width.
+func (b *decoder) gated(name func(string) string, suffix string, width int64, x *ggml.Tensor) *ggml.Tensor {
+	up := ggml.MulMat(b.matrix(name("ffn_up"+suffix), b.d, width), x)
+	gate := ggml.MulMat(b.matrix(name("ffn_gate"+suffix), b.d, width), x)
+	return ggml.MulMat(b.matrix(name("ffn_down"+suffix), width, b.d), ggml.Same(gate, up))
 }
 
 func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor) *ggml.Tensor {
@@ -250,7 +267,11 @@ func (b *decoder) attention(name func(string) string, layer int, x *ggml.Tensor)
 		q = ggml.InPlace(q)
 	}
 	q, k, v = rotate(q, see.rotateK), rotate(k, see.rotateK), rotate(v, see.rotateV)
-	b.graph.Expand(q, v, k)
+	if b.variant.Window > 0 { // the attention of layers that see a window expands in another order
+		b.graph.Expand(q, k, v)
+	} else {
+		b.graph.Expand(q, v, k)
+	}
 	keys, values := b.cache(name, see, k, v)
 	out := rotate(b.attend(q, keys, values, see.mask), see.rotateV)
 	return ggml.MulMat(b.matrix(name("attn_output"), heads*b.h, b.d), out)
@@ -288,7 +309,7 @@ func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Te
 		return ggml.View(c, [4]int64{b.h, kvHeads, cells, s.streams},
 			[4]int64{c.Type.Bytes, row, row * kvHeads, row * kvHeads * cells})
 	}
-	if s.flash {
+	if !s.transposed {
 		b.graph.Expand(ggml.SetRows(merge(cacheV), ggml.View(v, flat,
 			[4]int64{4, 4 * width, 4 * width * s.tokens, 4 * width * s.tokens}), see.values))
 		return look(cacheK), look(cacheV)
@@ -320,6 +341,10 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), mask)
+		if !s.transposed { // copied for every layer
+			values = ggml.Permute(values, 1, 0, 2, 3)
+			values = ggml.New(values.Type, []*ggml.Tensor{values}, values.NE[:]...)
+		}
 		out = ggml.Permute(ggml.MulMat(values, scores), 0, 2, 1, 3)
 		out = ggml.New(ggml.F32, []*ggml.Tensor{out}, b.h*heads, s.tokens)
 		if s.noKV {
@@ -346,12 +371,18 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 	moe, tokens := b.text.MoE, x.NE[1]
 	all, used, width := int64(moe.Experts), int64(moe.ExpertsPerToken), int64(moe.IntermediateSize)
 	probabilities := ggml.InPlace(ggml.MulMat(b.matrix(name("ffn_gate_inp"), b.d, all), x))
-	sorted := ggml.New(ggml.I32, []*ggml.Tensor{probabilities}, all, tokens)
+	ranked := probabilities
+	if bias := name("exp_probs_b") + ".bias"; b.variant.RouterBias {
+		ranked = ggml.InPlace(probabilities, ggml.Leaf(bias, ggml.F32, b.shape.place.home(bias, b.at), all))
+	}
+	sorted := ggml.New(ggml.I32, []*ggml.Tensor{ranked}, all, tokens)
 	chosen := ggml.View(sorted, [4]int64{used, tokens, 1, 1}, sorted.NB)
 	weights := ggml.GetRows(ggml.Reshape(probabilities, 1, all, tokens), chosen)
-	weights = ggml.Reshape(weights, used, tokens)
-	sum := ggml.InPlace(ggml.New(ggml.F32, []*ggml.Tensor{weights}, 1, tokens))
-	weights = ggml.Reshape(ggml.InPlace(weights, sum), 1, used, tokens)
+	if b.variant.Latent == nil { // normed
+		weights = ggml.Reshape(weights, used, tokens)
+		sum := ggml.InPlace(ggml.New(ggml.F32, []*ggml.Tensor{weights}, 1, tokens))
+		weights = ggml.Reshape(ggml.InPlace(weights, sum), 1, used, tokens)
+	}
 	b.graph.Expand(weights)
 	if routedAtOnce(all) {
 		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: probabilities, Last: weights})
@@ -375,7 +406,10 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 		out = ggml.InPlace(out, p)
 		b.graph.Expand(out)
 	}
-	if used >= 2 && used <= mostReduced {
+	if used == 1 {
+		return ggml.New(ggml.F32, []*ggml.Tensor{out}, out.NE[:]...)
+	}
+	if used <= mostReduced {
 		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: answers, Last: out, Held: []*ggml.Tensor{down, weights}})
 	}
 	return out

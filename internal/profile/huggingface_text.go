@@ -102,6 +102,7 @@ func latent(k keys, v *Variant) {
 	if k.kind != "deepseek_v2" && k.kind != "deepseek_v3" {
 		return
 	}
+	v.RouterBias = k.kind == "deepseek_v3"
 	v.Latent = &Latent{
 		QueryRank: k.optional("q_lora_rank"), KVRank: k.number("kv_lora_rank"), NopeDim: k.number("qk_nope_head_dim"),
 		RopeDim: k.number("qk_rope_head_dim"), ValueDim: k.number("v_head_dim"),

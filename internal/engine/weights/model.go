@@ -55,6 +55,8 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 			text.VocabSize = int(t.Shape[1])
 		case t.Name == "output.weight":
 			text.TiedEmbeddings = false
+		case strings.HasSuffix(t.Name, ".exp_probs_b.bias") && text.Variant != nil:
+			text.Variant.RouterBias = true
 		}
 	}
 	if text.VocabSize == 0 {
