@@ -11,10 +11,15 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 type estimateOptions struct {
 	model, engine, hardware, image, projector string
+	log                                       string
+	given                                     func(flag string) bool
+	autoContext                               bool
+	host                                      units.Bytes
 	gpuLayers                                 int
 	observed                                  []string
 	llama                                     llamaFlags
@@ -58,8 +63,9 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "",
 		"type of the mmproj's matrices: f16, bf16, f32, q8_0 (default f16)")
 	flags.StringVar(&o.projector, "mmproj", "", "GGUF file of the vision tower")
-	flags.IntVar(&o.Context, "ctx", 0, "tokens of context: of the server for llama.cpp, of a sequence elsewhere"+
-		" (default: the engine's own; of llama.cpp 4096, the least that it fits by itself)")
+	flags.Var(contextFlag{&o.Context, &o.autoContext}, "ctx", "tokens of context: of the server for llama.cpp, of a sequence"+
+		" elsewhere; for llama.cpp also 0, the trained length, and auto, what it fits by itself (default: the engine's own; of"+
+		" llama.cpp 4096, the least that it fits by itself)")
 	flags.IntVar(&o.Batch, "batch", 0,
 		"llama.cpp's -b, vLLM's max-num-batched-tokens, SGLang's chunked-prefill-size (default: the engine's)")
 	flags.IntVar(&o.UBatch, "ubatch", 0, "llama.cpp's -ub: tokens computed at once (default 512)")
@@ -90,6 +96,9 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	flags.BoolVar(&o.Offline, "offline", false, "vLLM: the LLM class instead of the server")
 	o.lessons.addFlags(cmd)
 	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " + observedHelp
+	flags.StringVar(&o.log, "log", "",
+		"log of a llama.cpp program: model and settings are read out of it, its buffers held against the estimate")
+	o.given = flags.Changed
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -114,6 +123,9 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 		return err
 	}
 	defer w.discard()
+	if o.log != "" {
+		return o.fromLog(env, w)
+	}
 	model, err := o.load(env)
 	if err != nil {
 		return err
@@ -169,10 +181,11 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 	if err != nil {
 		return err
 	}
+	given := cmd.Flags().Changed("ctx")
 	switch {
-	case o.Context < 0 || o.Context == 0 && cmd.Flags().Changed("ctx"):
-		return fmt.Errorf("--ctx %d: want at least one token", o.Context)
-	case o.Context == 0:
+	case o.Context < 0 || given && e.Weights != engine.GGUF && (o.Context == 0 || o.autoContext):
+		return fmt.Errorf("--ctx %s: want at least one token", contextFlag{&o.Context, &o.autoContext})
+	case o.Context == 0 && !given:
 		o.Context = e.Context
 	}
 	if err := within(most{"ctx", o.Context, mostTokens}, most{"prompt", o.PromptTokens, mostTokens},
@@ -205,6 +218,9 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 			return err
 		}
 		o.Llama.CPU = h.CPU
+		if h.Memory != nil {
+			o.host = h.Memory.Usable()
+		}
 		if len(h.GPUs) > 0 {
 			o.GPU = &h.GPUs[0]
 			if o.TensorParallel == 0 {
@@ -218,5 +234,5 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 			o.Device = "gpu"
 		}
 	}
-	return nil
+	return o.fit()
 }

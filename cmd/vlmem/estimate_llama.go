@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -96,6 +97,52 @@ func (f *llamaFlags) readShares(o *engine.LlamaOptions) error {
 	}
 	if o.Cards == 0 {
 		o.Cards = len(o.Shares)
+	}
+	return nil
+}
+
+// fit is what llama.cpp would find free, where the context is left to it.
+func (o *estimateOptions) fit() error {
+	if !o.autoContext {
+		return nil
+	}
+	o.Llama.Fit = &engine.Fit{Free: o.host}
+	if o.Device == "gpu" && o.GPU != nil {
+		o.Llama.Fit.Free = o.GPU.MemoryBytes
+		if o.GPU.FreeBytes > 0 {
+			o.Llama.Fit.Free = o.GPU.FreeBytes
+		}
+	}
+	if o.Llama.Fit.Free == 0 || o.Device == "gpu" && o.GPU == nil {
+		return errors.New("--ctx auto: what is free decides it; name the machine with --hardware")
+	}
+	return nil
+}
+
+// contextFlag is a number of tokens, or auto.
+type contextFlag struct {
+	tokens *int
+	auto   *bool
+}
+
+func (f contextFlag) String() string {
+	if f.auto != nil && *f.auto {
+		return "auto"
+	}
+	if f.tokens == nil {
+		return ""
+	}
+	return strconv.Itoa(*f.tokens)
+}
+
+func (f contextFlag) Type() string { return "tokens" }
+
+func (f contextFlag) Set(text string) (err error) {
+	if *f.auto = text == "auto"; *f.auto {
+		return nil
+	}
+	if *f.tokens, err = strconv.Atoi(text); err != nil {
+		return errors.New("want a number of tokens or auto")
 	}
 	return nil
 }

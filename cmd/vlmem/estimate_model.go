@@ -107,19 +107,24 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 	if o.Quant == "" {
 		o.Quant = mainType(g.Tensors)
 	}
+	if _, found := sameDecoder(text); !found && text.Variant == nil && o.projector == "" {
+		env.warn("%s is no built-in size: images are left out; name its tower with --mmproj", filepath.Base(path))
+		o.image = "none"
+	}
+	return decoderOf(text, levels, filepath.Base(path)), nil
+}
+
+// decoderOf is a model with such a decoder, and the tower of the built-in model that has the same.
+func decoderOf(text profile.Text, levels int, name string) profile.Model {
 	if text.Variant != nil {
-		return profile.Model{Schema: profile.ModelSchema, Name: filepath.Base(path), Text: text}, nil
+		return profile.Model{Schema: profile.ModelSchema, Name: name, Text: text}
 	}
 	model, found := sameDecoder(text)
 	if !found {
-		if o.projector == "" {
-			env.warn("%s is no built-in size: images are left out; name its tower with --mmproj", filepath.Base(path))
-			o.image = "none"
-		}
 		model.Vision.DeepstackLayers = slices.Repeat([]int{0}, levels)
 	}
-	model.Schema, model.Name, model.Text = profile.ModelSchema, filepath.Base(path), text
-	return model, nil
+	model.Schema, model.Name, model.Text = profile.ModelSchema, name, text
+	return model
 }
 
 // sameDecoder is the built-in model with the same decoder; the head may be tied in one and not in the other.

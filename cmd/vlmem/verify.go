@@ -157,9 +157,11 @@ func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in
 
 // verdict is the exit that a verification asks for.
 func verdict(v advise.Verification) error {
+	seen := slices.ContainsFunc(v.Claims, func(c advise.Claim) bool { return !c.Absent })
 	switch {
-	case !slices.ContainsFunc(v.Claims, func(c advise.Claim) bool { return !c.Absent }):
-		return exitWith(exitInconclusive, fmt.Errorf("%s: none of its %d claims could be seen", v.Config, len(v.Claims)))
+	case !seen:
+		return exitWith(exitInconclusive, fmt.Errorf("%s: no claim could be seen; llama-server prints its buffers with -lv 4",
+			v.Config))
 	case v.Failed == 0:
 		return nil
 	case v.Failed == v.Timed && len(v.Warnings) > 0:

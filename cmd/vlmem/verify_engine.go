@@ -38,6 +38,9 @@ func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, err
 		return advise.Verification{}, err
 	}
 	said, err := e.ReadLog(f)
+	if errors.Is(err, engine.ErrNoBuffers) {
+		return advise.Verification{}, exitWith(exitInconclusive, fmt.Errorf("reading --log %s: %w", o.log, err))
+	}
 	if err != nil {
 		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
 	}

@@ -213,6 +213,9 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	}
 	if e.Pooled {
 		o.Context *= o.Sequences
+		if in.gpu() == nil {
+			o.Llama.LoadMode = "none" // mapped, the file's pages would lie beside copies of them
+		}
 	}
 	if o.GPU != nil {
 		o.Device = "gpu"
@@ -307,6 +310,7 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) De
 		s.Projector = fmt.Sprintf("mmproj-%s-F16.gguf", in.Model.Name)
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
+		s.LoadMode = a.options.Llama.LoadMode
 	} else {
 		s.Quant = a.quant
 	}

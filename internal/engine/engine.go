@@ -161,9 +161,11 @@ type Memory struct {
 	// tokens that the cache holds, where it takes what the rest leaves
 	CacheTokens int64 `yaml:"cache_tokens,omitempty" json:"cache_tokens,omitempty"`
 	// bytes of one token in a cache that fills a share of the card
-	TokenBytes units.Bytes        `yaml:"token_bytes,omitempty" json:"token_bytes,omitempty"`
-	Items      []Item             `yaml:"items" json:"items"`
-	Warnings   []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+	TokenBytes units.Bytes `yaml:"token_bytes,omitempty" json:"token_bytes,omitempty"`
+	Items      []Item      `yaml:"items" json:"items"`
+	// buffers that the engine's log states, where one was given
+	Logged   []Item             `yaml:"logged,omitempty" json:"logged,omitempty"`
+	Warnings []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
 
 	// Left is what the rest leaves to a cache that fills a share of the card: below zero where the rest alone is too
 	// much, so that differences of it are what is missing.
@@ -304,6 +306,16 @@ func (mem *Memory) assume(name string, least, most float64, why string) {
 	}
 }
 
+// widen is assume for the items of one place.
+func (mem *Memory) widen(name, where string, least, most float64, why string) {
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Name == name && it.Where == where {
+			it.Low, it.High = scaled(it.Low, least), scaled(it.High, most)
+			it.Source, it.Why = Assumed, it.Why+"; "+why
+		}
+	}
+}
+
 // atMost takes the lower bound from the items of a name and place, whose procedure was not followed to the end, and
 // says why.
 func (mem *Memory) atMost(name, where, why string) {
@@ -344,6 +356,7 @@ const (
 	NotModelled    evidence.Code = "not modelled"    // a part of what is asked for
 	ReadAs         evidence.Code = "read as"         // what was assumed in reading the model
 	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once
+	FittedContext  evidence.Code = "fitted"          // the engine chooses the context itself
 )
 
 func (mem *Memory) warn(code evidence.Code, text string, args ...any) {

@@ -48,7 +48,7 @@ func FitArguments(gguf string, s Settings) ([]string, error) {
 // FitMemory is an estimate under the tool's terms: it reserves logits for a whole batch, where the server has those of
 // its slots.
 func FitMemory(m *profile.Model, o Options) (*Memory, error) {
-	o.Outputs = 0
+	o.Outputs, o.Llama.NoRepack = 0, true
 	return Estimate(llamaCPP.Name, m, o)
 }
 

@@ -150,6 +150,9 @@ func cacheHeads(t *profile.Text) (keys, values int64) {
 	return int64(t.HeadDim), int64(t.HeadDim)
 }
 
+// likeCUDA reports whether the cards run ggml-cuda, which ROCm compiles too.
+func (l *LlamaOptions) likeCUDA() bool { return l.backend() == "cuda" || l.backend() == "rocm" }
+
 func (l *LlamaOptions) backend() string {
 	if l.Backend == "" {
 		return "cuda"
@@ -199,7 +202,7 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 	most := make([]units.Bytes, p.Cards+1)
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
-		shape.place = p
+		shape.place, shape.halves = p, o.Llama.likeCUDA() || o.Llama.backend() == "sycl"
 		for i, n := range decoderGraph(m, shape).ReserveOn(o.machine(p)) {
 			most[i] = max(most[i], units.Bytes(n))
 		}
@@ -211,7 +214,7 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 // layer is on a card, the cache with it, and no tensor was put elsewhere by name (llama_context's constructor).
 func (o *Options) machine(p *Placement) ggml.Machine {
 	machine := ggml.Machine{Cards: p.Cards, CardAlignment: cudaAlignment, HostAlignment: hostAlignment,
-		NoOffload: o.Llama.NoOps, Fused: o.Llama.backend() == "cuda" || o.Llama.backend() == "rocm"}
+		NoOffload: o.Llama.NoOps, Fused: o.Llama.likeCUDA() && !o.Llama.unfused}
 	whole := o.HostLayers == 0 && !o.Llama.NoKV && len(o.Llama.Overrides) == 0
 	if p.Cards > 1 && whole && (o.Llama.SplitMode == "" || o.Llama.SplitMode == "layer") {
 		machine.Copies = pipelineCopies
@@ -246,6 +249,12 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	m = asLlama(m)
+	found := ""
+	if o.Llama.Fit != nil {
+		if o, found, err = fitted(m, r, o); err != nil {
+			return nil, err
+		}
+	}
 	c, err := newLlamaContext(m, o)
 	if err != nil {
 		return nil, err
@@ -259,6 +268,9 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		version = o.Llama.Build
 	}
 	mem := &Memory{Version: version, Quant: r.name, KVType: c.kvName(), ContextTokens: int(c.cells * c.streams)}
+	if found != "" {
+		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)
+	}
 	place := PlaceLlama(m, r, o)
 	mem.llamaWeights(m, r, place, o)
 	mem.llamaCache(m, c, place)
@@ -266,7 +278,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
 	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences),
 		"logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
-	tower := func() error { return mem.llamaVision(m, o, c.flash) }
+	tower := func() error { return mem.llamaVision(m, o, towerFlash(m, o)) }
 	if m.Vision.Kind != "" {
 		tower = func() error { return mem.foreignTower(m, o) }
 	}
@@ -275,6 +287,9 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	}
 	if o.promptCache {
 		mem.keptPrompts(m, c, o)
+	}
+	if gpu && !o.Llama.likeCUDA() {
+		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")
 	}
 	if gpu {
 		mem.cudaContext(o.GPU)
@@ -304,6 +319,11 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 		min(c.ubatch, c.outputs), c.cells)
 	mem.llamaBuffers(Compute, c.computeBytes(m, p, o), why)
 	mem.spanBuilds(m, p, c, o)
+	if p.Cards > 0 && !o.Llama.likeCUDA() {
+		for i := range p.Cards {
+			mem.widen(Compute, p.where(i), 0.5, 1.8, "the rules of "+o.Llama.backend()+" were read, not run")
+		}
+	}
 	if p.Cards > 0 && o.HostLayers > 0 && (c.kType == ggml.F32 || c.ubatch == ggml.MinBatch) {
 		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do
 		// not see.
@@ -536,6 +556,15 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 			units.Bytes(4*int64(m.Vision.Heads)*int64(patches)*int64(patches)), width, height)
 	}
 	return nil
+}
+
+// towerFlash reports whether the tower's heads get flash attention: llama.cpp looks for itself, apart from the decoder.
+func towerFlash(m *profile.Model, o Options) bool {
+	if o.FlashAttention == "off" || m.TextOnly() || m.Vision.Heads == 0 {
+		return false
+	}
+	head := m.Vision.HiddenSize / m.Vision.Heads
+	return o.Device != "gpu" || o.Llama.NoTower || headServed(o.Llama.backend(), head)
 }
 
 // towerBytes is what the graph of one image reserves: of each card, which is the first alone, and of the host last.

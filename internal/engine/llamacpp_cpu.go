@@ -92,8 +92,22 @@ func amxBytes(t ggml.Type, shape []int64) units.Bytes {
 	return units.Bytes((size + hostAlignment - 1) / hostAlignment * hostAlignment)
 }
 
-// cudaHeads are the head sizes that ggml-cuda has flash attention for, whatever the card (fattn.cu of v0.5.0).
-var cudaHeads = []int{40, 64, 72, 80, 96, 112, 128, 256}
+// flashHeads are the head sizes that backends have flash attention for, whatever the card (v0.5.0: fattn.cu,
+// ggml-metal-device.m, ggml-opencl.cpp). Vulkan takes every multiple of 8.
+var flashHeads = map[string][]int{
+	"cuda": {40, 64, 72, 80, 96, 112, 128, 256}, "rocm": {40, 64, 72, 80, 96, 112, 128, 256},
+	"sycl":   {64, 72, 80, 96, 112, 128, 256},
+	"metal":  {32, 40, 48, 64, 72, 80, 96, 112, 128, 192, 256, 320, 512, 576},
+	"opencl": {40, 64, 80, 96, 112, 128, 192, 256, 512},
+}
+
+// headServed reports whether a backend has flash attention for heads of one size, keys and values alike.
+func headServed(backend string, head int) bool {
+	if backend == "vulkan" {
+		return head%8 == 0
+	}
+	return slices.Contains(flashHeads[backend], head)
+}
 
 // flashServed reports whether a backend of cards has a kernel of flash attention for a decoder's heads and the types of
 // its cache.
@@ -103,13 +117,18 @@ func flashServed(backend string, t *profile.Text, keys, values ggml.Type) bool {
 	if k != v {
 		kv = 1
 	}
-	group := int64(t.Heads) / max(kv, 1)
+	grouped := int64(t.Heads)/max(kv, 1) >= 2
+	served := k == v && headServed(backend, int(k))
+	types := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"}
 	switch backend {
 	case "cuda", "rocm":
-		if keys.Name == "iq4_nl" || values.Name == "iq4_nl" {
-			return false
-		}
-		return k == v && (slices.Contains(cudaHeads, int(k)) || k == 512 && group >= 2) || k == 576 && v == 512 && group >= 2
+		served = served || grouped && (k == 512 && v == 512 || k == 576 && v == 512)
+	case "vulkan":
+		served, types = k%8 == 0 && v%8 == 0, append(types, "iq4_nl")
+	case "metal":
+		served = headServed(backend, int(k)) && k >= v && keys == values
+	case "opencl":
+		served, types = served && keys == values, []string{"f32", "f16", "q8_0", "q4_0"}
 	}
-	return true
+	return served && slices.Contains(types, keys.Name) && slices.Contains(types, values.Name)
 }

@@ -24,6 +24,7 @@ type decoderShape struct {
 	// Batches of 32 tokens and more are computed on a card although their weights lie on the host, from copies.
 	place   *Placement
 	noKV    bool // the cache stays on the host
+	halves  bool // the cards' kernels want halves of a cache of another type
 	flashOn bool // the cards have a kernel for flash attention of these heads and types
 	rules   graphRules
 }
@@ -337,7 +338,9 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 		}
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
 		out.Follow, out.OnCPU = false, !s.flashOn
-		out.Extra = halves(out, keys, values)
+		if s.halves {
+			out.Extra = halves(out, keys, values)
+		}
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), mask)

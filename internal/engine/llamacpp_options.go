@@ -29,28 +29,21 @@ type LlamaOptions struct {
 	CacheRAM   *int       // --cache-ram of llama-server in MiB, nil: 8,192; negative: no limit
 	ImageMost  int        // --image-max-tokens, 0: the model's own
 	CPU        *profile.CPU
-	Fit        *Fit   // no -c: the engine fits the context to what is free
-	Draft      *Draft // a second model that guesses ahead
+	Fit        *Fit // no -c: the engine fits the context to what is free
+
+	unfused bool // as a stand-in for a card without kernels of its own
 }
 
 // Fit is what llama.cpp finds when it is left to choose the context.
 type Fit struct {
-	Free   units.Bytes // on every card
+	Free   units.Bytes // on every card, or of the host where there is none
 	Margin units.Bytes // to leave free, 0: 1 GiB
 	Least  int         // tokens of context, 0: 4,096
 }
 
-// Draft is a model that llama-server loads beside the first.
-type Draft struct {
-	Model   *profile.Model
-	Quant   string
-	Files   *Files
-	Context int // 0: that of the first
-	KVType  string
-}
-
-// LlamaBackends are the backends of cards that llama.cpp has and that are told apart here.
-var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl", "cpu"}
+// LlamaBackends are the backends of cards that llama.cpp has and that are told apart here. The rules are CUDA's and
+// ROCm's; those of the others were read, not run, and their intervals are wide.
+var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl"}
 
 // Override puts tensors whose name the pattern is found in somewhere else than their layer says. The first that matches
 // counts.

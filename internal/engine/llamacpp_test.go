@@ -85,7 +85,7 @@ func shared(t *testing.T, path ...string) string {
 }
 
 // standIn is the card of the recordings that tools/reference/llamacpp made with a stand-in: nothing is fused there.
-var standIn = LlamaOptions{Backend: "metal", Build: LlamaVersion}
+var standIn = LlamaOptions{Build: LlamaVersion, unfused: true}
 
 // Every buffer of every recorded context, to the byte: on the CPU, and split between a device and the host.
 func TestLlamaBuffersAsRecorded(t *testing.T) {

@@ -61,6 +61,7 @@ func (s *Settings) llamaSettings() (lines, error) {
 			l.add("no-warmup", true, "the warm-up image of %dx%d would reserve more than was budgeted", warm, warm)
 		}
 	}
+	l.add("load-mode", s.LoadMode, "weights are read once; mapped, the file's pages lie beside copies in the CPU's layout")
 	l = append(l, setting{"cache-ram", 0, "prompts kept on the host were not budgeted; left out, up to 8,192 MiB of them"})
 	// Fitting by itself would override layers and context that were budgeted together.
 	l.add("fit", "off", "layers and context are set above")

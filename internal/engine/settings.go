@@ -34,6 +34,7 @@ type Settings struct {
 	Threads    int         // on the CPU
 	ThreadsWhy string      // which of the machine's bounds Threads is
 	Flash      string      // auto, on, off
+	LoadMode   string      // llama.cpp: how weights are read, "" its own
 	AllocConf  string      // PYTORCH_ALLOC_CONF
 	spelled    string      // the engine and its version, for the head of its files
 	HeadroomMB int         // llama.cpp: MiB to leave free on the card when it fits by itself; ollama: of every card

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/report"
+)
+
+// fromLog estimates what a log says was loaded, under the settings that it says, and holds its buffers against that.
+// Flags that are given count more than the log.
+func (o *estimateOptions) fromLog(env *environment, w *pending) error {
+	log, err := readLlamaLog(o.log)
+	if err != nil {
+		return err
+	}
+	model, err := o.loggedModel(env, log)
+	if err == nil {
+		err = o.logged(log)
+	}
+	if errors.Is(err, engine.ErrNoSettings) {
+		return exitWith(exitInconclusive, fmt.Errorf("--log %s: %w", o.log, err))
+	}
+	if err != nil {
+		return fmt.Errorf("--log %s: %w", o.log, err)
+	}
+	if _, known := sameDecoder(model.Text); !known && !o.given("model") { // the log does not describe the tower
+		o.Image = &engine.Image{}
+	}
+	mem, err := engine.Estimate(o.engine, &model, o.Options)
+	if err != nil {
+		return err
+	}
+	mem.Logged = log.Items
+	v := advise.Held(mem.Items, log.Items, "the log")
+	v.Config = o.log
+	if err := report.Estimate(w, o.out.format, mem, nil); err != nil {
+		return err
+	}
+	if o.out.format == "table" {
+		fmt.Fprintln(w)
+		if err := report.Verification(w, o.out.format, v); err != nil {
+			return err
+		}
+	}
+	if err := w.commit(); err != nil {
+		return err
+	}
+	return verdict(v)
+}
+
+func readLlamaLog(path string) (*engine.LlamaLog, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading --log: %w", err)
+	}
+	defer f.Close()
+	log, err := engine.ParseLlamaLog(f)
+	if err != nil {
+		return nil, fmt.Errorf("reading --log %s: %w", path, err)
+	}
+	return log, nil
+}
+
+// loggedModel is the model that --model names, or the one whose header the log dumps.
+func (o *estimateOptions) loggedModel(env *environment, log *engine.LlamaLog) (profile.Model, error) {
+	if o.given("model") {
+		return o.load(env)
+	}
+	g, err := log.Header()
+	if err != nil {
+		return profile.Model{}, err
+	}
+	text, levels, err := g.Text()
+	if err == nil {
+		err = text.Validate()
+	}
+	if err != nil {
+		return profile.Model{}, err
+	}
+	return decoderOf(text, levels, log.Texts["general.name"]), nil
+}
+
+// logged puts the log's settings where no flag says otherwise.
+func (o *estimateOptions) logged(log *engine.LlamaLog) error {
+	said, err := log.Options()
+	if err != nil {
+		return err
+	}
+	if !o.given("engine") {
+		o.engine = log.Engine()
+	}
+	given := o.Options
+	o.Options = said
+	o.Llama.CacheRAM = new(int) // a log of loading has no prompts yet
+	for flag, keep := range map[string]func(){
+		"quant": func() { o.Quant = given.Quant }, "ctx": func() { o.Context = given.Context },
+		"ubatch": func() { o.UBatch = given.UBatch }, "batch": func() { o.Batch = given.Batch },
+		"parallel": func() { o.Sequences = given.Sequences }, "outputs": func() { o.Outputs = given.Outputs },
+		"kv-type": func() { o.KVType = given.KVType }, "device": func() { o.Device = given.Device },
+		"flash-attention": func() { o.FlashAttention = given.FlashAttention },
+		"build":           func() { o.Llama.Build = o.llama.build },
+	} {
+		if o.given(flag) {
+			keep()
+		}
+	}
+	return nil
+}

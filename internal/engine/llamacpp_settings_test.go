@@ -1,0 +1,241 @@
+package engine
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf16"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// inMiB is a sum of items as a log rounds it.
+func inMiB(b units.Bytes) float64 { return math.Round(100*float64(b)/float64(units.MiB)) / 100 }
+
+// at sums the items of a name on the host, or on all cards together.
+func (mem *Memory) at(name string, cards bool) float64 {
+	var sum units.Bytes
+	for _, i := range mem.Items {
+		if i.Name == name && strings.HasPrefix(i.Where, "device") == cards {
+			sum += i.Bytes
+		}
+	}
+	return inMiB(sum)
+}
+
+// What the real CUDA backend of v0.5.0 reserved over a runtime that allocates nothing, MiB: weights, cache and compute
+// on the cards, then on the host.
+func TestLlamaSettingsAsTheEngine(t *testing.T) {
+	experts := regexp.MustCompile(`ffn_.*_exps`)
+	for _, c := range []struct {
+		name, model  string
+		o            Options
+		device, host [3]float64
+	}{
+		{"four slots", "8b", Options{Context: 16384}, [3]float64{4455.34, 2304, 136.02}, [3]float64{333.84, 0, 56.02}},
+		{"20 layers", "8b", Options{Context: 8192, Sequences: 1, HostLayers: 17},
+			[3]float64{2588.05, 608, 148.01}, [3]float64{2201.14, 544, 48.02}},
+		{"no layer", "8b", Options{Context: 8192, Sequences: 1, HostLayers: 37},
+			[3]float64{0, 0, 148.01}, [3]float64{4789.19, 1152, 48.02}},
+		{"experts of 20 layers on the host", "30b-a3b", Options{Context: 8192, Sequences: 1,
+			Llama: LlamaOptions{Overrides: ExpertsOnHost(20)}}, [3]float64{10549.43, 768, 234.3}, [3]float64{7141.92, 0, 28.02}},
+		{"all experts by name", "30b-a3b", Options{Context: 8192, Sequences: 1,
+			Llama: LlamaOptions{Overrides: []Override{{experts, OnHostMemory}}}},
+			[3]float64{784.42, 768, 234.3}, [3]float64{16906.92, 0, 28.02}},
+		{"two cards", "8b", Options{Context: 8192, Sequences: 1, Llama: LlamaOptions{Cards: 2}},
+			[3]float64{4455.34, 1152, 352.13}, [3]float64{333.84, 0, 72.07}},
+		{"keys quantised", "2b", Options{Context: 8192, KVType: "q8_0,f16"},
+			[3]float64{1050.43, 686, 68.08}, [3]float64{243.43, 0, 28.08}},
+		{"cache on the host", "8b", Options{Context: 8192, Sequences: 1, Llama: LlamaOptions{NoKV: true}},
+			[3]float64{4455.34, 0, 128.01}, [3]float64{333.84, 1152, 48.02}},
+		{"nothing offloaded", "8b", Options{Context: 8192, Sequences: 1, HostLayers: 17, Llama: LlamaOptions{NoOps: true}},
+			[3]float64{2588.05, 608, 96.02}, [3]float64{2201.14, 544, 160.02}},
+		{"experts, small batches", "30b-a3b", Options{Context: 32768, Sequences: 4, UBatch: 256, KVType: "q4_0"},
+			[3]float64{17524.43, 864, 102.48}, [3]float64{166.92, 0, 14.09}},
+		{"experts, four slots", "30b-a3b", Options{Context: 65536, UBatch: 256, KVType: "q8_0"},
+			[3]float64{17524.43, 3264, 194.48}, [3]float64{166.92, 0, 42.09}},
+		{"without flash attention", "2b", Options{Context: 16384, FlashAttention: "off"},
+			[3]float64{1050.43, 1792, 580.01}, [3]float64{243.43, 0, 56.01}},
+	} {
+		c.o.Quant, c.o.Device, c.o.Image = "q4_k_m", "gpu", &Image{}
+		c.o.Llama.Build = LlamaVersion
+		mem := estimate(t, "llama-server", model(t, "qwen3-vl-"+c.model), c.o)
+		for i, name := range []string{Weights, KVCache, Compute} {
+			if got := mem.at(name, true); math.Abs(got-c.device[i]) > 0.011 {
+				t.Errorf("%s: %s on the cards %.2f, the engine %.2f", c.name, name, got, c.device[i])
+			}
+			if got := mem.at(name, false); math.Abs(got-c.host[i]) > 0.011 {
+				t.Errorf("%s: %s on the host %.2f, the engine %.2f", c.name, name, got, c.host[i])
+			}
+		}
+	}
+}
+
+// What each CPU's build of v0.5.0 held besides the file, MiB, without mapping it: as it lies, repacked, in tiles.
+func TestLlamaWeightsByCPU(t *testing.T) {
+	avx2, zen4 := []string{"avx2"}, []string{"avx2", "avx512f", "avx512bw"}
+	amx := append([]string{"amx_int8", "avx512_vnni"}, zen4...)
+	for _, c := range []struct {
+		model, quant string
+		isa          []string
+		want         [3]float64
+	}{
+		{"2b", "q4_k_m", avx2, [3]float64{404.68, 645.75, 0}}, {"2b", "q4_k_m", zen4, [3]float64{404.68, 645.75, 0}},
+		{"8b", "q4_k_m", avx2, [3]float64{1589.69, 3199.5, 0}}, {"4b", "q4_0", avx2, [3]float64{209.4, 2157.71, 0}},
+		{"30b-a3b", "q4_k_m", zen4, [3]float64{4258.84, 13432.5, 0}}, {"2b", "q8_0", avx2, [3]float64{1743.77, 0, 0}},
+		{"4b", "q4_k_m", amx, [3]float64{305.03, 0, 2421.92}}, {"2b", "q8_0", amx, [3]float64{315.77, 0, 1948.39}},
+		{"30b-a3b", "q4_k_m", amx, [3]float64{3995.73, 12960, 748.74}},
+	} {
+		o := Options{Device: "cpu", Llama: LlamaOptions{LoadMode: "none", CPU: &profile.CPU{ISA: c.isa}}}
+		r, err := recipeByName(c.quant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := PlaceLlama(model(t, "qwen3-vl-"+c.model), r, o)
+		for i, buffer := range []string{BufferPlain, BufferRepacked, BufferAMX} {
+			if got := inMiB(p.sum(OnHostMemory, buffer)); got != c.want[i] {
+				t.Errorf("%s %s %v: %s %.2f, the engine %.2f", c.model, c.quant, c.isa, buffer, got, c.want[i])
+			}
+		}
+	}
+}
+
+// Compute buffers by build, MiB, from the server's own code (xllamacpp 0.2.6 to 2026.10.11549): q8_0, 8,192 cells.
+func TestLlamaBuildsAsTheEngine(t *testing.T) {
+	for build, want := range map[string]map[string]float64{
+		"b7079": {"2b": 300.75, "4b": 306.75, "8b": 312.75}, "b8672": {"2b": 316.75, "4b": 321.75, "8b": 336.75},
+		"b9873": {"2b": 84.02, "4b": 115.02, "8b": 160.02}, "b11549": {"2b": 108.02, "30b-a3b": 152.02},
+	} {
+		for name, mibs := range want {
+			o := Options{Quant: "q8_0", Context: 8192, Sequences: 1, Device: "cpu", Image: &Image{}}
+			o.Llama.Build = build
+			if got := estimate(t, "llama-server", model(t, "qwen3-vl-"+name), o).at(Compute, false); got != mibs {
+				t.Errorf("%s %s: %.2f, the engine %.2f", build, name, got, mibs)
+			}
+			o.Llama.Build = "" // any build: the interval holds them all
+			for _, i := range estimate(t, "llama-server", model(t, "qwen3-vl-"+name), o).Items {
+				if i.Name == Compute && (inMiB(i.Low) > mibs || inMiB(i.High) < mibs) {
+					t.Errorf("%s %s: %.2f is not within %s and %s", build, name, mibs, i.Low, i.High)
+				}
+			}
+		}
+	}
+	for _, build := range []string{"7079", "v0.5", "bb1", "b", "v1.2.3.4"} {
+		if _, err := buildRules(build); err == nil {
+			t.Errorf("build %q is taken", build)
+		}
+	}
+}
+
+// The context that -fit chose on cards of one size, MiB.
+func TestLlamaFitsAsTheEngine(t *testing.T) {
+	for _, c := range []struct {
+		model string
+		free  units.Bytes
+		tower bool
+		want  int
+	}{{"8b", 8192, false, 18176}, {"8b", 8192, true, 10496}, {"4b", 8192, true, 27392}, {"30b-a3b", 24268, true, 48384}} {
+		o := Options{Quant: "q4_k_m", Device: "gpu", NoWarmup: true}
+		o.Llama = LlamaOptions{Build: LlamaVersion, Fit: &Fit{Free: c.free * units.MiB}}
+		if !c.tower {
+			o.Image = &Image{}
+		}
+		if got := estimate(t, "llama-server", model(t, "qwen3-vl-"+c.model), o).ContextTokens; got != c.want {
+			t.Errorf("%s on %d MiB: %d tokens, the engine %d", c.model, c.free, got, c.want)
+		}
+	}
+}
+
+// No type of cache and no option reaches a panic; what the engine refuses is refused before a byte is reckoned.
+func TestLlamaRefusesAsTheEngine(t *testing.T) {
+	odd := *decoders(t)["llama-3.1-8b"]
+	odd.Text.HeadDim = 80
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{KVType: "q8_0"}, "not whole blocks"}, {Options{KVType: "f16,q4_0"}, "not whole blocks"},
+		{Options{KVType: "f16,q9"}, "takes f32"}, {Options{Llama: LlamaOptions{Cards: 17}}, "cards 17"},
+		{Options{Llama: LlamaOptions{Shares: []float64{0, 0}, Cards: 2}}, "tensor split"},
+		{Options{Llama: LlamaOptions{Backend: "cuda2"}}, "backend"}, {Options{Llama: LlamaOptions{Build: "new"}}, "build"},
+	} {
+		c.o.Device, c.o.Image = "gpu", &Image{}
+		if _, err := Estimate("llama-server", &odd, c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.o.Llama, err, c.want)
+		}
+	}
+	for _, text := range []string{"", "x", "=CPU", "ffn=GPU0", "ffn=CUDA99", "(=CPU"} {
+		if _, err := ParseOverride(text); err == nil {
+			t.Errorf("override %q is taken", text)
+		}
+	}
+}
+
+// A log tells its settings, in UTF-16 as in UTF-8, and the table at the end serves where buffers are not printed.
+func TestParseLlamaLog(t *testing.T) {
+	wide := []byte{0xff, 0xfe}
+	for _, u := range utf16.Encode([]rune("llama_context: n_ctx = 16384\r\nllama_kv_cache: CUDA0 KV buffer size = 1.00 MiB\r\n")) {
+		wide = append(wide, byte(u), byte(u>>8))
+	}
+	log, err := ParseLlamaLog(strings.NewReader(string(wide)))
+	if err != nil || log.Numbers["n_ctx"] != 16384 || len(log.Items) != 1 || log.Items[0].Where != "device" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	log, err = ParseLlamaLog(strings.NewReader(`
+x_breakdown_print: |   - CUDA0 (RTX 3090)   | 24268 = 7000 + (16876 = 14436 +    2304 +     136) +         392 |
+x_breakdown_print: |   - Host               |                   1243 =  1187 +       0 +      56                |`))
+	if err != nil || len(log.Items) != 6 || inMiB(log.Items[1].Bytes) != 2304 || log.Items[3].Where != "host" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	log, err = ParseLlamaLog(strings.NewReader(`llm_load_tensors:      CUDA0 buffer size =  100.00 MiB
+llm_load_tensors:      CUDA1 buffer size =  200.00 MiB
+load_tensors:   CPU_REPACK model buffer size =  5.00 MiB
+load_tensors:   AMX model buffer size =  6.00 MiB`))
+	if err != nil || len(log.Items) != 4 || log.Items[1].Where != "device1" || log.Items[2].Name != RepackedWeights ||
+		log.Items[3].Where != "host" {
+		t.Errorf("%+v, %v", log, err)
+	}
+	if _, err := log.Options(); !errors.Is(err, ErrNoSettings) {
+		t.Errorf("options of a log without: %v", err)
+	}
+}
+
+// Whatever a log holds, reading it ends in items or an error.
+func FuzzParseLlamaLog(f *testing.F) {
+	f.Add("load_tensors: CPU model buffer size = 1.00 MiB\nprint_info: n_embd = 8")
+	f.Add("\xff\xfea\x00")
+	f.Fuzz(func(t *testing.T, text string) {
+		log, err := ParseLlamaLog(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		_, _ = log.Header()
+		_, _ = log.Options()
+	})
+}
+
+// The shared logs, where they are.
+func TestParseSharedLlamaLogs(t *testing.T) {
+	paths, _ := filepath.Glob(filepath.Join(filepath.Dir(shared(t, "llamacpp")), "..", "cases", "llamacpp", "logs", "*lv4*.log"))
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log, err := ParseLlamaLog(strings.NewReader(string(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := log.Header(); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+		if o, err := log.Options(); err != nil || o.UBatch != 512 {
+			t.Errorf("%s: %+v, %v", path, o, err)
+		}
+	}
+}
