@@ -88,6 +88,16 @@ func TestVerifyReadsAServersLog(t *testing.T) {
 	}
 }
 
+// A log that says nothing proves nothing, and the flag that helps is named.
+func TestVerifySilentLog(t *testing.T) {
+	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
+		"512")
+	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n"))
+	if got.code != exitInconclusive || !strings.Contains(got.stderr, "-lv 4") {
+		t.Errorf("exit %d, %q", got.code, got.stderr)
+	}
+}
+
 func TestVerifyWrongUsage(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
 		"512")
@@ -100,7 +110,6 @@ func TestVerifyWrongUsage(t *testing.T) {
 			"kv_cache_bytes: [9, ", 1))},
 		"--for goes together with --log": {path, "--log", "x"},
 		"two witnesses: give one":        {path, "--for", "llama-server", "--log", "x", "--gguf", "y"},
-		"no buffer sizes in the log":     {path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n")},
 		"neither this machine nor": {write(t, "c.yaml", strings.Replace(text, "name: i5-10210u ", "name: another ",
 			1))},
 		`unknown model "other"`: {write(t, "d.yaml", strings.Replace(text, "name: qwen3-vl-2b ", "name: other ",
