@@ -254,17 +254,23 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 	if err != nil || spec != "" {
 		return h, err
 	}
-	err = measure(env, ctx, &h)
+	err = measure(env, ctx, &h, false)
 	return h, err
 }
 
-// measure adds to this machine's report what timing finds.
-func measure(env *environment, ctx context.Context, h *profile.Hardware) error {
+// measure adds to this machine's report what timing finds. Where there is too little memory to time anything, the
+// report stands with a warning.
+func measure(env *environment, ctx context.Context, h *profile.Hardware, deep bool) error {
 	bar := env.progress("measuring this machine")
 	defer bar.close()
-	m, err := probe.Measure(ctx, probe.Options{Hardware: *h, Progress: bar.set})
-	if err != nil {
-		return exitWith(exitUnable, fmt.Errorf("measuring this machine: %w", err))
+	m, err := probe.Measure(ctx, probe.Options{Hardware: *h, Deep: deep, Progress: bar.set})
+	switch {
+	case errors.Is(err, probe.ErrTooLittleMemory):
+		h.Unknown["measured"] = err.Error()
+		h.Warnings = append(h.Warnings, err.Error()+": this is what the machine reports")
+		return nil
+	case err != nil:
+		return exitWith(exitUnable, err)
 	}
 	m.Into(h)
 	return nil

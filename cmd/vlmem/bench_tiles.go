@@ -194,7 +194,7 @@ func holdContests(env *environment, ctx context.Context, o *benchTilesOptions, s
 		return nil, exitWith(exitUnable, fmt.Errorf("reading this machine: it names no CPU"))
 	}
 	if hardware.CPU.Cache(1) == nil { // timing then finds what the machine does not say
-		if err := measure(env, ctx, &hardware); err != nil {
+		if err := measure(env, ctx, &hardware, false); err != nil {
 			return nil, err
 		}
 	}

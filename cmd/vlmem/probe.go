@@ -16,6 +16,7 @@ type probeOptions struct {
 	deep     bool
 	reported bool
 	topology bool
+	pid      int
 }
 
 func newProbeCmd(env *environment) *cobra.Command {
@@ -38,9 +39,11 @@ func newProbeCmd(env *environment) *cobra.Command {
 	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")
 	cmd.Flags().StringVar(&o.root, "root", "/",
 		"read a captured machine: a folder with its sys and proc; measures nothing")
+	cmd.Flags().IntVar(&o.pid, "pid", 0, "read the limits of this process in place of vlmem's own; measures nothing")
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
 	cmd.MarkFlagsMutuallyExclusive("deep", "reported")
 	cmd.MarkFlagsMutuallyExclusive("deep", "topology")
+	cmd.MarkFlagsMutuallyExclusive("deep", "pid")
 	return cmd
 }
 
@@ -48,6 +51,12 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	live := o.root == "/"
 	if o.deep && !live {
 		return fmt.Errorf("--deep measures the machine it runs on, and --root %s is a capture: drop one", o.root)
+	}
+	if cmd.Flags().Changed("pid") {
+		if o.pid <= 0 {
+			return fmt.Errorf("--pid %d: want the number of a process", o.pid)
+		}
+		o.reported = true // what vlmem itself may take is not what that process may
 	}
 	w, err := o.out.open(env)
 	if err != nil {
@@ -59,7 +68,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		return err
 	}
 	defer saved.discard()
-	hardware, topology, err := probe.Read(o.root)
+	hardware, topology, err := probe.ReadFor(o.root, o.pid)
 	if err != nil {
 		return err
 	}
@@ -73,14 +82,9 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
 	}
 	if live && !o.reported {
-		bar := env.progress("measuring")
-		defer bar.close()
-		m, err := probe.Measure(cmd.Context(), probe.Options{Hardware: hardware, Deep: o.deep, Progress: bar.set})
-		if err != nil {
-			return exitWith(exitUnable, err)
+		if err := measure(env, cmd.Context(), &hardware, o.deep); err != nil {
+			return err
 		}
-		bar.close()
-		m.Into(&hardware)
 	}
 	if o.out.format != "table" || o.out.path != "" { // a table on the screen shows them itself
 		for _, warning := range hardware.Warnings {

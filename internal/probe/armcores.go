@@ -2,7 +2,6 @@ package probe
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,11 +13,23 @@ type armCore struct{ implementer, part int }
 // midrCore is the core that a value of MIDR_EL1 names.
 func midrCore(midr int) armCore { return armCore{midr >> 24 & 0xff, midr >> 4 & 0xfff} }
 
-// name is the core's, "" where this table does not know it. Newer parts than gopsutil 3.24 knows, and those of other
-// makers than Arm: Linux 6.17, arch/arm64/include/asm/cputype.h, and util-linux 2.41, lscpu-arm.c.
+// name is the core's, "" where this table does not know it. gopsutil 3.24 ends at Arm's parts of 2022 and knows no other
+// maker's. Linux 6.17, arch/arm64/include/asm/cputype.h, and util-linux 2.41, lscpu-arm.c.
 func (c armCore) name() string { return armCoreNames[c] }
 
 var armCoreNames = map[armCore]string{
+	{0x41, 0xc05}: "Cortex-A5", {0x41, 0xc07}: "Cortex-A7", {0x41, 0xc08}: "Cortex-A8", {0x41, 0xc09}: "Cortex-A9",
+	{0x41, 0xc0d}: "Cortex-A17", {0x41, 0xc0e}: "Cortex-A17", {0x41, 0xc0f}: "Cortex-A15",
+	{0x41, 0xd01}: "Cortex-A32", {0x41, 0xd02}: "Cortex-A34", {0x41, 0xd03}: "Cortex-A53",
+	{0x41, 0xd04}: "Cortex-A35", {0x41, 0xd05}: "Cortex-A55", {0x41, 0xd06}: "Cortex-A65",
+	{0x41, 0xd07}: "Cortex-A57", {0x41, 0xd08}: "Cortex-A72", {0x41, 0xd09}: "Cortex-A73",
+	{0x41, 0xd0a}: "Cortex-A75", {0x41, 0xd0b}: "Cortex-A76", {0x41, 0xd0c}: "Neoverse-N1",
+	{0x41, 0xd0d}: "Cortex-A77", {0x41, 0xd0e}: "Cortex-A76AE", {0x41, 0xd40}: "Neoverse-V1",
+	{0x41, 0xd41}: "Cortex-A78", {0x41, 0xd42}: "Cortex-A78AE", {0x41, 0xd43}: "Cortex-A65AE",
+	{0x41, 0xd44}: "Cortex-X1", {0x41, 0xd46}: "Cortex-A510", {0x41, 0xd47}: "Cortex-A710",
+	{0x41, 0xd48}: "Cortex-X2", {0x41, 0xd49}: "Neoverse-N2", {0x41, 0xd4a}: "Neoverse-E1",
+	{0x41, 0xd4b}: "Cortex-A78C", {0x41, 0xd4c}: "Cortex-X1C", {0x41, 0xd4d}: "Cortex-A715",
+	{0x41, 0xd4e}: "Cortex-X3",
 	{0x41, 0xd15}: "Cortex-R82", {0x41, 0xd4f}: "Neoverse-V2", {0x41, 0xd80}: "Cortex-A520",
 	{0x41, 0xd81}: "Cortex-A720", {0x41, 0xd82}: "Cortex-X4", {0x41, 0xd83}: "Neoverse-V3AE",
 	{0x41, 0xd84}: "Neoverse-V3", {0x41, 0xd85}: "Cortex-X925", {0x41, 0xd87}: "Cortex-A725",
@@ -78,32 +89,22 @@ func readArmCores(text string) map[int]armCore {
 	return cores
 }
 
-// armModel names a machine by its designs, the strongest first: "Cortex-X925 + Cortex-A725". known is what else names
-// designs of Arm's own.
-func (t *Topology) armModel(known func(cpu int) string) string {
+// armModel names a machine by its designs, the strongest first: "Cortex-X925 + Cortex-A725".
+func (t *Topology) armModel() string {
 	var names []string
-	order := t.visible.list()
-	if groups := t.byCore(); len(groups) > 1 {
-		order = nil
-		for _, g := range groups {
-			order = append(order, g.first())
-		}
-	}
-	for _, cpu := range order {
-		c, ok := t.cores[cpu]
-		if !ok {
-			return ""
-		}
+	for _, group := range t.byCore() {
+		c := t.cores[group.first()]
 		name := c.name()
 		if name == "" {
-			name = known(cpu)
-		}
-		if name == "" || name == "Undefined" {
 			name = fmt.Sprintf("Arm core %#02x:%#03x", c.implementer, c.part)
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
+		names = append(names, name)
 	}
 	return strings.Join(names, " + ")
+}
+
+// namesNoCore is whether a model name is none, or what kernels write for every Arm of an architecture.
+func namesNoCore(model string) bool {
+	return model == "" || model == "Undefined" || strings.HasPrefix(model, "ARMv") ||
+		strings.HasPrefix(model, "AArch64 Processor")
 }

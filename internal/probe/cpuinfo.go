@@ -15,7 +15,6 @@ type cpuInfo struct {
 	flags                 []string
 	mhz                   float64
 	processors            []processor
-	armModels             map[int]string // gopsutil's names, by processor
 	err                   error
 }
 
@@ -50,9 +49,10 @@ func readCPUInfo(r *root) cpuInfo {
 		}
 	}
 	c.model = strings.Join(strings.Fields(c.model), " ")
-	c.armModels = map[int]string{}
-	for _, s := range stats {
-		c.armModels[int(s.CPU)] = s.ModelName
+	for _, key := range []string{"uarch", "cpu"} { // RISC-V; SPARC, whose processors gopsutil does not count
+		if _, value, ok := strings.Cut(r.field("proc/cpuinfo", key), ":"); c.model == "" && ok {
+			c.model = strings.Join(strings.Fields(value), " ")
+		}
 	}
 	c.arch = readArch(r, c)
 	return c

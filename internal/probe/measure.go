@@ -143,15 +143,28 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 		return nil, errors.New("measuring: no CPU is known to run on")
 	}
 	ms.places = min(ms.dataLevels(), 3)
-	if m := opts.Hardware.Memory; m != nil && m.AvailableBytes != nil {
-		share := int(*m.AvailableBytes/8) / pieceBytes * pieceBytes
+	if free := freeToMeasure(opts.Hardware.Memory); free != nil {
+		share := int(*free/8) / pieceBytes * pieceBytes
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
 	}
 	if ms.top < leastTop {
-		return nil, fmt.Errorf("measuring: %v of memory to work in is too little, want 8 × %v free", units.Bytes(ms.top),
-			units.Bytes(leastTop))
+		return nil, fmt.Errorf("%w: %v is free, want 8 × %v", ErrTooLittleMemory, units.Bytes(8*ms.top), units.Bytes(leastTop))
 	}
 	return ms, nil
+}
+
+// ErrTooLittleMemory is Measure's where the memory that it may take would show no last-level cache.
+var ErrTooLittleMemory = errors.New("measuring needs more memory")
+
+// freeToMeasure is what may be filled, nil where that is unknown.
+func freeToMeasure(m *profile.Memory) *units.Bytes {
+	switch {
+	case m == nil:
+		return nil
+	case m.FillableBytes != nil:
+		return m.FillableBytes
+	}
+	return m.AvailableBytes
 }
 
 // usableCPUs lists the CPUs that the process may use, the strongest kind first.

@@ -44,12 +44,22 @@ func Reported(dir string) (profile.Hardware, error) {
 }
 
 // Read is Reported with the topology, for drawing.
-func Read(dir string) (profile.Hardware, *Topology, error) {
+func Read(dir string) (profile.Hardware, *Topology, error) { return ReadFor(dir, 0) }
+
+// ReadFor is Read with the limits, groups and affinity of the process pid, 0 for this one. What that process has
+// mapped counts as held.
+func ReadFor(dir string, pid int) (profile.Hardware, *Topology, error) {
 	r, err := openRoot(dir)
 	if err != nil {
 		return profile.Hardware{}, nil, err
 	}
 	defer r.close()
+	if pid > 0 {
+		r.self, r.named = fmt.Sprintf("proc/%d", pid), true
+		if !r.exists(r.self) {
+			return profile.Hardware{}, nil, fmt.Errorf("root %s: no process %d is running there", dir, pid)
+		}
+	}
 	if !r.exists("sys") && !r.exists("proc") {
 		return profile.Hardware{}, nil, fmt.Errorf("root %s holds neither sys nor proc: want \"/\" or a captured machine",
 			dir)
@@ -101,8 +111,8 @@ func (rd *reading) readCPU() {
 			"isa": "reported: /proc/cpuinfo"},
 	}
 	rd.h.CPU = c
-	if len(t.cores) > 0 && (c.Model == "" || c.Model == "Undefined" || len(c.Kinds) > 1) {
-		if name := t.armModel(func(cpu int) string { return info.armModels[cpu] }); name != "" {
+	if namesNoCore(c.Model) || len(c.Kinds) > 1 {
+		if name := t.armModel(); name != "" {
 			c.Model, c.Source["model"] = name, "derived: the cores' implementer and part"
 		}
 	}
