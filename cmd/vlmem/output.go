@@ -49,7 +49,7 @@ func (o *output) open(env *environment) (*pending, error) {
 }
 
 // binary reports whether the format is no text.
-func (o *output) binary() bool { return o.format == "snapshot" }
+func (o *output) binary() bool { return o.format == "snapshot" || o.format == "tar.gz" }
 
 // pending is a result not yet shown.
 type pending struct {

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/probe"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 )
 
@@ -17,6 +18,7 @@ type probeOptions struct {
 	reported bool
 	topology bool
 	pid      int
+	doctor   string
 }
 
 func newProbeCmd(env *environment) *cobra.Command {
@@ -39,11 +41,16 @@ func newProbeCmd(env *environment) *cobra.Command {
 	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")
 	cmd.Flags().StringVar(&o.root, "root", "/",
 		"read a captured machine: a folder with its sys and proc; measures nothing")
+	cmd.Flags().StringVar(&o.doctor, "doctor", "",
+		"write what probe reads to this file, a .tar.gz for a bug report that --root replays, and measure nothing")
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "read the limits of this process in place of vlmem's own; measures nothing")
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
 	cmd.MarkFlagsMutuallyExclusive("deep", "reported")
 	cmd.MarkFlagsMutuallyExclusive("deep", "topology")
 	cmd.MarkFlagsMutuallyExclusive("deep", "pid")
+	cmd.MarkFlagsMutuallyExclusive("deep", "doctor")
+	cmd.MarkFlagsMutuallyExclusive("save", "doctor")
+	cmd.MarkFlagsMutuallyExclusive("topology", "doctor")
 	return cmd
 }
 
@@ -71,6 +78,9 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	hardware, topology, err := probe.ReadFor(o.root, o.pid)
 	if err != nil {
 		return err
+	}
+	if o.doctor != "" {
+		return o.writeCapture(env, hardware)
 	}
 	if o.topology {
 		if err := topology.Draw(w); err != nil {
@@ -103,6 +113,29 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		return err
 	}
 	return w.commit()
+}
+
+// writeCapture writes the machine as a capture and says what is in it.
+func (o *probeOptions) writeCapture(env *environment, h profile.Hardware) error {
+	out := output{flag: "--doctor", format: "tar.gz", path: o.doctor, formats: []string{"tar.gz"}}
+	w, err := out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.discard()
+	if o.root == "/" {
+		probe.CardsAt(&h, env.libcuda(), false)
+	}
+	files, err := probe.Capture(o.root, o.pid, h, w)
+	if err != nil {
+		return err
+	}
+	if err := w.commit(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(env.stdout, "%s: %d files of /sys and /proc, %d cards; no serial numbers, addresses or host name\n",
+		o.doctor, files, len(h.GPUs))
+	return err
 }
 
 // openSave checks --save before any work is done. Without the flag it holds nothing.

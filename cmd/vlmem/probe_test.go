@@ -49,6 +49,22 @@ func TestProbeCapture(t *testing.T) {
 	}
 }
 
+func TestProbeDoctor(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "machine.tar.gz")
+	r := vlmem(t, nil, "probe", "--root", capture(t), "--doctor", file)
+	data, err := os.ReadFile(file)
+	if r.code != 0 || !strings.Contains(r.stdout, "2 files of /sys and /proc") || err != nil || len(data) < 2 ||
+		data[0] != 0x1f || data[1] != 0x8b {
+		t.Errorf("exit %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
+	}
+	for _, args := range [][]string{{"--doctor", file, "--deep"}, {"--pid", "0"}, {"--pid", "-3"},
+		{"--doctor", filepath.Join(t.TempDir(), "none", "x.tar.gz")}, {"--pid", "123456789"}} {
+		if r := vlmem(t, nil, append([]string{"probe", "--root", capture(t)}, args...)...); r.code != 2 {
+			t.Errorf("%q: exit %d: %s%s", args, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
 func TestProbeReported(t *testing.T) {
 	r := vlmem(t, nil, "probe", "--reported", "--format", "json")
 	h, err := profile.DecodeHardware("stdout", []byte(r.stdout))

@@ -174,7 +174,7 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 		}
 		reading.Budgets = append(reading.Budgets, devices...)
 		if ctx.Err() == nil {
-			reading.Unread = w.warnUnread(unread, err != nil)
+			reading.Unread = append(w.warnUnread(reading.Unread, false), w.warnUnread(unread, err != nil)...)
 		}
 	}
 	if len(reading.Budgets) == 0 {

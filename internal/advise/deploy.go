@@ -46,6 +46,11 @@ func Deploy(name string, in Inputs) (Deployment, error) {
 	if err != nil {
 		return Deployment{}, err
 	}
+	if len(in.Hardware.GPUs) == 0 && !e.Host && e.Weights == engine.GGUF { // which reaches cards that CUDA does not
+		if card := in.Hardware.EngineCard(); card != nil {
+			in.Hardware.GPUs = []profile.GPU{*card}
+		}
+	}
 	d, short, err := in.settleOn(e)
 	if short != nil {
 		short.WouldFit = in.wouldFit(e)

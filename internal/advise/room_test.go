@@ -80,3 +80,28 @@ func TestUnifiedMemoryIsOneBudget(t *testing.T) {
 		t.Errorf("llama-server fits: %q", d.Headline)
 	}
 }
+
+// TestDeployOnCardsWithoutCUDA: llama.cpp reaches AMD's card through ROCm or Vulkan; engines over CUDA run beside it.
+func TestDeployOnCardsWithoutCUDA(t *testing.T) {
+	size := func(b units.Bytes) *units.Bytes { return &b }
+	in := inputs(t, "qwen3-vl-8b", "i5-10210u")
+	in.Hardware.Memory = &profile.Memory{TotalBytes: 16 * units.GiB}
+	in.Hardware.Cards = []profile.Card{
+		{Vendor: "Intel", Name: "UHD Graphics", Unified: true, Backends: []string{"vulkan"}, VRAMBytes: size(8 * units.GiB)},
+		{Vendor: "AMD", Name: "Radeon RX 7900 XTX", Backends: []string{"rocm", "vulkan"}, VRAMBytes: size(24 * units.GiB),
+			VRAMUsedBytes: size(units.GiB)}}
+	d, err := advise.Deploy("llama-server", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := d.Settings.GPU; g == nil || g.Backend != "rocm" || !d.Settings.FullOff || g.FreeBytes != 23*units.GiB {
+		t.Errorf("%+v, every layer on the card: %t", g, d.Settings.FullOff)
+	}
+	if d, err := advise.Deploy("transformers", in); err == nil && d.Settings.GPU != nil {
+		t.Errorf("transformers on %s", d.Settings.GPU.Name)
+	}
+	in.Hardware.Cards = in.Hardware.Cards[:1]
+	if d, err := advise.Deploy("llama-server", in); err != nil || d.Settings.GPU != nil {
+		t.Errorf("integrated graphics: %+v, %v", d.Settings.GPU, err)
+	}
+}

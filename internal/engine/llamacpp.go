@@ -625,10 +625,13 @@ func llamaImage(m *profile.Model, i Image, most int) (width, height int, err err
 // cudaContext is what the driver and the libraries take before anything is loaded; it differs by card, driver and
 // build.
 func (mem *Memory) cudaContext(g *profile.GPU) {
-	name := "a card"
+	name, item := "a card", "CUDA context"
 	if g != nil {
 		name = g.Name
+		if g.Backend != "" {
+			item = g.Backend + " context"
+		}
 	}
-	mem.add("CUDA context", "device", profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
-		"driver context, kernels and cuBLAS workspace of %s", name)
+	mem.add(item, "device", profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
+		"driver context, kernels and workspace of %s", name)
 }

@@ -12,6 +12,14 @@ import (
 // SGLang's attention kernels (FlashInfer) start at 7.5; PyTorch's wheels for CUDA 12.6 still hold 5.0 and 6.0 code;
 // ollama takes 5.0 upwards.
 func (e *Engine) Refuse(g *profile.GPU) error {
+	if g.Backend != "" {
+		if e.Weights == GGUF {
+			return nil
+		}
+		return &Refusal{Engine: e.Name,
+			Reason:      fmt.Sprintf("%s is reached through %s, and %s is written here for CUDA alone", g.Name, g.Backend, e.Name),
+			Alternative: "llama.cpp (--for llama-server) or ollama with a GGUF of the same model runs on it"}
+	}
 	major, minor, err := g.Capability()
 	if err != nil {
 		return fmt.Errorf("card %s: compute capability %w", g.Name, err)
@@ -30,6 +38,17 @@ func (e *Engine) Refuse(g *profile.GPU) error {
 		r.Alternative = "run on the CPU: llama.cpp with --device cpu"
 	}
 	return r
+}
+
+// backendFacts is what llama.cpp needs to reach a card without CUDA, nil for other cards.
+func backendFacts(g *profile.GPU) []string {
+	switch g.Backend {
+	case "rocm":
+		return []string{"llama.cpp: build with -DGGML_HIP=ON for this card's gfx target, or with -DGGML_VULKAN=ON; --list-devices shows it"}
+	case "vulkan":
+		return []string{"llama.cpp: build with -DGGML_VULKAN=ON, or take the Vulkan release; --list-devices shows the card as Vulkan0"}
+	}
+	return nil
 }
 
 // PascalFacts is what a user of a Pascal card (compute capability 6.x) must know, a line each, nil for other cards.

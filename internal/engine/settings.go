@@ -103,6 +103,7 @@ func Write(name string, s Settings) (*Bundle, error) {
 	}
 	if s.GPU != nil {
 		b.Notes = append(b.Notes, PascalFacts(s.GPU)...)
+		b.Notes = append(b.Notes, backendFacts(s.GPU)...)
 	}
 	return b, nil
 }

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the
@@ -33,6 +35,8 @@ func Pressure(rootDir string) (pressure.Reading, error) {
 	if groupErr == nil {
 		groupErr = limitErr
 	}
+	cards, unread := cardBudgets(r)
+	reading.Budgets, reading.Unread = append(reading.Budgets, cards...), unread
 	reading.Stall, err = readStall(r, groups)
 	return reading, errors.Join(hostErr, groupErr, err)
 }
@@ -62,6 +66,25 @@ func groupBudget(r *root) (pressure.Budget, bool, error) {
 		}
 	}
 	return tightest, tightest.Limit > 0, err
+}
+
+// cardBudgets is the memory of AMD's cards, whose driver counts it in files. What a processor's graphics has set aside
+// is too little to be worth a level.
+func cardBudgets(r *root) (budgets []pressure.Budget, unread []pressure.Unread) {
+	for _, bus := range slices.Sorted(slices.Values(r.names(pciDir))) {
+		total, err := r.number(pciDir + "/" + bus + "/mem_info_vram_total")
+		if err != nil || total < int(2*units.GiB) {
+			continue
+		}
+		name := "amdgpu " + bus
+		used, err := r.number(pciDir + "/" + bus + "/mem_info_vram_used")
+		if err != nil {
+			unread = append(unread, pressure.Unread{Name: name, Why: err.Error()})
+			continue
+		}
+		budgets = append(budgets, pressure.Budget{Name: name, Used: units.Bytes(used), Limit: units.Bytes(total)})
+	}
+	return budgets, unread
 }
 
 // readStall reads the stall counters, nil where the kernel keeps none.

@@ -93,3 +93,20 @@ func TestPressureSaysWhatIsMissing(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// TestPressureOfAMDCards reads amdgpu's counters: a card that tells its size and not its use is unread.
+func TestPressureOfAMDCards(t *testing.T) {
+	root := smallMachine().with(machine{
+		"sys/bus/pci/devices/0000:03:00.0/mem_info_vram_total": "8589934592\n",
+		"sys/bus/pci/devices/0000:03:00.0/mem_info_vram_used":  "7516192768\n",
+		"sys/bus/pci/devices/0000:04:00.0/mem_info_vram_total": "8589934592\n",
+		"sys/bus/pci/devices/0000:05:00.0/mem_info_vram_total": "536870912\n"}).lay(t)
+	r, err := Pressure(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := r.Budgets[len(r.Budgets)-1]
+	if last.Name != "amdgpu 0000:03:00.0" || last.Used != 7*units.GiB || len(r.Unread) != 1 || !r.Blind() {
+		t.Errorf("%+v, unread %+v", r.Budgets, r.Unread)
+	}
+}

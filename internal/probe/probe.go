@@ -15,6 +15,7 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -73,10 +74,7 @@ func ReadFor(dir string, pid int) (profile.Hardware, *Topology, error) {
 	rd.readCompute()
 	rd.readCards()
 	if !r.live {
-		rd.h.Unknown["gpus"] = "a capture has no driver to ask: its cards are named, not described"
-		if !r.exists(pciDir) {
-			rd.h.Unknown["gpus"] = "/" + pciDir + ": not there"
-		}
+		rd.readCaptured()
 	}
 	rd.h.NUMA = rd.t.Nodes
 	rd.h.Warnings = append(rd.h.Warnings, rd.t.Warnings...)
@@ -175,6 +173,19 @@ func (rd *reading) readAffinity() {
 				}
 			}
 		}
+	}
+}
+
+// readCaptured takes a capture's cards, or says why there are none to describe.
+func (rd *reading) readCaptured() {
+	switch err := rd.readCapturedCards(); {
+	case err == nil:
+	case !errors.Is(err, fs.ErrNotExist):
+		rd.unknown("gpus", err)
+	case !rd.root.exists(pciDir):
+		rd.h.Unknown["gpus"] = "/" + pciDir + ": not there"
+	case len(rd.h.Cards) > 0:
+		rd.h.Unknown["gpus"] = "the capture holds no driver's answers: its cards are named, not described"
 	}
 }
 

@@ -29,3 +29,31 @@ type Card struct {
 	Why    string  `yaml:"why,omitempty" json:"why,omitempty"`
 	Source Sources `yaml:"source,omitempty" json:"source,omitempty"`
 }
+
+// leastEngineCard is the memory below which nothing of a model worth the trouble lies on a card.
+const leastEngineCard = 2 * units.GiB
+
+// EngineCard is the card that an engine computes on where no CUDA device is there: the one with the most memory that
+// Vulkan or ROCm serves, as a GPU without a compute capability; nil for none. Intel's integrated graphics are left
+// out: they are no faster than the cores beside them over the same memory.
+func (h *Hardware) EngineCard() *GPU {
+	var best *GPU
+	for _, c := range h.Cards {
+		if len(c.Backends) == 0 || c.Vendor == "NVIDIA" || c.VRAMBytes == nil || c.Unified && c.Vendor != "AMD" {
+			continue
+		}
+		g := GPU{Name: c.Name, Backend: c.Backends[0], MemoryBytes: *c.VRAMBytes, PCIBusID: c.PCIBusID,
+			HostBandwidthBytesPerS: c.HostBandwidthBytesPerS, UnifiedMemory: c.Unified,
+			Source: Sources{"default": "reported: the kernel's driver"}}
+		if c.VRAMUsedBytes != nil {
+			g.FreeBytes = max(0, g.MemoryBytes-*c.VRAMUsedBytes)
+		}
+		if c.Unified && c.GTTBytes != nil {
+			g.MemoryBytes, g.FreeBytes = g.MemoryBytes+*c.GTTBytes, 0
+		}
+		if g.MemoryBytes >= leastEngineCard && (best == nil || g.MemoryBytes > best.MemoryBytes) {
+			best = &g
+		}
+	}
+	return best
+}

@@ -120,8 +120,10 @@ type Memory struct {
 // GPU is one CUDA device. A profile gives what data sheets and the compute capability fix; a probe what the driver
 // answers.
 type GPU struct {
-	Name                      string      `yaml:"name" json:"name"`
-	ComputeCapability         string      `yaml:"compute_capability" json:"compute_capability"` // "6.1"
+	Name              string `yaml:"name" json:"name"`
+	ComputeCapability string `yaml:"compute_capability" json:"compute_capability"` // "6.1"
+	// Backend is what engines reach the card through where that is not CUDA: rocm, vulkan
+	Backend                   string      `yaml:"backend,omitempty" json:"backend,omitempty"`
 	MemoryBytes               units.Bytes `yaml:"memory_bytes" json:"memory_bytes"`
 	SMCount                   int         `yaml:"sm_count" json:"sm_count"`
 	SharedMemoryPerBlockBytes units.Bytes `yaml:"shared_memory_per_block_bytes" json:"shared_memory_per_block_bytes"`

@@ -1,0 +1,254 @@
+package probe
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// A capture is the files of /sys and /proc that this package reads, in a tar that Read replays with --root, and what
+// the CUDA driver told of its cards in cardsFile. What names a person or a machine stays out: only the listed files are
+// taken, none of which holds a serial number or an address; of the mounts those of control groups alone, of the
+// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced wherever it stands.
+
+// cardsFile holds the captured cards, as JSON of profile.GPU.
+const cardsFile = "vlmem-cards.json"
+
+// captured are the files of a capture, below the root.
+var captured = []string{
+	"proc/cpuinfo", "proc/meminfo", "proc/version", "proc/zoneinfo", "proc/swaps", "proc/pressure/memory",
+	"proc/sys/kernel/osrelease", "proc/sys/vm/overcommit_memory", "proc/sys/vm/overcommit_ratio",
+	"proc/sys/vm/admin_reserve_kbytes", "proc/sys/vm/user_reserve_kbytes", "proc/spl/kstat/zfs/arcstats",
+	"proc/driver/nvidia/version", "proc/driver/nvidia/gpus/*/numa_status", "proc/device-tree/cpus/*/*",
+	"proc/hwloc-nofile-info",
+	"sys/devices/system/cpu/online", "sys/devices/system/cpu/possible", "sys/devices/system/cpu/present",
+	"sys/devices/system/cpu/cpu[0-9]*/online", "sys/devices/system/cpu/cpu[0-9]*/topology/*",
+	"sys/devices/system/cpu/cpu[0-9]*/cache/index[0-9]*/*", "sys/devices/system/cpu/cpu[0-9]*/cpu_capacity",
+	"sys/devices/system/cpu/cpu[0-9]*/regs/identification/midr_el1",
+	"sys/devices/system/cpu/cpu[0-9]*/cpufreq/base_frequency",
+	"sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+	"sys/devices/cpu_*/cpus", "sys/devices/system/node/online", "sys/devices/system/node/node[0-9]*/meminfo",
+	"sys/devices/system/node/node[0-9]*/cpumap", "sys/devices/system/node/node[0-9]*/cpulist",
+	"sys/devices/system/node/node[0-9]*/distance", "sys/devices/system/node/node[0-9]*/memory_side_cache/index*/*",
+	"sys/kernel/mm/transparent_hugepage/enabled", "sys/hypervisor/type", "sys/class/dmi/id/sys_vendor",
+	"sys/class/dmi/id/product_name", "sys/class/dmi/id/bios_vendor",
+	"sys/bus/pci/devices/*/vendor", "sys/bus/pci/devices/*/device", "sys/bus/pci/devices/*/class",
+	"sys/bus/pci/devices/*/max_link_*", "sys/bus/pci/devices/*/mem_info_*", "sys/bus/pci/devices/*/pp_dpm_sclk",
+	"sys/bus/pci/devices/*/drm/card*/lmem_total_bytes", "sys/class/drm/card[0-9]*/device/uevent",
+	"sys/class/kfd/kfd/uevent",
+}
+
+// ofProcess are the files of the process that is looked at; a capture holds them as those of proc/self.
+var ofProcess = []string{"status", "limits", "cgroup", "cpuset", "mountinfo", "numa_maps"}
+
+// capturedLinks are links of which the last part counts.
+var capturedLinks = []string{"sys/bus/pci/devices/*/driver", "sys/class/drm/card[0-9]*/device"}
+
+// capture writes one tar.
+type capture struct {
+	root  *root
+	tar   *tar.Writer
+	host  string // to be replaced
+	count int
+}
+
+// Capture writes what Read reads below dir, for the process pid (0 for this one), with the cards of h, as a gzipped
+// tar. It returns the number of files.
+func Capture(dir string, pid int, h profile.Hardware, w io.Writer) (int, error) {
+	r, err := openRoot(dir)
+	if err != nil {
+		return 0, err
+	}
+	defer r.close()
+	if pid > 0 {
+		r.self = fmt.Sprintf("proc/%d", pid)
+	}
+	zipped := gzip.NewWriter(w)
+	c := capture{root: r, tar: tar.NewWriter(zipped)}
+	if r.live {
+		c.host, _ = os.Hostname() // without a name there is none to hide
+	}
+	for _, stage := range []func() error{c.files, c.process, c.groups, c.links, func() error { return c.cards(h.GPUs) },
+		c.tar.Close, zipped.Close} {
+		if err := stage(); err != nil {
+			return c.count, fmt.Errorf("writing the capture: %w", err)
+		}
+	}
+	return c.count, nil
+}
+
+// put writes one file; names and text lose the host's name.
+func (c *capture) put(name, text string) error {
+	if len(c.host) > 2 { // shorter ones are parts of words
+		text = strings.ReplaceAll(text, c.host, "host")
+	}
+	c.count++
+	head := tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg, Format: tar.FormatPAX}
+	if err := c.tar.WriteHeader(&head); err != nil {
+		return err
+	}
+	_, err := io.WriteString(c.tar, text)
+	return err
+}
+
+// copy puts a file of the root under another name. What cannot be read is left out, as Read will find it.
+func (c *capture) copy(from, to string) error {
+	data, err := c.root.fs.ReadFile(from)
+	if err != nil {
+		return nil
+	}
+	return c.put(to, string(data))
+}
+
+func (c *capture) matches(pattern string) []string {
+	list, err := fs.Glob(c.root.fs.FS(), pattern)
+	if err != nil {
+		return nil // the patterns are constants, and a folder that cannot be listed has no files
+	}
+	return list
+}
+
+func (c *capture) files() error {
+	for _, pattern := range captured {
+		for _, name := range c.matches(pattern) {
+			var err error
+			switch name {
+			case "proc/version": // "Linux version 6.1.0 (who@where) (…": the rest says who built it
+				text, _ := c.root.text(name)
+				f := strings.Fields(text)
+				err = c.put(name, strings.Join(f[:min(3, len(f))], " ")+"\n")
+			case "proc/cpuinfo":
+				text, _ := c.root.text(name)
+				err = c.put(name, withoutLines(text, "Serial")+"\n")
+			default:
+				err = c.copy(name, name)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// withoutLines drops the lines that begin with a word: boards of Arm write their serial number into /proc/cpuinfo.
+func withoutLines(text, word string) string {
+	return strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
+		return strings.HasPrefix(line, word)
+	}), "\n")
+}
+
+func (c *capture) process() error {
+	for _, name := range ofProcess {
+		from, to := c.root.self+"/"+name, "proc/self/"+name
+		text, err := c.root.text(from)
+		if err != nil {
+			continue
+		}
+		switch name {
+		case "mountinfo": // other mounts name servers and people's folders
+			text = strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
+				return !strings.Contains(line, " - cgroup") && !strings.Contains(line, " - cpuset")
+			}), "\n")
+		case "numa_maps": // the policy stands in each line, mapped files' names in most
+			line, _, _ := strings.Cut(text, "\n")
+			f := strings.Fields(line)
+			text = strings.Join(f[:min(2, len(f))], " ")
+		}
+		if err := c.put(to, text+"\n"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// groups puts what limits each group on the process's path.
+func (c *capture) groups() error {
+	seen := map[string]bool{}
+	for _, controller := range []string{"memory", "cpu", "cpuset"} {
+		if at, _, ok := controllerMount(c.root, controller); ok {
+			name := strings.TrimPrefix(path.Join(at.point, "cgroup.controllers"), "/")
+			if !seen[name] {
+				seen[name] = true
+				if err := c.copy(name, name); err != nil {
+					return err
+				}
+			}
+		}
+		groups, err := controlGroups(c.root, controller)
+		if err != nil {
+			continue
+		}
+		for _, g := range groups {
+			for _, name := range c.matches(g.dir + "/" + controller + ".*") {
+				if seen[name] || strings.HasSuffix(name, "numa_stat") {
+					continue
+				}
+				seen[name] = true
+				if err := c.copy(name, name); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (c *capture) links() error {
+	for _, pattern := range capturedLinks {
+		for _, name := range c.matches(pattern) {
+			to := c.root.link(name)
+			if to == "" {
+				continue
+			}
+			head := tar.Header{Name: name, Linkname: to, Mode: 0o777, Typeflag: tar.TypeSymlink, Format: tar.FormatPAX}
+			if err := c.tar.WriteHeader(&head); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// cards puts what the driver told, without the cards' identities.
+func (c *capture) cards(gpus []profile.GPU) error {
+	if len(gpus) == 0 {
+		return nil
+	}
+	gpus = slices.Clone(gpus)
+	for i := range gpus {
+		gpus[i].UUID = ""
+	}
+	data, err := json.MarshalIndent(gpus, "", " ")
+	if err != nil {
+		return err
+	}
+	return c.put(cardsFile, string(data)+"\n")
+}
+
+// readCapturedCards takes the cards that a capture holds.
+func (rd *reading) readCapturedCards() error {
+	data, err := rd.root.fs.ReadFile(cardsFile)
+	if err != nil {
+		return err
+	}
+	var gpus []profile.GPU
+	if err := json.Unmarshal(data, &gpus); err != nil {
+		return fmt.Errorf("/%s: %w", cardsFile, err)
+	}
+	rd.h.GPUs = gpus
+	for i := range rd.h.Cards {
+		c := &rd.h.Cards[i]
+		c.Visible = c.Visible || slices.ContainsFunc(gpus, func(g profile.GPU) bool { return g.PCIBusID == c.PCIBusID })
+	}
+	return nil
+}

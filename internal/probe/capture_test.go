@@ -1,0 +1,98 @@
+package probe
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// untar lays a capture out and returns its folder and all of its text.
+func untar(t *testing.T, data []byte) (dir, text string) {
+	t.Helper()
+	dir = tempDir(t)
+	zipped, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for files := tar.NewReader(zipped); ; {
+		head, err := files.Next()
+		if errors.Is(err, io.EOF) {
+			return dir, text
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, head.Name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if head.Typeflag == tar.TypeSymlink {
+			if err := os.Symlink(head.Linkname, file); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		content, err := io.ReadAll(files)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += head.Name + "\n" + string(content)
+		if err := os.WriteFile(file, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestCaptureReplays: what is read of a capture is what was read of the machine, and nobody's name is in it.
+func TestCaptureReplays(t *testing.T) {
+	m := smallMachine().with(pciCard("0000:03:00.0", "0x10de", "0x1b80", machine{"serial_number": "4711\n"})).with(machine{
+		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n30 23 0:9 / /home/ada rw - nfs fileserver:/ada rw\n",
+		"proc/self/cgroup":    "0::/a/b\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+		"sys/fs/cgroup/a/b/memory.max": "4294967296\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
+		"sys/fs/cgroup/a/b/memory.stat": "anon 0\n", "sys/fs/cgroup/a/b/cpu.max": "200000 100000\n",
+		"proc/version": "Linux version 6.1.0-test (ada@fileserver) #1\n",
+		"proc/cpuinfo": smallMachine()["proc/cpuinfo"] + "Serial\t\t: 00004711\n"})
+	dir := m.lay(t)
+	if err := os.Symlink("../../../bus/pci/drivers/nvidia", filepath.Join(dir, pciDir, "0000:03:00.0/driver")); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Reported(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card := profile.GPU{Name: "NVIDIA GeForce GTX 1080", PCIBusID: "0000:03:00.0", UUID: "GPU-4711", MemoryBytes: 8 << 30}
+	var out bytes.Buffer
+	with := before
+	with.GPUs = []profile.GPU{card}
+	if _, err := Capture(dir, 0, with, &out); err != nil {
+		t.Fatal(err)
+	}
+	replayed, text := untar(t, out.Bytes())
+	for _, private := range []string{"4711", "ada", "fileserver"} {
+		if strings.Contains(text, private) {
+			t.Errorf("the capture holds %q", private)
+		}
+	}
+	after, err := Reported(replayed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.UUID = ""
+	if len(after.GPUs) != 1 || !reflect.DeepEqual(after.GPUs[0], card) || !after.Cards[0].Visible {
+		t.Errorf("cards %+v", after.GPUs)
+	}
+	after.GPUs, after.Cards, after.Fingerprint = nil, before.Cards, before.Fingerprint
+	delete(before.Unknown, "gpus")
+	if !reflect.DeepEqual(before, after) {
+		t.Errorf("read of the machine\n%+v\nof its capture\n%+v", before, after)
+	}
+}
