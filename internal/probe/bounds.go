@@ -163,7 +163,8 @@ func resourceLimit(text, name string) (*units.Bytes, error) {
 }
 
 // bindCommitments adds the commit limit where the kernel keeps it. Of it nobody may use the admin reserve without
-// CAP_SYS_ADMIN, and a process a 32nd of its own size, up to the user reserve (mm/util.c, __vm_enough_memory).
+// CAP_SYS_ADMIN, nor a process the last 32nd of its own size, up to the user reserve (mm/util.c, __vm_enough_memory).
+// All of the latter is left out: address space that is merely reserved, as runtimes and CUDA do, counts as size.
 func (rd *reading) bindCommitments(info map[string]units.Bytes) {
 	r, m := rd.root, rd.h.Memory
 	const mode = "proc/sys/vm/overcommit_memory"
@@ -186,7 +187,7 @@ func (rd *reading) bindCommitments(info map[string]units.Bytes) {
 	if !rd.privileged() {
 		left -= reserve("admin_reserve_kbytes")
 	}
-	left = max(left-reserve("user_reserve_kbytes"), left/33*32)
+	left -= reserve("user_reserve_kbytes")
 	b := profile.NewBound("commitments, vm.overcommit_memory 2", "/"+mode, limit, left)
 	b.Virtual = true
 	m.Bounds = append(m.Bounds, b)

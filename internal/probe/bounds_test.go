@@ -66,10 +66,10 @@ func TestBounds(t *testing.T) {
 			"address space", 4 * units.GiB},
 		{"data", machine{"proc/self/limits": limits("Max data size             1073741824           unlimited            bytes")},
 			"private writable mappings", units.GiB},
-		// Less the admin reserve; and a process must leave a 32nd of its own size, here below the user reserve.
-		{"strict overcommit", strict, "commitments", (4*units.GiB - 8*units.MiB) / 33 * 32},
+		// Less the admin and the user reserve.
+		{"strict overcommit", strict, "commitments", 4*units.GiB - 136*units.MiB},
 		{"strict overcommit for root", strict.with(machine{"proc/self/status": "CapEff:\t000001ffffffffff\n"}),
-			"commitments", 4 * units.GiB / 33 * 32},
+			"commitments", 4*units.GiB - 128*units.MiB},
 		{"commitments that nobody holds to", strict.with(machine{"proc/sys/vm/overcommit_memory": "0\n"}),
 			"host memory", 7 * units.GiB},
 		{"a memory node by cpuset", twoNodes().with(groups).with(machine{
