@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -267,7 +268,7 @@ func measure(env *environment, ctx context.Context, h *profile.Hardware, deep bo
 	switch {
 	case errors.Is(err, probe.ErrTooLittleMemory):
 		h.Unknown["measured"] = err.Error()
-		h.Warnings = append(h.Warnings, err.Error()+": this is what the machine reports")
+		h.Warnings = append(h.Warnings, evidence.Warn(probe.Untimed, "%v: this is what the machine reports", err))
 		return nil
 	case err != nil:
 		return exitWith(exitUnable, err)

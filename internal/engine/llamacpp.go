@@ -633,5 +633,5 @@ func (mem *Memory) cudaContext(g *profile.GPU) {
 		}
 	}
 	mem.add(item, "device", profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
-		"driver context, kernels and workspace of %s", name)
+		"driver context, kernels and cuBLAS workspace of %s", name)
 }

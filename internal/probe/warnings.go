@@ -10,4 +10,5 @@ const (
 	UnknownLimit evidence.Code = "unknown limit" // a control group could not be read
 	SlowedBelow  evidence.Code = "slowed"        // allocation is throttled before the limit
 	NoDriver     evidence.Code = "no driver"     // a card is there that no driver answers for
+	Untimed      evidence.Code = "untimed"       // too little memory to time anything: the report alone stands
 )
