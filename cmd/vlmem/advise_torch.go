@@ -153,13 +153,13 @@ func refusedLines(c *advise.TorchChoice) []string {
 			list = append(list, fmt.Sprintf("%s: no setting can serve the %s it refused: with the %s that lived it exceeds the card's %s by %s",
 				card.Name, card.Asked, card.Live, card.Capacity, card.Short()))
 		case c.Default.EachRefused[i] == 0:
-			list = append(list, fmt.Sprintf("%s refused %d requests, of up to %s; a replay from an empty start serves them under the default too: what stood before the recording decided",
+			list = append(list, fmt.Sprintf("%s refused %d request(s), of up to %s; a replay from an empty start serves them under the default too: what stood before the recording decided",
 				card.Name, card.Requests, card.Asked))
 		case c.Best.EachRefused[i] == 0:
-			list = append(list, fmt.Sprintf("%s refused %d requests, of up to %s: under this setting its %s serve them [replayed]",
+			list = append(list, fmt.Sprintf("%s refused %d request(s), of up to %s: under this setting its %s serve them [replayed]",
 				card.Name, card.Requests, card.Asked, card.Capacity))
 		default:
-			list = append(list, fmt.Sprintf("%s refused %d requests, of up to %s: under this setting its %s refuse %d [replayed]",
+			list = append(list, fmt.Sprintf("%s refused %d request(s), of up to %s: under this setting its %s refuse %d [replayed]",
 				card.Name, card.Requests, card.Asked, card.Capacity, c.Best.EachRefused[i]))
 		}
 	}
