@@ -540,8 +540,8 @@ func (mem *Memory) llamaVision(m *profile.Model, o Options, flash bool) error {
 	case o.Image == nil && o.Llama.ImageMost > llamaWarmupSide*llamaWarmupSide:
 		most := int(math.Sqrt(float64(o.Llama.ImageMost))) * side / llamaWarmupSide
 		mem.raiseAll(Vision, o.towerBytes(m, Image{most, most}, flash))
-		mem.warn(GrowsAtRunTime, "the tower's buffer is that of the warm-up image; one of %dx%d, which --image-max-tokens lets in, makes it grow",
-			most, most)
+		mem.warn(GrowsAtRunTime, "the tower's buffer is that of the warm-up image; one of %dx%d, which --image-max-tokens"+
+			" lets in, makes it grow", most, most)
 	case width*height < side*side && !o.NoWarmup:
 		more := o.towerBytes(m, warm, flash)
 		mem.raiseAll(Vision, more)
