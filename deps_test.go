@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,8 @@ import (
 const module = "github.com/vlmem/vlmem"
 
 // arrows lists, for each room, the rooms it may import; a room speaks for the folders below it that have no line of
-// their own. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too.
+// their own, as an importer and as what is imported. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too. An arrow that no
+// file uses is taken out.
 var arrows = map[string]string{
 	"internal/units":           "",
 	"internal/memory":          "",
@@ -24,55 +26,111 @@ var arrows = map[string]string{
 	"internal/evidence":        "internal/units",
 	"internal/cuda":            "",
 	"internal/resident":        "",
-	"internal/profile":         "internal/units internal/evidence",
+	"internal/profile":         "internal/evidence internal/units",
 	"internal/speed":           "internal/profile",
 	"profiles":                 "internal/profile",
-	"internal/trace":           "internal/units internal/file",
-	"internal/probe":           "internal/evidence internal/profile internal/units internal/cuda internal/pressure",
-	"internal/account":         "internal/trace internal/rivals/pytorch internal/units",
-	"internal/workload":        "internal/profile internal/trace internal/units",
-	"internal/alloc/space":     "internal/units internal/cuda",
-	"internal/alloc":           "internal/units internal/memory internal/plan internal/alloc/space internal/alloc/alloctest",
-	"internal/alloc/alloctest": "internal/alloc internal/alloc/space",
-	"internal/alloc/stream":    "internal/alloc internal/alloc/space internal/cuda internal/profile internal/units",
+	"internal/trace":           "internal/file",
+	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units",
+	"internal/account":         "internal/rivals/pytorch internal/trace internal/units",
+	"internal/workload":        "internal/profile internal/trace",
+	"internal/alloc/space":     "internal/cuda",
+	"internal/alloc":           "internal/memory internal/plan internal/units",
+	"internal/alloc/alloctest": "internal/alloc",
+	"internal/alloc/stream":    "internal/alloc internal/alloc/space internal/cuda",
 	"internal/pressure":        "internal/units",
-	"internal/placement":       "internal/memory internal/profile internal/units internal/alloc/stream",
-	"internal/rivals":          "internal/alloc internal/trace internal/units internal/rivals",
-	"internal/plan":            "internal/units",
-	"internal/replay":          "internal/trace internal/alloc internal/rivals internal/plan",
+	"internal/placement":       "internal/alloc/stream internal/memory internal/profile internal/units",
+	"internal/rivals":          "internal/alloc internal/trace",
+	"internal/plan":            "",
+	"internal/replay":          "internal/alloc internal/rivals internal/trace",
 	"internal/baseline":        "internal/replay",
-	"internal/checkpoint":      "internal/profile internal/engine/weights internal/units internal/file",
-	"internal/tiling":          "internal/evidence internal/profile internal/units internal/cuda internal/file",
-	"internal/engine":          "internal/profile internal/units internal/trace internal/workload internal/evidence",
-	"internal/advise":          "internal/observation internal/speed internal/memory internal/profile internal/placement internal/replay internal/tiling internal/alloc internal/units internal/trace internal/engine internal/rivals/pytorch internal/evidence",
-	"internal/observation":     "internal/engine internal/units internal/evidence",
+	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
+	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units",
+	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
+	"internal/advise":          "internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units",
+	"internal/observation":     "internal/engine internal/evidence internal/units",
 	"internal/child":           "internal/observation internal/units",
-	"internal/report":          "internal/account internal/observation internal/speed internal/evidence internal/baseline internal/rivals/pytorch internal/units internal/profile internal/pressure internal/replay internal/advise internal/tiling internal/engine internal/plan internal/trace internal/probe internal/alloc internal/pressure",
-	"optimizer":                "internal/memory internal/alloc internal/plan internal/cuda internal/pressure internal/profile internal/probe internal/advise",
+	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/engine internal/evidence internal/observation internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/trace internal/units",
+	"optimizer":                "internal/advise internal/alloc internal/alloc/space internal/alloc/stream internal/cuda internal/memory internal/plan internal/pressure internal/probe internal/profile",
 	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",
 	"cmd/libvlmem":             "optimizer",
-	"cmd/vlmem":                "internal profiles optimizer",
+	"cmd/vlmem":                "internal optimizer profiles",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {
+	used := map[string]bool{} // "room arrow"
 	for _, file := range goFiles(t) {
 		room, allowed, ok := roomOf(path.Dir(file))
 		if !ok {
 			t.Errorf("%s: no room in arrows holds this folder", file)
 			continue
 		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, spec := range parsed.Imports {
-			imported, _ := strconv.Unquote(spec.Path.Value)
-			target, ours := strings.CutPrefix(imported, module+"/")
-			if ours && !within(target, room) && !slices.ContainsFunc(allowed, func(a string) bool { return within(target, a) }) {
+		used[room] = true
+		for _, target := range imports(t, file) {
+			at := slices.IndexFunc(allowed, func(a string) bool { return leads(a, target) })
+			switch {
+			case within(target, room):
+			case at < 0:
 				t.Errorf("%s: %s may not import %s", file, room, target)
+			default:
+				used[room+" "+allowed[at]] = true
 			}
 		}
 	}
+	for room, list := range arrows {
+		if !used[room] {
+			t.Errorf("%s: a room in arrows without a file", room)
+		}
+		for _, arrow := range strings.Fields(list) {
+			if !used[room+" "+arrow] {
+				t.Errorf("%s: no file uses its arrow to %s: take it out of arrows and of docs/design.md", room, arrow)
+			}
+		}
+	}
+}
+
+// TestDesignDrawsTheArrows: the table of rooms in docs/design.md has a row for each room of arrows, with these imports.
+func TestDesignDrawsTheArrows(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("docs", "design.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "| folder | its one noun | imports |\n|---|---|---|\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	drawn := map[string]string{}
+	for line := range strings.Lines(table) {
+		if cells := strings.Split(strings.Trim(line, "|\n"), "|"); len(cells) == 3 {
+			drawn[strings.TrimSpace(cells[0])] = strings.TrimSpace(cells[2])
+		}
+	}
+	for room, list := range arrows {
+		want := strings.ReplaceAll(strings.Join(strings.Fields(list), ", "), "internal/", "")
+		if want == "" {
+			want = "–"
+		}
+		if got, ok := drawn[room]; !ok || got != want {
+			t.Errorf("docs/design.md: the row of %s draws %q, want: | %s | … | %s |", room, got, room, want)
+		}
+		delete(drawn, room)
+	}
+	for room := range drawn {
+		t.Errorf("docs/design.md: %s has a row and is no room of arrows", room)
+	}
+}
+
+// imports lists the project's own packages that a file imports, as folders.
+func imports(t *testing.T, file string) (folders []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range parsed.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if target, ours := strings.CutPrefix(imported, module+"/"); ours && err == nil {
+			folders = append(folders, target)
+		}
+	}
+	return folders
 }
 
 // goFiles lists the files that are built into the program; tests may import what they test with.
@@ -103,6 +161,12 @@ func roomOf(folder string) (room string, allowed []string, ok bool) {
 		}
 	}
 	return "", nil, false
+}
+
+// leads reports whether an arrow leads to a folder: the folder lies within it, and within no other room inside it.
+func leads(arrow, target string) bool {
+	room, _, _ := roomOf(target)
+	return within(target, arrow) && (within(arrow, room) || arrow == "internal")
 }
 
 func within(folder, room string) bool { return folder == room || strings.HasPrefix(folder, room+"/") }
