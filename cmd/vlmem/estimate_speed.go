@@ -27,19 +27,7 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	if err != nil {
 		return nil, err
 	}
-	request := speed.Request{Context: float64(o.Context), Prompt: float64(o.Context) / 2, UBatch: float64(o.UBatch)}
-	if o.UBatch == 0 {
-		request.UBatch = 512
-	}
-	if o.PromptTokens > 0 {
-		request.Prompt = float64(o.PromptTokens)
-	}
-	if o.Image != nil {
-		request.Width, request.Height = o.Image.Width, o.Image.Height
-	} else if grid, err := m.ImageGrid(1280, 720); err == nil && grid.Tokens < o.Context {
-		request.Width, request.Height = 1280, 720
-		request.Prompt = max(request.Prompt, float64(grid.Tokens))
-	}
+	request := o.request(m, mem)
 	if mem.Device == "cpu" {
 		h.GPUs = nil
 	} else if len(h.GPUs) == 0 {
@@ -59,6 +47,31 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 		return nil, nil
 	}
 	return &f, nil
+}
+
+// request is what one sequence is asked: the context that the estimate took, which is the engine's own where none was
+// given, and by default half of it as the prompt, or the image where that is longer.
+func (o *estimateOptions) request(m *profile.Model, mem *engine.Memory) speed.Request {
+	context := mem.ContextTokens
+	if e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates); err == nil && e.Pooled && !o.Unified {
+		context /= max(o.Sequences, 1)
+	}
+	r := speed.Request{Context: float64(context), Prompt: float64(context / 2), UBatch: float64(o.UBatch)}
+	if o.UBatch == 0 {
+		r.UBatch = 512
+	}
+	image := engine.Image{Width: 1280, Height: 720}
+	if o.Image != nil {
+		image = *o.Image
+	}
+	if grid, err := m.ImageGrid(image.Width, image.Height); err == nil && grid.Tokens < context {
+		r.Width, r.Height = image.Width, image.Height
+		r.Prompt = max(r.Prompt, float64(grid.Tokens))
+	}
+	if o.PromptTokens > 0 {
+		r.Prompt = float64(o.PromptTokens)
+	}
+	return r
 }
 
 // lay is where the estimate puts the decoder.

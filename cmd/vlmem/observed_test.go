@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,5 +28,27 @@ func TestRatesMoveTheSpeed(t *testing.T) {
 	_, complaints, code = runWith(t, nil, "estimate", "--model", "qwen3-vl-2b", "--observed", bench)
 	if code != exitUsage || !strings.Contains(complaints, "--hardware") {
 		t.Errorf("rates without a machine: exit %d, %s", code, complaints)
+	}
+}
+
+// TestSpeedOfTheEnginesOwnContext leaves --ctx out: the speed is that of the context that the memory was reckoned for.
+func TestSpeedOfTheEnginesOwnContext(t *testing.T) {
+	for _, name := range []string{"transformers", "vllm", "sglang", "ollama", "llama-server"} {
+		out, complaints, code := runWith(t, nil, "estimate", "--engine", name, "--model", "qwen3-vl-2b",
+			"--hardware", "i5-10210u+rtx-3090", "--format", "json")
+		var e struct {
+			ContextTokens int `json:"context_tokens"`
+			Speed         struct {
+				Prompt     int                      `json:"prompt_tokens"`
+				Decode     struct{ Median float64 } `json:"decode_tokens_per_s"`
+				DecodeFull struct{ Median float64 } `json:"decode_full_tokens_per_s"`
+			} `json:"speed"`
+		}
+		if err := json.Unmarshal([]byte(out), &e); err != nil || code != 0 {
+			t.Fatalf("%s: exit %d, %v, %s", name, code, err, complaints)
+		}
+		if s := e.Speed; s.Prompt != e.ContextTokens/2 || s.DecodeFull.Median >= s.Decode.Median {
+			t.Errorf("%s: %d tokens of context, %+v", name, e.ContextTokens, s)
+		}
 	}
 }
