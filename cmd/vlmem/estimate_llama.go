@@ -28,7 +28,7 @@ func (f *llamaFlags) add(flags *pflag.FlagSet) {
 		" (default cuda)")
 	flags.IntVar(&f.cards, "cards", 0, "llama.cpp: alike cards that the layers are shared out over (default 1)")
 	flags.StringVar(&f.shares, "tensor-split", "", "llama.cpp's -ts: shares of the cards, as in 3,1 (default: even)")
-	flags.StringVar(&f.splitMode, "split-mode", "", "llama.cpp's -sm: layer, row or none (default layer)")
+	flags.StringVar(&f.splitMode, "split-mode", "", "llama.cpp's -sm: layer or none (default layer)")
 	flags.StringArrayVar(&f.overrides, "override-tensor", nil,
 		"llama.cpp's -ot: where tensors with such a name go, as in 'ffn_.*_exps=CPU'; the first that matches counts")
 	flags.BoolVar(&f.experts, "cpu-moe", false, "llama.cpp: the experts of all layers stay on the host")

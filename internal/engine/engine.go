@@ -22,6 +22,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine/weights"
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -221,7 +222,7 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
-		mem.CardBytes = o.GPU.MemoryBytes
+		mem.CardBytes = o.GPU.MemoryBytes * units.Bytes(o.Llama.used())
 		if short := mem.DeviceBytes - mem.CardBytes; short > 0 {
 			mem.warn(TooLarge, "%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
 		}
@@ -257,6 +258,9 @@ func (o *Options) check() error {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)
 		}
+	}
+	if g := o.GPU; g != nil && o.Llama.Backend == "" && slices.Contains(LlamaBackends, g.Backend) {
+		o.Llama.Backend = g.Backend
 	}
 	if err := o.Llama.check(); err != nil {
 		return err

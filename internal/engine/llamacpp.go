@@ -291,8 +291,8 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if gpu && !o.Llama.likeCUDA() {
 		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")
 	}
-	if gpu {
-		mem.cudaContext(o.GPU)
+	for card := range place.Cards {
+		mem.cudaContext(o.GPU, place.where(card))
 	}
 	if int(c.cells) > m.Text.MaxPositions {
 		mem.warn(BeyondTraining, "%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
@@ -574,7 +574,7 @@ func (o *Options) towerBytes(m *profile.Model, i Image, flash bool) []units.Byte
 	if o.Device != "gpu" {
 		return []units.Bytes{host}
 	}
-	sizes := make([]units.Bytes, max(o.Llama.Cards, 1)+1)
+	sizes := make([]units.Bytes, o.Llama.used()+1)
 	sizes[0], sizes[len(sizes)-1] = device, host
 	return sizes
 }
@@ -591,7 +591,7 @@ func (mem *Memory) raiseAll(name string, sizes []units.Bytes) {
 func (mem *Memory) llamaProjector(m *profile.Model, o Options) error {
 	where := "host"
 	if o.Device == "gpu" && !o.Llama.NoTower {
-		where = (&Placement{Cards: max(o.Llama.Cards, 1)}).where(0)
+		where = (&Placement{Cards: o.Llama.used()}).where(0)
 	}
 	if o.Files != nil && o.Files.Projector != nil {
 		b := *o.Files.Projector
@@ -624,7 +624,7 @@ func llamaImage(m *profile.Model, i Image, most int) (width, height int, err err
 
 // cudaContext is what the driver and the libraries take before anything is loaded; it differs by card, driver and
 // build.
-func (mem *Memory) cudaContext(g *profile.GPU) {
+func (mem *Memory) cudaContext(g *profile.GPU, where string) {
 	name, item := "a card", "CUDA context"
 	if g != nil {
 		name = g.Name
@@ -632,6 +632,6 @@ func (mem *Memory) cudaContext(g *profile.GPU) {
 			item = g.Backend + " context"
 		}
 	}
-	mem.add(item, "device", profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
+	mem.add(item, where, profile.ContextBytes, profile.LeastContextBytes, profile.MostContextBytes, Assumed,
 		"driver context, kernels and cuBLAS workspace of %s", name)
 }

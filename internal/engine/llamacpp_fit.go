@@ -44,7 +44,7 @@ func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
 	if o.Context = least; target <= atLeast {
 		return fitLayers(m, r, o, target)
 	}
-	cards := units.Bytes(max(o.Llama.Cards, 1))
+	cards := units.Bytes(o.Llama.used())
 	if o.Device == "gpu" && cards > 1 { // whole layers alone can be shared out
 		place := PlaceLlama(m, r, o)
 		var weights units.Bytes
@@ -72,7 +72,7 @@ func (f *Fit) target(m *profile.Model, o Options) (units.Bytes, error) {
 	}
 	cards := units.Bytes(1)
 	if o.Device == "gpu" {
-		cards = units.Bytes(max(o.Llama.Cards, 1))
+		cards = units.Bytes(o.Llama.used())
 	}
 	target := cards * (f.Free - margin)
 	if o.Image != nil && *o.Image == (Image{}) || m.TextOnly() {

@@ -43,7 +43,7 @@ func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 	}
 	where := "host"
 	if o.Device == "gpu" && !o.Llama.NoTower {
-		where = (&Placement{Cards: max(o.Llama.Cards, 1)}).where(0)
+		where = (&Placement{Cards: o.Llama.used()}).where(0)
 	}
 	var size units.Bytes
 	for _, x := range m.Modules() {

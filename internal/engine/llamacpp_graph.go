@@ -388,14 +388,13 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 	}
 	b.graph.Expand(weights)
 	if routedAtOnce(all) {
-		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: probabilities, Last: weights})
+		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: probabilities, Last: weights, Whole: true})
 	}
 
 	wide := ggml.Reshape(x, b.d, 1, tokens)
 	up := ggml.MulMatID(b.matrix(name("ffn_up_exps"), b.d, width, all), wide, chosen)
 	gate := ggml.MulMatID(b.matrix(name("ffn_gate_exps"), b.d, width, all), wide, chosen)
 	answers := ggml.MulMatID(b.matrix(name("ffn_down_exps"), width, b.d, all), ggml.Same(gate, up), chosen)
-	down := answers
 	answers = ggml.InPlace(answers, weights)
 	b.graph.Expand(answers)
 	parts := make([]*ggml.Tensor, used)
@@ -413,7 +412,7 @@ func (b *decoder) experts(name func(string) string, x *ggml.Tensor) *ggml.Tensor
 		return ggml.New(ggml.F32, []*ggml.Tensor{out}, out.NE[:]...)
 	}
 	if used <= mostReduced {
-		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: answers, Last: out, Held: []*ggml.Tensor{down, weights}})
+		b.graph.Chains = append(b.graph.Chains, ggml.Chain{First: answers, Last: out})
 	}
 	return out
 }

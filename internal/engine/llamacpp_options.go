@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -18,7 +19,7 @@ type LlamaOptions struct {
 	Backend    string     // of the cards: one of LlamaBackends, "" cuda
 	Cards      int        // alike, 0: one
 	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: evenly
-	SplitMode  string     // layer, row or none; "" layer
+	SplitMode  string     // layer or none; "" layer
 	Overrides  []Override // -ot, --n-cpu-moe and their like: where named tensors go
 	LoadMode   string     // mmap, mlock (mapped and locked), none or dio; "" mmap
 	NoRepack   bool       // weights on the host stay as they lie in the file
@@ -106,8 +107,19 @@ func onHost(pattern string, layers int) []Override {
 	return list
 }
 
+// used is how many cards hold a part of the model.
+func (l *LlamaOptions) used() int {
+	if l.SplitMode == "none" {
+		return 1
+	}
+	return max(l.Cards, 1)
+}
+
 // check refuses what llama.cpp does not take.
 func (l *LlamaOptions) check() error {
+	if l.SplitMode == "row" {
+		return errors.New("split mode row: v0.5.0 refuses to load (device does not support split buffers); layer works")
+	}
 	if l.Cards < 0 || l.Cards > mostCards {
 		return fmt.Errorf("cards %d: want 1 to %d", l.Cards, mostCards)
 	}
@@ -115,7 +127,7 @@ func (l *LlamaOptions) check() error {
 		name, value string
 		known       []string
 	}{
-		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "row", "none"}},
+		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "none"}},
 		{"load mode", l.LoadMode, []string{"mmap", "mlock", "none", "dio"}},
 	} {
 		if f.value != "" && !slices.Contains(f.known, f.value) {

@@ -49,7 +49,7 @@ type Placement struct {
 func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 	p := &Placement{homes: map[string]ggml.Home{}, kinds: map[string]ggml.Type{}}
 	if o.Device == "gpu" {
-		p.Cards = max(o.Llama.Cards, 1)
+		p.Cards = o.Llama.used()
 	}
 	p.assignLayers(m.Text.Layers, o)
 	list := r.typed(&m.Text, o.Files)
@@ -76,9 +76,6 @@ func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 func (p *Placement) assignLayers(layers int, o Options) {
 	p.Layers = make([]int, layers+1)
 	shares := o.Llama.Shares
-	if o.Llama.SplitMode == "none" {
-		shares = []float64{1}
-	}
 	ends := make([]float32, p.Cards)
 	var sum float32
 	for i := range ends {

@@ -10,7 +10,7 @@ type Graph struct {
 // It is run so where all of its nodes are neighbours in one part of a split graph.
 type Chain struct {
 	First, Last *Tensor
-	Held        []*Tensor // what lives until Last has run; nil: every node of the chain and all that they read, one node longer
+	Whole       bool // every node of the chain and all that they read live, one node longer; else what First reads, until Last
 }
 
 // Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one

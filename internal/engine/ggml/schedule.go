@@ -295,8 +295,8 @@ func (s *scheduler) held(g *Graph, parts []part) map[int][]*Tensor {
 		if !whole {
 			continue
 		}
-		if c.Held != nil {
-			held[last] = append(held[last], c.Held...)
+		if !c.Whole {
+			held[last] = append(held[last], c.First.Src...) // copies, where these were made on another backend
 			continue
 		}
 		for _, t := range g.Nodes[first : last+1] {
