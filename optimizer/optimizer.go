@@ -41,7 +41,6 @@ import (
 	"fmt"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -206,9 +205,9 @@ func (o *Optimizer) places(s *Spec) ([]Place, error) {
 	return list, nil
 }
 
-// tight is 1 for a place that the tightest budget pays for. Budgets are named "host", "cgroup" and "device ...".
+// tight is 1 for a place that the tightest budget pays for.
 func (o *Optimizer) tight(p Place) int {
-	if strings.HasPrefix(o.state.Tightest.Name, "device") == (p == Device) {
+	if o.state.Tightest.Device == (p == Device) {
 		return 1
 	}
 	return 0

@@ -167,7 +167,8 @@ func TestPlaces(t *testing.T) {
 
 // at is a machine one of whose budgets is filled to a percentage.
 func at(name string, percent int) pressure.Reading {
-	return pressure.Reading{Budgets: []pressure.Budget{{Name: name, Used: units.Bytes(percent), Limit: 100}}}
+	return pressure.Reading{Budgets: []pressure.Budget{{Name: name, Device: name != "host", Used: units.Bytes(percent),
+		Limit: 100}}}
 }
 
 // High pressure returns idle memory, runs the collector, refuses speculation and passes the tight place over.
@@ -210,7 +211,7 @@ func TestPressure(t *testing.T) {
 	if got := place(Spec{Shape: []int{1 << 20}, DType: FP32}); got != Pageable || reserved(Pageable) == 0 {
 		t.Errorf("too large for the device: %v, %d bytes reserved", got, reserved(Pageable))
 	}
-	feed(at("device 0", 90))
+	feed(at("amdgpu 0000:03:00.0", 90))
 	if m.Level() != High || collected != 1 || reserved(Pageable) != 0 {
 		t.Errorf("level %v, collected %d times, %d bytes idle on the host", m.Level(), collected, reserved(Pageable))
 	}

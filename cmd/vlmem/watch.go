@@ -354,7 +354,7 @@ type sampleStall struct {
 func sampleOf(r pressure.Reading, s pressure.State) sample {
 	out := sample{Level: s.Level.String(), Advice: append([]string{}, s.Advice()...)}
 	for _, b := range r.Budgets {
-		out.Budgets = append(out.Budgets, sampleBudget(b))
+		out.Budgets = append(out.Budgets, sampleBudget{b.Name, b.Used, b.Limit})
 	}
 	for _, u := range r.Unread {
 		entry := sampleUnread{Name: u.Name, Why: u.Why}

@@ -191,5 +191,5 @@ func smiAnswers(smi cuda.SMI) []cardAnswer {
 func deviceName(i int) string { return "device " + strconv.Itoa(i) }
 
 func deviceBudget(name string, free, total int64) pressure.Budget {
-	return pressure.Budget{Name: name, Used: units.Bytes(total - free), Limit: units.Bytes(total)}
+	return pressure.Budget{Name: name, Device: true, Used: units.Bytes(total - free), Limit: units.Bytes(total)}
 }

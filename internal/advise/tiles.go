@@ -2,7 +2,6 @@ package advise
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -76,7 +75,7 @@ func (in *Inputs) tiles() (Tiles, []evidence.Warning, error) {
 func cpuTiles(got tiling.CPUTiles, threads string) *CPUTiles {
 	value := func(field string, v int) Value[int] {
 		for _, r := range got.Reasons {
-			if strings.Contains(" "+strings.ReplaceAll(r.Field, ",", "")+" ", " "+field+" ") {
+			if r.Field == field {
 				return evidence.Of(v, r.Text, Source(r.Source))
 			}
 		}

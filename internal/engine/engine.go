@@ -103,6 +103,8 @@ type Item struct {
 	Backing string `yaml:"backing,omitempty" json:"backing,omitempty"`
 	// the range of the file that stays mapped, what lies between the tensors in use included
 	MappedBytes units.Bytes `yaml:"mapped_bytes,omitempty" json:"mapped_bytes,omitempty"`
+	// the engine's own name of the memory in its log, such as CUDA0 or CPU_Mapped; "" in estimates
+	Buffer string `yaml:"-" json:"-"`
 }
 
 // What holds an item's bytes on the host.

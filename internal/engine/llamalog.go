@@ -177,6 +177,7 @@ func (p *llamaLogParser) put(list *[]Item, name, device, who, mib string, roundi
 	item := Item{
 		Name: name, Where: logPlace(device), Bytes: units.Bytes(b), Low: units.Bytes(max(0, b-half)),
 		High: units.Bytes(b + half), Source: "log", Why: strings.TrimSpace(who + " " + device),
+		Buffer: device,
 	}
 	if i := slices.IndexFunc(*list, func(x Item) bool { return x.Name == item.Name && x.Why == item.Why }); i >= 0 {
 		(*list)[i] = item
@@ -221,8 +222,7 @@ var cardNumber = regexp.MustCompile(`^[A-Za-z]+(\d+)`)
 // nameCards tells several cards apart as an estimate does.
 func (p *llamaLogParser) nameCards() {
 	number := func(i Item) string {
-		device := i.Why[strings.LastIndex(i.Why, " ")+1:]
-		if m := cardNumber.FindStringSubmatch(device); m != nil && i.Where != "host" {
+		if m := cardNumber.FindStringSubmatch(i.Buffer); m != nil && i.Where != "host" {
 			return m[1]
 		}
 		return ""

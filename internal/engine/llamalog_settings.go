@@ -116,7 +116,7 @@ func (l *LlamaLog) llama() LlamaOptions {
 		if i.Name == KVCache && i.Where != "host" {
 			onHost = false
 		}
-		device := strings.ToLower(i.Why[strings.LastIndex(i.Why, " ")+1:])
+		device := strings.ToLower(i.Buffer)
 		for _, b := range LlamaBackends {
 			if i.Where != "host" && strings.HasPrefix(device, b) {
 				o.Backend = b

@@ -33,7 +33,8 @@ import (
 
 // Budget is one memory that can run out.
 type Budget struct {
-	Name        string // host, cgroup, device 0, pool kv_cache
+	Name        string // host, cgroup, device 0, amdgpu 0000:03:00.0, pool kv_cache
+	Device      bool   // a card's own memory, not the host's
 	Used, Limit units.Bytes
 }
 

@@ -82,7 +82,8 @@ func cardBudgets(r *root) (budgets []pressure.Budget, unread []pressure.Unread) 
 			unread = append(unread, pressure.Unread{Name: name, Why: err.Error()})
 			continue
 		}
-		budgets = append(budgets, pressure.Budget{Name: name, Used: units.Bytes(used), Limit: units.Bytes(total)})
+		budgets = append(budgets, pressure.Budget{Name: name, Device: true,
+			Used: units.Bytes(used), Limit: units.Bytes(total)})
 	}
 	return budgets, unread
 }

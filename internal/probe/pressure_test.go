@@ -106,7 +106,7 @@ func TestPressureOfAMDCards(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := r.Budgets[len(r.Budgets)-1]
-	if last.Name != "amdgpu 0000:03:00.0" || last.Used != 7*units.GiB || len(r.Unread) != 1 || !r.Blind() {
+	if last.Name != "amdgpu 0000:03:00.0" || !last.Device || last.Used != 7*units.GiB || len(r.Unread) != 1 || !r.Blind() {
 		t.Errorf("%+v, unread %+v", r.Budgets, r.Unread)
 	}
 }

@@ -42,6 +42,9 @@ func DecodeModel(name string, data []byte) (Model, error) {
 	return m, nil
 }
 
+// unknownField matches what the YAML library says of a key that no field has.
+var unknownField = regexp.MustCompile(`^field (.*?)(?: not found)?$`)
+
 // goType matches the Go type that the YAML library names in its messages, which says nothing to who wrote the file.
 var goType = regexp.MustCompile(` (in|into) (type )?[\w.]*(profile|struct|advise)[\w.]*.*$`)
 
@@ -58,9 +61,7 @@ func decode(name string, data []byte, into any) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	message := strings.TrimPrefix(goType.ReplaceAllString(one.Message, ""), "yaml: ")
-	if field, ok := strings.CutPrefix(message, "field "); ok {
-		message = "unknown key " + strings.TrimSuffix(field, " not found")
-	}
+	message = unknownField.ReplaceAllString(message, "unknown key $1")
 	if one.Mark.Line == 0 {
 		return fmt.Errorf("%s: %s", name, message)
 	}

@@ -173,7 +173,8 @@ func deepest(l1 EffectiveCache, v kernel.Variant, step int) int {
 func (t *CPUTiles) sgemm(v kernel.Variant) {
 	l1, l2 := t.Caches[0], t.Caches[1]
 	g := t.Deeper(v, deepest(l1, v, kcStep))
-	t.explain("mr, nr", Derived, "the %s register kernel", v.Name)
+	t.explain("mr", Derived, "the %s register kernel", v.Name)
+	t.explain("nr", Derived, "the %s register kernel", v.Name)
 	t.explain("kc", l1.Source, "the deepest micropanels of A (%d rows) and B (%d columns) that share L1 with C", g.MR,
 		g.NR)
 	t.explain("mc", l2.Source, "the rows of A that %d ways of L2 hold beside a micropanel of B", l2.Ways)
