@@ -230,9 +230,14 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 	}
 	if o.Device == "" {
 		o.Device = "cpu"
-		if o.GPU != nil || !e.CPU {
+		if o.GPU != nil || !e.CPU || o.hardware == "" && o.cardAsked() != "" {
 			o.Device = "gpu"
 		}
+	} else if o.Device == "gpu" && e.Host {
+		return fmt.Errorf("--device gpu: %s is modelled on the processor alone", e.Name)
+	}
+	if name := o.cardAsked(); name != "" && o.Device == "cpu" {
+		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
 	}
 	return o.fit()
 }

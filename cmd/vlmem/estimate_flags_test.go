@@ -15,7 +15,7 @@ var estimateValues = map[string]string{
 	"quant": "bf16", "mmproj-quant": "f32", "ctx": "4096", "batch": "64", "ubatch": "128", "parallel": "3",
 	"kv-unified": "true", "outputs": "7", "ngl": "9", "kv-type": "fp8", "flash-attention": "off", "device": "cpu",
 	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",
-	"learned": "", "observed": "", // of speed, which has tests of its own
+	"learned": "", "observed": "", "log": "", // which have tests of their own
 	"mmproj": "", "engine": "", "model": "", "hardware": "", "format": "", "output": "", "help": "", "color": "",
 	"quiet": "", "settings": "", "config": "",
 }
@@ -84,4 +84,40 @@ func mustLookup(t *testing.T, name string) *engine.Engine {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// What lies on a card is asked for of a card: one is taken where none is named, and a processor alone refuses.
+func TestCardFlagsNeedACard(t *testing.T) {
+	base := []string{"estimate", "--model", "qwen3-vl-2b", "--engine", "llama-server"}
+	r := vlmem(t, nil, append(base, "--ngl", "9")...)
+	if r.code != 0 || !strings.Contains(r.stdout, "on the device") {
+		t.Errorf("no hardware: exit %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	for _, args := range [][]string{{"--device", "cpu", "--ngl", "9"}, {"--hardware", "i5-10210u", "--cards", "2"},
+		{"--device", "cpu", "--backend", "vulkan"}, {"--device", "cpu", "--no-kv-offload"}} {
+		if r := vlmem(t, nil, append(base, args...)...); r.code != exitUsage || !strings.Contains(r.stderr, "without a card") {
+			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
+	if r := vlmem(t, nil, append(base, "--device", "cpu", "--ngl", "0")...); r.code != 0 {
+		t.Errorf("no layers on no card: exit %d, %s", r.code, r.stderr)
+	}
+	r = vlmem(t, nil, "estimate", "--model", "qwen3-vl-2b", "--engine", "openvino", "--device", "gpu")
+	if r.code != exitUsage || !strings.Contains(r.stderr, "--device gpu") {
+		t.Errorf("openvino: exit %d, %s", r.code, r.stderr)
+	}
+}
+
+// 32 GiB fit two cards of 24, and not where one of them gets nine tenths.
+func TestEveryCardIsHeldAgainstItsOwnMemory(t *testing.T) {
+	base := []string{"estimate", "--model", "qwen3-vl-30b-a3b", "--engine", "llama.cpp", "--quant", "q8_0", "--hardware",
+		"i5-10210u+rtx-3090", "--cards", "2"}
+	r := vlmem(t, nil, base...)
+	if r.code != 0 || r.stderr != "" || strings.Count(r.stdout, "CUDA context") != 2 || !strings.Contains(r.stdout, "SPEED") {
+		t.Errorf("even: exit %d, %s%s", r.code, r.stdout, r.stderr)
+	}
+	r = vlmem(t, nil, append(base, "--tensor-split", "9,1")...)
+	if r.code != 0 || !strings.Contains(r.stderr, "more on device0") {
+		t.Errorf("9,1: exit %d, %s", r.code, r.stderr)
+	}
 }

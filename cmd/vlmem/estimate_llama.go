@@ -101,6 +101,23 @@ func (f *llamaFlags) readShares(o *engine.LlamaOptions) error {
 	return nil
 }
 
+// onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
+var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "override-tensor", "cpu-moe", "n-cpu-moe",
+	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload"}
+
+// cardAsked is the first of these that was given, "" for none.
+func (o *estimateOptions) cardAsked() string {
+	if o.gpuLayers == 0 || o.given == nil { // -ngl 0 asks for what a machine without a card has
+		return ""
+	}
+	for _, name := range onCard {
+		if o.given(name) {
+			return name
+		}
+	}
+	return ""
+}
+
 // fit is what llama.cpp would find free, where the context is left to it.
 func (o *estimateOptions) fit() error {
 	if !o.autoContext {

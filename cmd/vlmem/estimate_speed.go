@@ -3,9 +3,11 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
 )
@@ -33,7 +35,8 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}
-	if h.Memory != nil && mem.HostBytes > h.Memory.Usable() || mem.CardBytes > 0 && mem.DeviceBytes > mem.CardBytes {
+	full := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
+	if h.Memory != nil && mem.HostBytes > h.Memory.Usable() || full {
 		env.warn("no speed: what does not fit in memory is read from the disk again and again")
 		return nil, nil
 	}

@@ -225,8 +225,13 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
 		mem.CardBytes = o.GPU.MemoryBytes * units.Bytes(o.Llama.used())
-		if short := mem.DeviceBytes - mem.CardBytes; short > 0 {
-			mem.warn(TooLarge, "%s more than the %s of %s", short, mem.CardBytes, o.GPU.Name)
+		if where, holds := mem.fullest(); holds > o.GPU.MemoryBytes {
+			which := ""
+			if where != "device" {
+				which = " on " + where
+			}
+			mem.warn(TooLarge, "%s more%s than the %s of %s", holds-o.GPU.MemoryBytes, which, o.GPU.MemoryBytes,
+				o.GPU.Name)
 		}
 	}
 	return mem, nil
@@ -392,6 +397,20 @@ func (mem *Memory) Set(item Item) {
 		*total = 0
 	}
 	mem.sum()
+}
+
+// fullest is the card that holds the most, and how much; "device" where there is one alone.
+func (mem *Memory) fullest() (where string, holds units.Bytes) {
+	sums := map[string]units.Bytes{}
+	for _, i := range mem.Items {
+		if i.Where == "host" {
+			continue
+		}
+		if sums[i.Where] += i.Bytes; sums[i.Where] > holds || sums[i.Where] == holds && i.Where < where {
+			where, holds = i.Where, sums[i.Where]
+		}
+	}
+	return where, holds
 }
 
 func (mem *Memory) sum() {
