@@ -182,7 +182,7 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	if err := o.lessons.apply(env, p.predicted); err != nil {
 		return nil, err
 	}
-	if err := o.variables(p); err != nil {
+	if err := o.variables(env, p); err != nil {
 		return nil, err
 	}
 	p.observation.Set = p.options.Set
@@ -285,7 +285,7 @@ func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engin
 
 // predictFromConfig solves for the engine as advise --for does.
 func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
-	a, err := readAdvice(o.config)
+	a, err := readAdvice(env, o.config)
 	if err != nil {
 		return err
 	}
@@ -303,14 +303,14 @@ func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
 }
 
 // variables gathers what is set for the program: the configuration's threads, and the lines of --env.
-func (o *runOptions) variables(p *runPlan) error {
+func (o *runOptions) variables(env *environment, p *runPlan) error {
 	if o.config != "" {
-		a, err := readAdvice(o.config)
+		a, err := readAdvice(env, o.config)
 		if err != nil {
 			return err
 		}
-		if n := a.Tiles.CPU.Threads.Value; n > 0 {
-			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", n))
+		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
+			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
 		}
 	}
 	if o.environment == "" {

@@ -93,7 +93,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 		return err
 	}
 	defer w.discard()
-	a, err := readAdvice(path)
+	a, err := readAdvice(env, path)
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 	p.discard()
 	settings := pressure.Default()
 	if o.config != "" {
-		a, err := readAdvice(o.config)
+		a, err := readAdvice(env, o.config)
 		if err != nil {
 			return nil, err
 		}
@@ -123,12 +123,16 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 }
 
 // readAdvice reads a configuration strictly: unknown keys and a foreign schema are refused.
-func readAdvice(path string) (advise.Advice, error) {
+func readAdvice(env *environment, path string) (advise.Advice, error) {
 	data, err := file.Read(path, file.Document)
 	if err != nil {
 		return advise.Advice{}, fmt.Errorf("reading configuration: %w", err)
 	}
-	return advise.Decode(path, data)
+	a, err := advise.Decode(path, data)
+	for _, w := range a.Warnings {
+		env.warn("%s", w)
+	}
+	return a, err
 }
 
 // watcher follows one machine.

@@ -1,20 +1,22 @@
 package advise
 
 import (
-	"fmt"
-
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// Decode reads a configuration back, strictly: unknown keys and other schemas are refused. Reasons and sources are
+// Decode reads a configuration back, strictly: unknown keys and other schemas are refused. Of a newer minor of the
+// schema, which only adds keys, those that are not known are passed over with a warning. Reasons and sources are
 // comments and do not come back. Errors begin with name and line.
 func Decode(name string, data []byte) (Advice, error) {
 	var a Advice
-	if err := profile.Decode(name, data, &a); err != nil {
+	newer, err := profile.DecodeVersion(name, data, Schema, &a)
+	if err != nil {
 		return Advice{}, err
 	}
-	if a.Schema != Schema {
-		return Advice{}, fmt.Errorf("%s: schema %q: want %s, as vlmem advise writes it", name, a.Schema, Schema)
+	if newer != "" {
+		a.Warnings = append(a.Warnings, evidence.Warn(NewerSchema,
+			"%s: %s is newer than %s, which this vlmem reads: keys that it does not know are passed over", name, newer, Schema))
 	}
 	return a, nil
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-var update = flag.Bool("update", false, "write docs/config.schema.json anew")
+var update = flag.Bool("update", false, "write docs/config.schema.json and the tables of docs/configuration.md anew")
 
 var schemaPath = filepath.Join("..", "..", "docs", "config.schema.json")
 
@@ -61,10 +61,28 @@ func objectOf(t reflect.Type) *jsonschema.Schema {
 	return s
 }
 
+// describe puts the meaning, the unit and the readers of each key beside it.
+func describe(path string, s *jsonschema.Schema) {
+	for name, p := range s.Properties {
+		at := strings.TrimPrefix(path+"."+name, ".")
+		if p.Items != nil && p.Items.Type == "object" {
+			describe(at+"[]", p.Items)
+		}
+		describe(at, p)
+		if k, ok := keys[general(at)]; ok {
+			p.Description = k.meaning
+			if k.unit != "" {
+				p.Description += " [" + k.unit + "]"
+			}
+		}
+	}
+}
+
 func TestSchemaIsThatOfTheTypes(t *testing.T) {
 	s := schemaOf(reflect.TypeFor[advise.Advice]())
-	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema", advise.Schema,
-		"The configuration that vlmem advise writes"
+	describe("", s)
+	s.Schema, s.ID, s.Title = "https://json-schema.org/draft/2020-12/schema",
+		"https://github.com/vlmem/vlmem/blob/main/docs/config.schema.json", "The configuration that vlmem advise writes"
 	version := any(advise.Schema)
 	s.Properties["schema"].Const = &version
 	text, err := json.MarshalIndent(s, "", "  ")

@@ -6,4 +6,6 @@ import "github.com/vlmem/vlmem/internal/evidence"
 const (
 	NoTiles evidence.Code = "no tiles" // the processor's caches are unknown
 	Unfused evidence.Code = "unfused"  // older releases of PyTorch take more on this card
+
+	NewerSchema evidence.Code = "newer schema" // a configuration of a later vlmem, read as far as it is known
 )

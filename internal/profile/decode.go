@@ -49,7 +49,11 @@ var unknownField = regexp.MustCompile(`^field (.*?)(?: not found)?$`)
 var goType = regexp.MustCompile(` (in|into) (type )?[\w.]*(profile|struct|advise)[\w.]*.*$`)
 
 func decode(name string, data []byte, into any) error {
-	err := yaml.Load(data, into, yaml.WithKnownFields())
+	return located(name, yaml.Load(data, into, yaml.WithKnownFields()))
+}
+
+// located begins an error of the YAML library with name and line, in words for who wrote the file.
+func located(name string, err error) error {
 	var all *yaml.LoadErrors
 	var one *yaml.LoadError
 	switch {
@@ -70,3 +74,26 @@ func decode(name string, data []byte, into any) error {
 
 // Decode reads any YAML document strictly into a value: unknown keys are refused, and errors begin with name and line.
 func Decode(name string, data []byte, into any) error { return decode(name, data, into) }
+
+// DecodeVersion is Decode for a document that names its schema, such as vlmem/v1. A newer minor of it, vlmem/v1.2, only
+// adds keys: those that are not known are passed over, and newer is its name. Any other schema is refused.
+func DecodeVersion(name string, data []byte, schema string, into any) (newer string, err error) {
+	var head struct {
+		Schema string `yaml:"schema"`
+	}
+	if err := located(name, yaml.Load(data, &head)); err != nil {
+		return "", err
+	}
+	if minor, later := strings.CutPrefix(head.Schema, schema+"."); later && minorVersion.MatchString(minor) {
+		return head.Schema, located(name, yaml.Load(data, into))
+	}
+	if err := decode(name, data, into); err != nil {
+		return "", err
+	}
+	if head.Schema != schema {
+		return "", fmt.Errorf("%s: schema %q: want %s", name, head.Schema, schema)
+	}
+	return "", nil
+}
+
+var minorVersion = regexp.MustCompile(`^[1-9]\d{0,5}$`)
