@@ -207,7 +207,8 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Skip("the documentation is written for Linux")
 	}
 	folder := t.TempDir()
-	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && vlmem probe --reported --format yaml -o laptop.yaml"
+	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && " +
+		"cp snapshot.pickle before.pickle && cp snapshot.pickle after.pickle && vlmem probe --reported --format yaml -o laptop.yaml"
 	if code, out := shell(t, folder, binary, prepare); code != 0 {
 		t.Fatalf("%s: exit %d\n%s", prepare, code, out)
 	}
