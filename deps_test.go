@@ -43,6 +43,7 @@ var arrows = map[string]string{
 	"internal/plan":            "",
 	"internal/replay":          "internal/alloc internal/rivals internal/trace",
 	"internal/baseline":        "internal/replay",
+	"internal/shard":           "internal/replay",
 	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units",
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/plan"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
@@ -21,14 +22,14 @@ import (
 )
 
 type benchOptions struct {
-	model, trace, image, granule string
-	limit                        string
-	allocators, reports          []string
-	save, against                string
-	touch                        bool
-	decode, repeats              int
-	backend                      backendOptions
-	out                          output
+	models, traces, images []string
+	granule, limit, shard  string
+	allocators, reports    []string
+	save, against          string
+	touch                  bool
+	decode, repeats        int
+	backend                backendOptions
+	out                    output
 }
 
 func newBenchCmd(env *environment) *cobra.Command {
@@ -41,22 +42,31 @@ took and how long its operations lasted.
 
 Two kinds of run are shown apart and never compared: addresses only, where every policy places the
 same blocks in a bare range, and touched, where every page of a new block is written as a model
-would. A model's default run shows both, a trace's addresses alone unless --touch is given.`,
+would. A model's default run shows both, a trace's addresses alone unless --touch is given.
+
+With --shard the work, one unit for each workload, kind of run and allocator, is cut into parts that the scheduler of a cluster
+starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK_ID. vlmem merge joins their files.`,
 		Example: `  vlmem bench --model qwen3-vl-4b
   vlmem bench --trace snapshot.pickle --allocators vlmem,pytorch
   vlmem bench --model qwen3-vl-2b --image 1280x720 --format json
+  vlmem bench --model qwen3-vl-2b --model qwen3-vl-4b --repeats 0 --shard 0/8 -o shard-0.json
   vlmem bench --backend sim --hardware gtx-1080-ti`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(env, cmd, &o) },
 	}
-	addModelFlag(cmd, &o.model)
 	flags := cmd.Flags()
-	flags.StringVar(&o.trace, "trace", "", "replay this trace, snapshot or recording instead of a model's request")
-	flags.StringVar(&o.image, "image", "640x480", "image of the model's request, WIDTHxHEIGHT pixels")
+	flags.StringArrayVar(&o.models, "model", []string{defaultModel}, modelHelp+"; may be repeated")
+	completeModels(cmd)
+	flags.StringArrayVar(&o.traces, "trace", nil,
+		"replay this trace, snapshot or recording instead of a model's request; may be repeated")
+	flags.StringArrayVar(&o.images, "image", []string{"640x480"},
+		"image of the model's request, WIDTHxHEIGHT pixels; may be repeated")
 	flags.IntVar(&o.decode, "decode", 8, "tokens to decode after the prefill")
 	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
 	flags.BoolVar(&o.touch, "touch", false, "write every page too (default: for a model's request, not for a trace)")
-	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator")
+	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator; 0 takes no times, and writes no pages")
+	flags.StringVar(&o.shard, "shard", "",
+		"run part I of N, counted from 0, as I/N, or as /N with I from the scheduler, and write a file for vlmem merge")
 	flags.StringVar(&o.limit, "limit", "",
 		"memory that runs over addresses may reserve, such as 8GiB (default: more than any trace needs)")
 	flags.StringVar(&o.granule, "granule", "2MiB", "what a bare range commits and gives back at a time")
@@ -89,8 +99,15 @@ func allocatorNames() []string {
 }
 
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
+	part, err := o.openPart(env, cmd)
+	if err != nil {
+		return err
+	}
 	if cmd.Flags().Changed("backend") {
-		o.backend.model, o.backend.image, o.backend.repeats = o.model, o.image, o.repeats
+		if len(o.models) != 1 || len(o.images) != 1 {
+			return errors.New("--backend runs one model and one image: give each flag once")
+		}
+		o.backend.model, o.backend.image, o.backend.repeats = o.models[0], o.images[0], o.repeats
 		return runBenchBackend(env, o.backend, &o.out)
 	}
 	w, err := o.out.open(env)
@@ -98,17 +115,17 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 		return err
 	}
 	defer w.discard()
-	if err := o.check(); err != nil {
+	if err := o.check(cmd); err != nil {
 		return err
+	}
+	if part != nil {
+		return o.runShard(env, cmd.Context(), part, w)
 	}
 	reports, err := o.openReports(env)
 	if err != nil {
 		return err
 	}
 	defer discardAll(reports)
-	if !cmd.Flags().Changed("touch") {
-		o.touch = o.trace == ""
-	}
 	gate, err := o.openGate(env)
 	if err != nil {
 		return err
@@ -117,7 +134,7 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if gate.active() && !cmd.Flags().Changed("repeats") {
 		o.repeats = gateRepeats
 	}
-	result, timelines, err := o.runAll(env, cmd.Context())
+	result, timelines, err := o.runAll(env, cmd.Context(), nil)
 	if err != nil {
 		return err
 	}
@@ -146,10 +163,10 @@ func (o *benchOptions) interrupted(w *pending, result report.Bench) error {
 	return errors.Join(partial, w.commit())
 }
 
-// runAll runs every trace, until ctx ends.
-func (o *benchOptions) runAll(env *environment, ctx context.Context) (result report.Bench,
+// runAll runs every trace, or the part of the work, until ctx ends.
+func (o *benchOptions) runAll(env *environment, ctx context.Context, part *part) (result report.Bench,
 	timelines []report.NamedTimeline, err error) {
-	traces, err := o.traces()
+	traces, err := o.workloads()
 	if err != nil {
 		return result, nil, err
 	}
@@ -157,7 +174,7 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context) (result rep
 		if ctx.Err() != nil {
 			break
 		}
-		if err := o.run(env, ctx, t, &result); err != nil {
+		if err := o.run(env, ctx, t, part, &result); err != nil {
 			return result, nil, err
 		}
 		if o.wants("html") {
@@ -171,14 +188,26 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context) (result rep
 	return result, timelines, nil
 }
 
-func (o *benchOptions) check() error {
-	for _, name := range o.allocators {
+// check refuses what makes no sense, and settles whether pages are written.
+func (o *benchOptions) check(cmd *cobra.Command) error {
+	for i, name := range o.allocators {
+		if slices.Contains(o.allocators[:i], name) {
+			return fmt.Errorf("--allocators names %s twice", name)
+		}
 		if !slices.Contains(allocatorNames(), name) {
 			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(allocatorNames(), ", "))
 		}
 	}
-	if o.repeats < 1 || o.repeats > 1000 {
-		return fmt.Errorf("--repeats %d: want 1 to 1000", o.repeats)
+	switch timed := o.repeats > 0; {
+	case o.repeats < 0 || o.repeats > 1000:
+		return fmt.Errorf("--repeats %d: want 0 to 1000", o.repeats)
+	case !cmd.Flags().Changed("touch"):
+		o.touch = len(o.traces) == 0 && timed
+	case o.touch && !timed:
+		return errors.New("--repeats 0 takes no times and --touch does nothing else: want at least 1 with it")
+	}
+	if o.repeats == 0 && o.save+o.against != "" {
+		return errors.New("--repeats 0 takes no times, which --save keeps and --against compares: want at least 1 with them")
 	}
 	if o.decode < 0 || o.decode > 100000 {
 		return fmt.Errorf("--decode %d: want 0 to 100000", o.decode)
@@ -186,33 +215,53 @@ func (o *benchOptions) check() error {
 	return nil
 }
 
-// traces is those of the file, one for each card, or the model's request. The host's memory is replayed where there is
-// no other.
-func (o *benchOptions) traces() ([]*trace.Trace, error) {
-	if o.trace != "" {
-		list, err := trace.Open(o.trace)
+// workloads is those of the files, or the models' requests.
+func (o *benchOptions) workloads() ([]*trace.Trace, error) {
+	var all []*trace.Trace
+	for _, path := range o.traces {
+		list, err := recorded(path)
 		if err != nil {
 			return nil, err
 		}
-		cards := slices.DeleteFunc(slices.Clone(list), func(t *trace.Trace) bool { return t.Host })
-		if len(cards) == 0 {
-			return list, nil
-		}
-		if len(cards) < len(list) {
-			cards[0].Warnings = append(cards[0].Warnings, "the host's memory is no card's and is left out")
-		}
-		return cards, nil
+		all = append(all, list...)
 	}
-	t, err := o.request()
-	return []*trace.Trace{t}, err
+	if len(o.traces) > 0 {
+		return all, nil
+	}
+	for _, name := range o.models {
+		model, err := loadModel(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, image := range o.images {
+			t, err := o.request(model, image)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, t)
+		}
+	}
+	return all, nil
 }
 
-func (o *benchOptions) request() (*trace.Trace, error) {
-	model, err := loadModel(o.model)
+// recorded is the traces of a file, one for each card. The host's memory is replayed where there is no other.
+func recorded(path string) ([]*trace.Trace, error) {
+	list, err := trace.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	width, height, err := parseImage(o.image)
+	cards := slices.DeleteFunc(slices.Clone(list), func(t *trace.Trace) bool { return t.Host })
+	if len(cards) == 0 {
+		return list, nil
+	}
+	if len(cards) < len(list) {
+		cards[0].Warnings = append(cards[0].Warnings, "the host's memory is no card's and is left out")
+	}
+	return cards, nil
+}
+
+func (o *benchOptions) request(model profile.Model, image string) (*trace.Trace, error) {
+	width, height, err := parseImage(image)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +270,8 @@ func (o *benchOptions) request() (*trace.Trace, error) {
 }
 
 // run adds the trace's runs over addresses and, where asked for, over touched memory.
-func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace, result *report.Bench) error {
+func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace, part *part,
+	result *report.Bench) error {
 	for _, warning := range t.Warnings {
 		env.warn("%s", warning)
 	}
@@ -233,6 +283,13 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 	if err != nil {
 		return err
 	}
+	part.workload(&p)
+	names := make([]string, len(entrants))
+	for i, e := range entrants {
+		names[i] = e.Name
+	}
+	addresses := part.group(p.Name, replay.Addresses, names)
+	entrants = slices.DeleteFunc(entrants, func(e replay.Entrant) bool { return !slices.Contains(addresses.names, e.Name) })
 	bar := env.progress("replaying " + p.Name)
 	defer bar.close()
 	start := time.Now()
@@ -243,8 +300,10 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 	if stopped != nil && !errors.Is(stopped, context.Canceled) {
 		return stopped
 	}
+	notes := o.coarse(p.LowerBound, summaries)
+	part.done(addresses, summaries, notes)
 	result.Results = append(result.Results, summaries...)
-	result.Notes = append(result.Notes, o.coarse(p.LowerBound, summaries)...)
+	result.Notes = append(result.Notes, notes...)
 	if stopped != nil {
 		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
 		return nil
@@ -252,7 +311,19 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 	if !o.touch {
 		return nil
 	}
-	return o.runTouched(env, ctx, &p, result)
+	touched := part.group(p.Name, replay.Touched, o.touchedNames())
+	var pages report.Bench
+	if len(touched.names) > 0 {
+		if pages, err = o.runTouched(env, ctx, &p, touched.names); err != nil {
+			return err
+		}
+	}
+	part.done(touched, pages.Results, pages.Notes)
+	result.Results, result.Notes = append(result.Results, pages.Results...), append(result.Notes, pages.Notes...)
+	if len(result.Results) == 0 && part == nil && ctx.Err() == nil {
+		return exitWith(exitUnable, errors.New(strings.Join(result.Notes, "; ")))
+	}
+	return nil
 }
 
 // coarse notes that granules are large beside a program: vlmem counts whole ones, the others bytes.

@@ -89,9 +89,9 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 	if err != nil {
 		return err
 	}
-	what := o.model
-	if o.trace != "" {
-		what = o.trace
+	what := strings.Join(o.models, ", ")
+	if len(o.traces) > 0 {
+		what = strings.Join(o.traces, ", ")
 	}
 	heat, err := tileHeat(&machine)
 	if err != nil {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,12 +33,11 @@ const touchedTime = 12 * time.Second
 // runTouched runs each allocator in a process of its own, so that resident memory is its alone and nothing that one
 // leaves behind helps or hinders the next. Repeats take turns.
 func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *replay.Program,
-	result *report.Bench) error {
+	wanted []string) (result report.Bench, err error) {
 	var names []string
 	room := fillable()
-	for _, name := range touchedNames {
+	for _, name := range wanted {
 		switch {
-		case len(o.allocators) > 0 && !slices.Contains(o.allocators, name):
 		case name == "malloc" && !libc.Available:
 			result.Notes = append(result.Notes, "malloc left out: this vlmem was built without cgo")
 		case units.Bytes(touchedNeed[name]*float64(p.LowerBound))+processNeed > room:
@@ -65,7 +63,7 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 				break
 			}
 			if err != nil {
-				return fmt.Errorf("running %s over touched memory: %w", name, err)
+				return result, fmt.Errorf("running %s over touched memory: %w", name, err)
 			}
 			runs[name] = append(runs[name], r)
 			bar.set(repeat*len(names)+i+1, o.repeats*len(names))
@@ -80,10 +78,15 @@ func (o *benchOptions) runTouched(env *environment, ctx context.Context, p *repl
 		}
 		result.Results = append(result.Results, p.Summarise(name, runs[name]))
 	}
-	if len(result.Results) == 0 && ctx.Err() == nil {
-		return exitWith(exitUnable, errors.New(strings.Join(result.Notes, "; ")))
+	return result, nil
+}
+
+// touchedNames are the chosen allocators that have memory behind their blocks.
+func (o *benchOptions) touchedNames() []string {
+	if len(o.allocators) == 0 {
+		return touchedNames
 	}
-	return nil
+	return slices.DeleteFunc(slices.Clone(touchedNames), func(name string) bool { return !slices.Contains(o.allocators, name) })
 }
 
 // touchedNeed is what a run of each allocator reserves at most, in lower bounds: the largest overheads seen over the

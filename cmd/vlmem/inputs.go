@@ -19,10 +19,15 @@ import (
 // defaultModel is the size that the family's name alone stands for.
 const defaultModel = "qwen3-vl-4b"
 
+const modelHelp = "model: a built-in name (see vlmem profiles), a model file or a Hugging Face config.json"
+
 // addModelFlag declares --model with completion.
 func addModelFlag(cmd *cobra.Command, into *string) {
-	cmd.Flags().StringVar(into, "model", defaultModel,
-		"model: a built-in name (see vlmem profiles), a model file or a Hugging Face config.json")
+	cmd.Flags().StringVar(into, "model", defaultModel, modelHelp)
+	completeModels(cmd)
+}
+
+func completeModels(cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("model", cobra.FixedCompletions(profiles.ModelNames(),
 		cobra.ShellCompDirectiveDefault))
 }

@@ -117,7 +117,7 @@ func TestBadInputIsOneLineAndExit2(t *testing.T) {
 		{[]string{"bench", "--trace", t.TempDir()}, ""},
 		{[]string{"bench", "--allocators", "nope"}, `unknown allocator "nope"`},
 		{[]string{"bench", "--granule", "3KiB"}, "--granule 3KiB"},
-		{[]string{"bench", "--repeats", "0"}, "--repeats 0"},
+		{[]string{"bench", "--repeats", "-1"}, "--repeats -1"},
 		{[]string{"profiles", "nope"}, `unknown profile "nope"`},
 	} {
 		got := vlmem(t, nil, c.args...)

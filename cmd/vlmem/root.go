@@ -157,6 +157,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newEstimateCmd(env),
 		newExplainCmd(env),
 		newBenchTouchedCmd(env),
+		newMergeCmd(env),
 		newProbeCmd(env),
 		newProfilesCmd(env),
 		newRunCmd(env),

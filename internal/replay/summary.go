@@ -15,7 +15,7 @@ const (
 )
 
 // Summary is what one allocator made of one workload. Sizes are in bytes, times in nanoseconds per operation. Fields
-// that a kind of run does not know are nil.
+// that a kind of run does not know are nil; times are absent where nothing was timed.
 type Summary struct {
 	Workload              string  `json:"workload" yaml:"workload"`
 	Allocator             string  `json:"allocator" yaml:"allocator"`
@@ -23,11 +23,11 @@ type Summary struct {
 	Events                int     `json:"events" yaml:"events"`
 	Operations            int     `json:"operations" yaml:"operations"`
 	Repeats               int     `json:"repeats" yaml:"repeats"`
-	NsPerOpMean           float64 `json:"ns_per_op_mean" yaml:"ns_per_op_mean"`
-	NsPerOpP50            float64 `json:"ns_per_op_p50" yaml:"ns_per_op_p50"`
-	NsPerOpP99            float64 `json:"ns_per_op_p99" yaml:"ns_per_op_p99"`
-	NsPerOpLow            float64 `json:"ns_per_op_low" yaml:"ns_per_op_low"`   // lowest mean of a repeat
-	NsPerOpHigh           float64 `json:"ns_per_op_high" yaml:"ns_per_op_high"` // highest mean of a repeat
+	NsPerOpMean           float64 `json:"ns_per_op_mean,omitempty" yaml:"ns_per_op_mean,omitempty"`
+	NsPerOpP50            float64 `json:"ns_per_op_p50,omitempty" yaml:"ns_per_op_p50,omitempty"`
+	NsPerOpP99            float64 `json:"ns_per_op_p99,omitempty" yaml:"ns_per_op_p99,omitempty"`
+	NsPerOpLow            float64 `json:"ns_per_op_low,omitempty" yaml:"ns_per_op_low,omitempty"`   // lowest mean of a repeat
+	NsPerOpHigh           float64 `json:"ns_per_op_high,omitempty" yaml:"ns_per_op_high,omitempty"` // highest mean of a repeat
 	LowerBoundBytes       int64   `json:"lower_bound_bytes" yaml:"lower_bound_bytes"`
 	PeakLiveBytes         int64   `json:"peak_live_bytes" yaml:"peak_live_bytes"`
 	PeakReservedBytes     int64   `json:"peak_reserved_bytes" yaml:"peak_reserved_bytes"`
@@ -40,6 +40,8 @@ type Summary struct {
 	PageFaults    *int64 `json:"page_faults" yaml:"page_faults"`
 	PeakRSSBytes  *int64 `json:"peak_rss_bytes" yaml:"peak_rss_bytes"`
 	OOMs          int64  `json:"ooms" yaml:"ooms"`
+	// Machine is the fingerprint of the one that took the times, where several did.
+	Machine string `json:"machine,omitempty" yaml:"machine,omitempty"`
 
 	// RepeatNs is each repeat's mean time of an operation; YardstickNs, where a yardstick was given, its time around it.
 	RepeatNs    []float64 `json:"repeat_ns,omitempty" yaml:"-"`

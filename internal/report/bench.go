@@ -115,8 +115,11 @@ func lastColumn(r replay.Summary) string {
 	return units.Bytes(r.ReturnedBytes).String()
 }
 
-// nanoseconds prints a time per operation with three digits that count.
+// nanoseconds prints a time per operation with three digits that count, or that none was taken.
 func nanoseconds(ns float64) string {
+	if ns == 0 {
+		return "–"
+	}
 	if ns >= 1000 {
 		return units.Grouped(int64(ns + 0.5))
 	}
@@ -132,14 +135,22 @@ func (b Bench) csv(w io.Writer) error {
 		if r.PageFaults != nil {
 			faults = strconv.FormatInt(*r.PageFaults, 10)
 		}
-		_ = c.Write([]string{SpreadsheetCell(r.Workload), SpreadsheetCell(r.Allocator), SpreadsheetCell(r.Kind), strconv.Itoa(r.Operations), float(r.NsPerOpMean),
-			float(r.NsPerOpP50), float(r.NsPerOpP99),
+		_ = c.Write([]string{SpreadsheetCell(r.Workload), SpreadsheetCell(r.Allocator), SpreadsheetCell(r.Kind), strconv.Itoa(r.Operations),
+			timed(r.NsPerOpMean), timed(r.NsPerOpP50), timed(r.NsPerOpP99),
 			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10),
 			strconv.FormatInt(r.PeakReservedBytes, 10),
 			float(r.Overhead), faults, strconv.FormatInt(r.OOMs, 10)})
 	}
 	c.Flush()
 	return c.Error()
+}
+
+// timed is a time, or nothing where none was taken.
+func timed(ns float64) string {
+	if ns == 0 {
+		return ""
+	}
+	return float(ns)
 }
 
 func float(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }

@@ -12,7 +12,7 @@ import (
 )
 
 // benchfmt writes the Go benchmark format, which benchstat reads: one line for each repeat, with its own time and the
-// counters, which are the same in all.
+// counters, which are the same in all; one with the counters alone where nothing was timed.
 func (b Bench) benchfmt(w io.Writer) error {
 	out := benchfmt.NewWriter(w)
 	for _, unit := range []string{"peak-B", "lower-bound-B"} {
@@ -23,12 +23,14 @@ func (b Bench) benchfmt(w io.Writer) error {
 		}
 	}
 	for _, r := range b.Results {
-		for _, ns := range r.RepeatNs {
-			result := benchfmt.Result{Name: benchfmt.Name(benchName(r)), Iters: r.Operations, Values: []benchfmt.Value{
-				{Value: ns * 1e-9, Unit: "sec/op", OrigValue: ns, OrigUnit: "ns/op"},
-				{Value: float64(r.PeakReservedBytes), Unit: "peak-B"},
-				{Value: float64(r.LowerBoundBytes), Unit: "lower-bound-B"},
-			}}
+		for i := range max(1, len(r.RepeatNs)) {
+			values := []benchfmt.Value{{Value: float64(r.PeakReservedBytes), Unit: "peak-B"},
+				{Value: float64(r.LowerBoundBytes), Unit: "lower-bound-B"}}
+			if i < len(r.RepeatNs) {
+				ns := r.RepeatNs[i]
+				values = append([]benchfmt.Value{{Value: ns * 1e-9, Unit: "sec/op", OrigValue: ns, OrigUnit: "ns/op"}}, values...)
+			}
+			result := benchfmt.Result{Name: benchfmt.Name(benchName(r)), Iters: r.Operations, Values: values}
 			if err := out.Write(&result); err != nil {
 				return err
 			}
@@ -63,8 +65,10 @@ func (b Bench) metrics() []metric {
 	var list []metric
 	for _, r := range b.Results {
 		name := strings.Join([]string{r.Workload, r.Kind, r.Allocator}, " / ")
+		if r.Repeats > 0 {
+			list = append(list, metric{name + " / time", "ns/op", r.NsPerOpMean, r.NsPerOpLow, r.NsPerOpHigh})
+		}
 		list = append(list,
-			metric{name + " / time", "ns/op", r.NsPerOpMean, r.NsPerOpLow, r.NsPerOpHigh},
 			metric{name + " / peak reserved", "bytes", float64(r.PeakReservedBytes), float64(r.PeakReservedBytes),
 				float64(r.PeakReservedBytes)})
 	}
@@ -101,9 +105,9 @@ func (b Bench) bencher(w io.Writer) error {
 	for _, r := range b.Results {
 		name := strings.Join([]string{r.Workload, r.Kind, r.Allocator}, " / ")
 		bytes := float64(r.PeakReservedBytes)
-		list[name] = map[string]measure{
-			"latency":       {r.NsPerOpMean, r.NsPerOpLow, r.NsPerOpHigh},
-			"peak-reserved": {bytes, bytes, bytes},
+		list[name] = map[string]measure{"peak-reserved": {bytes, bytes, bytes}}
+		if r.Repeats > 0 {
+			list[name]["latency"] = measure{r.NsPerOpMean, r.NsPerOpLow, r.NsPerOpHigh}
 		}
 	}
 	return Document(w, "json", list)

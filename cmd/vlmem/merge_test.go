@@ -1,0 +1,99 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// sharded runs a benchmark in n shards and returns their files.
+func sharded(t *testing.T, n int, args ...string) []string {
+	t.Helper()
+	folder := t.TempDir()
+	var files []string
+	for i := range n {
+		path := filepath.Join(folder, fmt.Sprintf("%d.json", i))
+		// half by number, half by the scheduler's variables
+		number, variables := fmt.Sprintf("%d/%d", i, n), []string(nil)
+		if i%2 == 1 {
+			number, variables = fmt.Sprintf("/%d", n), []string{fmt.Sprintf("JOB_COMPLETION_INDEX=%d", i)}
+		}
+		if r := vlmem(t, variables, append(args, "--shard", number, "-o", path)...); r.code != 0 || r.stdout != "" {
+			t.Fatalf("shard %d of %d: %+v", i, n, r)
+		}
+		files = append(files, path)
+	}
+	return files
+}
+
+// TestMergedShardsAreTheUnshardedRun holds the exact figures of every format to the byte, for fewer and for more shards than
+// there are units.
+func TestMergedShardsAreTheUnshardedRun(t *testing.T) {
+	args := []string{"bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--image", "96x64", "--decode", "1",
+		"--repeats", "0", "--allocators", "vlmem,bestfit,buddy"}
+	for _, n := range []int{1, 4, 8} {
+		files := sharded(t, n, args...)
+		for _, format := range []string{"table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github",
+			"action-benchmark", "bencher"} {
+			want := vlmem(t, nil, append(args, "--format", format)...)
+			got := vlmem(t, nil, append([]string{"merge", "--format", format}, files...)...)
+			if got.code != 0 || got.stdout != want.stdout || format != "github" && got.stdout == "" {
+				t.Errorf("%d shards as %s: %s\nunsharded: %s\n%s", n, format, got.stdout, want.stdout, got.stderr)
+			}
+		}
+	}
+}
+
+// TestShardsOfTimedRunsMerge: times are no one's to compare, but all are there, with their machine.
+func TestShardsOfTimedRunsMerge(t *testing.T) {
+	files := sharded(t, 3, "bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--decode", "1", "--repeats", "1")
+	r := vlmem(t, nil, append([]string{"merge", "--format", "json"}, files...)...)
+	for _, want := range []string{`"allocator": "pytorch"`, `"kind": "touched"`, `"ns_per_op_p50"`, `"machine"`} {
+		if r.code != 0 || !strings.Contains(r.stdout, want) {
+			t.Errorf("exit %d, %s is not in %s%s", r.code, want, r.stdout, r.stderr)
+		}
+	}
+}
+
+func TestShardsAreRepeatableAndFaultsNamed(t *testing.T) {
+	args := []string{"bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--decode", "1", "--repeats", "0"}
+	files, again := sharded(t, 3, args...), sharded(t, 3, args...)
+	for i := range files {
+		one, err := os.ReadFile(files[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if two, err := os.ReadFile(again[i]); err != nil || string(one) != string(two) {
+			t.Errorf("shard %d differs when it is run again: %v", i, err)
+		}
+	}
+	other := sharded(t, 3, append(args, "--granule", "4KiB")...)
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"merge"}, "takes the files of all shards"},
+		{[]string{"merge", files[0], files[2]}, "missing: 1"},
+		{[]string{"merge", files[0], files[1], again[1], files[2]}, "shard 1/3 is in both"},
+		{[]string{"merge", files[0], other[1], files[2]}, "settings granule=2MiB and granule=4KiB"},
+		{[]string{"merge", "none.json"}, "none.json"},
+		{[]string{"merge", files[0], "--format", "html"}, "--format"},
+		{append(args, "--shard", "3/3"), "count from 0"},
+		{append(args, "--shard", "/3"), "no JOB_COMPLETION_INDEX"},
+		{append(args, "--shard", "0/3", "--format", "csv"), "--shard writes JSON"},
+		{append(args, "--shard", "0/3", "--save", "x"), "--save"},
+		{append(args, "--shard", "0/3", "--report", "csv=x"), "--report"},
+		{append(args, "--shard", "0/3", "--backend", "sim"), "--backend"},
+		{append(args, "--touch"), "--repeats 0"},
+		{append(args, "--save", "x"), "--repeats 0"},
+		{append(args, "--allocators", "go,go"), "twice"},
+		{append(args, "--backend", "sim", "--image", "32x32", "--image", "64x64"), "one model and one image"},
+	} {
+		r := vlmem(t, nil, c.args...)
+		if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%v: %+v, want %q", c.args, r, c.want)
+		}
+	}
+}
