@@ -28,7 +28,7 @@ type benchOptions struct {
 	save, against          string
 	touch                  bool
 	decode, repeats        int
-	backend                backendOptions
+	streams                benchStreamsOptions // of the old --backend
 	out                    output
 }
 
@@ -50,7 +50,7 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
   vlmem bench --trace snapshot.pickle --allocators vlmem,pytorch
   vlmem bench --model qwen3-vl-2b --image 1280x720 --format json
   vlmem bench --model qwen3-vl-2b --model qwen3-vl-4b --repeats 0 --shard 0/8 -o shard-0.json
-  vlmem bench --backend sim --hardware gtx-1080-ti`,
+  vlmem bench streams --on sim --hardware gtx-1080-ti`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(env, cmd, &o) },
 	}
@@ -73,12 +73,12 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
 	flags.StringVar(&o.against, "against", "",
 		"compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
-	addBackendFlags(cmd, &o.backend)
+	addBackendFlag(cmd, &o.streams)
 	flags.StringArrayVar(&o.reports, "report", nil,
 		"also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
 	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark",
 		"bencher", "html")
-	cmd.AddCommand(newBenchTilesCmd(env))
+	cmd.AddCommand(newBenchTilesCmd(env), newBenchStreamsCmd(env))
 	return cmd
 }
 
@@ -99,16 +99,12 @@ func allocatorNames() []string {
 }
 
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
+	if cmd.Flags().Changed("backend") {
+		return o.runBackend(env, cmd)
+	}
 	part, err := o.openPart(env, cmd)
 	if err != nil {
 		return err
-	}
-	if cmd.Flags().Changed("backend") {
-		if len(o.models) != 1 || len(o.images) != 1 {
-			return errors.New("--backend runs one model and one image: give each flag once")
-		}
-		o.backend.model, o.backend.image, o.backend.repeats = o.models[0], o.images[0], o.repeats
-		return runBenchBackend(env, o.backend, &o.out)
 	}
 	w, err := o.out.open(env)
 	if err != nil {

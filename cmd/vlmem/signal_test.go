@@ -32,7 +32,7 @@ func TestSignalsEndEveryCommand(t *testing.T) {
 		{"bench", syscall.SIGINT, []string{"bench", "--repeats", "1000"}},
 		{"bench children", syscall.SIGTERM, []string{"bench", "--allocators", "go", "--repeats", "1000"}},
 		{"bench tiles", syscall.SIGINT, []string{"bench", "tiles", "--grid"}},
-		{"bench backend", syscall.SIGTERM, []string{"bench", "--backend", "host", "--repeats", long}},
+		{"bench streams", syscall.SIGTERM, []string{"bench", "streams", "--on", "host", "--repeats", long}},
 		{"trace gen", syscall.SIGTERM, []string{"trace", "gen", "--mix", "documents", "--requests", long}},
 		{"trace info", syscall.SIGINT, []string{"trace", "info", "/dev/fd/3"}},
 		{"trace import", syscall.SIGTERM, []string{"trace", "import", "/dev/fd/3"}},

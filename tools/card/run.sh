@@ -55,7 +55,7 @@ tiles() {
 }
 
 pools() {
-  "$work/bin/vlmem" bench --backend "$([ $device = cuda ] && echo cuda || echo host)" --format json -o "$work/small/pools.json" &&
+  "$work/bin/vlmem" bench streams --on "$([ $device = cuda ] && echo cuda || echo host)" --format json -o "$work/small/pools.json" &&
     (cd "$root/internal/alloc/space" && "$work/bin/internal-alloc-space.test" -test.run=- -test.bench=Granules -test.benchtime=200x)
 }
 

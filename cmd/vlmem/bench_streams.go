@@ -23,29 +23,77 @@ func (env *environment) libcuda() string {
 	return path
 }
 
-// backends are where bench --backend can do its work.
+// backends are where bench streams can do its work.
 var backends = []string{"host", "sim", "cuda"}
 
-// defaultCard is what --backend sim simulates: 8 GiB of compute capability 6.1.
+// defaultCard is what --on sim simulates: 8 GiB of compute capability 6.1.
 const defaultCard = "gtx-1080"
 
-// backendOptions are the part of bench's flags that --backend takes.
-type backendOptions struct {
-	backend, hardware, model, image string
-	repeats                         int
+type benchStreamsOptions struct {
+	on, hardware, model, image string
+	repeats                    int
+	out                        output
 }
 
-func addBackendFlags(cmd *cobra.Command, o *backendOptions) {
-	cmd.Flags().StringVar(&o.backend, "backend", "",
-		"run a vision pipeline and stream-ordered pools instead, on worker threads, a simulated card or a card: "+strings.Join(backends, ", "))
+func newBenchStreamsCmd(env *environment) *cobra.Command {
+	var o benchStreamsOptions
+	cmd := &cobra.Command{
+		Use:   "streams",
+		Short: "Show what overlapping copies with computing gains, and what pools of pinned memory save",
+		Long: `streams takes images through a vision pipeline twice, a copy and a computation one after the other and
+overlapped on streams, and times staging memory locked anew beside memory from a pool.
+
+It runs on worker threads of this machine (host), on this machine's first card (cuda), or on a card
+computed from its profile (sim), where the pipeline's times are the profile's rates and no card ran.`,
+		Example: `  vlmem bench streams
+  vlmem bench streams --on sim --hardware gtx-1080-ti --format json`,
+		Args: noArguments,
+		RunE: func(*cobra.Command, []string) error { return runBenchStreams(env, o) },
+	}
+	addModelFlag(cmd, &o.model)
+	flags := cmd.Flags()
+	flags.StringVar(&o.on, "on", backends[0], "where to run: "+strings.Join(backends, ", "))
+	flags.StringVar(&o.image, "image", "640x480", "image of the pipeline, WIDTHxHEIGHT pixels")
+	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each pipeline")
 	addHardwareFlag(cmd, &o.hardware)
-	cmd.Flags().Lookup("hardware").Usage = "with --backend sim, the card to simulate: a built-in name or file (default: " +
+	flags.Lookup("hardware").Usage = "with --on sim, the card to simulate: a built-in name or file (default: " +
 		defaultCard + ")"
-	_ = cmd.RegisterFlagCompletionFunc("backend", cobra.FixedCompletions(backends, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("on", cobra.FixedCompletions(backends, cobra.ShellCompDirectiveNoFileComp))
+	o.out.addFlags(cmd, "table", "json", "yaml")
+	return cmd
 }
 
-// backendBench is what bench --backend answers.
-type backendBench struct {
+// addBackendFlag declares the name that bench streams had before: bench --backend, until v0.2.0.
+func addBackendFlag(cmd *cobra.Command, o *benchStreamsOptions) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.on, "backend", "", "")
+	flags.StringVar(&o.hardware, "hardware", "", "")
+	_ = flags.MarkHidden("backend")
+	_ = flags.MarkHidden("hardware")
+}
+
+// runBackend is bench --backend: bench streams, with none of bench's other flags.
+func (o *benchOptions) runBackend(env *environment, cmd *cobra.Command) error {
+	for _, name := range []string{"trace", "decode", "allocators", "touch", "limit", "granule", "save", "against",
+		"report", "shard"} {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s has no meaning with --backend: vlmem bench streams takes --on, --hardware, --model, "+
+				"--image, --repeats, --format and -o", name)
+		}
+	}
+	if !slices.Contains([]string{"table", "json", "yaml"}, o.out.format) {
+		return fmt.Errorf("--format %s with --backend: want table, json or yaml", o.out.format)
+	}
+	if len(o.models) != 1 || len(o.images) != 1 {
+		return errors.New("--backend runs one model and one image: give each flag once")
+	}
+	env.warn("bench --backend is now: vlmem bench streams --on %s", o.streams.on)
+	o.streams.model, o.streams.image, o.streams.repeats, o.streams.out = o.models[0], o.images[0], o.repeats, o.out
+	return runBenchStreams(env, o.streams)
+}
+
+// streamsBench is what bench streams answers.
+type streamsBench struct {
 	Results []stream.BenchResult `json:"results" yaml:"results"`
 	Notes   []string             `json:"notes,omitempty" yaml:"notes,omitempty"`
 }
@@ -56,12 +104,9 @@ const pipelineImages = 16
 // leastCeiling is the speedup of independent streams under which the machine was too busy for overlap to show.
 const leastCeiling = 1.4
 
-// runBenchBackend shows what overlap and pooling are worth on one backend.
-func runBenchBackend(env *environment, o backendOptions, out *output) error {
-	if !slices.Contains([]string{"table", "json", "yaml"}, out.format) {
-		return fmt.Errorf("--format %s with --backend: want table, json or yaml", out.format)
-	}
-	w, err := out.open(env)
+// runBenchStreams shows what overlap and pooling are worth on one backend.
+func runBenchStreams(env *environment, o benchStreamsOptions) error {
+	w, err := o.out.open(env)
 	if err != nil {
 		return err
 	}
@@ -70,10 +115,10 @@ func runBenchBackend(env *environment, o backendOptions, out *output) error {
 	if err != nil {
 		return err
 	}
-	if out.format == "table" {
+	if o.out.format == "table" {
 		err = result.table(w)
 	} else {
-		err = report.Document(w, out.format, result)
+		err = report.Document(w, o.out.format, result)
 	}
 	if err != nil {
 		return err
@@ -89,23 +134,23 @@ func runBenchBackend(env *environment, o backendOptions, out *output) error {
 	return nil
 }
 
-func (o backendOptions) run(env *environment) (backendBench, error) {
-	if !slices.Contains(backends, o.backend) {
-		return backendBench{}, fmt.Errorf("unknown --backend %q: want one of %s", o.backend, strings.Join(backends, ", "))
+func (o benchStreamsOptions) run(env *environment) (streamsBench, error) {
+	if !slices.Contains(backends, o.on) {
+		return streamsBench{}, fmt.Errorf("unknown --on %q: want one of %s", o.on, strings.Join(backends, ", "))
 	}
-	if o.hardware != "" && o.backend != "sim" { // it may come from the settings and be meant for other commands
-		env.warn("--hardware is for --backend sim; --backend %s runs on this machine", o.backend)
+	if o.hardware != "" && o.on != "sim" { // it may come from the settings and be meant for other commands
+		env.warn("--hardware is for --on sim; --on %s runs on this machine", o.on)
 	}
 	if o.repeats < 1 {
-		return backendBench{}, fmt.Errorf("--repeats %d: want at least 1", o.repeats)
+		return streamsBench{}, fmt.Errorf("--repeats %d: want at least 1", o.repeats)
 	}
 	model, grid, err := o.grid()
 	if err != nil {
-		return backendBench{}, err
+		return streamsBench{}, err
 	}
 	bench := stream.BenchOptions{ImageBytes: grid.PixelBytes(), Images: pipelineImages, Repeats: o.repeats}
-	var b backendBench
-	switch o.backend {
+	var b streamsBench
+	switch o.on {
 	case "host":
 		err = b.add(stream.BenchHost(bench))
 	case "cuda":
@@ -119,7 +164,7 @@ func (o backendOptions) run(env *environment) (backendBench, error) {
 	return b, err
 }
 
-func (b *backendBench) add(r stream.BenchResult, err error) error {
+func (b *streamsBench) add(r stream.BenchResult, err error) error {
 	if err != nil {
 		return exitWith(exitUnable, err)
 	}
@@ -128,15 +173,14 @@ func (b *backendBench) add(r stream.BenchResult, err error) error {
 }
 
 // grid is the image as the model's preprocessing makes it.
-func (o backendOptions) grid() (profile.Model, profile.Grid, error) {
+func (o benchStreamsOptions) grid() (profile.Model, profile.Grid, error) {
 	model, err := loadModel(o.model)
 	if err != nil {
 		return profile.Model{}, profile.Grid{}, err
 	}
-	var width, height int
-	if n, err := fmt.Sscanf(o.image, "%dx%d", &width, &height); n != 2 || err != nil {
-		return profile.Model{}, profile.Grid{}, fmt.Errorf("--image %q: want WIDTHxHEIGHT in pixels, such as 640x480",
-			o.image)
+	width, height, err := parseImage(o.image)
+	if err != nil {
+		return profile.Model{}, profile.Grid{}, err
 	}
 	grid, err := model.ImageGrid(width, height)
 	return model, grid, err
@@ -150,7 +194,7 @@ func towerFlops(m *profile.Model, g profile.Grid) float64 {
 }
 
 // simulated runs the pipeline twice: computing as long as copying, and computing what the vision tower does.
-func (b *backendBench) simulated(hardware string, o stream.BenchOptions, flops float64) error {
+func (b *streamsBench) simulated(hardware string, o stream.BenchOptions, flops float64) error {
 	if hardware == "" {
 		hardware = defaultCard
 	}
@@ -179,7 +223,7 @@ func (b *backendBench) simulated(hardware string, o stream.BenchOptions, flops f
 }
 
 // card runs on this machine's card.
-func (b *backendBench) card(env *environment, o stream.BenchOptions) (err error) {
+func (b *streamsBench) card(env *environment, o stream.BenchOptions) (err error) {
 	driver, err := cuda.Open(env.libcuda())
 	if err != nil {
 		if why := strings.Join(cuda.Lines(cuda.Diagnose("/", err, nil)), "; "); why != "" {
@@ -201,7 +245,7 @@ func (b *backendBench) card(env *environment, o stream.BenchOptions) (err error)
 }
 
 // table renders for people.
-func (b backendBench) table(w io.Writer) error {
+func (b streamsBench) table(w io.Writer) error {
 	var overlap, reuse, costs [][]string
 	for _, r := range b.Results {
 		o := r.Overlap

@@ -3,9 +3,13 @@ package main
 import (
 	"encoding/json"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/alloc/stream"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
@@ -22,12 +26,12 @@ func runWith(t *testing.T, variables map[string]string, args ...string) (stdout,
 	return out.String(), complaints.String(), code
 }
 
-func TestBenchBackendSim(t *testing.T) {
-	out, complaints, code := runWith(t, nil, "bench", "--backend", "sim", "--format", "json", "--repeats", "2")
+func TestBenchStreamsSim(t *testing.T) {
+	out, complaints, code := runWith(t, nil, "bench", "streams", "--on", "sim", "--format", "json", "--repeats", "2")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, complaints)
 	}
-	var got backendBench
+	var got streamsBench
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -41,9 +45,9 @@ func TestBenchBackendSim(t *testing.T) {
 	}
 }
 
-func TestBenchBackendCUDA(t *testing.T) {
+func TestBenchStreamsCUDA(t *testing.T) {
 	lib := standin.Build(t, standin.Options{Card: "gtx1080ti"})
-	out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "bench", "--backend", "cuda",
+	out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": lib.Path}, "bench", "streams", "--on", "cuda",
 		"--image", "64x64", "--repeats", "1")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, complaints)
@@ -58,24 +62,54 @@ func TestBenchBackendCUDA(t *testing.T) {
 	}
 }
 
-func TestBenchBackendRefuses(t *testing.T) {
+func TestBenchStreamsRefuses(t *testing.T) {
 	for _, c := range []struct {
 		args string
 		code int
 		says string
 	}{
-		{"--backend tpu", 2, "unknown --backend"},
-		{"--backend sim --hardware i5-10210u", 2, "no card to simulate"},
-		{"--backend sim --image 64", 2, "want WIDTHxHEIGHT"},
-		{"--backend sim --repeats 0", 2, "at least 1"},
-		{"--backend sim --format csv", 2, "want table, json or yaml"},
-		{"--backend cuda", 3, "no CUDA driver"},
+		{"--on tpu", 2, "unknown --on"},
+		{"--on sim --hardware i5-10210u", 2, "no card to simulate"},
+		{"--on sim --image 64", 2, "want WIDTHxHEIGHT"},
+		{"--on sim --repeats 0", 2, "at least 1"},
+		{"--on sim --format csv", 2, "want one of table"},
+		{"--on cuda", 3, "no CUDA driver"},
 	} {
 		out, complaints, code := runWith(t, map[string]string{"VLMEM_LIBCUDA": "/nonexistent/libcuda.so.1"},
-			append([]string{"bench"}, strings.Fields(c.args)...)...)
+			append([]string{"bench", "streams"}, strings.Fields(c.args)...)...)
 		if code != c.code || out != "" || !strings.Contains(complaints, c.says) || strings.Count(complaints, "\n") != 1 {
 			t.Errorf("%s: exit %d, %q on stdout, says %q", c.args, code, out, complaints)
 		}
+	}
+}
+
+// TestBenchBackendIsStreams: the old name does the same, says so, and takes nothing that it would not do.
+func TestBenchBackendIsStreams(t *testing.T) {
+	overlaps := func(args ...string) (list []stream.Overlap, complaints string) {
+		out, complaints, code := runWith(t, nil, append(args, "--repeats", "1", "--format", "json")...)
+		var got streamsBench
+		if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
+			t.Fatalf("%v: exit %d, %v", args, code, err)
+		}
+		for _, r := range got.Results {
+			list = append(list, r.Overlap)
+		}
+		return list, complaints
+	}
+	now, _ := overlaps("bench", "streams", "--on", "sim")
+	old, complaints := overlaps("bench", "--backend", "sim")
+	if len(now) != 2 || !slices.Equal(now, old) || !strings.Contains(complaints, "vlmem bench streams --on sim") {
+		t.Errorf("now %+v, before %+v, says %q", now, old, complaints)
+	}
+	saved := filepath.Join(t.TempDir(), "x.json")
+	for _, flag := range []string{"--save=" + saved, "--report=junit=" + saved, "--against=" + saved, "--trace=x", "--touch"} {
+		out, complaints, code := runWith(t, nil, "bench", "--backend", "sim", flag)
+		if code != 2 || out != "" || !strings.Contains(complaints, "has no meaning with --backend") {
+			t.Errorf("%s: exit %d, says %q", flag, code, complaints)
+		}
+	}
+	if _, err := os.Stat(saved); err == nil {
+		t.Error("a file was written by a command that was refused")
 	}
 }
 
