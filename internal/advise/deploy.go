@@ -69,6 +69,9 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 			return Deployment{}, nil, err
 		}
 	}
+	if r := e.Unloadable(&in.Model); r != nil {
+		return Deployment{}, nil, r
+	}
 	var likely *attempt
 	var likelyMemory *engine.Memory
 	short := Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name}
@@ -85,9 +88,7 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 			if middle == 0 && likely == nil && e.Cache == engine.Fills {
 				likely, likelyMemory = &a, mem
 			}
-			if short.Missing == 0 || middle > 0 && middle < short.Missing {
-				short.Missing, short.Precision, short.Where, short.Limits = max(middle, 1), a.quant, where, limits
-			}
+			short.nearer(most, middle, where, a.quantOf(&in.Model, mem), limits)
 		}
 	}
 	if likely != nil {
@@ -130,6 +131,8 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 func (in *Inputs) quants(e *engine.Engine) []string {
 	name := strings.ToLower(in.Precision)
 	switch {
+	case name == "" && e.Weights == engine.Checkpoint && in.Model.Quantisation != nil:
+		return []string{""}
 	case name == "":
 		return e.Ladder
 	case name == "fp16" && e.Weights == engine.GGUF:
@@ -295,10 +298,27 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (mo
 		host += a.host
 		return max(0, host-room.host), max(0, hostAt+a.host-room.host), "in host memory"
 	}
-	if in.gpu() != nil && device > room.device {
-		return device - room.device, max(0, deviceAt-room.device), "on the card"
+	if in.gpu() == nil {
+		return max(0, host-room.host), max(0, hostAt-room.host), "in host memory"
 	}
-	return max(0, host-room.host), max(0, hostAt-room.host), "in host memory"
+	onCard, onHost := max(0, device-room.device), max(0, host-room.host)
+	switch {
+	case onCard > 0 && onHost > 0:
+		where = "on the card and in host memory together"
+	case onHost > 0:
+		where = "in host memory"
+	default:
+		where = "on the card"
+	}
+	return onCard + onHost, max(0, deviceAt-room.device) + max(0, hostAt-room.host), where
+}
+
+// quantOf is the precision that was tried; of a checkpoint as it is, what it was quantised in.
+func (a *attempt) quantOf(m *profile.Model, mem *engine.Memory) string {
+	if a.quant == "" && m.Quantisation != nil {
+		return mem.Quant
+	}
+	return a.quant
 }
 
 // deployment writes down what was found.

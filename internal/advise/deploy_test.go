@@ -159,3 +159,18 @@ func TestSettleShrinksAndGrowsWhatIsOpen(t *testing.T) {
 		t.Errorf("%d tokens fit too", after.Limits.ContextTokens)
 	}
 }
+
+// What is missing is counted over card and host together, and where the middle of an interval fits it is not called a
+// misfit of one byte.
+func TestShortfallCountsBothPlaces(t *testing.T) {
+	card := ampere(8 * units.GiB)
+	_, err := advise.Deploy("llama-server", deployInputs(t, "qwen3-vl-30b-a3b", &card))
+	var short *advise.Shortfall
+	if !errors.As(err, &short) || short.Missing < 3*units.GiB || !strings.Contains(short.Where, "together") {
+		t.Errorf("18 GiB on 14: %v", err)
+	}
+	_, err = advise.Deploy("onnxruntime-genai", deployInputs(t, "qwen3-vl-2b", nil))
+	if !errors.As(err, &short) || !short.Unsure || short.Precision != "int4" {
+		t.Errorf("an interval that fits at its middle: %v", err)
+	}
+}

@@ -13,6 +13,7 @@ type Shortfall struct {
 	Precision       string // the smallest that was tried, or the user's
 	Where           string
 	Missing         units.Bytes
+	Unsure          bool     // the middle of the interval fits: so much is missing at its upper end alone
 	Limits          Limits   // at which so much is missing, zero for those that were asked for
 	WouldFit        []string // settings or models that would
 }
@@ -22,7 +23,11 @@ func (s *Shortfall) Error() string {
 	if precision == "" {
 		precision = "16 bits"
 	}
-	text := fmt.Sprintf("%s in %s does not fit %s: %s is missing %s", s.Model, precision, s.Hardware, s.Missing, s.Where)
+	verdict := "does not fit %s: %s is missing %s"
+	if s.Unsure {
+		verdict = "may not fit %s: up to %s is missing %s"
+	}
+	text := fmt.Sprintf("%s in %s "+verdict, s.Model, precision, s.Hardware, s.Missing, s.Where)
 	if s.Limits != (Limits{}) {
 		text += fmt.Sprintf(" even at %s tokens and images of %s", units.Grouped(int64(s.Limits.ContextTokens)), s.Limits.Image())
 	}
@@ -30,6 +35,18 @@ func (s *Shortfall) Error() string {
 		text += "; what would fit: " + strings.Join(s.WouldFit, ", or ")
 	}
 	return text
+}
+
+// nearer keeps an attempt that lacks so much at the upper end of its interval and at its middle, where it lacks less than
+// what was kept: one that the middle of its interval lets in goes before all others.
+func (s *Shortfall) nearer(most, middle units.Bytes, where, precision string, l Limits) {
+	missing, unsure := middle, middle == 0
+	if unsure {
+		missing = most
+	}
+	if s.Missing == 0 || unsure && !s.Unsure || unsure == s.Unsure && missing < s.Missing {
+		s.Missing, s.Unsure, s.Where, s.Precision, s.Limits = missing, unsure, where, precision, l
+	}
 }
 
 // shortfall says what is missing and what would fit in its place.

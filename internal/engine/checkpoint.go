@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -51,6 +52,37 @@ func formOf(forms []Form, engine, name string) (Form, error) {
 		names = append(names, f.Name)
 	}
 	return Form{}, fmt.Errorf("unknown data type %q for %s: want %s", name, engine, strings.Join(names, ", "))
+}
+
+// formFor is the form that a server takes by a name of this model: a checkpoint that is quantised already is loaded as it
+// is, in one of the data types, and in no other scheme.
+func formFor(forms []Form, engine, name string, m *profile.Model) (Form, error) {
+	f, err := formOf(forms, engine, name)
+	q := m.Quantisation
+	if err != nil || q == nil || f.Bits >= 16 || f.Name == q.Name || f.Name == q.Method ||
+		schemeOf[f.Name] != "" && strings.HasPrefix(q.Method, schemeOf[f.Name]) {
+		return f, err
+	}
+	return f, fmt.Errorf("--quant %s: the checkpoint is quantised already (%s); only a data type can be asked for", name,
+		q.Method)
+}
+
+// schemeOf are the methods of the forms that go by other names than theirs.
+var schemeOf = map[string]string{"int4": "compressed-tensors", "nf4": "bitsandbytes", "nvfp4": "modelopt",
+	"modelopt_fp4": "modelopt", "gptq": "gptq"}
+
+// Unloadable says why a server cannot load a checkpoint, nil where nothing is known against it: its method is not among
+// those that the release's own parser lists. auto-round goes by the name inc.
+func (e *Engine) Unloadable(m *profile.Model) *Refusal {
+	q := m.Quantisation
+	if e.Cache != Fills || q == nil || !q.Known || q.Method == "auto-round" {
+		return nil
+	}
+	if slices.Contains(flagsIn(e.Name + "-" + e.Version + ".txt")["quantization"], q.Method) {
+		return nil
+	}
+	return &Refusal{Engine: e.Name, Reason: fmt.Sprintf("release %s loads no checkpoints quantised with %s", e.Version, q.Method),
+		Alternative: "take the model in 16 bits, or quantised by awq, gptq or compressed-tensors"}
 }
 
 // cardWeights adds the weights of one card of those that hold the model together.

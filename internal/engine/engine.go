@@ -205,6 +205,10 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	case o.Device == "cpu" && !e.CPU:
 		err = &Refusal{e.Name, "its CPU backend is not modelled", "estimate --engine llama.cpp --device cpu, or transformers"}
 	}
+	if n := o.TensorParallel; err == nil && e.Cards && n > 1 && !splits(&m.Text, n) {
+		err = &Refusal{e.Name, fmt.Sprintf("%d cards do not share out %d heads and %d of the cache evenly", n, m.Text.Heads,
+			m.Text.KVHeads), "take a number of cards that divides both, such as 2"}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +222,9 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	}
 	if e.Cache == Fills {
 		mem.hybrid(&m.Text)
+	}
+	if r := e.Unloadable(m); r != nil {
+		mem.warn(NotLoaded, "%s", r)
 	}
 	for _, note := range m.Notes {
 		mem.warn(ReadAs, "%s", note)
@@ -353,6 +360,7 @@ func (mem *Memory) left(budget units.Bytes) Left {
 
 // The codes of an estimate's warnings.
 const (
+	NotLoaded      evidence.Code = "not loaded"      // this release takes no such checkpoint
 	TooLarge       evidence.Code = "too large"       // for the card, by the middle of the interval
 	WillNotStart   evidence.Code = "will not start"  // the whole interval says so
 	MayNotStart    evidence.Code = "may not start"   // a part of the interval says so
@@ -397,6 +405,12 @@ func (mem *Memory) Set(item Item) {
 		*total = 0
 	}
 	mem.sum()
+}
+
+// splits reports whether n cards share out a decoder: as many heads each, and those of the cache split or copied evenly.
+func splits(t *profile.Text, n int) bool {
+	kv := max(t.KVHeads, 1)
+	return t.Heads%n == 0 && (kv%n == 0 || n%kv == 0)
 }
 
 // fullest is the card that holds the most, and how much; "device" where there is one alone.

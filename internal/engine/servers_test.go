@@ -2,6 +2,7 @@ package engine
 
 import (
 	"math"
+	"strings"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -229,5 +230,40 @@ func TestTransformersSplit(t *testing.T) {
 	}
 	if _, _, ok := transformersSplit(model(t, "qwen3-vl-8b"), Options{}, units.GiB); ok {
 		t.Error("tower and embeddings do not fit a card of 1 GiB")
+	}
+}
+
+// A checkpoint that is quantised is loaded in its own scheme alone, by a server whose release still takes it, over cards
+// that divide its heads.
+func TestServersRefuseWhatTheyDoNotLoad(t *testing.T) {
+	for _, c := range []struct {
+		engine, method, quant string
+		cards                 int
+		want                  string // of the error or, after a +, of a warning; "" for neither
+	}{
+		{"vllm", "awq", "fp8", 1, "quantised already (awq)"}, {"sglang", "fp8", "awq", 1, "quantised already (fp8)"},
+		{"vllm", "awq", "awq", 1, ""}, {"vllm", "awq", "bfloat16", 1, ""}, {"sglang", "nf4", "nf4", 1, ""},
+		{"vllm", "nf4", "", 1, "+no checkpoints quantised with bitsandbytes"}, {"sglang", "nf4", "", 1, ""},
+		{"vllm", "", "", 3, "3 cards"}, {"sglang", "", "", 16, ""}, {"vllm", "", "", 64, "64 cards"},
+	} {
+		m := model(t, "qwen3-vl-8b")
+		if c.method != "" {
+			m.Quantisation, _ = profile.QuantisationNamed(c.method)
+		}
+		mem, err := Estimate(c.engine, m, Options{Quant: c.quant, Context: 4096, TensorParallel: c.cards})
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			for _, w := range mem.Warnings {
+				if w.Code == NotLoaded {
+					got = "+" + w.String()
+				}
+			}
+		}
+		want, warned := strings.CutPrefix(c.want, "+")
+		if (got == "") != (c.want == "") || !strings.Contains(got, want) || warned != strings.HasPrefix(got, "+") {
+			t.Errorf("%+v: %q", c, got)
+		}
 	}
 }

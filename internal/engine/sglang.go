@@ -187,7 +187,7 @@ func textAlone(m *profile.Model) *profile.Model {
 //
 //	cache = free before load × share − weights − pools of images
 func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
-	form, err := formOf(sglangForms, "sglang", o.Quant)
+	form, err := formFor(sglangForms, "sglang", o.Quant, m)
 	if err != nil {
 		return nil, err
 	}

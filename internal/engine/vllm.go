@@ -214,7 +214,7 @@ func (mem *Memory) profiled(phases ...phase) {
 //	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch − CUDA graphs
 //	blocks    = ⌊available / page⌋ / layers
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
-	form, err := formOf(vllmForms, "vllm", o.Quant)
+	form, err := formFor(vllmForms, "vllm", o.Quant, m)
 	if err != nil {
 		return nil, err
 	}
