@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"io"
 	"math"
@@ -19,6 +20,10 @@ import (
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
+
+var thorough = flag.Bool("thorough", false, "try every number at its limits, which takes minutes, and not one in sampled")
+
+const sampled = 8
 
 // numbers visits every number below v that can be set.
 func numbers(path string, v reflect.Value, visit func(string, reflect.Value)) {
@@ -108,7 +113,7 @@ func TestEveryNumberOfAModelAtItsLimit(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{"qwen3-vl-30b-a3b", "qwen3-vl-2b"}
-	if testing.Short() {
+	if !*thorough {
 		names = names[:1]
 	}
 	for _, name := range names {
@@ -119,7 +124,7 @@ func TestEveryNumberOfAModelAtItsLimit(t *testing.T) {
 		count := 0
 		numbers("", reflect.ValueOf(&base), func(string, reflect.Value) { count++ })
 		for i := range count {
-			if testing.Short() && i%4 != 0 {
+			if !*thorough && i%sampled != 0 {
 				continue
 			}
 			m := copied(t, base)
@@ -154,8 +159,8 @@ func TestSeveralNumbersAtTheirLimits(t *testing.T) {
 		t.Fatal(err)
 	}
 	draws := uint64(60)
-	if testing.Short() {
-		draws = 15
+	if !*thorough {
+		draws /= sampled
 	}
 	for seed := range draws {
 		random := rand.New(rand.NewPCG(seed, 0))
@@ -238,7 +243,7 @@ func TestEveryNumberOfAMachineAtItsLimit(t *testing.T) {
 	count := 0
 	numbers("", reflect.ValueOf(&base), func(string, reflect.Value) { count++ })
 	for i := range count {
-		if testing.Short() && i%3 != 0 {
+		if !*thorough && i%sampled != 0 {
 			continue
 		}
 		h := copied(t, base)
