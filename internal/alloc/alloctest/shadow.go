@@ -64,11 +64,13 @@ func (s *Shadow) stamped(b alloc.Block) iter.Seq[[]byte] {
 			return
 		}
 		bytes := s.memory.Bytes(b)
-		for len(bytes) >= 8 {
-			if !yield(bytes[:8]) || !yield(bytes[len(bytes)-8:]) {
+		for at := 0; at+16 <= len(bytes); at += 1 << 20 { // beside the last eight bytes, not over them
+			if !yield(bytes[at : at+8]) {
 				return
 			}
-			bytes = bytes[min(1<<20, len(bytes)):]
+		}
+		if len(bytes) >= 8 {
+			yield(bytes[len(bytes)-8:])
 		}
 	}
 }

@@ -6,7 +6,6 @@
 package goheap
 
 import (
-	"fmt"
 	"unsafe"
 
 	"github.com/vlmem/vlmem/internal/alloc"
@@ -24,8 +23,8 @@ func New() *Heap { return &Heap{ledger.New[[]byte]()} }
 // Alloc makes a zeroed slice. An alignment that is asked for is met by making a larger slice and granting the aligned
 // part of it: the runtime promises none to small slices of bytes.
 func (h *Heap) Alloc(r alloc.Request) (alloc.Block, error) {
-	if r.Size <= 0 {
-		return alloc.Block{}, fmt.Errorf("allocating %d bytes: want a size above zero", r.Size)
+	if err := h.Admit(r); err != nil {
+		return alloc.Block{}, err
 	}
 	align := max(r.Align, 1)
 	memory := make([]byte, r.Size+align-1)

@@ -7,7 +7,6 @@ package ledger
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -37,14 +36,34 @@ func (l *Ledger[M]) Add(address uint64, size int64, memory M) alloc.Block {
 	return alloc.Block{Offset: int64(address), Size: size, Ref: address}
 }
 
+// most is more than any process can address.
+const most = 1 << 47
+
+// Admit refuses what no heap is asked: sizes and alignments that mean nothing, and what no address space holds, which
+// Go's runtime would answer with a panic.
+func (l *Ledger[M]) Admit(r alloc.Request) error {
+	switch {
+	case r.Size <= 0:
+		return fmt.Errorf("allocating %d bytes: want a size above zero", r.Size)
+	case r.Align < 0 || r.Align&(r.Align-1) != 0:
+		return fmt.Errorf("allocating at a multiple of %d: want a power of two", r.Align)
+	case r.Size > most || r.Align > most:
+		return l.Refuse(r.Size)
+	}
+	return nil
+}
+
 // Refuse books a request that the heap could not serve.
-func (l *Ledger[M]) Refuse() { l.stats.OutOfMemory++ }
+func (l *Ledger[M]) Refuse(size int64) error {
+	l.stats.OutOfMemory++
+	return fmt.Errorf("allocating %d bytes: %w", size, alloc.ErrOutOfMemory)
+}
 
 // Remove strikes a block out and returns its memory; a block that is not live is an error.
 func (l *Ledger[M]) Remove(b alloc.Block) (M, error) {
 	e, ok := l.live[b.Ref]
-	if !ok {
-		return e.memory, errors.New("freeing a block that is not live")
+	if !ok || b.Offset != int64(b.Ref) {
+		return e.memory, alloc.ErrNotLive
 	}
 	delete(l.live, b.Ref)
 	l.stats.Frees++
@@ -55,6 +74,8 @@ func (l *Ledger[M]) Remove(b alloc.Block) (M, error) {
 func (l *Ledger[M]) sum(n int64) {
 	l.stats.Requested += n
 	l.stats.Live += n
+	l.stats.Grown += max(n, 0)
+	l.stats.Returned += max(-n, 0)
 	l.stats.Reserved = l.stats.Live
 	l.stats.PeakLive = max(l.stats.PeakLive, l.stats.Live)
 	l.stats.PeakReserved = l.stats.PeakLive

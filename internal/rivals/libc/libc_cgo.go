@@ -83,8 +83,8 @@ func New() (*Malloc, error) { return &Malloc{ledger.New[unsafe.Pointer]()}, nil 
 
 // Alloc calls malloc, or posix_memalign where more than malloc's own 16 bytes of alignment is asked for.
 func (m *Malloc) Alloc(r alloc.Request) (alloc.Block, error) {
-	if r.Size <= 0 {
-		return alloc.Block{}, fmt.Errorf("allocating %d bytes: want a size above zero", r.Size)
+	if err := m.Admit(r); err != nil {
+		return alloc.Block{}, err
 	}
 	var p unsafe.Pointer
 	if r.Align > 16 {
@@ -93,8 +93,7 @@ func (m *Malloc) Alloc(r alloc.Request) (alloc.Block, error) {
 		p = C.malloc(C.size_t(r.Size))
 	}
 	if p == nil {
-		m.Refuse()
-		return alloc.Block{}, fmt.Errorf("malloc of %d bytes: %w", r.Size, alloc.ErrOutOfMemory)
+		return alloc.Block{}, m.Refuse(r.Size)
 	}
 	return m.Add(uint64(uintptr(p)), r.Size, p), nil
 }
