@@ -20,7 +20,8 @@ type compared struct {
 	Choices  []advise.Choice `json:"choices" yaml:"-"`
 }
 
-// runCompare lists the built-in models and precisions that fit, the fastest first; nothing that fits exits with 3.
+// runCompare lists the built-in models and precisions that fit, the fastest first, or with --prefer context those that
+// leave most room for it; nothing that fits exits with 3.
 func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advise.Inputs) error {
 	w, err := o.out.open(env)
 	if err != nil {
@@ -38,8 +39,13 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 		return err
 	}
 	if len(choices) == 0 {
-		return exitWith(exitUnable, fmt.Errorf("no built-in model fits %s as fast as was asked at %d tokens and images of %s: a shorter --context or a smaller --image may",
-			in.Hardware.Name, in.Limits.ContextTokens, in.Limits.Image()))
+		fast := ""
+		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
+			fast = " as fast as was asked"
+		}
+		return exitWith(exitUnable, fmt.Errorf(
+			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",
+			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image()))
 	}
 	if o.out.format == "json" {
 		err = report.Document(w, "json", compared{"vlmem/compare/v1", in.Hardware.Name, choices})
@@ -68,6 +74,9 @@ func compare(in advise.Inputs, one bool) ([]advise.Choice, error) {
 		if err != nil {
 			return nil, err
 		}
+		if !one && model.Text.MaxPositions < in.Limits.ContextTokens {
+			continue
+		}
 		try := in
 		try.Model = model
 		try.Largest = largestRequest(&try, workload.Flash)
@@ -77,7 +86,12 @@ func compare(in advise.Inputs, one bool) ([]advise.Choice, error) {
 		}
 		all = append(all, choices...)
 	}
-	slices.SortStableFunc(all, func(a, b advise.Choice) int { return cmp.Compare(rate(b), rate(a)) })
+	slices.SortStableFunc(all, func(a, b advise.Choice) int {
+		if in.Want.Prefer == "context" {
+			return cmp.Compare(b.Context, a.Context)
+		}
+		return cmp.Compare(rate(b), rate(a))
+	})
 	return all, nil
 }
 

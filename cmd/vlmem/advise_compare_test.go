@@ -58,3 +58,27 @@ func TestSpeedsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// A context beyond what some models were trained for leaves the others, in the order that was asked for.
+func TestCompareLeavesOutWhatHasNoSuchContext(t *testing.T) {
+	stdout, stderr, code := runWith(t, nil, "advise", "--compare", "--hardware", "i5-10210u+h200", "--context", "200000",
+		"--prefer", "context", "--format", "json")
+	var got struct {
+		Choices []struct {
+			Model   string
+			Context int `json:"context_tokens"`
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &got); err != nil || code != 0 || len(got.Choices) == 0 {
+		t.Fatalf("exit %d, %v: %s", code, err, stderr)
+	}
+	for i, c := range got.Choices {
+		if strings.HasPrefix(c.Model, "qwen2.5") || i > 0 && c.Context > got.Choices[i-1].Context {
+			t.Errorf("%+v after %+v", c, got.Choices[max(i-1, 0)])
+		}
+	}
+	_, stderr, code = runWith(t, nil, "advise", "--compare", "--hardware", "gt-1030+i5-10210u", "--context", "100000")
+	if code != exitUnable || strings.Contains(stderr, "as fast as was asked") {
+		t.Errorf("exit %d, %s", code, stderr)
+	}
+}
