@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,23 @@ func TestCommandReference(t *testing.T) {
 	}
 	if string(want) != b.String() {
 		t.Errorf("%s is not what the commands say; run go test ./cmd/vlmem -update", path)
+	}
+}
+
+// TestEveryCommandIsListed: the tables of README.md and docs/design.md have a row for every command.
+func TestEveryCommandIsListed(t *testing.T) {
+	for _, path := range []string{"../../README.md", "../../docs/design.md"} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, cmd := range newRootCmd(&environment{}).Commands() {
+			about := slices.Contains([]string{"help", "completion", "version"}, cmd.Name()) // of the program itself
+			row := regexp.MustCompile("(?m)^\\| `vlmem " + cmd.Name() + "[ `]")
+			if !cmd.Hidden && !about && !row.Match(text) {
+				t.Errorf("%s: no row for vlmem %s", path, cmd.Name())
+			}
+		}
 	}
 }
 
