@@ -62,8 +62,8 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
 	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
-	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(advise.PrecisionNames(),
-		", ")+" (default: the best that fits)")
+	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,
+		", ")+" or another of ggml's (default: the best that fits)")
 	flags.IntVar(&o.seeds, "seeds", 20,
 		"samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
 	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
@@ -131,6 +131,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		return err
 	}
 	in.Process = observation.LearnProcess(runs, o.target)
+	in.Engine = advise.Serving(&in.Model)
 	if o.compare {
 		return runCompare(env, cmd, o, in)
 	}
@@ -182,7 +183,7 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	advice, err := advise.Make(in)
 	var short *advise.Shortfall
 	if errors.As(err, &short) {
-		short.WouldFit = append(short.WouldFit, smallerModels(o, in)...)
+		short.WouldFit = append(short.WouldFit, smallerModels(in)...)
 		err = exitWith(exitUnable, short)
 	}
 	var slow *advise.TooSlow
@@ -318,7 +319,10 @@ func parseImage(s string) (width, height int, err error) {
 }
 
 // smallerModels lists the built-in models below the one asked for that would fit with all else the same.
-func smallerModels(o *adviseOptions, in advise.Inputs) []string {
+func smallerModels(in advise.Inputs) []string {
+	if in.Engine != "" {
+		return smallerDeployments(in.Engine, in)
+	}
 	var fit []string
 	for _, name := range profiles.ModelNames() {
 		model, err := profiles.Model(name)

@@ -78,7 +78,7 @@ func compare(in advise.Inputs, one bool) ([]advise.Choice, error) {
 			continue
 		}
 		try := in
-		try.Model = model
+		try.Model, try.Engine = model, advise.Serving(&model)
 		try.Largest = largestRequest(&try, workload.Flash)
 		choices, err := advise.Compare(try)
 		if err != nil {

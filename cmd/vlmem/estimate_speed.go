@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -44,7 +44,7 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	if err != nil {
 		return nil, err
 	}
-	f, err := constants.Forecast(m, h, o.lay(m, mem), o.setting(mem), request, k)
+	f, err := constants.Forecast(m, h, advise.LayOf(m, mem, o.HostLayers), o.setting(mem), request, k)
 	if err != nil {
 		env.warn("no speed: %s", err)
 		return nil, nil
@@ -75,28 +75,6 @@ func (o *estimateOptions) request(m *profile.Model, mem *engine.Memory) speed.Re
 		r.Prompt = float64(o.PromptTokens)
 	}
 	return r
-}
-
-// lay is where the estimate puts the decoder.
-func (o *estimateOptions) lay(m *profile.Model, mem *engine.Memory) speed.Lay {
-	l := speed.Lay{KVBytesPerToken: float64(m.KVBytesPerToken(profile.FP16))}
-	if t := strings.ToLower(mem.KVType); strings.HasPrefix(t, "q") || strings.Contains(t, "8") {
-		l.KVBytesPerToken /= 2
-	}
-	for _, i := range mem.Items {
-		switch {
-		case i.Name != engine.Weights:
-		case i.Where == "host":
-			l.HostBytes += float64(i.Bytes)
-		default:
-			l.CardBytes += float64(i.Bytes)
-		}
-	}
-	l.HostLayers = float64(min(o.HostLayers, m.Text.Layers))
-	if mem.Device == "cpu" {
-		l.HostLayers = float64(m.Text.Layers)
-	}
-	return l
 }
 
 // setting names the engine by the kernels that it runs.

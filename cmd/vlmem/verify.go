@@ -189,6 +189,9 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 	if in.Limits.ContextTokens < 1 || in.Limits.Concurrency < 1 || a.Samples.Seeds.Value < 0 {
 		return in, false, fmt.Errorf("%s: context_tokens, concurrency and seeds: want at least 1", path)
 	}
+	if a.Budget.Engine != nil {
+		in.Engine = a.Budget.Engine.Value
+	}
 	if a.Samples.Mix != nil {
 		in.Mix = a.Samples.Mix.Value
 	}

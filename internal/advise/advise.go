@@ -67,6 +67,8 @@ type Inputs struct {
 	Model    profile.Model
 	Limits   Limits
 	Given    []string // names of the limits that the user set: context, image, concurrency, precision
+	// Engine is the program whose own estimate the budget is, as Serving names it; "" for vlmem's own pools.
+	Engine string
 	// Mix names what the samples were drawn from, "" for evenly within the limits.
 	Mix string
 	// Precision is the user's choice, "" to choose.
@@ -293,8 +295,8 @@ func (in *Inputs) subject(b Budget) Subject {
 		Name:       derived(m.Name, m.Repository),
 		Parameters: derived(m.Parameters().Total(), "counted from the configuration"),
 		Weights:    b.Precision,
-		KVCache: assumed(string(in.activation()),
-			"as the activations; "+units.Grouped(int64(m.KVBytesPerToken(in.activation())))+" B a token"),
+		KVCache: assumed(string(in.cacheType()),
+			in.cacheWhy()+"; "+units.Grouped(int64(m.KVBytesPerToken(in.cacheType())))+" B a token"),
 		Activation: derived(string(in.activation()), "bf16 needs compute capability 8.0; fp16 works on every card"),
 	}
 	if in.gpu() == nil {
@@ -305,6 +307,21 @@ func (in *Inputs) subject(b Budget) Subject {
 
 // activation is the element type of activations and the KV cache.
 func (in *Inputs) activation() profile.DType { return Activation(in.Hardware) }
+
+// cacheType is the element type of the KV cache: engines hold it in 16 bits on processors too.
+func (in *Inputs) cacheType() profile.DType {
+	if in.Engine != "" {
+		return profile.FP16
+	}
+	return in.activation()
+}
+
+func (in *Inputs) cacheWhy() string {
+	if in.Engine != "" {
+		return "as " + in.Engine + " holds it unless told otherwise"
+	}
+	return "as the activations"
+}
 
 // Activation is the element type a machine computes in: fp16 on a card, fp32 on a processor.
 func Activation(h profile.Hardware) profile.DType {
@@ -319,10 +336,29 @@ func (in *Inputs) headline(b Budget) []string {
 	if b.Device != nil {
 		place, where = *b.Device, "on the card"
 	}
+	if in.Engine != "" {
+		where += " with " + in.Engine
+	}
 	return []string{
-		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, in.activation(), in.Hardware.Name),
-		fmt.Sprintf("fits: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
-			place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(),
+		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, in.cacheType(), in.Hardware.Name),
+		fmt.Sprintf("%s: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
+			b.verdictWords(), place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(),
 			b.NextLimit.Value),
 	}
+}
+
+// verdictWords are fits, or fits if: what a budget is over with every item at its most must not come about.
+func (b *Budget) verdictWords() string {
+	if b.verdict != "" {
+		return b.verdict
+	}
+	for _, p := range []*Place{b.Device, &b.Host} {
+		if p == nil {
+			continue
+		}
+		if _, high := p.Intervals.sum(); high > p.Capacity.Value {
+			return fmt.Sprintf("fits if its items are not all at their most, which is %s too much", high-p.Capacity.Value)
+		}
+	}
+	return "fits"
 }

@@ -19,14 +19,18 @@ const (
 
 // Budget is where every byte goes. The items of a place add up to its capacity.
 type Budget struct {
-	Precision      Value[string] `yaml:"precision" json:"precision"`
-	ContextTokens  Value[int]    `yaml:"context_tokens" json:"context_tokens"`
-	MaxImagePixels Value[int]    `yaml:"max_image_pixels" json:"max_image_pixels"`
-	Concurrency    Value[int]    `yaml:"concurrency" json:"concurrency"`
-	LayersOnDevice Value[int]    `yaml:"layers_on_device" json:"layers_on_device"`
-	Device         *Place        `yaml:"device,omitempty" json:"device,omitempty"`
-	Host           Place         `yaml:"host" json:"host"`
-	NextLimit      Value[string] `yaml:"next_limit" json:"next_limit"`
+	// Engine is the program whose own estimate the items are; nil where they are those of a program over vlmem's pools.
+	Engine         *Value[string] `yaml:"engine,omitempty" json:"engine,omitempty"`
+	Precision      Value[string]  `yaml:"precision" json:"precision"`
+	ContextTokens  Value[int]     `yaml:"context_tokens" json:"context_tokens"`
+	MaxImagePixels Value[int]     `yaml:"max_image_pixels" json:"max_image_pixels"`
+	Concurrency    Value[int]     `yaml:"concurrency" json:"concurrency"`
+	LayersOnDevice Value[int]     `yaml:"layers_on_device" json:"layers_on_device"`
+	Device         *Place         `yaml:"device,omitempty" json:"device,omitempty"`
+	Host           Place          `yaml:"host" json:"host"`
+	NextLimit      Value[string]  `yaml:"next_limit" json:"next_limit"`
+
+	verdict string // fits, or fits if and under which condition
 }
 
 // Place is the account of one memory.
@@ -64,7 +68,7 @@ type load struct {
 
 // weigh adds up the demand of the largest request, and what the pools hold beyond it.
 func (in *Inputs) weigh(largest Demand, pools Pools) load {
-	kv := in.Model.KVBytesPerToken(in.activation()) * units.Bytes(in.Limits.ContextTokens*in.Limits.Concurrency)
+	kv := in.Model.KVBytesPerToken(in.cacheType()) * units.Bytes(in.Limits.ContextTokens*in.Limits.Concurrency)
 	l := load{
 		kv: kv, kvLayer: kv / units.Bytes(in.Model.Text.Layers),
 		vision:  units.Bytes(largest.live("vision_features")),
@@ -88,6 +92,9 @@ func (in *Inputs) stagingBytes() units.Bytes {
 
 // solve chooses precision and layers, or says what is missing.
 func (in *Inputs) solve(largest Demand, pools Pools) (Budget, error) {
+	if in.Engine != "" {
+		return in.solveServed()
+	}
 	if in.Precision != "" && !slices.Contains(PrecisionNames(), in.Precision) {
 		return Budget{}, fmt.Errorf("unknown precision %q: want one of %s", in.Precision,
 			strings.Join(PrecisionNames(), ", "))
@@ -109,6 +116,10 @@ func (in *Inputs) allowed() []Precision {
 
 // place finds the precision and the layers on the card, by the order that the package comment gives.
 func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
+	if in.Engine != "" {
+		b, err := in.placeServed()
+		return b, err == nil
+	}
 	l, all := in.weigh(largest, pools), in.Model.Text.Layers
 	why := "the highest precision that lies wholly on the card"
 	if in.gpu() == nil {
@@ -196,7 +207,7 @@ func (in *Inputs) budget(p Precision, layers int, l load) Budget {
 
 func (in *Inputs) kvWhy() string {
 	return fmt.Sprintf("%s tokens x %s B x %d at once", units.Grouped(int64(in.Limits.ContextTokens)),
-		units.Grouped(int64(in.Model.KVBytesPerToken(in.activation()))), in.Limits.Concurrency)
+		units.Grouped(int64(in.Model.KVBytesPerToken(in.cacheType()))), in.Limits.Concurrency)
 }
 
 // unified is whether the card's memory is the host's: one budget that both draw on.
@@ -280,7 +291,12 @@ func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
 	if b.Device != nil {
 		in.bound(b.Device, least, true)
 	}
-	b.Precision = derived(p.Name, why)
+	return in.settled(b, p.Name, why)
+}
+
+// settled says who set what.
+func (in *Inputs) settled(b Budget, precision, why string) Budget {
+	b.Precision = derived(precision, why)
 	asked := in.Limits
 	if in.asked != nil {
 		asked = *in.asked
@@ -290,7 +306,7 @@ func (in *Inputs) finish(b Budget, p Precision, l load, why string) Budget {
 	b.MaxImagePixels = limit(in, "image", pixels(in.Limits), pixels(asked), in.Limits.Image()+" before preprocessing")
 	b.Concurrency = limit(in, "concurrency", in.Limits.Concurrency, asked.Concurrency, "one user")
 	if slices.Contains(in.Given, "precision") {
-		b.Precision = evidence.Of(p.Name, "set by --precision", Given)
+		b.Precision = evidence.Of(precision, "set by --precision", Given)
 	}
 	b.NextLimit = in.nextLimit(b)
 	return b
@@ -315,7 +331,7 @@ func (in *Inputs) nextLimit(b Budget) Value[string] {
 	if b.Device != nil {
 		room, layers, where = b.Device.Free.Value, b.LayersOnDevice.Value, "the card's memory"
 	}
-	perToken := in.Model.KVBytesPerToken(in.activation()) * units.Bytes(layers) / units.Bytes(in.Model.Text.Layers)
+	perToken := in.Model.KVBytesPerToken(in.cacheType()) * units.Bytes(layers) / units.Bytes(in.Model.Text.Layers)
 	if perToken == 0 {
 		return derived(where, "no layer's KV cache lies there")
 	}

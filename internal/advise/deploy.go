@@ -20,6 +20,7 @@ type Deployment struct {
 	Options  engine.Options // that Memory was estimated with
 	Memory   *engine.Memory
 	Limits   Limits
+	Verdict  string   // fits, or fits if and under which condition
 	Headline []string // what was decided and why, and where each byte goes
 }
 
@@ -74,6 +75,7 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 	}
 	var likely *attempt
 	var likelyMemory *engine.Memory
+	var over units.Bytes
 	short := Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name}
 	for limits := range in.shrinking() {
 		for a := range in.attempts(e, limits, in.quants(e)) {
@@ -83,16 +85,16 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 			}
 			most, middle, where := in.overflow(e, mem, &a)
 			if most == 0 {
-				return in.deployment(e, a, mem), nil, nil
+				return in.deployment(e, a, mem, 0), nil, nil
 			}
 			if middle == 0 && likely == nil && e.Cache == engine.Fills {
-				likely, likelyMemory = &a, mem
+				likely, likelyMemory, over = &a, mem, most
 			}
 			short.nearer(most, middle, where, a.quantOf(&in.Model, mem), limits)
 		}
 	}
 	if likely != nil {
-		return in.deployment(e, *likely, likelyMemory), nil, nil
+		return in.deployment(e, *likely, likelyMemory, over), nil, nil
 	}
 	return Deployment{}, &short, nil
 }
@@ -321,10 +323,10 @@ func (a *attempt) quantOf(m *profile.Model, mem *engine.Memory) string {
 	return a.quant
 }
 
-// deployment writes down what was found.
-func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) Deployment {
+// deployment writes down what was found; most is what the estimate is over at its most.
+func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, most units.Bytes) Deployment {
 	l := a.limits
-	d := Deployment{Memory: mem, Limits: l, Options: a.options, Settings: engine.Settings{
+	d := Deployment{Memory: mem, Limits: l, Verdict: in.verdict(mem, &a, most), Options: a.options, Settings: engine.Settings{
 		Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens, Sequences: l.Concurrency,
 		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
 		Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
@@ -348,7 +350,7 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory) De
 	if a.split { // it was counted whole
 		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
 	}
-	d.Headline = in.engineHeadline(e, a, mem)
+	d.Headline = slices.Insert(in.engineHeadline(e, a, mem), 1, d.Verdict)
 	return d
 }
 

@@ -36,33 +36,51 @@ func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 		Vision:  evidence.Between(min(p.Vision.Value, least.vision), p.Vision.Value, seeds, Replayed),
 		Compute: evidence.Between(min(p.Compute.Value, least.compute), p.Compute.Value, seeds, Replayed),
 		Pools:   evidence.Between(0, p.Pools.Value, "pools empty, pools full", Derived),
-		Other: evidence.Between(min(leastHostBytes, p.Other.Value), max(mostHostBytes, p.Other.Value),
-			"a system without and with a desktop", Assumed),
+		Other:   in.otherRange(p, onDevice),
 	}
+	p.Intervals = i
+	p.boundFree()
+}
+
+// otherRange is the interval of what is not the model's.
+func (in *Inputs) otherRange(p *Place, onDevice bool) Range {
 	switch {
 	case !onDevice && in.unified():
-		i.Other = exactly(p.Other.Value)
+		return evidence.Between(p.Other.Value, p.Other.Value, "exact", Derived)
 	case onDevice:
 		used := p.Other.Value - profile.ContextBytes
-		i.Other = evidence.Between(used+profile.LeastContextBytes, used+profile.MostContextBytes, "contexts differ by card, driver and build",
-			Assumed)
+		return evidence.Between(used+profile.LeastContextBytes, used+profile.MostContextBytes,
+			"contexts differ by card, driver and build", Assumed)
 	case p.Other.Source == Measured:
 		h := in.process()
 		used := p.Other.Value - h.Mid
-		i.Other = evidence.Between(used+h.Low, used+h.High, "in use now, and a process of 256 MiB to 1 GiB", Assumed)
+		r := evidence.Between(used+h.Low, used+h.High, "in use now, and a process of 256 MiB to 1 GiB", Assumed)
 		if in.Process != nil {
-			i.Other.Why, i.Other.Source = "in use now, and the process as "+in.Process.Why, evidence.Observed
+			r.Why, r.Source = "in use now, and the process as "+in.Process.Why, evidence.Observed
 		}
+		return r
 	}
-	i.Free = Range{Low: p.Capacity.Value, High: p.Capacity.Value, Why: "capacity less the intervals above",
+	return evidence.Between(min(leastHostBytes, p.Other.Value), max(mostHostBytes, p.Other.Value),
+		"a system without and with a desktop", Assumed)
+}
+
+// boundFree is the interval of what is left, from those of all else.
+func (p *Place) boundFree() {
+	i := &p.Intervals
+	low, high := i.sum()
+	i.Free = Range{Low: p.Capacity.Value - high, High: p.Capacity.Value - low, Why: "capacity less the intervals above",
 		Source: Derived}
-	for _, r := range []Range{i.Weights, i.KVCache, i.Vision, i.Compute, i.Pools, i.Pinned, i.Other} {
-		i.Free.Low, i.Free.High = i.Free.Low-r.High, i.Free.High-r.Low
-	}
 	if over := -i.Free.Low; over > 0 {
 		i.Free.Low, i.Free.Why = 0, fmt.Sprintf("%s; with every item at its most, %s too little", i.Free.Why, over)
 	}
-	p.Intervals = i
+}
+
+// sum is the least and the most that all items but what is free add up to.
+func (i *Intervals) sum() (low, high units.Bytes) {
+	for _, r := range []Range{i.Weights, i.KVCache, i.Vision, i.Compute, i.Pools, i.Pinned, i.Other} {
+		low, high = low+r.Low, high+r.High
+	}
+	return low, high
 }
 
 // leastLoad is the smallest vision and compute of the samples, that of the largest request where there are none.

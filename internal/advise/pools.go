@@ -104,7 +104,7 @@ func sizePools(in Inputs, largest Demand) (Pools, error) {
 
 // kvPool pages the cache: at the limits it holds every token, rounded up to pages.
 func (in *Inputs) kvPool() Pool {
-	perToken := in.Model.KVBytesPerToken(in.activation())
+	perToken := in.Model.KVBytesPerToken(in.cacheType())
 	tokens := (in.Limits.ContextTokens + pageTokens - 1) / pageTokens * pageTokens * in.Limits.Concurrency
 	size := roundUp(perToken * units.Bytes(tokens))
 	return Pool{

@@ -89,6 +89,10 @@ func (in *Inputs) Fits() bool {
 
 // placeAlone places the largest request, without samples.
 func (in *Inputs) placeAlone() (Budget, bool) {
+	if in.Engine != "" {
+		b, err := in.placeServed()
+		return b, err == nil
+	}
 	alone := *in
 	alone.Samples = nil
 	largest, err := in.Largest(in.Limits)

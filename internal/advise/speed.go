@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -34,6 +35,7 @@ type Choice struct {
 	Context   int             `json:"context_tokens"`  // most that there is room for
 	Speed     *speed.Forecast `json:"speed,omitempty"` // nil: not known
 	Chosen    bool            `json:"chosen"`
+	Verdict   string          `json:"verdict"`
 
 	precision Precision
 	budget    Budget
@@ -61,6 +63,9 @@ func (e *TooSlow) Error() string {
 
 // choices are the precisions to try that fit, by falling quality, each with as many layers on the card as fit.
 func (in *Inputs) choices(l load) []Choice {
+	if in.Engine != "" {
+		return in.servedChoices()
+	}
 	var list []Choice
 	for _, p := range in.allowed() {
 		for layers := in.Model.Text.Layers; layers >= 0; layers-- {
@@ -79,8 +84,15 @@ func (in *Inputs) choices(l load) []Choice {
 }
 
 func (in *Inputs) choice(p Precision, b Budget) Choice {
-	c := Choice{Model: in.Model.Name, Precision: p.Name, Layers: b.LayersOnDevice.Value, Of: in.Model.Text.Layers,
-		Where: "host", Speed: in.forecast(p, b.LayersOnDevice.Value), precision: p, budget: b}
+	c := in.laidOut(p.Name, b)
+	c.Speed, c.precision = in.forecast(p, b.LayersOnDevice.Value), p
+	return c
+}
+
+// laidOut is a choice of unknown speed.
+func (in *Inputs) laidOut(precision string, b Budget) Choice {
+	c := Choice{Model: in.Model.Name, Precision: precision, Layers: b.LayersOnDevice.Value, Of: in.Model.Text.Layers,
+		Where: "host", Verdict: b.verdictWords(), budget: b}
 	switch {
 	case c.Layers == c.Of:
 		c.Where = "card"
@@ -97,7 +109,7 @@ func (in *Inputs) moreTokens(b *Budget) int {
 	if b.Device != nil && b.LayersOnDevice.Value > 0 {
 		place, layers = b.Device, b.LayersOnDevice.Value
 	}
-	perToken := in.Model.KVBytesPerToken(in.activation()) * units.Bytes(max(1, layers)) / units.Bytes(in.Model.Text.Layers)
+	perToken := in.Model.KVBytesPerToken(in.cacheType()) * units.Bytes(max(1, layers)) / units.Bytes(in.Model.Text.Layers)
 	more := int(place.Free.Value/max(1, perToken)) / in.Limits.Concurrency
 	return max(0, min(more, in.Model.Text.MaxPositions-in.Limits.ContextTokens))
 }
@@ -105,12 +117,8 @@ func (in *Inputs) moreTokens(b *Budget) int {
 // forecast is how fast a precision writes with so many layers on the card; nil where the machine is not known well
 // enough.
 func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
-	constants, err := speed.Fitted()
-	if err != nil {
-		return nil
-	}
 	all := in.Model.Text.Layers
-	l := speed.Lay{KVBytesPerToken: float64(in.Model.KVBytesPerToken(in.activation())), HostLayers: float64(all - layers)}
+	l := speed.Lay{KVBytesPerToken: float64(in.Model.KVBytesPerToken(in.cacheType())), HostLayers: float64(all - layers)}
 	h := in.Hardware
 	if in.gpu() == nil {
 		h.GPUs, l.HostLayers = nil, float64(all)
@@ -119,13 +127,22 @@ func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
 		l.CardBytes = float64(p.FixedBytes + p.LayerBytes*units.Bytes(layers))
 		l.HostBytes = float64(p.LayerBytes * units.Bytes(all-layers))
 	}
+	return in.rate(h, l, p.Name)
+}
+
+// rate is how fast a decoder laid out so writes; nil where the machine is not known well enough.
+func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed.Forecast {
+	constants, err := speed.Fitted()
+	if err != nil {
+		return nil
+	}
 	r := speed.Request{Context: float64(in.Limits.ContextTokens), Prompt: float64(in.Limits.ContextTokens) / 2, UBatch: 512,
 		Width: in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
 	if grid, err := in.Model.ImageGrid(r.Width, r.Height); err == nil {
 		r.Prompt = max(r.Prompt, float64(grid.Tokens))
 	}
 	f, err := constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(p.Name)}, r, in.Observed)
+		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
 	if err != nil {
 		return nil
 	}
@@ -186,6 +203,10 @@ func (w Want) Wanted() bool {
 
 // Compare lists what of a model fits at the limits, without samples: the best precision for what is wanted, or none.
 func Compare(in Inputs) ([]Choice, error) {
+	slow := func(c Choice) bool { return !in.Want.meets(c) }
+	if in.Engine != "" {
+		return slices.DeleteFunc(in.servedChoices(), slow), nil
+	}
 	largest, err := in.Largest(in.Limits)
 	if err != nil {
 		return nil, err
@@ -195,7 +216,7 @@ func Compare(in Inputs) ([]Choice, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(in.choices(in.weigh(largest, pools)), func(c Choice) bool { return !in.Want.meets(c) }), nil
+	return slices.DeleteFunc(in.choices(in.weigh(largest, pools)), slow), nil
 }
 
 // trade lists the choices and marks the one that the budget took. The error is a *TooSlow where none is as fast as was

@@ -103,6 +103,9 @@ func (in *Inputs) sums(a Advice, v *Verification) {
 
 // model holds what follows from the model against the model, and what was replayed against another replay.
 func (in *Inputs) model(a Advice, largest Demand, v *Verification) error {
+	if in.Engine != "" {
+		return in.servedClaims(a, v)
+	}
 	var weights, kv units.Bytes
 	for _, p := range a.places() {
 		weights, kv = weights+p.Weights.Value, kv+p.KVCache.Value
