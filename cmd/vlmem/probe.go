@@ -27,7 +27,8 @@ func newProbeCmd(env *environment) *cobra.Command {
 		Use:   "probe",
 		Short: "Find out what this machine is, and what it really does",
 		Long: `probe reads what the machine reports (processors, caches, memory, limits, cards) and measures what it does
-(the cache capacities felt, latency, bandwidth, arithmetic, page faults). Its YAML is what --hardware takes.`,
+(the cache capacities felt, latency, bandwidth, arithmetic, page faults). Its YAML is what --hardware takes.
+--format nfd is a feature file of Kubernetes' Node Feature Discovery.`,
 		Example: `  vlmem probe
   vlmem probe --deep --save mine.yaml
   vlmem probe --topology
@@ -35,7 +36,7 @@ func newProbeCmd(env *environment) *cobra.Command {
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, env, &o) },
 	}
-	o.out.addFlags(cmd, "table", "yaml", "json")
+	o.out.addFlags(cmd, "table", "yaml", "json", "nfd")
 	cmd.Flags().BoolVar(&o.deep, "deep", false, "measure finely, with every number of threads (under a minute)")
 	cmd.Flags().BoolVar(&o.reported, "reported", false, "read what the machine reports and measure nothing")
 	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")

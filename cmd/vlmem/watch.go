@@ -24,6 +24,7 @@ import (
 
 type watchOptions struct {
 	root, config, until, command string
+	listen                       string
 	interval, timeout            time.Duration
 	once                         bool
 	out                          output
@@ -43,10 +44,12 @@ the present state stands below. Thresholds are the seeds' unless --config names 
 
 --until ends it at a level, for scripts; --exec runs a command at each change, with VLMEM_LEVEL, VLMEM_PREVIOUS,
 VLMEM_BUDGET, VLMEM_USED_BYTES and VLMEM_LIMIT_BYTES in its environment. With --format prometheus and -o FILE the file
-is replaced at every reading, as node_exporter's textfile collector wants it.`,
+is replaced at every reading, as node_exporter's textfile collector wants it. --listen serves the last reading to Prometheus under
+/metrics; nothing listens without it.`,
 		Example: `  vlmem watch --config config.yaml
   vlmem watch --until high --timeout 10m && kill -USR1 $SERVER
-  vlmem watch --format prometheus -o /var/lib/node_exporter/vlmem.prom`,
+  vlmem watch --format prometheus -o /var/lib/node_exporter/vlmem.prom
+  vlmem watch --listen 9851 --interval 5s`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runWatch(env, cmd.Context(), &o) },
 	}
@@ -60,6 +63,8 @@ is replaced at every reading, as node_exporter's textfile collector wants it.`,
 	flags.DurationVar(&o.timeout, "timeout", 0,
 		"end after this time; with --until, exit 1 where the level was not reached")
 	flags.BoolVar(&o.once, "once", false, "read once and end")
+	flags.StringVar(&o.listen, "listen", "",
+		"serve Prometheus at this port of the loopback, or as :PORT at all addresses, or as ADDRESS:PORT")
 	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions(levels, cobra.ShellCompDirectiveNoFileComp))
 	o.out.addFlags(cmd, "text", "prometheus", "json")
 	return cmd
@@ -77,7 +82,12 @@ func runWatch(env *environment, ctx context.Context, o *watchOptions) error {
 	}
 	ticks := time.NewTicker(o.interval)
 	defer ticks.Stop()
-	err = w.run(ctx, ticks.C)
+	if o.listen != "" {
+		if w.exporter, err = listen(o.listen); err != nil {
+			return err
+		}
+	}
+	err = errors.Join(w.run(ctx, ticks.C), w.exporter.close())
 	if w.cards != nil {
 		err = errors.Join(err, w.cards.close())
 	}
@@ -89,6 +99,8 @@ func (o *watchOptions) watcher(env *environment) (*watcher, error) {
 	switch {
 	case o.interval < 10*time.Millisecond:
 		return nil, fmt.Errorf("--interval %s: want at least 10ms", o.interval)
+	case o.listen != "" && o.once:
+		return nil, errors.New("--once ends before anybody could ask --listen: drop one")
 	case o.timeout < 0:
 		return nil, fmt.Errorf("--timeout %s: want above 0", o.timeout)
 	case o.until != "" && !slices.Contains(levels, o.until):
@@ -145,6 +157,8 @@ type watcher struct {
 	level   pressure.Level
 	fed     bool
 	told    map[string]bool // warnings given
+
+	exporter *exporter // nil without --listen
 }
 
 // run reads now and at every tick, until --until is reached or ctx ends.
@@ -188,7 +202,7 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 	before, first := w.level, !w.fed
 	w.level, w.fed = state.Level, true
 	changed := state.Changed || first
-	if err := w.show(reading, state, changed, before); err != nil {
+	if err := errors.Join(w.exporter.show(reading, state), w.show(reading, state, changed, before)); err != nil {
 		return false, err
 	}
 	if state.Changed && w.command != "" {

@@ -23,7 +23,11 @@ type Machine struct {
 
 // Write renders the machine as a table for a screen of 80 columns, or as the document that --hardware takes back.
 func (m Machine) Write(w io.Writer, format string) error {
-	if format != "table" {
+	switch format {
+	case "table":
+	case "nfd":
+		return Features(w, m.Hardware)
+	default:
 		return Document(w, format, m.Hardware)
 	}
 	var s screen

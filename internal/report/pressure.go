@@ -27,12 +27,12 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	if len(r.Unread) > 0 {
 		head(unread)
 		for _, u := range r.Unread {
-			fmt.Fprintf(w, "%s{budget=%q} 1\n", unread.name, u.Name)
+			fmt.Fprintf(w, "%s{budget=\"%s\"} 1\n", unread.name, labelValue(u.Name))
 		}
 		head(age)
 		for _, u := range r.Unread {
 			if u.Last {
-				fmt.Fprintf(w, "%s{budget=%q} %g\n", age.name, u.Name, u.Age.Seconds())
+				fmt.Fprintf(w, "%s{budget=\"%s\"} %g\n", age.name, labelValue(u.Name), u.Age.Seconds())
 			}
 		}
 	}
