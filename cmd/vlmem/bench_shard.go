@@ -25,7 +25,7 @@ func (o *benchOptions) openPart(env *environment, cmd *cobra.Command) (*part, er
 	if o.shard == "" {
 		return nil, nil
 	}
-	for _, flag := range []string{"backend", "save", "against", "report"} {
+	for _, flag := range []string{"save", "against", "report"} {
 		if cmd.Flags().Changed(flag) {
 			return nil, fmt.Errorf("--shard does not go with --%s: a shard's file is for vlmem merge", flag)
 		}

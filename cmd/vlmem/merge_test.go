@@ -89,7 +89,7 @@ func TestShardsAreRepeatableAndFaultsNamed(t *testing.T) {
 		{append(args, "--touch"), "--repeats 0"},
 		{append(args, "--save", "x"), "--repeats 0"},
 		{append(args, "--allocators", "go,go"), "twice"},
-		{append(args, "--backend", "sim", "--image", "32x32", "--image", "64x64"), "one model and one image"},
+		{[]string{"bench", "--backend", "sim", "--image", "32x32", "--image", "64x64"}, "one model and one image"},
 	} {
 		r := vlmem(t, nil, c.args...)
 		if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
