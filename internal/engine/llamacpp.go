@@ -47,11 +47,17 @@ type llamaContext struct {
 	rules                     graphRules
 }
 
+// llamaSequences is the most sequences of one context (LLAMA_MAX_SEQ in src/llama-cparams.h of v0.5.0).
+const llamaSequences = 256
+
 // newLlamaContext rounds as llama.cpp does: the batch is cut to the context as given, the context padded to 256 cells,
 // and without a unified cache every sequence gets an equal share, padded again.
 func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	ctx := int64(orDefault(o.Context, m.Text.MaxPositions))
 	c := llamaContext{sequences: int64(orDefault(o.Sequences, 1)), streams: 1}
+	if c.sequences > llamaSequences {
+		return c, fmt.Errorf("sequences %d: llama.cpp takes at most %d", c.sequences, llamaSequences)
+	}
 	c.batch = min(ctx, int64(orDefault(o.Batch, llamaBatch)))
 	c.ubatch = min(c.batch, int64(orDefault(o.UBatch, llamaUBatch)))
 	c.outputs = int64(orDefault(o.Outputs, int(c.batch)))

@@ -239,3 +239,15 @@ func TestParseSharedLlamaLogs(t *testing.T) {
 		}
 	}
 }
+
+// A context takes 256 sequences at most.
+func TestMostSequences(t *testing.T) {
+	o := Options{Quant: "q4_k_m", Context: 65536, Sequences: 257}
+	if _, err := Estimate("llama-server", model(t, "qwen3-vl-2b"), o); err == nil || !strings.Contains(err.Error(), "at most 256") {
+		t.Errorf("257: %v", err)
+	}
+	o.Sequences = 256
+	if _, err := Estimate("llama-server", model(t, "qwen3-vl-2b"), o); err != nil {
+		t.Errorf("256: %v", err)
+	}
+}

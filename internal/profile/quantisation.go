@@ -64,6 +64,9 @@ func quantisation(k keys) *Quantisation {
 	return readQuantisation(k.object(name))
 }
 
+// mostBits is the widest element that a scheme keeps: more would be no quantisation.
+const mostBits = 16
+
 // readQuantisation dispatches on quant_method.
 func readQuantisation(c keys) *Quantisation {
 	q := &Quantisation{Method: strings.ToLower(c.text("quant_method")), Known: true}
@@ -96,6 +99,9 @@ func readQuantisation(c keys) *Quantisation {
 		q.libraries(c)
 	default:
 		q.Known = false
+	}
+	if q.bits < 0 || q.bits > mostBits {
+		c.fail("bits", json.RawMessage(fmt.Sprint(int64(q.bits))), fmt.Sprintf("1 to %d", mostBits))
 	}
 	q.leave([]string{"lm_head"})
 	if q.Method == "compressed-tensors" || q.Method == "modelopt" {

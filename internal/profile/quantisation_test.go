@@ -1,6 +1,9 @@
 package profile
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // One linear layer of 9,728 rows and 2,560 columns as the libraries themselves allocate it: bitsandbytes, torchao,
 // optimum-quanto, compressed-tensors and GPTQModel under transformers 5.24.
@@ -174,6 +177,17 @@ func TestPositions(t *testing.T) {
 		m, err := DecodeHuggingFace("config.json", []byte(decoder("qwen3", qwen3dense, `"rope_scaling": `+rope)))
 		if err != nil || m.Text.MaxPositions != want {
 			t.Errorf("%s: %d positions, want %d, %v", rope, m.Text.MaxPositions, want, err)
+		}
+	}
+}
+
+// Bits that no scheme has are refused where they stand, not multiplied.
+func TestBitsThatNoSchemeHas(t *testing.T) {
+	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`,
+		`{"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 64}}}}`} {
+		text := decoder("qwen3", qwen3dense, `"quantization_config": `+quantised)
+		if _, err := DecodeHuggingFace("config.json", []byte(text)); err == nil || !strings.Contains(err.Error(), "want 1 to 16") {
+			t.Errorf("%s: %v", quantised, err)
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (e Explanation) folded(w io.Writer) error {
 			frames = []string{h.Name}
 		}
 		if len(e.Devices) > 1 {
-			fmt.Fprintf(b, "device %d;", h.Device)
+			b.WriteString(deviceName(h.Device) + ";")
 		}
 		for i := len(frames) - 1; i >= 0; i-- {
 			b.WriteString(foldedName.Replace(frames[i]))
@@ -89,7 +89,7 @@ func (e Explanation) growth(w io.Writer) error {
 }
 
 func growthWords(g account.Growth) string {
-	return fmt.Sprintf("device %d grows: %v a step, over %d steps (by %s), is allocated and never freed:", g.Device,
+	return fmt.Sprintf("%s grows: %v a step, over %d steps (by %s), is allocated and never freed:", deviceName(g.Device),
 		units.Bytes(g.PerStep), g.Steps, g.FoundBy)
 }
 
@@ -303,7 +303,7 @@ func (e Explanation) holders(w io.Writer) error {
 	for _, h := range shown {
 		row := []string{units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks), share100(h.Bytes, total), clean(h.Name)}
 		if len(e.Devices) > 1 {
-			row[3] = fmt.Sprintf("device %d: %s", h.Device, row[3])
+			row[3] = deviceName(h.Device) + ": " + row[3]
 		}
 		rows = append(rows, row)
 	}
@@ -313,11 +313,19 @@ func (e Explanation) holders(w io.Writer) error {
 	return rest(w, len(list)-len(shown))
 }
 
+// deviceName is what a device's memory is called; the host goes by a number below zero in recordings.
+func deviceName(n int) string {
+	if n < 0 {
+		return "host"
+	}
+	return fmt.Sprintf("device %d", n)
+}
+
 // stacks writes each stack under its figures, innermost frame first.
 func (e Explanation) stacks(w io.Writer, shown []account.Holder, total int64, all int) error {
 	for _, h := range shown {
-		fmt.Fprintf(w, "\n%v in %s blocks, %s, device %d\n", units.Bytes(h.Bytes), units.Grouped(h.Blocks),
-			share100(h.Bytes, total), h.Device)
+		fmt.Fprintf(w, "\n%v in %s blocks, %s, %s\n", units.Bytes(h.Bytes), units.Grouped(h.Blocks),
+			share100(h.Bytes, total), deviceName(h.Device))
 		frames := h.Frames
 		if len(frames) == 0 {
 			frames = []string{h.Name}
