@@ -1,8 +1,8 @@
 //go:build cgo
 
 // Command libvlmem is package optimizer for other languages: built with -buildmode=c-shared it is a library with the
-// calls of vlmem.h. Handles are numbers, so that no Go pointer leaves Go; a handle that is not live is an error, never a
-// crash. Calls return 0, or -1 and a message that the caller frees.
+// calls of vlmem.h. Handles are numbers, so that no Go pointer leaves Go; a handle that is not live is an error, never
+// a crash. Calls return 0, or -1 and a message that the caller frees.
 package main
 
 /*
@@ -131,8 +131,8 @@ func describe(t *optimizer.Tensor, b []byte, out *C.vlmem_tensor) {
 }
 
 //export vlmem_attention_layer
-func vlmem_attention_layer(h C.uint64_t, batch, tokens, heads, kvHeads, headDim C.int64_t, dtype *C.char, out *C.vlmem_tensor,
-	message **C.char) C.int {
+func vlmem_attention_layer(h C.uint64_t, batch, tokens, heads, kvHeads, headDim C.int64_t, dtype *C.char,
+	out *C.vlmem_tensor, message **C.char) C.int {
 	return failed(attention(h, optimizer.AttentionShape{Batch: int(batch), Tokens: int(tokens), Heads: int(heads),
 		KVHeads: int(kvHeads), HeadDim: int(headDim), DType: optimizer.DType(C.GoString(dtype))}, out), message)
 }

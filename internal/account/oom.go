@@ -167,23 +167,28 @@ func (o *OOM) why() string {
 	asked, free, largest := units.Bytes(o.Requested), units.Bytes(o.Free), units.Bytes(o.LargestFree)
 	switch o.Rule {
 	case TooLarge:
-		return fmt.Sprintf("%v that live and %v asked for exceed the %v that the device could give by %v: no setting can help",
+		return fmt.Sprintf("%v that live and %v asked for exceed the %v that the device could give by %v: no setting can "+
+			"help",
 			units.Bytes(o.Live), asked, units.Bytes(*o.Capacity), units.Bytes(o.Short))
 	case Limited:
 		return fmt.Sprintf("the device had %v left: the process's own limit (per_process_memory_fraction) refused it",
 			units.Bytes(*o.DeviceFree))
 	case OversizeGap:
-		return fmt.Sprintf("a free block of up to %v would hold it, but max_split_size_mb keeps it for requests of its own size",
+		return fmt.Sprintf("a free block of up to %v would hold it, but max_split_size_mb keeps it for requests of its own "+
+			"size",
 			largest)
 	case OtherStream:
-		return fmt.Sprintf("a free block of up to %v would hold it, but belongs to another stream, and none are shared", largest)
+		return fmt.Sprintf("a free block of up to %v would hold it, but belongs to another stream, and none are shared",
+			largest)
 	case OtherPool:
-		return fmt.Sprintf("a free block of up to %v would hold it, but belongs to another pool, and none are shared", largest)
+		return fmt.Sprintf("a free block of up to %v would hold it, but belongs to another pool, and none are shared",
+			largest)
 	case Fragmented:
 		return fmt.Sprintf("%v were free, but in gaps of at most %v between blocks that live: no gap holds %v in one piece",
 			free, largest, asked)
 	case Spread:
-		return fmt.Sprintf("%v were free, but over pools and streams that share nothing, in pieces of at most %v", free, largest)
+		return fmt.Sprintf("%v were free, but over pools and streams that share nothing, in pieces of at most %v", free,
+			largest)
 	}
 	if o.DeviceFree == nil {
 		return fmt.Sprintf("%v were asked for; the file does not say what the device had left", asked)

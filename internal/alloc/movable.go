@@ -16,8 +16,8 @@ import (
 //	before   ■■······▣▣▣···■■■■■·■        · free  ▣ slides
 //	after    ■■▣▣▣·········■■■■■·■
 //
-// Sliding everything down from address zero moves every block above the lowest hole to gain what one run often gives, so
-// it is left to where a bound does not matter: when nothing fits otherwise, and on demand.
+// Sliding everything down from address zero moves every block above the lowest hole to gain what one run often gives,
+// so it is left to where a bound does not matter: when nothing fits otherwise, and on demand.
 //
 // A Movable is not safe for use by several goroutines.
 type Movable struct {
@@ -209,9 +209,9 @@ func (m *Movable) compact(above float64, budget int64) (Compaction, error) {
 // unbounded is the budget that lets compact move everything.
 const unbounded = 1 << 62
 
-// sweep slides blocks down from the lowest hole up, so that each moves once at most: steps that enlarge the largest hole
-// would carry the same blocks along again and again where there are many holes of a size. A pinned block stays, and the
-// hole below it with it.
+// sweep slides blocks down from the lowest hole up, so that each moves once at most: steps that enlarge the largest
+// hole would carry the same blocks along again and again where there are many holes of a size. A pinned block stays,
+// and the hole below it with it.
 func (m *Movable) sweep(above float64, c Compaction) (Compaction, error) {
 	t := m.policy.table
 	for i := t.s[0].next; i != 0 && c.After > above; {

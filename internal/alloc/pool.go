@@ -170,8 +170,8 @@ func (p *Pool) openSpace(want int64) error {
 	return nil
 }
 
-// reserve opens a space for want bytes. The vlmem policy is given more addresses than that, or, where the process may not
-// have so many, half as many and so on: with few it leaves smaller gaps.
+// reserve opens a space for want bytes. The vlmem policy is given more addresses than that, or, where the process may
+// not have so many, half as many and so on: with few it leaves smaller gaps.
 func (p *Pool) reserve(want int64) (space.Space, error) {
 	share := int64(1)
 	if p.config.Policy == "vlmem" {

@@ -1,6 +1,6 @@
 // Package checkpoint is the files of a published model as they lie on this machine: a folder with config.json and
-// safetensors, found by path, or by name in the caches of Hugging Face's hub and of Ollama. Nothing is downloaded, and of
-// weights the headers alone are read.
+// safetensors, found by path, or by name in the caches of Hugging Face's hub and of Ollama. Nothing is downloaded, and
+// of weights the headers alone are read.
 //
 // Which files a load reads follows transformers: model.safetensors.index.json decides where it is there, else
 // model.safetensors, else the numbered shards. What lies beside them is not loaded: the same weights in another format
@@ -227,7 +227,8 @@ func (c *Checkpoint) header(folder, name string) ([]weights.Tensor, error) {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if info, err := f.Stat(); err == nil && units.Bytes(info.Size()) < weights.Total(tensors) {
-		c.Notes = append(c.Notes, fmt.Sprintf("%s has %s and lists tensors of %s: a download cut off, or a header alone", name,
+		c.Notes = append(c.Notes, fmt.Sprintf("%s has %s and lists tensors of %s: a download cut off, or a header alone",
+			name,
 			units.Bytes(info.Size()), weights.Total(tensors)))
 	}
 	return tensors, nil

@@ -63,7 +63,8 @@ func (p Places) Blob(name string) (model, tower string) {
 	if strings.Contains(name+tag, "..") || strings.ContainsAny(tag, `/\`) {
 		return "", ""
 	}
-	data, err := file.ReadRegular(filepath.Join(p.Ollama, "manifests", "registry.ollama.ai", filepath.FromSlash(name), tag),
+	data, err := file.ReadRegular(filepath.Join(p.Ollama, "manifests", "registry.ollama.ai", filepath.FromSlash(name),
+		tag),
 		file.Document)
 	if err != nil {
 		return "", ""

@@ -4,8 +4,8 @@
 //
 // Where this process may, the program gets a control group of its own, and the tree is who is in it. Elsewhere the tree
 // is the program's descendants. Descendants that their parents left are adopted: this process makes itself their
-// subreaper, so that a server that forks twice does not get away unseen. Those that outlive the program are named in the
-// end and left alone.
+// subreaper, so that a server that forks twice does not get away unseen. Those that outlive the program are named in
+// the end and left alone.
 //
 // # Memory
 //

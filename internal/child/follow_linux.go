@@ -121,8 +121,8 @@ func (f *follower) startInGroup() error {
 	return errors.Join(f.cmd.Start(), leave())
 }
 
-// tapped is a file, or what copies to the tap as well. A terminal is handed on as it is: programs ask whether they write
-// to one.
+// tapped is a file, or what copies to the tap as well. A terminal is handed on as it is: programs ask whether they
+// write to one.
 func tapped(file *os.File, tap io.Writer) io.Writer {
 	switch {
 	case file == nil:

@@ -60,7 +60,8 @@ func newGroup(limit units.Bytes) (group, error) {
 	if !ok {
 		return group{}, fmt.Errorf("%w: the memory controller is not mounted", ErrNoGroup)
 	}
-	g := group{dir: filepath.Join(parent.dir, fmt.Sprintf("vlmem-run-%d", os.Getpid())), v2: parent.v2, own: true, limited: limit > 0}
+	g := group{dir: filepath.Join(parent.dir, fmt.Sprintf("vlmem-run-%d", os.Getpid())), v2: parent.v2, own: true,
+		limited: limit > 0}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return group{}, fmt.Errorf("%w: %w", ErrNoGroup, err)
 	}
@@ -81,8 +82,8 @@ func newGroup(limit units.Bytes) (group, error) {
 	return g, nil
 }
 
-// enter moves the calling thread into the group, so that what it starts is born there, and returns the way back. Version
-// 2 moves whole processes only, and starts children in a group instead.
+// enter moves the calling thread into the group, so that what it starts is born there, and returns the way back.
+// Version 2 moves whole processes only, and starts children in a group instead.
 func (g group) enter() (leave func() error, err error) {
 	parent := filepath.Join(filepath.Dir(g.dir), "tasks")
 	me := []byte(strconv.Itoa(unix.Gettid()))

@@ -223,7 +223,8 @@ const lastCUDA12Branch = 525
 func (m facts) refusal(want string) string {
 	switch {
 	case m.code == DriverMismatch:
-		return fmt.Sprintf("libcuda does not match the loaded kernel module %s: reboot, or install the libcuda of that version", m.version)
+		return fmt.Sprintf("libcuda does not match the loaded kernel module %s: reboot, or install the libcuda of that "+
+			"version", m.version)
 	case m.code == StubLibrary:
 		return "the library found is the toolkit's stub: take the toolkit's stubs folder out of the library path"
 	case m.code == SystemNotReady:
@@ -233,12 +234,14 @@ func (m facts) refusal(want string) string {
 	case m.version == "":
 		return "no driver for it is installed: " + want
 	case m.err != nil && m.code == Success:
-		return fmt.Sprintf("kernel driver %s is loaded and its libcuda.so.1 is not found here: install it, or start the container with the GPU", m.version)
+		return fmt.Sprintf("kernel driver %s is loaded and its libcuda.so.1 is not found here: install it, or start the "+
+			"container with the GPU", m.version)
 	case m.code == UnknownError:
 		return fmt.Sprintf("driver %s refuses with an unknown error, as after suspend: reload its memory module "+
 			"(sudo rmmod nvidia_uvm && sudo modprobe nvidia_uvm), or reboot", m.version)
 	case m.code == NoDevice || m.err == nil:
-		return fmt.Sprintf("driver %s shows no device for it: see dmesg, and that CUDA_VISIBLE_DEVICES and the container do not hide it", m.version)
+		return fmt.Sprintf("driver %s shows no device for it: see dmesg, and that CUDA_VISIBLE_DEVICES and the container "+
+			"do not hide it", m.version)
 	}
 	return fmt.Sprintf("driver %s refuses: %v", m.version, m.err)
 }
@@ -250,7 +253,8 @@ func (m facts) loading() string {
 	kernel := strings.TrimSpace(string(release))
 	if built, _ := filepath.Glob(filepath.Join(m.root, "var/lib/dkms/nvidia*", "*", kernel)); err == nil &&
 		len(built) == 0 && exists(filepath.Join(m.root, "var/lib/dkms")) {
-		return advice + fmt.Sprintf("; dkms has not built it for kernel %s: sudo dkms autoinstall, with that kernel's headers installed", kernel)
+		return advice + fmt.Sprintf("; dkms has not built it for kernel %s: sudo dkms autoinstall, with that kernel's "+
+			"headers installed", kernel)
 	}
 	// The fifth byte of the firmware's variable, after four of attributes.
 	boot, err := os.ReadFile(filepath.Join(m.root,
@@ -258,7 +262,8 @@ func (m facts) loading() string {
 	if err == nil && len(boot) > 4 && boot[4] == 1 {
 		return advice + "; Secure Boot is on and refuses a module that is not signed: enrol its key (mokutil --import)"
 	}
-	return advice + "; after a kernel update build it again (sudo dkms autoinstall), and with Secure Boot enrol its signing key"
+	return advice + "; after a kernel update build it again (sudo dkms autoinstall), and with Secure Boot enrol its " +
+		"signing key"
 }
 
 func exists(path string) bool {

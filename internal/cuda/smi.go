@@ -109,7 +109,8 @@ func ParseSMI(r io.Reader) (SMI, error) {
 	return s, nil
 }
 
-// RunSMI asks the nvidia-smi found in PATH, and stops it with all that it started when ctx ends. Its error matches ErrUnavailable where there is none.
+// RunSMI asks the nvidia-smi found in PATH, and stops it with all that it started when ctx ends. Its error matches
+// ErrUnavailable where there is none.
 func RunSMI(ctx context.Context) (SMI, error) {
 	path, err := exec.LookPath("nvidia-smi")
 	if err != nil {

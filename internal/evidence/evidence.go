@@ -1,5 +1,5 @@
-// Package evidence is the account that stands behind what vlmem says: where a figure comes from, why, and how far off it
-// may be; and warnings, which are values with a code.
+// Package evidence is the account that stands behind what vlmem says: where a figure comes from, why, and how far off
+// it may be; and warnings, which are values with a code.
 //
 // A reader decides by source how far to trust a value. Nothing branches on the words of a reason or a warning: what a
 // program must tell apart has a code.

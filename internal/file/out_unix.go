@@ -101,7 +101,8 @@ func synced(f *os.File) error {
 	return nil
 }
 
-// syncFolder brings a renaming to the disk. A folder that may not be read cannot be synced, and is still right in memory.
+// syncFolder brings a renaming to the disk. A folder that may not be read cannot be synced, and is still right in
+// memory.
 func syncFolder(folder string) error {
 	f, err := os.Open(folder)
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package observation is what one run of a program used, and what runs teach.
 //
 // An Observation is a file: the program, the machine, samples of the memory of its whole process tree over time, their
-// peaks, how it ended, and, where something was predicted, each item beside what was seen. It is written whole or not at
-// all and read strictly, so that a figure in it can be relied on years later.
+// peaks, how it ended, and, where something was predicted, each item beside what was seen. It is written whole or not
+// at all and read strictly, so that a figure in it can be relied on years later.
 //
 // # What is seen of a process tree
 //

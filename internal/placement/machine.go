@@ -83,7 +83,8 @@ func RatesOf(g profile.GPU) (stream.Rates, error) {
 		r.LaunchSeconds = assumedLaunch
 	}
 	if r.UploadBytesPerS == 0 || r.FlopsPerS == 0 || r.MemoryBytesPerS == 0 {
-		return stream.Rates{}, fmt.Errorf("%s: simulating it needs host_bandwidth_bytes_per_s, fp32_flops_per_s and bandwidth_bytes_per_s", g.Name)
+		return stream.Rates{}, fmt.Errorf("%s: simulating it needs host_bandwidth_bytes_per_s, fp32_flops_per_s and "+
+			"bandwidth_bytes_per_s", g.Name)
 	}
 	return r, nil
 }

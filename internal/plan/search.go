@@ -22,8 +22,8 @@ import (
 // canonical packing exactly one of these holds:
 //
 //   - one of the buffers that span k and have the floor h lies at h: a branch for each of them,
-//   - the address h stays unused in section k. Then the lowest buffer in k rests on an unplaced buffer that does not span
-//     k, or has a higher floor of its own; the least such height is a new floor for all buffers of k.
+//   - the address h stays unused in section k. Then the lowest buffer in k rests on an unplaced buffer that does not
+//     span k, or has a higher floor of its own; the least such height is a new floor for all buffers of k.
 //
 // The branches exclude one another, so no packing is met twice by another order of placing. k is the section with the
 // fewest candidates, of equals the one with the least slack: where a choice is forced, it is made before it is buried.

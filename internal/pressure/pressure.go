@@ -220,13 +220,16 @@ func (s State) Advice() []string {
 			b.Limit, 100*b.Fraction(), over))
 	}
 	if st := s.Stall; st != nil && st.Full >= s.settings.StallHigh {
-		list = append(list, fmt.Sprintf("all tasks waited for memory %.0f %% of the last 10 s: the machine works for reclaim, not for you; stop another program or load a smaller model", 100*st.Full))
+		list = append(list, fmt.Sprintf("all tasks waited for memory %.0f %% of the last 10 s: the machine works for "+
+			"reclaim, not for you; stop another program or load a smaller model", 100*st.Full))
 	} else if st != nil && st.Some >= s.settings.StallSome {
-		list = append(list, fmt.Sprintf("some tasks waited for memory %.0f %% of the last 10 s: fewer requests at once would finish sooner", 100*st.Some))
+		list = append(list, fmt.Sprintf("some tasks waited for memory %.0f %% of the last 10 s: fewer requests at once "+
+			"would finish sooner", 100*st.Some))
 	}
 	switch s.Level {
 	case High:
-		list = append(list, "shorten the context, cap image pixels or lower the batch; caches are trimmed, pools compacted and idle memory returned")
+		list = append(list, "shorten the context, cap image pixels or lower the batch; caches are trimmed, pools compacted "+
+			"and idle memory returned")
 	case Medium:
 		if len(list) > 0 {
 			break

@@ -64,7 +64,8 @@ func (g *GPU) complete() {
 		field *int
 		limit int
 	}{
-		{"max_threads_per_block", &g.MaxThreadsPerBlock, blockThreads}, {"max_threads_per_sm", &g.MaxThreadsPerSM, l.threadsPerSM},
+		{"max_threads_per_block", &g.MaxThreadsPerBlock, blockThreads}, {"max_threads_per_sm", &g.MaxThreadsPerSM,
+			l.threadsPerSM},
 		{"max_blocks_per_sm", &g.MaxBlocksPerSM, l.blocksPerSM}, {"registers_per_sm", &g.RegistersPerSM, registers},
 		{"registers_per_block", &g.RegistersPerBlock, registers},
 	} {

@@ -170,7 +170,8 @@ func (k keys) fail(name string, raw json.RawMessage, want string) {
 			break
 		}
 	}
-	k.reader.err = fmt.Errorf("%s:%d: %s%s is %s, want %s", k.name, line(k.data, int64(at)), k.path, name, kindOf(raw), want)
+	k.reader.err = fmt.Errorf("%s:%d: %s%s is %s, want %s", k.name, line(k.data, int64(at)), k.path, name, kindOf(raw),
+		want)
 }
 
 // kindOf names what a JSON value is.
@@ -316,10 +317,12 @@ func line(data []byte, offset int64) int {
 	return 1 + bytes.Count(data[:min(max(offset, 0), int64(len(data)))], []byte("\n"))
 }
 
-// defaultedNote is the sentence that says which keys of a config.json were absent and what its class gave them; "" for none.
+// defaultedNote is the sentence that says which keys of a config.json were absent and what its class gave them; "" for
+// none.
 func (r *reader) defaultedNote() string {
 	if len(r.absent) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("absent keys take the defaults of transformers %s: %s", r.table.Release, strings.Join(r.absent, ", "))
+	return fmt.Sprintf("absent keys take the defaults of transformers %s: %s", r.table.Release, strings.Join(r.absent,
+		", "))
 }

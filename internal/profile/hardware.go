@@ -266,7 +266,8 @@ func (h *Hardware) Validate() error {
 			}
 			positive(key+".instances", float64(c.Instances))
 			if c.Ways > 0 && c.SizeBytes > 0 && int64(c.SizeBytes)/int64(c.Ways) < max(1, int64(c.LineBytes)) {
-				faults = append(faults, fmt.Sprintf("%s has %d ways of lines of %v and only %v", key, c.Ways, c.LineBytes, c.SizeBytes))
+				faults = append(faults, fmt.Sprintf("%s has %d ways of lines of %v and only %v", key, c.Ways, c.LineBytes,
+					c.SizeBytes))
 			}
 			if !slices.Contains([]string{"data", "instruction", "unified"}, c.Type) {
 				faults = append(faults, key+".type must be data, instruction or unified")

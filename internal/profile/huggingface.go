@@ -28,7 +28,8 @@ func readings() map[string]reading {
 	}
 	headed := Variant{PlainHeads: true}
 	list := map[string]reading{
-		"qwen2":       {decoder: decoderReading{variant: Variant{Architecture: "qwen2", PlainHeads: true, ProjectionBias: true}}},
+		"qwen2": {decoder: decoderReading{variant: Variant{Architecture: "qwen2", PlainHeads: true,
+			ProjectionBias: true}}},
 		"qwen3":       {decoder: plain("qwen3", Variant{})},
 		"qwen3_moe":   {decoder: plain("qwen3moe", Variant{})},
 		"llama":       {decoder: plain("llama", headed)},
@@ -148,7 +149,8 @@ func (r reading) read(k keys, m *Model) {
 	}
 	if m.Kind == "qwen3_omni_moe" {
 		a := k.part("audio_config")
-		m.Audio = &Audio{Layers: a.number("encoder_layers"), HiddenSize: a.number("d_model"), MLP: a.number("encoder_ffn_dim"),
+		m.Audio = &Audio{Layers: a.number("encoder_layers"), HiddenSize: a.number("d_model"),
+			MLP:     a.number("encoder_ffn_dim"),
 			MelBins: a.number("num_mel_bins"), Channels: a.number("downsample_hidden_size"), Output: a.number("output_dim")}
 		m.Audio.Layers = min(m.Audio.Layers, mostLayers)
 		m.Notes = append(m.Notes, "of Qwen3-Omni the thinker is counted, its encoder of sound with the tower; "+

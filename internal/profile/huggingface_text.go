@@ -82,7 +82,8 @@ func mixture(k keys, v *Variant) *MoE {
 
 // denseLayers are the layers of a mixture that have a dense MLP: the first ones, those named, and those between steps.
 func denseLayers(k keys, layers int) []int {
-	first, step, named := k.optional("first_k_dense_replace"), k.optional("decoder_sparse_step"), k.numbers("mlp_only_layers")
+	first, step, named := k.optional("first_k_dense_replace"), k.optional("decoder_sparse_step"),
+		k.numbers("mlp_only_layers")
 	sparse := k.numbers("moe_layers")
 	if k.kind == "llama4_text" && sparse == nil {
 		step = k.number("interleave_moe_layer_step")

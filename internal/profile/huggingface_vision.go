@@ -6,7 +6,8 @@ import "fmt"
 func qwen3Tower(k keys, m *Model) {
 	m.Vision = Vision{
 		Depth: k.number("depth"), HiddenSize: k.number("hidden_size"), Heads: k.number("num_heads"),
-		IntermediateSize: k.number("intermediate_size"), InChannels: k.number("in_channels"), PatchSize: k.number("patch_size"),
+		IntermediateSize: k.number("intermediate_size"), InChannels: k.number("in_channels"),
+		PatchSize:         k.number("patch_size"),
 		TemporalPatchSize: k.number("temporal_patch_size"), SpatialMergeSize: k.number("spatial_merge_size"),
 		PositionEmbeddings: k.number("num_position_embeddings"), OutHiddenSize: k.number("out_hidden_size"),
 		DeepstackLayers: k.numbers("deepstack_visual_indexes"),
@@ -19,7 +20,8 @@ func qwen2Tower(k keys, m *Model) {
 	width := k.number("embed_dim")
 	m.Vision = Vision{
 		Kind: Qwen2Tower, Depth: k.number("depth"), HiddenSize: width, Heads: k.number("num_heads"),
-		IntermediateSize: width * k.number("mlp_ratio"), InChannels: k.number("in_channels"), PatchSize: k.number("patch_size"),
+		IntermediateSize: width * k.number("mlp_ratio"), InChannels: k.number("in_channels"),
+		PatchSize:         k.number("patch_size"),
 		TemporalPatchSize: k.number("temporal_patch_size"), SpatialMergeSize: k.number("spatial_merge_size"),
 		OutHiddenSize: k.number("hidden_size"),
 	}
@@ -30,9 +32,11 @@ func qwen2Tower(k keys, m *Model) {
 func qwen25Tower(k keys, m *Model) {
 	m.Vision = Vision{
 		Kind: Qwen25Tower, Depth: k.number("depth"), HiddenSize: k.number("hidden_size"), Heads: k.number("num_heads"),
-		IntermediateSize: k.number("intermediate_size"), InChannels: k.number("in_channels"), PatchSize: k.number("patch_size"),
+		IntermediateSize: k.number("intermediate_size"), InChannels: k.number("in_channels"),
+		PatchSize:         k.number("patch_size"),
 		TemporalPatchSize: k.number("temporal_patch_size"), SpatialMergeSize: k.number("spatial_merge_size"),
-		OutHiddenSize: k.number("out_hidden_size"), Window: k.number("window_size"), FullBlocks: k.numbers("fullatt_block_indexes"),
+		OutHiddenSize: k.number("out_hidden_size"), Window: k.number("window_size"),
+		FullBlocks: k.numbers("fullatt_block_indexes"),
 	}
 	m.preprocessAs("Qwen2.5-VL", qwen2Preprocess)
 }
@@ -81,7 +85,8 @@ func (k keys) transformer(kind TowerKind, m *Model) Vision {
 func (m *Model) tiles(family string) {
 	m.oneSize(family)
 	m.Notes = append(m.Notes, family+"'s processor cuts a large image into several of "+
-		fmt.Sprintf("%d x %d pixels; one is counted, %d tokens", m.Vision.ImageSize, m.Vision.ImageSize, m.Vision.ImageTokens))
+		fmt.Sprintf("%d x %d pixels; one is counted, %d tokens", m.Vision.ImageSize, m.Vision.ImageSize,
+			m.Vision.ImageTokens))
 }
 
 // internTower reads InternVL 3 and 3.5.

@@ -81,7 +81,8 @@ func (m *Model) resize(width, height, frames, minPixels, maxPixels int) (Grid, e
 		return Grid{}, fmt.Errorf("an image of %dx%d pixels: both sides must be above zero", width, height)
 	}
 	if max(width, height, frames) > mostSide {
-		return Grid{}, fmt.Errorf("an image of %dx%d pixels and %d frames: at most %d of each make sense", width, height, frames,
+		return Grid{}, fmt.Errorf("an image of %dx%d pixels and %d frames: at most %d of each make sense", width, height,
+			frames,
 			mostSide)
 	}
 	if max(width, height) > 200*min(width, height) {

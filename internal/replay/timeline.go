@@ -48,8 +48,9 @@ func Record(t *trace.Trace, e Entrant, points int) (*Timeline, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := recording{program: &p, streams: e.Streams, line: &Timeline{Allocator: e.Name}, stretch: max(1, (len(p.Steps)+points-1)/points),
-		peakAt: -1, seen: make([]bool, len(trace.Kinds()))}
+	r := recording{program: &p, streams: e.Streams, line: &Timeline{Allocator: e.Name},
+		stretch: max(1, (len(p.Steps)+points-1)/points),
+		peakAt:  -1, seen: make([]bool, len(trace.Kinds()))}
 	for range 2 {
 		a, err := e.Open()
 		if err != nil {

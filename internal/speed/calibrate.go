@@ -56,7 +56,8 @@ func (c *Constants) Calibrate(seen []Observation) (*Calibration, error) {
 			}
 			r := math.Log(p.measured / p.predicted)
 			if math.Abs(r) > math.Log(20) {
-				return nil, fmt.Errorf("observation %d: %.3g tokens a second where %.3g were expected: of another machine or place?",
+				return nil, fmt.Errorf("observation %d: %.3g tokens a second where %.3g were expected: of another machine or "+
+					"place?",
 					i+1, p.measured, p.predicted)
 			}
 			d := p.into[place(o.Query)]

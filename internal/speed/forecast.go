@@ -20,8 +20,8 @@ type Request struct {
 	Width, Height           int // pixels of the image, 0: none
 }
 
-// Forecast is how fast a model will answer. Rates are tokens per second, the others seconds. Ranges without a median are
-// not known.
+// Forecast is how fast a model will answer. Rates are tokens per second, the others seconds. Ranges without a median
+// are not known.
 type Forecast struct {
 	Decode          Range    `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
 	DecodeFull      Range    `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
@@ -47,7 +47,8 @@ const Slow = 1.0
 
 // Forecast predicts m, laid out over a machine that k knows from observations, nil where none were made. An error says
 // what of the machine is not known.
-func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Setting, r Request, k *Calibration) (Forecast, error) {
+func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Setting, r Request,
+	k *Calibration) (Forecast, error) {
 	f := Forecast{Prompt: int(r.Prompt)}
 	q, err := on(h, workOf(m, l), s)
 	if err != nil {
@@ -142,8 +143,8 @@ func workOf(m *profile.Model, l Lay) Work {
 	return w
 }
 
-// image is the tower's time: 2 operations a parameter and patch, and 4·patches²·width·layers of scores, at the rate that
-// prompts in 16 bits reach. It runs where the card is, else on the host.
+// image is the tower's time: 2 operations a parameter and patch, and 4·patches²·width·layers of scores, at the rate
+// that prompts in 16 bits reach. It runs where the card is, else on the host.
 func (c *Constants) image(m *profile.Model, q Query, grid profile.Grid) Range {
 	p, patches := m.Parameters(), float64(grid.Patches)
 	w := Work{Prompt: patches, UBatch: patches}

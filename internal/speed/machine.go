@@ -78,7 +78,8 @@ func HostOf(h profile.Hardware) (host *Host, guesses []string) {
 	case h.Memory != nil && h.Memory.BandwidthBytesPerS > 0:
 		host.BandwidthBytesPS = float64(h.Memory.BandwidthBytesPerS)
 	default:
-		host.BandwidthBytesPS = map[string]float64{"laptop": 5.1e10, "desktop": 5.1e10, "server": 1e11, "arm": 1.7e10}[host.Class]
+		host.BandwidthBytesPS = map[string]float64{"laptop": 5.1e10, "desktop": 5.1e10, "server": 1e11,
+			"arm": 1.7e10}[host.Class]
 		guesses = append(guesses, "memory as the platform commonly has it")
 	}
 	return host, guesses
@@ -104,7 +105,8 @@ func cores(c *profile.CPU) float64 {
 }
 
 func isaOf(isa []string) string {
-	for _, known := range []struct{ flag, isa string }{{"avx512f", "avx512"}, {"avx2", "avx2"}, {"avx", "avx"}, {"neon", "neon"},
+	for _, known := range []struct{ flag, isa string }{{"avx512f", "avx512"}, {"avx2", "avx2"}, {"avx", "avx"}, {"neon",
+		"neon"},
 		{"asimd", "neon"}} {
 		if slices.Contains(isa, known.flag) {
 			return known.isa

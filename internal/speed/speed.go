@@ -1,22 +1,23 @@
 // Package speed predicts how fast a model answers on a machine: tokens per second while it writes, the time to read a
-// prompt and an image, and the time to the first token, each as a median with an interval that holds four times in five.
+// prompt and an image, and the time to the first token, each as a median with an interval that holds four times in
+// five.
 //
 // A step is a sum of things done one after another, each an amount over a rate:
 //
 //	seconds = Σ_i amount_i / rate_i · exp(Σ_k c_ik · θ_k)
 //
 // The amounts are facts of the model and of where it lies (bytes of weights, bytes of cache at this depth, operations,
-// layers); the rates are facts of the machine (data sheet or measured). What separates the two, the share of a rate that
-// an engine's kernels reach, is the product of named effects: e^θ for the architecture, the backend, the engine and the
-// type of the weights, and powers of what varies without steps. The terms of one step:
+// layers); the rates are facts of the machine (data sheet or measured). What separates the two, the share of a rate
+// that an engine's kernels reach, is the product of named effects: e^θ for the architecture, the backend, the engine
+// and the type of the weights, and powers of what varies without steps. The terms of one step:
 //
 //	decode   weights/bandwidth + cache·depth/bandwidth + layers·overhead             for the card
 //	         + weights/bandwidth + operations/arithmetic + cache·depth/bandwidth     for the host
 //	prefill  operations/arithmetic + scores/arithmetic + (weights/bandwidth + layers·overhead)/batch
 //	         + experts copied/bus/batch                                              a token of the prompt
 //
-// The effects are fitted by tools/speed to public measurements and kept in constants.json, with the sources. The logarithm
-// of a sum of exponentials is convex in θ, so the fit has one answer.
+// The effects are fitted by tools/speed to public measurements and kept in constants.json, with the sources. The
+// logarithm of a sum of exponentials is convex in θ, so the fit has one answer.
 //
 // Intervals are conformal: for each class of machine, the tenth and ninetieth percentile of measured over predicted, on
 // rows whose source had no part in the fit. They are of the prediction, not of the run: clocks, drivers, settings that

@@ -28,10 +28,11 @@ type Timing struct {
 }
 
 // ErrNotTimings says that a file is none of those that ReadTimings knows.
-var ErrNotTimings = errors.New("want llama-bench's JSON, JSON lines or CSV, a reply of llama-server or Ollama, or the result file of vllm bench serve")
+var ErrNotTimings = errors.New("want llama-bench's JSON, JSON lines or CSV, a reply of llama-server or Ollama, or " +
+	"the result file of vllm bench serve")
 
-// ReadTimings reads an engine's own figures: llama-bench -o json, jsonl or csv; a reply of llama-server with its timings; one of
-// Ollama's; the result file of vllm bench serve. Errors name the file and what is missing.
+// ReadTimings reads an engine's own figures: llama-bench -o json, jsonl or csv; a reply of llama-server with its
+// timings; one of Ollama's; the result file of vllm bench serve. Errors name the file and what is missing.
 func ReadTimings(name string, data []byte) ([]Timing, error) {
 	documents, err := jsonDocuments(data)
 	if err != nil {
@@ -146,7 +147,8 @@ func timingOf(d document) (Timing, bool) {
 	t := Timing{Layers: -1, UBatch: 512}
 	switch {
 	case d.AvgTS > 0 && d.ModelSize > 0 && (d.NGen == 0) != (d.NPrompt == 0):
-		t = Timing{"llama.cpp", d.ModelFile, typeIn(d.ModelType), d.ModelSize, d.ModelCount, -1, d.NPrompt, d.NDepth, d.NUBatch, 0, 0}
+		t = Timing{"llama.cpp", d.ModelFile, typeIn(d.ModelType), d.ModelSize, d.ModelCount, -1, d.NPrompt, d.NDepth,
+			d.NUBatch, 0, 0}
 		if d.Layers != nil {
 			t.Layers = *d.Layers
 		}

@@ -234,10 +234,11 @@ func (m *sm) score(gpu profile.GPU, headDim int, w AttentionWork, plan Attention
 // (see [AttentionTile]), W warps, n = headDim/Slice slices and 32/Lanes rows side by side in a warp:
 //
 //	Q·Kᵀ     W·d·r·s fma;  W·d/4·(r + s) loads of 16 B, r of one cycle (broadcast), s of Lanes/8 cycles
-//	P·V      W·kv·r·o fma;  W·kv/4·n·r loads of P, W·kv·o/4 loads of 16 B of V, or W·kv·o of 4 B where 4 does not divide o/n;
-//	         2 of address for each step of four columns or keys
+//	P·V      W·kv·r·o fma;  W·kv/4·n·r loads of P, W·kv·o/4 loads of 16 B of V, or W·kv·o of 4 B where 4 does not
+//	         divide o/n; 2 of address for each step of four columns or keys
 //	softmax  W·r·s exp2, 6 instructions a score, 4·log2(Lanes) + 10 a row, o a row to rescale
-//	staging  2·kv·d elements: a load, a store and 4 of address per 4 of them, and a conversion each where K, V are not fp32
+//	staging  2·kv·d elements: a load, a store and 4 of address per 4 of them, and a conversion each where K, V are
+//	         not fp32
 //
 // A warp alone waits 38 cycles for each step of four columns or keys unless its arithmetic is longer; a block waits two
 // barriers and one trip to L2 for each of the 2n slices, and for the shuffles along a row.

@@ -14,7 +14,8 @@ func (m *sm) ruleBaseline(gpu profile.GPU, headDim int, w AttentionWork) Attenti
 	b := AttentionBaseline{Name: "rule"}
 	tile, ok := SharedMemoryRule(gpu, headDim)
 	if !ok {
-		b.Refused = fmt.Sprintf("the shared-memory rule has no tile for head_dim %d: its smallest, T = %d, takes %s B of %s B",
+		b.Refused = fmt.Sprintf("the shared-memory rule has no tile for head_dim %d: its smallest, T = %d, takes %s B of "+
+			"%s B",
 			headDim, smallestRuleTile, units.Grouped(int64(RuleBytes(smallestRuleTile, headDim))),
 			units.Grouped(int64(gpu.SharedMemoryPerBlockBytes)))
 		return b

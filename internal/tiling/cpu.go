@@ -83,14 +83,16 @@ func (t *CPUTiles) caches(cpu *profile.CPU, measured *profile.Measured) error {
 		case seen[level] > 0 && (level < 3 || seen[3] > seen[2]):
 			t.Caches = append(t.Caches, t.effective(timed(cpu, level, seen[level]), 0, seen[level]))
 			t.Warnings = append(t.Warnings,
-				evidence.Warn(AssumedCache, "the machine names no L%d: its size is from timing, %d ways and who shares it are assumed", level,
+				evidence.Warn(AssumedCache, "the machine names no L%d: its size is from timing, %d ways and who shares it are "+
+					"assumed", level,
 					assumedWays))
 		case level == 1:
 			return errors.New("choosing tiles: the machine names no L1 data cache")
 		case level == 2:
 			t.Caches = append(t.Caches, EffectiveCache{Level: 2, Bytes: 256 * units.KiB, Ways: 8, WayBytes: 32 * units.KiB,
 				Source: Assumed})
-			t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine names no L2 cache: 256 KiB, 8 ways are assumed"))
+			t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine names no L2 cache: 256 KiB, 8 ways are "+
+				"assumed"))
 		}
 	}
 	return nil
@@ -120,7 +122,8 @@ func (t *CPUTiles) effective(c profile.Cache, reported, seen units.Bytes) Effect
 	}
 	if e.Ways == 0 {
 		e.Ways = assumedWays
-		t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine does not say how associative L%d is: %d ways are assumed",
+		t.Warnings = append(t.Warnings, evidence.Warn(AssumedCache, "the machine does not say how associative L%d is: %d "+
+			"ways are assumed",
 			c.Level, e.Ways))
 	}
 	e.WayBytes = max(1, c.SizeBytes/units.Bytes(e.Ways))

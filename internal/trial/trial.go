@@ -1,8 +1,8 @@
 // Package trial is a real request served by a configuration's own pools: every step of a replayed program allocates or
 // frees a tensor in memory, every page of it is written when it is granted and read back when it goes.
 //
-// A pool's claim holds where the request fits its maximum, and its contents hold where every page shows what was written
-// to it. Pools are served one after another, so that what one needs does not hide behind another.
+// A pool's claim holds where the request fits its maximum, and its contents hold where every page shows what was
+// written to it. Pools are served one after another, so that what one needs does not hide behind another.
 package trial
 
 import (
@@ -37,7 +37,8 @@ func Serve(o *optimizer.Optimizer, a advise.Advice, d advise.Demand) ([]advise.C
 		}
 		top := float64(pool.Max.Value)
 		fits := advise.Claim{What: "run." + kind.String() + ".max", Unit: "B", Claimed: top, High: top,
-			Seen: float64(s.reserved()), How: fmt.Sprintf("a request at the limits, served: %d tensors, %d pages written", s.tensors,
+			Seen: float64(s.reserved()), How: fmt.Sprintf("a request at the limits, served: %d tensors, %d pages written",
+				s.tensors,
 				s.pages)}
 		if short != nil {
 			fits.Seen = float64(short.Reserved + short.Requested)

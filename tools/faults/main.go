@@ -50,7 +50,8 @@ var kinds = []kind{
 
 var commands = [][]string{
 	{"profiles"}, {"estimate", "--model", "qwen3-vl-2b"},
-	{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context", "256"},
+	{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
+		"256"},
 	{"trace", "gen", "--model", "qwen3-vl-2b", "--image", "64x64", "--decode", "1"}, {"trace", "info", "TRACE"},
 	{"trace", "check", "RECORDING"}, {"bench", "--trace", "TRACE", "--allocators", "vlmem,bestfit", "--repeats", "1",
 		"--format", "junit"},
@@ -261,7 +262,8 @@ func (b *bench) kill(times int) error {
 		b.failures++
 		fmt.Printf("BROKEN  the next run left %v, %v\n", left, err)
 	}
-	fmt.Printf("kill -9          %4d times: %d had ended, %d were cut off; %d folders of two ages; nothing left after the next run\n",
+	fmt.Printf("kill -9          %4d times: %d had ended, %d were cut off; %d folders of two ages; nothing left after "+
+		"the next run\n",
 		times, whole, early, mixed)
 	return nil
 }

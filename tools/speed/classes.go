@@ -37,7 +37,8 @@ func checkClass(r row) string {
 		return "other cards"
 	case strings.Contains(engine, "llamafile"):
 		return "NVIDIA llamafile"
-	case experts || params < 2.5 || !strings.Contains(engine, "llama") || number(f["concurrency"]) > 1 || partial(f["ngl"]):
+	case experts || params < 2.5 || !strings.Contains(engine, "llama") || number(f["concurrency"]) > 1 ||
+		partial(f["ngl"]):
 		return "NVIDIA other"
 	}
 	return "NVIDIA dense"

@@ -67,7 +67,8 @@ func predictAll(out io.Writer, rows []row) error {
 		line := []string{r.id, "", "", "", "", "", ""}
 		if r.query != nil {
 			a := c.Predict(*r.query)
-			for i, v := range []float64{a.Decode.Median, a.Decode.Low, a.Decode.High, a.Prefill.Median, a.Prefill.Low, a.Prefill.High} {
+			for i, v := range []float64{a.Decode.Median, a.Decode.Low, a.Decode.High, a.Prefill.Median, a.Prefill.Low,
+				a.Prefill.High} {
 				if v > 0 {
 					line[i+1] = strconv.FormatFloat(v, 'g', 5, 64)
 				}

@@ -243,7 +243,8 @@ func (s *sheets) card(f map[string]string) *speed.Card {
 	name := strings.ToLower(f["hw"])
 	c.Laptop = strings.Contains(name, "laptop") || strings.Contains(name, "max-q") || strings.HasPrefix(name, "mx")
 	sheet, ok := s.cards[name]
-	for _, prefix := range []string{"nvidia ", "geforce ", "nvidia geforce ", "amd ", "radeon ", "amd radeon ", "apple ", "tesla "} {
+	for _, prefix := range []string{"nvidia ", "geforce ", "nvidia geforce ", "amd ", "radeon ", "amd radeon ", "apple ",
+		"tesla "} {
 		if !ok {
 			sheet, ok = s.cards[strings.TrimPrefix(name, prefix)]
 		}
@@ -393,7 +394,8 @@ func (s *sheets) shares(f map[string]string, k shape, file float64, q *speed.Que
 		return 0, 0
 	}
 	room := 0.97 * q.Card.MemoryBytes * math.Max(1, float64(q.Card.Count))
-	fits := q.Card.MemoryBytes == 0 || file < room || q.Setting.Engine == "vllm" || q.Card.Arch == "apple" || q.Card.Arch == "apu"
+	fits := q.Card.MemoryBytes == 0 || file < room || q.Setting.Engine == "vllm" || q.Card.Arch == "apple" ||
+		q.Card.Arch == "apu"
 	n, err := strconv.ParseFloat(f["ngl"], 64)
 	given := err == nil
 	if m := number(f["n_cpu_moe"]); m > 0 {

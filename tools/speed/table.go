@@ -64,7 +64,8 @@ func table(out io.Writer, ph phase, rows []row, predicted []float64, spread map[
 	}
 }
 
-func scores(ph phase, rows []row, predicted []float64, spread map[string]speed.Spread) (map[string][]score, map[string]int) {
+func scores(ph phase, rows []row, predicted []float64, spread map[string]speed.Spread) (map[string][]score,
+	map[string]int) {
 	by, refused := map[string][]score{}, map[string]int{}
 	for i := range rows {
 		r := &rows[i]

@@ -139,7 +139,8 @@ func (c *checker) run(conclude bool) bool {
 	c.out.SegmentsTotal -= len(c.driver.pending) // the recording ends before the request that they were for
 	if c.out.Unplaced > 0 {
 		c.out.Warnings = append(c.out.Warnings,
-			fmt.Sprintf("device %d: %d allocations lie in no segment that the recording holds, so their addresses cannot be predicted", c.out.Device, c.out.Unplaced))
+			fmt.Sprintf("device %d: %d allocations lie in no segment that the recording holds, so their addresses cannot be "+
+				"predicted", c.out.Device, c.out.Unplaced))
 	}
 	c.out.Warnings = append(c.out.Warnings, c.rec.Warnings...)
 	return true

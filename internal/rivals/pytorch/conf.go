@@ -35,10 +35,10 @@ func DefaultConfig() Config {
 
 // ParseConf reads PYTORCH_ALLOC_CONF: keys and values, key:value, joined by commas, with [size:divisions,…] for
 // roundup_power2_divisions. Blanks count for nothing. The last value of a key counts, but each one is checked:
-// large_segment_size_mb, wherever it stands, is the floor of max_split_size_mb and of max_non_split_rounding_mb. What it
-// takes and refuses is what the parser of 2.15.0 does, with two exceptions that never help a user: it refuses numbers
-// with a sign or trailing letters. Keys that do not bear on placement are checked and otherwise passed over; the
-// cudaMallocAsync backend is refused, since its policy is the driver's.
+// large_segment_size_mb, wherever it stands, is the floor of max_split_size_mb and of max_non_split_rounding_mb. What
+// it takes and refuses is what the parser of 2.15.0 does, with two exceptions that never help a user: it refuses
+// numbers with a sign or trailing letters. Keys that do not bear on placement are checked and otherwise passed over;
+// the cudaMallocAsync backend is refused, since its policy is the driver's.
 func ParseConf(s string) (Config, error) {
 	p := confParser{tokens: confTokens(s), out: DefaultConfig()}
 	for p.at < len(p.tokens) {

@@ -3,18 +3,20 @@
 // The policy is that of c10/cuda/CUDACachingAllocator.cpp (pytorch/pytorch, read at 001074d, newer settings from
 // c10/core/AllocatorConfig.h), written anew from its description:
 //
-//   - A request of n bytes is rounded: r = max(512, n up to a multiple of 512), or up to a fraction of a power of two where
-//     roundup_power2_divisions says so. r up to 1 MiB is served by the small pool, the rest by the large one.
+//   - A request of n bytes is rounded: r = max(512, n up to a multiple of 512), or up to a fraction of a power of two
+//     where roundup_power2_divisions says so. r up to 1 MiB is served by the small pool, the rest by the large one.
 //   - Cached blocks are searched by (stream, size, address): the smallest that fits, of the same stream, lowest address
 //     first. A block found is split, its low end granted, if what remains is at least 512 bytes (small pool, expandable
 //     segments) or above 1 MiB (large pool); a large block's tail of up to 1 MiB stays with it.
-//   - A miss takes a segment from the driver: 2 MiB for r up to 1 MiB, 20 MiB for r below 10 MiB, else r up to a multiple of
-//     2 MiB. Before that old segments may be collected (garbage_collection_threshold); if the driver refuses, blocks of
-//     max_split_size and above are released, then every segment without a live block, and the driver is asked again.
-//   - A freed block merges with its free neighbours in the segment. A block that another stream used (RecordStream) waits,
-//     merged with nothing, until that stream's work at the time of the free is done; this is looked at on every Alloc.
-//   - With expandable_segments a (pool, stream) has one range of addresses, 9/8 of the device; pages of 2 MiB (small) or
-//     20 MiB (large) are committed behind it at the lowest address that can grow to r, and given back page by page.
+//   - A miss takes a segment from the driver: 2 MiB for r up to 1 MiB, 20 MiB for r below 10 MiB, else r up to a
+//     multiple of 2 MiB. Before that old segments may be collected (garbage_collection_threshold); if the driver
+//     refuses, blocks of max_split_size and above are released, then every segment without a live block, and the driver
+//     is asked again.
+//   - A freed block merges with its free neighbours in the segment. A block that another stream used (RecordStream)
+//     waits, merged with nothing, until that stream's work at the time of the free is done; this is looked at on every
+//     Alloc.
+//   - With expandable_segments a (pool, stream) has one range of addresses, 9/8 of the device; pages of 2 MiB (small)
+//     or 20 MiB (large) are committed behind it at the lowest address that can grow to r, and given back page by page.
 //
 // The package drives two devices: a simulated one (New), which makes the policy an alloc.Allocator over bare addresses,
 // and a recorded one (Check), which hands out the addresses of a recording so that the policy's own can be compared

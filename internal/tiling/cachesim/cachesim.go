@@ -56,7 +56,8 @@ func New(levels ...Level) (*Hierarchy, error) {
 				l.Ways, l.Line)
 		}
 		if l.Bytes/l.Line > mostLines {
-			return nil, fmt.Errorf("simulating cache level %d: %d lines, at most %d are simulated", i+1, l.Bytes/l.Line, mostLines)
+			return nil, fmt.Errorf("simulating cache level %d: %d lines, at most %d are simulated", i+1, l.Bytes/l.Line,
+				mostLines)
 		}
 		sets := l.Bytes / (l.Ways * l.Line)
 		h.levels = append(h.levels, cache{ways: uint64(l.Ways), sets: uint64(sets), tags: make([]uint64, sets*l.Ways)})

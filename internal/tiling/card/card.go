@@ -187,8 +187,8 @@ func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.Attenti
 		if err != nil {
 			return nil, err
 		}
-		args := cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Ptr(at[3]).Ptr(0).Ptr(0).Uint32(uint32(rows)).Uint32(uint32(w.Keys)).
-			Float32(float32(math.Log2E / math.Sqrt(float64(headDim))))
+		args := cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Ptr(at[3]).Ptr(0).Ptr(0).Uint32(uint32(rows)).
+			Uint32(uint32(w.Keys)).Float32(float32(math.Log2E / math.Sqrt(float64(headDim))))
 		grid := cuda.Dim3{X: blocks(rows, c.Tile.BlockQ), Y: uint32(w.KVHeads), Z: 1}
 		if err := s.time(f, &t, c.Tile.Threads, grid, args, at[3], want); err != nil {
 			return nil, err

@@ -67,7 +67,8 @@ func Open() (*Library, error) {
 	l := &Library{sgemm: symbol("cblas_sgemm")}
 	threads, describe := symbol("openblas_set_num_threads"), symbol("openblas_get_config")
 	if l.sgemm == nil || threads == nil || describe == nil {
-		return nil, fmt.Errorf("loading OpenBLAS: the library lacks cblas_sgemm, openblas_set_num_threads or openblas_get_config")
+		return nil, fmt.Errorf("loading OpenBLAS: the library lacks cblas_sgemm, openblas_set_num_threads or " +
+			"openblas_get_config")
 	}
 	C.call_set_threads(threads, 1) // a build with OpenMP does not read the variable
 	l.Config = C.GoString(C.call_describe(describe))
