@@ -57,7 +57,7 @@ func TestManifestsDecodeStrictly(t *testing.T) {
 
 func TestFoldersBuild(t *testing.T) {
 	for folder, want := range map[string][]string{
-		"":      {"kind: DaemonSet", "namespace: vlmem", `"9851"`},
+		"base":  {"kind: DaemonSet", "namespace: vlmem", `"9851"`},
 		"port":  {"kind: DaemonSet", ":9851", "containerPort: 9851"},
 		"gpu":   {"runtimeClassName: nvidia", "NVIDIA_VISIBLE_DEVICES"},
 		"bench": {"kind: Job", "kind: PersistentVolumeClaim", "completionMode: Indexed"},
