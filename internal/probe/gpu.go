@@ -11,11 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Cards adds the CUDA devices of the live machine to h. A machine without a driver has none, and h.Unknown says why.
-// With measure, transfers and launches are timed on each card.
-func Cards(h *profile.Hardware, measure bool) { CardsAt(h, "", measure) }
-
-// CardsAt is Cards through the driver at library, "" for the system's.
+// CardsAt adds the CUDA devices of the live machine to h, through the driver at library, "" for the system's. A machine
+// without a driver has none, and h.Unknown says why. With measure, transfers and launches are timed on each card.
 func CardsAt(h *profile.Hardware, library string, measure bool) {
 	cards(h, library, "/", measure)
 	h.Fingerprint = Fingerprint(*h)

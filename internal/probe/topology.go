@@ -40,9 +40,6 @@ type Object struct {
 	visible cpuset // those of them this process may be allowed to use
 }
 
-// CPUs lists the logical CPUs of o that the process's cgroup allows.
-func (o *Object) CPUs() []int { return o.visible.list() }
-
 // Topology is the tree of a machine's parts as lstopo counts them: what is online and allowed by the cgroup.
 type Topology struct {
 	Root     *Object

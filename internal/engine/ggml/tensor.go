@@ -109,11 +109,6 @@ func (t *Tensor) Bytes() int64 {
 // Elements is how many there are.
 func (t *Tensor) Elements() int64 { return t.NE[0] * t.NE[1] * t.NE[2] * t.NE[3] }
 
-// Contiguous reports whether rows follow one another without gaps.
-func (t *Tensor) Contiguous() bool {
-	return t.NB[1] == t.Type.Row(t.NE[0]) && t.NB[2] == t.NB[1]*t.NE[1] && t.NB[3] == t.NB[2]*t.NE[2]
-}
-
 func sameLayout(a, b *Tensor) bool { return a.Type == b.Type && a.NE == b.NE && a.NB == b.NB }
 
 // InPlace is an elementwise or row-wise operation of a's shape that may write over one of its sources.
