@@ -85,7 +85,7 @@ type Inputs struct {
 	Largest func(Limits) (Demand, error)
 	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.
 	Unfused func(Limits) (Demand, error)
-	asked   *Limits // before Settle changed them
+	asked   *Limits // the limits as they were asked for, where Settle shortened them; nil where it did not
 	// Samples are the programs of sampled requests within the limits, one for each seed.
 	Samples []Demand
 }

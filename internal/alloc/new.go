@@ -15,9 +15,10 @@ type Options struct {
 
 // New makes the named allocator over bare addresses: "vlmem", or a policy of PolicyNames over one range.
 //
-// vlmem counts committed granules, and takes requests that name the kv_cache pool into a pool of their own, of the same
-// memory: blocks that stay would pin the granules of those that come and go between them. Below few granules a second
-// pool costs more than that. A bare policy cannot give back, so it counts its extent to the quantum.
+// vlmem reserves committed granules. Requests that name the kv_cache pool have a pool of their own within the same
+// capacity: their blocks stay, and one of them in a granule would keep it from being given back when its neighbours
+// are freed. Programs of few granules share one pool, because a second would cost more than it saves. A bare policy
+// cannot give memory back, so what it reserves is its extent, rounded up to the quantum.
 func New(name string, o Options) (Allocator, error) {
 	if o.Capacity <= 0 {
 		return nil, fmt.Errorf("making allocator %s: capacity %d is not above zero", name, o.Capacity)

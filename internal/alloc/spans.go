@@ -46,7 +46,7 @@ const (
 	liveSpan
 	holeSpan
 	gapSpan
-	held // is added to the state of a free span that is in no index for a while
+	held // a flag: a free span with it is taken out of the index for a while, so that nobody is given it
 )
 
 const (

@@ -334,8 +334,8 @@ func (mem *Memory) widen(name, where string, least, most float64, why string) {
 	}
 }
 
-// atMost takes the lower bound from the items of a name and place, whose procedure was not followed to the end, and
-// says why.
+// atMost sets the lower bound of the items of a name and place to zero, because the engine may allocate less than was
+// worked out, and adds the reason.
 func (mem *Memory) atMost(name, where, why string) {
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == name && it.Where == where {

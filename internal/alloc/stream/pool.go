@@ -101,8 +101,8 @@ func (p *Pool) keep(b block) uint64 {
 	return uint64(len(p.blocks) - 1)
 }
 
-// meet admits a stream. What was freed while there was one stream has no marks, so a newcomer waits once for all
-// others.
+// meet admits a stream. With one stream alone, frees are not marked with events; so a stream that comes later waits
+// once for all others.
 func (p *Pool) meet(s uint16) error {
 	for _, t := range p.seen {
 		if t == s {
