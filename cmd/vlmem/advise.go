@@ -97,6 +97,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"},
 		cobra.ShellCompDirectiveNoFileComp))
 	o.out.addFlags(cmd, "yaml", "json")
+	otherWords(flags)
 	return cmd
 }
 
@@ -154,6 +155,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	}
 	advice, err := o.advice(env, in)
 	if err != nil {
+		env.leaveNote(o.out, err)
 		return err
 	}
 	for _, warning := range advice.Warnings {
@@ -166,7 +168,10 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := render(); err != nil {
 		return err
 	}
-	return w.commit()
+	if err := w.commit(); err != nil || o.out.format != "yaml" || o.explain {
+		return err
+	}
+	return report.Screen(env.stderr, advice, o.out.path)
 }
 
 // advice settles the limits, samples requests and sizes everything. What does not fit exits with what would.

@@ -101,6 +101,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	o.given = flags.Changed
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimated, cobra.ShellCompDirectiveNoFileComp))
+	otherWords(flags)
 	return cmd
 }
 

@@ -3,14 +3,17 @@ package main
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/report"
 )
@@ -110,5 +113,18 @@ func (p *pending) wrap(err error) error {
 func (p *pending) discard() {
 	if p != nil {
 		p.file.Discard()
+	}
+}
+
+// leaveNote writes what does not fit, as a comment, into the file that a shell redirected stdout to: the shell has
+// emptied it, and a configuration without a word would be taken for one. A file named with -o is not touched.
+func (env *environment) leaveNote(o output, err error) {
+	f, ok := env.stdout.(*os.File)
+	var short *advise.Shortfall
+	if !ok || o.path != "" || o.format != "yaml" || !errors.As(err, &short) {
+		return
+	}
+	if info, e := f.Stat(); e == nil && info.Mode().IsRegular() {
+		fmt.Fprintf(f, "# %s\n", report.Visible(short.Error()))
 	}
 }

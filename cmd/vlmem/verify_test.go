@@ -54,7 +54,7 @@ func TestVerifyFindsFalseClaims(t *testing.T) {
 		"1024")
 	text := read(t, path)
 	for _, c := range []struct{ from, to, want string }{
-		{"context_tokens: 1024", "context_tokens: 2048", "kv_cache "},
+		{"context_tokens: 1024", "context_tokens: 2048", "device kv_cache "},
 		{`(general:\n    policy: )\w+`, "${1}buddy", "pools.general.max "},
 		{`high: 0\.\d+`, "high: 0.9999", "pressure.high "},
 	} {

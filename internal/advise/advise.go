@@ -118,6 +118,7 @@ type Advice struct {
 	Streams  Streams            `yaml:"streams" json:"streams"`
 	Samples  Sampling           `yaml:"samples" json:"samples"`
 	Choices  []Choice           `yaml:"-" json:"choices,omitempty"` // the precisions that fit, by falling quality
+	Next     *Next              `yaml:"-" json:"next,omitempty"`    // nil where no engine is named
 	Warnings []evidence.Warning `yaml:"-" json:"warnings,omitempty"`
 }
 
@@ -183,7 +184,7 @@ func Make(in Inputs) (Advice, error) {
 		Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
-	a.Headline, a.Choices = in.headline(budget), choices
+	a.Headline, a.Choices, a.Next = in.headline(budget), choices, in.next(&budget)
 	if f := chosen(choices); f != nil {
 		a.Speed = rates(f)
 		a.Headline = append(a.Headline, fastLine(f))

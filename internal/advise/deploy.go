@@ -335,6 +335,9 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	if e.Weights == engine.GGUF {
 		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
 		s.Projector = fmt.Sprintf("mmproj-%s-F16.gguf", in.Model.Name)
+		if p, ok := engine.PublishedGGUF(&in.Model, a.quant); ok {
+			s.Path, s.Projector = p.Decoder, p.Tower
+		}
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
 		s.LoadMode = a.options.Llama.LoadMode

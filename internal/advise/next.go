@@ -1,0 +1,49 @@
+package advise
+
+import (
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Next is the way from a configuration to a running server.
+type Next struct {
+	Files   *engine.Published `json:"files,omitempty"` // nil: no publisher is known
+	Decoder units.Bytes       `json:"decoder_bytes"`
+	Tower   units.Bytes       `json:"tower_bytes"`
+	Command []string          `json:"command"` // the server and its arguments
+}
+
+// next is what starts what a budget was reckoned for; nil where that is vlmem's own pools.
+func (in *Inputs) next(b *Budget) *Next {
+	if in.Engine == "" {
+		return nil
+	}
+	at := *in
+	at.Precision, at.Want = b.Precision.Value, Want{}
+	_, d, err := at.serve()
+	if err != nil {
+		return nil
+	}
+	written, err := engine.Write(in.Engine, d.Settings)
+	if err != nil {
+		return nil
+	}
+	n := Next{Decoder: d.Memory.WeightsBytes, Tower: d.Memory.VisionWeightsBytes, Command: []string{in.Engine}}
+	if p, ok := engine.PublishedGGUF(&in.Model, d.Memory.Quant); ok {
+		n.Files = &p
+	}
+	fetched := n.Files != nil && n.Files.QuantizedFrom == ""
+	if fetched {
+		n.Command = append(n.Command, "-hf "+n.Files.Repository+":"+n.Files.Type)
+	}
+	for line := range strings.Lines(written.Files[0].Content) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || strings.HasPrefix(line, "--mmproj ")) {
+			continue
+		}
+		n.Command = append(n.Command, line)
+	}
+	return &n
+}

@@ -1,0 +1,51 @@
+package engine
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// Published is where a GGUF of a model can be had. The decoder's file is made of another by llama-quantize where
+// QuantizedFrom names one: nobody is known to publish it.
+type Published struct {
+	Repository    string `json:"repository"`
+	Decoder       string `json:"decoder"`
+	Tower         string `json:"tower"`
+	QuantizedFrom string `json:"quantized_from,omitempty"`
+	Type          string `json:"type"` // as file names spell it
+}
+
+// Names as seen in the repositories of Qwen and unsloth, October 2025 to October 2026: the publisher's own files lack the
+// hyphen of the model's name, and come in three types.
+var (
+	publishedSizes   = []string{"2B", "4B", "8B", "32B", "30B-A3B"}
+	publishedTypes   = []string{"F16", "Q8_0", "Q4_K_M"}
+	unslothTypes     = []string{"Q6_K"} // beside the publisher's own
+	publishedFlavors = []string{"Instruct", "Thinking"}
+)
+
+// PublishedGGUF is where a model's GGUF in a type can be had; false where no publisher is known.
+func PublishedGGUF(m *profile.Model, quant string) (Published, bool) {
+	name, ours := strings.CutPrefix(m.Repository, "Qwen/Qwen3-VL-")
+	at := strings.LastIndex(name, "-")
+	if !ours || at < 0 || !slices.Contains(publishedSizes, name[:at]) || !slices.Contains(publishedFlavors, name[at+1:]) {
+		return Published{}, false
+	}
+	kind := strings.ToUpper(quant)
+	if kind == "FP16" {
+		kind = "F16"
+	}
+	p := Published{Repository: m.Repository + "-GGUF", Decoder: "Qwen3VL-" + name + "-" + kind + ".gguf",
+		Tower: "mmproj-Qwen3VL-" + name + "-F16.gguf", Type: kind}
+	switch {
+	case slices.Contains(publishedTypes, kind):
+	case slices.Contains(unslothTypes, kind) && name[at+1:] == "Instruct":
+		p.Repository = "unsloth/Qwen3-VL-" + name + "-GGUF"
+		p.Decoder, p.Tower = "Qwen3-VL-"+name+"-"+kind+".gguf", "mmproj-F16.gguf"
+	default:
+		p.QuantizedFrom = "Qwen3VL-" + name + "-F16.gguf"
+	}
+	return p, true
+}

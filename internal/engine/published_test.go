@@ -1,0 +1,33 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+func TestPublishedNames(t *testing.T) {
+	for _, tt := range []struct{ model, quant, repository, decoder, tower, from string }{
+		{"Qwen/Qwen3-VL-4B-Instruct", "q8_0", "Qwen/Qwen3-VL-4B-Instruct-GGUF", "Qwen3VL-4B-Instruct-Q8_0.gguf",
+			"mmproj-Qwen3VL-4B-Instruct-F16.gguf", ""},
+		{"Qwen/Qwen3-VL-30B-A3B-Instruct", "q4_k_m", "Qwen/Qwen3-VL-30B-A3B-Instruct-GGUF",
+			"Qwen3VL-30B-A3B-Instruct-Q4_K_M.gguf", "mmproj-Qwen3VL-30B-A3B-Instruct-F16.gguf", ""},
+		{"Qwen/Qwen3-VL-8B-Thinking", "f16", "Qwen/Qwen3-VL-8B-Thinking-GGUF", "Qwen3VL-8B-Thinking-F16.gguf",
+			"mmproj-Qwen3VL-8B-Thinking-F16.gguf", ""},
+		{"Qwen/Qwen3-VL-8B-Instruct", "q6_k", "unsloth/Qwen3-VL-8B-Instruct-GGUF", "Qwen3-VL-8B-Instruct-Q6_K.gguf",
+			"mmproj-F16.gguf", ""},
+		{"Qwen/Qwen3-VL-8B-Instruct", "q5_k_m", "Qwen/Qwen3-VL-8B-Instruct-GGUF", "Qwen3VL-8B-Instruct-Q5_K_M.gguf",
+			"mmproj-Qwen3VL-8B-Instruct-F16.gguf", "Qwen3VL-8B-Instruct-F16.gguf"},
+	} {
+		got, ok := PublishedGGUF(&profile.Model{Repository: tt.model}, tt.quant)
+		if !ok || got.Repository != tt.repository || got.Decoder != tt.decoder || got.Tower != tt.tower ||
+			got.QuantizedFrom != tt.from {
+			t.Errorf("%s in %s: %v, %+v", tt.model, tt.quant, ok, got)
+		}
+	}
+	for _, other := range []string{"Qwen/Qwen2.5-VL-3B-Instruct", "", "Qwen/Qwen3-VL-4B", "Qwen/Qwen3-VL-9B-Instruct"} {
+		if got, ok := PublishedGGUF(&profile.Model{Repository: other}, "q8_0"); ok {
+			t.Errorf("%s: %+v", other, got)
+		}
+	}
+}
