@@ -146,7 +146,8 @@ func TestAdviseForNamedHardware(t *testing.T) {
 func TestAdviseSaysWhatIsMissing(t *testing.T) {
 	got := vlmem(t, nil, "advise", "--hardware", "i5-10210u+mx350", "--model", "qwen3-vl-32b")
 	if got.code != exitUnable || got.stdout != "" || !strings.Contains(got.stderr,
-		"is missing in host memory; what would fit: ") ||
+		" is missing on the card and in host memory together") ||
+		!strings.Contains(got.stderr, "what would fit: ") ||
 		!strings.Contains(got.stderr, "--model qwen3-vl-2b") {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
