@@ -12,6 +12,8 @@ Who owns memory. An array keeps its block of the pool: the block goes back when 
 collected, or at free_tensor_memory, which leaves the array empty. So no array can ever show what was given to another.
 Freeing an array while a view of it lives is an error. cleanup ends the optimizer; arrays that live stay valid, and the
 memory goes back with the last of them.
+
+VlmemCache (vlmem.cache) keeps the keys and values of transformers' generate() in the kv_cache pool.
 """
 import ctypes
 import json
@@ -23,7 +25,7 @@ import weakref
 
 import numpy as np
 
-__all__ = ["Error", "Optimizer", "create_memory_optimized_model_context"]
+__all__ = ["Error", "Optimizer", "VlmemCache", "create_memory_optimized_model_context"]
 
 
 class Error(RuntimeError):
@@ -273,3 +275,11 @@ def _configuration(config):
 def create_memory_optimized_model_context(config=None):
     """Opens a configuration of `vlmem advise`: a file's name or its text; see _configuration for None."""
     return Optimizer(config)
+
+
+def __getattr__(name):
+    """VlmemCache, where it is asked for: it needs torch and transformers, which nothing else here does."""
+    if name != "VlmemCache":
+        raise AttributeError("module %r has no attribute %r" % (__name__, name))
+    from .cache import VlmemCache
+    return VlmemCache
