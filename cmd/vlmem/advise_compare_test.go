@@ -48,7 +48,7 @@ func TestSpeedsThatCannotBe(t *testing.T) {
 		{[]string{"--max-first-token", "NaN"}, exitUsage, "want 0 to a million"},
 		{[]string{"--compare", "--explain"}, exitUsage, "neither --explain nor --grow"},
 		{[]string{"--for", "vllm", "--prefer", "speed"}, exitUsage, "--precision"},
-		{[]string{"--min-tokens-per-second", "900", "--seeds", "1"}, exitUnable, "the fastest, q4_0, writes"},
+		{[]string{"--min-tokens-per-second", "900", "--seeds", "1"}, exitUnable, "the fastest, q4_k_m, writes"},
 		{[]string{"--compare", "--min-tokens-per-second", "90000"}, exitUnable, "no built-in model fits"},
 	} {
 		args := append([]string{"advise", "--hardware", "i5-10210u+gtx-1080"}, tt.args...)

@@ -106,7 +106,7 @@ func TestBadInputIsOneLineAndExit2(t *testing.T) {
 		{[]string{"advise", "--image", "10000x10"}, "aspect ratio"},
 		{[]string{"advise", "--context", "100"}, "--context 100: an image of 1280x720 takes 880 tokens"},
 		{[]string{"advise", "--context", "-1"}, "--context -1"},
-		{[]string{"advise", "--precision", "fp7", "--hardware", "i5-10210u"}, `unknown precision "fp7"`},
+		{[]string{"advise", "--precision", "fp7", "--hardware", "i5-10210u"}, `unknown quantisation "fp7"`},
 		{[]string{"advise", "--format", "toml"}, `unknown --format "toml": want one of yaml, json`},
 		{[]string{"advise", "-o", "/proc/nope/x.yaml"}, "writing -o /proc/nope/x.yaml"},
 		{[]string{"advise", "-o", t.TempDir()}, "it is a folder"},
