@@ -13,7 +13,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 if [ -z "${PYTHON:-}" ]; then
   python3 -m venv "$folder/venv"
-  "$folder/venv/bin/pip" install -q accelerate==1.15.0 transformers==5.24.0 torch
+  "$folder/venv/bin/pip" install -q accelerate==1.15.0 transformers==5.24.0 torch==2.15.0
   PYTHON=$folder/venv/bin/python
 fi
 "$PYTHON" - <<'PY'
