@@ -9,9 +9,9 @@ import (
 
 // Next is the way from a configuration to a running server.
 type Next struct {
-	Files   *engine.Published `json:"files,omitempty"` // nil: no publisher is known
-	Decoder units.Bytes       `json:"decoder_bytes"`
-	Tower   units.Bytes       `json:"tower_bytes"`
+	Files   *engine.Published `json:"files,omitempty"`         // nil: no publisher is known
+	Decoder units.Bytes       `json:"decoder_bytes,omitempty"` // of the file's tensors
+	Tower   units.Bytes       `json:"tower_bytes,omitempty"`
 	Command []string          `json:"command"` // the server and its arguments
 }
 
@@ -30,9 +30,12 @@ func (in *Inputs) next(b *Budget) *Next {
 	if err != nil {
 		return nil
 	}
-	n := Next{Decoder: d.Memory.WeightsBytes, Tower: d.Memory.VisionWeightsBytes, Command: []string{in.Engine}}
+	n := Next{Command: []string{in.Engine}}
 	if p, ok := engine.PublishedGGUF(&in.Model, d.Memory.Quant); ok {
 		n.Files = &p
+		if n.Decoder, n.Tower, err = engine.FileBytes(&in.Model, d.Memory.Quant); err != nil {
+			return nil
+		}
 	}
 	fetched := n.Files != nil && n.Files.QuantizedFrom == ""
 	if fetched {

@@ -244,8 +244,12 @@ func chosen(choices []Choice) *speed.Forecast {
 }
 
 func fastLine(f *speed.Forecast) string {
-	return fmt.Sprintf("fast: about %.3g tokens a second (%.3g to %.3g four times in five), the first after %.2g s", f.Decode.Median,
-		f.Decode.Low, f.Decode.High, f.FirstToken.Median)
+	digits := 1
+	if f.FirstToken.Median >= 10 {
+		digits = 0
+	}
+	return fmt.Sprintf("fast: about %.3g tokens a second (%.3g to %.3g four times in five), the first after %.*f s", f.Decode.Median,
+		f.Decode.Low, f.Decode.High, digits, f.FirstToken.Median)
 }
 
 // Rates is what a person will see of speed. Each rests on measurements elsewhere; its reason gives the interval.

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Published is where a GGUF of a model can be had. The decoder's file is made of another by llama-quantize where
@@ -48,4 +49,15 @@ func PublishedGGUF(m *profile.Model, quant string) (Published, bool) {
 		p.QuantizedFrom = "Qwen3VL-" + name + "-F16.gguf"
 	}
 	return p, true
+}
+
+// FileBytes is what the tensors of a model's GGUF files take: the decoder's in a quantisation, the tower's with matrices in
+// 16 bits. Headers and the vocabulary, some 6 MiB, come on top. What an engine loads of a file differs: it may hold the
+// embeddings twice, or map a part.
+func FileBytes(m *profile.Model, quant string) (decoder, tower units.Bytes, err error) {
+	r, err := recipeByName(quant)
+	if err != nil {
+		return 0, 0, err
+	}
+	return r.decoderBytes(&m.Text), projectorBytes(&m.Vision, "f16"), nil
 }

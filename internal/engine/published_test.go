@@ -1,9 +1,11 @@
 package engine
 
 import (
+	"math"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/profiles"
 )
 
 func TestPublishedNames(t *testing.T) {
@@ -28,6 +30,24 @@ func TestPublishedNames(t *testing.T) {
 	for _, other := range []string{"Qwen/Qwen2.5-VL-3B-Instruct", "", "Qwen/Qwen3-VL-4B", "Qwen/Qwen3-VL-9B-Instruct"} {
 		if got, ok := PublishedGGUF(&profile.Model{Repository: other}, "q8_0"); ok {
 			t.Errorf("%s: %+v", other, got)
+		}
+	}
+}
+
+// The sizes are those seen of the published files, in GB, to the half per cent that headers and vocabulary take.
+func TestFileBytes(t *testing.T) {
+	for _, tt := range []struct {
+		model, quant   string
+		decoder, tower float64
+	}{{"qwen3-vl-8b", "q4_k_m", 5.03e9, 1.16e9}, {"qwen3-vl-30b-a3b", "q8_0", 32.48e9, 0}} {
+		m, err := profiles.Model(tt.model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder, tower, err := FileBytes(&m, tt.quant)
+		if err != nil || math.Abs(float64(decoder)/tt.decoder-1) > 0.005 ||
+			tt.tower > 0 && math.Abs(float64(tower)/tt.tower-1) > 0.005 {
+			t.Errorf("%s in %s: %d and %d bytes, %v", tt.model, tt.quant, decoder, tower, err)
 		}
 	}
 }
