@@ -256,3 +256,14 @@ func TestBenchShowsBothKindsApart(t *testing.T) {
 		}
 	}
 }
+
+// --version and version say the same, and a command that is nearly right is named.
+func TestVersionAndNearCommands(t *testing.T) {
+	flag, command := vlmem(t, nil, "--version"), vlmem(t, nil, "version")
+	if flag.code != 0 || flag.stdout != command.stdout || !strings.HasPrefix(flag.stdout, "vlmem ") {
+		t.Errorf("--version: exit %d, %q; version: %q", flag.code, flag.stdout, command.stdout)
+	}
+	if got := vlmem(t, nil, "advize"); got.code != exitUsage || !strings.Contains(got.stderr, "did you mean advise?") {
+		t.Errorf("advize: exit %d, %q", got.code, got.stderr)
+	}
+}

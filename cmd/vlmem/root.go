@@ -140,11 +140,14 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		Example: `  vlmem probe
   vlmem bench --model qwen3-vl-4b
   vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b > config.yaml`,
+		Version:       versionLine(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	root.SetVersionTemplate("vlmem {{.Version}}\n")
+	root.SuggestionsMinimumDistance = 2
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {

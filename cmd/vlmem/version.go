@@ -14,11 +14,16 @@ func newVersionCmd(env *environment) *cobra.Command {
 		Short: "Print the version, the Go release and whether cgo is built in",
 		Args:  noArguments,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(env.stdout, "vlmem %s %s %s/%s cgo=%s\n", moduleVersion(), runtime.Version(), runtime.GOOS,
-				runtime.GOARCH, buildSetting("CGO_ENABLED"))
+			_, err := fmt.Fprintf(env.stdout, "vlmem %s\n", versionLine())
 			return err
 		},
 	}
+}
+
+// versionLine is the release, what built it and for what.
+func versionLine() string {
+	return fmt.Sprintf("%s %s %s/%s cgo=%s", moduleVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH,
+		buildSetting("CGO_ENABLED"))
 }
 
 // moduleVersion is the release that was installed, with the commit where the build knows it.
