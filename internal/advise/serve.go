@@ -116,9 +116,13 @@ func LayOf(m *profile.Model, mem *engine.Memory, hostLayers int) speed.Lay {
 	if t := strings.ToLower(mem.KVType); strings.HasPrefix(t, "q") || strings.Contains(t, "8") {
 		l.KVBytesPerToken /= 2
 	}
+	mapped := false // then the repacked weights are copies of these; else they are the rest
+	for _, i := range mem.Items {
+		mapped = mapped || i.Name == engine.Weights && i.MappedBytes > 0
+	}
 	for _, i := range mem.Items {
 		switch {
-		case i.Name != engine.Weights:
+		case i.Name != engine.Weights && (i.Name != engine.RepackedWeights || mapped):
 		case i.Where == "host":
 			l.HostBytes += float64(i.Bytes)
 		default:

@@ -59,12 +59,12 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 	}
 	q.Work.Prompt, q.Work.UBatch = r.Prompt, r.UBatch
 	a := c.PredictOn(q, k)
-	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources = a.Decode, a.Prefill, a.Class, a.Rows, a.Sources
+	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources = q.bound(a.Decode), a.Prefill, a.Class, a.Rows, a.Sources
 	f.Observed, f.ObservedPrefill, f.Thin = a.Observed, a.ObservedPrefill, a.Thin && a.Observed == 0
 	q.Work.Depth = r.Context
-	f.DecodeFull = c.PredictOn(q, k).Decode
+	f.DecodeFull = q.bound(c.PredictOn(q, k).Decode)
 	q.Work.Depth = r.Prompt
-	step := c.PredictOn(q, k).Decode.Invert()
+	step := q.bound(c.PredictOn(q, k).Decode).Invert()
 	f.FirstToken = sum(f.Prefill.Invert().Scale(r.Prompt), step)
 	if r.Width > 0 && m.Vision.Depth > 0 {
 		grid, err := m.ImageGrid(r.Width, r.Height)
@@ -76,6 +76,24 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 		f.FirstToken = sum(f.FirstToken, f.Image)
 	}
 	return f, nil
+}
+
+// quieter is how much faster than its probe a machine may read: neighbours slow a measurement, and nothing speeds it up.
+const quieter = 1.25
+
+// bound keeps a decode rate under what memory was measured to give: a step of one request reads every weight on the host
+// once. The fitted rows know machines by their data sheets; a guest with two processors of a large server has a small part
+// of what its sheet says.
+func (q Query) bound(r Range) Range {
+	bytes := q.Work.HostBytes + q.Work.HostExpertBytes
+	if q.Host == nil || q.Host.ReadBytesPerS == 0 || bytes == 0 || q.Work.Concurrency > 1 {
+		return r
+	}
+	most := q.Host.ReadBytesPerS / bytes
+	if r.Median <= most {
+		return Range{r.Median, r.Low, min(r.High, max(r.Median, quieter*most))}
+	}
+	return Range{most, r.Low * most / r.Median, min(r.High, quieter*most)}
 }
 
 // on joins work to the places of a machine that it touches.

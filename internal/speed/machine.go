@@ -74,7 +74,8 @@ func HostOf(h profile.Hardware) (host *Host, guesses []string) {
 	}
 	switch {
 	case h.Measured != nil && h.Measured.DRAMReadBytesPerS > 0:
-		host.BandwidthBytesPS = float64(h.Measured.DRAMReadBytesPerS) / readShare
+		host.ReadBytesPerS = float64(h.Measured.DRAMReadBytesPerS)
+		host.BandwidthBytesPS = host.ReadBytesPerS / readShare
 	case h.Memory != nil && h.Memory.BandwidthBytesPerS > 0:
 		host.BandwidthBytesPS = float64(h.Memory.BandwidthBytesPerS)
 	default:

@@ -42,7 +42,7 @@ type Host struct {
 	Class            string  // laptop, desktop, server, arm
 	ISA              string  // sse, avx, avx2, avx512, neon
 	BandwidthBytesPS float64 // data sheet of the platform, or measured
-	Measured         bool    // BandwidthBytesPS was read by probe, all threads
+	ReadBytesPerS    float64 // read by probe on this machine, all threads; 0 where it was not
 	Cores            float64 // that compute; an efficiency core counts one half
 	GHz              float64 // held by all cores
 }

@@ -132,3 +132,18 @@ func TestTypesHaveGroups(t *testing.T) {
 		}
 	}
 }
+
+// A host whose memory was measured never decodes faster than it reads its weights, whatever its kind reaches elsewhere.
+func TestMeasuredMemoryBounds(t *testing.T) {
+	q := Query{Host: &Host{ReadBytesPerS: 22e9}, Work: Work{HostBytes: 8e9}}
+	if got := q.bound(Range{10, 7, 18}); math.Abs(got.Median-2.75) > 1e-9 || got.High > 1.25*2.75 || got.Low >= got.Median {
+		t.Errorf("bound to %+v", got)
+	}
+	if got := q.bound(Range{2, 1, 3}); got != (Range{2, 1, 3}) {
+		t.Errorf("a rate within the bound became %+v", got)
+	}
+	q.Host.ReadBytesPerS = 0
+	if got := q.bound(Range{10, 7, 18}); got != (Range{10, 7, 18}) {
+		t.Errorf("without a measurement it became %+v", got)
+	}
+}

@@ -161,7 +161,7 @@ func (h *Host) weightEffects(s Setting, experts, beside bool) []Effect {
 	if beside {
 		e = append(e, Effect{"host weights/beside a card", 1})
 	}
-	if h.Measured {
+	if h.ReadBytesPerS > 0 {
 		e = append(e, Effect{"host weights/measured", 1})
 	}
 	return e
