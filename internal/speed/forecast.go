@@ -78,12 +78,13 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 	return f, nil
 }
 
-// quieter is how much faster than its probe a machine may read: neighbours slow a measurement, and nothing speeds it up.
+// quieter is how much faster than its probe a machine may read: neighbours slow a measurement, and nothing speeds it
+// up.
 const quieter = 1.25
 
-// bound keeps a decode rate under what memory was measured to give: a step of one request reads every weight on the host
-// once. The fitted rows know machines by their data sheets; a guest with two processors of a large server has a small part
-// of what its sheet says.
+// bound keeps a decode rate under what memory was measured to give: a step of one request reads every weight on the
+// host once. The fitted rows know machines by their data sheets; a guest with two processors of a large server has a
+// small part of what its sheet says.
 func (q Query) bound(r Range) Range {
 	bytes := q.Work.HostBytes + q.Work.HostExpertBytes
 	if q.Host == nil || q.Host.ReadBytesPerS == 0 || bytes == 0 || q.Work.Concurrency > 1 {
