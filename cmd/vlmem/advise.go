@@ -17,6 +17,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -189,11 +190,11 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	var short *advise.Shortfall
 	if errors.As(err, &short) {
 		short.WouldFit = append(short.WouldFit, smallerModels(in)...)
-		err = exitWith(exitUnable, short)
+		err = verdict.Unable.Of(short)
 	}
 	var slow *advise.TooSlow
 	if errors.As(err, &slow) {
-		err = exitWith(exitUnable, slow)
+		err = verdict.Unable.Of(slow)
 	}
 	return advice, err
 }
@@ -237,7 +238,7 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 	}
 	h, err := probe.Reported("/")
 	if err != nil {
-		return profile.Hardware{}, exitWith(exitUnable, fmt.Errorf("probing this machine: %w", err))
+		return profile.Hardware{}, verdict.Unable.Errorf("probing this machine: %w", err)
 	}
 	probe.CardsAt(&h, env.libcuda(), false)
 	return h, nil
@@ -277,7 +278,7 @@ func measure(env *environment, ctx context.Context, h *profile.Hardware, deep bo
 		h.Warnings = append(h.Warnings, evidence.Warn(probe.Untimed, "%v: this is what the machine reports", err))
 		return nil
 	case err != nil:
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	m.Into(h)
 	return nil

@@ -2,13 +2,13 @@ package main
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -43,9 +43,9 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
 			fast = " as fast as was asked"
 		}
-		return exitWith(exitUnable, fmt.Errorf(
+		return verdict.Unable.Errorf(
 			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",
-			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image()))
+			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image())
 	}
 	if o.out.format == "json" {
 		err = report.Document(w, "json", compared{"vlmem/compare/v1", in.Hardware.Name, choices})

@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/profiles"
 )
 
@@ -99,7 +100,7 @@ func unable(err error) error {
 	var refusal *engine.Refusal
 	var short *advise.Shortfall
 	if errors.As(err, &refusal) || errors.As(err, &short) {
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/rivals/libc"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
@@ -33,8 +34,7 @@ var libraryFolders = []string{"/usr/lib/*-linux-gnu", "/usr/local/lib", "/usr/li
 // installed.
 func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise.Inputs) (bundle, error) {
 	if !libc.Available {
-		return bundle{}, exitWith(exitUnable,
-			errors.New("--for malloc runs the C library's heap, and this vlmem was built without cgo"))
+		return bundle{}, verdict.Unable.Of(errors.New("--for malloc runs the C library's heap, and this vlmem was built without cgo"))
 	}
 	if o.hardware != "" {
 		return bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
@@ -49,9 +49,8 @@ func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise
 		return bundle{}, err
 	}
 	if m := in.Hardware.Memory; m != nil && m.AvailableBytes != nil && units.Bytes(p.LowerBound)*3/2 > *m.AvailableBytes {
-		return bundle{}, exitWith(exitUnable,
-			fmt.Errorf("--for malloc would write %s and %s is free: lower --image or --context", units.Bytes(p.LowerBound),
-				*m.AvailableBytes))
+		return bundle{}, verdict.Unable.Errorf("--for malloc would write %s and %s is free: lower --image or --context", units.Bytes(p.LowerBound),
+			*m.AvailableBytes)
 	}
 	choice, err := timeMallocs(env, ctx, &p, installed())
 	if err != nil {

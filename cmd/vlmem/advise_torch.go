@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
@@ -89,7 +90,7 @@ func cardsOf(env *environment, path string, to *advise.TorchOptions) ([]*trace.T
 		}
 	}
 	if len(cards) == 0 {
-		return nil, exitWith(exitUnable, fmt.Errorf("%s is of the host's memory, which PyTorch's allocator of cards does not serve: vlmem advise --for malloc", path))
+		return nil, verdict.Unable.Errorf("%s is of the host's memory, which PyTorch's allocator of cards does not serve: vlmem advise --for malloc", path)
 	}
 	noteRecordings(recordings, to)
 	return cards, nil

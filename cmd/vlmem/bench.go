@@ -18,6 +18,7 @@ import (
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
@@ -149,7 +150,7 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 // interrupted shows what was run so far where somebody looks at it. A file keeps what it held: who finds it later must
 // not take a part for the whole.
 func (o *benchOptions) interrupted(w *pending, result report.Bench) error {
-	partial := exitWith(exitInconclusive, errors.New("interrupted: the results shown are partial"))
+	partial := verdict.Unsure.Of(errors.New("interrupted: the results shown are partial"))
 	if w.file != nil || o.out.format == "html" || len(result.Results) == 0 {
 		return partial
 	}
@@ -317,7 +318,7 @@ func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace
 	part.done(touched, pages.Results, pages.Notes)
 	result.Results, result.Notes = append(result.Results, pages.Results...), append(result.Notes, pages.Notes...)
 	if len(result.Results) == 0 && part == nil && ctx.Err() == nil {
-		return exitWith(exitUnable, errors.New(strings.Join(result.Notes, "; ")))
+		return verdict.Unable.Of(errors.New(strings.Join(result.Notes, "; ")))
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // gateRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
@@ -78,9 +79,9 @@ func (g *gate) close(result *report.Bench) error {
 	result.Comparison = &c
 	switch {
 	case c.Failed():
-		return exitWith(exitGate, fmt.Errorf("%s", report.Verdict(c, g.name)))
+		return verdict.Failed.Errorf("%s", report.Verdict(c, g.name))
 	case c.Has(baseline.Inconclusive):
-		return exitWith(exitInconclusive, fmt.Errorf("%s", report.Verdict(c, g.name)))
+		return verdict.Unsure.Errorf("%s", report.Verdict(c, g.name))
 	}
 	return nil
 }

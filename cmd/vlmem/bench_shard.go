@@ -11,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/shard"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // part is one shard of a benchmark. A nil part is the whole.
@@ -93,7 +94,7 @@ func (o *benchOptions) runShard(env *environment, ctx context.Context, p *part, 
 		return err
 	}
 	if ctx.Err() != nil {
-		return exitWith(exitInconclusive, errors.New("interrupted: nothing was written; run this shard again"))
+		return verdict.Unsure.Of(errors.New("interrupted: nothing was written; run this shard again"))
 	}
 	if len(p.outcomes) == 0 {
 		env.warn("shard %s has nothing to do: there are %d units of work", p.Number, len(p.work.Units))

@@ -15,6 +15,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // libcuda is the driver library to load, "" for the system's.
@@ -127,9 +128,8 @@ func runBenchStreams(env *environment, o benchStreamsOptions) error {
 		return err
 	}
 	if r := result.Results[0]; r.Backend == "host" && r.Overlap.Ceiling < leastCeiling {
-		return exitWith(exitInconclusive,
-			fmt.Errorf("the machine is too busy to show overlap: two streams without any dependency gained %.2fx",
-				r.Overlap.Ceiling))
+		return verdict.Unsure.Errorf("the machine is too busy to show overlap: two streams without any dependency gained %.2fx",
+			r.Overlap.Ceiling)
 	}
 	return nil
 }
@@ -166,7 +166,7 @@ func (o benchStreamsOptions) run(env *environment) (streamsBench, error) {
 
 func (b *streamsBench) add(r stream.BenchResult, err error) error {
 	if err != nil {
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	b.Results = append(b.Results, r)
 	return nil
@@ -229,12 +229,12 @@ func (b *streamsBench) card(env *environment, o stream.BenchOptions) (err error)
 		if why := strings.Join(cuda.Lines(cuda.Diagnose("/", err, nil)), "; "); why != "" {
 			err = errors.New(why)
 		}
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	defer driver.Close()
 	ctx, err := driver.Retain(0)
 	if err != nil {
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	defer func() {
 		if e := ctx.Release(); err == nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type estimateOptions struct {
@@ -154,7 +155,7 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 	mem, err := engine.Estimate(o.engine, &model, o.Options)
 	var refusal *engine.Refusal
 	if errors.As(err, &refusal) {
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	if err != nil {
 		return err

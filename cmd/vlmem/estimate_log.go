@@ -9,6 +9,7 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // fromLog estimates what a log says was loaded, under the settings that it says, and holds its buffers against that.
@@ -23,7 +24,7 @@ func (o *estimateOptions) fromLog(env *environment, w *pending) error {
 		err = o.logged(log)
 	}
 	if errors.Is(err, engine.ErrNoSettings) {
-		return exitWith(exitInconclusive, fmt.Errorf("--log %s: %w", o.log, err))
+		return verdict.Unsure.Errorf("--log %s: %w", o.log, err)
 	}
 	if err != nil {
 		return fmt.Errorf("--log %s: %w", o.log, err)
@@ -50,7 +51,7 @@ func (o *estimateOptions) fromLog(env *environment, w *pending) error {
 	if err := w.commit(); err != nil {
 		return err
 	}
-	return verdict(v)
+	return v.Verdict()
 }
 
 func readLlamaLog(path string) (*engine.LlamaLog, error) {

@@ -19,6 +19,7 @@ import (
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // The exit codes that the command line promises.
@@ -31,17 +32,10 @@ const (
 	exitClosedPipe   = 128 + 13 // stdout was closed, as SIGPIPE says it
 )
 
-// exitError carries the exit code of a failure; every other error exits with exitUsage.
-type exitError struct {
-	code int
-	err  error
+// verdictCodes are the exit codes of what ended without a good result; every other error exits with exitUsage.
+var verdictCodes = map[verdict.Kind]int{
+	verdict.Failed: exitGate, verdict.Unable: exitUnable, verdict.Unsure: exitInconclusive,
 }
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-// exitWith gives err an exit code.
-func exitWith(code int, err error) error { return &exitError{code, err} }
 
 // environment is what a command may touch outside its arguments. Tests hand in their own.
 type environment struct {
@@ -90,10 +84,12 @@ func run(ctx context.Context, env *environment, args []string) (code int) {
 // exitCode is that which an error carries, or else that of its kind: what the machine is short of, or a process that
 // was killed, is no bad input.
 func exitCode(err error) int {
-	var coded *exitError
-	switch {
-	case errors.As(err, &coded):
-		return coded.code
+	var child *childExit
+	switch kind := verdict.KindOf(err); {
+	case kind != 0:
+		return verdictCodes[kind]
+	case errors.As(err, &child):
+		return child.code
 	case errors.Is(err, trace.ErrNoHistory):
 		return exitUnable
 	}
@@ -106,8 +102,8 @@ func exitCode(err error) int {
 			return exitUnable
 		}
 	}
-	var child *exec.ExitError
-	if errors.As(err, &child) {
+	var killed *exec.ExitError
+	if errors.As(err, &killed) {
 		return exitUnable
 	}
 	return exitUsage

@@ -23,6 +23,7 @@ import (
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type runOptions struct {
@@ -99,7 +100,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 	err = child.Follow(options, signals, obs)
 	switch {
 	case errors.Is(err, child.ErrUnsupported), errors.Is(err, child.ErrNoGroup):
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	case err != nil:
 		return err
 	}
@@ -108,7 +109,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 		return err
 	}
 	if obs.Ended.Code != 0 {
-		return exitWith(obs.Ended.Code, errSilent)
+		return &childExit{obs.Ended.Code}
 	}
 	return nil
 }
@@ -129,8 +130,10 @@ func (t *logTap) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// errSilent is the error of a program that was run: it said itself what was wrong.
-var errSilent = errors.New("")
+// childExit is the exit code of a program that was run: it said itself what was wrong.
+type childExit struct{ code int }
+
+func (*childExit) Error() string { return "" }
 
 // fileOf is a stream of this process, nil where a test stands in for it.
 func fileOf(stream any) *os.File {

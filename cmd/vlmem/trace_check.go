@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -10,6 +9,7 @@ import (
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type traceCheckOptions struct {
@@ -79,7 +79,7 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 		return err
 	}
 	if len(verdicts) == 0 {
-		return exitWith(exitInconclusive, fmt.Errorf("%s: the recording holds no allocations to compare", path))
+		return verdict.Unsure.Errorf("%s: the recording holds no allocations to compare", path)
 	}
 	return worst(verdicts)
 }
@@ -101,20 +101,19 @@ func checkVerdict(r pytorch.Result) error {
 	case r.Exact():
 		return nil
 	case r.Compared() == 0:
-		return exitWith(exitInconclusive, fmt.Errorf("device %d: the recording allows no prediction", r.Device))
+		return verdict.Unsure.Errorf("device %d: the recording allows no prediction", r.Device)
 	}
-	return exitWith(exitGate, fmt.Errorf("device %d: %d of %d addresses, %d of %d segments and %d of %d releases are as recorded",
+	return verdict.Failed.Errorf("device %d: %d of %d addresses, %d of %d segments and %d of %d releases are as recorded",
 		r.Device, r.AddressesMatched, r.AddressesTotal, r.SegmentsMatched, r.SegmentsTotal, r.ReleasesMatched,
-		r.ReleasesTotal))
+		r.ReleasesTotal)
 }
 
 // worst is the first mismatch, or else the first of what could not be told.
 func worst(verdicts []error) error {
 	var unsure error
 	for _, err := range verdicts {
-		var coded *exitError
 		switch {
-		case errors.As(err, &coded) && coded.code == exitGate:
+		case verdict.KindOf(err) == verdict.Failed:
 			return err
 		case unsure == nil:
 			unsure = err

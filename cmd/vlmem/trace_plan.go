@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // planOptions are the flags of trace plan.
@@ -74,8 +75,8 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	if err := cmd.Context().Err(); err != nil {
 		return err
 	}
-	if verdict, err := plan.Validate(p, &r.Solution); verdict != plan.Good {
-		return exitWith(exitGate, fmt.Errorf("checking the packing of %s: %v: %w", file, verdict, err))
+	if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
+		return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
 	}
 	if err := o.write(w, p, bound, r, time.Since(start)); err != nil {
 		return err
@@ -84,8 +85,8 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 		return err
 	}
 	if limits.Capacity > 0 && r.Height > limits.Capacity {
-		return exitWith(exitGate, fmt.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file,
-			units.Bytes(r.Height), units.Bytes(limits.Capacity)))
+		return verdict.Failed.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file,
+			units.Bytes(r.Height), units.Bytes(limits.Capacity))
 	}
 	return nil
 }

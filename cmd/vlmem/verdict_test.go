@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/advise"
@@ -23,12 +22,11 @@ func TestVerdictOfTimings(t *testing.T) {
 	}{
 		{noisy, 0, 0, 0}, {noisy, 2, 2, exitInconclusive}, {noisy, 2, 1, exitGate}, {quiet, 2, 2, exitGate},
 	} {
-		err := verdict(advise.Verification{Claims: make([]advise.Claim, 2), Failed: c.failed, Timed: c.timed,
-			Warnings: disturbances(c.h)})
-		var exit *exitError
-		switch {
+		v := advise.Verification{Claims: make([]advise.Claim, 2), Failed: c.failed, Timed: c.timed,
+			Warnings: disturbances(c.h)}
+		switch err := v.Verdict(); {
 		case err == nil && c.code == 0:
-		case !errors.As(err, &exit) || exit.code != c.code:
+		case err == nil || exitCode(err) != c.code:
 			t.Errorf("%d of %d timed: %v, want exit %d", c.timed, c.failed, err, c.code)
 		}
 	}

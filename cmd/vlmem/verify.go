@@ -17,6 +17,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trial"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/optimizer"
 )
@@ -120,7 +121,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	if err := w.commit(); err != nil {
 		return err
 	}
-	return verdict(v)
+	return v.Verdict()
 }
 
 // logged are the engines whose own word can be read.
@@ -136,7 +137,7 @@ func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in
 	defer config.Close()
 	pools, err := optimizer.Open(config, optimizer.Driver(env.libcuda()), optimizer.OnHost())
 	if err != nil {
-		return exitWith(exitUnable, err)
+		return verdict.Unable.Of(err)
 	}
 	defer func() { err = errors.Join(err, pools.Close()) }()
 	demand, err := largestRequest(&in, workload.Flash)(in.Limits)
@@ -153,22 +154,6 @@ func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in
 		}
 	}
 	return nil
-}
-
-// verdict is the exit that a verification asks for.
-func verdict(v advise.Verification) error {
-	seen := slices.ContainsFunc(v.Claims, func(c advise.Claim) bool { return !c.Absent })
-	switch {
-	case !seen:
-		return exitWith(exitInconclusive, fmt.Errorf("%s: no claim could be seen; llama-server prints its buffers with -lv 4",
-			v.Config))
-	case v.Failed == 0:
-		return nil
-	case v.Failed == v.Timed && len(v.Warnings) > 0:
-		return exitWith(exitInconclusive, fmt.Errorf("%d timings differ, and the machine was not quiet: %s", v.Timed,
-			v.Warnings[0]))
-	}
-	return exitWith(exitGate, fmt.Errorf("%s: %d of %d claims fail", v.Config, v.Failed, len(v.Claims)))
 }
 
 // inputs reads out of a configuration what it was made from, and says whether it is of this machine.

@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // heldToEngine holds the estimate that a configuration rests on against what the engine itself says.
@@ -39,7 +40,7 @@ func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, err
 	}
 	said, err := e.ReadLog(f)
 	if errors.Is(err, engine.ErrNoBuffers) {
-		return advise.Verification{}, exitWith(exitInconclusive, fmt.Errorf("reading --log %s: %w", o.log, err))
+		return advise.Verification{}, verdict.Unsure.Errorf("reading --log %s: %w", o.log, err)
 	}
 	if err != nil {
 		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
@@ -75,9 +76,8 @@ const fitParamsLimit = 2 * time.Minute
 func askFitParams(ctx context.Context, limit time.Duration, arguments []string) ([]engine.Item, error) {
 	path, err := exec.LookPath(engine.FitParamsTool)
 	if err != nil {
-		return nil, exitWith(exitUnable,
-			fmt.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead",
-				engine.FitParamsTool))
+		return nil, verdict.Unable.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead",
+			engine.FitParamsTool)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -88,14 +88,13 @@ func askFitParams(ctx context.Context, limit time.Duration, arguments []string) 
 	out, err := cmd.Output()
 	switch {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return nil, exitWith(exitUnable, fmt.Errorf("%s did not answer within %s", path, limit))
+		return nil, verdict.Unable.Errorf("%s did not answer within %s", path, limit)
 	case err != nil:
-		return nil, exitWith(exitUnable, fmt.Errorf("running %s: %w: %s", path, err, complaint(stderr.String())))
+		return nil, verdict.Unable.Errorf("running %s: %w: %s", path, err, complaint(stderr.String()))
 	}
 	items, err := engine.ReadFitParams(bytes.NewReader(out))
 	if err != nil {
-		return nil, exitWith(exitUnable,
-			fmt.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err))
+		return nil, verdict.Unable.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err)
 	}
 	return items, nil
 }

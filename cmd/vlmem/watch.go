@@ -20,6 +20,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type watchOptions struct {
@@ -171,7 +172,7 @@ func (w *watcher) run(ctx context.Context, ticks <-chan time.Time) error {
 		select {
 		case <-ctx.Done():
 			if w.until != "" {
-				return exitWith(exitGate, fmt.Errorf("the level is %s: %s was not reached", w.level, w.until))
+				return verdict.Failed.Errorf("the level is %s: %s was not reached", w.level, w.until)
 			}
 			return nil
 		case <-ticks:
@@ -196,7 +197,7 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 		}
 	}
 	if len(reading.Budgets) == 0 {
-		return false, exitWith(exitUnable, errors.New("no memory could be read"))
+		return false, verdict.Unable.Of(errors.New("no memory could be read"))
 	}
 	state := w.monitor.Feed(reading)
 	before, first := w.level, !w.fed
@@ -209,7 +210,7 @@ func (w *watcher) step(ctx context.Context) (done bool, err error) {
 		w.hook(ctx, state, before)
 	}
 	if reading.Blind() && w.once {
-		return true, exitWith(exitInconclusive, errors.New("a card's memory could not be read: the level may be higher"))
+		return true, verdict.Unsure.Of(errors.New("a card's memory could not be read: the level may be higher"))
 	}
 	return w.once || w.reached(before, first) && !(reading.Blind() && w.until == pressure.Low.String()), nil
 }

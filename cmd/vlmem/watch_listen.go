@@ -12,6 +12,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // exporter serves the last reading to Prometheus. A scrape reads no memory counters: it costs the same however many ask.
@@ -33,7 +34,7 @@ func listen(address string) (*exporter, error) {
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, exitWith(exitUnable, fmt.Errorf("--listen %s: %w", address, err))
+		return nil, verdict.Unable.Errorf("--listen %s: %w", address, err)
 	}
 	e := &exporter{}
 	mux := http.NewServeMux()

@@ -3,11 +3,13 @@ package advise
 import (
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // Claim is one thing that a configuration says, beside what was seen. It holds where Seen lies in [Low, High].
@@ -271,4 +273,20 @@ func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 		}
 		v.Claims = append(v.Claims, c)
 	}
+}
+
+// Verdict is nil where every claim that could be seen holds.
+func (v *Verification) Verdict() error {
+	seen := slices.ContainsFunc(v.Claims, func(c Claim) bool { return !c.Absent })
+	switch {
+	case !seen:
+		return verdict.Unsure.Errorf("%s: no claim could be seen; llama-server prints its buffers with -lv 4",
+			v.Config)
+	case v.Failed == 0:
+		return nil
+	case v.Failed == v.Timed && len(v.Warnings) > 0:
+		return verdict.Unsure.Errorf("%d timings differ, and the machine was not quiet: %s", v.Timed,
+			v.Warnings[0])
+	}
+	return verdict.Failed.Errorf("%s: %d of %d claims fail", v.Config, v.Failed, len(v.Claims))
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -16,6 +17,16 @@ import (
 func CardsAt(h *profile.Hardware, library string, measure bool) {
 	cards(h, library, "/", measure)
 	h.Fingerprint = Fingerprint(*h)
+}
+
+// FirstCard is the first of the devices that CardsAt adds.
+func FirstCard(library string) (profile.GPU, error) {
+	var h profile.Hardware
+	cards(&h, library, "/", false)
+	if len(h.GPUs) == 0 {
+		return profile.GPU{}, errors.New(h.Unknown["gpus"])
+	}
+	return h.GPUs[0], nil
 }
 
 // cards takes the driver at library, "" for the system's.

@@ -1,27 +1,26 @@
-package main
+package contest
 
 import (
 	"fmt"
-	"io"
 
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/tiling"
 	"github.com/vlmem/vlmem/internal/tiling/cachesim"
 	"github.com/vlmem/vlmem/internal/tiling/kernel"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
-// predictedTiles is what bench tiles prints for hardware that is not here: nothing in it was measured.
-type predictedTiles struct {
+// Predictions is what bench tiles prints for hardware that is not here: nothing in it was measured.
+type Predictions struct {
 	Hardware string          `json:"hardware" yaml:"hardware"`
-	CPU      []predictedCPU  `json:"cpu,omitempty" yaml:"cpu,omitempty"`
-	GPU      []predictedGPU  `json:"gpu,omitempty" yaml:"gpu,omitempty"`
+	CPU      []CPUPrediction `json:"cpu,omitempty" yaml:"cpu,omitempty"`
+	GPU      []GPUPrediction `json:"gpu,omitempty" yaml:"gpu,omitempty"`
 	Reasons  []tiling.Reason `json:"reasons,omitempty" yaml:"reasons,omitempty"`
 	Notes    []string        `json:"notes,omitempty" yaml:"notes,omitempty"`
 }
 
-// predictedCPU is one shape on one thread, with what its caches miss by simulation.
-type predictedCPU struct {
+// CPUPrediction is one shape on one thread, with what its caches miss by simulation.
+type CPUPrediction struct {
 	Shape           string    `json:"shape" yaml:"shape"`
 	Simulated       string    `json:"simulated" yaml:"simulated"` // the part that was replayed
 	Tiles           string    `json:"tiles" yaml:"tiles"`
@@ -29,8 +28,8 @@ type predictedCPU struct {
 	UntiledMisses   []float64 `json:"untiled_misses_per_access" yaml:"untiled_misses_per_access"`
 }
 
-// predictedGPU is one shape on one card by the cost model.
-type predictedGPU struct {
+// GPUPrediction is one shape on one card by the cost model.
+type GPUPrediction struct {
 	Card    string  `json:"card" yaml:"card"`
 	Shape   string  `json:"shape" yaml:"shape"`
 	Tiles   string  `json:"tiles" yaml:"tiles"`
@@ -48,27 +47,29 @@ const (
 	predictedKVHeads = 8
 )
 
-func predictTiles(h profile.Hardware, shapes []tileShape) (*predictedTiles, error) {
-	result := &predictedTiles{Hardware: h.Name}
+// Predict lays out the shapes for hardware that is not here.
+func Predict(h profile.Hardware, shapes []Shape) (*Predictions, error) {
+	result := &Predictions{Hardware: h.Name}
 	for _, s := range shapes {
 		if h.CPU != nil {
 			p, err := predictCPU(h, s)
 			if err != nil {
-				return nil, exitWith(exitUnable, err)
+				return nil, verdict.Unable.Of(err)
 			}
 			result.CPU = append(result.CPU, p)
 		}
 		for _, gpu := range h.GPUs {
 			p, reasons, err := predictGPU(gpu, s)
 			if err != nil {
-				return nil, exitWith(exitUnable, fmt.Errorf("%s: %w", gpu.Name, err))
+				return nil, verdict.Unable.Errorf("%s: %w", gpu.Name, err)
 			}
 			result.GPU, result.Reasons = append(result.GPU, p), reasons
 		}
 	}
 	if len(result.GPU) > 0 {
 		result.Notes = append(result.Notes,
-			fmt.Sprintf("GPU times are predicted by a cost model and not measured; attention is %d heads over %d KV heads, K and V in fp16",
+			fmt.Sprintf("GPU times are predicted by a cost model and not measured; attention is %d heads over %d KV heads, K "+
+				"and V in fp16",
 				predictedHeads, predictedKVHeads))
 	}
 	return result, nil
@@ -82,7 +83,7 @@ const (
 )
 
 // simulated is the part of a shape that is replayed: rows and columns of a product, queries of attention.
-func (s tileShape) simulated() tileShape {
+func (s Shape) simulated() Shape {
 	fit := func(n, beside int) int { return max(1, min(n, int(simulatedProducts/float64(beside)))) }
 	if s.attention {
 		s.size[0] = fit(s.size[0], s.size[1]*s.size[2])
@@ -93,14 +94,14 @@ func (s tileShape) simulated() tileShape {
 	return s
 }
 
-func predictCPU(h profile.Hardware, s tileShape) (predictedCPU, error) {
+func predictCPU(h profile.Hardware, s Shape) (CPUPrediction, error) {
 	headDim := 0
 	if s.attention {
 		headDim = s.size[2]
 	}
 	tiles, err := tiling.CPU(*h.CPU, h.Measured, tiling.CPUWork{HeadDim: headDim, Threads: 1})
 	if err != nil {
-		return predictedCPU{}, err
+		return CPUPrediction{}, err
 	}
 	part := s.simulated()
 	m, n, k := part.size[0], part.size[1], part.size[2]
@@ -117,7 +118,7 @@ func predictCPU(h profile.Hardware, s tileShape) (predictedCPU, error) {
 		}
 		return perAccess(cachesim.Multiply(caches, v, how, m, n, k, blocks)), nil
 	}
-	p := predictedCPU{Shape: s.String(), Simulated: part.String(),
+	p := CPUPrediction{Shape: s.String(), Simulated: part.String(),
 		Tiles: fmt.Sprintf("mc %d, nc %d, kc %d", blocks.MC, blocks.NC, blocks.KC)}
 	if s.attention {
 		p.Tiles = fmt.Sprintf("block_q %d, block_kv %d", rows.Queries, rows.Keys)
@@ -137,8 +138,8 @@ func perAccess(counts []cachesim.Counts) []float64 {
 	return list
 }
 
-func predictGPU(gpu profile.GPU, s tileShape) (predictedGPU, []tiling.Reason, error) {
-	p := predictedGPU{Card: gpu.Name, Shape: s.String(), Baselines: map[string]float64{}, Refused: map[string]string{}}
+func predictGPU(gpu profile.GPU, s Shape) (GPUPrediction, []tiling.Reason, error) {
+	p := GPUPrediction{Card: gpu.Name, Shape: s.String(), Baselines: map[string]float64{}, Refused: map[string]string{}}
 	if !s.attention {
 		c, err := tiling.MatMul(gpu, tiling.MatMulWork{M: s.size[0], N: s.size[1], K: s.size[2]})
 		if err != nil {
@@ -165,74 +166,10 @@ func predictGPU(gpu profile.GPU, s tileShape) (predictedGPU, []tiling.Reason, er
 	return p, c.Reasons, nil
 }
 
-func (p *predictedGPU) compare(name string, seconds float64, refused string) {
+func (p *GPUPrediction) compare(name string, seconds float64, refused string) {
 	if refused != "" {
 		p.Refused[name] = refused
 	} else {
 		p.Baselines[name] = seconds / p.Seconds
 	}
-}
-
-func (r *predictedTiles) write(w io.Writer) error {
-	fmt.Fprintf(w, "%s: predicted, nothing here was measured\n", r.Hardware)
-	if len(r.CPU) > 0 {
-		var rows [][]string
-		for _, c := range r.CPU {
-			rows = append(rows, []string{c.Shape, c.Tiles, percentages(c.MissesPerAccess), percentages(c.UntiledMisses),
-				c.Simulated})
-		}
-		fmt.Fprintf(w, "\nmisses per access by level, one thread, exact caches without prefetching\n")
-		if err := report.Table(w, []string{"SHAPE", "TILES", "TILED", "UNTILED", "SIMULATED"}, rows); err != nil {
-			return err
-		}
-	}
-	if len(r.GPU) > 0 {
-		var rows [][]string
-		for _, g := range r.GPU {
-			rows = append(rows, []string{g.Card, g.Shape, g.Tiles, fmt.Sprint(g.Blocks), fmt.Sprintf("%.2f ms", 1e3*g.Seconds),
-				g.Limit, g.against()})
-		}
-		fmt.Fprintln(w)
-		if err := report.Table(w, []string{"CARD", "SHAPE", "TILES", "BLOCKS/SM", "PREDICTED", "LIMIT", "OTHERS TAKE"}, rows,
-			3, 4); err != nil {
-			return err
-		}
-	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(w, "\nnote  %s\n", n)
-	}
-	return nil
-}
-
-// against says how long the baselines take beside the choice.
-func (p *predictedGPU) against() string {
-	text := ""
-	for _, name := range []string{"rule", "llama.cpp", "128x128x8"} {
-		if ratio, ok := p.Baselines[name]; ok {
-			text += fmt.Sprintf("%s %.2f  ", name, ratio)
-		} else if _, ok := p.Refused[name]; ok {
-			text += name + " refused  "
-		}
-	}
-	return text
-}
-
-func percentages(shares []float64) string {
-	text := ""
-	for i, s := range shares {
-		if i > 0 {
-			text += " / "
-		}
-		text += fmt.Sprintf("%.2f", 100*s)
-	}
-	return text + " %"
-}
-
-// String writes a shape as --shapes takes it.
-func (s tileShape) String() string {
-	text := fmt.Sprintf("%dx%dx%d", s.size[0], s.size[1], s.size[2])
-	if s.attention {
-		return "attention:" + text
-	}
-	return text
 }
