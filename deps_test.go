@@ -46,6 +46,7 @@ var arrows = map[string]string{
 	"internal/baseline":        "internal/replay",
 	"internal/shard":           "internal/replay",
 	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
+	"internal/catalog":         "internal/checkpoint internal/engine/weights internal/file internal/profile profiles",
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict",

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/observation"
@@ -105,9 +106,9 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 // load reads the model. An engine's own estimate takes every model with images; all else replays requests.
 func (o *adviseOptions) load() (profile.Model, error) {
 	if e := o.engineOf(); e == nil || !e.Estimates() || o.compare {
-		return loadModel(o.model)
+		return catalog.Model(o.model)
 	}
-	m, err := anyModel(o.model)
+	m, err := catalog.Any(o.model)
 	if err == nil && !m.Images() {
 		err = m.Replayable()
 	}
@@ -230,7 +231,7 @@ func (o *adviseOptions) check() error {
 // reported is the named hardware, or this machine as it reports itself.
 func reported(env *environment, spec string) (profile.Hardware, error) {
 	if spec != "" {
-		h, err := loadHardware(spec)
+		h, err := catalog.Hardware(spec)
 		if err == nil && h.Memory == nil {
 			err = fmt.Errorf("--hardware %s says nothing of host memory: join it to a machine, as in i5-10210u+%s", spec, spec)
 		}
@@ -248,7 +249,7 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 // of it.
 func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 	if e := o.engineOf(); o.hardware != "" && e != nil && e.Estimates() && !e.CPU {
-		h, err := loadHardware(o.hardware)
+		h, err := catalog.Hardware(o.hardware)
 		if err == nil && len(h.GPUs) > 0 && h.Memory == nil {
 			return h, nil
 		}
@@ -289,7 +290,7 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle, Want: o.want,
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
-	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(o.image); err != nil {
+	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {
 		return in, err
 	}
 	grid, err := model.ImageGrid(in.Limits.ImageWidth, in.Limits.ImageHeight)
@@ -313,15 +314,6 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 		}
 	}
 	return in, nil
-}
-
-// parseImage reads WIDTHxHEIGHT.
-func parseImage(s string) (width, height int, err error) {
-	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil ||
-		fmt.Sprintf("%dx%d", width, height) != s {
-		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
-	}
-	return width, height, nil
 }
 
 // smallerModels lists the built-in models below the one asked for that would fit with all else the same.

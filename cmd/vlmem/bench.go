@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/plan"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
@@ -56,7 +57,7 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBench(env, cmd, &o) },
 	}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&o.models, "model", []string{defaultModel}, modelHelp+"; may be repeated")
+	flags.StringArrayVar(&o.models, "model", []string{catalog.DefaultModel}, modelHelp+"; may be repeated")
 	completeModels(cmd)
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"replay this trace, snapshot or recording instead of a model's request; may be repeated")
@@ -226,7 +227,7 @@ func (o *benchOptions) workloads() ([]*trace.Trace, error) {
 		return all, nil
 	}
 	for _, name := range o.models {
-		model, err := loadModel(name)
+		model, err := catalog.Model(name)
 		if err != nil {
 			return nil, err
 		}
@@ -258,7 +259,7 @@ func recorded(path string) ([]*trace.Trace, error) {
 }
 
 func (o *benchOptions) request(model profile.Model, image string) (*trace.Trace, error) {
-	width, height, err := parseImage(image)
+	width, height, err := profile.ParseImage(image)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/placement"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -174,11 +175,11 @@ func (b *streamsBench) add(r stream.BenchResult, err error) error {
 
 // grid is the image as the model's preprocessing makes it.
 func (o benchStreamsOptions) grid() (profile.Model, profile.Grid, error) {
-	model, err := loadModel(o.model)
+	model, err := catalog.Model(o.model)
 	if err != nil {
 		return profile.Model{}, profile.Grid{}, err
 	}
-	width, height, err := parseImage(o.image)
+	width, height, err := profile.ParseImage(o.image)
 	if err != nil {
 		return profile.Model{}, profile.Grid{}, err
 	}
@@ -198,7 +199,7 @@ func (b *streamsBench) simulated(hardware string, o stream.BenchOptions, flops f
 	if hardware == "" {
 		hardware = defaultCard
 	}
-	h, err := loadHardware(hardware)
+	h, err := catalog.Hardware(hardware)
 	if err != nil {
 		return err
 	}

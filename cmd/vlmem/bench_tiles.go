@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -116,7 +117,7 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 		r, err := contest.OnCard(library, func() (profile.GPU, error) { return probe.FirstCard(library) }, memory, o.again, shapes)
 		return func(w io.Writer, format string) error { return report.CardTiles(w, format, r) }, err
 	case o.hardware != "":
-		hardware, err := loadHardware(o.hardware)
+		hardware, err := catalog.Hardware(o.hardware)
 		if err != nil {
 			return nil, err
 		}

@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/catalog"
 )
 
 // TestCommandReference holds docs/commands.md to the commands themselves; -update writes it.
@@ -90,14 +93,14 @@ func TestExamplesNameWhatIsThere(t *testing.T) {
 	walk = func(cmd *cobra.Command) int {
 		found := 0
 		for _, m := range regexp.MustCompile(`--(model|hardware) ([a-z][^ \n]*)`).FindAllStringSubmatch(cmd.Example, -1) {
-			if isFile(m[2]) {
+			if strings.HasSuffix(m[2], ".yaml") || strings.HasSuffix(m[2], ".json") || strings.Contains(m[2], "/") {
 				continue
 			}
 			var err error
 			if found++; m[1] == "model" {
-				_, err = loadModel(m[2])
+				_, err = catalog.Model(m[2])
 			} else {
-				_, err = loadHardware(m[2])
+				_, err = catalog.Hardware(m[2])
 			}
 			if err != nil {
 				t.Errorf("%s: --%s %s: %v", cmd.CommandPath(), m[1], m[2], err)

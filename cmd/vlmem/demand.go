@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -80,7 +81,7 @@ func (o *adviseOptions) samples(env *environment, in *advise.Inputs, first, coun
 func (o *adviseOptions) sequence(in *advise.Inputs, seed uint64, cache workload.Cache) (*trace.Trace, error) {
 	draw := evenly(in)
 	if o.mix != "" {
-		mix, err := loadMix(o.mix)
+		mix, err := catalog.Mix(o.mix)
 		if err != nil {
 			return nil, err
 		}

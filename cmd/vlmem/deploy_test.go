@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/shard"
@@ -43,7 +44,7 @@ func accepted(args []string) error {
 			_, failed = shard.Parse(value, func(string) (string, bool) { return "0", true })
 		case "model":
 			for _, name := range strings.Split(strings.Trim(value, "[]"), ",") {
-				if _, err := loadModel(name); err != nil && !strings.HasPrefix(name, "$") {
+				if _, err := catalog.Model(name); err != nil && !strings.HasPrefix(name, "$") {
 					failed = err
 				}
 			}

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -205,7 +206,7 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 	case "none":
 		o.Image = &engine.Image{}
 	default:
-		width, height, err := parseImage(o.image)
+		width, height, err := profile.ParseImage(o.image)
 		if err != nil {
 			return err
 		}
@@ -215,7 +216,7 @@ func (o *estimateOptions) complete(cmd *cobra.Command, model *profile.Model) err
 		}
 	}
 	if o.hardware != "" {
-		h, err := loadHardware(o.hardware)
+		h, err := catalog.Hardware(o.hardware)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/checkpoint"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/engine/weights"
@@ -61,18 +62,18 @@ func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
 			return o.loadGGUF(env, blob)
 		}
 	}
-	found, err := anyModel(path)
+	found, err := catalog.Any(path)
 	if err != nil {
 		return found.Model, err
 	}
-	for _, note := range found.beside {
+	for _, note := range found.Beside {
 		env.warn("%s", note)
 	}
 	if o.Quant == "" {
-		o.Quant = found.quant
+		o.Quant = found.Quant
 	}
-	if found.tensors != nil {
-		o.files().Checkpoint = found.tensors
+	if found.Tensors != nil {
+		o.files().Checkpoint = found.Tensors
 	}
 	return found.Model, nil
 }
@@ -136,7 +137,7 @@ func sameDecoder(text profile.Text) (profile.Model, bool) {
 			return m, true
 		}
 	}
-	m, _ := profiles.Model(defaultModel)
+	m, _ := profiles.Model(catalog.DefaultModel)
 	m.Vision.OutHiddenSize = text.HiddenSize
 	return m, false
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -21,7 +22,7 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 		}
 		return nil, nil
 	}
-	h, err := loadHardware(o.hardware)
+	h, err := catalog.Hardware(o.hardware)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -229,7 +230,7 @@ func exerciseModel(t *testing.T, what string, m *profile.Model, gpu *profile.GPU
 
 // TestEveryNumberOfAMachineAtItsLimit does the same for hardware.
 func TestEveryNumberOfAMachineAtItsLimit(t *testing.T) {
-	base, err := loadHardware("i5-10210u+gtx-1080")
+	base, err := catalog.Hardware("i5-10210u+gtx-1080")
 	if err != nil {
 		t.Fatal(err)
 	}

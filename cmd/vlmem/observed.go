@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -74,7 +75,7 @@ func observed(spec string, h profile.Hardware) ([]speed.Observation, error) {
 	}
 	var model *profile.Model
 	if name != "" {
-		m, err := loadModel(name)
+		m, err := catalog.Model(name)
 		if err != nil {
 			return nil, err
 		}

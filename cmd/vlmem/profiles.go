@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/profiles"
@@ -71,7 +72,7 @@ func showProfile(env *environment, out *output, name string) error {
 	var value any
 	if h, err := profiles.Hardware(name); err == nil {
 		value = h
-	} else if m, err := loadModel(name); err == nil {
+	} else if m, err := catalog.Model(name); err == nil {
 		value = m
 	} else {
 		return fmt.Errorf("unknown profile %q: vlmem profiles lists them", name)

@@ -10,8 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
@@ -129,13 +129,13 @@ type eventSource interface {
 }
 
 func (o *traceGenOptions) source(env *environment) (eventSource, error) {
-	model, err := loadModel(o.model)
+	model, err := catalog.Model(o.model)
 	if err != nil {
 		return nil, err
 	}
 	env.notes(&model)
 	if o.mix != "" {
-		mix, err := loadMix(o.mix)
+		mix, err := catalog.Mix(o.mix)
 		if err != nil {
 			return nil, err
 		}
@@ -147,7 +147,7 @@ func (o *traceGenOptions) source(env *environment) (eventSource, error) {
 		o.image = "1280x720"
 	}
 	if o.image != "none" {
-		if r.Width, r.Height, err = parseImage(o.image); err != nil {
+		if r.Width, r.Height, err = profile.ParseImage(o.image); err != nil {
 			return nil, err
 		}
 	}
@@ -204,22 +204,6 @@ func (h held) All() iter.Seq2[trace.Event, error] {
 			}
 		}
 	}
-}
-
-// loadMix reads a built-in mix or a mix file.
-func loadMix(name string) (profile.Mix, error) {
-	if isFile(name) {
-		data, err := file.Read(name, file.Document)
-		if err != nil {
-			return profile.Mix{}, fmt.Errorf("reading --mix: %w", err)
-		}
-		return profile.DecodeMix(name, data)
-	}
-	m, err := profiles.Mix(strings.ToLower(name))
-	if err != nil {
-		return profile.Mix{}, fmt.Errorf("%w: want one of %s, or a file", err, strings.Join(profiles.MixNames(), ", "))
-	}
-	return m, nil
 }
 
 // writeStream writes a trace to stdout or, atomically, to a file, in memory for what is live alone.

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/probe"
@@ -163,12 +164,12 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 	if o.model != "" {
 		name = o.model
 	}
-	if in.Model, err = loadModel(name); err != nil {
+	if in.Model, err = catalog.Model(name); err != nil {
 		return in, false, fmt.Errorf("%s: model: %w", path, err)
 	}
 	in.Precision, in.Given = a.Budget.Precision.Value, []string{"context", "image", "concurrency", "precision"}
 	in.Limits = advise.Limits{ContextTokens: a.Budget.ContextTokens.Value, Concurrency: a.Budget.Concurrency.Value}
-	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = parseImage(a.Samples.Image.Value); err != nil {
+	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(a.Samples.Image.Value); err != nil {
 		return in, false, fmt.Errorf("%s: samples: %w", path, err)
 	}
 	if in.Limits.ContextTokens < 1 || in.Limits.Concurrency < 1 || a.Samples.Seeds.Value < 0 {
@@ -187,7 +188,7 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 	if in.Hardware, here = live, live.Name == a.Hardware.Name.Value; here {
 		return in, true, nil
 	}
-	if in.Hardware, err = loadHardware(a.Hardware.Name.Value); err != nil {
+	if in.Hardware, err = catalog.Hardware(a.Hardware.Name.Value); err != nil {
 		return in, false, fmt.Errorf("%s is of %s, which is neither this machine nor built in", path, a.Hardware.Name.Value)
 	}
 	if o.target == "" {

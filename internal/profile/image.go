@@ -116,3 +116,12 @@ func (m *Model) grid(width, height, temporal int) Grid {
 		PatchWidth: v.InChannels * v.TemporalPatchSize * v.PatchSize * v.PatchSize,
 	}
 }
+
+// ParseImage reads WIDTHxHEIGHT.
+func ParseImage(s string) (width, height int, err error) {
+	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil ||
+		fmt.Sprintf("%dx%d", width, height) != s {
+		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
+	}
+	return width, height, nil
+}
