@@ -28,7 +28,7 @@ var arrows = map[string]string{
 	"internal/cuda":            "",
 	"internal/resident":        "",
 	"internal/profile":         "internal/evidence internal/units",
-	"internal/speed":           "internal/profile",
+	"internal/speed":           "internal/file internal/profile",
 	"profiles":                 "internal/profile",
 	"internal/trace":           "internal/file",
 	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units",
@@ -50,13 +50,14 @@ var arrows = map[string]string{
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict",
-	"internal/observation":     "internal/engine internal/evidence internal/units",
+	"internal/observation":     "internal/engine internal/evidence internal/file internal/units",
 	"internal/child":           "internal/observation internal/units",
 	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/engine internal/evidence internal/observation internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units",
 	"optimizer":                "internal/advise internal/alloc internal/alloc/space internal/alloc/stream internal/cuda internal/memory internal/plan internal/pressure internal/probe internal/profile",
 	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal optimizer profiles",
+	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

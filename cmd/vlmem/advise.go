@@ -18,6 +18,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
@@ -128,7 +129,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
-	o.lessons.observed, o.observed = split(o.observed)
+	o.lessons.observed, o.observed = speed.Split(o.observed)
 	runs, err := o.lessons.runs(env)
 	if err != nil {
 		return err
@@ -152,7 +153,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
-	if in.Observed, err = calibrate(o.observed, in.Hardware); err != nil {
+	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
 		return err
 	}
 	advice, err := o.advice(env, in)

@@ -7,7 +7,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
@@ -31,7 +33,7 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 	if in.Hardware, err = reported(env, o.hardware); err != nil {
 		return err
 	}
-	if in.Observed, err = calibrate(o.observed, in.Hardware); err != nil {
+	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
 		return err
 	}
 	choices, err := compare(in, cmd.Flags().Changed("model"))

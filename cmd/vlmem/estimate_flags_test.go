@@ -95,7 +95,8 @@ func TestCardFlagsNeedACard(t *testing.T) {
 	}
 	for _, args := range [][]string{{"--device", "cpu", "--ngl", "9"}, {"--hardware", "i5-10210u", "--cards", "2"},
 		{"--device", "cpu", "--backend", "vulkan"}, {"--device", "cpu", "--no-kv-offload"}} {
-		if r := vlmem(t, nil, append(base, args...)...); r.code != exitUsage || !strings.Contains(r.stderr, "without a card") {
+		if r := vlmem(t, nil, append(base, args...)...); r.code != exitUsage ||
+			!strings.Contains(r.stderr, "without a card") {
 			t.Errorf("%v: exit %d, %s", args, r.code, r.stderr)
 		}
 	}
@@ -113,7 +114,8 @@ func TestEveryCardIsHeldAgainstItsOwnMemory(t *testing.T) {
 	base := []string{"estimate", "--model", "qwen3-vl-30b-a3b", "--engine", "llama.cpp", "--quant", "q8_0", "--hardware",
 		"i5-10210u+rtx-3090", "--cards", "2"}
 	r := vlmem(t, nil, base...)
-	if r.code != 0 || r.stderr != "" || strings.Count(r.stdout, "CUDA context") != 2 || !strings.Contains(r.stdout, "SPEED") {
+	if r.code != 0 || r.stderr != "" || strings.Count(r.stdout, "CUDA context") != 2 ||
+		!strings.Contains(r.stdout, "SPEED") {
 		t.Errorf("even: exit %d, %s%s", r.code, r.stdout, r.stderr)
 	}
 	r = vlmem(t, nil, append(base, "--tensor-split", "9,1")...)

@@ -65,7 +65,8 @@ func TestEstimateRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		{[]string{"--quant", "q9"}, 2, "unknown quantisation"}, {[]string{"--ctx", "0", "--engine", "vllm", "--hardware", "h200"}, 2, "--ctx 0"},
+		{[]string{"--quant", "q9"}, 2, "unknown quantisation"},
+		{[]string{"--ctx", "0", "--engine", "vllm", "--hardware", "h200"}, 2, "--ctx 0"},
 		{[]string{"--image", "5"}, 2, "image"}, {[]string{"--image", "0x0"}, 2, "above zero"},
 		{[]string{"--engine", "nope"}, 2, "unknown engine"},
 		{[]string{"--model", truncated}, 2, "ends early"}, {[]string{"--model", "none.gguf"}, 2, "no such file"},

@@ -1,17 +1,11 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/engine"
-	input "github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/observation"
 )
 
@@ -22,6 +16,10 @@ type lessonOptions struct {
 }
 
 const learnedHelp = "learn from this machine's runs that vlmem run --keep kept"
+
+// observedHelp is the help of --observed.
+const observedHelp = "file of rates measured on this machine, which move the predicted ones: llama-bench's JSON or " +
+	"CSV; a reply of llama-server or Ollama or a result of vllm bench serve as FILE:MODEL:QUANT; may be repeated"
 
 func (o *lessonOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.observed, "observed", nil,
@@ -48,10 +46,9 @@ func (o *lessonOptions) apply(env *environment, mem *engine.Memory) error {
 }
 
 // runs reads the named observations, and those of this machine where that is asked for.
-func (o *lessonOptions) runs(env *environment) ([]*observation.Observation, error) {
-	var list []*observation.Observation
-	for _, file := range o.observed {
-		run, err := readObservation(file)
+func (o *lessonOptions) runs(env *environment) (list []*observation.Observation, err error) {
+	for _, path := range o.observed {
+		run, err := observation.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("reading --observed: %w", err)
 		}
@@ -64,63 +61,16 @@ func (o *lessonOptions) runs(env *environment) ([]*observation.Observation, erro
 	if err != nil {
 		return nil, err
 	}
-	folder, err := observationsFolder(env)
+	folder, err := observation.Folder(env.lookup)
 	if err != nil {
 		return nil, err
 	}
-	entries, err := os.ReadDir(folder)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	kept, err := observation.Kept(folder, hardware.Name)
+	if err != nil {
 		return nil, fmt.Errorf("reading --learned: %w", err)
 	}
-	for _, e := range entries {
-		if filepath.Ext(e.Name()) != ".json" {
-			continue
-		}
-		run, err := readObservation(filepath.Join(folder, e.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("reading --learned: %w", err)
-		}
-		if run.Machine.Name == hardware.Name {
-			list = append(list, run)
-		}
-	}
-	if len(list) == 0 {
+	if list = append(list, kept...); len(list) == 0 {
 		env.warn("no run of this machine is kept in %s: vlmem run --keep keeps them", folder)
 	}
 	return list, nil
-}
-
-func readObservation(file string) (*observation.Observation, error) {
-	data, err := input.Read(file, input.Document)
-	if err != nil {
-		return nil, err
-	}
-	return observation.Decode(file, data)
-}
-
-// observationsFolder is where runs are kept: below XDG_DATA_HOME, else ~/.local/share.
-func observationsFolder(env *environment) (string, error) {
-	base, _ := env.lookup("XDG_DATA_HOME")
-	if base == "" {
-		home, ok := env.lookup("HOME")
-		if !ok || home == "" {
-			return "", errors.New("there is no data folder: XDG_DATA_HOME and HOME are not set")
-		}
-		base = filepath.Join(home, ".local", "share")
-	}
-	return filepath.Join(base, "vlmem", "observations"), nil
-}
-
-// keptFile is where a run is kept; its folder is made.
-func keptFile(env *environment, o *observation.Observation) (string, error) {
-	folder, err := observationsFolder(env)
-	if err != nil {
-		return "", err
-	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return "", fmt.Errorf("keeping the observation: %w", err)
-	}
-	name := fmt.Sprintf("%s-%s.json", o.Started.Format("20060102T150405.000"),
-		strings.ReplaceAll(filepath.Base(o.Command[0]), " ", "_"))
-	return filepath.Join(folder, name), nil
 }

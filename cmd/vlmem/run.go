@@ -19,6 +19,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/report"
@@ -198,7 +199,11 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 		if o.save != "" {
 			return errors.New("--keep and --save are two places: give one")
 		}
-		if o.save, err = keptFile(env, p.observation); err != nil {
+		folder, err := observation.Folder(env.lookup)
+		if err != nil {
+			return err
+		}
+		if o.save, err = p.observation.Keep(folder); err != nil {
 			return err
 		}
 	}
@@ -261,18 +266,19 @@ func (o *runOptions) predict(env *environment, p *runPlan, command []string) err
 
 // predictFromArguments estimates the weight files that the command names under the settings that it gives.
 func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engine.Invocation) error {
-	e := estimateOptions{model: in.Model, projector: in.Projector, engine: o.engine, Options: in.Options, gpuLayers: -1}
+	e := estimate.Request{Model: in.Model, Projector: in.Projector, Engine: o.engine, Options: in.Options, GPULayers: -1}
 	if in.Projector == "" {
-		e.image = "none"
+		e.ImageSize = "none"
 	}
-	model, err := e.load(env)
+	model, err := e.Load()
+	env.tell(&e)
 	if err != nil {
 		return err
 	}
 	if e.Context == 0 {
 		e.Context = model.Text.MaxPositions // as the file says
 	}
-	if err := e.complete(&cobra.Command{}, &model); err != nil {
+	if err := e.Complete(&model); err != nil {
 		return err
 	}
 	hardware, err := reported(env, "")
@@ -280,7 +286,7 @@ func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engin
 		return err
 	}
 	e.Llama.CPU = hardware.CPU
-	if p.predicted, err = engine.Estimate(e.engine, &model, e.Options); err != nil {
+	if p.predicted, err = engine.Estimate(e.Engine, &model, e.Options); err != nil {
 		return err
 	}
 	return nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -50,7 +51,7 @@ func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, err
 
 // heldToFitParams asks llama.cpp's own estimator about a weights file under the configuration's settings.
 func (o *verifyOptions) heldToFitParams(ctx context.Context, d advise.Deployment) (advise.Verification, error) {
-	if _, err := readGGUF(o.gguf); err != nil { // the tool would crash on it
+	if _, err := estimate.ReadGGUF(o.gguf); err != nil { // the tool would crash on it
 		return advise.Verification{}, fmt.Errorf("reading --gguf: %w", err)
 	}
 	arguments, err := engine.FitArguments(o.gguf, d.Settings)

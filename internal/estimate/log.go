@@ -1,4 +1,4 @@
-package main
+package estimate
 
 import (
 	"errors"
@@ -8,50 +8,37 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
-// fromLog estimates what a log says was loaded, under the settings that it says, and holds its buffers against that.
+// FromLog estimates what a log says was loaded, under the settings that it says, and holds its buffers against that.
 // Flags that are given count more than the log.
-func (o *estimateOptions) fromLog(env *environment, w *pending) error {
-	log, err := readLlamaLog(o.log)
+func (o *Request) FromLog(path string) (*engine.Memory, advise.Verification, error) {
+	log, err := readLlamaLog(path)
 	if err != nil {
-		return err
+		return nil, advise.Verification{}, err
 	}
-	model, err := o.loggedModel(env, log)
+	model, err := o.loggedModel(log)
 	if err == nil {
 		err = o.logged(log)
 	}
 	if errors.Is(err, engine.ErrNoSettings) {
-		return verdict.Unsure.Errorf("--log %s: %w", o.log, err)
+		return nil, advise.Verification{}, verdict.Unsure.Errorf("--log %s: %w", path, err)
 	}
 	if err != nil {
-		return fmt.Errorf("--log %s: %w", o.log, err)
+		return nil, advise.Verification{}, fmt.Errorf("--log %s: %w", path, err)
 	}
 	if _, known := sameDecoder(model.Text); !known && !o.given("model") { // the log does not describe the tower
 		o.Image = &engine.Image{}
 	}
-	mem, err := engine.Estimate(o.engine, &model, o.Options)
+	mem, err := engine.Estimate(o.Engine, &model, o.Options)
 	if err != nil {
-		return err
+		return nil, advise.Verification{}, err
 	}
 	mem.Logged = log.Items
 	v := advise.Held(mem.Items, log.Items, "the log")
-	v.Config = o.log
-	if err := report.Estimate(w, o.out.format, mem, nil); err != nil {
-		return err
-	}
-	if o.out.format == "table" {
-		fmt.Fprintln(w)
-		if err := report.Verification(w, o.out.format, v); err != nil {
-			return err
-		}
-	}
-	if err := w.commit(); err != nil {
-		return err
-	}
-	return v.Verdict()
+	v.Config = path
+	return mem, v, nil
 }
 
 func readLlamaLog(path string) (*engine.LlamaLog, error) {
@@ -68,9 +55,9 @@ func readLlamaLog(path string) (*engine.LlamaLog, error) {
 }
 
 // loggedModel is the model that --model names, or the one whose header the log dumps.
-func (o *estimateOptions) loggedModel(env *environment, log *engine.LlamaLog) (profile.Model, error) {
+func (o *Request) loggedModel(log *engine.LlamaLog) (profile.Model, error) {
 	if o.given("model") {
-		return o.load(env)
+		return o.Load()
 	}
 	g, err := log.Header()
 	if err != nil {
@@ -87,13 +74,13 @@ func (o *estimateOptions) loggedModel(env *environment, log *engine.LlamaLog) (p
 }
 
 // logged puts the log's settings where no flag says otherwise.
-func (o *estimateOptions) logged(log *engine.LlamaLog) error {
+func (o *Request) logged(log *engine.LlamaLog) error {
 	said, err := log.Options()
 	if err != nil {
 		return err
 	}
 	if !o.given("engine") {
-		o.engine = log.Engine()
+		o.Engine = log.Engine()
 	}
 	given := o.Options
 	o.Options = said
@@ -104,7 +91,7 @@ func (o *estimateOptions) logged(log *engine.LlamaLog) error {
 		"parallel": func() { o.Sequences = given.Sequences }, "outputs": func() { o.Outputs = given.Outputs },
 		"kv-type": func() { o.KVType = given.KVType }, "device": func() { o.Device = given.Device },
 		"flash-attention": func() { o.FlashAttention = given.FlashAttention },
-		"build":           func() { o.Llama.Build = o.llama.build },
+		"build":           func() { o.Llama.Build = o.Settings.Build },
 	} {
 		if o.given(flag) {
 			keep()

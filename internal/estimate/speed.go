@@ -1,4 +1,4 @@
-package main
+package estimate
 
 import (
 	"errors"
@@ -13,16 +13,16 @@ import (
 	"github.com/vlmem/vlmem/internal/speed"
 )
 
-// forecast says how fast the model will answer as the estimate lays it out; nil where no hardware was named or it is
+// Forecast says how fast the model will answer as the estimate lays it out; nil where no hardware was named or it is
 // not known well enough, which is said.
-func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engine.Memory) (*speed.Forecast, error) {
-	if o.hardware == "" {
-		if len(o.observed) > 0 {
+func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []string) (*speed.Forecast, error) {
+	if o.Hardware == "" {
+		if len(observed) > 0 {
 			return nil, errors.New("--observed moves the speed of a machine: name it with --hardware")
 		}
 		return nil, nil
 	}
-	h, err := catalog.Hardware(o.hardware)
+	h, err := catalog.Hardware(o.Hardware)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +30,7 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	if err != nil {
 		return nil, err
 	}
-	request := o.request(m, mem)
+	request := o.asked(m, mem)
 	if mem.Device == "cpu" {
 		h.GPUs = nil
 	} else if len(h.GPUs) == 0 {
@@ -38,33 +38,40 @@ func (o *estimateOptions) forecast(env *environment, m *profile.Model, mem *engi
 	}
 	full := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
 	if h.Memory != nil && mem.HostBytes > h.Memory.Usable() || full {
-		env.warn("no speed: what does not fit in memory is read from the disk again and again")
+		o.note("no speed: what does not fit in memory is read from the disk again and again")
 		return nil, nil
 	}
-	k, err := calibrate(o.observed, h)
+	k, err := speed.CalibrateFrom(observed, h, catalog.Model)
 	if err != nil {
 		return nil, err
 	}
 	f, err := constants.Forecast(m, h, advise.LayOf(m, mem, o.HostLayers), o.setting(mem), request, k)
 	if err != nil {
-		env.warn("no speed: %s", err)
+		o.note("no speed: %s", err)
 		return nil, nil
 	}
+	o.warnSlow(&f)
 	return &f, nil
 }
 
-// request is what one sequence is asked: the context that the estimate took, which is the engine's own where none was
+// llamaUBatch is llama.cpp's --ubatch-size where none is given (common/common.h, n_ubatch).
+const llamaUBatch = 512
+
+// usualImage is sent where no image is named: a frame of 720 lines.
+var usualImage = engine.Image{Width: 1280, Height: 720}
+
+// asked is what one sequence is asked: the context that the estimate took, which is the engine's own where none was
 // given, and by default half of it as the prompt, or the image where that is longer.
-func (o *estimateOptions) request(m *profile.Model, mem *engine.Memory) speed.Request {
+func (o *Request) asked(m *profile.Model, mem *engine.Memory) speed.Request {
 	context := mem.ContextTokens
-	if e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates); err == nil && e.Pooled && !o.Unified {
+	if e, err := engine.Lookup("engine", o.Engine, (*engine.Engine).Estimates); err == nil && e.Pooled && !o.Unified {
 		context /= max(o.Sequences, 1)
 	}
 	r := speed.Request{Context: float64(context), Prompt: float64(context / 2), UBatch: float64(o.UBatch)}
 	if o.UBatch == 0 {
-		r.UBatch = 512
+		r.UBatch = llamaUBatch
 	}
-	image := engine.Image{Width: 1280, Height: 720}
+	image := usualImage
 	if o.Image != nil {
 		image = *o.Image
 	}
@@ -79,7 +86,7 @@ func (o *estimateOptions) request(m *profile.Model, mem *engine.Memory) speed.Re
 }
 
 // setting names the engine by the kernels that it runs.
-func (o *estimateOptions) setting(mem *engine.Memory) speed.Setting {
+func (o *Request) setting(mem *engine.Memory) speed.Setting {
 	s := speed.Setting{Engine: mem.Engine, Backend: "cuda", Type: speed.TypeOf(mem.Quant),
 		NoFlash: o.FlashAttention == "off"}
 	switch mem.Engine {
@@ -95,8 +102,8 @@ func (o *estimateOptions) setting(mem *engine.Memory) speed.Setting {
 }
 
 // warnSlow says where a model that fits would be too slow to use.
-func warnSlow(env *environment, f *speed.Forecast) {
-	if f != nil && f.Decode.Median > 0 && f.Decode.Median < speed.Slow {
-		env.warn("it fits, and would write less than one token a second: %s", fmt.Sprintf("%.2g", f.Decode.Median))
+func (o *Request) warnSlow(f *speed.Forecast) {
+	if f.Decode.Median > 0 && f.Decode.Median < speed.Slow {
+		o.note("it fits, and would write less than one token a second: %s", fmt.Sprintf("%.2g", f.Decode.Median))
 	}
 }

@@ -1,25 +1,20 @@
-package main
+package speed
 
 import (
 	"fmt"
 	"os"
 	"strings"
 
-	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/speed"
 )
 
-// observedHelp is the help of --observed.
-const observedHelp = "file of rates measured on this machine, which move the predicted ones: llama-bench's JSON or CSV; a reply of llama-server or Ollama or a result of vllm bench serve as FILE:MODEL:QUANT; may be repeated"
-
-// split tells rates from the other observations: a file of rates reads as such, or names its model.
-func split(files []string) (observations, rates []string) {
+// Split tells rates from the other observations: a file of rates reads as such, or names its model.
+func Split(files []string) (observations, rates []string) {
 	for _, f := range files {
 		data, err := file.Read(f, file.Document)
 		if err == nil {
-			_, err = speed.ReadTimings(f, data)
+			_, err = ReadTimings(f, data)
 		} else if strings.Count(f, ":") >= 2 {
 			err = nil
 		}
@@ -32,18 +27,21 @@ func split(files []string) (observations, rates []string) {
 	return observations, rates
 }
 
-// calibrate reads files of rates measured on the hardware; nil without any.
-func calibrate(files []string, h profile.Hardware) (*speed.Calibration, error) {
+// Finder is a model by its name.
+type Finder func(name string) (profile.Model, error)
+
+// CalibrateFrom reads files of rates measured on the hardware, whose models find knows; nil without any.
+func CalibrateFrom(files []string, h profile.Hardware, find Finder) (*Calibration, error) {
 	if len(files) == 0 {
 		return nil, nil
 	}
-	constants, err := speed.Fitted()
+	constants, err := Fitted()
 	if err != nil {
 		return nil, err
 	}
-	var seen []speed.Observation
+	var seen []Observation
 	for _, f := range files {
-		more, err := observed(f, h)
+		more, err := observed(f, h, find)
 		if err != nil {
 			return nil, fmt.Errorf("reading --observed: %w", err)
 		}
@@ -57,7 +55,7 @@ func calibrate(files []string, h profile.Hardware) (*speed.Calibration, error) {
 }
 
 // observed reads one file: its name, or name, model and type of weights with colons between.
-func observed(spec string, h profile.Hardware) ([]speed.Observation, error) {
+func observed(spec string, h profile.Hardware, find Finder) ([]Observation, error) {
 	path, name, quant := spec, "", ""
 	if parts := strings.Split(spec, ":"); len(parts) >= 3 {
 		if _, err := os.Stat(spec); err != nil {
@@ -69,24 +67,24 @@ func observed(spec string, h profile.Hardware) ([]speed.Observation, error) {
 	if err != nil {
 		return nil, err
 	}
-	timings, err := speed.ReadTimings(path, data)
+	timings, err := ReadTimings(path, data)
 	if err != nil {
 		return nil, err
 	}
 	var model *profile.Model
 	if name != "" {
-		m, err := catalog.Model(name)
+		m, err := find(name)
 		if err != nil {
 			return nil, err
 		}
 		model = &m
 	}
-	var out []speed.Observation
+	var out []Observation
 	for _, t := range timings {
 		if quant != "" {
 			t.Type = quant
 		}
-		o, err := speed.Observe(t, h, model)
+		o, err := Observe(t, h, model)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w, as %s:MODEL:QUANT", path, err, path)
 		}

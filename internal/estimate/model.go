@@ -1,4 +1,4 @@
-package main
+package estimate
 
 import (
 	"fmt"
@@ -18,37 +18,37 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// load reads the model and, from weight files, what their tensors take.
-func (o *estimateOptions) load(env *environment) (profile.Model, error) {
-	model, err := o.loadAny(env)
+// Load reads the model and, from weight files, what their tensors take.
+func (o *Request) Load() (profile.Model, error) {
+	model, err := o.loadAny()
 	switch {
 	case err != nil:
 		return model, err
-	case model.TextOnly() && (o.projector != "" || o.image != "" && o.image != "none"):
+	case model.TextOnly() && (o.Projector != "" || o.ImageSize != "" && o.ImageSize != "none"):
 		return model, fmt.Errorf("--image and --mmproj: %s has no images", model.Name)
-	case o.projector == "":
+	case o.Projector == "":
 		return model, nil
 	}
-	g, err := readGGUF(o.projector)
+	g, err := ReadGGUF(o.Projector)
 	if err != nil {
 		return model, fmt.Errorf("reading --mmproj: %w", err)
 	}
 	if model.Vision, err = g.Vision(); err != nil {
-		return model, fmt.Errorf("reading --mmproj: %s: %w", o.projector, err)
+		return model, fmt.Errorf("reading --mmproj: %s: %w", o.Projector, err)
 	}
 	o.files().Projector = total(g.Tensors)
 	if err := model.Validate(); err != nil {
-		return model, fmt.Errorf("--mmproj %s: %w", o.projector, err)
+		return model, fmt.Errorf("--mmproj %s: %w", o.Projector, err)
 	}
 	return model, nil
 }
 
 // loadAny reads what --model names: a GGUF file, one of Ollama's models, one file of a folder, or any model.
-func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
-	path := o.model
+func (o *Request) loadAny() (profile.Model, error) {
+	path := o.Model
 	switch ext := strings.ToLower(filepath.Ext(path)); ext {
 	case ".gguf":
-		return o.loadGGUF(env, path)
+		return o.loadGGUF(path)
 	case ".safetensors":
 		if _, err := os.Stat(path); err != nil {
 			return profile.Model{}, fmt.Errorf("reading --model: %w", err)
@@ -56,10 +56,10 @@ func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
 		path = filepath.Dir(path)
 	default:
 		if blob, tower := checkpoint.Here().Blob(path); blob != "" {
-			if o.projector == "" {
-				o.projector = tower
+			if o.Projector == "" {
+				o.Projector = tower
 			}
-			return o.loadGGUF(env, blob)
+			return o.loadGGUF(blob)
 		}
 	}
 	found, err := catalog.Any(path)
@@ -67,7 +67,7 @@ func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
 		return found.Model, err
 	}
 	for _, note := range found.Beside {
-		env.warn("%s", note)
+		o.note("%s", note)
 	}
 	if o.Quant == "" {
 		o.Quant = found.Quant
@@ -78,7 +78,7 @@ func (o *estimateOptions) loadAny(env *environment) (profile.Model, error) {
 	return found.Model, nil
 }
 
-func (o *estimateOptions) files() *engine.Files {
+func (o *Request) files() *engine.Files {
 	if o.Files == nil {
 		o.Files = &engine.Files{}
 	}
@@ -92,8 +92,8 @@ func total(tensors []weights.Tensor) *units.Bytes {
 
 // loadGGUF reads a decoder from a GGUF. The file says nothing of the tower: the built-in model with the same decoder
 // lends its own, and without one images are left out.
-func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model, error) {
-	g, err := readGGUF(path)
+func (o *Request) loadGGUF(path string) (profile.Model, error) {
+	g, err := ReadGGUF(path)
 	if err != nil {
 		return profile.Model{}, fmt.Errorf("reading --model: %w", err)
 	}
@@ -108,9 +108,9 @@ func (o *estimateOptions) loadGGUF(env *environment, path string) (profile.Model
 	if o.Quant == "" {
 		o.Quant = mainType(g.Tensors)
 	}
-	if _, found := sameDecoder(text); !found && text.Variant == nil && o.projector == "" {
-		env.warn("%s is no built-in size: images are left out; name its tower with --mmproj", filepath.Base(path))
-		o.image = "none"
+	if _, found := sameDecoder(text); !found && text.Variant == nil && o.Projector == "" {
+		o.note("%s is no built-in size: images are left out; name its tower with --mmproj", filepath.Base(path))
+		o.ImageSize = "none"
 	}
 	return decoderOf(text, levels, filepath.Base(path)), nil
 }
@@ -155,8 +155,8 @@ func mainType(tensors []weights.Tensor) string {
 	return most
 }
 
-// readGGUF reads a header, and where llama-gguf-split has cut the file, those of all its parts.
-func readGGUF(path string) (*weights.GGUF, error) {
+// ReadGGUF reads a header, and where llama-gguf-split has cut the file, those of all its parts.
+func ReadGGUF(path string) (*weights.GGUF, error) {
 	g, err := readHeader(path, weights.ReadGGUF)
 	if err != nil || g.Numbers["split.count"] <= 1 {
 		return g, err

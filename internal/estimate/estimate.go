@@ -1,0 +1,171 @@
+// Package estimate is an engine's memory and speed as a person asks for them: a model by name or files, an engine by
+// name, settings as that engine's users write them.
+//
+//	Request ──Load──▶ Model ──Complete──▶ engine.Options ──Estimate──▶ Memory ──Forecast──▶ speed
+//
+// A request is completed with what its engine takes where nothing is said, and refused where it asks for what the
+// engine does not have: nothing is passed over in silence. What engines allocate is package engine's, how fast they are
+// package speed's; this package joins the two and adds no figure of its own. What was assumed on the way lies in Notes.
+package estimate
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
+)
+
+// Request is what is asked. Its settings are completed in place.
+type Request struct {
+	Model, Projector string // names or files
+	Engine           string
+	Hardware         string // names or files, "" for none
+	ImageSize        string // WIDTHxHEIGHT, none, or "" for the engine's own warm-up image
+	AutoContext      bool   // llama.cpp fits the context by itself
+	GPULayers        int    // llama.cpp's -ngl, below 0 for all
+	Settings         LlamaSettings
+	engine.Options
+
+	Given func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
+	Notes []string               // what was assumed
+
+	host units.Bytes // usable memory of the hardware
+}
+
+func (o *Request) given(flag string) bool { return o.Given != nil && o.Given(flag) }
+
+func (o *Request) note(format string, args ...any) {
+	o.Notes = append(o.Notes, fmt.Sprintf(format, args...))
+}
+
+// Estimate is what the engine will allocate for a model that was loaded, with the request completed and within the
+// model's own limits.
+func (o *Request) Estimate(model *profile.Model) (*engine.Memory, error) {
+	if err := o.Complete(model); err != nil {
+		return nil, err
+	}
+	if err := o.limit(model); err != nil {
+		return nil, err
+	}
+	mem, err := engine.Estimate(o.Engine, model, o.Options)
+	var refusal *engine.Refusal
+	if errors.As(err, &refusal) {
+		return nil, verdict.Unable.Of(err)
+	}
+	return mem, err
+}
+
+// limit keeps the request within what the model has.
+func (o *Request) limit(model *profile.Model) error {
+	if !o.given("ctx") {
+		o.Context = min(o.Context, model.Text.MaxPositions)
+	} else if e, err := engine.Lookup("engine", o.Engine, (*engine.Engine).Estimates); err == nil {
+		if err := e.Fits(model, o.Options); err != nil {
+			return fmt.Errorf("--ctx: %w", err)
+		}
+	}
+	if model.TextOnly() {
+		o.Image = &engine.Image{}
+	}
+	if o.GPULayers >= 0 {
+		o.HostLayers = max(0, model.Text.Layers+1-o.GPULayers)
+	}
+	return o.Settings.read(&o.Llama, o.given("cache-ram"))
+}
+
+// Complete reads the image and the card, and picks the device.
+func (o *Request) Complete(model *profile.Model) error {
+	e, err := engine.Lookup("engine", o.Engine, (*engine.Engine).Estimates)
+	if err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return o.context(e) },
+		o.image,
+		func() error { return o.hardware(e, model) },
+		func() error { return o.device(e) },
+		o.fit,
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// context is the user's, or the engine's own.
+func (o *Request) context(e *engine.Engine) error {
+	given := o.given("ctx")
+	switch {
+	case o.Context < 0 || given && e.Weights != engine.GGUF && (o.Context == 0 || o.AutoContext):
+		text := fmt.Sprint(o.Context)
+		if o.AutoContext {
+			text = "auto"
+		}
+		return fmt.Errorf("--ctx %s: want at least one token", text)
+	case o.Context == 0 && !given:
+		o.Context = e.Context
+	}
+	return nil
+}
+
+func (o *Request) image() error {
+	switch o.ImageSize {
+	case "":
+		return nil
+	case "none":
+		o.Image = &engine.Image{}
+		return nil
+	}
+	width, height, err := profile.ParseImage(o.ImageSize)
+	if err != nil {
+		return err
+	}
+	o.Image = &engine.Image{Width: width, Height: height}
+	if width == 0 && height == 0 {
+		return fmt.Errorf("--image %s: both sides must be above zero; none leaves images out", o.ImageSize)
+	}
+	return nil
+}
+
+func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
+	if o.Hardware == "" {
+		return nil
+	}
+	h, err := catalog.Hardware(o.Hardware)
+	if err != nil {
+		return err
+	}
+	o.Llama.CPU = h.CPU
+	if h.Memory != nil {
+		o.host = h.Memory.Usable()
+	}
+	if len(h.GPUs) > 0 {
+		o.GPU = &h.GPUs[0]
+		if o.TensorParallel == 0 {
+			o.TensorParallel = e.Spread(&h, &model.Text)
+		}
+	}
+	return nil
+}
+
+// device is the card where there is one, or where one was asked for.
+func (o *Request) device(e *engine.Engine) error {
+	switch {
+	case o.Device == "gpu" && e.Host:
+		return fmt.Errorf("--device gpu: %s is modelled on the processor alone", e.Name)
+	case o.Device != "":
+	case o.GPU != nil || !e.CPU || o.Hardware == "" && o.cardAsked() != "":
+		o.Device = "gpu"
+	default:
+		o.Device = "cpu"
+	}
+	if name := o.cardAsked(); name != "" && o.Device == "cpu" {
+		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
+	}
+	return nil
+}

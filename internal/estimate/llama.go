@@ -1,0 +1,110 @@
+package estimate
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+)
+
+// read puts the settings into options; cacheRAM says whether that of the cache was given.
+func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
+	o.Build, o.Backend, o.Cards, o.SplitMode, o.LoadMode = f.Build, f.Backend, f.Cards, f.SplitMode, f.LoadMode
+	if o.Build == "auto" {
+		o.Build = ""
+	}
+	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
+	o.ImageMost = f.ImageMost
+	switch {
+	case f.NoMmap && f.LoadMode == "":
+		o.LoadMode = "none"
+	case f.Mlock && f.LoadMode == "":
+		o.LoadMode = "mlock"
+	}
+	if cacheRAM {
+		o.CacheRAM = &f.CacheRAM
+	}
+	if f.ExpertLayers < 0 || f.DenseLayers < 0 || f.ExpertLayers > 4096 || f.DenseLayers > 4096 {
+		return fmt.Errorf("--n-cpu-moe %d, --n-cpu-ffn %d: want 0 to 4096 layers", f.ExpertLayers, f.DenseLayers)
+	}
+	for _, text := range f.Overrides {
+		for _, one := range strings.Split(text, ",") {
+			over, err := engine.ParseOverride(one)
+			if err != nil {
+				return fmt.Errorf("--override-tensor %w", err)
+			}
+			o.Overrides = append(o.Overrides, over)
+		}
+	}
+	if f.Experts {
+		o.Overrides = append(o.Overrides, engine.ExpertsOnHost(-1)...)
+	}
+	o.Overrides = append(o.Overrides, engine.ExpertsOnHost(f.ExpertLayers)...)
+	o.Overrides = append(o.Overrides, engine.DenseOnHost(f.DenseLayers)...)
+	return f.readShares(o)
+}
+
+func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
+	if f.Shares == "" {
+		return nil
+	}
+	for _, text := range strings.FieldsFunc(f.Shares, func(r rune) bool { return r == ',' || r == '/' }) {
+		share, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+		if err != nil {
+			return fmt.Errorf("--tensor-split %s: %q is no number", f.Shares, text)
+		}
+		o.Shares = append(o.Shares, share)
+	}
+	if o.Cards == 0 {
+		o.Cards = len(o.Shares)
+	}
+	return nil
+}
+
+// LlamaSettings are llama.cpp's settings as its users write them.
+type LlamaSettings struct {
+	Build, Backend, SplitMode, LoadMode, Shares string
+	Cards, ExpertLayers, DenseLayers            int
+	Overrides                                   []string
+	Experts, NoRepack, NoMmap, Mlock            bool
+	NoKV, NoOps, NoTower, FullWindow            bool
+	CacheRAM, ImageMost                         int
+}
+
+// onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
+var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "override-tensor", "cpu-moe",
+	"n-cpu-moe",
+	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload"}
+
+// cardAsked is the first of these that was given, "" for none.
+func (o *Request) cardAsked() string {
+	if o.GPULayers == 0 { // -ngl 0 asks for what a machine without a card has
+		return ""
+	}
+	for _, name := range onCard {
+		if o.given(name) {
+			return name
+		}
+	}
+	return ""
+}
+
+// fit is what llama.cpp would find free, where the context is left to it.
+func (o *Request) fit() error {
+	if !o.AutoContext {
+		return nil
+	}
+	o.Llama.Fit = &engine.Fit{Free: o.host}
+	if o.Device == "gpu" && o.GPU != nil {
+		o.Llama.Fit.Free = o.GPU.MemoryBytes
+		if o.GPU.FreeBytes > 0 {
+			o.Llama.Fit.Free = o.GPU.FreeBytes
+		}
+	}
+	if o.Llama.Fit.Free == 0 || o.Device == "gpu" && o.GPU == nil {
+		return errors.New("--ctx auto: what is free decides it; name the machine with --hardware")
+	}
+	return nil
+}
