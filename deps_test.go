@@ -30,7 +30,7 @@ var arrows = map[string]string{
 	"internal/profile":         "internal/evidence internal/units",
 	"internal/speed":           "internal/file internal/profile",
 	"profiles":                 "internal/profile",
-	"internal/trace":           "internal/file",
+	"internal/trace":           "internal/file internal/plan",
 	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units",
 	"internal/account":         "internal/rivals/pytorch internal/trace internal/units",
 	"internal/workload":        "internal/profile internal/trace",
@@ -58,6 +58,8 @@ var arrows = map[string]string{
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal optimizer profiles",
 	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
+	"internal/bench":           "internal/alloc internal/plan internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict",
+	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

@@ -4,19 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/baseline"
+	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
-	"github.com/vlmem/vlmem/internal/plan"
+	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/replay/touched"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/shard"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -64,7 +65,7 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 	flags.StringArrayVar(&o.images, "image", []string{"640x480"},
 		"image of the model's request, WIDTHxHEIGHT pixels; may be repeated")
 	flags.IntVar(&o.decode, "decode", 8, "tokens to decode after the prefill")
-	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(allocatorNames(), ", "))
+	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(bench.Names(), ", "))
 	flags.BoolVar(&o.touch, "touch", false, "write every page too (default: for a model's request, not for a trace)")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator; 0 takes no times, and writes no pages")
 	flags.StringVar(&o.shard, "shard", "",
@@ -84,27 +85,11 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 	return cmd
 }
 
-// touchedNames are the allocators with memory behind their blocks.
-var touchedNames = []string{"vlmem", "malloc", "go"}
-
-// addressNames are those that bench runs over addresses unless told otherwise.
-var addressNames = []string{"vlmem", "bestfit", "buddy", "pytorch"}
-
-func allocatorNames() []string {
-	var names []string
-	for _, name := range slices.Concat(addressNames, alloc.PolicyNames(), touchedNames) {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if cmd.Flags().Changed("backend") {
 		return o.runBackend(env, cmd)
 	}
-	part, err := o.openPart(env, cmd)
+	share, err := o.openShare(env, cmd)
 	if err != nil {
 		return err
 	}
@@ -116,8 +101,8 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err := o.check(cmd); err != nil {
 		return err
 	}
-	if part != nil {
-		return o.runShard(env, cmd.Context(), part, w)
+	if share != nil {
+		return o.runShard(env, cmd.Context(), share, w)
 	}
 	reports, err := o.openReports(env)
 	if err != nil {
@@ -132,10 +117,11 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if gate.active() && !cmd.Flags().Changed("repeats") {
 		o.repeats = gateRepeats
 	}
-	result, timelines, err := o.runAll(env, cmd.Context(), nil)
+	seen, timelines, err := o.runAll(env, cmd.Context(), nil)
 	if err != nil {
 		return err
 	}
+	result := report.Bench{Results: seen.Results, Notes: seen.Notes}
 	if cmd.Context().Err() != nil {
 		return o.interrupted(w, result)
 	}
@@ -161,29 +147,85 @@ func (o *benchOptions) interrupted(w *pending, result report.Bench) error {
 	return errors.Join(partial, w.commit())
 }
 
-// runAll runs every trace, or the part of the work, until ctx ends.
-func (o *benchOptions) runAll(env *environment, ctx context.Context, part *part) (result report.Bench,
-	timelines []report.NamedTimeline, err error) {
+// runAll runs every trace, or the share of the work, until ctx ends.
+func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shard.Share) (bench.Result,
+	[]report.NamedTimeline, error) {
+	var result bench.Result
 	traces, err := o.workloads()
 	if err != nil {
 		return result, nil, err
 	}
+	options, err := o.options(env)
+	if err != nil {
+		return result, nil, err
+	}
+	var timelines []report.NamedTimeline
 	for _, t := range traces {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := o.run(env, ctx, t, part, &result); err != nil {
+		for _, warning := range t.Warnings {
+			env.warn("%s", warning)
+		}
+		if err := options.Run(ctx, t, share, &result); err != nil {
 			return result, nil, err
 		}
 		if o.wants("html") {
-			line, err := o.timeline(t)
+			line, err := options.Timeline(t)
 			if err != nil {
 				return result, nil, err
 			}
-			timelines = append(timelines, line)
+			named := report.NamedTimeline{Name: t.Name, Timeline: line}
+			if o.limit != "" {
+				named.Limit = options.Capacity
+			}
+			timelines = append(timelines, named)
 		}
 	}
 	return result, timelines, nil
+}
+
+// options are the flags as the benchmark takes them.
+func (o *benchOptions) options(env *environment) (bench.Options, error) {
+	out := bench.Options{Allocators: o.allocators, Repeats: o.repeats, Touch: o.touch, Free: fillable,
+		Capacity: bench.Boundless, Progress: func(what string) (func(int, int), func()) {
+			bar := env.progress(what)
+			return bar.set, bar.close
+		}}
+	granule, err := units.ParseBytes(o.granule)
+	if err != nil || granule < 512 || granule&(granule-1) != 0 {
+		return out, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
+	}
+	out.Granule = int64(granule)
+	if o.limit != "" {
+		limit, err := units.ParseBytes(o.limit)
+		if err != nil || limit < 64*units.MiB || limit > bench.Boundless {
+			return out, fmt.Errorf("--limit %s: want 64 MiB to 4 TiB, such as 8GiB", o.limit)
+		}
+		out.Capacity = int64(limit)
+	}
+	if o.save != "" || o.against != "" {
+		out.Yardstick = baseline.NewYardstick().Run
+	}
+	return out, nil
+}
+
+// fillable is the memory that this machine or its control group has left, or more than any where it does not say.
+func fillable() units.Bytes {
+	h, err := probe.Reported("/")
+	if err != nil || h.Memory == nil || h.Memory.FillableBytes == nil {
+		return math.MaxInt64
+	}
+	return *h.Memory.FillableBytes
+}
+
+// newBenchTouchedCmd is the command that bench starts as its own child.
+func newBenchTouchedCmd(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use: touched.Command + " ALLOCATOR", Hidden: true, Args: cobra.ExactArgs(1),
+		Short: "Run the program on stdin once over touched memory (bench runs this in a process of its own)",
+		RunE:  func(_ *cobra.Command, args []string) error { return touched.Serve(env.stdin, env.stdout, args[0]) },
+	}
 }
 
 // check refuses what makes no sense, and settles whether pages are written.
@@ -192,8 +234,8 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		if slices.Contains(o.allocators[:i], name) {
 			return fmt.Errorf("--allocators names %s twice", name)
 		}
-		if !slices.Contains(allocatorNames(), name) {
-			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(allocatorNames(), ", "))
+		if !slices.Contains(bench.Names(), name) {
+			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(bench.Names(), ", "))
 		}
 	}
 	switch timed := o.repeats > 0; {
@@ -217,7 +259,7 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 func (o *benchOptions) workloads() ([]*trace.Trace, error) {
 	var all []*trace.Trace
 	for _, path := range o.traces {
-		list, err := recorded(path)
+		list, err := trace.OpenCards(path)
 		if err != nil {
 			return nil, err
 		}
@@ -242,22 +284,6 @@ func (o *benchOptions) workloads() ([]*trace.Trace, error) {
 	return all, nil
 }
 
-// recorded is the traces of a file, one for each card. The host's memory is replayed where there is no other.
-func recorded(path string) ([]*trace.Trace, error) {
-	list, err := trace.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	cards := slices.DeleteFunc(slices.Clone(list), func(t *trace.Trace) bool { return t.Host })
-	if len(cards) == 0 {
-		return list, nil
-	}
-	if len(cards) < len(list) {
-		cards[0].Warnings = append(cards[0].Warnings, "the host's memory is no card's and is left out")
-	}
-	return cards, nil
-}
-
 func (o *benchOptions) request(model profile.Model, image string) (*trace.Trace, error) {
 	width, height, err := profile.ParseImage(image)
 	if err != nil {
@@ -265,127 +291,4 @@ func (o *benchOptions) request(model profile.Model, image string) (*trace.Trace,
 	}
 	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30,
 		DecodeTokens: o.decode})
-}
-
-// run adds the trace's runs over addresses and, where asked for, over touched memory.
-func (o *benchOptions) run(env *environment, ctx context.Context, t *trace.Trace, part *part,
-	result *report.Bench) error {
-	for _, warning := range t.Warnings {
-		env.warn("%s", warning)
-	}
-	p, err := replay.Compile(t)
-	if err != nil {
-		return err
-	}
-	entrants, err := o.entrants(t)
-	if err != nil {
-		return err
-	}
-	part.workload(&p)
-	names := make([]string, len(entrants))
-	for i, e := range entrants {
-		names[i] = e.Name
-	}
-	addresses := part.group(p.Name, replay.Addresses, names)
-	entrants = slices.DeleteFunc(entrants, func(e replay.Entrant) bool { return !slices.Contains(addresses.names, e.Name) })
-	bar := env.progress("replaying " + p.Name)
-	defer bar.close()
-	start := time.Now()
-	summaries, stopped := replay.Compare(ctx, &p, entrants, replay.Options{
-		Repeats: o.repeats, Clock: func() time.Duration { return time.Since(start) }, Progress: bar.set,
-		Yardstick: o.yardstick(),
-	})
-	if stopped != nil && !errors.Is(stopped, context.Canceled) {
-		return stopped
-	}
-	notes := o.coarse(p.LowerBound, summaries)
-	part.done(addresses, summaries, notes)
-	result.Results = append(result.Results, summaries...)
-	result.Notes = append(result.Notes, notes...)
-	if stopped != nil {
-		result.Notes = append(result.Notes, "interrupted: these results are of the runs that were whole")
-		return nil
-	}
-	if !o.touch {
-		return nil
-	}
-	touched := part.group(p.Name, replay.Touched, o.touchedNames())
-	var pages report.Bench
-	if len(touched.names) > 0 {
-		if pages, err = o.runTouched(env, ctx, &p, touched.names); err != nil {
-			return err
-		}
-	}
-	part.done(touched, pages.Results, pages.Notes)
-	result.Results, result.Notes = append(result.Results, pages.Results...), append(result.Notes, pages.Notes...)
-	if len(result.Results) == 0 && part == nil && ctx.Err() == nil {
-		return verdict.Unable.Of(errors.New(strings.Join(result.Notes, "; ")))
-	}
-	return nil
-}
-
-// coarse notes that granules are large beside a program: vlmem counts whole ones, the others bytes.
-func (o *benchOptions) coarse(lowerBound int64, summaries []replay.Summary) []string {
-	granule, err := units.ParseBytes(o.granule)
-	if err != nil || int64(granule)*100 < lowerBound || !slices.ContainsFunc(summaries,
-		func(s replay.Summary) bool { return s.Allocator == "vlmem" }) {
-		return nil
-	}
-	return []string{fmt.Sprintf("vlmem is counted in granules of %s, %.1f %% of this lower bound each; best fit and the buddies in bytes", granule, 100*float64(granule)/float64(lowerBound))}
-}
-
-// entrants opens the chosen allocators over bare addresses, more than any trace needs.
-func (o *benchOptions) entrants(t *trace.Trace) ([]replay.Entrant, error) {
-	granule, err := units.ParseBytes(o.granule)
-	if err != nil || granule < 512 || granule&(granule-1) != 0 {
-		return nil, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
-	}
-	capacity, err := o.capacity()
-	if err != nil {
-		return nil, err
-	}
-	names := o.allocators
-	if len(names) == 0 {
-		names = addressNames
-	}
-	var list []replay.Entrant
-	for _, name := range names {
-		if name == "malloc" || name == "go" || name == "pytorch" && t.Host {
-			continue // they have no addresses of their own to give, or serve cards alone
-		}
-		options := alloc.Options{Capacity: capacity, Granule: int64(granule)}
-		if name == "plan" {
-			if options.Plan, err = planned(t); err != nil {
-				return nil, err
-			}
-		}
-		open := func() (alloc.Allocator, error) { return alloc.New(name, options) }
-		if name == "pytorch" {
-			open = func() (alloc.Allocator, error) { return pytorch.New(pytorch.DefaultConfig(), capacity) }
-		}
-		list = append(list, replay.Entrant{Name: name, Open: open, Streams: name == "pytorch"})
-	}
-	return list, nil
-}
-
-// planned packs the trace itself: what bench shows for plan is a program's second run, served from the plan of its
-// first.
-func planned(t *trace.Trace) (*alloc.Plan, error) {
-	lives, _ := packingProblem(t, 1)
-	return alloc.NewPlan(lives, 0, plan.Options{})
-}
-
-// boundless is a range that no trace fills, so that no request is refused for lack of addresses: 4 TiB.
-const boundless = 1 << 42
-
-// capacity is the bytes that a bare range may reserve.
-func (o *benchOptions) capacity() (int64, error) {
-	if o.limit == "" {
-		return boundless, nil
-	}
-	limit, err := units.ParseBytes(o.limit)
-	if err != nil || limit < 64*units.MiB || limit > boundless {
-		return 0, fmt.Errorf("--limit %s: want 64 MiB to 4 TiB, such as 8GiB", o.limit)
-	}
-	return int64(limit), nil
 }

@@ -49,14 +49,6 @@ func (o *benchOptions) openGate(env *environment) (*gate, error) {
 	return g, nil
 }
 
-// yardstick is the work that times are divided by, where they will be compared.
-func (o *benchOptions) yardstick() func() {
-	if o.save == "" && o.against == "" {
-		return nil
-	}
-	return baseline.NewYardstick().Run
-}
-
 // close saves and compares; its error carries the exit code of the gate.
 func (g *gate) close(result *report.Bench) error {
 	if !g.active() {

@@ -129,7 +129,8 @@ func runBenchStreams(env *environment, o benchStreamsOptions) error {
 		return err
 	}
 	if r := result.Results[0]; r.Backend == "host" && r.Overlap.Ceiling < leastCeiling {
-		return verdict.Unsure.Errorf("the machine is too busy to show overlap: two streams without any dependency gained %.2fx",
+		return verdict.Unsure.Errorf("the machine is too busy to show overlap: two streams without any dependency gained "+
+			"%.2fx",
 			r.Overlap.Ceiling)
 	}
 	return nil
@@ -219,7 +220,8 @@ func (b *streamsBench) simulated(hardware string, o stream.BenchOptions, flops f
 	}
 	b.Notes = append(b.Notes,
 		"simulated from the profile's rates; no card ran",
-		"the first pipeline computes as long as it copies, where overlap gains most; the second computes what the vision tower does at the card's peak")
+		"the first pipeline computes as long as it copies, where overlap gains most; the second computes what the vision "+
+			"tower does at the card's peak")
 	return nil
 }
 

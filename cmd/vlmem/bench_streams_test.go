@@ -102,7 +102,8 @@ func TestBenchBackendIsStreams(t *testing.T) {
 		t.Errorf("now %+v, before %+v, says %q", now, old, complaints)
 	}
 	saved := filepath.Join(t.TempDir(), "x.json")
-	for _, flag := range []string{"--save=" + saved, "--report=junit=" + saved, "--against=" + saved, "--trace=x", "--touch"} {
+	for _, flag := range []string{"--save=" + saved, "--report=junit=" + saved, "--against=" + saved, "--trace=x",
+		"--touch"} {
 		out, complaints, code := runWith(t, nil, "bench", "--backend", "sim", flag)
 		if code != 2 || out != "" || !strings.Contains(complaints, "has no meaning with --backend") {
 			t.Errorf("%s: exit %d, says %q", flag, code, complaints)

@@ -114,7 +114,8 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 			return nil, err
 		}
 		library := env.libcuda()
-		r, err := contest.OnCard(library, func() (profile.GPU, error) { return probe.FirstCard(library) }, memory, o.again, shapes)
+		r, err := contest.OnCard(library, func() (profile.GPU, error) { return probe.FirstCard(library) }, memory, o.again,
+			shapes)
 		return func(w io.Writer, format string) error { return report.CardTiles(w, format, r) }, err
 	case o.hardware != "":
 		hardware, err := catalog.Hardware(o.hardware)

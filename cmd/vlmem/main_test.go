@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/replay/touched"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -17,7 +19,7 @@ const asProgram = "TEST_AS_PROGRAM"
 
 // TestMain lets the test binary stand in for vlmem where bench starts it as its own child.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == touchCommand || os.Getenv(asProgram) != "" {
+	if len(os.Args) > 1 && os.Args[1] == touched.Command || os.Getenv(asProgram) != "" {
 		main()
 	}
 	os.Exit(m.Run())

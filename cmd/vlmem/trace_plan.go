@@ -123,23 +123,8 @@ func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int
 		}
 		align = int64(a)
 	}
-	p, bound := packingProblem(traces[0], align)
+	p, bound := traces[0].Packing(align)
 	return p, bound, p.Check()
-}
-
-// packingProblem rounds the sizes of a trace up to align, which is as good as aligning every offset.
-func packingProblem(t *trace.Trace, align int64) (*plan.Problem, int64) {
-	p := &plan.Problem{}
-	for i, l := range t.Lifetimes() {
-		p.Buffers = append(p.Buffers, plan.Buffer{ID: strconv.Itoa(i), Lower: int64(l.Begin), Upper: int64(l.End),
-			Size: l.Size})
-	}
-	bound := p.LowerBound()
-	for i := range p.Buffers {
-		b := &p.Buffers[i]
-		b.Size = (b.Size + align - 1) / align * align
-	}
-	return p, bound
 }
 
 // packed is the result of trace plan.

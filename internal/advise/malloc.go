@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -110,11 +111,38 @@ func (c *MallocChoice) Headline() []string {
 	list := []string{fmt.Sprintf("%s takes 1/%.1f of the default's time [measured]", c.Best.Name,
 		c.Default.NsPerOp/c.Best.NsPerOp)}
 	if !c.Helps() {
-		list[0] = fmt.Sprintf("nothing installed here saves a tenth of the default's time within a quarter more memory, out of %d settings [measured]", len(c.Tried))
+		list[0] = fmt.Sprintf("nothing installed here saves a tenth of the default's time within a quarter more memory, "+
+			"out of %d settings [measured]", len(c.Tried))
 	}
-	list = append(list, fmt.Sprintf("each setting ran the workload, %s live at most, in a process of its own, writing every page", c.LowerBound))
+	list = append(list, fmt.Sprintf("each setting ran the workload, %s live at most, in a process of its own, writing "+
+		"every page", c.LowerBound))
 	for _, t := range c.Tried {
 		list = append(list, line(t))
 	}
 	return list
+}
+
+// MallocTrials are what a program cost under each setting, by its runs.
+func MallocTrials(p *replay.Program, settings []MallocSetting, runs [][]replay.Run) []MallocTrial {
+	var trials []MallocTrial
+	for i, s := range settings {
+		sum := p.Summarise(s.Name, runs[i])
+		trials = append(trials, MallocTrial{MallocSetting: s, NsPerOp: medianMean(p, runs[i]),
+			PeakRSS: units.Bytes(*sum.PeakRSSBytes), Faults: *sum.PageFaults, Runs: len(runs[i])})
+	}
+	return trials
+}
+
+// medianMean is the mean time of an operation, in nanoseconds, of the median run.
+func medianMean(p *replay.Program, runs []replay.Run) float64 {
+	var means []float64
+	for _, r := range runs {
+		var sum int64
+		for _, ns := range r.Ns {
+			sum += ns
+		}
+		means = append(means, float64(sum)/float64(p.Operations()))
+	}
+	slices.Sort(means)
+	return means[len(means)/2]
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/tiling/contest"
@@ -177,4 +178,26 @@ func CardTiles(w io.Writer, format string, r *contest.CardTimings) error {
 		fmt.Fprintf(w, "\nover all %d: %.2f\n", kernels, *r.Agreement)
 	}
 	return nil
+}
+
+// TileHeat is the map of a page: the time of a product by its tiles; none where nothing was timed.
+func TileHeat(t *contest.Heat) []HeatMap {
+	if t == nil {
+		return nil
+	}
+	h := HeatMap{Title: "Tiles of a matrix product on this machine", Corner: "kc down, mc across", Format: "%.1f",
+		Text: fmt.Sprintf("Milliseconds of a product of %dx%dx%d in fp32 on one thread, measured just now; "+
+			"the darkest is the fastest. vlmem bench tiles has more.", t.Shape.M, t.Shape.N, t.Shape.K)}
+	for _, mc := range t.Columns {
+		h.Columns = append(h.Columns, strconv.Itoa(mc))
+	}
+	for i, kc := range t.Rows {
+		h.Rows = append(h.Rows, strconv.Itoa(kc))
+		row := make([]float64, len(t.Seconds[i]))
+		for j, s := range t.Seconds[i] {
+			row[j] = 1e3 * s
+		}
+		h.Values = append(h.Values, row)
+	}
+	return []HeatMap{h}
 }

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	input "github.com/vlmem/vlmem/internal/file"
@@ -100,7 +101,8 @@ func (f *File) recognise(in *os.File) error {
 		return fmt.Errorf("opening trace %s: reading the snapshot inside: %w", f.Path, err)
 	}
 	if f.Format = formatOf(head); f.Format == 0 {
-		return fmt.Errorf("opening trace %s: byte 0: neither a vlmem trace, a PyTorch snapshot, a recording CSV, a Chrome trace, a MiniMalloc CSV nor a memory profile", f.Path)
+		return fmt.Errorf("opening trace %s: byte 0: neither a vlmem trace, a PyTorch snapshot, a recording CSV, a Chrome "+
+			"trace, a MiniMalloc CSV nor a memory profile", f.Path)
 	}
 	return nil
 }
@@ -241,4 +243,20 @@ func (f *File) Title() string {
 			return name
 		}
 	}
+}
+
+// OpenCards is the traces of a file, one for each card. The host's memory is replayed where there is no other.
+func OpenCards(path string) ([]*Trace, error) {
+	list, err := Open(path)
+	if err != nil {
+		return nil, err
+	}
+	cards := slices.DeleteFunc(slices.Clone(list), func(t *Trace) bool { return t.Host })
+	if len(cards) == 0 {
+		return list, nil
+	}
+	if len(cards) < len(list) {
+		cards[0].Warnings = append(cards[0].Warnings, "the host's memory is no card's and is left out")
+	}
+	return cards, nil
 }
