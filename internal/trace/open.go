@@ -44,8 +44,9 @@ type File struct {
 	Path   string
 	Format Format
 
-	in    *bufio.Reader
-	close io.Closer
+	in     *bufio.Reader
+	length int64 // in bytes, 0 where what is read is packed
+	close  io.Closer
 }
 
 // Open reads every trace of a file: one, or one for each device of a recording. Errors name the file and where in it.
@@ -94,8 +95,12 @@ func (f *File) recognise(in *os.File) error {
 		}
 		return fmt.Errorf("opening trace %s: %w", f.Path, err)
 	}
+	plain := f.in
 	if err := f.unpack(in, head, compressed); err != nil {
 		return fmt.Errorf("opening trace %s: %w", f.Path, err)
+	}
+	if info, err := in.Stat(); err == nil && !compressed && f.in == plain && info.Mode().IsRegular() {
+		f.length = info.Size()
 	}
 	if head, err = f.in.Peek(512); len(head) == 0 {
 		return fmt.Errorf("opening trace %s: reading the snapshot inside: %w", f.Path, err)
@@ -144,7 +149,7 @@ func (f *File) Reader() (*Reader, error) {
 func (f *File) Recordings() ([]snapshot.Recording, error) {
 	switch f.Format {
 	case Pickle:
-		s, err := snapshot.Read(f.in)
+		s, err := snapshot.ReadWithin(f.in, f.length, snapshot.DefaultBudget)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Path, err)
 		}

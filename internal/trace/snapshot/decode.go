@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -51,88 +50,80 @@ const (
 	maxText = 1 << 20
 	// maxFields bounds the keys and values of a dictionary that may be an entry, a block, a segment or a frame.
 	maxFields = 64
-	// DefaultBudget is the memory a decoder may hold, in bytes: about 10^7 entries.
+	// DefaultBudget is the memory a decoder may hold, in bytes: about 2·10^7 entries.
 	DefaultBudget = 2 << 30
-	// A file may ask for freeBudget and then for perByte bytes of memory for each of its own. An entry takes some 400
+	// A file may ask for freeBudget and then for perByte bytes of memory for each of its own. An entry takes some 100
 	// bytes while it is decoded and at least 40 in the file; files that ask for more repeat a list inside lists.
 	freeBudget = 64 << 20
 	perByte    = 64
 )
 
-// kind is what a value on the stack is. Dictionaries turn into frames, blocks, segments and entries as soon as their
-// items are known, so that nothing larger than a list of references is ever held untyped.
+// kind is what a value on the stack is.
 type kind uint8
 
 const (
 	kNone kind = iota
-	kMark
 	kBool
 	kInt
 	kFloat
 	kText
-	kObject // a list, a tuple, or a dictionary still untyped
+	kObject // a list, a tuple or a dictionary, or what one turned into
 )
 
-var kindNames = [...]string{"None", "a mark", "a boolean", "a number", "a number with a point", "text", "a container"}
+var kindNames = [...]string{"None", "a boolean", "a number", "a number with a point", "text", "a container"}
 
-// value is one item of the pickle's stack or memo. n is the number, its bits, or an index.
+// value is one item of the pickle's stack. n is the number, its bits, or an index.
 type value struct {
 	kind kind
 	n    int64
 }
 
-type shape uint8
+// reference is a value in the memo, which holds one for each container of the file: the index of a text or an object, or
+// of a value in decoder.plain for the rest, which no pickler remembers. The two lowest bits tell which.
+type reference uint32
 
 const (
-	shapeList shape = iota
-	shapeTuple
-	shapeDict
-	shapeFrame   // index into frames
-	shapeStack   // index into stacks
-	shapeBlock   // index into blocks
-	shapeSegment // index into segments
-	shapeEntry   // index into entries
+	toText reference = iota
+	toObject
+	toPlain
+	maxIndex = 1<<30 - 1
 )
-
-var shapeNames = [...]string{"a list", "a tuple", "a dictionary", "a frame", "a stack", "a block", "a segment",
-	"an entry"}
-
-// object is a container. Once typed, items is nil and index says where its contents went.
-type object struct {
-	items []value // dictionaries hold keys and values in turn
-	index int32
-	shape shape
-}
 
 // decoder is the pickle machine. Every growth is paid from budget, so a hostile file ends in an error and not in swap.
 type decoder struct {
-	r      *bufio.Reader
-	offset int64
+	in     window
+	length int64 // of the file, 0 where it is not known
 	limit  int64
 	budget int64 // of limit, what is left
 
-	stack   []value
-	memo    []value
-	objects []object
-	texts   []string
-	intern  map[string]int64
-	scratch []byte
+	stack    []value
+	marks    []int // where on the stack
+	memo     []reference
+	plain    []value
+	objects  []object
+	contents []contents // of objects that are still untyped
+	texts    []*string
+	intern   map[string]int64
+	record   record
 
-	out      Snapshot
-	blocks   []Block
-	entries  []Entry
-	frames   map[Frame]int32
-	stacks   map[string]int32
-	stackKey []byte
+	out        Snapshot
+	blocks     []Block
+	room       []Block // for those of segments
+	entries    []Entry
+	firstEntry int64 // the byte after it
+	frames     map[frameKey]int32
+	stacks     map[string]int32
+	stackKey   []byte
+	pools      map[PoolID]*PoolID
 }
 
 // Read decodes a snapshot pickle within DefaultBudget. Errors name the byte where the file went wrong.
-func Read(r io.Reader) (*Snapshot, error) { return ReadWithin(r, DefaultBudget) }
+func Read(r io.Reader) (*Snapshot, error) { return ReadWithin(r, 0, DefaultBudget) }
 
-// ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold.
-func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
-	d := &decoder{r: bufio.NewReaderSize(r, 64<<10), limit: budget, budget: budget, intern: map[string]int64{},
-		frames: map[Frame]int32{}, stacks: map[string]int32{}}
+// ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold. length is that of the file where it is
+// known, else 0: it says how many entries to make room for.
+func ReadWithin(r io.Reader, length, budget int64) (*Snapshot, error) {
+	d := newDecoder(r, length, budget)
 	top, err := d.run()
 	if err == nil {
 		err = d.finish(top)
@@ -141,20 +132,32 @@ func ReadWithin(r io.Reader, budget int64) (*Snapshot, error) {
 		err = errors.New("the pickle ends in the middle: the file was cut short")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("byte %d: %w", d.offset, err)
+		return nil, fmt.Errorf("byte %d: %w", d.in.offset(), err)
 	}
 	return &d.out, nil
+}
+
+func newDecoder(r io.Reader, length, budget int64) *decoder {
+	d := &decoder{in: newWindow(r), length: length, limit: budget, budget: budget, intern: map[string]int64{},
+		frames: map[frameKey]int32{}, stacks: map[string]int32{}, pools: map[PoolID]*PoolID{}}
+	d.record.d = d
+	for k, name := range slices.Concat(keyNames[:], actionNames[:]) {
+		d.texts = append(d.texts, &name)
+		d.intern[name] = int64(k)
+	}
+	return d
 }
 
 // spend pays n bytes from the budget.
 func (d *decoder) spend(n int) error {
 	d.budget -= int64(n)
-	if used := d.limit - d.budget; used > freeBudget+perByte*d.offset {
+	if used := d.limit - d.budget; used > freeBudget+perByte*d.in.offset() {
 		return fmt.Errorf("the pickle unfolds to more than %d MiB, far more than a recording of its length holds",
 			used>>20)
 	}
 	if d.budget < 0 {
-		return fmt.Errorf("the pickle needs more memory than the %d MiB that reading may take: record fewer entries (max_entries)", d.limit>>20)
+		return fmt.Errorf("the pickle needs more memory than the %d MiB that reading may take: record fewer entries "+
+			"(max_entries)", d.limit>>20)
 	}
 	return nil
 }
@@ -167,45 +170,59 @@ func (d *decoder) push(v value) error {
 	return nil
 }
 
-func (d *decoder) pop() (value, error) {
-	if len(d.stack) == 0 {
-		return value{}, errors.New("the stack is empty: not a pickle of a snapshot")
+func (d *decoder) mark() error {
+	d.marks = append(d.marks, len(d.stack))
+	if len(d.marks) == cap(d.marks) {
+		return d.spend(16 * cap(d.marks))
 	}
-	v := d.stack[len(d.stack)-1]
-	d.stack = d.stack[:len(d.stack)-1]
-	return v, nil
+	return nil
+}
+
+// pop takes the n last values that lie after the last mark. The slice is valid until the next push.
+func (d *decoder) pop(n int) ([]value, error) {
+	from := len(d.stack) - n
+	if from < 0 || len(d.marks) > 0 && from < d.marks[len(d.marks)-1] {
+		return nil, errors.New("the stack is empty: not a pickle of a snapshot")
+	}
+	items := d.stack[from:]
+	d.stack = d.stack[:from]
+	return items, nil
 }
 
 // popMark takes what was pushed since the last mark. The slice is valid until the next push.
 func (d *decoder) popMark() ([]value, error) {
-	for i := len(d.stack) - 1; i >= 0; i-- {
-		if d.stack[i].kind == kMark {
-			items := d.stack[i+1:]
-			d.stack = d.stack[:i]
-			return items, nil
-		}
+	if len(d.marks) == 0 {
+		return nil, errors.New("no mark on the stack: not a pickle of a snapshot")
 	}
-	return nil, errors.New("no mark on the stack: not a pickle of a snapshot")
+	from := d.marks[len(d.marks)-1]
+	d.marks = d.marks[:len(d.marks)-1]
+	items := d.stack[from:]
+	d.stack = d.stack[:from]
+	return items, nil
 }
 
 func (d *decoder) run() (value, error) {
-	if op, err := d.byte(); err != nil {
+	if op, err := d.in.byte(); err != nil {
 		return value{}, err
 	} else if op != opProto {
 		return value{}, errors.New("not a pickle: a snapshot begins with byte 0x80")
 	}
-	if version, err := d.byte(); err != nil {
+	if version, err := d.in.byte(); err != nil {
 		return value{}, err
 	} else if version < 2 || version > 5 {
 		return value{}, fmt.Errorf("pickle protocol %d: want 2 to 5", version)
 	}
 	for {
-		op, err := d.byte()
+		op, err := d.in.byte()
 		if err != nil {
 			return value{}, err
 		}
 		if op == opStop {
-			return d.pop()
+			top, err := d.pop(1)
+			if err != nil {
+				return value{}, err
+			}
+			return top[0], nil
 		}
 		if err := d.step(op); err != nil {
 			return value{}, err
@@ -217,10 +234,10 @@ func (d *decoder) run() (value, error) {
 func (d *decoder) step(op byte) error {
 	switch op {
 	case opFrame:
-		_, err := d.take(8)
+		_, err := d.in.take(8)
 		return err
 	case opMark:
-		return d.push(value{kind: kMark})
+		return d.mark()
 	case opNone:
 		return d.push(value{})
 	case opNewTrue:
@@ -246,25 +263,6 @@ func (d *decoder) step(op byte) error {
 		op)
 }
 
-func (d *decoder) byte() (byte, error) {
-	b, err := d.r.ReadByte()
-	if err == nil {
-		d.offset++
-	}
-	return b, err
-}
-
-// take reads n bytes, at most 255, valid until the next read.
-func (d *decoder) take(n int) ([]byte, error) {
-	p, err := d.r.Peek(n)
-	if err != nil {
-		return nil, err
-	}
-	d.offset += int64(n)
-	_, err = d.r.Discard(n)
-	return p, err
-}
-
 func (d *decoder) number(op byte) error {
 	width := 1
 	switch op {
@@ -275,13 +273,13 @@ func (d *decoder) number(op byte) error {
 	case opBinFloat:
 		width = 8
 	case opLong1:
-		n, err := d.byte()
+		n, err := d.in.byte()
 		if err != nil {
 			return err
 		}
 		width = int(n)
 	}
-	p, err := d.take(width)
+	p, err := d.in.take(width)
 	if err != nil {
 		return err
 	}
@@ -319,13 +317,13 @@ func littleEndian(p []byte, signed bool) (int64, error) {
 func (d *decoder) text(op byte) error {
 	size := uint32(0)
 	if op == opShortBinUnicode {
-		b, err := d.byte()
+		b, err := d.in.byte()
 		if err != nil {
 			return err
 		}
 		size = uint32(b)
 	} else {
-		p, err := d.take(4)
+		p, err := d.in.take(4)
 		if err != nil {
 			return err
 		}
@@ -334,149 +332,94 @@ func (d *decoder) text(op byte) error {
 	if size > maxText {
 		return fmt.Errorf("a string of %d bytes: snapshots hold none above %d", size, maxText)
 	}
-	d.scratch = slices.Grow(d.scratch[:0], int(size))[:size]
-	n, err := io.ReadFull(d.r, d.scratch)
-	d.offset += int64(n)
+	p, err := d.in.take(int(size))
 	if err != nil {
 		return err
 	}
-	i, ok := d.intern[string(d.scratch)]
+	i, ok := d.intern[string(p)]
 	if !ok {
 		i = int64(len(d.texts))
-		d.texts = append(d.texts, string(d.scratch))
-		d.intern[d.texts[i]] = i
-		if err := d.spend(int(size) + 64); err != nil {
+		text := string(p)
+		d.texts = append(d.texts, &text)
+		d.intern[text] = i
+		if err := d.spend(int(size) + 96); err != nil {
 			return err
 		}
 	}
 	return d.push(value{kText, i})
 }
 
-func (d *decoder) container(op byte) error {
-	o := object{shape: shapeTuple}
-	var items []value
-	var err error
-	switch op {
-	case opEmptyDict:
-		o.shape = shapeDict
-	case opEmptyList:
-		o.shape = shapeList
-	case opTuple:
-		items, err = d.popMark()
-	case opTuple1, opTuple2, opTuple3:
-		n := int(op) - opTuple1 + 1
-		if len(d.stack) < n {
-			return errors.New("too few items for a tuple: not a pickle of a snapshot")
-		}
-		items = d.stack[len(d.stack)-n:]
-		d.stack = d.stack[:len(d.stack)-n]
+// position reads where in the memo an opcode of one byte, or of four, stores or fetches.
+func (d *decoder) position(short bool) (int, error) {
+	if short {
+		b, err := d.in.byte()
+		return int(b), err
 	}
+	p, err := d.in.take(4)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	if err := d.spend(40 + 16*len(items)); err != nil {
-		return err
-	}
-	o.items = append(o.items, items...)
-	d.objects = append(d.objects, o)
-	return d.push(value{kObject, int64(len(d.objects) - 1)})
+	return int(binary.LittleEndian.Uint32(p)), nil
 }
 
 func (d *decoder) remember(op byte) error {
 	at := len(d.memo)
-	switch op {
-	case opBinPut:
-		b, err := d.byte()
-		if err != nil {
+	if op != opMemoize {
+		var err error
+		if at, err = d.position(op == opBinPut); err != nil {
 			return err
 		}
-		at = int(b)
-	case opLongBinPut:
-		p, err := d.take(4)
-		if err != nil {
-			return err
-		}
-		at = int(binary.LittleEndian.Uint32(p))
 	}
 	if len(d.stack) == 0 || at > len(d.memo) {
 		return fmt.Errorf("memo %d: nothing to remember there", at)
 	}
-	top := d.stack[len(d.stack)-1]
+	top, err := d.refer(d.stack[len(d.stack)-1])
+	if err != nil {
+		return err
+	}
 	if at < len(d.memo) {
 		d.memo[at] = top
 		return nil
 	}
 	d.memo = append(d.memo, top)
-	return d.spend(16)
+	return d.spend(8)
+}
+
+// refer is the reference to a value.
+func (d *decoder) refer(v value) (reference, error) {
+	what := toPlain
+	switch v.kind {
+	case kText:
+		what = toText
+	case kObject:
+		what = toObject
+	default:
+		d.plain = append(d.plain, v)
+		v.n = int64(len(d.plain) - 1)
+		if err := d.spend(32); err != nil {
+			return 0, err
+		}
+	}
+	if v.n > maxIndex {
+		return 0, errors.New("the pickle holds more than 10^9 containers")
+	}
+	return reference(v.n)<<2 | what, nil
 }
 
 func (d *decoder) recall(op byte) error {
-	at := 0
-	if op == opBinGet {
-		b, err := d.byte()
-		if err != nil {
-			return err
-		}
-		at = int(b)
-	} else {
-		p, err := d.take(4)
-		if err != nil {
-			return err
-		}
-		at = int(binary.LittleEndian.Uint32(p))
+	at, err := d.position(op == opBinGet)
+	if err != nil {
+		return err
 	}
 	if at >= len(d.memo) {
 		return fmt.Errorf("memo %d was never set", at)
 	}
-	return d.push(d.memo[at])
-}
-
-// collect takes the items of an opcode that adds one item (of width values) or all since the mark, and what it adds to.
-func (d *decoder) collect(one bool, width int, want shape) (items []value, to *object, err error) {
-	if one {
-		if len(d.stack) < width {
-			return nil, nil, errors.New("the stack is empty: not a pickle of a snapshot")
-		}
-		items = d.stack[len(d.stack)-width:]
-		d.stack = d.stack[:len(d.stack)-width]
-	} else if items, err = d.popMark(); err != nil {
-		return nil, nil, err
+	n := int64(d.memo[at] >> 2)
+	switch d.memo[at] & 3 {
+	case toText:
+		return d.push(value{kText, n})
+	case toObject:
+		return d.push(value{kObject, n})
 	}
-	if len(d.stack) == 0 || d.stack[len(d.stack)-1].kind != kObject {
-		return nil, nil, fmt.Errorf("items for %s that is not there", shapeNames[want])
-	}
-	to = &d.objects[d.stack[len(d.stack)-1].n]
-	if len(items)%width != 0 {
-		return nil, nil, errors.New("a dictionary's last key has no value")
-	}
-	if to.shape != want {
-		return nil, nil, fmt.Errorf("items for %s, found %s", shapeNames[want], shapeNames[to.shape])
-	}
-	return items, to, d.spend(16 * len(items))
-}
-
-func (d *decoder) appendItems(op byte) error {
-	items, list, err := d.collect(op == opAppend, 1, shapeList)
-	if err != nil {
-		return err
-	}
-	list.items = append(list.items, items...)
-	return nil
-}
-
-func (d *decoder) setItems(op byte) error {
-	items, dict, err := d.collect(op == opSetItem, 2, shapeDict)
-	if err != nil {
-		return err
-	}
-	for i := 0; i < len(items); i += 2 {
-		if items[i].kind != kText {
-			return fmt.Errorf("a dictionary's key is %s, want text", kindNames[items[i].kind])
-		}
-	}
-	dict.items = append(dict.items, items...)
-	if len(dict.items) > maxFields {
-		return nil // no dictionary that has a type is this large; looking again at every item added would take forever
-	}
-	return d.classify(dict)
+	return d.push(d.plain[n])
 }

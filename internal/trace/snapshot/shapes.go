@@ -1,204 +1,101 @@
 package snapshot
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
+	"slices"
 	"strconv"
 )
 
-// classify types a dictionary whose keys say what it is and drops its items; others stay for finish to look at.
-func (d *decoder) classify(o *object) error {
-	has := func(key string) bool {
-		_, ok := d.lookup(o, key)
-		return ok
-	}
+// classify types a dictionary whose keys say what it is; others stay for finish to look at.
+func (d *decoder) classify(o *object, items []value) error {
+	f := &d.record
+	f.read(items)
 	switch {
-	case has("action"):
-		return d.entry(o)
-	case has("blocks") && has("address"):
-		return d.segment(o)
-	case has("state") && has("size"):
-		return d.block(o)
-	case has("filename") && has("line"):
-		return d.frame(o)
+	case f.has(keyAction):
+		return d.entry(o, f)
+	case f.has(keyBlocks) && f.has(keyAddress):
+		return d.segment(o, f)
+	case f.has(keyState) && f.has(keySize):
+		return d.block(o, f)
+	case f.has(keyFilename) && f.has(keyLine):
+		return d.frame(o, f)
 	}
 	return nil
 }
 
-func (d *decoder) lookup(o *object, key string) (value, bool) {
-	for i := 0; i+1 < len(o.items); i += 2 {
-		if d.texts[o.items[i].n] == key {
-			return o.items[i+1], true
-		}
-	}
-	return value{}, false
+// frameKey is a frame by the indices of its texts.
+type frameKey struct {
+	name, file int64
+	line       int64
 }
 
-// fields reads the items of one dictionary by name; the first failure stays in err. A key that is absent, or None,
-// gives zero.
-type fields struct {
-	d   *decoder
-	o   *object
-	err error
+// entryBytes is what an entry costs, in bytes: its own and those of the list that it leaves when that grows.
+const entryBytes = 96
+
+// entriesSeen is after how many entries those that follow are estimated from them.
+const entriesSeen = 4096
+
+// roomForEntry sees to it that one more entry fits: together with as many as the rest of the file holds if it goes on as
+// it began, so that they are not copied from one array to the next, each held until the last copy is done.
+func (d *decoder) roomForEntry() {
+	n := len(d.entries)
+	if n == 0 {
+		d.firstEntry = d.in.offset()
+	}
+	if n < cap(d.entries) {
+		return
+	}
+	more := max(n/4, entriesSeen)
+	if rest := d.length - d.in.offset(); n >= entriesSeen && rest > 0 {
+		each := max(40, (d.in.offset()-d.firstEntry)/int64(n))
+		more = max(more/16, int(rest/each)+int(rest/each)/32)
+	}
+	d.entries = slices.Grow(d.entries, more)
 }
 
-func (f *fields) get(key string, want kind) (value, bool) {
-	v, ok := f.d.lookup(f.o, key)
-	if !ok || v.kind == kNone || f.err != nil {
-		return value{}, false
-	}
-	if v.kind != want {
-		f.err = fmt.Errorf("field %q is %s, want %s", key, kindNames[v.kind], kindNames[want])
-		return value{}, false
-	}
-	return v, true
-}
-
-func (f *fields) number(key string) int64 {
-	v, _ := f.get(key, kInt)
-	return v.n
-}
-
-// size is a number of bytes or an address.
-func (f *fields) size(key string) int64 {
-	n := f.number(key)
-	if n < 0 && f.err == nil {
-		f.err = fmt.Errorf("field %q is %d, want a number that is not negative", key, n)
-	}
-	return n
-}
-
-func (f *fields) bool(key string) bool {
-	v, _ := f.get(key, kBool)
-	return v.n != 0
-}
-
-func (f *fields) text(key string) string {
-	if v, ok := f.get(key, kText); ok {
-		return f.d.texts[v.n]
-	}
-	return ""
-}
-
-// textIfAny tells an absent field, and one of None, from an empty one.
-func (f *fields) textIfAny(key string) *string {
-	if v, ok := f.d.lookup(f.o, key); !ok || v.kind != kText {
-		return nil
-	}
-	s := f.text(key)
-	return &s
-}
-
-func (f *fields) float(key string) float64 {
-	if v, ok := f.d.lookup(f.o, key); ok && v.kind == kInt {
-		return float64(v.n)
-	}
-	if v, ok := f.get(key, kFloat); ok {
-		return math.Float64frombits(uint64(v.n))
-	}
-	return 0
-}
-
-// object is the container of a key, nil where it is absent or None.
-func (f *fields) object(key string) *object {
-	v, ok := f.d.lookup(f.o, key)
-	if !ok || v.kind == kNone {
-		return nil
-	}
-	if v, ok = f.get(key, kObject); ok {
-		return &f.d.objects[v.n]
-	}
-	return nil
-}
-
-func (f *fields) pool(key string) *PoolID {
-	o := f.object(key)
-	if o == nil {
-		return nil
-	}
-	if o.shape > shapeTuple || len(o.items) != 2 || o.items[0].kind != kInt || o.items[1].kind != kInt {
-		f.err = fmt.Errorf("field %q: want two numbers", key)
-		return nil
-	}
-	return &PoolID{o.items[0].n, o.items[1].n}
-}
-
-// stack interns a list of frames: recordings repeat few stacks many times. PyTorch writes an empty list for none.
-func (f *fields) stack(key string) int32 {
-	o := f.object(key)
-	if o == nil || o.shape != shapeStack && len(o.items) == 0 {
-		return NoStack
-	}
-	if o.shape == shapeStack {
-		return o.index
-	}
-	d := f.d
-	d.stackKey = d.stackKey[:0]
-	for _, v := range o.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeFrame {
-			f.err = fmt.Errorf("field %q holds something that is not a frame", key)
-			return NoStack
-		}
-		d.stackKey = binary.LittleEndian.AppendUint32(d.stackKey, uint32(d.objects[v.n].index))
-	}
-	i, ok := d.stacks[string(d.stackKey)]
-	if !ok {
-		stack := make([]int32, len(o.items))
-		for k, v := range o.items {
-			stack[k] = d.objects[v.n].index
-		}
-		i = int32(len(d.out.Stacks))
-		d.out.Stacks = append(d.out.Stacks, stack)
-		d.stacks[string(d.stackKey)] = i
-		f.fail(d.spend(64 + 8*len(stack)))
-	}
-	d.become(o, shapeStack, i)
-	return i
-}
-
-func (f *fields) fail(err error) {
-	if f.err == nil {
-		f.err = err
-	}
-}
-
-// become types an object in place: references to it stay good, its items are given back to the budget.
-func (d *decoder) become(o *object, s shape, index int32) {
-	d.budget += int64(16 * len(o.items))
-	*o = object{shape: s, index: index}
-}
-
-func (d *decoder) frame(o *object) error {
-	f := fields{d: d, o: o}
-	frame := Frame{Name: f.text("name"), Filename: f.text("filename"), Line: f.number("line")}
+func (d *decoder) frame(o *object, f *record) error {
+	name, _ := f.get(keyName, kText)
+	file, _ := f.get(keyFilename, kText)
+	k := frameKey{name.n, file.n, f.number(keyLine)}
 	if f.err != nil {
 		return fmt.Errorf("frame: %w", f.err)
 	}
-	i, ok := d.frames[frame]
+	i, ok := d.frames[k]
 	if !ok {
 		i = int32(len(d.out.Frames))
-		d.out.Frames = append(d.out.Frames, frame)
-		d.frames[frame] = i
+		d.out.Frames = append(d.out.Frames, Frame{Name: f.text(keyName), Filename: f.text(keyFilename), Line: k.line})
+		d.frames[k] = i
 		if err := d.spend(96); err != nil {
 			return err
 		}
 	}
-	d.become(o, shapeFrame, i)
+	return d.become(o, shapeFrame, int(i))
+}
+
+// become types an object in place: references to it stay good.
+func (d *decoder) become(o *object, s shape, index int) error {
+	if index > math.MaxInt32 {
+		return errors.New("the pickle holds more than 2^31 of a kind")
+	}
+	if o.index != nothing { // its items came in several batches
+		d.budget += int64(16 * len(d.contents[o.index].values))
+		d.contents[o.index] = contents{}
+	}
+	*o = object{shape: s, index: int32(index)}
 	return nil
 }
 
-func (d *decoder) entry(o *object) error {
-	f := fields{d: d, o: o}
-	e := Entry{Action: actionNamed(f.text("action")), Size: f.size("size"), Stream: f.number("stream"),
-		TimeUs:         f.number("time_us"),
-		CompileContext: f.textIfAny("compile_context"), UserMetadata: f.textIfAny("user_metadata"), Pool: f.pool("pool_id"),
-		Stack: f.stack("frames")}
+func (d *decoder) entry(o *object, f *record) error {
+	e := Entry{Action: f.action(), Size: f.size(keySize), Stream: f.number(keyStream), TimeUs: f.number(keyTimeUs),
+		CompileContext: f.textIfAny(keyCompileContext), UserMetadata: f.textIfAny(keyUserMetadata),
+		Pool: f.pool(keyPoolID), Stack: f.stack(keyFrames)}
 	if e.Action == OutOfMemory {
-		e.Addr = f.size("device_free")
+		e.Addr = f.size(keyDeviceFree)
 	} else {
-		e.Addr = f.size("addr")
+		e.Addr = f.size(keyAddr)
 	}
 	if e.Action != Other && e.Action != Mark && e.Action != UserDefined && e.Addr > math.MaxInt64-e.Size {
 		f.fail(fmt.Errorf("%d bytes at %d end beyond 63 bits", e.Size, e.Addr))
@@ -206,19 +103,18 @@ func (d *decoder) entry(o *object) error {
 	if f.err != nil {
 		return fmt.Errorf("trace entry: %w", f.err)
 	}
+	d.roomForEntry()
 	d.entries = append(d.entries, e)
-	if err := d.spend(80); err != nil {
+	if err := d.spend(entryBytes); err != nil {
 		return err
 	}
-	d.become(o, shapeEntry, int32(len(d.entries)-1))
-	return nil
+	return d.become(o, shapeEntry, len(d.entries)-1)
 }
 
-func (d *decoder) block(o *object) error {
-	f := fields{d: d, o: o}
-	b := Block{Address: f.size("address"), Size: f.size("size"), Stack: f.stack("frames")}
+func (d *decoder) block(o *object, f *record) error {
+	b := Block{Address: f.size(keyAddress), Size: f.size(keySize), Stack: f.stack(keyFrames)}
 	b.Requested = f.requested(b.Size)
-	switch f.text("state") {
+	switch f.text(keyState) {
 	case "inactive":
 	case "active_allocated":
 		b.State = Allocated
@@ -231,66 +127,80 @@ func (d *decoder) block(o *object) error {
 		return fmt.Errorf("block: %w", f.err)
 	}
 	d.blocks = append(d.blocks, b)
-	if err := d.spend(32); err != nil {
+	if err := d.spend(80); err != nil {
 		return err
 	}
-	d.become(o, shapeBlock, int32(len(d.blocks)-1))
-	return nil
+	return d.become(o, shapeBlock, len(d.blocks)-1)
 }
 
 // requested is a block's requested_size, or what the releases before that field (2.0) have of it: history, whose first
 // item holds the real_size, or nothing, where the whole block counts.
-func (f *fields) requested(size int64) int64 {
-	if _, ok := f.d.lookup(f.o, "requested_size"); ok {
-		return f.size("requested_size")
+func (f *record) requested(size int64) int64 {
+	if f.has(keyRequestedSize) {
+		return f.size(keyRequestedSize)
 	}
-	if history := f.object("history"); history != nil && len(history.items) > 0 && history.items[0].kind == kObject {
-		h := fields{d: f.d, o: &f.d.objects[history.items[0].n]}
-		if n := h.size("real_size"); h.err == nil && n > 0 {
-			return min(n, size)
+	if history := f.object(keyHistory); history != nil {
+		if items := f.d.held(history).values; len(items) > 0 && f.d.object(items[0]) != nil {
+			h := f.d.recordOf(f.d.object(items[0]))
+			if n := h.size(keyRealSize); h.err == nil && n > 0 {
+				return min(n, size)
+			}
 		}
 	}
-	if f.text("state") == "inactive" {
+	if f.text(keyState) == "inactive" {
 		return 0
 	}
 	return size
 }
 
-func (d *decoder) segment(o *object) error {
-	f := fields{d: d, o: o}
-	s := Segment{Device: int32(f.number("device")), Address: f.size("address"), TotalSize: f.size("total_size"),
-		AllocatedSize: f.size("allocated_size"), ActiveSize: f.size("active_size"), RequestedSize: f.size("requested_size"),
-		Stream: f.number("stream"), Small: f.text("segment_type") == "small", Expandable: f.bool("is_expandable"),
-		Stack: f.stack("frames")}
-	if id := f.pool("segment_pool_id"); id != nil {
+func (d *decoder) segment(o *object, f *record) error {
+	s := Segment{Device: int32(f.number(keyDevice)), Address: f.size(keyAddress), TotalSize: f.size(keyTotalSize),
+		AllocatedSize: f.size(keyAllocatedSize), ActiveSize: f.size(keyActiveSize),
+		RequestedSize: f.size(keyRequestedSize), Stream: f.number(keyStream), Small: f.text(keySegmentType) == "small",
+		Expandable: f.bool(keyIsExpandable), Stack: f.stack(keyFrames)}
+	if id := f.pool(keySegmentPoolID); id != nil {
 		s.Pool = *id
 	}
 	if s.TotalSize > math.MaxInt64-s.Address {
 		f.fail(fmt.Errorf("%d bytes at %d end beyond 63 bits", s.TotalSize, s.Address))
 	}
-	f.fail(d.segmentBlocks(&s, f.object("blocks")))
+	f.fail(d.segmentBlocks(&s, f.object(keyBlocks)))
 	if f.err != nil {
 		return fmt.Errorf("segment: %w", f.err)
 	}
 	d.out.Segments = append(d.out.Segments, s)
-	if err := d.spend(128 + 40*len(s.Blocks)); err != nil {
+	if err := d.spend(256 + 40*len(s.Blocks)); err != nil {
 		return err
 	}
-	d.become(o, shapeSegment, int32(len(d.out.Segments)-1))
-	return nil
+	return d.become(o, shapeSegment, len(d.out.Segments)-1)
+}
+
+// roomForBlocks is an empty slice for n blocks, from an array that many segments share: most have few.
+func (d *decoder) roomForBlocks(n int) []Block {
+	if n == 0 {
+		return nil
+	}
+	if cap(d.room)-len(d.room) < n {
+		d.room = make([]Block, 0, max(n, min(4096, len(d.blocks))))
+	}
+	from := len(d.room)
+	d.room = d.room[:from+n]
+	return d.room[from : from : from+n]
 }
 
 // segmentBlocks copies the blocks of a list; old versions leave addresses out, they follow from the sizes.
 func (d *decoder) segmentBlocks(s *Segment, list *object) error {
 	if list == nil || list.shape != shapeList {
-		return fmt.Errorf("field \"blocks\" is not a list")
+		return errors.New("field \"blocks\" is not a list")
 	}
-	at := s.Address
-	for _, v := range list.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeBlock {
-			return fmt.Errorf("field \"blocks\" holds something that is not a block")
+	at, values := s.Address, d.held(list).values
+	s.Blocks = d.roomForBlocks(len(values))
+	for _, v := range values {
+		o := d.object(v)
+		if o == nil || o.shape != shapeBlock {
+			return errors.New("field \"blocks\" holds something that is not a block")
 		}
-		b := d.blocks[d.objects[v.n].index]
+		b := d.blocks[o.index]
 		if b.State == unknownState {
 			return fmt.Errorf("block at %d: state is none of inactive, active_allocated, active_pending_free", b.Address)
 		}
@@ -309,14 +219,15 @@ func (d *decoder) segmentBlocks(s *Segment, list *object) error {
 // finish reads the outermost object: the dictionary of _dump_snapshot, or the list of segments that
 // torch.cuda.memory_snapshot() returns.
 func (d *decoder) finish(top value) error {
-	if top.kind != kObject || d.objects[top.n].shape != shapeDict && d.objects[top.n].shape != shapeList {
+	o := d.object(top)
+	if o == nil || o.shape != shapeDict && o.shape != shapeList {
 		return errNotSnapshot
 	}
-	if o := &d.objects[top.n]; o.shape == shapeList {
+	if o.shape == shapeList {
 		return d.segmentList(o)
 	}
-	f := fields{d: d, o: &d.objects[top.n]}
-	segments, traces := f.object("segments"), f.object("device_traces")
+	f := d.recordOf(o)
+	segments, traces := f.object(keySegments), f.object(keyDeviceTraces)
 	if segments == nil {
 		return fmt.Errorf("%w: \"segments\" is missing", errNotSnapshot)
 	}
@@ -328,8 +239,8 @@ func (d *decoder) finish(top value) error {
 			return err
 		}
 	}
-	d.settings(f.object("allocator_settings"))
-	return d.annotations(f.object("external_annotations"))
+	d.settings(f.object(keySettings))
+	return d.annotations(f.object(keyAnnotations))
 }
 
 // errNotSnapshot is in the chain of errors about pickles of other things.
@@ -339,22 +250,28 @@ var errNotSnapshot = errors.New("a pickle, but not of a snapshot: want what torc
 // segmentList puts the segments in the order of the list that holds them.
 func (d *decoder) segmentList(list *object) error {
 	read := d.out.Segments
-	d.out.Segments = make([]Segment, 0, len(list.items))
-	for _, v := range list.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeSegment {
+	c := d.held(list)
+	d.out.Segments = make([]Segment, 0, len(c.values))
+	for _, v := range c.values {
+		o := d.object(v)
+		if o == nil || o.shape != shapeSegment {
 			return fmt.Errorf("%w: its list holds something that is not a segment", errNotSnapshot)
 		}
-		d.out.Segments = append(d.out.Segments, read[d.objects[v.n].index])
+		d.out.Segments = append(d.out.Segments, read[o.index])
+	}
+	if c.entries > 0 || list.shape == shapeStack {
+		return fmt.Errorf("%w: its list holds something that is not a segment", errNotSnapshot)
 	}
 	return nil
 }
 
 func (d *decoder) traceLists(traces *object) error {
-	for device, v := range traces.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeList {
+	for device, v := range d.held(traces).values {
+		o := d.object(v)
+		if o == nil || o.shape != shapeList {
 			return fmt.Errorf("\"device_traces\" of device %d is not a list", device)
 		}
-		list, err := d.entriesOf(&d.objects[v.n])
+		list, err := d.entriesOf(o)
 		if err != nil {
 			return fmt.Errorf("\"device_traces\" of device %d: %w", device, err)
 		}
@@ -363,49 +280,20 @@ func (d *decoder) traceLists(traces *object) error {
 	return nil
 }
 
-// entriesOf is the entries of a list. Picklers write them in order, so they are a run of d.entries; a file that does
-// otherwise gets a copy.
-func (d *decoder) entriesOf(list *object) ([]Entry, error) {
-	run := true
-	var first int32
-	for i, v := range list.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeEntry {
-			return nil, fmt.Errorf("item %d is not an entry", i)
-		}
-		if i == 0 {
-			first = d.objects[v.n].index
-		}
-		run = run && d.objects[v.n].index == first+int32(i)
-	}
-	if end := int(first) + len(list.items); run {
-		return d.entries[first:end:end], nil
-	}
-	if err := d.spend(80 * len(list.items)); err != nil {
-		return nil, err
-	}
-	out := make([]Entry, len(list.items))
-	for i, v := range list.items {
-		out[i] = d.entries[d.objects[v.n].index]
-	}
-	return out, nil
-}
-
 // settings are advisory: what another version spells otherwise is left at its default.
 func (d *decoder) settings(o *object) {
 	if o == nil || o.shape != shapeDict {
 		return
 	}
-	f := fields{d: d, o: o}
-	s := &Settings{Conf: f.text("PYTORCH_CUDA_ALLOC_CONF"), MaxSplitSize: f.number("max_split_size"),
-		GCThreshold: f.float("garbage_collection_threshold"), Expandable: f.bool("expandable_segments")}
-	if roundup := f.object("roundup_power2_divisions"); roundup != nil {
-		g := fields{d: d, o: roundup}
-		for i := range s.Roundup {
-			s.Roundup[i] = g.number(strconv.Itoa(1 << i))
-		}
+	f := d.recordOf(o)
+	s := &Settings{Conf: f.text(keyConf), MaxSplitSize: f.number(keyMaxSplitSize),
+		GCThreshold: f.float(keyGCThreshold), Expandable: f.bool(keyExpandable)}
+	if roundup := f.object(keyRoundup); roundup != nil && roundup.shape == shapeDict {
+		d.roundup(s, d.held(roundup).values)
 	}
-	for i := 0; i+1 < len(o.items); i += 2 {
-		switch key, v := d.texts[o.items[i].n], o.items[i+1]; key {
+	items := d.held(o).values
+	for i := 0; i+1 < len(items); i += 2 {
+		switch key, v := *d.texts[items[i].n], items[i+1]; key {
 		case "max_split_size", "expandable_segments":
 		default:
 			if v.kind == kInt || v.kind == kBool {
@@ -416,16 +304,28 @@ func (d *decoder) settings(o *object) {
 	d.out.Settings = s
 }
 
+// roundup reads the divisions of each size from 1 MiB on, whose keys are MiB.
+func (d *decoder) roundup(s *Settings, items []value) {
+	for i := 0; i+1 < len(items); i += 2 {
+		mib, err := strconv.ParseUint(*d.texts[items[i].n], 10, 32)
+		if err == nil && bits.OnesCount64(mib) == 1 && bits.Len64(mib) <= len(s.Roundup) && items[i+1].kind == kInt {
+			s.Roundup[bits.Len64(mib)-1] = items[i+1].n
+		}
+	}
+}
+
 func (d *decoder) annotations(list *object) error {
 	if list == nil || list.shape != shapeList {
 		return nil
 	}
-	for _, v := range list.items {
-		if v.kind != kObject || d.objects[v.n].shape != shapeDict {
-			return fmt.Errorf("\"external_annotations\" holds something that is not a dictionary")
+	for _, v := range d.held(list).values {
+		o := d.object(v)
+		if o == nil || o.shape != shapeDict {
+			return errors.New("\"external_annotations\" holds something that is not a dictionary")
 		}
-		f := fields{d: d, o: &d.objects[v.n]}
-		a := Annotation{Stage: f.text("stage"), Name: f.text("name"), Device: f.number("device"), TimeUs: f.number("time_us")}
+		f := d.recordOf(o)
+		a := Annotation{Stage: f.text(keyStage), Name: f.text(keyName), Device: f.number(keyDevice),
+			TimeUs: f.number(keyTimeUs)}
 		if f.err != nil {
 			return fmt.Errorf("annotation: %w", f.err)
 		}

@@ -30,9 +30,9 @@ func example() *Snapshot {
 	return &Snapshot{
 		Segments: []Segment{
 			{Address: 1 << 46, TotalSize: 2 << 20, AllocatedSize: 512, ActiveSize: 1024, RequestedSize: 300,
-				Stream: 94_000_000_000_000, Small: true, Stack: 1,
+				Stream: 94_000_000_000_000, Small: true, Stack: 0,
 				Blocks: []Block{
-					{Address: 1 << 46, Size: 512, Requested: 300, State: Allocated, Stack: 0},
+					{Address: 1 << 46, Size: 512, Requested: 300, State: Allocated, Stack: 1},
 					{Address: 1<<46 + 512, Size: 512, Requested: 512, State: PendingFree, Stack: NoStack},
 					{Address: 1<<46 + 1024, Size: 2<<20 - 1024, Stack: NoStack},
 				}},
@@ -42,8 +42,8 @@ func example() *Snapshot {
 		Traces: [][]Entry{
 			{
 				{Action: SegmentAlloc, Addr: 1 << 46, Size: 2 << 20, Stream: 94_000_000_000_000, TimeUs: 1_700_000_000_000_000,
-					Stack: 1},
-				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 0, CompileContext: text("N/A"),
+					Stack: 0},
+				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 1, CompileContext: text("N/A"),
 					UserMetadata: text("")},
 				{Action: OutOfMemory, Addr: 12345, Size: 1 << 33, Stack: NoStack},
 			},
@@ -54,7 +54,7 @@ func example() *Snapshot {
 				{"release_lock_on_cudamalloc", 0, true}}},
 		Annotations: []Annotation{{"START", "step", 0, 5}, {"END", "step", 0, 9}},
 		Frames:      []Frame{{"forward", "/home/me/model.py", 54}, {"empty", strings.Repeat("x", 300), 1}},
-		Stacks:      [][]int32{{0, 1}, {0}},
+		Stacks:      [][]int32{{0}, {0, 1}}, // as they come in the file
 	}
 }
 
@@ -227,7 +227,7 @@ func TestBudget(t *testing.T) {
 		{head: "\x80\x04", body: "X\x00\x10\x00\x00" + strings.Repeat("y", 1<<12)}, // text, the same again
 	} {
 		c.times = 1 << 30 / len(c.body)
-		_, err := ReadWithin(&c, 16<<20)
+		_, err := ReadWithin(&c, 0, 16<<20)
 		if err == nil || !strings.Contains(err.Error(), "needs more memory") {
 			t.Errorf("%.20q repeated: got %v, want it refused for its memory", c.body, err)
 		}
@@ -372,7 +372,7 @@ func FuzzRead(f *testing.F) {
 	f.Add(good.Bytes())
 	f.Add([]byte("\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\x0d\x00\x00\x00device_tracesq\x03]q\x04]q\x05(}q\x06(X\x06\x00\x00\x00actionX\x05\x00\x00\x00allocX\x04\x00\x00\x00addrM\x00\x02X\x04\x00\x00\x00sizeK\x08X\x06\x00\x00\x00streamNK\x01ueu."))
 	f.Fuzz(func(t *testing.T, pickle []byte) {
-		s, err := ReadWithin(bytes.NewReader(pickle), 32<<20)
+		s, err := ReadWithin(bytes.NewReader(pickle), 0, 32<<20)
 		if err != nil {
 			return
 		}
