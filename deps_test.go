@@ -49,7 +49,7 @@ var arrows = map[string]string{
 	"internal/catalog":         "internal/checkpoint internal/engine/weights internal/file internal/profile profiles",
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
-	"internal/advise":          "internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict",
+	"internal/advise":          "internal/account internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict internal/workload",
 	"internal/observation":     "internal/engine internal/evidence internal/file internal/units",
 	"internal/child":           "internal/observation internal/units",
 	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/engine internal/evidence internal/observation internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units",

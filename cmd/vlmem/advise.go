@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,9 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/observation"
-	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -68,7 +65,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,
 		", ")+" or another of ggml's (default: the best that fits)")
 	flags.IntVar(&o.seeds, "seeds", 20,
-		"samples that pools are sized from, each of "+strconv.Itoa(sampleRequests)+" requests in a row")
+		"samples that pools are sized from, each of "+strconv.Itoa(advise.SampleRequests)+" requests in a row")
 	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
 		", ")+", or a file) instead of evenly within the limits")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
@@ -93,7 +90,8 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
 	flags.BoolVar(&o.compare, "compare", false,
 		"list the built-in models and precisions that fit this machine instead, the fastest first")
-	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences,
+		cobra.ShellCompDirectiveNoFileComp))
 	flags.StringVar(&o.grow, "grow", "",
 		"make this as large as fits with all else as it is: context, image or concurrency")
 	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
@@ -179,11 +177,11 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 
 // advice settles the limits, samples requests and sizes everything. What does not fit exits with what would.
 func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advice, error) {
-	in.Largest = largestRequest(&in, workload.Flash)
-	in.Unfused = largestRequest(&in, workload.NoFlash)
+	in.Largest = advise.LargestRequest(&in, workload.Flash)
+	in.Unfused = advise.LargestRequest(&in, workload.NoFlash)
 	err := in.Settle(o.grow)
 	if err == nil && in.Fits() { // sampling takes seconds, and says nothing of what does not fit
-		in.Samples, err = o.samples(env, &in, 0, o.seeds)
+		in.Samples, err = drawSamples(env, &in, o.mix, 0, o.seeds)
 	}
 	if err != nil {
 		return advise.Advice{}, err
@@ -191,14 +189,29 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	advice, err := advise.Make(in)
 	var short *advise.Shortfall
 	if errors.As(err, &short) {
-		short.WouldFit = append(short.WouldFit, smallerModels(in)...)
-		err = verdict.Unable.Of(short)
+		models, err := catalog.Models()
+		if err != nil {
+			return advice, err
+		}
+		short.WouldFit = append(short.WouldFit, in.Smaller(models)...)
+		return advice, verdict.Unable.Of(short)
 	}
 	var slow *advise.TooSlow
 	if errors.As(err, &slow) {
 		err = verdict.Unable.Of(slow)
 	}
 	return advice, err
+}
+
+// drawSamples draws the requests of the seeds from first on, of the mix or evenly.
+func drawSamples(env *environment, in *advise.Inputs, name string, first, count int) ([]advise.Demand, error) {
+	mix, err := mixNamed(name)
+	if err != nil {
+		return nil, err
+	}
+	bar := env.progress("sampling requests")
+	defer bar.close()
+	return in.Draw(mix, first, count, bar.set)
 }
 
 // check refuses flags that do not go together.
@@ -212,7 +225,8 @@ func (o *adviseOptions) check() error {
 	case o.torch+o.memory != "" && !slices.Contains(engine.Names(replayed), o.target):
 		return errors.New("--torch and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
 	case o.explain && o.target != "":
-		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry their reasons")
+		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +
+			"their reasons")
 	case !slices.Contains(advise.Preferences, o.want.Prefer):
 		return fmt.Errorf("unknown --prefer %q: want %s", o.want.Prefer, strings.Join(advise.Preferences, ", "))
 	case !(o.want.TokensPerS >= 0 && o.want.TokensPerS < 1e6):
@@ -220,7 +234,8 @@ func (o *adviseOptions) check() error {
 	case !(o.want.FirstTokenS >= 0 && o.want.FirstTokenS < 1e6):
 		return fmt.Errorf("--max-first-token %g: want 0 to a million seconds", o.want.FirstTokenS)
 	case o.target != "" && (o.want.Wanted() || o.compare):
-		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the configuration: name it to --for with --precision")
+		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the " +
+			"configuration: name it to --for with --precision")
 	case o.compare && (o.explain || o.grow != ""):
 		return errors.New("--compare lists models: it goes with neither --explain nor --grow")
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
@@ -229,25 +244,8 @@ func (o *adviseOptions) check() error {
 	return nil
 }
 
-// reported is the named hardware, or this machine as it reports itself.
-func reported(env *environment, spec string) (profile.Hardware, error) {
-	if spec != "" {
-		h, err := catalog.Hardware(spec)
-		if err == nil && h.Memory == nil {
-			err = fmt.Errorf("--hardware %s says nothing of host memory: join it to a machine, as in i5-10210u+%s", spec, spec)
-		}
-		return h, err
-	}
-	h, err := probe.Reported("/")
-	if err != nil {
-		return profile.Hardware{}, verdict.Unable.Errorf("probing this machine: %w", err)
-	}
-	probe.CardsAt(&h, env.libcuda(), false)
-	return h, nil
-}
-
-// deployed is the hardware that files are written for. An engine that places nothing in host memory needs to know nothing
-// of it.
+// deployed is the hardware that files are written for. An engine that places nothing in host memory needs to know
+// nothing of it.
 func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 	if e := o.engineOf(); o.hardware != "" && e != nil && e.Estimates() && !e.CPU {
 		h, err := catalog.Hardware(o.hardware)
@@ -256,34 +254,6 @@ func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 		}
 	}
 	return reported(env, o.hardware)
-}
-
-// machine is the named hardware, or this machine as it reports and measures itself.
-func machine(env *environment, ctx context.Context, spec string) (profile.Hardware, error) {
-	h, err := reported(env, spec)
-	if err != nil || spec != "" {
-		return h, err
-	}
-	err = measure(env, ctx, &h, false)
-	return h, err
-}
-
-// measure adds to this machine's report what timing finds. Where there is too little memory to time anything, the
-// report stands with a warning.
-func measure(env *environment, ctx context.Context, h *profile.Hardware, deep bool) error {
-	bar := env.progress("measuring this machine")
-	defer bar.close()
-	m, err := probe.Measure(ctx, probe.Options{Hardware: *h, Deep: deep, Progress: bar.set})
-	switch {
-	case errors.Is(err, probe.ErrTooLittleMemory):
-		h.Unknown["measured"] = err.Error()
-		h.Warnings = append(h.Warnings, evidence.Warn(probe.Untimed, "%v: this is what the machine reports", err))
-		return nil
-	case err != nil:
-		return verdict.Unable.Of(err)
-	}
-	m.Into(h)
-	return nil
 }
 
 // inputs checks the limits and says which of them the user set.
@@ -298,7 +268,7 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 	if err != nil {
 		return in, fmt.Errorf("--image %s: %w", o.image, err)
 	}
-	switch least := grid.Tokens + minPrompt + decodeSteps; {
+	switch least := grid.Tokens + advise.LeastBeside; {
 	case o.context < least:
 		return in, fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", o.context, o.image,
 			grid.Tokens, least)
@@ -315,25 +285,4 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 		}
 	}
 	return in, nil
-}
-
-// smallerModels lists the built-in models below the one asked for that would fit with all else the same.
-func smallerModels(in advise.Inputs) []string {
-	if in.Engine != "" {
-		return smallerDeployments(in.Engine, in)
-	}
-	var fit []string
-	for _, name := range profiles.ModelNames() {
-		model, err := profiles.Model(name)
-		if err != nil || model.Replayable() != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
-			continue
-		}
-		try := in
-		try.Model = model
-		try.Largest = largestRequest(&try, workload.Flash)
-		if try.Fits() {
-			fit = append(fit, "--model "+name)
-		}
-	}
-	return fit
 }

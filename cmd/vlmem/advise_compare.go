@@ -1,18 +1,16 @@
 package main
 
 import (
-	"cmp"
 	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/verdict"
-	"github.com/vlmem/vlmem/internal/workload"
-	"github.com/vlmem/vlmem/profiles"
 )
 
 // compared is the document of advise --compare.
@@ -36,7 +34,15 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
 		return err
 	}
-	choices, err := compare(in, cmd.Flags().Changed("model"))
+	models := []profile.Model{in.Model}
+	if !cmd.Flags().Changed("model") {
+		if models, err = catalog.Models(); err != nil {
+			return err
+		}
+		models = slices.DeleteFunc(models,
+			func(m profile.Model) bool { return m.Text.MaxPositions < in.Limits.ContextTokens })
+	}
+	choices, err := advise.CompareModels(in, models)
 	if err != nil {
 		return err
 	}
@@ -58,49 +64,4 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 		return err
 	}
 	return w.commit()
-}
-
-// compare lays out every built-in model, or the one that was named.
-func compare(in advise.Inputs, one bool) ([]advise.Choice, error) {
-	names := profiles.ModelNames()
-	if one {
-		names = []string{in.Model.Name}
-	}
-	named := in.Model
-	var all []advise.Choice
-	for _, name := range names {
-		model, err := named, error(nil)
-		if !one {
-			model, err = profiles.Model(name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		if !one && model.Text.MaxPositions < in.Limits.ContextTokens {
-			continue
-		}
-		try := in
-		try.Model, try.Engine = model, advise.Serving(&model)
-		try.Largest = largestRequest(&try, workload.Flash)
-		choices, err := advise.Compare(try)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, choices...)
-	}
-	slices.SortStableFunc(all, func(a, b advise.Choice) int {
-		if in.Want.Prefer == "context" {
-			return cmp.Compare(b.Context, a.Context)
-		}
-		return cmp.Compare(rate(b), rate(a))
-	})
-	return all, nil
-}
-
-// rate is what a choice writes a second, 0 where it is not known.
-func rate(c advise.Choice) float64 {
-	if c.Speed == nil {
-		return 0
-	}
-	return c.Speed.Decode.Median
 }

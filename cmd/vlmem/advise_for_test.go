@@ -12,6 +12,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/rivals/libc"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 )
@@ -83,7 +84,7 @@ func TestEnginesPyTorchFromATrace(t *testing.T) {
 	}
 	got := vlmem(t, nil, "advise", "--for", "pytorch", "--trace", path, "--hardware", "i5-10210u+gtx-1080", "--format",
 		"json")
-	var b bundle
+	var b advise.Bundle
 	if err := json.Unmarshal([]byte(got.stdout), &b); got.code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %s", got.code, err, got.stderr)
 	}
@@ -247,7 +248,7 @@ func TestEnginesMalloc(t *testing.T) {
 	}
 	got := vlmem(t, nil, "advise", "--for", "malloc", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "128",
 		"--format", "json")
-	var b bundle
+	var b advise.Bundle
 	if err := json.Unmarshal([]byte(got.stdout), &b); got.code != 0 || err != nil {
 		t.Fatalf("exit %d, %v: %s", got.code, err, got.stderr)
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/replay/touched"
 	"github.com/vlmem/vlmem/internal/rivals/libc"
@@ -21,50 +22,37 @@ const (
 
 // malloc chooses the heap of a process that infers on the CPU, by running the model's requests through every heap
 // installed.
-func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise.Inputs) (bundle, error) {
+func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise.Inputs,
+	mix *profile.Mix) (advise.Bundle, error) {
 	if !libc.Available {
-		return bundle{}, verdict.Unable.Of(errors.New("--for malloc runs the C library's heap, and this vlmem was built " +
+		return advise.Bundle{}, verdict.Unable.Of(errors.New("--for malloc runs the C library's heap, and this vlmem was " +
+			"built " +
 			"without cgo"))
 	}
 	if o.hardware != "" {
-		return bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
+		return advise.Bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
 	}
 	in.Hardware.GPUs = nil
-	t, err := o.sequence(in, 0, workload.Dynamic)
+	t, err := in.Sequence(mix, 0, workload.Dynamic)
 	if err != nil {
-		return bundle{}, err
+		return advise.Bundle{}, err
 	}
 	p, err := replay.Compile(t)
 	if err != nil {
-		return bundle{}, err
+		return advise.Bundle{}, err
 	}
 	if m := in.Hardware.Memory; m != nil && m.AvailableBytes != nil && units.Bytes(p.LowerBound)*3/2 > *m.AvailableBytes {
-		return bundle{}, verdict.Unable.Errorf("--for malloc would write %s and %s is free: lower --image or --context",
+		return advise.Bundle{}, verdict.Unable.Errorf("--for malloc would write %s and %s is free: lower --image or "+
+			"--context",
 			units.Bytes(p.LowerBound),
 			*m.AvailableBytes)
 	}
 	libraries := libc.Installed()
 	choice, err := timeMallocs(env, ctx, &p, advise.MallocSettings(libraries))
 	if err != nil {
-		return bundle{}, err
+		return advise.Bundle{}, err
 	}
-	b := bundle{Engine: mallocTarget, Version: "the process's environment", Malloc: &choice, Headline: choice.Headline()}
-	text := "# written by vlmem for a process that infers on the CPU\n"
-	for _, variable := range choice.Best.Env {
-		text += variable + "\n"
-	}
-	b.Files = []bundleFile{{"malloc.env", text}}
-	b.Use = []string{"env $(grep -v '^#' malloc.env) python …"}
-	for _, name := range []string{"tcmalloc", "jemalloc", "mimalloc"} {
-		if libraries[name] == "" {
-			b.Notes = append(b.Notes, name+" is not installed and was not tried")
-		}
-	}
-	if m := in.Hardware.Memory; m != nil && m.TransparentHugePage == "never" {
-		b.Notes = append(b.Notes, "transparent huge pages are off (/sys/kernel/mm/transparent_hugepage/enabled): settings "+
-			"that ask for them had no effect")
-	}
-	return b, nil
+	return advise.WriteMalloc(choice, libraries, in.Hardware.Memory), nil
 }
 
 // timeMallocs runs the program under every setting.

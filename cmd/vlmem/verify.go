@@ -141,7 +141,7 @@ func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in
 		return verdict.Unable.Of(err)
 	}
 	defer func() { err = errors.Join(err, pools.Close()) }()
-	demand, err := largestRequest(&in, workload.Flash)(in.Limits)
+	demand, err := advise.LargestRequest(&in, workload.Flash)(in.Limits)
 	if err != nil {
 		return err
 	}
@@ -200,10 +200,9 @@ func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (
 // verify draws seeds that the configuration has not seen, measures the machine where it is this one, and compares.
 func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs,
 	here bool) (advise.Verification, error) {
-	in.Largest = largestRequest(&in, workload.Flash)
+	in.Largest = advise.LargestRequest(&in, workload.Flash)
 	var err error
-	draw := adviseOptions{mix: in.Mix}
-	if in.Samples, err = draw.samples(env, &in, a.Samples.Seeds.Value, o.seeds); err != nil {
+	if in.Samples, err = drawSamples(env, &in, in.Mix, a.Samples.Seeds.Value, o.seeds); err != nil {
 		return advise.Verification{}, err
 	}
 	timed := here && a.Hardware.Measured != nil

@@ -42,17 +42,17 @@ type Settings struct {
 
 // File is one file of a bundle.
 type File struct {
-	Name    string
-	Content string
+	Name    string `json:"name"`
+	Content string `json:"content"`
 }
 
 // Bundle is the files that one engine reads, how to start it with them, and what else its user must know.
 type Bundle struct {
-	Engine  string
-	Version string // whose spellings are used
-	Files   []File
-	Use     []string // commands
-	Notes   []string
+	Engine  string   `json:"engine"`
+	Version string   `json:"version"` // whose spellings are used
+	Files   []File   `json:"files"`
+	Use     []string `json:"use"` // commands
+	Notes   []string `json:"notes,omitempty"`
 
 	settings lines // all that the files say, each held to what the version takes
 }

@@ -119,9 +119,8 @@ func TestWrittenValuesAreTaken(t *testing.T) {
 
 // elsewhere are the files where such a name means something else: a rival allocator, whose tiles are compared, or what was
 // observed to run at which speed.
-var elsewhere = []string{"cmd/vlmem/bench.go", "cmd/vlmem/bench_tiles_predict.go", "internal/tiling/baseline.go",
-	"internal/workload/llamacpp.go", "internal/rivals/", "internal/speed/",
-	"internal/advise/speed.go", "cmd/vlmem/estimate_speed.go"}
+var elsewhere = []string{"internal/bench/", "internal/tiling/contest/predict.go", "internal/tiling/baseline.go",
+	"internal/workload/llamacpp.go", "internal/rivals/", "internal/speed/", "internal/advise/speed.go"}
 
 // No engine is asked for by name outside this package.
 func TestNoEngineIsNamedElsewhere(t *testing.T) {

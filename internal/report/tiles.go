@@ -124,7 +124,7 @@ func PredictedTiles(w io.Writer, format string, r *contest.Predictions) error {
 // againstBaselines says how long the baselines take beside the choice.
 func againstBaselines(p *contest.GPUPrediction) string {
 	text := ""
-	for _, name := range []string{"rule", "llama.cpp", "128x128x8"} {
+	for _, name := range contest.Baselines {
 		if ratio, ok := p.Baselines[name]; ok {
 			text += fmt.Sprintf("%s %.2f  ", name, ratio)
 		} else if _, ok := p.Refused[name]; ok {

@@ -166,6 +166,9 @@ func predictGPU(gpu profile.GPU, s Shape) (GPUPrediction, []tiling.Reason, error
 	return p, c.Reasons, nil
 }
 
+// Baselines are the names of what a choice is compared with, in the order that they are shown.
+var Baselines = []string{"rule", "llama.cpp", "128x128x8"}
+
 func (p *GPUPrediction) compare(name string, seconds float64, refused string) {
 	if refused != "" {
 		p.Refused[name] = refused

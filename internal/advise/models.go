@@ -1,0 +1,73 @@
+package advise
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/workload"
+)
+
+// CompareModels lays out every model, the fastest choice first, or with Want.Prefer of context those that leave most
+// room for it.
+func CompareModels(in Inputs, models []profile.Model) ([]Choice, error) {
+	var all []Choice
+	for _, model := range models {
+		try := in
+		try.Model, try.Engine = model, Serving(&model)
+		try.Largest = LargestRequest(&try, workload.Flash)
+		choices, err := Compare(try)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, choices...)
+	}
+	slices.SortStableFunc(all, func(a, b Choice) int {
+		if in.Want.Prefer == "context" {
+			return cmp.Compare(b.Context, a.Context)
+		}
+		return cmp.Compare(b.rate(), a.rate())
+	})
+	return all, nil
+}
+
+// rate is what a choice writes a second, 0 where it is not known.
+func (c Choice) rate() float64 {
+	if c.Speed == nil {
+		return 0
+	}
+	return c.Speed.Decode.Median
+}
+
+// Smaller are the models below the one asked for, as --model takes them, that would fit with all else the same.
+func (in Inputs) Smaller(models []profile.Model) (fit []string) {
+	if in.Engine != "" {
+		return in.smallerOn(in.Engine, models)
+	}
+	for _, model := range models {
+		if model.Replayable() != nil || model.Parameters().Total() >= in.Model.Parameters().Total() {
+			continue
+		}
+		try := in
+		try.Model = model
+		try.Largest = LargestRequest(&try, workload.Flash)
+		if try.Fits() {
+			fit = append(fit, "--model "+model.Name)
+		}
+	}
+	return fit
+}
+
+// smallerOn are those that an engine would run.
+func (in Inputs) smallerOn(target string, models []profile.Model) (fit []string) {
+	for _, model := range models {
+		if model.Parameters().Total() >= in.Model.Parameters().Total() {
+			continue
+		}
+		in.Model = model
+		if _, err := Deploy(target, in); err == nil {
+			fit = append(fit, "--model "+model.Name)
+		}
+	}
+	return fit
+}
