@@ -60,6 +60,7 @@ var arrows = map[string]string{
 	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
 	"internal/bench":           "internal/alloc internal/plan internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict",
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
+	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

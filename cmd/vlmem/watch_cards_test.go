@@ -11,12 +11,13 @@ import (
 
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
+	"github.com/vlmem/vlmem/internal/watch"
 )
 
 // cardWatch is a watch over a host at rest and the cards that are found.
 type cardWatch struct {
 	t         *testing.T
-	w         *watcher
+	w         *watch.Watcher
 	out, said bytes.Buffer
 }
 
@@ -29,7 +30,7 @@ func newCardWatch(t *testing.T, library string) *cardWatch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.cards = &watchedCards{library: library}
+	w.Cards = &watch.Cards{Library: library}
 	c.w = w
 	return c
 }
@@ -38,7 +39,7 @@ func newCardWatch(t *testing.T, library string) *cardWatch {
 func (c *cardWatch) step() string {
 	c.t.Helper()
 	c.out.Reset()
-	if _, err := c.w.step(context.Background()); err != nil {
+	if _, err := c.w.Step(context.Background()); err != nil {
 		c.t.Fatal(err)
 	}
 	line, _, _ := strings.Cut(c.out.String(), "\n")
@@ -125,8 +126,8 @@ func TestWatchTakesNoFailureForRelief(t *testing.T) {
 	} {
 		say(test.says)
 		c := newCardWatch(t, "")
-		c.w.once = true
-		_, err := c.w.step(context.Background())
+		c.w.Once = true
+		_, err := c.w.Step(context.Background())
 		if (err != nil) != (test.code != 0) || err != nil && exitCode(err) != test.code {
 			t.Errorf("%s: %v", test.says, err)
 		}
@@ -143,7 +144,7 @@ func TestWatchFollowsPartsOfACard(t *testing.T) {
 	say(strings.Replace(strings.ReplaceAll(smiLog(0), "8192 MiB", "Insufficient Permissions"), "<fb_memory",
 		"<mig_devices>"+part(0, 900)+part(1, 100)+"</mig_devices><fb_memory", 1))
 	c := newCardWatch(t, "")
-	c.w.once = true
+	c.w.Once = true
 	if got := c.step(); got != "high: device 0 part 1 900 MiB of 1000 MiB (90 %)" {
 		t.Errorf("says %q", got)
 	}
@@ -208,7 +209,7 @@ func TestWatchFollowsCardsThroughTheDriver(t *testing.T) {
 	if said := c.said.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, "last reading stands: ") {
 		t.Errorf("said %q", said)
 	}
-	if err := c.w.cards.close(); err != nil {
+	if err := c.w.Cards.Close(); err != nil {
 		t.Error(err)
 	}
 	if err := other.Release(); err != nil {
@@ -232,16 +233,16 @@ func TestWatchWithoutCards(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lib := standin.Build(t, c.options)
 			t.Setenv("PATH", t.TempDir())
-			watch := newCardWatch(t, lib.Path)
-			if got := watch.step(); got != "low: host 100 MiB of 1000 MiB (10 %)" {
+			cards := newCardWatch(t, lib.Path)
+			if got := cards.step(); got != "low: host 100 MiB of 1000 MiB (10 %)" {
 				t.Errorf("got %q", got)
 			}
-			watch.step()
-			if said := watch.said.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) ||
+			cards.step()
+			if said := cards.said.String(); (c.said == "") != (said == "") || !strings.Contains(said, c.said) ||
 				strings.Count(said, "\n") > 1 {
 				t.Errorf("said %q", said)
 			}
-			if err := watch.w.cards.close(); err != nil {
+			if err := cards.w.Cards.Close(); err != nil {
 				t.Error(err)
 			}
 		})

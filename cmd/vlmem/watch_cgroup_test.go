@@ -21,6 +21,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/probe"
+	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -151,11 +152,11 @@ func TestWatchUnderAHog(t *testing.T) {
 	group := memoryGroup(t, limit*units.MiB)
 	take, taken := startIn(t, group, hogRole)
 	_, lines := startIn(t, group, vlmemRole, "watch", "--format", "json", "--interval", "200ms")
-	samples := make(chan sample)
+	samples := make(chan report.PressureSample)
 	go func() {
 		defer close(samples)
 		for lines.Scan() {
-			var s sample
+			var s report.PressureSample
 			if err := json.Unmarshal(lines.Bytes(), &s); err == nil {
 				samples <- s
 			}
@@ -173,7 +174,7 @@ func TestWatchUnderAHog(t *testing.T) {
 				if len(seen) == 0 || seen[len(seen)-1] != s.Level {
 					seen = append(seen, s.Level)
 				}
-				i := slices.IndexFunc(s.Budgets, func(b sampleBudget) bool {
+				i := slices.IndexFunc(s.Budgets, func(b report.BudgetSample) bool {
 					return b.Name == "cgroup" &&
 						b.Limit == limit*units.MiB
 				})

@@ -9,11 +9,12 @@ import (
 
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/watch"
 )
 
-func scrape(t *testing.T, e *exporter, path string) (int, string, string) {
+func scrape(t *testing.T, e *watch.Exporter, path string) (int, string, string) {
 	t.Helper()
-	r, err := http.Get("http://" + e.server.Addr + path)
+	r, err := http.Get("http://" + e.Addr() + path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -27,13 +28,13 @@ func scrape(t *testing.T, e *exporter, path string) (int, string, string) {
 
 // TestScrapesAreWellFormed: one HELP and TYPE a metric, no timestamps, a final newline, and none but the last reading.
 func TestScrapesAreWellFormed(t *testing.T) {
-	e, err := listen("0")
+	e, err := watch.Listen("0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer e.close()
-	if !strings.HasPrefix(e.server.Addr, "127.0.0.1:") {
-		t.Errorf("a port alone listens on %s", e.server.Addr)
+	defer e.Close()
+	if !strings.HasPrefix(e.Addr(), "127.0.0.1:") {
+		t.Errorf("a port alone listens on %s", e.Addr())
 	}
 	if code, _, _ := scrape(t, e, "/metrics"); code != http.StatusServiceUnavailable {
 		t.Errorf("before the first reading: %d", code)
@@ -41,7 +42,7 @@ func TestScrapesAreWellFormed(t *testing.T) {
 	full := pressure.Reading{Stall: &pressure.Stall{Some: 0.1}, Unread: []pressure.Unread{{Name: "card \"é\"\x01", Last: true}},
 		Budgets: []pressure.Budget{{Name: "host", Used: units.GiB, Limit: 4 * units.GiB}, {Name: `card\0`, Limit: units.GiB}}}
 	for range 50 {
-		if err := e.show(full, pressure.State{Level: pressure.High}); err != nil {
+		if err := e.Show(full, pressure.State{Level: pressure.High}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -95,11 +96,11 @@ func wellFormed(t *testing.T, page string) {
 }
 
 func TestListenRefuses(t *testing.T) {
-	taken, err := listen("0")
+	taken, err := watch.Listen("0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.close()
+	defer taken.Close()
 	for _, c := range []struct {
 		args string
 		code int
@@ -107,7 +108,7 @@ func TestListenRefuses(t *testing.T) {
 	}{
 		{"--listen port", exitUsage, "want PORT"},
 		{"--listen 127.0.0.1:99999", exitUnable, "99999"},
-		{"--listen " + taken.server.Addr, exitUnable, "address already in use"},
+		{"--listen " + taken.Addr(), exitUnable, "address already in use"},
 		{"--listen 0 --once", exitUsage, "--once"},
 	} {
 		r := vlmem(t, nil, append([]string{"watch"}, strings.Fields(c.args)...)...)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vlmem/vlmem/internal/report"
 )
 
 // fakeMachine is a root whose host has 1,000 MiB.
@@ -59,7 +61,7 @@ func (m fakeMachine) follow(o watchOptions, uses ...int) (stdout, stderr string,
 	}
 	for _, mib := range uses {
 		m.use(mib)
-		if done, err = w.step(context.Background()); err != nil {
+		if done, err = w.Step(context.Background()); err != nil {
 			m.t.Fatal(err)
 		}
 		if done {
@@ -121,7 +123,7 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 	}
 	m.file("proc/pressure/memory", "some avg10=20.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=6.00 avg60=0.00 avg300=0.00 total=0\n")
 	out, _, _ := m.follow(watchOptions{out: output{format: "json"}}, 100)
-	var s sample
+	var s report.PressureSample
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Level != "high" || s.Stall == nil || s.Stall.Full != 0.06 ||
 		len(s.Advice) == 0 {
 		t.Errorf("%v: %s", err, out)

@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Pressure writes one reading in Prometheus' text format, version 0.0.4.
@@ -22,7 +24,8 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	for _, b := range r.Budgets {
 		fmt.Fprintf(w, "%s{budget=\"%s\"} %d\n", limit.name, labelValue(b.Name), b.Limit)
 	}
-	unread := metric{"vlmem_memory_unread", "1 for each budget whose reading failed; its last value stands where it has one."}
+	unread := metric{"vlmem_memory_unread",
+		"1 for each budget whose reading failed; its last value stands where it has one."}
 	age := metric{"vlmem_memory_reading_age_seconds", "Age of the last value of each budget whose reading failed."}
 	if len(r.Unread) > 0 {
 		head(unread)
@@ -50,4 +53,83 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 // labelValue escapes what the text format knows escapes for: backslash, quote and line break.
 func labelValue(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\ufffd"))
+}
+
+// StateLine says the level and what makes it.
+func StateLine(s pressure.State) string {
+	line := s.Level.String()
+	if b := s.Tightest; b.Limit > 0 {
+		line += fmt.Sprintf(": %s %s of %s (%.0f %%)", b.Name, b.Used, b.Limit, 100*b.Fraction())
+	}
+	if s.Stalled {
+		line += fmt.Sprintf(", tasks stall on memory %.0f %% of the time", 100*s.Stall.Some)
+	}
+	return line
+}
+
+// BudgetsLine is every budget in one line.
+func BudgetsLine(r pressure.Reading, s pressure.State) string {
+	parts := []string{s.Level.String()}
+	for _, b := range r.Budgets {
+		parts = append(parts, fmt.Sprintf("%s %s of %s", b.Name, b.Used, b.Limit))
+	}
+	for _, u := range r.Unread {
+		text := u.Name + " unread"
+		if u.Last {
+			text += fmt.Sprintf(" for %s", u.Age.Round(time.Second))
+		}
+		parts = append(parts, text)
+	}
+	if r.Stall != nil {
+		parts = append(parts, fmt.Sprintf("stall %.0f %%", 100*r.Stall.Some))
+	}
+	return strings.Join(parts, " | ")
+}
+
+// PressureSample is one reading as JSON, a line each.
+type PressureSample struct {
+	Level   string         `json:"level"`
+	Budgets []BudgetSample `json:"budgets"`
+	Unread  []UnreadSample `json:"unread,omitempty"`
+	Stall   *StallSample   `json:"stall"` // null where the kernel does not count stalls
+	Advice  []string       `json:"advice"`
+}
+
+// BudgetSample is a budget.
+type BudgetSample struct {
+	Name  string      `json:"name"`
+	Used  units.Bytes `json:"used_bytes"`
+	Limit units.Bytes `json:"limit_bytes"`
+}
+
+// UnreadSample is a budget whose reading failed; age is that of the value that stands for it, null where none does.
+type UnreadSample struct {
+	Name string   `json:"name"`
+	Why  string   `json:"why"`
+	Age  *float64 `json:"age_s"`
+}
+
+// StallSample is the shares of time in which some tasks, and all, waited for memory.
+type StallSample struct {
+	Some float64 `json:"some"`
+	Full float64 `json:"full"`
+}
+
+// SampleOf is a reading and what was made of it.
+func SampleOf(r pressure.Reading, s pressure.State) PressureSample {
+	out := PressureSample{Level: s.Level.String(), Advice: append([]string{}, s.Advice()...)}
+	for _, b := range r.Budgets {
+		out.Budgets = append(out.Budgets, BudgetSample{b.Name, b.Used, b.Limit})
+	}
+	for _, u := range r.Unread {
+		entry := UnreadSample{Name: u.Name, Why: u.Why}
+		if age := u.Age.Seconds(); u.Last {
+			entry.Age = &age
+		}
+		out.Unread = append(out.Unread, entry)
+	}
+	if r.Stall != nil {
+		out.Stall = &StallSample{r.Stall.Some, r.Stall.Full}
+	}
+	return out
 }

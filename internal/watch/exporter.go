@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"bytes"
@@ -15,8 +15,9 @@ import (
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
-// exporter serves the last reading to Prometheus. A scrape reads no memory counters: it costs the same however many ask.
-type exporter struct {
+// Exporter serves the last reading to Prometheus. A scrape reads no memory counters: it costs the same however many
+// ask.
+type Exporter struct {
 	server http.Server
 	page   atomic.Pointer[[]byte] // nil before the first reading
 }
@@ -24,29 +25,33 @@ type exporter struct {
 // scrapeTimeout ends connections that neither ask nor read, far above what a scrape takes.
 const scrapeTimeout = 10 * time.Second
 
-// listen opens the address: a port alone is one of this host's loopback, :PORT one of all its addresses.
-func listen(address string) (*exporter, error) {
+// Listen opens the address: a port alone is one of this host's loopback, :PORT one of all its addresses.
+func Listen(address string) (*Exporter, error) {
 	if _, err := strconv.ParseUint(address, 10, 16); err == nil {
 		address = net.JoinHostPort("127.0.0.1", address)
 	}
 	if _, _, err := net.SplitHostPort(address); err != nil {
-		return nil, fmt.Errorf("--listen %s: want PORT for this host alone, :PORT for all its addresses, or ADDRESS:PORT", address)
+		return nil, fmt.Errorf("--listen %s: want PORT for this host alone, :PORT for all its addresses, or ADDRESS:PORT",
+			address)
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, verdict.Unable.Errorf("--listen %s: %w", address, err)
 	}
-	e := &exporter{}
+	e := &Exporter{}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", e)
 	e.server = http.Server{Addr: l.Addr().String(), Handler: mux, ReadTimeout: scrapeTimeout, WriteTimeout: scrapeTimeout,
 		IdleTimeout: 10 * time.Minute, MaxHeaderBytes: 16 << 10}
-	go func() { _ = e.server.Serve(l) }() // ends with close, which is its only error
+	go func() { _ = e.server.Serve(l) }() // ends with Close, which is its only error
 	return e, nil
 }
 
+// Addr is the address that is listened at.
+func (e *Exporter) Addr() string { return e.server.Addr }
+
 // ServeHTTP writes the last reading.
-func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (e *Exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	page := e.page.Load()
 	if page == nil {
 		http.Error(w, "no reading yet", http.StatusServiceUnavailable)
@@ -57,8 +62,8 @@ func (e *exporter) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(*page)
 }
 
-// show takes a reading in place of the last.
-func (e *exporter) show(r pressure.Reading, s pressure.State) error {
+// Show takes a reading in place of the last.
+func (e *Exporter) Show(r pressure.Reading, s pressure.State) error {
 	if e == nil {
 		return nil
 	}
@@ -71,8 +76,8 @@ func (e *exporter) show(r pressure.Reading, s pressure.State) error {
 	return nil
 }
 
-// close lets scrapes that are under way end.
-func (e *exporter) close() error {
+// Close lets scrapes that are under way end.
+func (e *Exporter) Close() error {
 	if e == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package main
+package watch
 
 import (
 	"context"
@@ -18,11 +18,11 @@ import (
 // still watched.
 const smiLimit = 5 * time.Second
 
-// watchedCards read what is used of each card: through nvidia-smi, which takes nothing there, or, where that is not
+// Cards read what is used of each card: through nvidia-smi, which takes nothing there, or, where that is not
 // installed, as in containers that are given the driver alone, through a context of its own on each card, which does
 // take memory.
-type watchedCards struct {
-	library  string // of the driver, "" for the system's
+type Cards struct {
+	Library  string // of the driver, "" for the system's
 	driver   *cuda.Driver
 	contexts []*cuda.Context
 	last     []seenCard
@@ -43,9 +43,9 @@ type cardAnswer struct {
 	covered bool // by the parts of the card
 }
 
-// read returns the cards' budgets. Of a card that fails to answer the last reading stands, and it is named as unread:
+// Read returns the cards' budgets. Of a card that fails to answer the last reading stands, and it is named as unread:
 // pressure that can no longer be seen has not gone away.
-func (c *watchedCards) read(ctx context.Context) ([]pressure.Budget, []pressure.Unread, error) {
+func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread, error) {
 	if c.absent {
 		return nil, nil, nil
 	}
@@ -79,7 +79,7 @@ func (c *watchedCards) read(ctx context.Context) ([]pressure.Budget, []pressure.
 }
 
 // stand is the answer where all cards fail at once.
-func (c *watchedCards) stand(err error) (budgets []pressure.Budget, unread []pressure.Unread, _ error) {
+func (c *Cards) stand(err error) (budgets []pressure.Budget, unread []pressure.Unread, _ error) {
 	for _, s := range c.last {
 		budgets = append(budgets, s.Budget)
 		unread = append(unread, pressure.Unread{Name: s.Name, Why: err.Error(), Last: true, Age: c.clock().Sub(s.at)})
@@ -90,14 +90,14 @@ func (c *watchedCards) stand(err error) (budgets []pressure.Budget, unread []pre
 	return nil, []pressure.Unread{{Name: "cards", Why: err.Error()}}, err
 }
 
-func (c *watchedCards) clock() time.Time {
+func (c *Cards) clock() time.Time {
 	if c.now != nil {
 		return c.now()
 	}
 	return time.Now()
 }
 
-func (c *watchedCards) see(b pressure.Budget) {
+func (c *Cards) see(b pressure.Budget) {
 	for i := range c.last {
 		if c.last[i].Name == b.Name {
 			c.last[i] = seenCard{b, c.clock()}
@@ -107,7 +107,7 @@ func (c *watchedCards) see(b pressure.Budget) {
 	c.last = append(c.last, seenCard{b, c.clock()})
 }
 
-func (c *watchedCards) ask(ctx context.Context) ([]cardAnswer, error) {
+func (c *Cards) ask(ctx context.Context) ([]cardAnswer, error) {
 	if c.driver == nil {
 		ctx, cancel := context.WithTimeout(ctx, smiLimit)
 		defer cancel()
@@ -131,8 +131,8 @@ func (c *watchedCards) ask(ctx context.Context) ([]cardAnswer, error) {
 }
 
 // open takes a context on every card. One that cannot be had is an error of them all: a card left out would look idle.
-func (c *watchedCards) open() error {
-	driver, err := cuda.Open(c.library)
+func (c *Cards) open() error {
+	driver, err := cuda.Open(c.Library)
 	if err != nil {
 		return err
 	}
@@ -145,13 +145,13 @@ func (c *watchedCards) open() error {
 		}
 	}
 	if err != nil {
-		return errors.Join(err, c.close())
+		return errors.Join(err, c.Close())
 	}
 	return nil
 }
 
-// close gives the contexts back.
-func (c *watchedCards) close() error {
+// Close gives the contexts back.
+func (c *Cards) Close() error {
 	var faults []error
 	for _, card := range c.contexts {
 		faults = append(faults, card.Release())
