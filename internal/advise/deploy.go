@@ -99,16 +99,17 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 	return Deployment{}, &short, nil
 }
 
-// wouldFit is what would fit instead of what did not: another precision, more such cards, the processor alone.
+// wouldFit is what would fit instead of what did not: another precision, more such cards, the processor alone, another
+// engine.
 func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
-	fits := func(change func(*Inputs)) (Deployment, bool) {
+	fits := func(e *engine.Engine, change func(*Inputs)) (Deployment, bool) {
 		try := *in
 		change(&try)
 		d, short, err := try.settleOn(e)
 		return d, short == nil && err == nil
 	}
 	if in.Precision != "" {
-		if d, ok := fits(func(try *Inputs) { try.Precision = "" }); ok {
+		if d, ok := fits(e, func(try *Inputs) { try.Precision = "" }); ok {
 			list = append(list, "--precision "+d.Memory.Quant)
 		}
 	}
@@ -116,14 +117,19 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 		return list
 	}
 	for cards := 2 * e.Spread(&in.Hardware, &in.Model.Text); e.Cards && cards <= 8; cards *= 2 {
-		_, ok := fits(func(try *Inputs) { try.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs[:1], cards) })
+		_, ok := fits(e, func(try *Inputs) { try.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs[:1], cards) })
 		if ok {
 			list = append(list, fmt.Sprintf("%d such cards: name the card %d times in --hardware", cards, cards))
 			break
 		}
 	}
-	if _, ok := fits(func(try *Inputs) { try.Hardware.GPUs = nil }); ok && e.CPU {
+	if _, ok := fits(e, func(try *Inputs) { try.Hardware.GPUs = nil }); ok && e.CPU {
 		list = append(list, "the processor alone: --hardware without the card")
+	}
+	if anywhere := engine.Anywhere(); e != anywhere && e.Weights != engine.GGUF {
+		if d, ok := fits(anywhere, func(try *Inputs) { try.Precision = "" }); ok {
+			list = append(list, fmt.Sprintf("--for %s, in %s", anywhere.Name, d.Memory.Quant))
+		}
 	}
 	return list
 }
@@ -291,11 +297,10 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (mo
 		return over, max(0, deviceAt+hostAt-room.shared), "in the memory that card and host share"
 	}
 	if a.split {
-		var ok bool
-		if a.device, a.host, ok = e.Split(&in.Model, a.options, room.device-(device-weights)); !ok {
-			// a fifth stays in any case: tower, embeddings, and what the rest passes through
-			short := max(1, device-weights*4/5-room.device)
-			return short, short, "on the card"
+		var missing units.Bytes
+		a.device, a.host, missing = e.Split(&in.Model, a.options, room.device-(device-weights))
+		if missing > 0 {
+			return missing, max(0, missing-(device-deviceAt)), "on the card"
 		}
 		host += a.host
 		return max(0, host-room.host), max(0, hostAt+a.host-room.host), "in host memory"

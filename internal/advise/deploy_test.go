@@ -2,6 +2,7 @@ package advise_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -172,5 +173,12 @@ func TestShortfallCountsBothPlaces(t *testing.T) {
 	_, err = advise.Deploy("onnxruntime-genai", deployInputs(t, "qwen3-vl-2b", nil))
 	if !errors.As(err, &short) || !short.Unsure || short.Precision != "int4" {
 		t.Errorf("an interval that fits at its middle: %v", err)
+	}
+	old := ampere(2 * units.GiB)
+	old.ComputeCapability = "6.1"
+	_, err = advise.Deploy("transformers", deployInputs(t, "qwen3-vl-2b", &old))
+	if !errors.As(err, &short) || short.Missing < 100*units.MiB ||
+		!slices.ContainsFunc(short.WouldFit, func(s string) bool { return strings.HasPrefix(s, "--for llama-server") }) {
+		t.Errorf("tower, embeddings and a layer beside CUDA's context on 2 GiB: %v", err)
 	}
 }

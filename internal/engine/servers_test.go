@@ -221,15 +221,20 @@ func TestTransformersSplit(t *testing.T) {
 		m := model(t, c.model)
 		tower, embed, layer, head := layering(m, plainForms[1])
 		placed := tower + embed + c.layers*layer
-		device, host, ok := transformersSplit(m, Options{}, placed+max(layer, head)+2*units.MiB)
+		device, host, missing := transformersSplit(m, Options{}, placed+max(layer, head)+2*units.MiB)
 		rest := layer*(units.Bytes(m.Text.Layers)-c.layers) + head
-		if !ok || device < placed+max(layer, head) || device >= placed+max(layer, head)+2*units.MiB || host < rest ||
+		if missing > 0 || device < placed+max(layer, head) || device >= placed+max(layer, head)+2*units.MiB || host < rest ||
 			host > rest+3*units.MiB || math.Abs(float64(placed)/(1<<20)-c.placed) > 0.5 {
-			t.Errorf("%s: %s on the card of %s, host %s of %s, %v", c.model, placed, device, host, rest, ok)
+			t.Errorf("%s: %s on the card of %s, host %s of %s, missing %s", c.model, placed, device, host, rest, missing)
 		}
 	}
-	if _, _, ok := transformersSplit(model(t, "qwen3-vl-8b"), Options{}, units.GiB); ok {
-		t.Error("tower and embeddings do not fit a card of 1 GiB")
+	m := model(t, "qwen3-vl-8b")
+	_, _, missing := transformersSplit(m, Options{}, units.GiB)
+	if _, _, still := transformersSplit(m, Options{}, units.GiB+missing-1); missing <= 0 || still != 1 {
+		t.Errorf("1 GiB lacks %s for tower, embeddings and a layer; with one byte less than that it lacks %s", missing, still)
+	}
+	if _, _, still := transformersSplit(m, Options{}, units.GiB+missing); still != 0 {
+		t.Errorf("with what was missing it lacks %s", still)
 	}
 }
 

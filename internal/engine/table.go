@@ -35,8 +35,9 @@ type Engine struct {
 	// Variants are settings of its own to try, the first as it is without them; nil: none.
 	Variants func(*profile.Model, Options) []Options
 
-	// Split is what each side may hold of the weights, where so much of them may lie on the card; nil: it splits in none.
-	Split func(m *profile.Model, o Options, card units.Bytes) (device, host units.Bytes, ok bool)
+	// Split is what each side may hold of the weights, where so much of them may lie on the card, or how much the card
+	// lacks for the least that must lie there; nil: it splits in none.
+	Split func(m *profile.Model, o Options, card units.Bytes) (device, host, missing units.Bytes)
 
 	Estimate func(*profile.Model, Options) (*Memory, error) // nil: it has no memory of its own, only settings
 	Write    func(Settings) (*Bundle, error)                // nil: it reads no files

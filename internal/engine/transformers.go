@@ -421,21 +421,22 @@ func layering(m *profile.Model, f Form) (tower, embed, layer, head units.Bytes) 
 // head, is kept free on the card, and that is where the host's pass through. Whatever the host's limit has no room for
 // goes to the disk without a word.
 //
-//	card = tower + embeddings + n·layer + max(layer, head),  host = the rest
-func transformersSplit(m *profile.Model, o Options, card units.Bytes) (device, host units.Bytes, ok bool) {
+//	card = tower + embeddings + n·layer + max(layer, head), n ≥ 1,  host = the rest
+func transformersSplit(m *profile.Model, o Options, card units.Bytes) (device, host, missing units.Bytes) {
 	f, err := formOf(transformersForms, "transformers", o.Quant)
 	if err != nil {
-		return 0, 0, false
+		return 0, 0, m.WeightBytes(profile.BF16)
 	}
 	tower, embed, layer, head := layering(m, f)
-	n := (card - units.MiB - tower - embed - max(layer, head)) / layer
-	if card < tower+embed+max(layer, head)+units.MiB || n < 1 || int(n) >= m.Text.Layers {
-		return 0, 0, false
+	spare := card - units.MiB - tower - embed - max(layer, head)
+	if spare < layer {
+		return 0, 0, layer - spare
 	}
+	n := min(spare/layer, units.Bytes(m.Text.Layers-1))
 	up := func(b units.Bytes) units.Bytes { return (b + units.MiB - 1) / units.MiB * units.MiB }
 	on := tower + embed + n*layer
 	// norms and what is counted nowhere else: a MiB more
-	return up(on + max(layer, head)), up(layer*units.Bytes(m.Text.Layers)+head-n*layer) + units.MiB, true
+	return up(on + max(layer, head)), up(layer*units.Bytes(m.Text.Layers)+head-n*layer) + units.MiB, 0
 }
 
 // placement is the device_map that those limits lead to: what stays on the card, and the host's layers and head.
