@@ -77,6 +77,7 @@ func (in *Inputs) larger(target, grow string, d Deployment) (Deployment, error) 
 // WriteTorch spells the settings of PyTorch that were chosen by replay.
 func WriteTorch(e *engine.Engine, in *Inputs, choice TorchChoice) (Bundle, error) {
 	s := engine.Settings{Model: &in.Model, AllocConf: choice.Best.Conf}
+	s.Threads, s.ThreadsWhy = in.Threads(false)
 	if len(in.Hardware.GPUs) > 0 {
 		s.GPU = &in.Hardware.GPUs[0]
 	}

@@ -349,17 +349,25 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	} else {
 		s.Quant = a.quant
 	}
-	if cpu := in.Hardware.CPU; cpu != nil {
-		// With everything on the card an engine's own choice does, unless it would count CPUs that it may not use.
-		if n, why := in.Hardware.Compute(); in.gpu() == nil || a.hostLayers > 0 || n < cpu.Cores {
-			s.Threads, s.ThreadsWhy = n, why
-		}
-	}
+	s.Threads, s.ThreadsWhy = in.Threads(a.hostLayers > 0)
 	if a.split { // it was counted whole
 		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
 	}
 	d.Headline = slices.Insert(in.engineHeadline(e, a, mem), 1, d.Verdict)
 	return d
+}
+
+// Threads is how many threads an engine's files set, and why: 0 where everything lies on the card, for which an engine's
+// own choice does, unless it would count CPUs that it may not use.
+func (in *Inputs) Threads(hostComputes bool) (threads int, why string) {
+	cpu := in.Hardware.CPU
+	if cpu == nil {
+		return 0, ""
+	}
+	if n, why := in.Hardware.Compute(); in.gpu() == nil || hostComputes || n < cpu.Cores {
+		return n, why
+	}
+	return 0, ""
 }
 
 // engineHeadline says what was decided and where each byte goes.

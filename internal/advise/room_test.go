@@ -1,9 +1,12 @@
 package advise_test
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -43,13 +46,27 @@ func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 	if got := a.Tiles.CPU.Threads.Value; got != 2 {
 		t.Errorf("tiles for %d threads", got)
 	}
-	for _, target := range []string{"llama-server", "ollama"} {
+	for target, says := range map[string]string{"llama-server": "--threads 2", "ollama": "num_thread 2",
+		"transformers": `"set_num_threads": 2`, "openvino": `"INFERENCE_NUM_THREADS": 2`,
+		"onnxruntime-genai": `"intra_op_num_threads": 2`, "sglang": "OMP_NUM_THREADS=2", "vllm": "2 while weights load"} {
+		in := in
+		if target == "sglang" || target == "vllm" { // with a card, for which a bounded processor still prepares images
+			in.Hardware.GPUs = []profile.GPU{ampere(24 * units.GiB)}
+		}
 		d, err := advise.Deploy(target, in)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if d.Settings.Threads != 2 || d.Settings.ThreadsWhy == "" {
 			t.Errorf("%s: %d threads, %q", target, d.Settings.Threads, d.Settings.ThreadsWhy)
+		}
+		b, err := engine.Write(target, d.Settings)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if written := fmt.Sprint(b.Files, b.Notes); !strings.Contains(written, says) || !strings.Contains(written, "limited to 2 CPUs") &&
+			!strings.HasSuffix(b.Files[0].Name, ".json") {
+			t.Errorf("%s says nowhere %q and why: %s", target, says, written)
 		}
 	}
 }

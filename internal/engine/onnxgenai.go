@@ -85,7 +85,7 @@ func writeONNX(s Settings) (*Bundle, error) {
 	path.add("model_path", folder, "the built folder")
 	search.add("max_length", s.Context, "tokens of the cache, which is allocated whole")
 	search.add("past_present_share_buffer", true, "without it the cache is copied at every token")
-	session.add("intra_op_num_threads", s.Threads, "physical cores")
+	session.add("intra_op_num_threads", s.Threads, "%s", s.ThreadsWhy)
 	overlay := lines{{"search", []setting(search), ""},
 		{"model", []setting{{"decoder", []setting{{"session_options", []setting(session), ""}}, ""}}, ""}}
 	build := "python -m onnxruntime_genai.models.builder -m " + shellWord(s.Model.Repository) + " -p " + f.Name + " -e cpu -o " +

@@ -110,7 +110,7 @@ func writeOpenVINO(s Settings) (*Bundle, error) {
 	l.add("models_path", folder, "the exported folder")
 	l.add("device", "CPU", "its GPU is Intel's; a CUDA card is not used")
 	l.add("KV_CACHE_PRECISION", orText(s.KVType, "u8"), "type of the cache")
-	l.add("INFERENCE_NUM_THREADS", s.Threads, "physical cores")
+	l.add("INFERENCE_NUM_THREADS", s.Threads, "%s", s.ThreadsWhy)
 	l.add("PERFORMANCE_HINT", "LATENCY", "one stream: every stream more computes beside it")
 	export := "optimum-cli export openvino --model " + shellWord(s.Model.Repository) + " --weight-format " + f.Name + " " +
 		shellWord(folder)

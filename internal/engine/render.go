@@ -121,14 +121,15 @@ func comma(i, n int) string {
 }
 
 // pythonText defines load(), which returns the model, the processor and the arguments of generate. The image processor's
-// size is set once it is loaded: given to from_pretrained, it reaches the video processor too.
-func pythonText(version string, model, images, generate lines) string {
+// size is set once it is loaded: given to from_pretrained, it reaches the video processor too. Threads are set first:
+// loading computes as well.
+func pythonText(version string, model, images, generate, torch lines) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s%s\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n", writtenBy, version)
+	fmt.Fprintf(&b, "# %s%s\nimport torch\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n", writtenBy, version)
 	for _, part := range []struct {
 		name string
 		list lines
-	}{{"FROM_PRETRAINED", model}, {"IMAGE_PROCESSOR", images}, {"GENERATE", generate}} {
+	}{{"FROM_PRETRAINED", model}, {"IMAGE_PROCESSOR", images}, {"GENERATE", generate}, {"TORCH", torch}} {
 		fmt.Fprintf(&b, "%s = {\n", part.name)
 		for _, s := range part.list {
 			fmt.Fprintf(&b, "    %s: %s,  # %s\n", jsonValue(s.key), pythonValue(s), s.why)
@@ -136,6 +137,8 @@ func pythonText(version string, model, images, generate lines) string {
 		b.WriteString("}\n")
 	}
 	b.WriteString("\n\ndef load():\n")
+	b.WriteString("    for name, value in TORCH.items():\n")
+	b.WriteString("        getattr(torch, name)(value)\n")
 	b.WriteString("    path = FROM_PRETRAINED[\"pretrained_model_name_or_path\"]\n")
 	b.WriteString("    model = AutoModelForImageTextToText.from_pretrained(**FROM_PRETRAINED)\n")
 	b.WriteString("    processor = AutoProcessor.from_pretrained(path)\n")

@@ -332,10 +332,26 @@ func writeSGLang(s Settings) (*Bundle, error) {
 		l.add("mm-process-config", []setting{{"image", size, ""}},
 			"areas in pixels: larger images are scaled down to the size that was budgeted")
 	}
-	return &Bundle{
+	b := &Bundle{
 		Files:    []File{{"sglang.yaml", yamlText(s.spelled, l)}},
 		Use:      []string{"python -m sglang.launch_server --config sglang.yaml"},
 		Notes:    []string{"the image processor runs on the first card and takes memory there; disable-fast-image-processor moves it to the CPU and is more than twice as slow"},
 		settings: l,
-	}, nil
+	}
+	if env := s.sglangThreads(); len(env) > 0 {
+		b.settings = append(b.settings, env...)
+		b.Files = append(b.Files, File{"sglang.env", envText(s.spelled, env)})
+		b.Use[0] = "set -a; . ./sglang.env; set +a; " + b.Use[0]
+	}
+	return b, nil
+}
+
+// sglangThreads bounds the process that prepares requests: the one beside the card takes a single thread by itself
+// (load_model in srt/model_executor/model_runner.py), this one what PyTorch and os.cpu_count find, which is without
+// quota, and of the latter without affinity (srt/multimodal/processors/base_processor.py).
+func (s *Settings) sglangThreads() (env lines) {
+	env.add("OMP_NUM_THREADS", s.Threads, "%s; for images prepared on the processor", s.ThreadsWhy)
+	env.add("SGLANG_CPU_WORKERS", s.Threads, "processes for images, where a model's processor starts them; left out, one for "+
+		"each CPU of the machine")
+	return env
 }

@@ -359,7 +359,7 @@ func writeTransformers(s Settings) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
-	var model, images, generate lines
+	var model, images, generate, torch lines
 	form, err := formOf(transformersForms, "transformers", s.Quant)
 	if err != nil {
 		return nil, err
@@ -398,11 +398,12 @@ func writeTransformers(s Settings) (*Bundle, error) {
 			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
 		}
 	}
-	b := Bundle{settings: slices.Concat(model, images, generate)}
+	torch.add("set_num_threads", s.Threads, "%s; left out, PyTorch counts the CPUs of its affinity, and no quota", s.ThreadsWhy)
+	b := Bundle{settings: slices.Concat(model, images, generate, torch)}
 	document := lines{{"from_pretrained", []setting(inJSON), ""}, {"image_processor", []setting(images), ""},
-		{"generate", []setting(generate), ""}}
+		{"generate", []setting(generate), ""}, {"torch", []setting(torch), ""}}
 	b.Files = []File{{"transformers.json", jsonText(document)},
-		{"transformers.py", pythonText(s.spelled, model, images, generate)}}
+		{"transformers.py", pythonText(s.spelled, model, images, generate, torch)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
 	return &b, nil
 }

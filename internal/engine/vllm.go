@@ -360,11 +360,16 @@ func writeVLLM(s Settings) (*Bundle, error) {
 		l.add("mm-processor-kwargs", []setting{{"images_kwargs", size, ""}, {"videos_kwargs", s.videoSize(pixels), ""}},
 			"areas in pixels: larger images, and the frames of a video together, are scaled down to what was budgeted")
 	}
-	return &Bundle{
+	b := &Bundle{
 		Files: []File{{"vllm.yaml", yamlText(s.spelled, l)}},
 		Use:   []string{"vllm serve --config vllm.yaml"},
 		Notes: []string{"vLLM's wheel is built for CUDA 13: the driver must be of branch 580 or later",
 			"the first start compiles and charges that to activations: start twice before believing the KV cache's size"},
 		settings: l,
-	}, nil
+	}
+	if s.Threads > 0 { // startup_omp_num_threads and set_torch_threads_for_runtime in vllm/utils/torch_utils.py
+		b.Notes = append(b.Notes, fmt.Sprintf("threads are left to this release, which counts affinity and quota: %d while "+
+			"weights load (%s), 1 while it serves; OMP_NUM_THREADS would hold while it serves as well", s.Threads, s.ThreadsWhy))
+	}
+	return b, nil
 }

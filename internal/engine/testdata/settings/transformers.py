@@ -1,4 +1,5 @@
 # written by vlmem for transformers 5.24.0
+import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 FROM_PRETRAINED = {
@@ -13,9 +14,14 @@ IMAGE_PROCESSOR = {
 }
 GENERATE = {
 }
+TORCH = {
+    "set_num_threads": 4,  # physical cores; left out, PyTorch counts the CPUs of its affinity, and no quota
+}
 
 
 def load():
+    for name, value in TORCH.items():
+        getattr(torch, name)(value)
     path = FROM_PRETRAINED["pretrained_model_name_or_path"]
     model = AutoModelForImageTextToText.from_pretrained(**FROM_PRETRAINED)
     processor = AutoProcessor.from_pretrained(path)
