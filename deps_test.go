@@ -51,16 +51,17 @@ var arrows = map[string]string{
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/account internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict internal/workload",
 	"internal/observation":     "internal/engine internal/evidence internal/file internal/units",
-	"internal/child":           "internal/observation internal/units",
+	"internal/child":           "internal/file internal/observation internal/units",
 	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/engine internal/evidence internal/observation internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units",
 	"optimizer":                "internal/advise internal/alloc internal/alloc/space internal/alloc/stream internal/cuda internal/memory internal/plan internal/pressure internal/probe internal/profile",
 	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",
 	"cmd/libvlmem":             "optimizer",
-	"cmd/vlmem":                "internal optimizer profiles",
+	"cmd/vlmem":                "internal profiles",
 	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
 	"internal/bench":           "internal/alloc internal/plan internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict",
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",
+	"internal/verify":          "internal/advise internal/catalog internal/engine internal/estimate internal/evidence internal/file internal/probe internal/profile internal/trial internal/verdict internal/workload optimizer",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/speed"
-	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -175,7 +174,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	return report.Screen(env.stderr, advice, o.out.path)
 }
 
-// advice settles the limits, samples requests and sizes everything. What does not fit exits with what would.
+// advice settles the limits, samples requests and sizes everything. What does not fit is told what would.
 func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advice, error) {
 	in.Largest = advise.LargestRequest(&in, workload.Flash)
 	in.Unfused = advise.LargestRequest(&in, workload.NoFlash)
@@ -194,11 +193,6 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 			return advice, err
 		}
 		short.WouldFit = append(short.WouldFit, in.Smaller(models)...)
-		return advice, verdict.Unable.Of(short)
-	}
-	var slow *advise.TooSlow
-	if errors.As(err, &slow) {
-		err = verdict.Unable.Of(slow)
 	}
 	return advice, err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -11,7 +10,6 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
@@ -40,7 +38,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 	defer into.discard()
 	b, err := o.bundle(env, ctx, &in)
 	if err != nil {
-		return unable(err)
+		return err
 	}
 	b.Comment()
 	if o.out.format == "json" {
@@ -99,14 +97,4 @@ func mixNamed(name string) (*profile.Mix, error) {
 	}
 	mix, err := catalog.Mix(name)
 	return &mix, err
-}
-
-// unable gives what an engine or a machine cannot do its exit code.
-func unable(err error) error {
-	var refusal *engine.Refusal
-	var short *advise.Shortfall
-	if errors.As(err, &refusal) || errors.As(err, &short) {
-		return verdict.Unable.Of(err)
-	}
-	return err
 }

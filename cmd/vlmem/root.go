@@ -16,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -90,13 +92,14 @@ func exitCode(err error) int {
 		return verdictCodes[kind]
 	case errors.As(err, &child):
 		return child.code
-	case errors.Is(err, trace.ErrNoHistory):
+	case errors.Is(err, trace.ErrNoHistory), unable(err):
 		return exitUnable
 	}
 	if errors.Is(err, syscall.EPIPE) {
 		return exitClosedPipe
 	}
-	for _, short := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS, syscall.ENOMEM,
+	for _, short := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS,
+		syscall.ENOMEM,
 		syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
 		if errors.Is(err, short) {
 			return exitUnable
@@ -109,6 +112,14 @@ func exitCode(err error) int {
 	return exitUsage
 }
 
+// unable reports whether an engine or a machine cannot do what was asked.
+func unable(err error) bool {
+	var refusal *engine.Refusal
+	var short *advise.Shortfall
+	var slow *advise.TooSlow
+	return errors.As(err, &refusal) || errors.As(err, &short) || errors.As(err, &slow)
+}
+
 // faultLine is one line on a panic, with the place in vlmem that it came from.
 func faultLine(fault any, stack []byte) string {
 	place := "an unknown place"
@@ -119,7 +130,8 @@ func faultLine(fault any, stack []byte) string {
 			break
 		}
 	}
-	return fmt.Sprintf("internal fault: %v at %s; nothing was written; please report it with the command line", fault, place)
+	return fmt.Sprintf("internal fault: %v at %s; nothing was written; please report it with the command line", fault,
+		place)
 }
 
 // oneLine folds what an error says into one line; cobra spreads its suggestions over several.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -20,7 +18,6 @@ import (
 	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
-	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
@@ -63,10 +60,13 @@ signal's number where one ended it.`,
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
-	flags.StringVar(&o.config, "config", "", "configuration of advise: its threads are set, and with --engine its settings are predicted")
-	flags.StringVar(&o.engine, "engine", "", "whose estimate is held against the run: "+strings.Join(estimatedEngines(), ", "))
+	flags.StringVar(&o.config, "config", "",
+		"configuration of advise: its threads are set, and with --engine its settings are predicted")
+	flags.StringVar(&o.engine, "engine", "", "whose estimate is held against the run: "+strings.Join(estimatedEngines(),
+		", "))
 	flags.StringVar(&o.estimate, "estimate", "", "what was predicted: a file of vlmem estimate --format json")
-	flags.StringVar(&o.environment, "env", "", "file of NAME=value lines to set, as advise --for pytorch or malloc writes it")
+	flags.StringVar(&o.environment, "env", "",
+		"file of NAME=value lines to set, as advise --for pytorch or malloc writes it")
 	flags.StringVar(&o.save, "save", "", "write the observation to this file")
 	flags.BoolVar(&o.keep, "keep", false, "keep the observation in the user's data folder, where --learned finds it")
 	o.lessons.addFlags(cmd)
@@ -86,7 +86,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 		return err
 	}
 	defer plan.discard()
-	var log logTap
+	var log child.Tap
 	options := plan.options
 	options.Stdin, options.Stdout, options.Stderr = fileOf(env.stdin), fileOf(env.stdout), fileOf(env.stderr)
 	if plan.engine != nil && plan.engine.ReadLog != nil {
@@ -105,7 +105,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 	case err != nil:
 		return err
 	}
-	plan.compare(log.text)
+	obs.Judge(plan.engine, plan.predicted, log.Text())
 	if err := plan.tell(env); err != nil {
 		return err
 	}
@@ -113,22 +113,6 @@ func runRun(env *environment, o *runOptions, command []string) error {
 		return &childExit{obs.Ended.Code}
 	}
 	return nil
-}
-
-// logTap keeps the beginning of what a program writes: engines say what they allocate while they load. Its two outputs
-// are copied at once.
-type logTap struct {
-	mu   sync.Mutex
-	text []byte
-}
-
-const mostLog = 16 << 20
-
-func (t *logTap) Write(b []byte) (int, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.text = append(t.text, b[:min(len(b), mostLog-len(t.text))]...)
-	return len(b), nil
 }
 
 // childExit is the exit code of a program that was run: it said itself what was wrong.
@@ -208,7 +192,8 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 		}
 	}
 	if o.save != "" {
-		if p.save, err = (&output{flag: "--save", format: "json", path: o.save, formats: []string{"json"}}).open(env); err != nil {
+		if p.save, err = (&output{flag: "--save", format: "json", path: o.save,
+			formats: []string{"json"}}).open(env); err != nil {
 			return err
 		}
 	}
@@ -218,7 +203,8 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 			p.discard()
 			return fmt.Errorf("--report %q: want html=FILE, once", r)
 		}
-		if p.page, err = (&output{flag: "--report", format: "html", path: path, formats: []string{"html"}}).open(env); err != nil {
+		if p.page, err = (&output{flag: "--report", format: "html", path: path,
+			formats: []string{"html"}}).open(env); err != nil {
 			p.discard()
 			return err
 		}
@@ -237,14 +223,11 @@ func (o *runOptions) predict(env *environment, p *runPlan, command []string) err
 	}
 	switch {
 	case o.estimate != "":
-		data, err := file.Read(o.estimate, file.Document)
+		mem, err := estimate.Read(o.estimate)
 		if err != nil {
 			return fmt.Errorf("reading --estimate: %w", err)
 		}
-		if err := json.Unmarshal(data, &p.predicted); err != nil || p.predicted == nil || len(p.predicted.Items) == 0 {
-			return fmt.Errorf("reading --estimate %s: want the output of vlmem estimate --format json: %w", o.estimate,
-				errors.Join(err, errors.New("no items")))
-		}
+		p.predicted = mem
 		return nil
 	case p.engine == nil:
 		return nil
@@ -262,102 +245,6 @@ func (o *runOptions) predict(env *environment, p *runPlan, command []string) err
 	}
 	env.warn("nothing is predicted: the command names no weights; --estimate or --config would")
 	return nil
-}
-
-// predictFromArguments estimates the weight files that the command names under the settings that it gives.
-func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engine.Invocation) error {
-	e := estimate.Request{Model: in.Model, Projector: in.Projector, Engine: o.engine, Options: in.Options, GPULayers: -1}
-	if in.Projector == "" {
-		e.ImageSize = "none"
-	}
-	model, err := e.Load()
-	env.tell(&e)
-	if err != nil {
-		return err
-	}
-	if e.Context == 0 {
-		e.Context = model.Text.MaxPositions // as the file says
-	}
-	if err := e.Complete(&model); err != nil {
-		return err
-	}
-	hardware, err := reported(env, "")
-	if err != nil {
-		return err
-	}
-	e.Llama.CPU = hardware.CPU
-	if p.predicted, err = engine.Estimate(e.Engine, &model, e.Options); err != nil {
-		return err
-	}
-	return nil
-}
-
-// predictFromConfig solves for the engine as advise --for does.
-func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
-	a, err := readAdvice(env, o.config)
-	if err != nil {
-		return err
-	}
-	v := verifyOptions{target: o.engine}
-	in, _, err := v.inputs(env, o.config, a)
-	if err != nil {
-		return err
-	}
-	d, err := advise.Deploy(o.engine, in)
-	if err != nil {
-		return unable(err)
-	}
-	p.predicted = d.Memory
-	return nil
-}
-
-// variables gathers what is set for the program: the configuration's threads, and the lines of --env.
-func (o *runOptions) variables(env *environment, p *runPlan) error {
-	if o.config != "" {
-		a, err := readAdvice(env, o.config)
-		if err != nil {
-			return err
-		}
-		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
-			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
-		}
-	}
-	if o.environment == "" {
-		return nil
-	}
-	data, err := file.Read(o.environment, file.Document)
-	if err != nil {
-		return fmt.Errorf("reading --env: %w", err)
-	}
-	number := 0
-	for line := range strings.Lines(string(data)) {
-		number++
-		line = strings.TrimPrefix(strings.TrimSpace(line), "export ")
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		name, value, ok := strings.Cut(line, "=")
-		if !ok || name == "" || strings.ContainsAny(name, " \t'\"$") {
-			return fmt.Errorf("reading --env %s:%d: %q: want NAME=value", o.environment, number, line)
-		}
-		p.options.Set = append(p.options.Set, name+"="+strings.Trim(value, `"'`))
-	}
-	return nil
-}
-
-// compare holds the prediction and the engine's log against what was seen.
-func (p *runPlan) compare(log []byte) {
-	var said []engine.Item
-	if p.engine != nil && p.engine.ReadLog != nil {
-		items, err := p.engine.ReadLog(bytes.NewReader(log))
-		if err != nil {
-			p.observation.Warnings = append(p.observation.Warnings, "the engine's log says nothing of memory: "+err.Error())
-		}
-		said = items
-	}
-	if p.predicted != nil {
-		p.observation.Compare(p.predicted, said)
-	}
 }
 
 // tell writes the table, the observation and the page.
@@ -378,5 +265,52 @@ func (p *runPlan) tell(env *environment) error {
 	if p.page != nil {
 		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.commit())
 	}
+	return nil
+}
+
+// predictFromArguments estimates the weight files that the command names under the settings that it gives.
+func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engine.Invocation) error {
+	hardware, err := reported(env, "")
+	if err != nil {
+		return err
+	}
+	mem, notes, err := estimate.OfInvocation(o.engine, in, hardware.CPU)
+	for _, note := range notes {
+		env.warn("%s", note)
+	}
+	p.predicted = mem
+	return err
+}
+
+// predictFromConfig solves for the engine as advise --for does.
+func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
+	_, in, _, err := (&verifyOptions{target: o.engine}).configuration(env, o.config)
+	if err != nil {
+		return err
+	}
+	d, err := advise.Deploy(o.engine, in)
+	p.predicted = d.Memory
+	return err
+}
+
+// variables gathers what is set for the program: the configuration's threads, and the lines of --env.
+func (o *runOptions) variables(env *environment, p *runPlan) error {
+	if o.config != "" {
+		a, err := readAdvice(env, o.config)
+		if err != nil {
+			return err
+		}
+		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
+			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
+		}
+	}
+	if o.environment == "" {
+		return nil
+	}
+	set, err := child.ReadVariables(o.environment)
+	if err != nil {
+		return fmt.Errorf("reading --env: %w", err)
+	}
+	p.options.Set = append(p.options.Set, set...)
 	return nil
 }

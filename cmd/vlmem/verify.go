@@ -4,27 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/evidence"
-	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/trial"
-	"github.com/vlmem/vlmem/internal/verdict"
-	"github.com/vlmem/vlmem/internal/workload"
-	"github.com/vlmem/vlmem/optimizer"
+	"github.com/vlmem/vlmem/internal/verify"
 )
-
-// timings is how often the machine is timed before a timing counts as failed: neighbours come and go.
-const timings = 3
 
 type verifyOptions struct {
 	model, target, log, gguf string
@@ -75,42 +64,26 @@ another program disturbed them.`,
 }
 
 func runVerify(env *environment, ctx context.Context, o *verifyOptions, path string) error {
-	switch {
-	case o.seeds < 1 || o.seeds > 10000:
-		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
-	case o.run && o.target != "":
-		return errors.New("--run serves from vlmem's own pools: it does not go with --for")
-	case o.log != "" && o.gguf != "":
-		return errors.New("--log and --gguf are two witnesses: give one")
-	case (o.target == "") != (o.log == "" && o.gguf == ""):
-		return errors.New("--for goes together with --log or --gguf")
-	}
-	if o.target != "" {
-		if _, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs); err != nil {
-			return err
-		}
+	if err := o.check(); err != nil {
+		return err
 	}
 	w, err := o.out.open(env)
 	if err != nil {
 		return err
 	}
 	defer w.discard()
-	a, err := readAdvice(env, path)
-	if err != nil {
-		return err
-	}
-	in, here, err := o.inputs(env, path, a)
+	a, in, here, err := o.configuration(env, path)
 	if err != nil {
 		return err
 	}
 	var v advise.Verification
 	if o.target != "" {
-		v, err = o.heldToEngine(ctx, in)
+		v, err = verify.HeldToEngine(ctx, o.target, verify.Witness{Log: o.log, GGUF: o.gguf}, in)
 	} else {
-		v, err = o.verify(env, ctx, a, in, here)
+		v, err = o.hold(env, ctx, a, in, here)
 	}
 	if err == nil && o.run {
-		err = o.serve(env, path, a, in, &v)
+		err = verify.Serve(path, env.libcuda(), a, in, &v)
 	}
 	if err != nil {
 		return err
@@ -125,102 +98,53 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	return v.Verdict()
 }
 
-// logged are the engines whose own word can be read.
-func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), ", ") }
-
-// serve opens the configuration's pools and runs a request through them.
-func (o *verifyOptions) serve(env *environment, path string, a advise.Advice, in advise.Inputs,
-	v *advise.Verification) (err error) {
-	config, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", path, err)
-	}
-	defer config.Close()
-	pools, err := optimizer.Open(config, optimizer.Driver(env.libcuda()), optimizer.OnHost())
-	if err != nil {
-		return verdict.Unable.Of(err)
-	}
-	defer func() { err = errors.Join(err, pools.Close()) }()
-	demand, err := advise.LargestRequest(&in, workload.Flash)(in.Limits)
-	if err != nil {
+// check refuses flags that do not go together.
+func (o *verifyOptions) check() error {
+	switch {
+	case o.seeds < 1 || o.seeds > 10000:
+		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	case o.run && o.target != "":
+		return errors.New("--run serves from vlmem's own pools: it does not go with --for")
+	case o.log != "" && o.gguf != "":
+		return errors.New("--log and --gguf are two witnesses: give one")
+	case (o.target == "") != (o.log == "" && o.gguf == ""):
+		return errors.New("--for goes together with --log or --gguf")
+	case o.target != "":
+		_, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
 		return err
-	}
-	claims, err := trial.Serve(pools, a, demand)
-	if err != nil {
-		return err
-	}
-	for _, c := range claims {
-		if v.Claims = append(v.Claims, c); !c.Holds() {
-			v.Failed++
-		}
 	}
 	return nil
 }
 
-// inputs reads out of a configuration what it was made from, and says whether it is of this machine.
-func (o *verifyOptions) inputs(env *environment, path string, a advise.Advice) (in advise.Inputs, here bool,
+// configuration reads a configuration back, with what it was made from and whether it is of this machine.
+func (o *verifyOptions) configuration(env *environment, path string) (a advise.Advice, in advise.Inputs, here bool,
 	err error) {
-	name := a.Model.Name.Value
-	if o.model != "" {
-		name = o.model
-	}
-	if in.Model, err = catalog.Model(name); err != nil {
-		return in, false, fmt.Errorf("%s: model: %w", path, err)
-	}
-	in.Precision, in.Given = a.Budget.Precision.Value, []string{"context", "image", "concurrency", "precision"}
-	in.Limits = advise.Limits{ContextTokens: a.Budget.ContextTokens.Value, Concurrency: a.Budget.Concurrency.Value}
-	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(a.Samples.Image.Value); err != nil {
-		return in, false, fmt.Errorf("%s: samples: %w", path, err)
-	}
-	if in.Limits.ContextTokens < 1 || in.Limits.Concurrency < 1 || a.Samples.Seeds.Value < 0 {
-		return in, false, fmt.Errorf("%s: context_tokens, concurrency and seeds: want at least 1", path)
-	}
-	if a.Budget.Engine != nil {
-		in.Engine = a.Budget.Engine.Value
-	}
-	if a.Samples.Mix != nil {
-		in.Mix = a.Samples.Mix.Value
+	if a, err = readAdvice(env, path); err != nil {
+		return a, in, false, err
 	}
 	live, err := reported(env, "")
 	if err != nil {
-		return in, false, err
+		return a, in, false, err
 	}
-	if in.Hardware, here = live, live.Name == a.Hardware.Name.Value; here {
-		return in, true, nil
-	}
-	if in.Hardware, err = catalog.Hardware(a.Hardware.Name.Value); err != nil {
-		return in, false, fmt.Errorf("%s is of %s, which is neither this machine nor built in", path, a.Hardware.Name.Value)
-	}
-	if o.target == "" {
+	in, here, err = verify.Inputs(path, a, o.model, live)
+	if err == nil && !here && o.target == "" {
 		env.warn("%s is of %s: its claims about the machine are not looked at", path, a.Hardware.Name.Value)
 	}
-	return in, false, nil
+	return a, in, here, err
 }
 
-// verify draws seeds that the configuration has not seen, measures the machine where it is this one, and compares.
-func (o *verifyOptions) verify(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs,
-	here bool) (advise.Verification, error) {
-	in.Largest = advise.LargestRequest(&in, workload.Flash)
-	var err error
+// hold draws seeds that the configuration has not seen, and measures the machine where it is this one.
+func (o *verifyOptions) hold(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs,
+	here bool) (v advise.Verification, err error) {
 	if in.Samples, err = drawSamples(env, &in, in.Mix, a.Samples.Seeds.Value, o.seeds); err != nil {
-		return advise.Verification{}, err
+		return v, err
 	}
-	timed := here && a.Hardware.Measured != nil
-	for try := 1; ; try++ {
-		if timed {
-			if in.Hardware, err = machine(env, ctx, ""); err != nil {
-				return advise.Verification{}, err
-			}
-		}
-		v, err := advise.Verify(a, in, here)
-		if err != nil || v.Failed == 0 || v.Failed > v.Timed || try == timings {
-			v.Warnings = disturbances(in.Hardware)
-			return v, err
-		}
+	var timed func() (profile.Hardware, error)
+	if here && a.Hardware.Measured != nil {
+		timed = func() (profile.Hardware, error) { return machine(env, ctx, "") }
 	}
+	return verify.Hold(a, in, here, timed)
 }
 
-// disturbances are a probe's warnings that what it timed was not steady.
-func disturbances(h profile.Hardware) []evidence.Warning {
-	return slices.DeleteFunc(slices.Clone(h.Warnings), func(w evidence.Warning) bool { return w.Code != probe.Disturbed })
-}
+// logged are the engines whose own word can be read.
+func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), ", ") }

@@ -81,7 +81,8 @@ func TestForwardsSignals(t *testing.T) {
 			_, _ = out.Read(line[:])
 			signals <- s
 		}()
-		script := "trap 'exit 9' " + strings.TrimPrefix(unix.SignalName(s), "SIG") + "; echo here; while :; do sleep 0.01; done"
+		script := "trap 'exit 9' " + strings.TrimPrefix(unix.SignalName(s), "SIG") +
+			"; echo here; while :; do sleep 0.01; done"
 		o, err := followed(t, Options{Command: []string{"sh", "-c", script}, Stdout: in}, signals)
 		if err != nil || o.Ended.Code != 9 {
 			t.Errorf("%v: %+v, %v", s, o.Ended, err)
@@ -171,8 +172,9 @@ func TestTapAndEnvironment(t *testing.T) {
 	}
 	defer null.Close()
 	var tap bytes.Buffer
-	o, err := followed(t, Options{Command: []string{"sh", "-c", "echo $COLOUR"}, Set: []string{"COLOUR=blue"}, Stdout: null,
-		Tap: &tap}, nil)
+	o, err := followed(t, Options{Command: []string{"sh", "-c", "echo $COLOUR"}, Set: []string{"COLOUR=blue"},
+		Stdout: null,
+		Tap:    &tap}, nil)
 	if err != nil || o.Ended.Code != 0 || tap.String() != "blue\n" {
 		t.Errorf("it wrote %q, %v", tap.String(), err)
 	}

@@ -9,14 +9,15 @@
 package estimate
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
-	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // Request is what is asked. Its settings are completed in place.
@@ -51,12 +52,7 @@ func (o *Request) Estimate(model *profile.Model) (*engine.Memory, error) {
 	if err := o.limit(model); err != nil {
 		return nil, err
 	}
-	mem, err := engine.Estimate(o.Engine, model, o.Options)
-	var refusal *engine.Refusal
-	if errors.As(err, &refusal) {
-		return nil, verdict.Unable.Of(err)
-	}
-	return mem, err
+	return engine.Estimate(o.Engine, model, o.Options)
 }
 
 // limit keeps the request within what the model has.
@@ -168,4 +164,39 @@ func (o *Request) device(e *engine.Engine) error {
 		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
 	}
 	return nil
+}
+
+// OfInvocation is what an engine will allocate as its command line starts it, on a processor.
+func OfInvocation(engineName string, in engine.Invocation, cpu *profile.CPU) (*engine.Memory, []string, error) {
+	o := Request{Model: in.Model, Projector: in.Projector, Engine: engineName, Options: in.Options, GPULayers: -1}
+	if in.Projector == "" {
+		o.ImageSize = "none"
+	}
+	model, err := o.Load()
+	if err != nil {
+		return nil, o.Notes, err
+	}
+	if o.Context == 0 {
+		o.Context = model.Text.MaxPositions // as the file says
+	}
+	if err := o.Complete(&model); err != nil {
+		return nil, o.Notes, err
+	}
+	o.Llama.CPU = cpu
+	mem, err := engine.Estimate(o.Engine, &model, o.Options)
+	return mem, o.Notes, err
+}
+
+// Read reads an estimate that was written as JSON.
+func Read(path string) (*engine.Memory, error) {
+	data, err := file.Read(path, file.Document)
+	if err != nil {
+		return nil, err
+	}
+	var mem *engine.Memory
+	if err := json.Unmarshal(data, &mem); err != nil || mem == nil || len(mem.Items) == 0 {
+		return nil, fmt.Errorf("%s: want the output of vlmem estimate --format json: %w", path,
+			errors.Join(err, errors.New("no items")))
+	}
+	return mem, nil
 }

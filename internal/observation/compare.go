@@ -1,6 +1,7 @@
 package observation
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -107,4 +108,20 @@ func saidOf(said []engine.Item, name, where string) (sum units.Bytes, found bool
 		}
 	}
 	return sum, found
+}
+
+// Judge holds what was predicted, and what the engine's log says, against what was seen; e is nil where nobody reads
+// the log.
+func (o *Observation) Judge(e *engine.Engine, predicted *engine.Memory, log []byte) {
+	var said []engine.Item
+	if e != nil && e.ReadLog != nil {
+		items, err := e.ReadLog(bytes.NewReader(log))
+		if err != nil {
+			o.Warnings = append(o.Warnings, "the engine's log says nothing of memory: "+err.Error())
+		}
+		said = items
+	}
+	if predicted != nil {
+		o.Compare(predicted, said)
+	}
 }

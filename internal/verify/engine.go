@@ -1,4 +1,4 @@
-package main
+package verify
 
 import (
 	"bytes"
@@ -16,45 +16,49 @@ import (
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
-// heldToEngine holds the estimate that a configuration rests on against what the engine itself says.
-func (o *verifyOptions) heldToEngine(ctx context.Context, in advise.Inputs) (advise.Verification, error) {
-	d, err := advise.Deploy(o.target, in)
+// Witness is who speaks for the engine: the log that a server wrote while it loaded, or llama.cpp's own estimator about
+// a file of weights. One of the two is given.
+type Witness struct{ Log, GGUF string }
+
+// HeldToEngine holds the estimate that a configuration rests on against what the engine itself says.
+func HeldToEngine(ctx context.Context, target string, by Witness, in advise.Inputs) (advise.Verification, error) {
+	d, err := advise.Deploy(target, in)
 	if err != nil {
-		return advise.Verification{}, unable(err)
+		return advise.Verification{}, err
 	}
-	if o.gguf != "" {
-		return o.heldToFitParams(ctx, d)
+	if by.GGUF != "" {
+		return heldToFitParams(ctx, by.GGUF, d)
 	}
-	return o.heldToLog(d)
+	return heldToLog(target, by.Log, d)
 }
 
 // heldToLog takes the buffers of a server's log.
-func (o *verifyOptions) heldToLog(d advise.Deployment) (advise.Verification, error) {
-	f, err := file.Open(o.log)
+func heldToLog(target, path string, d advise.Deployment) (advise.Verification, error) {
+	f, err := file.Open(path)
 	if err != nil {
 		return advise.Verification{}, fmt.Errorf("reading --log: %w", err)
 	}
 	defer f.Close()
-	e, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
+	e, err := engine.Lookup("--for", target, (*engine.Engine).Logs)
 	if err != nil {
 		return advise.Verification{}, err
 	}
 	said, err := e.ReadLog(f)
 	if errors.Is(err, engine.ErrNoBuffers) {
-		return advise.Verification{}, verdict.Unsure.Errorf("reading --log %s: %w", o.log, err)
+		return advise.Verification{}, verdict.Unsure.Errorf("reading --log %s: %w", path, err)
 	}
 	if err != nil {
-		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", o.log, err)
+		return advise.Verification{}, fmt.Errorf("reading --log %s: %w", path, err)
 	}
 	return advise.Held(d.Memory.Items, said, "the server's log"), nil
 }
 
 // heldToFitParams asks llama.cpp's own estimator about a weights file under the configuration's settings.
-func (o *verifyOptions) heldToFitParams(ctx context.Context, d advise.Deployment) (advise.Verification, error) {
-	if _, err := estimate.ReadGGUF(o.gguf); err != nil { // the tool would crash on it
+func heldToFitParams(ctx context.Context, gguf string, d advise.Deployment) (advise.Verification, error) {
+	if _, err := estimate.ReadGGUF(gguf); err != nil { // the tool would crash on it
 		return advise.Verification{}, fmt.Errorf("reading --gguf: %w", err)
 	}
-	arguments, err := engine.FitArguments(o.gguf, d.Settings)
+	arguments, err := engine.FitArguments(gguf, d.Settings)
 	if err != nil {
 		return advise.Verification{}, err
 	}
@@ -77,7 +81,8 @@ const fitParamsLimit = 2 * time.Minute
 func askFitParams(ctx context.Context, limit time.Duration, arguments []string) ([]engine.Item, error) {
 	path, err := exec.LookPath(engine.FitParamsTool)
 	if err != nil {
-		return nil, verdict.Unable.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's log instead",
+		return nil, verdict.Unable.Errorf("%s is not in PATH: it is built with llama.cpp's tools; --log takes a server's "+
+			"log instead",
 			engine.FitParamsTool)
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -95,7 +100,8 @@ func askFitParams(ctx context.Context, limit time.Duration, arguments []string) 
 	}
 	items, err := engine.ReadFitParams(bytes.NewReader(out))
 	if err != nil {
-		return nil, verdict.Unable.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later", path, err)
+		return nil, verdict.Unable.Errorf("reading what %s printed: %w; --fit-print needs a llama.cpp of April 2026 or later",
+			path, err)
 	}
 	return items, nil
 }
