@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
+	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
@@ -31,7 +32,7 @@ func TestBenchStreamsSim(t *testing.T) {
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, complaints)
 	}
-	var got streamsBench
+	var got bench.Streams
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,7 @@ func TestBenchStreamsRefuses(t *testing.T) {
 func TestBenchBackendIsStreams(t *testing.T) {
 	overlaps := func(args ...string) (list []stream.Overlap, complaints string) {
 		out, complaints, code := runWith(t, nil, append(args, "--repeats", "1", "--format", "json")...)
-		var got streamsBench
+		var got bench.Streams
 		if err := json.Unmarshal([]byte(out), &got); err != nil || code != 0 {
 			t.Fatalf("%v: exit %d, %v", args, code, err)
 		}

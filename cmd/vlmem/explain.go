@@ -11,7 +11,6 @@ import (
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
-	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -116,7 +115,7 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 	}
 	var all account.Explanation
 	for i, path := range paths {
-		e, err := explainFile(path, options)
+		e, err := account.ExplainFile(path, options)
 		if err != nil {
 			return err
 		}
@@ -133,24 +132,6 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 		return err
 	}
 	return w.commit()
-}
-
-func explainFile(path string, options account.Options) (account.Explanation, error) {
-	f, err := trace.OpenFile(path)
-	if err != nil {
-		return account.Explanation{}, err
-	}
-	defer f.Close()
-	recordings, err := f.Recordings()
-	if err != nil {
-		return account.Explanation{}, err
-	}
-	e, err := account.Explain(recordings, options)
-	if err != nil {
-		return e, fmt.Errorf("%s: %w", path, err)
-	}
-	e.File, e.Format = path, f.Format.String()
-	return e, nil
 }
 
 // runExplainChange shows what the end of one recording holds that the end of an earlier one does not.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -37,9 +36,10 @@ func newTraceExportCmd(env *environment) *cobra.Command {
 
 All but minimalloc hold addresses. Where the file is a recording they are the recorded ones; otherwise the trace is
 replayed through vlmem's model of PyTorch's allocator, and the addresses are those it gives.`,
-		Example: "  vlmem trace export run.vlmt --to snapshot -o run.pickle\n  vlmem trace export snapshot.pickle --to perfetto -o run.json",
-		Args:    oneTraceFile,
-		RunE:    func(_ *cobra.Command, args []string) error { return runTraceExport(env, &o, args[0]) },
+		Example: "  vlmem trace export run.vlmt --to snapshot -o run.pickle\n  vlmem trace export snapshot.pickle --to " +
+			"perfetto -o run.json",
+		Args: oneTraceFile,
+		RunE: func(_ *cobra.Command, args []string) error { return runTraceExport(env, &o, args[0]) },
 	}
 	o.out.formats = exportFormats
 	cmd.Flags().StringVar(&o.out.format, "to", exportFormats[0], "what to write: "+strings.Join(exportFormats, ", "))
@@ -79,7 +79,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 	if err != nil {
 		return err
 	}
-	if err := exportRecordings(w, o.out.format, path, recordings); err != nil {
+	if err := snapshot.Export(w, o.out.format, path, recordings); err != nil {
 		return err
 	}
 	return w.commit()
@@ -127,16 +127,4 @@ func (o *traceExportOptions) replay(f *trace.File) ([]snapshot.Recording, error)
 		return nil, err
 	}
 	return s.Recordings(), nil
-}
-
-func exportRecordings(w io.Writer, format, path string, list []snapshot.Recording) error {
-	switch {
-	case format == "perfetto":
-		return snapshot.WritePerfetto(w, list)
-	case format == "snapshot":
-		return snapshot.Write(w, snapshot.FromRecordings(list))
-	case len(list) > 1:
-		return fmt.Errorf("%s holds %d devices: choose one with --device", path, len(list))
-	}
-	return snapshot.WriteCSV(w, &list[0])
 }

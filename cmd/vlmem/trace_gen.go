@@ -1,10 +1,8 @@
 package main
 
 import (
-	"compress/gzip"
 	"fmt"
 	"io"
-	"iter"
 	"slices"
 	"strings"
 
@@ -121,14 +119,7 @@ func replays(ways ...engine.Replay) []string {
 // arenas reports whether the engine reserves buffers once, so that the flags of single tensors say nothing.
 func (o *traceGenOptions) arenas() bool { return slices.Contains(replays(engine.Arenas), o.engine) }
 
-// eventSource is a trace in memory or a stream.
-type eventSource interface {
-	Title() string
-	Tags() []string
-	All() iter.Seq2[trace.Event, error]
-}
-
-func (o *traceGenOptions) source(env *environment) (eventSource, error) {
+func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
 	model, err := catalog.Model(o.model)
 	if err != nil {
 		return nil, err
@@ -153,7 +144,7 @@ func (o *traceGenOptions) source(env *environment) (eventSource, error) {
 	}
 	var t *trace.Trace
 	if o.arenas() {
-		t, err = o.llama(model, r)
+		t, err = engine.Request(o.engine, model, o.context, r)
 	} else {
 		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
 		r.Cache, r.Device = workload.Cache(o.cache), workload.Device(o.device)
@@ -162,52 +153,11 @@ func (o *traceGenOptions) source(env *environment) (eventSource, error) {
 	if err != nil {
 		return nil, err
 	}
-	return held{t}, nil
-}
-
-// llama takes the buffers from the engine's own graphs: once for the image it warms up with, once for the one that is
-// sent.
-func (o *traceGenOptions) llama(model profile.Model, r workload.Options) (*trace.Trace, error) {
-	settings := engine.Options{Context: o.context, FlashAttention: "auto", Device: "cpu"}
-	settings.Image = &engine.Image{Width: r.Width, Height: r.Height}
-	sent, err := engine.Estimate(o.engine, &model, settings)
-	if err != nil {
-		return nil, err
-	}
-	b := workload.LlamaBuffers{
-		KVCache: int64(sent.KVCacheBytes), Compute: int64(sent.ComputeBytes), Output: int64(sent.OutputBytes),
-		Vision: int64(sent.VisionBytes),
-	}
-	if r.Width > 0 {
-		settings.Image = nil
-		warm, err := engine.Estimate(o.engine, &model, settings)
-		if err != nil {
-			return nil, err
-		}
-		b.VisionWarmUp = int64(warm.VisionBytes)
-	}
-	return workload.LlamaCPP(model, b, workload.LlamaOptions{
-		Width: r.Width, Height: r.Height, PromptTokens: r.PromptTokens, DecodeTokens: r.DecodeTokens,
-	})
-}
-
-// held is a trace in memory as a source of events.
-type held struct{ *trace.Trace }
-
-func (h held) Title() string  { return h.Name }
-func (h held) Tags() []string { return h.Trace.Tags }
-func (h held) All() iter.Seq2[trace.Event, error] {
-	return func(yield func(trace.Event, error) bool) {
-		for _, e := range h.Events {
-			if !yield(e, nil) {
-				return
-			}
-		}
-	}
+	return trace.AsSource(t), nil
 }
 
 // writeStream writes a trace to stdout or, atomically, to a file, in memory for what is live alone.
-func writeStream(env *environment, path string, source eventSource) error {
+func writeStream(env *environment, path string, source trace.Source) error {
 	out := output{format: "trace", formats: []string{"trace"}, path: path}
 	p, err := out.open(env)
 	if err != nil {
@@ -218,7 +168,7 @@ func writeStream(env *environment, path string, source eventSource) error {
 	if p.file != nil {
 		to = p.file
 	}
-	count, err := writeEvents(to, strings.HasSuffix(path, ".gz"), source)
+	count, err := trace.WriteSource(to, strings.HasSuffix(path, ".gz"), source)
 	if err != nil {
 		return fmt.Errorf("generating: %w", err)
 	}
@@ -229,40 +179,4 @@ func writeStream(env *environment, path string, source eventSource) error {
 		env.warn("%s: %s events of %s", path, units.Grouped(count), source.Title())
 	}
 	return nil
-}
-
-// writeEvents writes a trace, packed or not.
-func writeEvents(to io.Writer, packed bool, source eventSource) (count int64, err error) {
-	if !packed {
-		return writeTrace(to, source)
-	}
-	z := gzip.NewWriter(to)
-	if count, err = writeTrace(z, source); err != nil {
-		return count, err
-	}
-	return count, z.Close()
-}
-
-// writeTrace names each tag before its first use.
-func writeTrace(to io.Writer, source eventSource) (count int64, err error) {
-	w, err := trace.NewWriter(to, source.Title(), false)
-	if err != nil {
-		return 0, err
-	}
-	tags := 1
-	for e, err := range source.All() {
-		if err != nil {
-			return count, err
-		}
-		for ; int(e.Tag) >= tags; tags++ {
-			if _, err := w.Tag(source.Tags()[tags]); err != nil {
-				return count, err
-			}
-		}
-		if err := w.Write(e); err != nil {
-			return count, err
-		}
-		count++
-	}
-	return count, w.Close()
 }

@@ -1,9 +1,6 @@
 package main
 
 import (
-	"cmp"
-	"errors"
-
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/account"
@@ -44,7 +41,7 @@ func runTraceInfo(env *environment, out *output, path string, top int) error {
 	}
 	defer f.Close()
 	info := report.TraceInfo{File: path, Format: f.Format.String()}
-	if info.Devices, err = surveyFile(f, max(top, 0)); err != nil {
+	if info.Devices, err = account.Survey(f, max(top, 0)); err != nil {
 		return err
 	}
 	for _, d := range info.Devices {
@@ -56,60 +53,4 @@ func runTraceInfo(env *environment, out *output, path string, top int) error {
 		return err
 	}
 	return w.commit()
-}
-
-// surveyFile streams what can be streamed.
-func surveyFile(f *trace.File, top int) ([]report.TraceDevice, error) {
-	switch {
-	case f.Format.Recorded():
-		return surveyRecordings(f, top)
-	case f.Format != trace.Text:
-		traces, err := f.Traces()
-		if err != nil {
-			return nil, err
-		}
-		return []report.TraceDevice{{Info: traces[0].Info(top)}}, nil
-	}
-	r, err := f.Reader()
-	if err != nil {
-		return nil, err
-	}
-	s := trace.NewSurvey()
-	s.Start = r.Start()
-	for e, err := range r.All() {
-		if err != nil {
-			return nil, err
-		}
-		s.Add(e)
-	}
-	info := s.Info(cmp.Or(r.Title(), f.Title()), r.Tags(), top)
-	info.Refused = len(r.Refused())
-	return []report.TraceDevice{{Info: info}}, nil
-}
-
-// surveyRecordings describes each device with its account; one without a history has an account alone.
-func surveyRecordings(f *trace.File, top int) ([]report.TraceDevice, error) {
-	recordings, err := f.Recordings()
-	if err != nil {
-		return nil, err
-	}
-	e, err := account.Explain(recordings, account.Options{By: account.ByPool})
-	if err != nil {
-		return nil, err
-	}
-	traces, err := trace.FromRecordings(f.Path, f.Title(), recordings)
-	if err != nil && !errors.Is(err, trace.ErrNoHistory) {
-		return nil, err
-	}
-	var list []report.TraceDevice
-	for i := range e.Devices {
-		d := report.TraceDevice{Info: trace.Info{Name: e.Devices[i].Name}, HasHistory: &e.Devices[i].HasHistory,
-			Account: &e.Devices[i]}
-		if e.Devices[i].HasHistory {
-			d.Info = traces[0].Info(top)
-			traces = traces[1:]
-		}
-		list = append(list, d)
-	}
-	return list, nil
 }

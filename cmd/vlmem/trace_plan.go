@@ -1,10 +1,7 @@
 package main
 
 import (
-	"encoding/csv"
 	"fmt"
-	"io"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -35,9 +32,10 @@ func newTracePlanCmd(env *environment) *cobra.Command {
 The lower bound is the largest sum of requested bytes live at one time. A packing is optimal where it meets that bound or
 where the search has refuted every lower height. The packing depends on --effort alone, unless --patience ends it early.
 With --format csv the result is the offset of every block, in the order of allocation.`,
-		Example: "  vlmem trace plan recording.pickle\n  vlmem trace plan problem.csv --capacity 1MiB --format csv -o packed.csv",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
+		Example: "  vlmem trace plan recording.pickle\n  vlmem trace plan problem.csv --capacity 1MiB --format csv -o " +
+			"packed.csv",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
 	}
 	o.out.addFlags(cmd, "table", "yaml", "json", "csv")
 	cmd.Flags().StringVar(&o.capacity, "capacity", "",
@@ -78,7 +76,7 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
 		return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
 	}
-	if err := o.write(w, p, bound, r, time.Since(start)); err != nil {
+	if err := report.Packing(w, o.out.format, p, bound, r, time.Since(start)); err != nil {
 		return err
 	}
 	if err := w.commit(); err != nil {
@@ -125,45 +123,4 @@ func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int
 	}
 	p, bound := traces[0].Packing(align)
 	return p, bound, p.Check()
-}
-
-// packed is the result of trace plan.
-type packed struct {
-	Buffers         int     `yaml:"buffers" json:"buffers"`
-	LowerBoundBytes int64   `yaml:"lower_bound_bytes" json:"lower_bound_bytes"`
-	HeightBytes     int64   `yaml:"height_bytes" json:"height_bytes"`
-	Overhead        float64 `yaml:"overhead" json:"overhead"`
-	Optimal         bool    `yaml:"optimal" json:"optimal"`
-	Stopped         bool    `yaml:"stopped" json:"stopped"` // by --patience
-	Effort          int64   `yaml:"effort" json:"effort"`
-	Seconds         float64 `yaml:"seconds" json:"seconds"`
-}
-
-func (o *planOptions) write(w io.Writer, p *plan.Problem, bound int64, r plan.Result, took time.Duration) error {
-	s := packed{len(p.Buffers), bound, r.Height, 0, r.Optimal, r.Stopped, r.Effort, took.Seconds()}
-	if bound > 0 {
-		s.Overhead = float64(r.Height)/float64(bound) - 1
-	}
-	switch o.out.format {
-	case "csv":
-		return writeOffsets(w, p, r.Offsets)
-	case "table":
-		optimal := map[bool]string{true: "yes", false: "not known"}[s.Optimal]
-		return report.Table(w, []string{"BLOCKS", "LOWER BOUND", "HEIGHT", "OVERHEAD", "OPTIMAL", "TIME"}, [][]string{{
-			strconv.Itoa(s.Buffers), units.Bytes(bound).String(), units.Bytes(r.Height).String(),
-			fmt.Sprintf("%.3f %%", 100*s.Overhead), optimal, fmt.Sprintf("%.2f s", s.Seconds)}}, 0, 1, 2, 3, 5)
-	}
-	return report.Document(w, o.out.format, s)
-}
-
-// writeOffsets writes the packing as MiniMalloc does: the problem with a column of offsets.
-func writeOffsets(w io.Writer, p *plan.Problem, offsets []int64) error {
-	c := csv.NewWriter(w)
-	_ = c.Write([]string{"id", "lower", "upper", "size", "offset"}) // Flush tells errors
-	number := func(n int64) string { return strconv.FormatInt(n, 10) }
-	for i, b := range p.Buffers {
-		_ = c.Write([]string{report.SpreadsheetCell(b.ID), number(b.Lower), number(b.Upper), number(b.Size), number(offsets[i])})
-	}
-	c.Flush()
-	return c.Error()
 }

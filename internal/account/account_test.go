@@ -125,7 +125,8 @@ func TestTooLargeIsNamed(t *testing.T) {
 		b.Alloc(asked, trace.General, 0, b.Tag("attention.py:42 scores"))
 		e := explain(t, account.Options{}, recorded(t, b, held+spare))
 		o := e.Devices[0].OOMs[0]
-		if o.Rule != account.TooLarge || len(o.ServableBy) != 0 || o.Short != asked-spare || o.Site != "attention.py:42 scores" ||
+		if o.Rule != account.TooLarge || len(o.ServableBy) != 0 || o.Short != asked-spare ||
+			o.Site != "attention.py:42 scores" ||
 			!strings.Contains(o.Why, "no setting can help") {
 			t.Errorf("seed %d: %s, served by %q, short by %d, want %d, at %q", seed, o.Rule, o.ServableBy, o.Short, asked-spare,
 				o.Site)

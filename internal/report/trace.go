@@ -13,16 +13,9 @@ import (
 
 // TraceInfo describes a file of traces, one for each device.
 type TraceInfo struct {
-	File    string        `json:"file" yaml:"file"`
-	Format  string        `json:"format" yaml:"format"`
-	Devices []TraceDevice `json:"devices" yaml:"devices"`
-}
-
-// TraceDevice describes one device's trace, and its account where the file is a recording.
-type TraceDevice struct {
-	trace.Info `yaml:",inline"`
-	HasHistory *bool           `json:"has_history,omitempty" yaml:"has_history,omitempty"` // nil where it is no recording
-	Account    *account.Device `json:"account,omitempty" yaml:"account,omitempty"`
+	File    string             `json:"file" yaml:"file"`
+	Format  string             `json:"format" yaml:"format"`
+	Devices []account.Surveyed `json:"devices" yaml:"devices"`
 }
 
 // Write renders the description as table, json or yaml.
@@ -49,13 +42,15 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 }
 
 func traceInfo(w io.Writer, d trace.Info) error {
-	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", Visible(d.Name), units.Grouped(d.Events), units.Grouped(d.Allocs),
+	fmt.Fprintf(w, "\n%s: %s events, %s allocations, %s frees", Visible(d.Name), units.Grouped(d.Events),
+		units.Grouped(d.Allocs),
 		units.Grouped(d.Frees))
 	if d.Seconds > 0 {
 		fmt.Fprintf(w, ", %.3g s", d.Seconds)
 	}
 	if d.Start > 0 {
-		fmt.Fprintf(w, "\n  there before the first event    %v in %s blocks", units.Bytes(d.StartBytes), units.Grouped(d.Start))
+		fmt.Fprintf(w, "\n  there before the first event    %v in %s blocks", units.Bytes(d.StartBytes),
+			units.Grouped(d.Start))
 	}
 	fmt.Fprintf(w, "\n  peak, which is the lower bound  %v in %s blocks, at event %s\n", units.Bytes(d.LowerBound),
 		units.Grouped(d.PeakBlocks), units.Grouped(d.PeakEvent))
