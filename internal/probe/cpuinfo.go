@@ -54,8 +54,20 @@ func readCPUInfo(r *root) cpuInfo {
 			c.model = strings.Join(strings.Fields(value), " ")
 		}
 	}
+	if _, vendor, _ := strings.Cut(r.field("proc/cpuinfo", "vendor_id"), ":"); strings.TrimSpace(vendor) == "IBM/S390" {
+		c.vendor = "IBM/S390" // it has no name of a model: the machine's type tells the generation
+		c.model = strings.TrimSpace(c.vendor + " " + machineType(r))
+	}
 	c.arch = readArch(r, c)
 	return c
+}
+
+// machineType is S/390's, "2964" for a z13: "processor 0: version = FF,  identification = 1633E8,  machine = 2964".
+func machineType(r *root) string {
+	text, _ := r.text("proc/cpuinfo") // it was read before
+	_, after, _ := strings.Cut(text, "machine = ")
+	kind, _, _ := strings.Cut(after, "\n")
+	return strings.TrimSpace(kind)
 }
 
 // readArch names the architecture: of the live machine, of a capture that says, or by the vendor.

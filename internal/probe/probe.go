@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/klauspost/cpuid/v2"
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
@@ -291,37 +290,6 @@ func (rd *reading) kernel() string {
 		return f[2]
 	}
 	rd.unknown("system.kernel", err)
-	return ""
-}
-
-// hypervisor names what the machine runs under, "" for none or unknown. CPUID tells the live machine's; a capture's
-// shows in the firmware's strings.
-func (rd *reading) hypervisor() string {
-	if rd.root.live && cpuid.CPU.Has(cpuid.HYPERVISOR) {
-		return strings.ToLower(cpuid.CPU.HypervisorVendorID.String())
-	}
-	if kind, err := rd.root.text("sys/hypervisor/type"); err == nil {
-		return kind
-	}
-	for _, file := range []string{"sys_vendor", "product_name", "bios_vendor"} {
-		text, err := rd.root.text("sys/class/dmi/id/" + file)
-		if err != nil {
-			continue
-		}
-		for _, v := range []struct{ word, name string }{
-			{"QEMU", "qemu"}, {"KVM", "kvm"}, {"VMware", "vmware"}, {"VirtualBox", "virtualbox"}, {"Xen", "xen"},
-			{"Amazon EC2", "kvm"}, {"Google Compute Engine", "kvm"}, {"Virtual Machine", "hyperv"},
-		} {
-			if strings.Contains(text, v.word) {
-				return v.name
-			}
-		}
-	}
-	for _, f := range rd.info.flags {
-		if f == "hypervisor" {
-			rd.unknown("system.hypervisor", errors.New("there is one, and no file names it"))
-		}
-	}
 	return ""
 }
 

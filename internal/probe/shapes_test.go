@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // shape writes the sysfs of a machine of packages × cores × threads, numbered in this order, with an L1d for each core
@@ -203,4 +204,44 @@ func counted(h profile.Hardware) string {
 		}
 	}
 	return b.String()
+}
+
+// SPARC's caches stand in files of the CPU, S/390's shared ones in /proc/cpuinfo, where no other file tells of them.
+func TestCachesOutsideSysfsFolders(t *testing.T) {
+	sparc := machine{"proc/cpuinfo": "cpu             : UltraSparc T2 (Niagara2)\n", "proc/meminfo": "MemTotal: 1024 kB\n",
+		"sys/devices/system/cpu/online": "0-3\n"}
+	for cpu := range 4 {
+		dir := fmt.Sprintf("sys/devices/system/cpu/cpu%d/", cpu)
+		sparc[dir+"topology/core_id"], sparc[dir+"topology/thread_siblings"] = fmt.Sprintln(cpu/2), fmt.Sprintf("%x\n", 3<<(cpu/2*2))
+		sparc[dir+"l1_dcache_size"], sparc[dir+"l1_dcache_line_size"] = "8192\n", "16\n"
+		sparc[dir+"l2_cache_size"] = "4194304\n"
+	}
+	mainframe := machine{"proc/meminfo": "MemTotal: 1024 kB\n", "sys/devices/system/cpu/online": "0-1\n",
+		"proc/sysinfo": "LPAR Number:          7\nVM00 Control Program: z/VM    6.4.0\n",
+		"proc/cpuinfo": "vendor_id       : IBM/S390\n# processors    : 2\n" +
+			"cache0          : level=1 type=Data scope=Private size=128K line_size=256 associativity=8\n" +
+			"cache4          : level=3 type=Unified scope=Shared size=65536K line_size=256 associativity=16\n" +
+			"processor 0: version = FF,  identification = 1633E8,  machine = 2964\n"}
+	for cpu := range 2 {
+		mainframe[fmt.Sprintf("sys/devices/system/cpu/cpu%d/topology/core_id", cpu)] = fmt.Sprintln(cpu)
+	}
+	for _, c := range []struct {
+		name, model, hypervisor string
+		m                       machine
+		caches                  []profile.Cache
+	}{
+		{"SPARC", "UltraSparc T2 (Niagara2)", "", sparc, []profile.Cache{
+			{Level: 1, Type: "data", SizeBytes: 8 * units.KiB, LineBytes: 16, SharedBy: 2, Instances: 2},
+			{Level: 2, Type: "unified", SizeBytes: 4 * units.MiB, SharedBy: 2, Instances: 2}}},
+		{"S/390", "IBM/S390 2964", "z/vm", mainframe, []profile.Cache{
+			{Level: 3, Type: "unified", SizeBytes: 64 * units.MiB, LineBytes: 256, Ways: 16, SharedBy: 2, Instances: 1}}},
+	} {
+		h := reported(t, c.m)
+		if h.CPU.Model != c.model || !slices.Equal(h.CPU.Caches, c.caches) {
+			t.Errorf("%s: %s, caches %+v", c.name, h.CPU.Model, h.CPU.Caches)
+		}
+		if got := h.System; c.hypervisor != "" && (got == nil || got.Hypervisor != c.hypervisor) {
+			t.Errorf("%s: under %+v, want %s", c.name, got, c.hypervisor)
+		}
+	}
 }

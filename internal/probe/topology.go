@@ -53,6 +53,7 @@ type Topology struct {
 	visible  cpuset   // online ∩ the cgroup's cpuset
 	unknown  map[string]string
 
+	unplaced    []profile.Cache // that no part of the tree is known to hold
 	undescribed cpuset          // online, but without a topology folder
 	cores       map[int]armCore // by CPU; empty on machines that are not Arm's
 	capacity    map[int]float64 // by CPU, where cores says which
@@ -94,7 +95,11 @@ func readTopology(r *root, info cpuInfo) *Topology {
 		}
 		if !slices.ContainsFunc(t.objects, func(o *Object) bool { return o.Cache != nil }) {
 			t.readDeviceTree(r)
+			for _, cpu := range t.online.list() {
+				p.readSPARCCaches(cpu)
+			}
 		}
+		t.readSharedCaches(r)
 	case len(info.processors) > 0:
 		t.fromCPUInfo(info)
 	}
@@ -441,6 +446,7 @@ func (t *Topology) caches() []profile.Cache {
 		}
 		all = append(all, c)
 	}
+	all = append(all, t.unplaced...)
 	slices.SortStableFunc(all, func(a, b profile.Cache) int {
 		return cmp.Or(cmp.Compare(a.Level, b.Level), strings.Compare(a.Type, b.Type), cmp.Compare(b.SizeBytes, a.SizeBytes))
 	})
