@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
@@ -58,19 +59,13 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
 	flags := cmd.Flags()
-	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
-	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
-	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
-	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,
-		", ")+" or another of ggml's (default: the best that fits)")
+	o.addLimits(flags)
 	flags.IntVar(&o.seeds, "seeds", 20,
 		"samples that pools are sized from, each of "+strconv.Itoa(advise.SampleRequests)+" requests in a row")
 	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
 		", ")+", or a file) instead of evenly within the limits")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
-	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
-		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
 	flags.StringVar(&o.torch, "torch", "",
@@ -99,6 +94,17 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	o.out.addFlags(cmd, "yaml", "json")
 	otherWords(flags)
 	return cmd
+}
+
+// addLimits declares what is asked of a machine.
+func (o *adviseOptions) addLimits(flags *pflag.FlagSet) {
+	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
+	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
+	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
+	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,
+		", ")+" or another of ggml's (default: the best that fits)")
+	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
+		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
 }
 
 // load reads the model. An engine's own estimate takes every model with images; all else replays requests.

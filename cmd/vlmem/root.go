@@ -169,6 +169,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newExplainCmd(env),
 		newBenchTouchedCmd(env),
 		newMergeCmd(env),
+		newFleetCmd(env),
 		newProbeCmd(env),
 		newProfilesCmd(env),
 		newRunCmd(env),

@@ -81,6 +81,8 @@ type Inputs struct {
 	Process *observation.Lesson
 	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
 	AssumeIdle bool
+	// Known are estimates that machines share, nil to make each anew.
+	Known *Estimates
 	// Largest replays one request at the limits and returns the program of each pool.
 	Largest func(Limits) (Demand, error)
 	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.

@@ -79,7 +79,7 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 	short := Shortfall{Model: in.Model.Name, Hardware: in.Hardware.Name}
 	for limits := range in.shrinking() {
 		for a := range in.attempts(e, limits, in.quants(e)) {
-			mem, err := engine.Estimate(e.Name, &in.Model, a.options)
+			mem, err := in.estimate(e, a.options)
 			if err != nil {
 				return Deployment{}, nil, err
 			}
@@ -198,7 +198,7 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 		switch {
 		case in.gpu() == nil:
 		case e.Offload == engine.Layers:
-			for last.hostLayers = 1; last.hostLayers <= in.Model.Text.Layers+1; last.hostLayers++ {
+			for last.hostLayers = range in.splits(e, last) {
 				if last.options = in.options(e, last); !yield(last) {
 					return
 				}

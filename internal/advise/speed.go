@@ -132,17 +132,12 @@ func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
 
 // rate is how fast a decoder laid out so writes; nil where the machine is not known well enough.
 func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed.Forecast {
-	constants, err := speed.Fitted()
-	if err != nil {
-		return nil
-	}
 	r := speed.Request{Context: float64(in.Limits.ContextTokens), Prompt: float64(in.Limits.ContextTokens) / 2, UBatch: 512,
 		Width: in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
 	if grid, err := in.Model.ImageGrid(r.Width, r.Height); err == nil {
 		r.Prompt = max(r.Prompt, float64(grid.Tokens))
 	}
-	f, err := constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
+	f, err := in.forecastOf(h, l, precision, r)
 	if err != nil {
 		return nil
 	}

@@ -95,9 +95,11 @@ func modelFile(name string) (profile.Model, error) {
 }
 
 // Hardware reads built-in hardware and hardware files joined by "+".
-func Hardware(spec string) (profile.Hardware, error) {
+func Hardware(spec string) (profile.Hardware, error) { return combined(strings.Split(spec, "+")) }
+
+func combined(names []string) (profile.Hardware, error) {
 	var parts []profile.Hardware
-	for name := range strings.SplitSeq(spec, "+") {
+	for _, name := range names {
 		h, err := hardwarePart(name)
 		if err != nil {
 			return profile.Hardware{}, err

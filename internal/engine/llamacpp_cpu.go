@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -39,6 +40,16 @@ func cpuFeatures(c *profile.CPU) features {
 		amx:         has("amx_int8", "amx_tile") && has("avx512_vnni", "avx512vnni", "amx_int8"),
 		dotProducts: has("asimddp", "dotprod"), int8Mul: has("i8mm"),
 	}
+}
+
+// CPUClass is equal for CPUs beside which llama.cpp's estimates are the same but for their names.
+func CPUClass(c *profile.CPU) string {
+	if c == nil || len(c.ISA) == 0 {
+		return "unknown"
+	}
+	f := cpuFeatures(c)
+	f.name = ""
+	return fmt.Sprint(f)
 }
 
 // buffer is where a CPU alone keeps a tensor that an operation reads, and its bytes there.

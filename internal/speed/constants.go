@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"sync"
 )
 
 // Constants are the effects of both phases with the intervals that the fit found, and where they come from.
@@ -35,14 +36,16 @@ type Spread struct {
 //go:embed constants.json
 var embedded []byte
 
-// Fitted returns the constants that the program was built with.
-func Fitted() (*Constants, error) {
+// Fitted returns the constants that the program was built with, read once: nobody may change them.
+func Fitted() (*Constants, error) { return built() }
+
+var built = sync.OnceValues(func() (*Constants, error) {
 	c := &Constants{}
 	if err := json.Unmarshal(embedded, c); err != nil {
 		return nil, fmt.Errorf("reading the fitted constants: %w", err)
 	}
 	return c, nil
-}
+})
 
 // Answer is the speed of one query: rates in tokens per second.
 type Answer struct {

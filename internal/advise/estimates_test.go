@@ -1,0 +1,95 @@
+package advise
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// everySplit is the first number of layers on the host at which an estimate fits, by trying all; 0 where none does.
+func everySplit(t *testing.T, in *Inputs, e *engine.Engine, quant string) int {
+	for n := 1; n <= in.Model.Text.Layers+1; n++ {
+		if fitsSplit(t, in, e, quant, n) {
+			return n
+		}
+	}
+	return 0
+}
+
+func fitsSplit(t *testing.T, in *Inputs, e *engine.Engine, quant string, n int) bool {
+	t.Helper()
+	a := attempt{limits: in.Limits, quant: quant, hostLayers: n}
+	a.options = in.options(e, a)
+	mem, err := in.estimate(e, a.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, _, _ := in.overflow(e, mem, &a)
+	return most == 0
+}
+
+// machineOf is a laptop with a card, each with so much memory.
+func machineOf(t *testing.T, card string, device, host units.Bytes) profile.Hardware {
+	t.Helper()
+	laptop, err := profiles.Hardware("i5-10210u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := profiles.Hardware(card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := profile.Combine(laptop, c)
+	memory := *h.Memory
+	h.GPUs[0].MemoryBytes, memory.TotalBytes = device, host
+	h.Memory = &memory
+	return h
+}
+
+// TestTheFirstSplitIsFoundWithoutTryingAll holds the search against every number of layers, on cards of their own memory and
+// of the host's; and Locate, which looks at the smallest limits early, against the order that Deploy goes in.
+func TestTheFirstSplitIsFoundWithoutTryingAll(t *testing.T) {
+	e := engine.Anywhere()
+	for _, name := range []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b"} {
+		m, err := profiles.Model(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := &Estimates{}
+		for _, card := range []string{"gtx-1080", "agx-orin-64gb"} {
+			for _, device := range []units.Bytes{1, 2, 8, 14} {
+				for _, host := range []units.Bytes{2, 9, 20} {
+					in := Inputs{Hardware: machineOf(t, card, device*units.GiB, host*units.GiB), Model: m, Engine: e.Name,
+						Known: known, Limits: Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+					want, got := everySplit(t, &in, e, "q4_k_m"), 0
+					for n := range in.splits(e, attempt{limits: in.Limits, quant: "q4_k_m"}) {
+						if fitsSplit(t, &in, e, "q4_k_m", n) {
+							got = n
+						}
+					}
+					if got != want {
+						t.Errorf("%s on %s, %d GiB beside %d GiB: %d layers on the host, want %d", name, card, device, host, got, want)
+					}
+					holdLocate(t, in, e)
+				}
+			}
+		}
+	}
+}
+
+func holdLocate(t *testing.T, in Inputs, e *engine.Engine) {
+	t.Helper()
+	p, err := Locate(in)
+	d, short, _ := in.settleOn(e)
+	var missing *Shortfall
+	switch {
+	case errors.As(err, &missing) && short != nil:
+	case err != nil || short != nil || p.Limits != d.Limits || p.Precision != d.Memory.Quant ||
+		p.Layers != max(0, in.Model.Text.Layers-d.Options.HostLayers):
+		t.Errorf("%s: %+v, %v; want %+v, %v", in.Model.Name, p.Choice, err, d.Limits, short)
+	}
+}

@@ -1,0 +1,84 @@
+package advise
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/speed"
+)
+
+// Placement is where a model lies on a machine by the budget of a configuration, with what makes a configuration left
+// out: pools, tiles, samples. Limits are those that the choice fits at.
+type Placement struct {
+	Choice
+	Limits Limits
+
+	in  Inputs
+	lay speed.Lay
+}
+
+// Locate is the choice that Make would take after Settle, for a model that Serving names an engine for. The error is a
+// *Shortfall where the model does not fit, and an *engine.Refusal where the engine cannot run on the card.
+func Locate(in Inputs) (Placement, error) {
+	if in.Engine == "" {
+		return Placement{}, fmt.Errorf("%s runs no %s: what it takes there is not known", engine.Anywhere().Name, in.Model.Name)
+	}
+	e, err := engine.Lookup("engine", in.Engine, deployable)
+	if err != nil {
+		return Placement{}, err
+	}
+	d, err := in.settleSoon(e)
+	if err != nil {
+		return Placement{}, err
+	}
+	in.Limits = d.Limits
+	p := Placement{Choice: in.laidOut(d.Memory.Quant, in.account(&d)), Limits: d.Limits, in: in,
+		lay: LayOf(&in.Model, d.Memory, d.Options.HostLayers)}
+	p.Speed = in.forecastServed(&d)
+	return p, nil
+}
+
+// settleSoon is settleOn that looks at the limits as they are and at the smallest before all those between: what does not
+// fit at the smallest fits at none.
+func (in *Inputs) settleSoon(e *engine.Engine) (Deployment, error) {
+	least := in.Limits
+	for l := range in.shrinking() {
+		least = l
+	}
+	for _, l := range []Limits{in.Limits, least} {
+		at := *in
+		at.Limits, at.Given = l, append(slices.Clone(in.Given), "context", "image")
+		d, short, err := at.settleOn(e)
+		switch {
+		case err != nil:
+			return d, err
+		case short != nil && l == least:
+			return d, short
+		case short == nil && l == in.Limits:
+			return d, nil
+		}
+	}
+	d, _, err := in.settleOn(e)
+	return d, err
+}
+
+// Forecast is how fast the placed model answers another request than one at the limits.
+func (p *Placement) Forecast(r speed.Request) (speed.Forecast, error) {
+	h := p.in.Hardware
+	if p.in.gpu() == nil {
+		h.GPUs = nil
+	}
+	return p.in.forecastOf(h, p.lay, p.Precision, r)
+}
+
+// forecastOf is how fast a decoder laid out so answers a request.
+func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, r speed.Request) (speed.Forecast, error) {
+	constants, err := speed.Fitted()
+	if err != nil {
+		return speed.Forecast{}, err
+	}
+	return constants.Forecast(&in.Model, h, l,
+		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
+}

@@ -1,0 +1,96 @@
+package catalog
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// Machines are the hardware that a pattern stands for: what Hardware takes, with *, ? and [...] in any of its parts. A
+// pattern is one of files where it has a folder or an ending, else of built-in names: of machines in the first part, of
+// cards after a +. Names are as Hardware would take them.
+func Machines(pattern string) (names []string, list []profile.Hardware, err error) {
+	parts := strings.Split(pattern, "+")
+	if _, err := os.Stat(pattern); err == nil { // a file's own name may have a +
+		parts = []string{pattern}
+	}
+	joined := [][]string{nil}
+	for i, part := range parts {
+		found, err := matching(part, i > 0)
+		if err != nil {
+			return nil, nil, err
+		}
+		var longer [][]string
+		for _, one := range joined {
+			for _, f := range found {
+				longer = append(longer, append(slices.Clone(one), f))
+			}
+		}
+		if joined = longer; len(joined) > mostMachines {
+			return nil, nil, fmt.Errorf("%s: more than %d machines", pattern, mostMachines)
+		}
+	}
+	for _, one := range joined {
+		h, err := combined(one)
+		if err != nil {
+			return nil, nil, err
+		}
+		name := strings.Join(one, "+")
+		if h.Memory == nil {
+			return nil, nil, fmt.Errorf("%s says nothing of host memory: join it to a machine, as in i5-10210u+%s", name, name)
+		}
+		names, list = append(names, name), append(list, h)
+	}
+	return names, list, nil
+}
+
+// mostMachines bounds what a slip in a pattern costs.
+const mostMachines = 100_000
+
+// matching are the parts of a name that a pattern stands for; what has no wildcard stands for itself.
+func matching(part string, card bool) ([]string, error) {
+	if !strings.ContainsAny(part, "*?[") {
+		return []string{part}, nil
+	}
+	var found []string
+	var err error
+	if isFile(part) {
+		found, err = filepath.Glob(part)
+	} else {
+		found, err = builtIn(part, card)
+	}
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("nothing matches it; vlmem profiles lists the built-in names, and files end in .yaml or .json")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("hardware %q: %w", part, err)
+	}
+	return found, nil
+}
+
+// builtIn are the built-in machines, or the cards, that a pattern matches.
+func builtIn(pattern string, card bool) (found []string, err error) {
+	for _, name := range profiles.HardwareNames() {
+		ok, err := path.Match(strings.ToLower(pattern), name)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			continue
+		}
+		h, err := profiles.Hardware(name)
+		if err != nil {
+			return nil, err
+		}
+		if (h.Memory == nil) == card {
+			found = append(found, name)
+		}
+	}
+	return found, nil
+}
