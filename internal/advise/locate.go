@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
 )
 
@@ -71,14 +70,4 @@ func (p *Placement) Forecast(r speed.Request) (speed.Forecast, error) {
 		h.GPUs = nil
 	}
 	return p.in.forecastOf(h, p.lay, p.Precision, r)
-}
-
-// forecastOf is how fast a decoder laid out so answers a request.
-func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, r speed.Request) (speed.Forecast, error) {
-	constants, err := speed.Fitted()
-	if err != nil {
-		return speed.Forecast{}, err
-	}
-	return constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
 }

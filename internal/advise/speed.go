@@ -144,6 +144,16 @@ func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed
 	return &f
 }
 
+// forecastOf is how fast a decoder laid out so answers a request.
+func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, r speed.Request) (speed.Forecast, error) {
+	constants, err := speed.Fitted()
+	if err != nil {
+		return speed.Forecast{}, err
+	}
+	return constants.Forecast(&in.Model, h, l,
+		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
+}
+
 // meets reports whether a choice gives what is wanted; one of unknown speed meets nothing that is asked.
 func (w Want) meets(c Choice) bool {
 	if w.TokensPerS == 0 && w.FirstTokenS == 0 {
