@@ -111,25 +111,31 @@ func (a *Account) gap(s *snapshot.Segment, addr, size int64, held bool, page int
 	a.Stranded += size - back
 }
 
-// Parts is the account of each pool and stream, those that hold most first.
-func Parts(segments []snapshot.Segment, page int64) []Part {
-	type key struct {
-		pool   snapshot.PoolID
-		stream int64
+// partition is the account of each pool and stream.
+type partition struct {
+	page  int64
+	index map[partKey]int
+	list  []Part
+}
+
+type partKey struct {
+	pool   snapshot.PoolID
+	stream int64
+}
+
+func (p *partition) add(s *snapshot.Segment) {
+	k := partKey{s.Pool, s.Stream}
+	at, ok := p.index[k]
+	if !ok {
+		at = len(p.list)
+		p.index[k] = at
+		p.list = append(p.list, Part{Pool: PoolName(s.Pool), Stream: s.Stream})
 	}
-	index := map[key]int{}
-	var list []Part
-	for i := range segments {
-		s := &segments[i]
-		k := key{s.Pool, s.Stream}
-		at, ok := index[k]
-		if !ok {
-			at = len(list)
-			index[k] = at
-			list = append(list, Part{Pool: PoolName(s.Pool), Stream: s.Stream})
-		}
-		list[at].add(s, page)
-	}
-	slices.SortStableFunc(list, func(x, y Part) int { return -cmp.Compare(x.Reserved, y.Reserved) })
-	return list
+	p.list[at].add(s, p.page)
+}
+
+// parts lists those that hold most first.
+func (p *partition) parts() []Part {
+	slices.SortStableFunc(p.list, func(x, y Part) int { return -cmp.Compare(x.Reserved, y.Reserved) })
+	return p.list
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
@@ -63,26 +62,20 @@ type identity struct {
 
 // ended is the live blocks at the end of a recording.
 func (d *device) ended(o Options) (map[identity]Holder, Account) {
-	segments := d.states([]int{len(d.rec.Entries)})[0]
 	list := map[identity]Holder{}
-	for i := range segments {
-		s := &segments[i]
+	var a Account
+	names := d.tally(o.By, o.Frames)
+	l := d.looking()
+	l.at(atEnd, l.counted(&a), func(s *snapshot.Segment, _ []int32) {
 		for _, b := range s.Blocks {
-			if b.State != snapshot.Allocated {
-				continue
+			if b.State == snapshot.Allocated {
+				h := names.named(origin{stack: b.Stack, pool: s.Pool, stream: s.Stream})
+				list[identity{b.Address, b.Requested, h.key()}] = h
 			}
-			h := d.origin(b.Stack, o.By, o.Frames)
-			switch o.By {
-			case ByPool:
-				h = Holder{Name: PoolName(s.Pool)}
-			case ByStream:
-				h = Holder{Name: streamName(s.Stream)}
-			}
-			key := h.Name + "\x00" + strings.Join(h.Frames, "\x00")
-			list[identity{b.Address, b.Requested, key}] = h
 		}
-	}
-	return list, Of(segments, d.cfg.LargePage())
+	})
+	l.look()
+	return list, a
 }
 
 func difference(before, after *device, o Options) Difference {

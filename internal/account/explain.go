@@ -2,6 +2,8 @@ package account
 
 import (
 	"fmt"
+	"maps"
+	"math"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
@@ -161,24 +163,31 @@ func (d *device) explain(e *Explanation, o Options) error {
 	}
 	e.At = name
 	refusals := r.Refusals()
-	moments := []int{d.peaks.LiveAt, at, len(r.Entries)}
-	for _, refusal := range refusals[:min(len(refusals), maxOOMs)] {
-		moments = append(moments, refusal.Index)
-	}
-	states := d.states(moments)
-	page := d.cfg.LargePage()
-	out.Account, out.Parts = Of(states[2], page), Parts(states[2], page)
+	refusals = refusals[:min(len(refusals), maxOOMs)]
+	l := d.looking()
+	parts := partition{page: d.cfg.LargePage(), index: map[partKey]int{}}
+	l.at(atEnd, l.counted(&out.Account), func(s *snapshot.Segment, _ []int32) { parts.add(s) })
 	if out.HasHistory {
-		out.Peak = &Peak{Event: d.peaks.LiveAt, Account: Of(states[0], page)}
+		out.Peak = &Peak{Event: d.peaks.LiveAt}
+		l.at(d.peaks.LiveAt, l.counted(&out.Peak.Account))
 		out.PeakLive, out.PeakHeld = &d.peaks.Live, &d.peaks.Reserved
 	}
+	held := d.tally(e.By, o.Frames)
+	l.at(at, held.add)
+	scans := make([]*scan, len(refusals))
+	for k, refusal := range refusals {
+		scans[k] = d.scan(refusal)
+		l.at(refusal.Index, scans[k].add)
+	}
+	l.look()
+	out.Parts = parts.parts()
 	if o.Curve && out.HasHistory {
 		out.Curve = r.Curve(curvePoints)
 	}
 	if t := r.Totals; t != nil {
 		d.sums(&out, t)
 	}
-	if err := d.refused(&out, refusals, states[3:], o); err != nil {
+	if err := d.refused(&out, scans, o); err != nil {
 		return fmt.Errorf("%s: %w", r.Name(), err)
 	}
 	e.Devices = append(e.Devices, out)
@@ -186,7 +195,7 @@ func (d *device) explain(e *Explanation, o Options) error {
 		e.Growth = append(e.Growth, *g)
 	}
 	list := e.Holders()
-	*list = append(*list, d.holders(states[1], at, e.By, o.Frames)...)
+	*list = append(*list, held.holders()...)
 	return nil
 }
 
@@ -212,44 +221,64 @@ func (d *device) sums(out *Device, t *snapshot.Totals) {
 // curvePoints is how many moments a curve has.
 const curvePoints = 600
 
-// states is the segments before each of these entries, in the order given.
-func (d *device) states(moments []int) [][]snapshot.Segment {
-	order := make([]int, len(moments))
-	for i := range order {
-		order[i] = i
+// looks is what is to be gathered at moments of a recording, each by its number of entries or atEnd. Segments go by once
+// for each moment, and are not kept.
+type looks struct {
+	d    *device
+	from map[int][]taker
+}
+
+// taker takes a segment, and for each of its blocks the entry that allocated it, or −1.
+type taker func(s *snapshot.Segment, born []int32)
+
+// atEnd is the moment after the last entry as the file states it, which tells blocks that wait for a stream apart.
+const atEnd = math.MaxInt
+
+func (d *device) looking() *looks { return &looks{d, map[int][]taker{}} }
+
+func (l *looks) at(moment int, takers ...taker) { l.from[moment] = append(l.from[moment], takers...) }
+
+// counted takes the account of a moment.
+func (l *looks) counted(a *Account) taker {
+	page := l.d.cfg.LargePage()
+	return func(s *snapshot.Segment, _ []int32) { a.add(s, page) }
+}
+
+// look shows the takers what they asked for, the last moment first.
+func (l *looks) look() {
+	w := l.d.rec.Rewind(l.d.cfg.BlockSize)
+	for _, moment := range slices.Backward(slices.Sorted(maps.Keys(l.from))) {
+		segments := w.End()
+		if moment != atEnd {
+			segments = w.To(moment)
+		}
+		for s, born := range segments {
+			for _, take := range l.from[moment] {
+				take(s, born)
+			}
+		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return moments[a] - moments[b] })
-	sorted := make([]int, len(moments))
-	for k, i := range order {
-		sorted[k] = moments[i]
-	}
-	states := make([][]snapshot.Segment, len(moments))
-	for k, s := range d.rec.Rewind(sorted, d.cfg.BlockSize) {
-		states[order[k]] = s
-	}
-	return states
 }
 
 // moment is the number of entries before the moment asked for, and its name.
 func (d *device) moment(at string) (int, string, error) {
-	end := len(d.rec.Entries)
 	switch at {
 	case "":
 		if d.rec.HasHistory() {
 			return d.peaks.LiveAt, "peak", nil
 		}
-		return end, "end", nil
+		return atEnd, "end", nil
 	case "peak":
 		return d.peaks.LiveAt, at, nil
 	case "end":
-		return end, at, nil
+		return atEnd, at, nil
 	case "oom":
 		if list := d.rec.Refusals(); len(list) > 0 {
 			return list[0].Index, at, nil
 		}
 		return 0, at, fmt.Errorf("%s refused no request: there is no oom to look at", d.rec.Name())
 	}
-	var n int
+	n, end := 0, len(d.rec.Entries)
 	if _, err := fmt.Sscanf(at, "%d", &n); err != nil || n < 0 || n > end || fmt.Sprint(n) != at {
 		return 0, at, fmt.Errorf("moment %q: want peak, end, oom or a number of entries up to %d", at, end)
 	}

@@ -52,9 +52,8 @@ func (d *device) growth() *Growth {
 		return nil
 	}
 	g := &Growth{Device: d.rec.Device, Steps: last - warmUp, FoundBy: by}
-	born := d.born()
-	sites := map[string]*leaking{}
-	for _, i := range born {
+	sites, stacks := map[string]*leaking{}, map[int32]*leaking{}
+	for _, i := range d.rec.Kept() {
 		k, found := slices.BinarySearch(starts, i)
 		if !found {
 			k--
@@ -63,12 +62,10 @@ func (d *device) growth() *Growth {
 			continue
 		}
 		e := &d.rec.Entries[i]
-		h := d.origin(e.Stack, ByStack, 0)
-		key := h.Name + "\x00" + strings.Join(h.Frames, "\x00")
-		s := sites[key]
+		s := stacks[e.Stack]
 		if s == nil {
-			s = &leaking{Leak: Leak{Name: h.Name, Frames: h.Frames}, last: -1, window: -1}
-			sites[key] = s
+			s = d.leaking(e.Stack, sites)
+			stacks[e.Stack] = s
 		}
 		s.add(e.Size, k, (k-warmUp)*min(g.Steps, windows)/g.Steps)
 	}
@@ -89,6 +86,17 @@ func (d *device) growth() *Growth {
 	return g
 }
 
+// leaking is the origin of a stack, of sites or new among them.
+func (d *device) leaking(stack int32, sites map[string]*leaking) *leaking {
+	h := d.origin(stack, ByStack, 0)
+	s := sites[h.key()]
+	if s == nil {
+		s = &leaking{Leak: Leak{Name: h.Name, Frames: h.Frames}, last: -1, window: -1}
+		sites[h.key()] = s
+	}
+	return s
+}
+
 type leaking struct {
 	Leak
 	last    int // step in which it grew last
@@ -107,26 +115,6 @@ func (s *leaking) add(size int64, step, window int) {
 	}
 	s.Bytes += size
 	s.Blocks++
-}
-
-// born lists, in order, the entries that allocated what is never freed in the recording.
-func (d *device) born() []int {
-	freed := map[int64]bool{} // addresses freed further on
-	var list []int
-	release := d.rec.Release()
-	for i := len(d.rec.Entries) - 1; i >= 0; i-- {
-		switch e := &d.rec.Entries[i]; e.Action {
-		case release:
-			freed[e.Addr] = true
-		case snapshot.Alloc:
-			if !freed[e.Addr] && e.Size > 0 {
-				list = append(list, i)
-			}
-			delete(freed, e.Addr)
-		}
-	}
-	slices.Reverse(list)
-	return list
 }
 
 // steps is the entries at which steps begin, and how they were found: by the annotation that comes back most evenly, or
@@ -166,39 +154,61 @@ func (d *device) annotated() ([]int, string) {
 	return slices.Compact(starts), strings.TrimRight(best, "# ")
 }
 
+// signature is what allocations that come back have in common.
+type signature struct {
+	size  int64
+	stack int32
+	entry int32 // which it is
+}
+
 // recurring finds the allocation, of one stack and size, that comes back most evenly; of those as even the one that
-// spans most of the recording.
+// spans most of the recording. Allocations are sorted by what they have in common: a map of lists would take many times
+// the memory where few come back.
 func (d *device) recurring() []int {
-	type signature struct {
-		stack int32
-		size  int64
-	}
-	at := map[signature][]int{}
+	var all []signature
 	for i := range d.rec.Entries {
 		if e := &d.rec.Entries[i]; e.Action == snapshot.Alloc {
-			s := signature{e.Stack, e.Size}
-			at[s] = append(at[s], i)
+			all = append(all, signature{e.Size, e.Stack, int32(i)})
 		}
 	}
-	var best []int
+	slices.SortFunc(all, func(a, b signature) int {
+		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.stack, b.stack), cmp.Compare(a.entry, b.entry))
+	})
+	var best, list []int
 	least := math.Inf(1)
-	for _, list := range at {
-		if len(list) < minSteps || 2*(list[len(list)-1]-list[0]) < len(d.rec.Entries) {
-			continue
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && all[n].size == all[0].size && all[n].stack == all[0].stack {
+			n++
 		}
-		spread := spreadOf(list[1:]) // the first step does what no other does
-		if spread > maxSpread {
-			continue
+		if n >= minSteps {
+			list = list[:0]
+			for _, s := range all[:n] {
+				list = append(list, int(s.entry))
+			}
+			if score := d.evenness(list); score < least || score == least && len(best) > 0 && list[0] < best[0] {
+				best, least = slices.Clone(list), score
+			}
 		}
-		// Even steps that span the whole recording; a handful may be even by chance.
-		span := float64(list[len(list)-1]-list[0]) * float64(len(list)) / float64(len(list)-1)
-		outside := max(0, 1-span/float64(len(d.rec.Entries)))
-		if score := spread + outside + 1/float64(len(list)); score < least ||
-			score == least && list[0] < best[0] {
-			best, least = list, score
-		}
+		all = all[n:]
 	}
 	return best
+}
+
+// evenness is how far from the beginnings of steps the entries of list are, less for the better ones: their distances are
+// even, they span the recording, and they are more than a handful, which may be even by chance. It is infinite for none.
+func (d *device) evenness(list []int) float64 {
+	reach := list[len(list)-1] - list[0]
+	if 2*reach < len(d.rec.Entries) {
+		return math.Inf(1)
+	}
+	spread := spreadOf(list[1:]) // the first step does what no other does
+	if spread > maxSpread {
+		return math.Inf(1)
+	}
+	span := float64(reach) * float64(len(list)) / float64(len(list)-1)
+	outside := max(0, 1-span/float64(len(d.rec.Entries)))
+	return spread + outside + 1/float64(len(list))
 }
 
 // spreadOf is the standard deviation of the distances of list over their mean.

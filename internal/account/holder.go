@@ -37,57 +37,96 @@ type Holder struct {
 	Blocks int64    `json:"blocks" yaml:"blocks"`
 }
 
-// holders sums the live blocks of segments, which are those before entry at, by origin; the largest come first. Their
-// bytes add up to what lives.
-func (d *device) holders(segments []snapshot.Segment, at int, by By, frames int) []Holder {
-	phases := map[int64]string{}
-	if by == ByPhase {
-		phases = d.phases(segments, at)
+// tally sums live blocks by origin. Their bytes add up to what lives.
+type tally struct {
+	d      *device
+	by     By
+	frames int
+	index  map[origin]int
+	list   []Holder
+}
+
+// origin is what blocks of one origin have in common: which it is goes with the tally.
+type origin struct {
+	stack  int32
+	pool   snapshot.PoolID
+	stream int64
+	phase  string
+}
+
+func (d *device) tally(by By, frames int) *tally {
+	return &tally{d: d, by: by, frames: frames, index: map[origin]int{}}
+}
+
+func (t *tally) add(s *snapshot.Segment, born []int32) {
+	for i := range s.Blocks {
+		b := &s.Blocks[i]
+		if b.State != snapshot.Allocated {
+			continue
+		}
+		var o origin
+		switch t.by {
+		case ByPool:
+			o.pool = s.Pool
+		case ByStream:
+			o.stream = s.Stream
+		case ByPhase:
+			o.phase = t.d.phase(born[i])
+		default:
+			o.stack = b.Stack
+		}
+		k, ok := t.index[o]
+		if !ok {
+			k = len(t.list)
+			t.index[o] = k
+			t.list = append(t.list, t.named(o))
+		}
+		t.list[k].Bytes += b.Requested
+		t.list[k].Blocks++
+	}
+}
+
+// named is the holder of an origin, which holds nothing so far.
+func (t *tally) named(o origin) Holder {
+	h := Holder{}
+	switch t.by {
+	case ByPool:
+		h.Name = PoolName(o.pool)
+	case ByStream:
+		h.Name = streamName(o.stream)
+	case ByPhase:
+		h.Name = o.phase
+	default:
+		h = t.d.origin(o.stack, t.by, t.frames)
+	}
+	h.Device = t.d.rec.Device
+	return h
+}
+
+// holders lists the origins by what people call them: several stacks may have one name.
+func (t *tally) holders() []Holder {
+	if before := t.d.rec.Totals; before != nil && before.Before > 0 {
+		t.list = append(t.list, Holder{Device: t.d.rec.Device, Name: "allocated before the trace", Bytes: before.Before,
+			Blocks: 1})
 	}
 	index := map[string]int{}
-	names := map[int32]Holder{} // by stack
 	var list []Holder
-	add := func(h Holder, bytes int64) {
-		key := h.Name + "\x00" + strings.Join(h.Frames, "\x00")
+	for _, h := range t.list {
+		key := h.key()
 		k, ok := index[key]
 		if !ok {
-			k = len(list)
-			index[key] = k
-			h.Device = d.rec.Device
+			index[key] = len(list)
 			list = append(list, h)
+			continue
 		}
-		list[k].Bytes += bytes
-		list[k].Blocks++
-	}
-	for i := range segments {
-		s := &segments[i]
-		for _, b := range s.Blocks {
-			if b.State != snapshot.Allocated {
-				continue
-			}
-			var h Holder
-			switch by {
-			case ByPool:
-				h.Name = PoolName(s.Pool)
-			case ByStream:
-				h.Name = streamName(s.Stream)
-			case ByPhase:
-				h.Name = phases[b.Address]
-			default:
-				var ok bool
-				if h, ok = names[b.Stack]; !ok {
-					h = d.origin(b.Stack, by, frames)
-					names[b.Stack] = h
-				}
-			}
-			add(h, b.Requested)
-		}
-	}
-	if t := d.rec.Totals; t != nil && t.Before > 0 {
-		add(Holder{Name: "allocated before the trace"}, t.Before)
+		list[k].Bytes += h.Bytes
+		list[k].Blocks += h.Blocks
 	}
 	return list
 }
+
+// key tells origins apart.
+func (h *Holder) key() string { return h.Name + "\x00" + strings.Join(h.Frames, "\x00") }
 
 // sortHolders puts those that hold most first.
 func sortHolders(list []Holder) {
@@ -119,32 +158,15 @@ func (d *device) origin(stack int32, by By, frames int) Holder {
 	return h
 }
 
-// phases is what the program was doing when each live block was allocated: the innermost annotation that covers the
-// moment, and the user metadata of the entry.
-func (d *device) phases(segments []snapshot.Segment, at int) map[int64]string {
-	want := map[int64]string{}
-	for i := range segments {
-		for _, b := range segments[i].Blocks {
-			if b.State == snapshot.Allocated {
-				want[b.Address] = "before the recording"
-			}
-		}
+// phase is what the program was doing at the entry that allocated a block, or −1.
+func (d *device) phase(born int32) string {
+	if born < 0 {
+		return "before the recording"
 	}
-	left := len(want)
-	for i := at - 1; i >= 0 && left > 0; i-- {
-		e := &d.rec.Entries[i]
-		if e.Action != snapshot.Alloc {
-			continue
-		}
-		if now, ok := want[e.Addr]; ok && now == "before the recording" {
-			want[e.Addr] = d.phaseOf(e)
-			left--
-		}
-	}
-	return want
+	return d.phaseOf(&d.rec.Entries[born])
 }
 
-// phaseOf names the phase of an entry.
+// phaseOf names the phase of an entry: the innermost annotation that covers the moment, and the entry's user metadata.
 func (d *device) phaseOf(e *snapshot.Entry) string {
 	var parts []string
 	if name := d.marks.at(e.TimeUs); name != "" {

@@ -1,7 +1,6 @@
 package account
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -63,18 +62,18 @@ type Segment struct {
 	Drawing     string `json:"map" yaml:"map"` // # live, + partly, . free
 }
 
-// refused looks at the device's refused requests; states are the segments before each.
-func (d *device) refused(out *Device, refusals []snapshot.Refusal, states [][]snapshot.Segment, o Options) error {
+// refused looks at the device's refused requests.
+func (d *device) refused(out *Device, scans []*scan, o Options) error {
 	var t *trace.Trace
-	if o.Judge && len(states) > 0 && !d.rec.Host() && out.HasHistory {
+	if o.Judge && len(scans) > 0 && !d.rec.Host() && out.HasHistory {
 		t = trace.FromRecording(d.rec.Name(), d.rec)
 	}
 	verdicts, err := pytorch.Judge(t, d.cfg, o.Memory, pytorch.Grid(d.release(o.Release)))
 	if err != nil {
 		return err
 	}
-	for k, segments := range states {
-		oom := d.oom(refusals[k], segments)
+	for k, s := range scans {
+		oom := d.oom(s)
 		if k < len(verdicts) {
 			v := verdicts[k]
 			oom.ServableBy, oom.Tried, oom.Reproduced = v.Servable, v.Tried, v.Reproduced
@@ -99,64 +98,85 @@ func (d *device) release(stated pytorch.Release) pytorch.Release {
 	return pytorch.ReleaseOf(d.rec)
 }
 
-func (d *device) oom(r snapshot.Refusal, segments []snapshot.Segment) OOM {
-	e := &d.rec.Entries[r.Index]
-	pool := d.rec.PoolAt(r.Index)
-	oom := OOM{Event: r.Index, TimeUs: e.TimeUs, Requested: e.Size, Stream: e.Stream, Pool: PoolName(pool),
-		Site: d.rec.Site(e.Stack), Account: Of(segments, d.cfg.LargePage()), Map: blockMap(segments)}
+// scan is what the segments at a refused request say of it.
+type scan struct {
+	d       *device
+	refusal snapshot.Refusal
+	entry   *snapshot.Entry
+	pool    snapshot.PoolID
+
+	account Account
+	rows    []Segment // of the block map
+	own     int64     // free in blocks that could serve the request if they were larger
+	// Whether some free block would hold it, but is kept for requests of its own size, or is of another stream or pool.
+	oversize, stream, other bool
+}
+
+func (d *device) scan(r snapshot.Refusal) *scan {
+	return &scan{d: d, refusal: r, entry: &d.rec.Entries[r.Index], pool: d.rec.PoolAt(r.Index)}
+}
+
+func (c *scan) add(s *snapshot.Segment, _ []int32) {
+	c.account.add(s, c.d.cfg.LargePage())
+	c.draw(s)
+	if s.Small != pytorch.Small(c.entry.Size) {
+		return
+	}
+	mine := s.Stream == c.entry.Stream && s.Pool == c.pool
+	for i := range s.Blocks {
+		b := &s.Blocks[i]
+		if b.State != snapshot.Inactive {
+			continue
+		}
+		if mine {
+			c.own += b.Size
+		}
+		if b.Size < c.entry.Size {
+			continue
+		}
+		c.oversize = c.oversize || mine && !c.d.cfg.Fits(c.entry.Size, b.Size)
+		c.stream = c.stream || s.Pool == c.pool && s.Stream != c.entry.Stream
+		c.other = c.other || s.Pool != c.pool
+	}
+}
+
+func (d *device) oom(c *scan) OOM {
+	e := c.entry
+	oom := OOM{Event: c.refusal.Index, TimeUs: e.TimeUs, Requested: e.Size, Stream: e.Stream, Pool: PoolName(c.pool),
+		Site: d.rec.Site(e.Stack), Account: c.account, Map: c.rows}
 	limited := false
 	if d.rec.Totals != nil {
 		oom.Account, oom.Map = Account{Live: oom.Live}, nil
 	} else if e.Addr != snapshot.UnknownFree {
 		oom.DeviceFree = &e.Addr
 		var capacity int64
-		capacity, limited = d.cfg.Capacity(&trace.Refusal{Size: e.Size, Reserved: r.Reserved, DeviceFree: e.Addr})
+		capacity, limited = d.cfg.Capacity(&trace.Refusal{Size: e.Size, Reserved: c.refusal.Reserved, DeviceFree: e.Addr})
 		if capacity > 0 {
 			oom.Capacity = &capacity
 			oom.Short = max(0, oom.Live+e.Size-capacity)
 		}
 	}
-	oom.Rule = d.rule(&oom, e, pool, segments, limited)
+	oom.Rule = c.rule(&oom, limited)
 	oom.Why = oom.why()
 	return oom
 }
 
 // rule is the first rule that kept the free blocks from serving the request.
-func (d *device) rule(o *OOM, e *snapshot.Entry, pool snapshot.PoolID, segments []snapshot.Segment, limited bool) Rule {
-	if o.Short > 0 {
-		return TooLarge
-	}
-	own, oversize, stream, other := int64(0), false, false, false
-	for i := range segments {
-		s := &segments[i]
-		for _, b := range s.Blocks {
-			if b.State != snapshot.Inactive || s.Small != pytorch.Small(e.Size) {
-				continue
-			}
-			mine := s.Stream == e.Stream && s.Pool == pool
-			if mine {
-				own += b.Size
-			}
-			if b.Size < e.Size {
-				continue
-			}
-			oversize = oversize || mine && !d.cfg.Fits(e.Size, b.Size)
-			stream = stream || s.Pool == pool && s.Stream != e.Stream
-			other = other || s.Pool != pool
-		}
-	}
+func (c *scan) rule(o *OOM, limited bool) Rule {
 	switch {
-	case oversize:
+	case o.Short > 0:
+		return TooLarge
+	case c.oversize:
 		return OversizeGap
-	case stream:
+	case c.stream:
 		return OtherStream
-	case other:
+	case c.other:
 		return OtherPool
 	case limited:
 		return Limited
-	case own >= e.Size:
+	case c.own >= o.Requested:
 		return Fragmented
-	case o.Free >= e.Size:
+	case o.Free >= o.Requested:
 		return Spread
 	}
 	return Short
@@ -202,18 +222,21 @@ const (
 	mapCells = 40 // marks of a drawing
 )
 
-// blockMap draws the segments with most free memory.
-func blockMap(segments []snapshot.Segment) []Segment {
-	var list []Segment
-	for i := range segments {
-		s := &segments[i]
-		a := Of(segments[i:i+1], pytorch.SmallPage)
-		if a.Free > 0 {
-			list = append(list, Segment{s.Address, s.TotalSize, a.Free, a.LargestFree, drawing(s)})
+// draw keeps the drawings of the segments with most free memory.
+func (c *scan) draw(s *snapshot.Segment) {
+	var a Account
+	a.add(s, pytorch.SmallPage)
+	k, _ := slices.BinarySearchFunc(c.rows, a.Free, func(row Segment, free int64) int {
+		if row.Free >= free {
+			return -1
 		}
+		return 1
+	})
+	if a.Free == 0 || k == mapRows {
+		return
 	}
-	slices.SortStableFunc(list, func(a, b Segment) int { return -cmp.Compare(a.Free, b.Free) })
-	return list[:min(len(list), mapRows)]
+	c.rows = slices.Insert(c.rows, k, Segment{s.Address, s.TotalSize, a.Free, a.LargestFree, drawing(s)})
+	c.rows = c.rows[:min(len(c.rows), mapRows)]
 }
 
 // drawing marks equal stretches of a segment: # where all lives, + where some does, . where nothing does.

@@ -3,7 +3,6 @@ package snapshot
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -42,8 +41,7 @@ type Recording struct {
 	Totals   *Totals   // nil where the file states none: all but profilers' traces
 	Warnings []string
 
-	pools map[int]PoolID // of entries that do not name theirs and lie in a private one
-	peaks *Peaks         // nil until asked for
+	past *past // nil until asked for
 }
 
 // Peaks are the highest sums of a recording, in bytes.
@@ -53,44 +51,13 @@ type Peaks struct {
 	Reserved int64 // held from the driver
 }
 
-// Peaks finds the highest sums by undoing the entries from the end.
-func (r *Recording) Peaks() Peaks {
-	if r.peaks == nil {
-		u := newUndo(r.Final(), r.Release())
-		for i := len(r.Entries) - 1; i >= 0; i-- {
-			u.peak(i + 1)
-			u.entry(&r.Entries[i])
-		}
-		u.peak(0)
-		r.peaks = &u.peaks
-	}
-	return *r.peaks
-}
+// Peaks are the highest sums, found by undoing the entries from the end.
+func (r *Recording) Peaks() Peaks { return r.before().peaks }
 
 // Sum is the bytes that live and that are reserved after so many entries.
 type Sum struct {
 	Event          int
 	Live, Reserved int64
-}
-
-// Curve is the sums over time in about n moments: of each stretch of entries the one at which most lived.
-func (r *Recording) Curve(n int) []Sum {
-	u := newUndo(r.Final(), r.Release())
-	stretch := max(1, len(r.Entries)/n)
-	list := []Sum{{len(r.Entries), u.sum, u.reserved}}
-	best := list[0]
-	for i := len(r.Entries) - 1; i >= 0; i-- {
-		u.entry(&r.Entries[i])
-		if u.sum >= best.Live {
-			best = Sum{i, u.sum, u.reserved}
-		}
-		if i%stretch == 0 {
-			list = append(list, best)
-			best = Sum{}
-		}
-	}
-	slices.Reverse(list)
-	return list
 }
 
 // Refusal is an OutOfMemory entry with the bytes that were held from the driver then.
@@ -114,17 +81,12 @@ func (r *Recording) Refusals() []Refusal {
 // eachReserved calls at with each entry and the bytes held from the driver after it, the last first.
 func (r *Recording) eachReserved(at func(i int, reserved int64)) {
 	reserved := int64(0)
-	for _, s := range r.Final() {
+	for _, s := range r.before().final {
 		reserved += s.TotalSize
 	}
 	for i := len(r.Entries) - 1; i >= 0; i-- {
 		at(i, reserved)
-		switch e := &r.Entries[i]; e.Action {
-		case SegmentAlloc, SegmentMap:
-			reserved -= e.Size
-		case SegmentFree, SegmentUnmap:
-			reserved += e.Size
-		}
+		reserved -= driverBytes(&r.Entries[i])
 	}
 }
 
@@ -162,10 +124,10 @@ func releaseOf(entries []Entry) Action {
 
 // PoolAt is the private pool of entry i, zero for the default one: the one it names, or that of the segment it lies in.
 func (r *Recording) PoolAt(i int) PoolID {
-	if p := r.Entries[i].Pool; p != nil {
-		return *p
+	if p := r.Entries[i].Pool; p != nil || r.past == nil {
+		return poolOf(&r.Entries[i])
 	}
-	return r.pools[i]
+	return r.past.pools[i]
 }
 
 // Recordings derives every device's start by undoing its entries from the end: what was allocated leaves, what was
@@ -199,55 +161,57 @@ func (s *Snapshot) recording(device int) Recording {
 	if device < len(s.Traces) {
 		r.Entries = s.Traces[device]
 	}
-	u := newUndo(r.Final(), r.Release())
-	for i := len(r.Entries) - 1; i >= 0; i-- {
-		u.peak(i + 1)
-		if e := &r.Entries[i]; u.private && e.Pool == nil && (e.Action == Alloc || e.Action == OutOfMemory) {
-			r.notePool(i, u.poolAt(e.Addr))
-		}
-		u.entry(&r.Entries[i])
-	}
-	u.peak(0)
-	r.peaks = &u.peaks
-	u.classify(r.Entries)
-	r.Segments = u.segments.list()
-	r.Live = slices.SortedFunc(maps.Values(u.live), func(a, b Live) int { return cmp.Compare(a.Address, b.Address) })
-	if u.lost > 0 {
+	p := r.before()
+	r.Segments, r.Live = p.start, r.atStart(p)
+	if p.lost > 0 {
 		r.Warnings = append(r.Warnings,
-			fmt.Sprintf("device %d: %d allocations are neither freed in the recording nor live at its end", device, u.lost))
+			fmt.Sprintf("device %d: %d allocations are neither freed in the recording nor live at its end", device, p.lost))
 	}
-	if u.twice > 0 {
+	if p.twice > 0 {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("device %d: %d frees of a block that was still in use afterwards", device,
-			u.twice))
+			p.twice))
 	}
 	return r
-}
-
-// notePool keeps the private pool of entry i.
-func (r *Recording) notePool(i int, id PoolID) {
-	if id == (PoolID{}) {
-		return
-	}
-	if r.pools == nil {
-		r.pools = map[int]PoolID{}
-	}
-	r.pools[i] = id
 }
 
 // Final is the segments after the last entry, with their blocks, in address order: what the file states, or what
 // following the entries gives.
 func (r *Recording) Final() []Segment {
-	if r.Source == nil {
-		return r.end()
-	}
 	var list []Segment
-	for _, segment := range r.Source.Segments {
-		if int(segment.Device) == r.Device {
-			list = append(list, segment)
+	for _, s := range r.finalSegments() {
+		list = append(list, *s)
+	}
+	return list
+}
+
+// finalSegments is Final without copies.
+func (r *Recording) finalSegments() []*Segment {
+	var list []*Segment
+	if r.Source == nil {
+		for _, s := range r.end() {
+			list = append(list, &s)
+		}
+		return list
+	}
+	for i := range r.Source.Segments {
+		if s := &r.Source.Segments[i]; int(s.Device) == r.Device {
+			list = append(list, s)
 		}
 	}
-	slices.SortFunc(list, func(a, b Segment) int { return cmp.Compare(a.Address, b.Address) })
+	slices.SortFunc(list, func(a, b *Segment) int { return cmp.Compare(a.Address, b.Address) })
 	return list
+}
+
+// segmentAt is the index of the segment that holds an address, of segments in address order, or −1.
+func segmentAt(list []Segment, addr int64) int {
+	k, found := slices.BinarySearchFunc(list, addr, func(s Segment, at int64) int { return cmp.Compare(s.Address, at) })
+	if !found {
+		k--
+	}
+	if k >= 0 && addr-list[k].Address < list[k].TotalSize {
+		return k
+	}
+	return -1
 }
 
 // Site is where the program asked for memory, as Snapshot.Site says; "" where the stack was not recorded.
