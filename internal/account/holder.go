@@ -172,8 +172,8 @@ func (d *device) phaseOf(e *snapshot.Entry) string {
 	if name := d.marks.at(e.TimeUs); name != "" {
 		parts = append(parts, name)
 	}
-	if e.UserMetadata != nil && *e.UserMetadata != "" {
-		parts = append(parts, *e.UserMetadata)
+	if n := e.Note; n != nil && n.UserMetadata != nil && *n.UserMetadata != "" {
+		parts = append(parts, *n.UserMetadata)
 	}
 	if len(parts) == 0 {
 		return "(no phase recorded)"

@@ -445,8 +445,8 @@ func (c *checker) pair(id snapshot.PoolID) int32 {
 
 // pairAt is the pools that serve an entry: those it names, or those of the segment that it lies in.
 func (c *checker) pairAt(e *snapshot.Entry) int32 {
-	if e.Pool != nil {
-		return c.pair(*e.Pool)
+	if p := e.Pool(); p != nil {
+		return c.pair(*p)
 	}
 	if len(c.private) == 1 {
 		return smallPool

@@ -158,7 +158,7 @@ func (r Release) Takes(key string) bool {
 // pool from 2.11 on.
 func ReleaseOf(r *snapshot.Recording) Release {
 	for i := range r.Entries {
-		if r.Entries[i].Pool != nil {
+		if r.Entries[i].Pool() != nil {
 			return Release{2, 11}
 		}
 	}

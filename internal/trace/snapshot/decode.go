@@ -114,7 +114,9 @@ type decoder struct {
 	frames     map[frameKey]int32
 	stacks     map[string]int32
 	stackKey   []byte
-	pools      map[PoolID]*PoolID
+	notes      map[noteKey]*Note
+	lastKey    noteKey
+	lastNote   *Note
 }
 
 // Read decodes a snapshot pickle within DefaultBudget. Errors name the byte where the file went wrong.
@@ -139,7 +141,7 @@ func ReadWithin(r io.Reader, length, budget int64) (*Snapshot, error) {
 
 func newDecoder(r io.Reader, length, budget int64) *decoder {
 	d := &decoder{in: newWindow(r), length: length, limit: budget, budget: budget, intern: map[string]int64{},
-		frames: map[frameKey]int32{}, stacks: map[string]int32{}, pools: map[PoolID]*PoolID{}}
+		frames: map[frameKey]int32{}, stacks: map[string]int32{}, notes: map[noteKey]*Note{}}
 	d.record.d = d
 	for k, name := range slices.Concat(keyNames[:], actionNames[:]) {
 		d.texts = append(d.texts, &name)

@@ -214,17 +214,23 @@ func (e *encoder) entry(t *Entry) {
 		e.numbered("size", t.Size)
 		e.numbered("stream", t.Stream)
 		e.numbered("time_us", t.TimeUs)
-		if t.CompileContext != nil {
-			e.texted("compile_context", *t.CompileContext)
-		}
-		if t.UserMetadata != nil {
-			e.texted("user_metadata", *t.UserMetadata)
-		}
-		if t.Pool != nil {
-			e.pool("pool_id", *t.Pool)
+		if t.Note != nil {
+			e.note(t.Note)
 		}
 		e.stack(t.Stack)
 	})
+}
+
+func (e *encoder) note(n *Note) {
+	if n.CompileContext != nil {
+		e.texted("compile_context", *n.CompileContext)
+	}
+	if n.UserMetadata != nil {
+		e.texted("user_metadata", *n.UserMetadata)
+	}
+	if n.Pool != nil {
+		e.pool("pool_id", *n.Pool)
+	}
 }
 
 func (e *encoder) settings(s *Settings) {

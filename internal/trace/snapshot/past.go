@@ -97,7 +97,7 @@ func (u *undo) frees() int {
 
 func (u *undo) entry(i int) {
 	e := &u.r.Entries[i]
-	if u.private && e.Pool == nil && (e.Action == Alloc || e.Action == u.release || e.Action == OutOfMemory) {
+	if u.private && e.Pool() == nil && (e.Action == Alloc || e.Action == u.release || e.Action == OutOfMemory) {
 		u.notePool(i, u.regions.poolAt(e.Addr))
 	}
 	switch e.Action {
@@ -173,7 +173,7 @@ func (r *Recording) block(p *past, s span) Live {
 	} else {
 		e := &r.Entries[s.to]
 		l = Live{Address: e.Addr, Requested: e.Size, Size: e.Size, Stream: e.Stream, Pool: poolOf(e), Stack: NoStack}
-		if e.Pool == nil {
+		if e.Pool() == nil {
 			l.Pool = p.pools[int(s.to)]
 		}
 	}

@@ -139,12 +139,51 @@ func (f *record) action() Action {
 	return Other
 }
 
-// textIfAny tells an absent field, and one of None, from an empty one.
-func (f *record) textIfAny(k key) *string {
-	if f.has(k) && f.values[k].kind == kText {
-		return f.d.texts[f.values[k].n]
+// noteKey is a note by the indices of its texts, −1 for none.
+type noteKey struct {
+	context, metadata int64
+	pool              PoolID
+	pooled            bool
+}
+
+// note is what an entry shares with others; most share it with the entry before.
+func (f *record) note() *Note {
+	k := noteKey{context: f.textIfAny(keyCompileContext), metadata: f.textIfAny(keyUserMetadata)}
+	k.pool, k.pooled = f.pool(keyPoolID)
+	if k == (noteKey{context: -1, metadata: -1}) {
+		return nil
 	}
-	return nil
+	d := f.d
+	if d.lastNote != nil && d.lastKey == k {
+		return d.lastNote
+	}
+	n := d.notes[k]
+	if n == nil {
+		n = &Note{CompileContext: d.textAt(k.context), UserMetadata: d.textAt(k.metadata)}
+		if k.pooled {
+			n.Pool = &k.pool
+		}
+		d.notes[k] = n
+		f.fail(d.spend(192))
+	}
+	d.lastKey, d.lastNote = k, n
+	return n
+}
+
+// textIfAny is the index of a field's text, −1 where it is absent or None: neither is an empty text.
+func (f *record) textIfAny(k key) int64 {
+	if f.has(k) && f.values[k].kind == kText {
+		return f.values[k].n
+	}
+	return -1
+}
+
+// textAt is the text at an index, nil at −1.
+func (d *decoder) textAt(i int64) *string {
+	if i < 0 {
+		return nil
+	}
+	return d.texts[i]
 }
 
 func (f *record) float(k key) float64 {
@@ -163,24 +202,18 @@ func (f *record) object(k key) *object {
 	return nil
 }
 
-func (f *record) pool(k key) *PoolID {
+// pool is a pool's two numbers, and whether they are there.
+func (f *record) pool(k key) (PoolID, bool) {
 	o := f.object(k)
 	if o == nil {
-		return nil
+		return PoolID{}, false
 	}
 	v := f.d.held(o).values
 	if o.shape > shapeTuple || len(v) != 2 || v[0].kind != kInt || v[1].kind != kInt {
 		f.fail(fmt.Errorf("field %q: want two numbers", keyNames[k]))
-		return nil
+		return PoolID{}, false
 	}
-	id := PoolID{v[0].n, v[1].n}
-	p, ok := f.d.pools[id]
-	if !ok {
-		p = &id
-		f.d.pools[id] = p
-		f.fail(f.d.spend(64))
-	}
-	return p
+	return PoolID{v[0].n, v[1].n}, true
 }
 
 // stack is the call stack of a field. PyTorch writes an empty list for none.

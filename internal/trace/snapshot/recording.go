@@ -124,7 +124,7 @@ func releaseOf(entries []Entry) Action {
 
 // PoolAt is the private pool of entry i, zero for the default one: the one it names, or that of the segment it lies in.
 func (r *Recording) PoolAt(i int) PoolID {
-	if p := r.Entries[i].Pool; p != nil || r.past == nil {
+	if p := r.Entries[i].Pool(); p != nil || r.past == nil {
 		return poolOf(&r.Entries[i])
 	}
 	return r.past.pools[i]

@@ -33,7 +33,7 @@ type frameKey struct {
 }
 
 // entryBytes is what an entry costs, in bytes: its own and those of the list that it leaves when that grows.
-const entryBytes = 96
+const entryBytes = 80
 
 // entriesSeen is after how many entries those that follow are estimated from them.
 const entriesSeen = 4096
@@ -90,8 +90,7 @@ func (d *decoder) become(o *object, s shape, index int) error {
 
 func (d *decoder) entry(o *object, f *record) error {
 	e := Entry{Action: f.action(), Size: f.size(keySize), Stream: f.number(keyStream), TimeUs: f.number(keyTimeUs),
-		CompileContext: f.textIfAny(keyCompileContext), UserMetadata: f.textIfAny(keyUserMetadata),
-		Pool: f.pool(keyPoolID), Stack: f.stack(keyFrames)}
+		Note: f.note(), Stack: f.stack(keyFrames)}
 	if e.Action == OutOfMemory {
 		e.Addr = f.size(keyDeviceFree)
 	} else {
@@ -158,9 +157,7 @@ func (d *decoder) segment(o *object, f *record) error {
 		AllocatedSize: f.size(keyAllocatedSize), ActiveSize: f.size(keyActiveSize),
 		RequestedSize: f.size(keyRequestedSize), Stream: f.number(keyStream), Small: f.text(keySegmentType) == "small",
 		Expandable: f.bool(keyIsExpandable), Stack: f.stack(keyFrames)}
-	if id := f.pool(keySegmentPoolID); id != nil {
-		s.Pool = *id
-	}
+	s.Pool, _ = f.pool(keySegmentPoolID)
 	if s.TotalSize > math.MaxInt64-s.Address {
 		f.fail(fmt.Errorf("%d bytes at %d end beyond 63 bits", s.TotalSize, s.Address))
 	}

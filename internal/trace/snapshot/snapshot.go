@@ -83,15 +83,28 @@ type Frame struct {
 
 // Entry is one record of the ring buffer.
 type Entry struct {
-	Addr           int64 // where; for OutOfMemory the bytes the device had free
-	Size           int64 // bytes: requested for blocks, real for segments
-	Stream         int64 // raw handle
-	TimeUs         int64
-	CompileContext *string // nil where not recorded
-	UserMetadata   *string // nil where not recorded
-	Pool           *PoolID // nil where not recorded
-	Stack          int32   // index into Snapshot.Stacks, or NoStack
-	Action         Action
+	Addr   int64 // where; for OutOfMemory the bytes the device had free
+	Size   int64 // bytes: requested for blocks, real for segments
+	Stream int64 // raw handle
+	TimeUs int64
+	Note   *Note // nil where nothing of it is recorded
+	Stack  int32 // index into Snapshot.Stacks, or NoStack
+	Action Action
+}
+
+// Note is what few entries say and what many say alike, so that they share one. Fields are nil where not recorded.
+type Note struct {
+	CompileContext *string
+	UserMetadata   *string
+	Pool           *PoolID
+}
+
+// Pool is the pool that the entry names, nil where it names none.
+func (e *Entry) Pool() *PoolID {
+	if e.Note == nil {
+		return nil
+	}
+	return e.Note.Pool
 }
 
 // Block is a piece of a segment, in bytes.

@@ -43,11 +43,12 @@ func example() *Snapshot {
 			{
 				{Action: SegmentAlloc, Addr: 1 << 46, Size: 2 << 20, Stream: 94_000_000_000_000, TimeUs: 1_700_000_000_000_000,
 					Stack: 0},
-				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 1, CompileContext: text("N/A"),
-					UserMetadata: text("")},
+				{Action: Alloc, Addr: 1 << 46, Size: 300, TimeUs: 1_700_000_000_000_001, Stack: 1, Note: &Note{
+					CompileContext: text("N/A"), UserMetadata: text("")}},
 				{Action: OutOfMemory, Addr: 12345, Size: 1 << 33, Stack: NoStack},
 			},
-			{{Action: FreeCompleted, Addr: 255, Size: 65_535, Stream: -1, Stack: NoStack, Pool: &PoolID{1, 2}}},
+			{{Action: FreeCompleted, Addr: 255, Size: 65_535, Stream: -1, Stack: NoStack,
+				Note: &Note{Pool: &PoolID{1, 2}}}},
 		},
 		Settings: &Settings{Conf: "max_split_size_mb:128", MaxSplitSize: 128 << 20, GCThreshold: 0.8, Expandable: true,
 			Roundup: [16]int64{1, 2, 4}, Other: []Setting{{"pinned_num_register_threads", 1, false},
@@ -141,7 +142,7 @@ func TestReadProtocol2(t *testing.T) {
 		"X\x14\x00\x00\x00external_annotationsq\x11Nu."
 	got, err := Read(strings.NewReader(pickle))
 	want := &Snapshot{Segments: []Segment{},
-		Traces: [][]Entry{{{Action: Alloc, Addr: 1 << 46, Size: 8, TimeUs: 5, Pool: &PoolID{}, Stack: NoStack}}}}
+		Traces: [][]Entry{{{Action: Alloc, Addr: 1 << 46, Size: 8, TimeUs: 5, Note: &Note{Pool: &PoolID{}}, Stack: NoStack}}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}

@@ -56,10 +56,10 @@ func (r *regions) poolAt(addr int64) PoolID {
 }
 
 func poolOf(e *Entry) PoolID {
-	if e.Pool == nil {
-		return PoolID{}
+	if p := e.Pool(); p != nil {
+		return *p
 	}
-	return *e.Pool
+	return PoolID{}
 }
 
 // driverBytes is what an entry took from the driver, negative where it gave back.
