@@ -195,8 +195,9 @@ func (d *device) recurring() []int {
 	return best
 }
 
-// evenness is how far from the beginnings of steps the entries of list are, less for the better ones: their distances are
-// even, they span the recording, and they are more than a handful, which may be even by chance. It is infinite for none.
+// evenness is how far from the beginnings of steps the entries of list are, less for the better ones: their distances
+// are even, they span the recording, and they are more than a handful, which may be even by chance. It is infinite for
+// none.
 func (d *device) evenness(list []int) float64 {
 	reach := list[len(list)-1] - list[0]
 	if 2*reach < len(d.rec.Entries) {
