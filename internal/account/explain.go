@@ -221,8 +221,8 @@ func (d *device) sums(out *Device, t *snapshot.Totals) {
 // curvePoints is how many moments a curve has.
 const curvePoints = 600
 
-// looks is what is to be gathered at moments of a recording, each by its number of entries or atEnd. Segments go by once
-// for each moment, and are not kept.
+// looks is what is to be gathered at moments of a recording, each by its number of entries or atEnd. Segments go by
+// once for each moment, and are not kept.
 type looks struct {
 	d    *device
 	from map[int][]taker

@@ -78,8 +78,8 @@ type value struct {
 	n    int64
 }
 
-// reference is a value in the memo, which holds one for each container of the file: the index of a text or an object, or
-// of a value in decoder.plain for the rest, which no pickler remembers. The two lowest bits tell which.
+// reference is a value in the memo, which holds one for each container of the file: the index of a text or an object,
+// or of a value in decoder.plain for the rest, which no pickler remembers. The two lowest bits tell which.
 type reference uint32
 
 const (
@@ -122,8 +122,8 @@ type decoder struct {
 // Read decodes a snapshot pickle within DefaultBudget. Errors name the byte where the file went wrong.
 func Read(r io.Reader) (*Snapshot, error) { return ReadWithin(r, 0, DefaultBudget) }
 
-// ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold. length is that of the file where it is
-// known, else 0: it says how many entries to make room for.
+// ReadWithin is Read with a bound, in bytes, on the memory that decoding may hold. length is that of the file where it
+// is known, else 0: it says how many entries to make room for.
 func ReadWithin(r io.Reader, length, budget int64) (*Snapshot, error) {
 	d := newDecoder(r, length, budget)
 	top, err := d.run()

@@ -6,7 +6,8 @@ import (
 )
 
 // past is what became of a recording's blocks, found by undoing its entries from the end: each block in use by when it
-// began and ended. Two indices a block say what lived at every moment; the entries themselves say how much and for whom.
+// began and ended. Two indices a block say what lived at every moment; the entries themselves say how much and for
+// whom.
 type past struct {
 	final []*Segment // after the last entry, with their blocks, in address order
 	last  []place    // the blocks in use then
@@ -21,9 +22,9 @@ type past struct {
 // place is a block of a segment of the final state.
 type place struct{ segment, block int32 }
 
-// span is a block's time in use, in entries: it lives before entry n where from < n ≤ to. from is the entry that allocated
-// it, or beforeStart; where a block is freed twice, it is the first of the frees. to is the entry after which its memory is
-// reusable, or the number of entries and the block's index in past.last.
+// span is a block's time in use, in entries: it lives before entry n where from < n ≤ to. from is the entry that
+// allocated it, or beforeStart; where a block is freed twice, it is the first of the frees. to is the entry after which
+// its memory is reusable, or the number of entries and the block's index in past.last.
 type span struct{ from, to int32 }
 
 const beforeStart int32 = -1

@@ -16,8 +16,8 @@ type Rewind struct {
 	at      int // entries from here on are undone
 }
 
-// Rewind begins after the last entry. Blocks that the file's last state no longer holds get the size that round gives for
-// what they requested, and in a large segment the tail of up to 1 MiB that no free block is small enough to be.
+// Rewind begins after the last entry. Blocks that the file's last state no longer holds get the size that round gives
+// for what they requested, and in a large segment the tail of up to 1 MiB that no free block is small enough to be.
 func (r *Recording) Rewind(round func(requested int64) int64) *Rewind {
 	w := &Rewind{r: r, past: r.before(), round: round, regions: newRegions(), at: len(r.Entries)}
 	for _, s := range w.past.final {
@@ -26,8 +26,8 @@ func (r *Recording) Rewind(round func(requested int64) int64) *Rewind {
 	return w
 }
 
-// End is the segments after the last entry as the file states them, in address order, with the entry that allocated each
-// block in use, or −1 where that came before the recording. Both are valid until the next segment.
+// End is the segments after the last entry as the file states them, in address order, with the entry that allocated
+// each block in use, or −1 where that came before the recording. Both are valid until the next segment.
 func (w *Rewind) End() iter.Seq2[*Segment, []int32] {
 	return func(yield func(*Segment, []int32) bool) {
 		var born []int32
@@ -57,8 +57,8 @@ func (p *past) origin(r *Recording, s span) int32 {
 	return beforeStart
 }
 
-// To is the segments before entry n, which lies no later than that of the last call, as End has them. Blocks count until
-// their memory is reusable; those outside every segment have one each.
+// To is the segments before entry n, which lies no later than that of the last call, as End has them. Blocks count
+// until their memory is reusable; those outside every segment have one each.
 func (w *Rewind) To(n int) iter.Seq2[*Segment, []int32] {
 	for ; w.at > n; w.at-- {
 		w.regions.takeBack(&w.r.Entries[w.at-1])
@@ -117,8 +117,8 @@ type laying struct {
 	born    []int32 // by block of segment, its index, or −1 of an inactive one
 }
 
-// segments fills every segment in address order, and makes one for each block outside them. What yield gets is valid until
-// it returns.
+// segments fills every segment in address order, and makes one for each block outside them. What yield gets is valid
+// until it returns.
 func (l *laying) segments(r *regions, yield func(*Segment) bool) {
 	going := true
 	r.tree.Ascend(func(s *Segment) bool {
@@ -190,7 +190,8 @@ func (l *laying) lay(now placed, end int64) int64 {
 	return size
 }
 
-// largeTail is the most that a block of the large pool keeps beyond its rounded size (kSmallSize of PyTorch's allocator).
+// largeTail is the most that a block of the large pool keeps beyond its rounded size (kSmallSize of PyTorch's
+// allocator).
 const largeTail = 1 << 20
 
 // concluded is the size of a block that has room bytes up to the next one.

@@ -38,8 +38,8 @@ const entryBytes = 80
 // entriesSeen is after how many entries those that follow are estimated from them.
 const entriesSeen = 4096
 
-// roomForEntry sees to it that one more entry fits: together with as many as the rest of the file holds if it goes on as
-// it began, so that they are not copied from one array to the next, each held until the last copy is done.
+// roomForEntry sees to it that one more entry fits: together with as many as the rest of the file holds if it goes on
+// as it began, so that they are not copied from one array to the next, each held until the last copy is done.
 func (d *decoder) roomForEntry() {
 	n := len(d.entries)
 	if n == 0 {

@@ -2,8 +2,8 @@ package snapshot
 
 import "io"
 
-// window is a file that is read front to back through a buffer. Callers look at the buffer itself: opcodes are a few bytes
-// each, and a call and a copy for each of a snapshot's hundred million bytes would take longer than all else.
+// window is a file that is read front to back through a buffer. Callers look at the buffer itself: opcodes are a few
+// bytes each, and a call and a copy for each of a snapshot's hundred million bytes would take longer than all else.
 type window struct {
 	r       io.Reader
 	buf     []byte
