@@ -63,6 +63,8 @@ var arrows = map[string]string{
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",
 	"internal/verify":          "internal/advise internal/catalog internal/engine internal/estimate internal/evidence internal/file internal/probe internal/profile internal/trial internal/verdict internal/workload optimizer",
+	"internal/settings":        "internal/file",
+	"internal/outlet":          "internal/file",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

@@ -152,7 +152,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := render(); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil || o.out.format != "yaml" || o.explain {
+	if err := w.Commit(); err != nil || o.out.format != "yaml" || o.explain {
 		return err
 	}
 	return report.Screen(env.stderr, advice, o.out.path)

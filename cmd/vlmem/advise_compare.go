@@ -27,7 +27,7 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if in.Hardware, err = reported(env, o.hardware); err != nil {
 		return err
 	}
@@ -63,5 +63,5 @@ func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advis
 	if err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 )
@@ -31,30 +32,34 @@ func replayed(e *engine.Engine) bool { return e.Writes() && !e.Estimates() }
 
 // runAdviseFor writes the files that one engine reads.
 func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in advise.Inputs) error {
-	into, err := openDestination(env, o.out)
+	if o.out.format != "yaml" && o.out.format != "json" {
+		return fmt.Errorf("unknown --format %q with --for: want yaml, for the engine's own files, or json", o.out.format)
+	}
+	place := outlet.Place{Stdout: env.stdout, Desk: &env.desk, Flag: "-o", Path: o.out.path, Clean: report.Plain}
+	into, err := place.OpenFolder(o.out.format == "json")
 	if err != nil {
 		return err
 	}
-	defer into.discard()
+	defer into.Discard()
 	b, err := o.bundle(env, ctx, &in)
 	if err != nil {
 		return err
 	}
 	b.Comment()
 	if o.out.format == "json" {
-		if err := report.Document(into.first(), "json", b); err != nil {
+		if err := report.Document(into.First(), "json", b); err != nil {
 			return err
 		}
-		return into.commit()
+		return into.Commit()
 	}
 	for i, f := range b.Files {
-		w, err := into.file(i, f.Name)
+		w, err := into.File(i, f.Name)
 		if err != nil {
 			return err
 		}
 		fmt.Fprint(w, f.Content)
 	}
-	if left := len(b.Files) - 1; left > 0 && into.folder == "" {
+	if left := len(b.Files) - 1; left > 0 && !into.All() {
 		env.warn("files for %s not shown: %d; -o FOLDER/ writes all", o.target, left)
 	}
 	if !advise.Commentable(b.Files[0].Name) {
@@ -62,7 +67,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 			env.warn("%s", line)
 		}
 	}
-	return into.commit()
+	return into.Commit()
 }
 
 // bundle chooses the settings of the target.

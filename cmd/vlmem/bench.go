@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay/touched"
@@ -97,7 +98,7 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if err := o.check(cmd); err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if err != nil {
 		return err
 	}
-	defer gate.saved.discard()
+	defer gate.saved.Discard()
 	if gate.active() && !cmd.Flags().Changed("repeats") {
 		o.repeats = gateRepeats
 	}
@@ -136,15 +137,15 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 
 // interrupted shows what was run so far where somebody looks at it. A file keeps what it held: who finds it later must
 // not take a part for the whole.
-func (o *benchOptions) interrupted(w *pending, result report.Bench) error {
+func (o *benchOptions) interrupted(w *outlet.Pending, result report.Bench) error {
 	partial := verdict.Unsure.Of(errors.New("interrupted: the results shown are partial"))
-	if w.file != nil || o.out.format == "html" || len(result.Results) == 0 {
+	if w.Filed() || o.out.format == "html" || len(result.Results) == 0 {
 		return partial
 	}
 	if err := result.Write(w, o.out.format); err != nil {
 		return err
 	}
-	return errors.Join(partial, w.commit())
+	return errors.Join(partial, w.Commit())
 }
 
 // runAll runs every trace, or the share of the work, until ctx ends.

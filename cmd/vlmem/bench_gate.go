@@ -7,6 +7,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -17,7 +18,7 @@ const gateRepeats = 60
 
 // gate is the --save and --against of a benchmark.
 type gate struct {
-	saved  *pending // nil without --save
+	saved  *outlet.Pending // nil without --save
 	before *baseline.File
 	name   string
 }
@@ -41,8 +42,7 @@ func (o *benchOptions) openGate(env *environment) (*gate, error) {
 	}
 	if o.save != "" {
 		var err error
-		if g.saved, err = (&output{flag: "--save", path: o.save, format: "json",
-			formats: []string{"json"}}).open(env); err != nil {
+		if g.saved, err = env.openFile("--save", "json", o.save); err != nil {
 			return nil, err
 		}
 	}
@@ -60,7 +60,7 @@ func (g *gate) close(result *report.Bench) error {
 	}
 	now := baseline.File{Version: moduleVersion(), Fingerprint: machine.Fingerprint, Results: result.Results}
 	if g.saved != nil {
-		if err := errors.Join(now.Write(g.saved), g.saved.commit()); err != nil {
+		if err := errors.Join(now.Write(g.saved), g.saved.Commit()); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/tiling/contest"
 )
@@ -14,7 +15,7 @@ import (
 // resultFile is where the result goes in one format.
 type resultFile struct {
 	format string
-	*pending
+	*outlet.Pending
 }
 
 // openReports checks each --report before anything runs.
@@ -38,7 +39,7 @@ func (o *benchOptions) openReports(env *environment) ([]resultFile, error) {
 
 func discardAll(files []resultFile) {
 	for _, f := range files {
-		f.discard()
+		f.Discard()
 	}
 }
 
@@ -55,7 +56,7 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 		if err := result.Write(to, to.format); err != nil {
 			return err
 		}
-		return to.commit()
+		return to.Commit()
 	}
 	machine, err := machine(env, context.WithoutCancel(ctx), "")
 	if err != nil {
@@ -82,7 +83,7 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 	if err := page.Write(to); err != nil {
 		return err
 	}
-	return to.commit()
+	return to.Commit()
 }
 
 // chosen lists the allocators that took part.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/shard"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -35,7 +36,7 @@ func (o *benchOptions) openShare(env *environment, cmd *cobra.Command) (*shard.S
 }
 
 // runShard runs the part of the work that falls to this shard. An interrupted one writes nothing: it is run again.
-func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.Share, w *pending) error {
+func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.Share, w *outlet.Pending) error {
 	if _, _, err := o.runAll(env, ctx, p); err != nil {
 		return err
 	}
@@ -52,5 +53,5 @@ func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.
 	if err := p.File(moduleVersion(), machine.Fingerprint).Write(w); err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }

@@ -96,7 +96,7 @@ func runBenchStreams(env *environment, o benchStreamsOptions) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	result, err := o.run(env)
 	if err != nil {
 		return err
@@ -104,7 +104,7 @@ func runBenchStreams(env *environment, o benchStreamsOptions) error {
 	if err := report.Streams(w, o.out.format, result); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	return result.Verdict()

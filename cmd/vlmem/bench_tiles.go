@@ -93,7 +93,7 @@ func runBenchTiles(env *environment, ctx context.Context, o *benchTilesOptions) 
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	render, err := o.run(env, ctx, shapes)
 	if err != nil {
 		return err
@@ -101,7 +101,7 @@ func runBenchTiles(env *environment, ctx context.Context, o *benchTilesOptions) 
 	if err := render(w, o.out.format); err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }
 
 // run times tiles on this machine's CPU or card, or predicts them for other hardware.

@@ -10,6 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 // The current folder's settings may be anybody's: they change what is computed, never what is written or run.
@@ -25,7 +27,7 @@ func TestSettingsOfTheFolderNeitherWriteNorRun(t *testing.T) {
 		{"report: [junit=kept]\n", []string{"profiles"}},
 		{"exec: touch ran\n", []string{"watch", "--once"}},
 	} {
-		for name, text := range map[string]string{settingsFile: c.text, "kept": "old"} {
+		for name, text := range map[string]string{settings.File: c.text, "kept": "old"} {
 			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +52,7 @@ func TestActingFlagsAreAllKnown(t *testing.T) {
 	visit = func(c *cobra.Command) {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			acts := slices.ContainsFunc(writes, func(w string) bool { return strings.Contains(f.Usage, w) })
-			if acts != slices.Contains(acting, f.Name) {
+			if acts != slices.Contains(settings.Acting, f.Name) {
 				t.Errorf("%s --%s: %q: acting is %v", c.CommandPath(), f.Name, f.Usage, !acts)
 			}
 		})
@@ -64,7 +66,7 @@ func TestActingFlagsAreAllKnown(t *testing.T) {
 // What needs no settings is not stopped by bad ones.
 func TestBadSettingsStopNoHelp(t *testing.T) {
 	t.Chdir(t.TempDir())
-	if err := os.WriteFile(settingsFile, []byte("nonsense: [\n"), 0o644); err != nil {
+	if err := os.WriteFile(settings.File, []byte("nonsense: [\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"version"}, {"help"}, {"help", "bench"}, {}, {"trace"}, {"bench", "--help"},
@@ -89,7 +91,7 @@ func TestSettingsTakeLists(t *testing.T) {
 		{"model: [a, b]\n", ""},
 		{"repeats: [1]\n", ""},
 	} {
-		if err := os.WriteFile(settingsFile, []byte(c.text), 0o644); err != nil {
+		if err := os.WriteFile(settings.File, []byte(c.text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		got := vlmem(t, nil, bench...)
@@ -98,7 +100,7 @@ func TestSettingsTakeLists(t *testing.T) {
 			t.Errorf("%q: exit %d, %s%s", c.text, got.code, got.stdout, got.stderr)
 		}
 	}
-	if err := os.WriteFile(settingsFile, []byte("format: [json, yaml]\n"), 0o644); err != nil {
+	if err := os.WriteFile(settings.File, []byte("format: [json, yaml]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if got := vlmem(t, nil, "profiles"); got.code != exitUsage || !strings.Contains(got.stderr, "a list of 2, want one value") {

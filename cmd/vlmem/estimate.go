@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/speed"
 )
@@ -122,7 +123,7 @@ func runEstimate(env *environment, o *estimateOptions) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if o.log != "" {
 		return o.fromLog(env, w)
 	}
@@ -153,7 +154,7 @@ func runEstimate(env *environment, o *estimateOptions) error {
 	if err := report.Estimate(w, o.out.format, mem, fast); err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }
 
 // tell says what a request assumed so far.
@@ -175,7 +176,7 @@ func (o *estimateOptions) bounded() error {
 }
 
 // fromLog holds the buffers that a log names against the estimate of what it loaded.
-func (o *estimateOptions) fromLog(env *environment, w *pending) error {
+func (o *estimateOptions) fromLog(env *environment, w *outlet.Pending) error {
 	mem, v, err := o.FromLog(o.log)
 	env.tell(&o.Request)
 	if err != nil {
@@ -190,7 +191,7 @@ func (o *estimateOptions) fromLog(env *environment, w *pending) error {
 			return err
 		}
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	return v.Verdict()

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/units"
@@ -104,68 +105,56 @@ func (o *explainOptions) options() (account.Options, error) {
 }
 
 func runExplain(env *environment, o *explainOptions, paths []string) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	options, err := o.options()
-	if err != nil {
-		return err
-	}
-	var all account.Explanation
-	for i, path := range paths {
-		e, err := account.ExplainFile(path, options)
+	return o.out.write(env, func(w *outlet.Pending) error {
+		options, err := o.options()
 		if err != nil {
 			return err
 		}
-		if i == 0 {
-			all = e
-			continue
+		var all account.Explanation
+		for i, path := range paths {
+			e, err := account.ExplainFile(path, options)
+			if err != nil {
+				return err
+			}
+			if i == 0 {
+				all = e
+				continue
+			}
+			all.Join(e)
 		}
-		all.Join(e)
-	}
-	for _, line := range all.Warnings {
-		env.warn("%s", line)
-	}
-	if err := (report.Explanation{Explanation: all, Top: o.top}).Write(w, o.out.format); err != nil {
-		return err
-	}
-	return w.commit()
+		for _, line := range all.Warnings {
+			env.warn("%s", line)
+		}
+		return (report.Explanation{Explanation: all, Top: o.top}).Write(w, o.out.format)
+	})
 }
 
 // runExplainChange shows what the end of one recording holds that the end of an earlier one does not.
 func runExplainChange(env *environment, o *explainOptions, before, after string) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	options, err := o.options()
-	if err != nil {
-		return err
-	}
-	if options.By == account.ByPhase {
-		return errors.New("--by phase tells one recording's memory apart, not what two differ by")
-	}
-	a, err := openRecordings(before)
-	if err != nil {
-		return err
-	}
-	b, err := openRecordings(after)
-	if err != nil {
-		return err
-	}
-	c, err := account.Compare(a, b, options)
-	if err != nil {
-		return fmt.Errorf("%s and %s: %w", before, after, err)
-	}
-	c.Before, c.After = before, after
-	if o.out.format == "html" {
-		return errors.New("--format html is of one recording: want table, json, yaml or folded for two")
-	}
-	if err := (report.Comparison{Comparison: c, Top: o.top}).Write(w, o.out.format); err != nil {
-		return err
-	}
-	return w.commit()
+	return o.out.write(env, func(w *outlet.Pending) error {
+		options, err := o.options()
+		if err != nil {
+			return err
+		}
+		if options.By == account.ByPhase {
+			return errors.New("--by phase tells one recording's memory apart, not what two differ by")
+		}
+		a, err := openRecordings(before)
+		if err != nil {
+			return err
+		}
+		b, err := openRecordings(after)
+		if err != nil {
+			return err
+		}
+		c, err := account.Compare(a, b, options)
+		if err != nil {
+			return fmt.Errorf("%s and %s: %w", before, after, err)
+		}
+		c.Before, c.After = before, after
+		if o.out.format == "html" {
+			return errors.New("--format html is of one recording: want table, json, yaml or folded for two")
+		}
+		return (report.Comparison{Comparison: c, Top: o.top}).Write(w, o.out.format)
+	})
 }

@@ -67,7 +67,7 @@ func runFleet(env *environment, cmd *cobra.Command, o *fleetOptions, args []stri
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	machines, err := fleetMachines(args)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func runFleet(env *environment, cmd *cobra.Command, o *fleetOptions, args []stri
 	if err := report.Fleet(w, o.out.format, &plan); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil || plan.Fits() {
+	if err := w.Commit(); err != nil || plan.Fits() {
 		return err
 	}
 	return verdict.Unable.Errorf("no model fits any machine: a shorter --context or a smaller --image may")

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/replay/touched"
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 var update = flag.Bool("update", false, "write golden files anew")
@@ -221,7 +222,7 @@ func TestSettingsGiveWayToFlags(t *testing.T) {
 		{"a variable before both", "format: json\n", []string{"VLMEM_FORMAT=yaml"}, nil, "models:\n"},
 		{"a flag before all", "format: json\n", []string{"VLMEM_FORMAT=yaml"}, []string{"--format", "table"}, "MODEL "},
 	} {
-		if err := os.WriteFile(settingsFile, []byte(c.file), 0o644); err != nil {
+		if err := os.WriteFile(settings.File, []byte(c.file), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		got := vlmem(t, append(c.variables, "XDG_CONFIG_HOME="+user), append([]string{"profiles"}, c.args...)...)
@@ -235,7 +236,7 @@ func TestSettingsGiveWayToFlags(t *testing.T) {
 		"model: [a, \n":  "reading settings vlmem.yaml: ",
 		"format: toml\n": `unknown --format "toml"`,
 	} {
-		if err := os.WriteFile(settingsFile, []byte(file), 0o644); err != nil {
+		if err := os.WriteFile(settings.File, []byte(file), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u"); got.code != exitUsage ||

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/shard"
 )
@@ -21,12 +22,7 @@ so are files of different work.`,
 		Example: `  vlmem bench --repeats 0 --shard 0/2 -o shard-0.json
   vlmem bench --repeats 0 --shard 1/2 -o shard-1.json
   vlmem merge shard-0.json shard-1.json`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return fmt.Errorf("%s takes the files of all shards; see %s --help", cmd.CommandPath(), cmd.CommandPath())
-			}
-			return nil
-		},
+		Args: some("the files of all shards"),
 		RunE: func(_ *cobra.Command, args []string) error { return runMerge(env, &out, args) },
 	}
 	out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark",
@@ -35,29 +31,23 @@ so are files of different work.`,
 }
 
 func runMerge(env *environment, out *output, paths []string) error {
-	w, err := out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	var parts []shard.Part
-	for _, path := range paths {
-		data, err := file.Read(path, shard.Limit)
-		if err != nil {
-			return fmt.Errorf("reading a shard: %w", err)
+	return out.write(env, func(w *outlet.Pending) error {
+		var parts []shard.Part
+		for _, path := range paths {
+			data, err := file.Read(path, shard.Limit)
+			if err != nil {
+				return fmt.Errorf("reading a shard: %w", err)
+			}
+			f, err := shard.Read(path, data)
+			if err != nil {
+				return err
+			}
+			parts = append(parts, shard.Part{Name: path, File: f})
 		}
-		f, err := shard.Read(path, data)
+		m, err := shard.Merge(parts)
 		if err != nil {
 			return err
 		}
-		parts = append(parts, shard.Part{Name: path, File: f})
-	}
-	m, err := shard.Merge(parts)
-	if err != nil {
-		return err
-	}
-	if err := (report.Bench{Results: m.Results, Notes: m.Notes}).Write(w, out.format); err != nil {
-		return err
-	}
-	return w.commit()
+		return (report.Bench{Results: m.Results, Notes: m.Notes}).Write(w, out.format)
+	})
 }

@@ -70,12 +70,12 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
-	saved, err := o.openSave(env)
+	defer w.Discard()
+	saved, err := env.openFile("--save", "yaml", o.save)
 	if err != nil {
 		return err
 	}
-	defer saved.discard()
+	defer saved.Discard()
 	hardware, topology, err := probe.ReadFor(o.root, o.pid)
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		if err := topology.Draw(w); err != nil {
 			return err
 		}
-		return w.commit()
+		return w.Commit()
 	}
 	if live {
 		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
@@ -106,24 +106,23 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		if err := report.Document(saved, "yaml", hardware); err != nil {
 			return err
 		}
-		if err := saved.commit(); err != nil {
+		if err := saved.Commit(); err != nil {
 			return err
 		}
 	}
 	if err := (report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}).Write(w, o.out.format); err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }
 
 // writeCapture writes the machine as a capture and says what is in it.
 func (o *probeOptions) writeCapture(env *environment, h profile.Hardware) error {
-	out := output{flag: "--doctor", format: "tar.gz", path: o.doctor, formats: []string{"tar.gz"}}
-	w, err := out.open(env)
+	w, err := env.openFile("--doctor", "tar.gz", o.doctor)
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if o.root == "/" {
 		probe.CardsAt(&h, env.libcuda(), false)
 	}
@@ -131,19 +130,11 @@ func (o *probeOptions) writeCapture(env *environment, h profile.Hardware) error 
 	if err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(env.stdout, "%s: %d files of /sys and /proc, %d cards; no serial numbers, addresses or host name\n",
+	_, err = fmt.Fprintf(env.stdout,
+		"%s: %d files of /sys and /proc, %d cards; no serial numbers, addresses or host name\n",
 		o.doctor, files, len(h.GPUs))
 	return err
-}
-
-// openSave checks --save before any work is done. Without the flag it holds nothing.
-func (o *probeOptions) openSave(env *environment) (*pending, error) {
-	if o.save == "" {
-		return &pending{}, nil
-	}
-	out := output{flag: "--save", format: "yaml", path: o.save, formats: []string{"yaml"}}
-	return out.open(env)
 }

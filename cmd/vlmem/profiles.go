@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/profiles"
@@ -31,54 +32,42 @@ func newProfilesCmd(env *environment) *cobra.Command {
 }
 
 func listProfiles(env *environment, out *output) error {
-	w, err := out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	var list report.Profiles
-	for _, name := range profiles.HardwareNames() {
-		h, err := profiles.Hardware(name)
-		if err != nil {
-			return err
+	return out.write(env, func(w *outlet.Pending) error {
+		var list report.Profiles
+		for _, name := range profiles.HardwareNames() {
+			h, err := profiles.Hardware(name)
+			if err != nil {
+				return err
+			}
+			list.Hardware = append(list.Hardware, h)
 		}
-		list.Hardware = append(list.Hardware, h)
-	}
-	for _, name := range profiles.ModelNames() {
-		m, err := profiles.Model(name)
-		if err != nil {
-			return err
+		for _, name := range profiles.ModelNames() {
+			m, err := profiles.Model(name)
+			if err != nil {
+				return err
+			}
+			list.Models = append(list.Models, report.ModelRow{
+				Name: m.Name, Parameters: m.Parameters().Total(),
+				WeightBytes: m.WeightBytes(profile.FP16), KVBytesPerToken: m.KVBytesPerToken(profile.FP16),
+			})
 		}
-		list.Models = append(list.Models, report.ModelRow{
-			Name: m.Name, Parameters: m.Parameters().Total(),
-			WeightBytes: m.WeightBytes(profile.FP16), KVBytesPerToken: m.KVBytesPerToken(profile.FP16),
-		})
-	}
-	if err := list.Write(w, out.format); err != nil {
-		return err
-	}
-	return w.commit()
+		return list.Write(w, out.format)
+	})
 }
 
 func showProfile(env *environment, out *output, name string) error {
 	if out.format == "table" {
 		out.format = "yaml" // one profile is a document, not a row
 	}
-	w, err := out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	var value any
-	if h, err := profiles.Hardware(name); err == nil {
-		value = h
-	} else if m, err := catalog.Model(name); err == nil {
-		value = m
-	} else {
-		return fmt.Errorf("unknown profile %q: vlmem profiles lists them", name)
-	}
-	if err := report.Document(w, out.format, value); err != nil {
-		return err
-	}
-	return w.commit()
+	return out.write(env, func(w *outlet.Pending) error {
+		var value any
+		if h, err := profiles.Hardware(name); err == nil {
+			value = h
+		} else if m, err := catalog.Model(name); err == nil {
+			value = m
+		} else {
+			return fmt.Errorf("unknown profile %q: vlmem profiles lists them", name)
+		}
+		return report.Document(w, out.format, value)
+	})
 }

@@ -197,3 +197,23 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	}
 	return fmt.Errorf("%s; see %s --help", message, cmd.CommandPath())
 }
+
+// one asks for exactly one argument, which the usage line names.
+func one(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s takes one %s, got %d; see %s --help", cmd.CommandPath(), name, len(args), cmd.CommandPath())
+		}
+		return nil
+	}
+}
+
+// some asks for at least one argument.
+func some(what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return fmt.Errorf("%s takes %s; see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+		}
+		return nil
+	}
+}

@@ -19,6 +19,7 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/observation"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -50,12 +51,7 @@ output is not a terminal.
 signal's number where one ended it.`,
 		Example: `  vlmem run --engine llama.cpp --save run.json -- llama-server -m Qwen3-VL-2B-Q8_0.gguf -c 8192
   vlmem run --report html=run.html -- python3 serve.py`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return fmt.Errorf("%s takes the command to run after --; see %s --help", cmd.CommandPath(), cmd.CommandPath())
-			}
-			return nil
-		},
+		Args: some("the command to run after --"),
 		RunE: func(_ *cobra.Command, args []string) error { return runRun(env, &o, args) },
 	}
 	flags := cmd.Flags()
@@ -85,7 +81,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 	if err != nil {
 		return err
 	}
-	defer plan.discard()
+	defer plan.Discard()
 	var log child.Tap
 	options := plan.options
 	options.Stdin, options.Stdout, options.Stderr = fileOf(env.stdin), fileOf(env.stdout), fileOf(env.stderr)
@@ -132,12 +128,12 @@ type runPlan struct {
 	observation *observation.Observation
 	predicted   *engine.Memory // nil: nothing was predicted
 	engine      *engine.Engine // nil: no log to read
-	save, page  *pending
+	save, page  *outlet.Pending
 }
 
-func (p *runPlan) discard() {
-	p.save.discard()
-	p.page.discard()
+func (p *runPlan) Discard() {
+	p.save.Discard()
+	p.page.Discard()
 }
 
 // plan checks the options and predicts.
@@ -192,20 +188,18 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 		}
 	}
 	if o.save != "" {
-		if p.save, err = (&output{flag: "--save", format: "json", path: o.save,
-			formats: []string{"json"}}).open(env); err != nil {
+		if p.save, err = env.openFile("--save", "json", o.save); err != nil {
 			return err
 		}
 	}
 	for _, r := range o.reports {
 		format, path, ok := strings.Cut(r, "=")
 		if !ok || format != "html" || path == "" || p.page != nil {
-			p.discard()
+			p.Discard()
 			return fmt.Errorf("--report %q: want html=FILE, once", r)
 		}
-		if p.page, err = (&output{flag: "--report", format: "html", path: path,
-			formats: []string{"html"}}).open(env); err != nil {
-			p.discard()
+		if p.page, err = env.openFile("--report", "html", path); err != nil {
+			p.Discard()
 			return err
 		}
 	}
@@ -258,12 +252,12 @@ func (p *runPlan) tell(env *environment) error {
 		return err
 	}
 	if p.save != nil {
-		if err := errors.Join(p.observation.Encode(p.save), p.save.commit()); err != nil {
+		if err := errors.Join(p.observation.Encode(p.save), p.save.Commit()); err != nil {
 			return err
 		}
 	}
 	if p.page != nil {
-		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.commit())
+		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.Commit())
 	}
 	return nil
 }

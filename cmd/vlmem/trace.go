@@ -33,14 +33,6 @@ func newTraceCmd(env *environment) *cobra.Command {
 	return cmd
 }
 
-// oneTraceFile asks for exactly one file.
-func oneTraceFile(cmd *cobra.Command, args []string) error {
-	if len(args) != 1 {
-		return fmt.Errorf("%s takes one FILE, got %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
-	}
-	return nil
-}
-
 // openRecordings opens the devices of a file that carries addresses.
 func openRecordings(path string) ([]snapshot.Recording, error) {
 	f, err := trace.OpenFile(path)

@@ -29,7 +29,7 @@ differ and with 4 where the recording allows no prediction at all.
 Taken from the recording: the segments and blocks at its start, the base addresses of segments, and the moments at
 which memory goes back to the driver and at which frees complete. Settings are those the recording states.`,
 		Example: "  vlmem trace check snapshot.pickle\n  vlmem trace check snapshot.pickle --format json",
-		Args:    oneTraceFile,
+		Args:    one("FILE"),
 		RunE:    func(_ *cobra.Command, args []string) error { return runTraceCheck(env, &o, args[0]) },
 	}
 	cmd.Flags().StringVar(&o.conf, "alloc-conf", "", "PYTORCH_ALLOC_CONF in place of what the recording states")
@@ -44,7 +44,7 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	memory := units.Bytes(0)
 	if o.memory != "" {
 		if memory, err = units.ParseBytes(o.memory); err != nil {
@@ -75,7 +75,7 @@ func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 	if err := check.Write(w, o.out.format); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	if len(verdicts) == 0 {

@@ -38,7 +38,7 @@ All but minimalloc hold addresses. Where the file is a recording they are the re
 replayed through vlmem's model of PyTorch's allocator, and the addresses are those it gives.`,
 		Example: "  vlmem trace export run.vlmt --to snapshot -o run.pickle\n  vlmem trace export snapshot.pickle --to " +
 			"perfetto -o run.json",
-		Args: oneTraceFile,
+		Args: one("FILE"),
 		RunE: func(_ *cobra.Command, args []string) error { return runTraceExport(env, &o, args[0]) },
 	}
 	o.out.formats = exportFormats
@@ -64,7 +64,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	if o.out.format == "minimalloc" {
 		t, err := oneDevice(path, o.device)
 		if err != nil {
@@ -73,7 +73,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 		if err := t.WriteMiniMalloc(w); err != nil {
 			return err
 		}
-		return w.commit()
+		return w.Commit()
 	}
 	recordings, err := o.recordings(path)
 	if err != nil {
@@ -82,7 +82,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 	if err := snapshot.Export(w, o.out.format, path, recordings); err != nil {
 		return err
 	}
-	return w.commit()
+	return w.Commit()
 }
 
 // recordings are the recorded ones, or those that a replay makes.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -163,16 +162,12 @@ func writeStream(env *environment, path string, source trace.Source) error {
 	if err != nil {
 		return err
 	}
-	defer p.discard()
-	var to io.Writer = env.stdout
-	if p.file != nil {
-		to = p.file
-	}
-	count, err := trace.WriteSource(to, strings.HasSuffix(path, ".gz"), source)
+	defer p.Discard()
+	count, err := trace.WriteSource(p.Direct(), strings.HasSuffix(path, ".gz"), source)
 	if err != nil {
 		return fmt.Errorf("generating: %w", err)
 	}
-	if err := p.commit(); err != nil {
+	if err := p.Commit(); err != nil {
 		return err
 	}
 	if path != "" {

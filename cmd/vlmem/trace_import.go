@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/outlet"
+)
 
 type traceImportOptions struct {
 	device int
@@ -17,7 +21,7 @@ the requested sizes and the innermost line of the program's own code as call sit
 
 ` + traceFiles,
 		Example: "  vlmem trace import snapshot.pickle -o run.vlmt",
-		Args:    oneTraceFile,
+		Args:    one("FILE"),
 		RunE:    func(_ *cobra.Command, args []string) error { return runTraceImport(env, &o, args[0]) },
 	}
 	o.out.format, o.out.formats = "text", []string{"text"} // the only one, so no --format that settings could change
@@ -27,20 +31,14 @@ the requested sizes and the innermost line of the program's own code as call sit
 }
 
 func runTraceImport(env *environment, o *traceImportOptions, path string) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	t, err := oneDevice(path, o.device)
-	if err != nil {
-		return err
-	}
-	for _, line := range t.Warnings {
-		env.warn("%s", line)
-	}
-	if err := t.Write(w); err != nil {
-		return err
-	}
-	return w.commit()
+	return o.out.write(env, func(w *outlet.Pending) error {
+		t, err := oneDevice(path, o.device)
+		if err != nil {
+			return err
+		}
+		for _, line := range t.Warnings {
+			env.warn("%s", line)
+		}
+		return t.Write(w)
+	})
 }

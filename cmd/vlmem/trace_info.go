@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
 )
@@ -21,7 +22,7 @@ vlmem's own traces are read as a stream, in memory for what is live at once.
 
 ` + traceFiles,
 		Example: "  vlmem trace info snapshot.pickle\n  vlmem trace info run.vlmt.gz --format json",
-		Args:    oneTraceFile,
+		Args:    one("FILE"),
 		RunE:    func(_ *cobra.Command, args []string) error { return runTraceInfo(env, &out, args[0], top) },
 	}
 	cmd.Flags().IntVar(&top, "top", 10, "call sites to list")
@@ -30,27 +31,21 @@ vlmem's own traces are read as a stream, in memory for what is live at once.
 }
 
 func runTraceInfo(env *environment, out *output, path string, top int) error {
-	w, err := out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.discard()
-	f, err := trace.OpenFile(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	info := report.TraceInfo{File: path, Format: f.Format.String()}
-	if info.Devices, err = account.Survey(f, max(top, 0)); err != nil {
-		return err
-	}
-	for _, d := range info.Devices {
-		for _, line := range d.Warnings {
-			env.warn("%s", line)
+	return out.write(env, func(w *outlet.Pending) error {
+		f, err := trace.OpenFile(path)
+		if err != nil {
+			return err
 		}
-	}
-	if err := info.Write(w, out.format); err != nil {
-		return err
-	}
-	return w.commit()
+		defer f.Close()
+		info := report.TraceInfo{File: path, Format: f.Format.String()}
+		if info.Devices, err = account.Survey(f, max(top, 0)); err != nil {
+			return err
+		}
+		for _, d := range info.Devices {
+			for _, line := range d.Warnings {
+				env.warn("%s", line)
+			}
+		}
+		return info.Write(w, out.format)
+	})
 }

@@ -54,7 +54,7 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	start := time.Now()
 	p, bound, err := o.problem(env, file)
 	if err != nil {
@@ -79,7 +79,7 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	if err := report.Packing(w, o.out.format, p, bound, r, time.Since(start)); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	if limits.Capacity > 0 && r.Height > limits.Capacity {

@@ -42,12 +42,7 @@ another program disturbed them.`,
 		Example: `  vlmem advise > config.yaml && vlmem verify config.yaml
   vlmem verify config.yaml --for llama-server --log server.log
   vlmem verify config.yaml --for llama-server --gguf Qwen3-VL-4B-Q8_0.gguf`,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return fmt.Errorf("%s takes one CONFIG, got %d; see %s --help", cmd.CommandPath(), len(args), cmd.CommandPath())
-			}
-			return nil
-		},
+		Args: one("CONFIG"),
 		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(env, cmd.Context(), &o, args[0]) },
 	}
 	addModelFlag(cmd, &o.model)
@@ -71,7 +66,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	if err != nil {
 		return err
 	}
-	defer w.discard()
+	defer w.Discard()
 	a, in, here, err := o.configuration(env, path)
 	if err != nil {
 		return err
@@ -92,7 +87,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	if err := report.Verification(w, o.out.format, v); err != nil {
 		return err
 	}
-	if err := w.commit(); err != nil {
+	if err := w.Commit(); err != nil {
 		return err
 	}
 	return v.Verdict()

@@ -110,7 +110,7 @@ func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.discard()
+	p.Discard()
 	settings := pressure.Default()
 	if o.config != "" {
 		a, err := readAdvice(env, o.config)
@@ -156,7 +156,7 @@ func (o *watchOptions) show(env *environment, m watch.Moment) error {
 	if err != nil {
 		return err
 	}
-	defer p.discard()
+	defer p.Discard()
 	switch o.out.format {
 	case "prometheus":
 		err = report.Pressure(p, m.Reading, m.State)
@@ -171,7 +171,7 @@ func (o *watchOptions) show(env *environment, m watch.Moment) error {
 	if err != nil {
 		return err
 	}
-	return p.commit()
+	return p.Commit()
 }
 
 func (o *watchOptions) showText(env *environment, m watch.Moment) error {
