@@ -334,16 +334,6 @@ func (mem *Memory) widen(name, where string, least, most float64, why string) {
 	}
 }
 
-// atMost sets the lower bound of the items of a name and place to zero, because the engine may allocate less than was
-// worked out, and adds the reason.
-func (mem *Memory) atMost(name, where, why string) {
-	for i := range mem.Items {
-		if it := &mem.Items[i]; it.Name == name && it.Where == where {
-			it.Low, it.Source, it.Why = 0, Assumed, it.Why+"; "+why
-		}
-	}
-}
-
 // Left is what is left at the middle, the high and the low end of the other items.
 type Left struct{ At, Low, High units.Bytes }
 
@@ -375,6 +365,7 @@ const (
 	NotModelled    evidence.Code = "not modelled"    // a part of what is asked for
 	ReadAs         evidence.Code = "read as"         // what was assumed in reading the model
 	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once
+	CutBlocks      evidence.Code = "cut blocks"      // rows of the cache are not whole blocks of its type
 	FittedContext  evidence.Code = "fitted"          // the engine chooses the context itself
 )
 

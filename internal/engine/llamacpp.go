@@ -119,8 +119,8 @@ func (c llamaContext) kvName() string {
 }
 
 // decideFlash turns flash attention off where it is left to the engine and the cards have no kernel for the heads, and
-// refuses what a context refuses: heads of a quantised cache that are no whole blocks, and quantised values without
-// flash attention.
+// refuses what a context refuses: heads of a quantised cache that are no whole blocks, which it looks at for flash
+// attention alone, and quantised values without flash attention.
 func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 	head, valueHead := cacheHeads(&m.Text)
 	for _, x := range []struct {
@@ -128,7 +128,7 @@ func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 		head int64
 		name string
 	}{{c.kType, head, "keys"}, {c.vType, valueHead, "values"}} {
-		if x.head%x.kind.Block != 0 {
+		if x.head%x.kind.Block != 0 && o.FlashAttention != "off" {
 			return fmt.Errorf("KV type %s: %s of %d elements are not whole blocks of %d; f16 works", x.kind.Name, x.name,
 				x.head, x.kind.Block)
 		}
@@ -300,6 +300,10 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	for card := range place.Cards {
 		mem.cudaContext(o.GPU, place.where(card))
 	}
+	if head, _ := cacheHeads(&m.Text); head%c.kType.Block != 0 {
+		mem.warn(CutBlocks, "keys of %d elements are not whole blocks of %s: llama.cpp loads so and computes wrongly", head,
+			c.kType.Name)
+	}
 	if int(c.cells) > m.Text.MaxPositions {
 		mem.warn(BeyondTraining, "%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
 	}
@@ -329,11 +333,6 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 		for i := range p.Cards {
 			mem.widen(Compute, p.where(i), 0.5, 1.8, "the rules of "+o.Llama.backend()+" were read, not run")
 		}
-	}
-	if p.Cards > 0 && o.HostLayers > 0 && (c.kType == ggml.F32 || c.ubatch == ggml.MinBatch) {
-		// Casts of such a cache, and batches at the very edge of what is worth moving, go where the rules followed here do
-		// not see.
-		mem.atMost(Compute, "host", "an upper bound with this cache or batch split over host and card")
 	}
 }
 

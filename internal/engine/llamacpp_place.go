@@ -145,12 +145,10 @@ func (p *Placement) put(t PlacedTensor, card int, op weightOperation, o Options)
 		if t.Buffer == BufferRepacked || t.Buffer == BufferAMX {
 			home = home.Packed()
 		}
-		for _, other := range p.Tensors {
-			if other.Name == t.Name && other.Buffer == t.Buffer {
-				t.Shared = true
-			}
-		}
 	}
+	t.Shared = slices.ContainsFunc(p.Tensors, func(other PlacedTensor) bool {
+		return other.Name == t.Name && other.Card == t.Card && other.Buffer == t.Buffer
+	})
 	name := t.Name
 	if _, embeddings := p.homes[name]; embeddings {
 		name = "output.weight"
@@ -159,13 +157,13 @@ func (p *Placement) put(t PlacedTensor, card int, op weightOperation, o Options)
 	p.Tensors = append(p.Tensors, t)
 }
 
-// hostBuffer is the first buffer of llama.cpp's list that a tensor's operation can run from. Where there is a card, its
-// pinned memory comes before repacking, and the file's pages are taken instead of it where they are mapped.
+// hostBuffer is the first buffer of llama.cpp's list that a tensor's operation can run from. Where a card has pinned
+// memory to offer, that comes before repacking, and the file's pages are taken instead of it where they are mapped.
 func (p *Placement) hostBuffer(t PlacedTensor, kind ggml.Type, op weightOperation, o Options) (string, units.Bytes) {
 	plain := units.Bytes(tensorBytes(kind.Name, t.Shape))
 	switch {
-	case p.Cards > 0:
-		if !o.Llama.mapped() && op != opGetRows {
+	case p.Cards > 0 && o.Llama.pins():
+		if !o.Llama.mapped() && (op != opGetRows || gathers(kind, t.Shape[0])) {
 			return BufferPinned, plain
 		}
 		return BufferPlain, plain
@@ -173,6 +171,14 @@ func (p *Placement) hostBuffer(t PlacedTensor, kind ggml.Type, op weightOperatio
 		return BufferPlain, plain
 	}
 	return cpuFeatures(o.Llama.CPU).buffer(kind, t.Shape, op)
+}
+
+// pins reports whether the cards' backend has memory of the host that it can read; Metal and OpenCL have none in v0.5.0.
+func (l *LlamaOptions) pins() bool { return l.backend() != "metal" && l.backend() != "opencl" }
+
+// gathers reports whether CUDA has a kernel that looks rows of a table up (ggml-cuda.cu of v0.5.0).
+func gathers(kind ggml.Type, width int64) bool {
+	return kind.Name != "iq4_nl" && kind.Name != "mxfp4" || width%256 == 0
 }
 
 // typed is the tensors of a file: as its header lists them, or as this recipe makes them.

@@ -61,6 +61,14 @@ func TestLlamaSettingsAsTheEngine(t *testing.T) {
 			[3]float64{17524.43, 3264, 194.48}, [3]float64{166.92, 0, 42.09}},
 		{"without flash attention", "2b", Options{Context: 16384, FlashAttention: "off"},
 			[3]float64{1050.43, 1792, 580.01}, [3]float64{243.43, 0, 56.01}},
+		{"a tied table, read, without layers", "2b", Options{Context: 4096, Sequences: 1, HostLayers: 29,
+			Llama: LlamaOptions{LoadMode: "none"}}, [3]float64{0, 0, 73.01}, [3]float64{1050.43, 448, 24.02}},
+		{"a tied table on its head's card", "2b", Options{Context: 4096, Sequences: 1,
+			Llama: LlamaOptions{Overrides: []Override{{regexp.MustCompile("token_embd"), 0}}}},
+			[3]float64{1050.43, 448, 64.02}, [3]float64{0, 0, 20.02}},
+		// Single tokens over a cache in f32 on the host need more there than a prompt, which leaves for the card.
+		{"f32 cache, small batches", "2b", Options{Context: 3000, Sequences: 4, Unified: true, UBatch: 64, KVType: "f32",
+			FlashAttention: "on", HostLayers: 20}, [3]float64{481.22, 192, 38.85}, [3]float64{812.63, 480, 12.38}},
 	} {
 		c.o.Quant, c.o.Device, c.o.Image = "q4_k_m", "gpu", &Image{}
 		c.o.Llama.Build = LlamaVersion
