@@ -90,7 +90,10 @@ func (s *settings) configured(a advise.Advice) (options, error) {
 	if !card {
 		return o, nil
 	}
-	return o, o.useCard(s.driver)
+	if err := o.useCard(s.driver, 0); err != nil {
+		return o, fmt.Errorf("the configuration uses a card: %w", err)
+	}
+	return o, nil
 }
 
 // addPool reads one pool's settings. A pool without a maximum is left out: its kind is served from the general one.
@@ -128,16 +131,16 @@ func placesFor(kind Kind, card bool) []Place {
 	return []Place{Device, Pageable}
 }
 
-// useCard opens the first card and the memories that it brings.
-func (o *options) useCard(library string) error {
+// useCard opens a card and the memories that it brings.
+func (o *options) useCard(library string, ordinal int) error {
 	driver, err := cuda.Open(library)
 	if err != nil {
-		return fmt.Errorf("the configuration uses a card: %w", err)
+		return fmt.Errorf("opening card %d: %w", ordinal, err)
 	}
-	card, err := driver.Retain(0)
+	card, err := driver.Retain(ordinal)
 	if err != nil {
 		driver.Close()
-		return fmt.Errorf("the configuration uses a card: %w", err)
+		return fmt.Errorf("opening card %d: %w", ordinal, err)
 	}
 	o.card = card
 	o.release = func() error {

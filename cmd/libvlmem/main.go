@@ -173,28 +173,34 @@ func vlmem_free(h, tensor C.uint64_t, message **C.char) C.int {
 	return 0
 }
 
+// pool is the counters of a pool as callers read them.
+type pool struct {
+	Pool          string  `json:"pool"`
+	Place         string  `json:"place"`
+	Requested     int64   `json:"requested_bytes"`
+	Live          int64   `json:"live_bytes"`
+	Reserved      int64   `json:"reserved_bytes"`
+	PeakReserved  int64   `json:"peak_reserved_bytes"`
+	Allocs        int64   `json:"allocations"`
+	Frees         int64   `json:"frees"`
+	Spaces        int     `json:"spaces"`
+	Fragmentation float64 `json:"external_fragmentation"`
+}
+
+func poolOf(s optimizer.PoolStatistics) pool {
+	return pool{s.Kind.String(), s.Place.String(), s.Requested, s.Live, s.Reserved, s.PeakReserved, s.Allocs, s.Frees, s.Spaces,
+		s.Fragmentation()}
+}
+
 //export vlmem_statistics
 func vlmem_statistics(h C.uint64_t, out, message **C.char) C.int {
 	o, err := optimizers.find(h)
 	if err != nil {
 		return failed(err, message)
 	}
-	type pool struct {
-		Pool          string  `json:"pool"`
-		Place         string  `json:"place"`
-		Requested     int64   `json:"requested_bytes"`
-		Live          int64   `json:"live_bytes"`
-		Reserved      int64   `json:"reserved_bytes"`
-		PeakReserved  int64   `json:"peak_reserved_bytes"`
-		Allocs        int64   `json:"allocations"`
-		Frees         int64   `json:"frees"`
-		Spaces        int     `json:"spaces"`
-		Fragmentation float64 `json:"external_fragmentation"`
-	}
 	var list []pool
 	for _, s := range o.Statistics() {
-		list = append(list, pool{s.Kind.String(), s.Place.String(), s.Requested, s.Live, s.Reserved, s.PeakReserved, s.Allocs,
-			s.Frees, s.Spaces, s.Fragmentation()})
+		list = append(list, poolOf(s))
 	}
 	data, err := json.Marshal(list)
 	if err == nil {

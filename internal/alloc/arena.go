@@ -167,14 +167,19 @@ func (a *Arena) Release() (int64, error) {
 		return a.backing.returned - before, err
 	}
 	var failed error
+	ahead := a.policy.Extent() // committed ahead of use: what lies behind, and the free span before it
 	a.policy.Walk(func(s Span) bool {
-		if !s.Live {
-			failed = a.backing.uncover(s.Offset, s.Offset+s.Size)
+		switch end := s.Offset + s.Size; {
+		case s.Live:
+		case end == ahead:
+			ahead = s.Offset
+		default:
+			failed = a.backing.uncover(s.Offset, end)
 		}
 		return failed == nil
 	})
-	if failed == nil { // what was committed ahead of use
-		failed = a.backing.uncover(a.policy.Extent(), a.backing.high)
+	if failed == nil {
+		failed = a.backing.uncover(ahead, a.backing.high)
 	}
 	return a.backing.returned - before, failed
 }

@@ -107,6 +107,25 @@ func TestReleasedMemoryServesAgain(t *testing.T) {
 	}
 }
 
+// TestReleaseOfAll: with nothing live nothing stays reserved, also of a granule whose end nobody used.
+func TestReleaseOfAll(t *testing.T) {
+	for _, policy := range []string{"vlmem", "bestfit", "buddy"} {
+		p, _ := hostPool(t, alloc.Config{Policy: policy, Max: 64 << 20}, space.HostOptions{})
+		for _, size := range []int64{3<<20 + 5, 100, 1 << 20} {
+			b, err := p.Alloc(alloc.Request{Size: size})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Free(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := p.Release(); err != nil || p.Stats().Reserved != 0 {
+			t.Errorf("%s: %d bytes stay reserved, %v", policy, p.Stats().Reserved, err)
+		}
+	}
+}
+
 func TestInitialSizeIsCommittedAhead(t *testing.T) {
 	for _, policy := range []string{"vlmem", "bestfit"} {
 		p, host := hostPool(t, alloc.Config{Policy: policy, Max: 64 << 20, Initial: 16 << 20},

@@ -45,7 +45,9 @@ func (*Context) Unreserve(Ptr, int64) error                     { return ErrUnav
 func (*Context) Map(Ptr, int64) error                           { return ErrUnavailable }
 func (*Context) Remap(Ptr, Ptr, int64) error                    { return ErrUnavailable }
 func (*Context) Unmap(Ptr, int64) error                         { return ErrUnavailable }
+func (*Context) Adopt(uintptr) *Stream                          { return nil }
 func (*Context) NewStream() (*Stream, error)                    { return nil, ErrUnavailable }
+func (*Stream) Handle() uintptr                                 { return 0 }
 func (*Stream) Destroy() error                                  { return ErrUnavailable }
 func (*Stream) Synchronize() error                              { return ErrUnavailable }
 func (*Stream) Query() error                                    { return ErrUnavailable }

@@ -34,6 +34,15 @@ func (c *Context) NewStream() (*Stream, error) {
 	return s, nil
 }
 
+// Adopt is a stream that somebody else made in this context, by the driver's handle; 0 is the default stream. Its maker
+// ends it.
+func (c *Context) Adopt(handle uintptr) *Stream {
+	return &Stream{ctx: c, handle: *(*unsafe.Pointer)(unsafe.Pointer(&handle))} // C's pointer, which the collector never moves
+}
+
+// Handle is what Adopt takes.
+func (s *Stream) Handle() uintptr { return uintptr(s.handle) }
+
 // Destroy ends the stream; the driver finishes its work first.
 func (s *Stream) Destroy() error {
 	return s.ctx.check("cuStreamDestroy_v2", C.vl_cuStreamDestroy(s.ctx.lib, s.ctx.handle, s.handle))

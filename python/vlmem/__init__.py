@@ -13,7 +13,8 @@ collected, or at free_tensor_memory, which leaves the array empty. So no array c
 Freeing an array while a view of it lives is an error. cleanup ends the optimizer; arrays that live stay valid, and the
 memory goes back with the last of them.
 
-VlmemCache (vlmem.cache) keeps the keys and values of transformers' generate() in the kv_cache pool.
+VlmemCache (vlmem.cache) keeps the keys and values of transformers' generate() in the kv_cache pool; vlmem.card is a card's
+memory for PyTorch.
 """
 import ctypes
 import json
@@ -36,15 +37,15 @@ class _Tensor(ctypes.Structure):
     _fields_ = [("handle", ctypes.c_uint64), ("host", ctypes.c_void_p), ("bytes", ctypes.c_int64), ("device", ctypes.c_uint64)]
 
 
-def _load():
+def _load_path():
     here = pathlib.Path(__file__).parent
     for name in ("libvlmem.so", "libvlmem.dylib"):
         if (here / name).exists():
-            return ctypes.CDLL(str(here / name))
+            return str(here / name)
     raise ImportError("libvlmem is not beside %s: install the package with pip install ./python" % __file__)
 
 
-_lib = _load()
+_lib = ctypes.CDLL(_load_path())
 _free_text = ctypes.CDLL(None).free
 _free_text.argtypes = [ctypes.c_void_p]
 

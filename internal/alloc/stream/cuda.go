@@ -36,6 +36,7 @@ type cudaStream struct {
 	reached  uint64
 	open     []*cuda.Event // of events reached+1 … recorded
 	moved    bool          // work was submitted since the last event
+	adopted  bool          // its maker queues work unseen, and ends it
 }
 
 // NewCUDA makes n streams that work in the size bytes of device memory at base. Without a compiler in the driver,
@@ -53,14 +54,31 @@ func NewCUDA(c *cuda.Context, n int, base cuda.Ptr, size int64) (*CUDA, error) {
 	return d, nil
 }
 
+// Adopt adds a stream that somebody else made and queues work on, and tells its number: the streams of a program that
+// this one serves.
+func (d *CUDA) Adopt(s *cuda.Stream) uint16 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.streams = append(d.streams, cudaStream{stream: s, adopted: true})
+	return uint16(len(d.streams) - 1)
+}
+
 // Name is cuda.
 func (d *CUDA) Name() string { return "cuda" }
 
 // Streams is the number of streams.
-func (d *CUDA) Streams() int { return len(d.streams) }
+func (d *CUDA) Streams() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.streams)
+}
 
 // Stream is the driver's stream, for kernels of the caller's. Announce tells of what was queued there.
-func (d *CUDA) Stream(s uint16) *cuda.Stream { return d.streams[s].stream }
+func (d *CUDA) Stream(s uint16) *cuda.Stream {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.streams[s].stream
+}
 
 // Announce says that work was queued on s by other means than Submit.
 func (d *CUDA) Announce(s uint16) {
@@ -71,11 +89,11 @@ func (d *CUDA) Announce(s uint16) {
 
 // Submit queues work. Host should be pinned and must stay untouched until the work is done.
 func (d *CUDA) Submit(s uint16, k Work) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := errors.Join(k.check(d.size, true), checkStream(s, len(d.streams))); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	to := d.streams[s].stream
 	d.streams[s].moved = true
 	switch k.Kind {
@@ -112,13 +130,13 @@ func (d *CUDA) launch(to *cuda.Stream, k Work) error {
 
 // Record queues an event of the driver's, unless nothing was queued since the last one.
 func (d *CUDA) Record(s uint16) (Event, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := checkStream(s, len(d.streams)); err != nil {
 		return Event{}, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	q := &d.streams[s]
-	if !q.moved {
+	if !q.moved && !q.adopted {
 		return Event{Stream: s, Seq: q.recorded}, nil
 	}
 	e, err := d.event()
@@ -146,11 +164,11 @@ func (d *CUDA) event() (*cuda.Event, error) {
 
 // Wait makes later work of s wait for e.
 func (d *CUDA) Wait(s uint16, e Event) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := errors.Join(checkStream(s, len(d.streams)), checkStream(e.Stream, len(d.streams))); err != nil {
 		return err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if done, err := d.done(e); done || err != nil || e.Stream == s {
 		return err
 	}
@@ -161,11 +179,11 @@ func (d *CUDA) Wait(s uint16, e Event) error {
 
 // Done says whether e has been reached.
 func (d *CUDA) Done(e Event) (bool, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err := checkStream(e.Stream, len(d.streams)); err != nil {
 		return false, err
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	return d.done(e)
 }
 
@@ -193,13 +211,14 @@ func (d *CUDA) pass(q *cudaStream) {
 
 // Synchronize returns when everything queued on s so far is done.
 func (d *CUDA) Synchronize(s uint16) error {
+	d.mu.Lock()
 	if err := checkStream(s, len(d.streams)); err != nil {
+		d.mu.Unlock()
 		return err
 	}
-	d.mu.Lock()
-	until := d.streams[s].recorded
+	stream, until := d.streams[s].stream, d.streams[s].recorded
 	d.mu.Unlock()
-	if err := d.streams[s].stream.Synchronize(); err != nil {
+	if err := stream.Synchronize(); err != nil {
 		return err
 	}
 	d.mu.Lock()
@@ -225,7 +244,11 @@ func (d *CUDA) Close() error {
 		}
 	}
 	for _, q := range d.streams {
-		note(q.stream.Destroy())
+		if q.adopted {
+			note(q.stream.Synchronize())
+		} else {
+			note(q.stream.Destroy())
+		}
 		d.spare = append(d.spare, q.open...)
 	}
 	for _, e := range d.spare {
