@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# build.sh: puts what a machine with a card needs and may lack into tools/card/carry, which git ignores: the program and the
-# test binaries (cgo, amd64), the stand-in driver for dry runs, and, with npm at hand, llama.cpp's CUDA library.
+# build.sh: puts what a machine with a card needs and may lack into tools/card/carry, which git ignores: the program, the
+# Python module's library and the test binaries (cgo, amd64), the stand-in driver for dry runs, and, with npm at hand, llama.cpp's CUDA library.
 # Run from anywhere; about a minute, and two with llama.cpp. At most 48 MiB.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd); carry=$here/carry
@@ -12,6 +12,7 @@ go build -trimpath -ldflags='-s -w' -o "$carry/bin/vlmem" ./cmd/vlmem
 for package in internal/cuda internal/alloc/space internal/alloc/stream internal/tiling/card; do
   go test -c -trimpath -ldflags='-s -w' -o "$carry/bin/${package//\//-}.test" "./$package"
 done
+go build -trimpath -buildmode=c-shared -ldflags='-s -w' -o "$carry/lib/libvlmem.so" ./cmd/libvlmem && rm "$carry/lib/libvlmem.h"
 cc -shared -fPIC -O1 -ffp-contract=off -o "$carry/lib/libcuda-standin.so.1" internal/cuda/standin/src/libcuda.c -lpthread
 git rev-parse HEAD >"$carry/commit"
 

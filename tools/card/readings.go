@@ -5,6 +5,8 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"math"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
@@ -62,6 +64,38 @@ type tilesResult struct {
 	}
 }
 
+// pluggableResult is what pluggable.py writes: on a card two allocators, on the CPU two caches in turns.
+type pluggableResult struct {
+	Equal      bool
+	Allocators map[string]struct {
+		Turns   []turnResult
+		Process *int64 `json:"process_bytes"`
+		Pool    struct {
+			Peak int64 `json:"peak_reserved_bytes"`
+		}
+		Reserved int64 `json:"reserved_bytes"`
+	}
+	Turns map[string][]turnResult
+}
+
+type turnResult struct {
+	Seconds     float64
+	MinorFaults int64 `json:"minor_faults"`
+}
+
+// middle is the median of the seconds.
+func middle(turns []turnResult) float64 {
+	var s []float64
+	for _, t := range turns {
+		s = append(s, t.Seconds)
+	}
+	slices.Sort(s)
+	if len(s) == 0 {
+		return math.NaN()
+	}
+	return s[len(s)/2]
+}
+
 // reading says in a few words what a step found. A step without a reader of its own is told by its exit alone.
 func (r *results) reading(s step) (string, error) {
 	switch {
@@ -69,15 +103,16 @@ func (r *results) reading(s step) (string, error) {
 		return "cut at its limit", nil
 	case s.exit == 3:
 		return "not here: " + lastLine(r.small[s.name+".log"]), nil
-	case s.exit != 0 && s.name != "conformance":
+	case s.exit != 0 && !slices.Contains([]string{"conformance", "sanitize", "pools"}, s.name): // these tell more
 		return "failed: " + lastLine(r.small[s.name+".log"]), nil
 	}
 	readers := map[string]func() (string, error){"probe": r.probe, "conformance": r.conformance, "snapshots": r.snapshots,
-		"context": r.context, "rates": r.rates, "pools": r.pools, "tiles": r.tiles, "llama": r.llama}
+		"context": r.context, "rates": r.rates, "pools": r.pools, "tiles": r.tiles, "llama": r.llama,
+		"pluggable": r.pluggable, "sanitize": r.sanitize}
 	if read, ok := readers[s.name]; ok {
 		return read()
 	}
-	return lastLine(r.small[s.name+".log"]), nil
+	return "", fmt.Errorf("no reader knows this step")
 }
 
 func lastLine(text []byte) string {
@@ -108,14 +143,45 @@ func (r *results) probe() (string, error) {
 	return fmt.Sprintf("%s, %d SMs, the first of %d", g.Name, g.SMCount, len(h.GPUs)), nil
 }
 
-func (r *results) conformance() (string, error) {
-	log := r.small["conformance.log"]
+func (r *results) conformance() (string, error) { return r.tests("conformance.log") }
+
+func (r *results) tests(name string) (string, error) {
+	log := r.small[name]
 	passed, failed := bytes.Count(log, []byte("--- PASS")), bytes.Count(log, []byte("--- FAIL"))
 	skipped := bytes.Count(log, []byte("--- SKIP"))
 	if passed+failed+skipped == 0 {
-		return "", fmt.Errorf("conformance.log holds no test")
+		return "", fmt.Errorf("%s holds no test", name)
 	}
 	return fmt.Sprintf("%d tests passed, %d failed, %d skipped", passed, failed, skipped), nil
+}
+
+// sanitize is the suites' outcome and what compute-sanitizer counted in them.
+func (r *results) sanitize() (string, error) {
+	said, err := r.tests("sanitize.log")
+	errors := 0
+	for line := range strings.Lines(string(r.small["sanitize.log"])) {
+		var n int
+		if _, e := fmt.Sscanf(line, "========= ERROR SUMMARY: %d error", &n); e == nil {
+			errors += n
+		}
+	}
+	return fmt.Sprintf("%s; compute-sanitizer counts %d errors", said, errors), err
+}
+
+func (r *results) pluggable() (string, error) {
+	var v pluggableResult
+	if err := r.decode("pluggable.json", &v); err != nil {
+		return "", err
+	}
+	if !v.Equal {
+		return "", fmt.Errorf("pluggable.json: tokens or logits differ")
+	}
+	if ours, theirs := v.Allocators["vlmem"], v.Allocators["torch"]; len(ours.Turns) > 0 {
+		return fmt.Sprintf("equal bit for bit; %.3f s and %d MiB, PyTorch's allocator %.3f s and %d MiB", middle(ours.Turns),
+			ours.Pool.Peak>>20, middle(theirs.Turns), theirs.Reserved>>20), nil
+	}
+	return fmt.Sprintf("equal bit for bit; VlmemCache %.3f s, transformers' %.3f s", middle(v.Turns["vlmem"]),
+		middle(v.Turns["transformers"])), nil
 }
 
 func (r *results) snapshots() (string, error) {

@@ -16,6 +16,7 @@ import time
 
 import torch
 import transformers
+from transformers import initialization
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "reference"))
 import record as reference  # noqa: E402
@@ -31,12 +32,12 @@ BASE = dict(model="2b", image="640x480", images=1, frames=0, text=30, steps=8, b
 def runs():
     """What is recorded, the most telling first; a run differs from BASE in what it names."""
     yield dict(name="2b", **FULL)
-    yield dict(name="2b-fp16", dtype="fp16", **FULL)
-    yield dict(name="2b-eager", attention="eager", **FULL)
     yield dict(name="2b-1920x1088", image="1920x1088", **FULL)
-    yield dict(name="2b-expandable", expandable=True, **FULL)
     yield dict(name="2b-batch", batch=2, images=2, image="512x512", **FULL)
     yield dict(name="2b-decode", steps=64, **FULL)
+    yield dict(name="2b-fp16", dtype="fp16", **FULL)
+    yield dict(name="2b-eager", attention="eager", **FULL)
+    yield dict(name="2b-expandable", expandable=True, **FULL)
     yield dict(name="4b", model="4b", **PART)
     yield dict(name="8b", model="8b", **PART)
     yield dict(name="8b-1280x704", model="8b", image="1280x704", **PART)
@@ -54,11 +55,25 @@ def generate(model, given, o):
         model.generate(**given, **settings)
 
 
+def build(device, *settings):
+    """A model with weights of no meaning: a million random values over and over, a second where drawing all takes a minute."""
+    with initialization.no_init_weights(), torch.device(device):
+        model = reference.build(*settings)
+    values = torch.randn(1 << 20, device=device) * 0.02
+    for name, p in model.named_parameters():
+        flat = p.data.view(-1)
+        if p.dim() == 1:
+            flat.fill_(1 if name.endswith("weight") else 0)
+            continue
+        for part in flat.split(values.numel()):
+            part.copy_(values[:part.numel()])
+    return model
+
+
 def prepare(o, device):
     """A model and its inputs on the device, warmed up so that libraries hold their workspaces."""
-    with torch.device(device):
-        model = reference.build(o["model"], o["layers"], o["depth"], [int(v) for v in o["deepstack"].split(",")],
-                                o["experts"], "eager" if o["attention"] == "eager" else "sdpa", o["dtype"])
+    model = build(device, o["model"], o["layers"], o["depth"], [int(v) for v in o["deepstack"].split(",")],
+                  o["experts"], "eager" if o["attention"] == "eager" else "sdpa", o["dtype"])
     warm = {k: v.to(device) for k, v in reference.inputs(64, 64, 1, o["frames"] and 2, 4, o["batch"]).items()}
     generate(model, warm, dict(o, steps=1))
     model.model.rope_deltas = None
