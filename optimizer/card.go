@@ -16,8 +16,8 @@ import (
 // event. Addresses of the whole card are reserved; memory lies behind them as it is asked for. It is safe for use by
 // several goroutines.
 //
-// The program's streams outlive it. A stream that takes part in the capture of a CUDA graph must not be one that this memory orders: an event recorded
-// there belongs to the graph.
+// The program's streams outlive it. A stream that takes part in the capture of a CUDA graph must not be one that this
+// memory orders: an event recorded there belongs to the graph.
 type CardMemory struct {
 	card    *cuda.Context
 	backend *stream.CUDA

@@ -188,8 +188,8 @@ type pool struct {
 }
 
 func poolOf(s optimizer.PoolStatistics) pool {
-	return pool{s.Kind.String(), s.Place.String(), s.Requested, s.Live, s.Reserved, s.PeakReserved, s.Allocs, s.Frees, s.Spaces,
-		s.Fragmentation()}
+	return pool{s.Kind.String(), s.Place.String(), s.Requested, s.Live, s.Reserved, s.PeakReserved, s.Allocs, s.Frees,
+		s.Spaces, s.Fragmentation()}
 }
 
 //export vlmem_statistics

@@ -37,7 +37,7 @@ func (c *Context) NewStream() (*Stream, error) {
 // Adopt is a stream that somebody else made in this context, by the driver's handle; 0 is the default stream. Its maker
 // ends it.
 func (c *Context) Adopt(handle uintptr) *Stream {
-	return &Stream{ctx: c, handle: *(*unsafe.Pointer)(unsafe.Pointer(&handle))} // C's pointer, which the collector never moves
+	return &Stream{ctx: c, handle: *(*unsafe.Pointer)(unsafe.Pointer(&handle))} // C's: the collector never moves it
 }
 
 // Handle is what Adopt takes.
