@@ -30,7 +30,7 @@ func newCardWatch(t *testing.T, library string) *cardWatch {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Cards = &watch.Cards{Library: library}
+	w.Cards = &watch.Cards{Library: library, Management: "absent"}
 	c.w = w
 	return c
 }
@@ -246,5 +246,27 @@ func TestWatchWithoutCards(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestWatchFollowsCardsThroughNVML has both NVML and an nvidia-smi, which is not asked: a card that fails keeps its last
+// reading, and the parts of a divided one count in its stead.
+func TestWatchFollowsCardsThroughNVML(t *testing.T) {
+	smiSays(t)("nvidia-smi was run\n")
+	c := newCardWatch(t, "")
+	c.w.Cards.Management = standin.Management(t)
+	if got := c.step(); got != "medium: device 0 19 GiB of 24 GiB (79 %)" {
+		t.Errorf("got %q", got)
+	}
+	t.Setenv("VLMEM_NVML_MEMORY", "15")
+	if got := c.step(); got != "" {
+		t.Errorf("a lost card: %q", got)
+	}
+	if said := c.said.String(); strings.Contains(said, "nvidia-smi") ||
+		!strings.Contains(said, "device 0 cannot be read (GPU is lost): its last reading stands") {
+		t.Errorf("said %q", said)
+	}
+	if err := c.w.Cards.Close(); err != nil {
+		t.Error(err)
 	}
 }

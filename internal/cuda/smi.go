@@ -36,6 +36,7 @@ type SMIDevice struct {
 // SMIInstance is one part of a divided card, with memory of its own.
 type SMIInstance struct {
 	Index                 string
+	UUID                  string // by which CUDA_VISIBLE_DEVICES names it, "" where nobody says
 	TotalBytes, FreeBytes *int64
 	Unread                string
 }
@@ -94,7 +95,7 @@ func ParseSMI(r io.Reader) (SMI, error) {
 	s := SMI{DriverVersion: doc.Driver, CUDAVersion: doc.CUDA}
 	for _, g := range doc.GPUs {
 		d := SMIDevice{Unread: g.Memory.unread(),
-			Name: g.Name, UUID: g.UUID, PCIBusID: shortBusID(g.ID), Architecture: known(g.Architecture),
+			Name: g.Name, UUID: g.UUID, PCIBusID: ShortBusID(g.ID), Architecture: known(g.Architecture),
 			TotalBytes: quantity[int64](g.Memory.Total), FreeBytes: quantity[int64](g.Memory.Free),
 			PCIeGeneration: quantity[int](g.Link.Generation), PCIeWidth: quantity[int](g.Link.Width),
 			PCIeGenerationNow: quantity[int](g.Link.GenerationNow), WidthNow: quantity[int](g.Link.WidthNow),
@@ -157,8 +158,8 @@ func quantity[T int | int64 | float64](s string) *T {
 	return &t
 }
 
-// shortBusID turns nvidia-smi's 00000000:01:00.0 into the kernel's 0000:01:00.0.
-func shortBusID(id string) string {
+// ShortBusID turns nvidia-smi's and NVML's 00000000:01:00.0 into the kernel's 0000:01:00.0.
+func ShortBusID(id string) string {
 	id = strings.ToLower(id)
 	if domain, rest, ok := strings.Cut(id, ":"); ok && len(domain) == 8 {
 		return domain[4:] + ":" + rest

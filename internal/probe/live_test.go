@@ -4,6 +4,7 @@ package probe
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,7 +29,9 @@ import (
 const (
 	liveLimit = 384 * units.MiB
 	liveOver  = 64 * units.MiB
-	liveSlack = 8 * units.MiB // what the Go runtime of the filling process may take meanwhile
+	// MemAvailable leaves out what the kernel keeps of every zone, of which a program can have a part before it is killed.
+	liveReserves = 256 * units.MiB
+	liveSlack    = 8 * units.MiB // what the Go runtime of the filling process may take meanwhile
 )
 
 // TestFill is the filling process: it fills what Reported says of its own place, and VLMEM_FILL_EXTRA bytes more.
@@ -180,14 +184,25 @@ func (g *liveGroup) events(name string) int {
 	return 0
 }
 
+// patience is how long a filling process may take: one that is throttled would take hours, and is ended then.
+const patience = 5 * time.Minute
+
 // fill runs the filling process in the groups, after prelude in a shell, and returns what it wrote and how it ended.
 func fillIn(t *testing.T, dirs []string, prelude string, extra units.Bytes) (string, syscall.WaitStatus) {
 	t.Helper()
+	return fillWithin(t, patience, dirs, prelude, extra)
+}
+
+func fillWithin(t *testing.T, limit time.Duration, dirs []string, prelude string,
+	extra units.Bytes) (string, syscall.WaitStatus) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
 	script := prelude
 	for _, dir := range dirs {
 		script += fmt.Sprintf("echo $$ > %s/cgroup.procs; ", dir)
 	}
-	cmd := exec.Command("/bin/sh", "-c", script+`exec "$0" -test.run '^TestFill$' -test.v`, os.Args[0])
+	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", script+`exec "$0" -test.run '^TestFill$' -test.v`, os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("VLMEM_FILL_EXTRA=%d", int64(extra)))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -198,20 +213,44 @@ func fillIn(t *testing.T, dirs []string, prelude string, extra units.Bytes) (str
 // holds fills what is said, which must succeed under the named bound, and more, which must be killed.
 func holds(t *testing.T, dirs []string, prelude, bound string) {
 	t.Helper()
+	holdsWithin(t, dirs, prelude, bound, liveOver)
+}
+
+func holdsWithin(t *testing.T, dirs []string, prelude, bound string, over units.Bytes) {
+	t.Helper()
 	out, status := fillIn(t, dirs, prelude, 0)
 	if !strings.Contains(out, "binding: "+bound) || !strings.Contains(out, "\nfilled\n") {
 		t.Errorf("what may be filled, %s, was not: %v\n%s", bound, status, out)
 	}
-	out, status = fillIn(t, dirs, prelude, liveOver)
+	out, status = fillIn(t, dirs, prelude, over)
 	if killed := status.Signaled() && status.Signal() == syscall.SIGKILL; !killed && !strings.Contains(out, "refused:") {
-		t.Errorf("%s more was filled: exit %d\n%s", liveOver, status.ExitStatus(), out)
+		t.Errorf("%s more was filled: exit %d\n%s", over, status.ExitStatus(), out)
 	}
 }
 
+func swapless() bool {
+	data, _ := os.ReadFile("/proc/swaps")
+	return bytes.Count(data, []byte("\n")) <= 1
+}
+
 func withoutSwap(t *testing.T) {
-	if data, _ := os.ReadFile("/proc/swaps"); bytes.Count(data, []byte("\n")) > 1 {
+	if !swapless() {
 		t.Skip("with swap nobody is killed")
 	}
+}
+
+// swappedOut is the pages that the machine has ever written to swap.
+func swappedOut(t *testing.T) int64 {
+	r, err := openRoot("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.close()
+	n, err := strconv.ParseInt(r.field("proc/vmstat", "pswpout "), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // TestLiveBounds fills groups of either version, nested ones, and address space.
@@ -244,6 +283,40 @@ func TestLiveBounds(t *testing.T) {
 		if n := g.events("high"); n > 0 || !strings.Contains(out, "throttles") || !strings.Contains(out, "\nfilled\n") {
 			t.Errorf("throttled %d times\n%s", n, out)
 		}
+		if out, _ = fillWithin(t, 20*time.Second, g.dirs, "", liveOver); g.events("high") == 0 {
+			t.Errorf("%s more was not throttled\n%s", liveOver, out)
+		}
+	})
+	t.Run("limit with swap", func(t *testing.T) {
+		if swapless() {
+			t.Skip("no swap here")
+		}
+		g := newLiveGroup(t, "swapping", "memory")
+		g.set(limitFile(g), fmt.Sprint(int64(liveLimit)))
+		before := swappedOut(t)
+		if out, _ := fillIn(t, g.dirs, "", 0); swappedOut(t) > before || !strings.Contains(out, "\nfilled\n") {
+			t.Errorf("%d pages were swapped out\n%s", swappedOut(t)-before, out)
+		}
+		if out, _ := fillIn(t, g.dirs, "", liveOver); swappedOut(t) == before {
+			t.Errorf("%s more were filled without swapping\n%s", liveOver, out)
+		}
+	})
+	t.Run("memory nodes", func(t *testing.T) {
+		withoutSwap(t)
+		if !exists("/" + nodeDir + "/node1") {
+			t.Skip("one memory node")
+		}
+		g := newLiveGroup(t, "mems", "cpuset")
+		g.set("cpuset.cpus", "0")
+		g.set("cpuset.mems", "0")
+		holds(t, g.dirs, "", "memory nodes 0")
+	})
+	t.Run("host memory", func(t *testing.T) {
+		withoutSwap(t)
+		if _, own := os.LookupEnv("VLMEM_OWN_MACHINE"); !own {
+			t.Skip("tools/reference/limits runs it: it takes all memory of the machine")
+		}
+		holdsWithin(t, nil, "", "host memory", liveReserves)
 	})
 	t.Run("address space", func(t *testing.T) {
 		if testing.Short() {

@@ -10,24 +10,28 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/cuda"
+	"github.com/vlmem/vlmem/internal/cuda/nvml"
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// smiLimit is far above what nvidia-smi takes; with a driver that hangs it never answers, and the other memories are
+// smiLimit is far above what NVML and nvidia-smi take; with a driver that hangs it never answers, and the other memories are
 // still watched.
 const smiLimit = 5 * time.Second
 
-// Cards read what is used of each card: through nvidia-smi, which takes nothing there, or, where that is not
-// installed, as in containers that are given the driver alone, through a context of its own on each card, which does
-// take memory.
+// Cards read what is used of each card: through NVML, which takes nothing there, or nvidia-smi, a process of its own
+// that says the same; where neither is installed, as in containers that are given the driver alone, through a context
+// of its own on each card, which does take memory.
 type Cards struct {
-	Library  string // of the driver, "" for the system's
-	driver   *cuda.Driver
-	contexts []*cuda.Context
-	last     []seenCard
-	now      func() time.Time
-	absent   bool // there is neither: nobody is asked again
+	Library    string // of the driver, "" for the system's
+	Management string // NVML's, "" for the system's
+	manager    *nvml.Reader
+	unmanaged  bool // there is no NVML: it is not looked for again
+	driver     *cuda.Driver
+	contexts   []*cuda.Context
+	last       []seenCard
+	now        func() time.Time
+	absent     bool // there is neither: nobody is asked again
 }
 
 // seenCard is a budget and when it was read.
@@ -111,7 +115,10 @@ func (c *Cards) ask(ctx context.Context) ([]cardAnswer, error) {
 	if c.driver == nil {
 		ctx, cancel := context.WithTimeout(ctx, smiLimit)
 		defer cancel()
-		smi, err := cuda.RunSMI(ctx)
+		smi, err := c.manage(ctx)
+		if errors.Is(err, cuda.ErrUnavailable) {
+			smi, err = cuda.RunSMI(ctx)
+		}
 		if !errors.Is(err, cuda.ErrUnavailable) {
 			return smiAnswers(smi), err
 		}
@@ -128,6 +135,21 @@ func (c *Cards) ask(ctx context.Context) ([]cardAnswer, error) {
 		list = append(list, cardAnswer{Budget: deviceBudget(deviceName(i), free, total)})
 	}
 	return list, nil
+}
+
+// manage asks NVML, which is opened at the first reading and stays so.
+func (c *Cards) manage(ctx context.Context) (cuda.SMI, error) {
+	if c.manager == nil {
+		if c.unmanaged {
+			return cuda.SMI{}, cuda.ErrUnavailable
+		}
+		var err error
+		if c.manager, err = nvml.Open(c.Management); err != nil {
+			c.unmanaged = true
+			return cuda.SMI{}, err
+		}
+	}
+	return c.manager.Read(ctx)
 }
 
 // open takes a context on every card. One that cannot be had is an error of them all: a card left out would look idle.
@@ -159,7 +181,10 @@ func (c *Cards) Close() error {
 	if c.driver != nil {
 		faults = append(faults, c.driver.Close())
 	}
-	c.contexts, c.driver = nil, nil
+	if c.manager != nil {
+		faults = append(faults, c.manager.Close())
+	}
+	c.contexts, c.driver, c.manager = nil, nil, nil
 	return errors.Join(faults...)
 }
 

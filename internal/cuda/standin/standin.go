@@ -21,6 +21,9 @@ import (
 //go:embed src/libcuda.c
 var source []byte
 
+//go:embed src/libnvidia-ml.c
+var managementSource []byte
+
 // Options choose what the stand-in is. The zero value is a healthy Quadro P6000, or the driver that VLMEM_TEST_LIBCUDA
 // names: with it, tests that need no more than a healthy card run on this machine's.
 type Options struct {
@@ -52,7 +55,7 @@ func Build(t testing.TB, o Options) Library {
 	}
 	compiled := compileWhole
 	if len(o.Hide) > 0 {
-		compiled = func() ([]byte, error) { return compile(o.Hide) }
+		compiled = func() ([]byte, error) { return compile(source, o.Hide) }
 	}
 	library, err := compiled()
 	if err != nil {
@@ -97,16 +100,44 @@ func Context(t testing.TB, o Options) (*cuda.Driver, *cuda.Context) {
 	return d, c
 }
 
-// compileWhole is the library with every symbol, made once a process: it takes a third of a second.
-var compileWhole = sync.OnceValues(func() ([]byte, error) { return compile(nil) })
+// Management builds a management library (NVML) and sets the environment that it reads, "NAME=VALUE" each; what it can
+// be told stands at the head of src/libnvidia-ml.c. Skipped as Build is.
+func Management(t testing.TB, settings ...string) (path string) {
+	t.Helper()
+	if !cgo {
+		t.Skip("built without cgo: no library can be loaded")
+	}
+	if _, err := exec.LookPath("cc"); err != nil {
+		t.Skip("no C compiler (cc) to build the stand-in library with")
+	}
+	library, err := compileManagement()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "libnvidia-ml.so.1")
+	if err := os.WriteFile(path, library, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		t.Setenv(name, value)
+	}
+	return path
+}
 
-func compile(hide []string) ([]byte, error) {
+// The libraries with every symbol, made once a process: each takes a third of a second.
+var (
+	compileWhole      = sync.OnceValues(func() ([]byte, error) { return compile(source, nil) })
+	compileManagement = sync.OnceValues(func() ([]byte, error) { return compile(managementSource, nil) })
+)
+
+func compile(source []byte, hide []string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "standin")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	file, out := filepath.Join(dir, "libcuda.c"), filepath.Join(dir, "libcuda.so.1")
+	file, out := filepath.Join(dir, "library.c"), filepath.Join(dir, "library.so")
 	if err := os.WriteFile(file, source, 0o600); err != nil {
 		return nil, err
 	}
