@@ -15,8 +15,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// smiLimit is far above what NVML and nvidia-smi take; with a driver that hangs it never answers, and the other memories are
-// still watched.
+// smiLimit is far above what NVML and nvidia-smi take; with a driver that hangs they never answer, and the other
+// memories are still watched.
 const smiLimit = 5 * time.Second
 
 // Cards read what is used of each card: through NVML, which takes nothing there, or nvidia-smi, a process of its own

@@ -1,8 +1,8 @@
 // Package nvml reads how full NVIDIA's cards are, through the management library of their driver, by dlopen.
 //
-// It is the library under nvidia-smi, which tells the same, as a process of its own that takes a third of a second and
-// more, each second that a watch looks. No context is made on a card. A divided card (MIG) has parts with memory of their
-// own; its own memory is then of use to nobody.
+// It is the library under nvidia-smi, which tells the same as a process of its own, started anew at each look. No
+// context is made on a card. A divided card (MIG) has parts with memory of their own; its own memory is then of use to
+// nobody.
 //
 // A driver that hangs would hang whoever calls it, and no thread can be taken back from a library. So Read asks in a
 // goroutine of its own and gives up on it when its context ends; while one is outstanding, no other is started.
