@@ -40,7 +40,7 @@ var arrows = map[string]string{
 	"internal/alloc/stream":    "internal/alloc internal/alloc/space internal/cuda",
 	"internal/pressure":        "internal/units",
 	"internal/placement":       "internal/alloc/stream internal/memory internal/profile internal/units",
-	"internal/rivals":          "internal/alloc internal/trace",
+	"internal/rivals":          "internal/alloc internal/trace internal/verdict",
 	"internal/plan":            "",
 	"internal/replay":          "internal/alloc internal/rivals internal/trace",
 	"internal/baseline":        "internal/replay",
@@ -51,7 +51,7 @@ var arrows = map[string]string{
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/account internal/alloc internal/engine internal/evidence internal/memory internal/observation internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict internal/workload",
-	"internal/observation":     "internal/engine internal/evidence internal/file internal/units",
+	"internal/observation":     "internal/engine internal/evidence internal/file internal/profile internal/units",
 	"internal/child":           "internal/file internal/observation internal/units",
 	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/bench internal/engine internal/evidence internal/fleet internal/observation internal/plan internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units",
 	"optimizer":                "internal/advise internal/alloc internal/alloc/space internal/alloc/stream internal/cuda internal/memory internal/plan internal/pressure internal/probe internal/profile",
@@ -59,12 +59,13 @@ var arrows = map[string]string{
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal profiles",
 	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
-	"internal/bench":           "internal/alloc internal/alloc/stream internal/cuda internal/placement internal/plan internal/profile internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict",
+	"internal/bench":           "internal/alloc internal/alloc/stream internal/catalog internal/cuda internal/placement internal/plan internal/profile internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict internal/workload",
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",
 	"internal/verify":          "internal/advise internal/catalog internal/engine internal/estimate internal/evidence internal/file internal/probe internal/profile internal/trial internal/verdict internal/workload optimizer",
 	"internal/settings":        "internal/file",
 	"internal/outlet":          "internal/file",
+	"internal/predict":         "internal/advise internal/engine internal/estimate internal/file internal/profile internal/verify",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

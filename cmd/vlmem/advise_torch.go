@@ -6,9 +6,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
-	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
@@ -43,17 +41,11 @@ func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.I
 
 // torchOptions reads the flags that are of PyTorch alone.
 func (o *adviseOptions) torchOptions() (out advise.TorchOptions, err error) {
-	if o.torch != "" {
-		if out.Release, err = pytorch.ParseRelease(o.torch); err != nil {
-			return out, fmt.Errorf("--torch: %w", err)
-		}
+	if out.Release, err = release(o.torch); err != nil {
+		return out, err
 	}
-	if o.memory != "" {
-		if out.Memory, err = units.ParseBytes(o.memory); err != nil {
-			return out, fmt.Errorf("--device-memory: %w", err)
-		}
-	}
-	return out, nil
+	out.Memory, err = size("device-memory", o.memory)
+	return out, err
 }
 
 // torchTraces is the cards of the recordings, or the model's own requests. It notes in to what the recordings say of

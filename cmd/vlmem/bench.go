@@ -15,14 +15,11 @@ import (
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay/touched"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/shard"
-	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
-	"github.com/vlmem/vlmem/internal/workload"
 )
 
 type benchOptions struct {
@@ -152,7 +149,7 @@ func (o *benchOptions) interrupted(w *outlet.Pending, result report.Bench) error
 func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shard.Share) (bench.Result,
 	[]report.NamedTimeline, error) {
 	var result bench.Result
-	traces, err := o.workloads()
+	traces, err := bench.Workloads(o.traces, o.models, o.images, o.decode)
 	if err != nil {
 		return result, nil, err
 	}
@@ -254,42 +251,4 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--decode %d: want 0 to 100000", o.decode)
 	}
 	return nil
-}
-
-// workloads is those of the files, or the models' requests.
-func (o *benchOptions) workloads() ([]*trace.Trace, error) {
-	var all []*trace.Trace
-	for _, path := range o.traces {
-		list, err := trace.OpenCards(path)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, list...)
-	}
-	if len(o.traces) > 0 {
-		return all, nil
-	}
-	for _, name := range o.models {
-		model, err := catalog.Model(name)
-		if err != nil {
-			return nil, err
-		}
-		for _, image := range o.images {
-			t, err := o.request(model, image)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, t)
-		}
-	}
-	return all, nil
-}
-
-func (o *benchOptions) request(model profile.Model, image string) (*trace.Trace, error) {
-	width, height, err := profile.ParseImage(image)
-	if err != nil {
-		return nil, err
-	}
-	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: 30,
-		DecodeTokens: o.decode})
 }

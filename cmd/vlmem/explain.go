@@ -11,8 +11,6 @@ import (
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/rivals/pytorch"
-	"github.com/vlmem/vlmem/internal/units"
 )
 
 type explainOptions struct {
@@ -85,18 +83,14 @@ func (o *explainOptions) options() (account.Options, error) {
 		return out, fmt.Errorf("--frames %d, --top %d: want numbers that are not negative", o.frames, o.top)
 	}
 	var err error
-	if o.torch != "" {
-		if out.Release, err = pytorch.ParseRelease(o.torch); err != nil {
-			return out, fmt.Errorf("--torch: %w", err)
-		}
+	if out.Release, err = release(o.torch); err != nil {
+		return out, err
 	}
-	if o.memory != "" {
-		memory, err := units.ParseBytes(o.memory)
-		if err != nil {
-			return out, fmt.Errorf("--device-memory: %w", err)
-		}
-		out.Memory = int64(memory)
+	memory, err := size("device-memory", o.memory)
+	if err != nil {
+		return out, err
 	}
+	out.Memory = int64(memory)
 	if o.out.format == "html" || o.out.format == "folded" && out.By == account.BySite {
 		out.By = account.ByStack
 	}
@@ -110,17 +104,9 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 		if err != nil {
 			return err
 		}
-		var all account.Explanation
-		for i, path := range paths {
-			e, err := account.ExplainFile(path, options)
-			if err != nil {
-				return err
-			}
-			if i == 0 {
-				all = e
-				continue
-			}
-			all.Join(e)
+		all, err := account.ExplainFiles(paths, options)
+		if err != nil {
+			return err
 		}
 		for _, line := range all.Warnings {
 			env.warn("%s", line)
@@ -139,19 +125,10 @@ func runExplainChange(env *environment, o *explainOptions, before, after string)
 		if options.By == account.ByPhase {
 			return errors.New("--by phase tells one recording's memory apart, not what two differ by")
 		}
-		a, err := openRecordings(before)
+		c, err := account.CompareFiles(before, after, options)
 		if err != nil {
 			return err
 		}
-		b, err := openRecordings(after)
-		if err != nil {
-			return err
-		}
-		c, err := account.Compare(a, b, options)
-		if err != nil {
-			return fmt.Errorf("%s and %s: %w", before, after, err)
-		}
-		c.Before, c.After = before, after
 		if o.out.format == "html" {
 			return errors.New("--format html is of one recording: want table, json, yaml or folded for two")
 		}

@@ -3,6 +3,9 @@ package main
 import (
 	"fmt"
 	"math"
+
+	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // most is the largest value of a flag that counts something. What is computed from flags within these bounds, with a
@@ -36,4 +39,28 @@ func share(flag string, value float64) error {
 		return fmt.Errorf("--%s %v: want a share above 0 and at most 1, such as 0.9", flag, value)
 	}
 	return nil
+}
+
+// size reads a size in bytes, 0 where the flag was not given.
+func size(flag, text string) (units.Bytes, error) {
+	if text == "" {
+		return 0, nil
+	}
+	n, err := units.ParseBytes(text)
+	if err != nil {
+		return 0, fmt.Errorf("--%s: %w", flag, err)
+	}
+	return n, nil
+}
+
+// release reads --torch, no release where it was not given.
+func release(text string) (pytorch.Release, error) {
+	if text == "" {
+		return pytorch.Release{}, nil
+	}
+	r, err := pytorch.ParseRelease(text)
+	if err != nil {
+		return r, fmt.Errorf("--torch: %w", err)
+	}
+	return r, nil
 }

@@ -14,12 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/outlet"
+	"github.com/vlmem/vlmem/internal/predict"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -149,20 +148,21 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 		return nil, err
 	}
 	p := &runPlan{options: child.Options{Command: command, Interval: o.interval}}
-	p.observation = &observation.Observation{Schema: observation.Schema, Started: time.Now().UTC(),
-		Interval: o.interval.Seconds(), Command: command, Config: o.config,
-		Machine: observation.Machine{Name: hardware.Name, Memory: hardware.Memory.Usable()}}
-	if hardware.CPU != nil {
-		p.observation.Machine.CPU = hardware.CPU.Model
-	}
+	p.observation = observation.New(command, o.interval, o.config, hardware)
 	if o.limit != "" {
 		if p.options.Limit, err = units.ParseBytes(o.limit); err != nil || p.options.Limit <= 0 {
 			return nil, fmt.Errorf("--limit %s: want a size above zero, such as 6GiB", o.limit)
 		}
 	}
-	if err := o.predict(env, p, command); err != nil {
+	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: command, Machine: hardware}
+	what, err := source.Predict()
+	for _, warning := range what.Warnings {
+		env.warn("%s", warning)
+	}
+	if err != nil {
 		return nil, err
 	}
+	p.engine, p.predicted = what.Engine, what.Memory
 	if err := o.lessons.apply(env, p.predicted); err != nil {
 		return nil, err
 	}
@@ -206,41 +206,6 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 	return nil
 }
 
-// predict finds what the engine is expected to use, from the nearest source that says.
-func (o *runOptions) predict(env *environment, p *runPlan, command []string) error {
-	if o.engine != "" {
-		e, err := engine.Lookup("engine", o.engine, (*engine.Engine).Estimates)
-		if err != nil {
-			return err
-		}
-		p.engine = e
-	}
-	switch {
-	case o.estimate != "":
-		mem, err := estimate.Read(o.estimate)
-		if err != nil {
-			return fmt.Errorf("reading --estimate: %w", err)
-		}
-		p.predicted = mem
-		return nil
-	case p.engine == nil:
-		return nil
-	case p.engine.ReadArguments != nil:
-		in, err := p.engine.ReadArguments(command[1:])
-		if err != nil {
-			return fmt.Errorf("reading the command: %w", err)
-		}
-		if in.Model != "" {
-			return o.predictFromArguments(env, p, in)
-		}
-	}
-	if o.config != "" {
-		return o.predictFromConfig(env, p)
-	}
-	env.warn("nothing is predicted: the command names no weights; --estimate or --config would")
-	return nil
-}
-
 // tell writes the table, the observation and the page.
 func (p *runPlan) tell(env *environment) error {
 	var table bytes.Buffer
@@ -260,31 +225,6 @@ func (p *runPlan) tell(env *environment) error {
 		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.Commit())
 	}
 	return nil
-}
-
-// predictFromArguments estimates the weight files that the command names under the settings that it gives.
-func (o *runOptions) predictFromArguments(env *environment, p *runPlan, in engine.Invocation) error {
-	hardware, err := reported(env, "")
-	if err != nil {
-		return err
-	}
-	mem, notes, err := estimate.OfInvocation(o.engine, in, hardware.CPU)
-	for _, note := range notes {
-		env.warn("%s", note)
-	}
-	p.predicted = mem
-	return err
-}
-
-// predictFromConfig solves for the engine as advise --for does.
-func (o *runOptions) predictFromConfig(env *environment, p *runPlan) error {
-	_, in, _, err := (&verifyOptions{target: o.engine}).configuration(env, o.config)
-	if err != nil {
-		return err
-	}
-	d, err := advise.Deploy(o.engine, in)
-	p.predicted = d.Memory
-	return err
 }
 
 // variables gathers what is set for the program: the configuration's threads, and the lines of --env.

@@ -1,12 +1,7 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
-
-	"github.com/vlmem/vlmem/internal/trace"
-	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 // traceFiles says which files the trace commands read.
@@ -31,34 +26,4 @@ func newTraceCmd(env *environment) *cobra.Command {
 		newTraceGenCmd(env),
 	)
 	return cmd
-}
-
-// openRecordings opens the devices of a file that carries addresses.
-func openRecordings(path string) ([]snapshot.Recording, error) {
-	f, err := trace.OpenFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return f.Recordings()
-}
-
-// oneDevice opens the only trace of a file, or that of the device asked for, counted from 0; below 0 asks for none.
-func oneDevice(path string, device int) (*trace.Trace, error) {
-	traces, err := trace.Open(path)
-	switch {
-	case err != nil:
-		return nil, err
-	case device >= len(traces):
-		return nil, deviceError(path, device, len(traces))
-	case device >= 0:
-		return traces[device], nil
-	case len(traces) > 1:
-		return nil, fmt.Errorf("%s holds %d devices: choose one with --device", path, len(traces))
-	}
-	return traces[0], nil
-}
-
-func deviceError(path string, device, devices int) error {
-	return fmt.Errorf("%s: no device %d: the file holds %d, counted from 0", path, device, devices)
 }

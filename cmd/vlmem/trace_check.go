@@ -1,15 +1,13 @@
 package main
 
 import (
-	"fmt"
-
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
-	"github.com/vlmem/vlmem/internal/units"
-	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type traceCheckOptions struct {
@@ -40,48 +38,36 @@ which memory goes back to the driver and at which frees complete. Settings are t
 }
 
 func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	memory := units.Bytes(0)
-	if o.memory != "" {
-		if memory, err = units.ParseBytes(o.memory); err != nil {
-			return fmt.Errorf("--device-memory: %w", err)
-		}
-	}
-	recordings, err := openRecordings(path)
-	if err != nil {
-		return err
-	}
-	check := report.TraceCheck{File: path}
-	var verdicts []error
-	for i := range recordings {
-		cfg, err := o.config(env, &recordings[i])
+	var results []pytorch.Result
+	err := o.out.write(env, func(w *outlet.Pending) error {
+		memory, err := size("device-memory", o.memory)
 		if err != nil {
 			return err
 		}
-		r := pytorch.Check(&recordings[i], cfg, int64(memory))
-		check.Conf = cfg.String()
-		check.Add(r)
-		for _, line := range r.Warnings {
-			env.warn("%s", line)
+		recordings, err := trace.OpenRecordings(path)
+		if err != nil {
+			return err
 		}
-		if r.Compared()+r.Unplaced > 0 {
-			verdicts = append(verdicts, checkVerdict(r))
+		check := report.TraceCheck{File: path}
+		for i := range recordings {
+			cfg, err := o.config(env, &recordings[i])
+			if err != nil {
+				return err
+			}
+			r := pytorch.Check(&recordings[i], cfg, int64(memory))
+			check.Conf = cfg.String()
+			check.Add(r)
+			for _, line := range r.Warnings {
+				env.warn("%s", line)
+			}
+			results = append(results, r)
 		}
-	}
-	if err := check.Write(w, o.out.format); err != nil {
+		return check.Write(w, o.out.format)
+	})
+	if err != nil {
 		return err
 	}
-	if err := w.Commit(); err != nil {
-		return err
-	}
-	if len(verdicts) == 0 {
-		return verdict.Unsure.Errorf("%s: the recording holds no allocations to compare", path)
-	}
-	return worst(verdicts)
+	return pytorch.AsRecorded(path, results)
 }
 
 func (o *traceCheckOptions) config(env *environment, r *snapshot.Recording) (pytorch.Config, error) {
@@ -93,31 +79,4 @@ func (o *traceCheckOptions) config(env *environment, r *snapshot.Recording) (pyt
 		env.warn("%s", oneLine(err))
 	}
 	return cfg, nil
-}
-
-// checkVerdict is the exit that a device's result asks for.
-func checkVerdict(r pytorch.Result) error {
-	switch {
-	case r.Exact():
-		return nil
-	case r.Compared() == 0:
-		return verdict.Unsure.Errorf("device %d: the recording allows no prediction", r.Device)
-	}
-	return verdict.Failed.Errorf("device %d: %d of %d addresses, %d of %d segments and %d of %d releases are as recorded",
-		r.Device, r.AddressesMatched, r.AddressesTotal, r.SegmentsMatched, r.SegmentsTotal, r.ReleasesMatched,
-		r.ReleasesTotal)
-}
-
-// worst is the first mismatch, or else the first of what could not be told.
-func worst(verdicts []error) error {
-	var unsure error
-	for _, err := range verdicts {
-		switch {
-		case verdict.KindOf(err) == verdict.Failed:
-			return err
-		case unsure == nil:
-			unsure = err
-		}
-	}
-	return unsure
 }

@@ -7,10 +7,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
-	"github.com/vlmem/vlmem/internal/units"
 )
 
 // exportFormats are what export writes.
@@ -60,71 +60,29 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 	if o.out.format == "snapshot" && o.out.path == "" && isTerminal(env.stdout) {
 		return fmt.Errorf("a snapshot is not for a terminal: name a file with -o")
 	}
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	if o.out.format == "minimalloc" {
-		t, err := oneDevice(path, o.device)
+	return o.out.write(env, func(w *outlet.Pending) error {
+		if o.out.format == "minimalloc" {
+			t, err := trace.OpenDevice(path, o.device)
+			if err != nil {
+				return err
+			}
+			return t.WriteMiniMalloc(w)
+		}
+		memory, err := size("device-memory", o.memory)
 		if err != nil {
 			return err
 		}
-		if err := t.WriteMiniMalloc(w); err != nil {
+		cfg, err := pytorch.ParseConf(o.conf)
+		if err != nil {
+			return fmt.Errorf("--alloc-conf: %w", err)
+		}
+		recordings, err := pytorch.OpenRecordings(path, cfg, int64(memory))
+		if err != nil {
 			return err
 		}
-		return w.Commit()
-	}
-	recordings, err := o.recordings(path)
-	if err != nil {
-		return err
-	}
-	if err := snapshot.Export(w, o.out.format, path, recordings); err != nil {
-		return err
-	}
-	return w.Commit()
-}
-
-// recordings are the recorded ones, or those that a replay makes.
-func (o *traceExportOptions) recordings(path string) ([]snapshot.Recording, error) {
-	f, err := trace.OpenFile(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	var list []snapshot.Recording
-	if f.Format.Recorded() {
-		list, err = f.Recordings()
-	} else {
-		list, err = o.replay(f)
-	}
-	if err != nil || o.device < 0 {
-		return list, err
-	}
-	if o.device >= len(list) {
-		return nil, deviceError(path, o.device, len(list))
-	}
-	return list[o.device : o.device+1], nil
-}
-
-func (o *traceExportOptions) replay(f *trace.File) ([]snapshot.Recording, error) {
-	cfg, err := pytorch.ParseConf(o.conf)
-	if err != nil {
-		return nil, fmt.Errorf("--alloc-conf: %w", err)
-	}
-	memory := units.Bytes(0)
-	if o.memory != "" {
-		if memory, err = units.ParseBytes(o.memory); err != nil {
-			return nil, fmt.Errorf("--device-memory: %w", err)
+		if recordings, err = trace.DeviceOf(recordings, path, o.device); err != nil {
+			return err
 		}
-	}
-	traces, err := f.Traces()
-	if err != nil {
-		return nil, err
-	}
-	s, err := pytorch.Record(traces[0], cfg, int64(memory))
-	if err != nil {
-		return nil, err
-	}
-	return s.Recordings(), nil
+		return snapshot.Export(w, o.out.format, path, recordings)
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/outlet"
+	"github.com/vlmem/vlmem/internal/trace"
 )
 
 type traceImportOptions struct {
@@ -32,7 +33,7 @@ the requested sizes and the innermost line of the program's own code as call sit
 
 func runTraceImport(env *environment, o *traceImportOptions, path string) error {
 	return o.out.write(env, func(w *outlet.Pending) error {
-		t, err := oneDevice(path, o.device)
+		t, err := trace.OpenDevice(path, o.device)
 		if err != nil {
 			return err
 		}

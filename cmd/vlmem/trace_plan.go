@@ -56,8 +56,19 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	}
 	defer w.Discard()
 	start := time.Now()
-	p, bound, err := o.problem(env, file)
+	align, err := o.alignment()
 	if err != nil {
+		return err
+	}
+	t, align, err := trace.OpenPacking(file, align)
+	if err != nil {
+		return err
+	}
+	for _, warning := range t.Warnings {
+		env.warn("%s", warning)
+	}
+	p, bound := t.Packing(align)
+	if err := p.Check(); err != nil {
 		return err
 	}
 	limits := plan.Options{Effort: o.effort}
@@ -89,38 +100,14 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	return nil
 }
 
-// recordedAlign is what CUDA's allocators round sizes to.
-const recordedAlign = 512
-
-// problem reads the lifetimes of a file, with the largest sum of requested bytes live at one time.
-func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int64, error) {
-	f, err := trace.OpenFile(file)
-	if err != nil {
-		return nil, 0, err
+// alignment is what sizes are rounded up to, 0 for what the file asks for.
+func (o *planOptions) alignment() (int64, error) {
+	if o.align == "" {
+		return 0, nil
 	}
-	defer f.Close()
-	traces, err := f.Traces()
-	if err != nil {
-		return nil, 0, err
+	a, err := units.ParseBytes(o.align)
+	if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
+		return 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
 	}
-	if len(traces) != 1 {
-		return nil, 0, fmt.Errorf("%s holds traces of %d devices: import one of them to a file of its own first", file,
-			len(traces))
-	}
-	for _, warning := range traces[0].Warnings {
-		env.warn("%s", warning)
-	}
-	align := int64(recordedAlign)
-	if f.Format == trace.MiniMalloc {
-		align = 1
-	}
-	if o.align != "" {
-		a, err := units.ParseBytes(o.align)
-		if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
-			return nil, 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
-		}
-		align = int64(a)
-	}
-	p, bound := traces[0].Packing(align)
-	return p, bound, p.Check()
+	return int64(a), nil
 }

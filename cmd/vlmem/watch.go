@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -148,60 +147,23 @@ func readAdvice(env *environment, path string) (advise.Advice, error) {
 
 // show writes the state in the chosen format. A file holds the last state; on stdout text tells changes and, on a
 // terminal, the present below them.
-func (o *watchOptions) show(env *environment, m watch.Moment) error {
+func (o *watchOptions) show(env *environment, seen watch.Moment) error {
+	m := report.Moment{Reading: seen.Reading, State: seen.State, Before: seen.Before, Changed: seen.Changed}
 	if o.out.path == "" && o.out.format == "text" {
-		return o.showText(env, m)
+		columns := 0 // of the terminal, where there is one to keep the present state on
+		if f, ok := env.stdout.(*os.File); ok && !o.once {
+			columns, _, _ = term.GetSize(int(f.Fd())) // its error leaves zero: no terminal
+		}
+		m.Follow(env.stdout, columns)
+		return nil
 	}
 	p, err := o.out.open(env)
 	if err != nil {
 		return err
 	}
 	defer p.Discard()
-	switch o.out.format {
-	case "prometheus":
-		err = report.Pressure(p, m.Reading, m.State)
-	case "json":
-		err = json.NewEncoder(p).Encode(report.SampleOf(m.Reading, m.State))
-	default:
-		_, err = fmt.Fprintln(p, report.StateLine(m.State))
-		for _, line := range m.State.Advice() {
-			fmt.Fprintln(p, "  "+line)
-		}
-	}
-	if err != nil {
+	if err := m.Write(p, o.out.format); err != nil {
 		return err
 	}
 	return p.Commit()
-}
-
-func (o *watchOptions) showText(env *environment, m watch.Moment) error {
-	columns := 0 // of the terminal, where there is one to keep the present state on
-	if f, ok := env.stdout.(*os.File); ok && !o.once {
-		columns, _, _ = term.GetSize(int(f.Fd())) // its error leaves zero: no terminal
-	}
-	if columns > 0 {
-		fmt.Fprint(env.stdout, "\r\x1b[K")
-	}
-	if m.Changed {
-		line := report.StateLine(m.State)
-		if m.State.Changed {
-			line = fmt.Sprintf("%s -> %s", m.Before, line)
-		}
-		fmt.Fprintln(env.stdout, line)
-		for _, line := range m.State.Advice() {
-			fmt.Fprintln(env.stdout, "  "+line)
-		}
-	}
-	if columns > 0 {
-		fmt.Fprint(env.stdout, cutTo(columns-1, report.BudgetsLine(m.Reading, m.State)))
-	}
-	return nil
-}
-
-// cutTo shortens a line that would wrap: only the terminal's last row is written anew.
-func cutTo(columns int, line string) string {
-	if all := []rune(line); len(all) > columns {
-		return string(all[:max(columns-1, 0)]) + "…"
-	}
-	return line
 }

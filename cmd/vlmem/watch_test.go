@@ -23,7 +23,8 @@ type fakeMachine struct {
 func newFakeMachine(t *testing.T) fakeMachine {
 	m := fakeMachine{t, t.TempDir()}
 	m.file("proc/self/cgroup", "0::/\n")
-	m.file("proc/pressure/memory", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
+	m.file("proc/pressure/memory", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 "+
+		"avg300=0.00 total=0\n")
 	m.use(100)
 	return m
 }
@@ -104,7 +105,8 @@ func TestWatchEndsAtALevel(t *testing.T) {
 }
 
 func TestWatchRunsTheHookAtEachChange(t *testing.T) {
-	_, stderr, _ := newFakeMachine(t).follow(watchOptions{command: "echo $VLMEM_PREVIOUS to $VLMEM_LEVEL on $VLMEM_BUDGET $VLMEM_LIMIT_BYTES; exit 3"}, 100, 900, 910)
+	_, stderr, _ := newFakeMachine(t).follow(watchOptions{command: "echo $VLMEM_PREVIOUS to $VLMEM_LEVEL on " +
+		"$VLMEM_BUDGET $VLMEM_LIMIT_BYTES; exit 3"}, 100, 900, 910)
 	if stderr != "low to high on host 1048576000\nvlmem: --exec: exit status 3\n" {
 		t.Errorf("got %q", stderr)
 	}
@@ -121,24 +123,13 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 			t.Errorf("%v: no %q in\n%s", err, want, data)
 		}
 	}
-	m.file("proc/pressure/memory", "some avg10=20.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=6.00 avg60=0.00 avg300=0.00 total=0\n")
+	m.file("proc/pressure/memory", "some avg10=20.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=6.00 avg60=0.00 "+
+		"avg300=0.00 total=0\n")
 	out, _, _ := m.follow(watchOptions{out: output{format: "json"}}, 100)
 	var s report.PressureSample
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Level != "high" || s.Stall == nil || s.Stall.Full != 0.06 ||
 		len(s.Advice) == 0 {
 		t.Errorf("%v: %s", err, out)
-	}
-}
-
-func TestCutTo(t *testing.T) {
-	for _, c := range []struct {
-		columns    int
-		line, want string
-	}{{10, "low | host", "low | host"}, {9, "low | host", "low | ho…"}, {1, "low", "…"}, {3, "añb", "añb"},
-		{2, "añb", "a…"}} {
-		if got := cutTo(c.columns, c.line); got != c.want {
-			t.Errorf("%d columns: %q, want %q", c.columns, got, c.want)
-		}
 	}
 }
 
@@ -148,7 +139,8 @@ func TestWatchCommand(t *testing.T) {
 		got.stdout != "low: host 100 MiB of 1000 MiB (10 %)\n" {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
 	}
-	config := write(t, "c.yaml", "schema: vlmem/v1\npressure: {low: 0.02, high: 0.05, hysteresis: 0.01, defragment_above: 0.3}\n")
+	config := write(t, "c.yaml", "schema: vlmem/v1\npressure: {low: 0.02, high: 0.05, hysteresis: 0.01, "+
+		"defragment_above: 0.3}\n")
 	if got := vlmem(t, nil, "watch", "--once", "--root", m.root, "--config", config); got.code != 0 ||
 		!strings.HasPrefix(got.stdout, "high: ") {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)

@@ -23,6 +23,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -242,4 +243,14 @@ func (o *Observation) Divide() {
 		{"loading", 0, at, "until resident memory came within 2 % of its peak"},
 		{"running", at, o.Seconds, "from then on"},
 	}
+}
+
+// New is the observation of a command that starts now on a machine, sampled at the interval.
+func New(command []string, interval time.Duration, config string, h profile.Hardware) *Observation {
+	o := &Observation{Schema: Schema, Started: time.Now().UTC(), Interval: interval.Seconds(), Command: command,
+		Config: config, Machine: Machine{Name: h.Name, Memory: h.Memory.Usable()}}
+	if h.CPU != nil {
+		o.Machine.CPU = h.CPU.Model
+	}
+	return o
 }

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -55,8 +56,8 @@ func labelValue(s string) string {
 	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(strings.ToValidUTF8(s, "\ufffd"))
 }
 
-// StateLine says the level and what makes it.
-func StateLine(s pressure.State) string {
+// stateLine says the level and what makes it.
+func stateLine(s pressure.State) string {
 	line := s.Level.String()
 	if b := s.Tightest; b.Limit > 0 {
 		line += fmt.Sprintf(": %s %s of %s (%.0f %%)", b.Name, b.Used, b.Limit, 100*b.Fraction())
@@ -67,8 +68,8 @@ func StateLine(s pressure.State) string {
 	return line
 }
 
-// BudgetsLine is every budget in one line.
-func BudgetsLine(r pressure.Reading, s pressure.State) string {
+// budgetsLine is every budget in one line.
+func budgetsLine(r pressure.Reading, s pressure.State) string {
 	parts := []string{s.Level.String()}
 	for _, b := range r.Budgets {
 		parts = append(parts, fmt.Sprintf("%s %s of %s", b.Name, b.Used, b.Limit))
@@ -132,4 +133,57 @@ func SampleOf(r pressure.Reading, s pressure.State) PressureSample {
 		out.Stall = &StallSample{r.Stall.Some, r.Stall.Full}
 	}
 	return out
+}
+
+// Moment is one reading of a watch and what was made of it.
+type Moment struct {
+	pressure.Reading
+	State   pressure.State
+	Before  pressure.Level
+	Changed bool // the level did, or this is the first moment
+}
+
+// Write renders the moment as prometheus, json or text.
+func (m Moment) Write(w io.Writer, format string) error {
+	switch format {
+	case "prometheus":
+		return Pressure(w, m.Reading, m.State)
+	case "json":
+		return json.NewEncoder(w).Encode(SampleOf(m.Reading, m.State))
+	}
+	_, err := fmt.Fprintln(w, stateLine(m.State))
+	m.advice(w)
+	return err
+}
+
+func (m Moment) advice(w io.Writer) {
+	for _, line := range m.State.Advice() {
+		fmt.Fprintln(w, "  "+line)
+	}
+}
+
+// Follow tells a change and, on a terminal of so many columns, the present below it; 0 columns for no terminal.
+func (m Moment) Follow(w io.Writer, columns int) {
+	if columns > 0 {
+		fmt.Fprint(w, "\r\x1b[K")
+	}
+	if m.Changed {
+		line := stateLine(m.State)
+		if m.State.Changed {
+			line = fmt.Sprintf("%s -> %s", m.Before, line)
+		}
+		fmt.Fprintln(w, line)
+		m.advice(w)
+	}
+	if columns > 0 {
+		fmt.Fprint(w, cutTo(columns-1, budgetsLine(m.Reading, m.State)))
+	}
+}
+
+// cutTo shortens a line that would wrap: only the terminal's last row is written anew.
+func cutTo(columns int, line string) string {
+	if all := []rune(line); len(all) > columns {
+		return string(all[:max(columns-1, 0)]) + "…"
+	}
+	return line
 }

@@ -265,3 +265,45 @@ func OpenCards(path string) ([]*Trace, error) {
 	}
 	return cards, nil
 }
+
+// OpenRecordings opens the devices of a file that carries addresses.
+func OpenRecordings(path string) ([]snapshot.Recording, error) {
+	f, err := OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Recordings()
+}
+
+// OpenDevice opens the only trace of a file, or that of the device asked for, counted from 0; below 0 asks for none.
+func OpenDevice(path string, device int) (*Trace, error) {
+	traces, err := Open(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case device >= len(traces):
+		return nil, noDevice(path, device, len(traces))
+	case device >= 0:
+		return traces[device], nil
+	case len(traces) > 1:
+		return nil, fmt.Errorf("%s holds %d devices: choose one with --device", path, len(traces))
+	}
+	return traces[0], nil
+}
+
+// noDevice says that a file holds fewer devices.
+func noDevice(path string, device, devices int) error {
+	return fmt.Errorf("%s: no device %d: the file holds %d, counted from 0", path, device, devices)
+}
+
+// DeviceOf keeps the recording of the device asked for, counted from 0; below 0 asks for all.
+func DeviceOf(list []snapshot.Recording, path string, device int) ([]snapshot.Recording, error) {
+	switch {
+	case device < 0:
+		return list, nil
+	case device >= len(list):
+		return nil, noDevice(path, device, len(list))
+	}
+	return list[device : device+1], nil
+}

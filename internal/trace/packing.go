@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"fmt"
 	"strconv"
 
 	"github.com/vlmem/vlmem/internal/plan"
@@ -20,4 +21,33 @@ func (t *Trace) Packing(align int64) (*plan.Problem, int64) {
 		b.Size = (b.Size + align - 1) / align * align
 	}
 	return p, bound
+}
+
+// recordedAlign is what CUDA's allocators round sizes to.
+const recordedAlign = 512
+
+// OpenPacking is the only trace of a file, with the alignment of its packing problem where align is 0: that of CUDA's
+// allocators, or none of a file that is a packing problem already.
+func OpenPacking(path string, align int64) (*Trace, int64, error) {
+	f, err := OpenFile(path)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer f.Close()
+	traces, err := f.Traces()
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(traces) != 1 {
+		return nil, 0, fmt.Errorf("%s holds traces of %d devices: import one of them to a file of its own first", path,
+			len(traces))
+	}
+	switch {
+	case align != 0:
+	case f.Format == MiniMalloc:
+		align = 1
+	default:
+		align = recordedAlign
+	}
+	return traces[0], align, nil
 }

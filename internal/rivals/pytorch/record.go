@@ -137,3 +137,25 @@ func addSnapshotBlock(s *snapshot.Segment, b *block) {
 	s.TotalSize += b.size
 	s.Blocks = append(s.Blocks, out)
 }
+
+// OpenRecordings are the recordings of a file, or, where it is a trace, those that a replay under cfg on a device of so
+// many bytes makes; 0 for a device that never runs out.
+func OpenRecordings(path string, cfg Config, memory int64) ([]snapshot.Recording, error) {
+	f, err := trace.OpenFile(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if f.Format.Recorded() {
+		return f.Recordings()
+	}
+	traces, err := f.Traces()
+	if err != nil {
+		return nil, err
+	}
+	s, err := Record(traces[0], cfg, memory)
+	if err != nil {
+		return nil, err
+	}
+	return s.Recordings(), nil
+}

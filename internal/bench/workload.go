@@ -1,0 +1,49 @@
+package bench
+
+import (
+	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/trace"
+	"github.com/vlmem/vlmem/internal/workload"
+)
+
+// Workloads are those of the files, or, without any, one request of each model with each image.
+func Workloads(files, models, images []string, decode int) ([]*trace.Trace, error) {
+	var all []*trace.Trace
+	for _, path := range files {
+		list, err := trace.OpenCards(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, list...)
+	}
+	if len(files) > 0 {
+		return all, nil
+	}
+	for _, name := range models {
+		model, err := catalog.Model(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, image := range images {
+			t, err := request(model, image, decode)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, t)
+		}
+	}
+	return all, nil
+}
+
+// promptTokens is a short question beside the image.
+const promptTokens = 30
+
+func request(model profile.Model, image string, decode int) (*trace.Trace, error) {
+	width, height, err := profile.ParseImage(image)
+	if err != nil {
+		return nil, err
+	}
+	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: promptTokens,
+		DecodeTokens: decode})
+}
