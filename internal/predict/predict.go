@@ -1,5 +1,5 @@
-// Package predict says what a program that is about to be started will use, from the nearest source that says: an estimate
-// in a file, the command's own arguments and weight files, or a configuration.
+// Package predict says what a program that is about to be started will use, from the nearest source that says: an
+// estimate in a file, the command's own arguments and weight files, or a configuration.
 package predict
 
 import (
