@@ -23,6 +23,9 @@ import (
 // cardsFile holds the captured cards, as JSON of profile.GPU.
 const cardsFile = "vlmem-cards.json"
 
+// partsFile holds the parts of divided cards, as JSON of profile.Card, beside each the card it is of.
+const partsFile = "vlmem-parts.json"
+
 // captured are the files of a capture, below the root.
 var captured = []string{
 	"proc/cpuinfo", "proc/meminfo", "proc/version", "proc/zoneinfo", "proc/swaps", "proc/pressure/memory",
@@ -78,7 +81,7 @@ func Capture(dir string, pid int, h profile.Hardware, w io.Writer) (int, error) 
 		c.host, _ = os.Hostname() // without a name there is none to hide
 	}
 	for _, stage := range []func() error{c.files, c.process, c.groups, c.links, func() error { return c.cards(h.GPUs) },
-		c.tar.Close, zipped.Close} {
+		func() error { return c.parts(h.Cards) }, c.tar.Close, zipped.Close} {
 		if err := stage(); err != nil {
 			return c.count, fmt.Errorf("writing the capture: %w", err)
 		}
@@ -235,8 +238,43 @@ func (c *capture) cards(gpus []profile.GPU) error {
 	return c.put(cardsFile, string(data)+"\n")
 }
 
+// parts puts divided cards and their parts, without identities.
+func (c *capture) parts(cards []profile.Card) error {
+	if !slices.ContainsFunc(cards, func(p profile.Card) bool { return p.Part != "" }) {
+		return nil
+	}
+	cards = slices.Clone(cards)
+	for i := range cards {
+		if p := &cards[i]; p.UUID != "" {
+			p.Why, p.UUID = strings.ReplaceAll(p.Why, p.UUID, "MIG-…"), ""
+		}
+	}
+	data, err := json.MarshalIndent(cards, "", " ")
+	if err != nil {
+		return err
+	}
+	return c.put(partsFile, string(data)+"\n")
+}
+
+// readCapturedParts takes the cards that a capture holds of a machine with divided ones in place of those of the bus.
+func (rd *reading) readCapturedParts() error {
+	data, err := rd.root.fs.ReadFile(partsFile)
+	if err != nil {
+		return nil // no card was divided
+	}
+	var cards []profile.Card
+	if err := json.Unmarshal(data, &cards); err != nil {
+		return fmt.Errorf("/%s: %w", partsFile, err)
+	}
+	rd.h.Cards = cards
+	return nil
+}
+
 // readCapturedCards takes the cards that a capture holds.
 func (rd *reading) readCapturedCards() error {
+	if err := rd.readCapturedParts(); err != nil {
+		return err
+	}
 	data, err := rd.root.fs.ReadFile(cardsFile)
 	if err != nil {
 		return err

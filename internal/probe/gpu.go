@@ -37,11 +37,13 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 	driver, err := cuda.Open(library)
 	if err != nil {
 		diagnose(h, root, err, nil)
+		divide(h, root, nil)
 		return
 	}
 	defer driver.Close()
 	devices, err := driver.Devices()
 	diagnose(h, root, err, devices)
+	divide(h, root, devices)
 	for i, d := range devices {
 		g := describe(d)
 		g.DriverVersion = driverVersion(driver.Version(), root)
@@ -58,6 +60,14 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 			g.Source["free_bytes"] = "derived: what the host has available, which the card shares"
 		}
 		h.GPUs = append(h.GPUs, g)
+	}
+}
+
+// divide adds the parts of divided cards, for which a bound driver is asked on the live machine alone.
+func divide(h *profile.Hardware, root string, devices []cuda.Device) {
+	bound := slices.ContainsFunc(h.Cards, func(c profile.Card) bool { return c.Vendor == "NVIDIA" && c.Driver == "nvidia" })
+	if bound && root == "/" {
+		addParts(h, askParts("", root), devices)
 	}
 }
 

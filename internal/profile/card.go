@@ -12,6 +12,8 @@ type Card struct {
 	PCIBusID string `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
 	Driver   string `yaml:"driver,omitempty" json:"driver,omitempty"` // bound kernel driver
 	Node     string `yaml:"node,omitempty" json:"node,omitempty"`     // "card0" of /sys/class/drm
+	Part     string `yaml:"part,omitempty" json:"part,omitempty"`     // of a divided card (MIG), "" for a whole one
+	UUID     string `yaml:"uuid,omitempty" json:"uuid,omitempty"`     // of a part, as CUDA_VISIBLE_DEVICES takes it
 	// memory of its own, and of the host's that it may map
 	VRAMBytes     *units.Bytes `yaml:"vram_bytes,omitempty" json:"vram_bytes,omitempty"`
 	VRAMUsedBytes *units.Bytes `yaml:"vram_used_bytes,omitempty" json:"vram_used_bytes,omitempty"`

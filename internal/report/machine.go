@@ -400,7 +400,7 @@ func (s *screen) gpus(m Machine) {
 	unseen := slices.DeleteFunc(slices.Clone(m.Cards), func(c profile.Card) bool { return c.Visible })
 	told := 0
 	for i, c := range unseen {
-		same := func(o profile.Card) bool { return o.PCIID == c.PCIID && o.Driver == c.Driver }
+		same := func(o profile.Card) bool { return o.PCIID == c.PCIID && o.Driver == c.Driver && alikeParts(o, c) }
 		if slices.IndexFunc(unseen, same) < i {
 			continue // told with the first of its kind
 		}
@@ -413,6 +413,15 @@ func (s *screen) gpus(m Machine) {
 	if why := m.Unknown["gpus"]; why != "" && told == 0 {
 		s.line("GPU", "none: "+why)
 	}
+}
+
+// alikeParts is whether two cards are whole ones, or parts of the same size.
+func alikeParts(a, b profile.Card) bool {
+	if a.Part == "" || b.Part == "" {
+		return a.Part == b.Part
+	}
+	return a.VRAMBytes == nil && b.VRAMBytes == nil ||
+		a.VRAMBytes != nil && b.VRAMBytes != nil && *a.VRAMBytes == *b.VRAMBytes
 }
 
 // card is alike cards that vlmem's own card side cannot use.
