@@ -31,7 +31,7 @@ var arrows = map[string]string{
 	"internal/speed":           "internal/file internal/profile",
 	"profiles":                 "internal/profile",
 	"internal/trace":           "internal/file internal/plan",
-	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units",
+	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units internal/verdict",
 	"internal/account":         "internal/rivals/pytorch internal/trace internal/units",
 	"internal/workload":        "internal/profile internal/trace",
 	"internal/alloc/space":     "internal/cuda",
@@ -59,13 +59,14 @@ var arrows = map[string]string{
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal profiles",
 	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/speed internal/units internal/verdict profiles",
-	"internal/bench":           "internal/alloc internal/alloc/stream internal/catalog internal/cuda internal/placement internal/plan internal/profile internal/replay internal/replay/touched internal/rivals/pytorch internal/shard internal/trace internal/units internal/verdict internal/workload",
+	"internal/bench":           "internal/advise internal/alloc internal/alloc/stream internal/catalog internal/cuda internal/placement internal/plan internal/profile internal/replay internal/replay/touched internal/rivals internal/shard internal/trace internal/units internal/verdict internal/workload",
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",
 	"internal/verify":          "internal/advise internal/catalog internal/engine internal/estimate internal/evidence internal/file internal/probe internal/profile internal/trial internal/verdict internal/workload optimizer",
 	"internal/settings":        "internal/file",
 	"internal/outlet":          "internal/file",
 	"internal/predict":         "internal/advise internal/engine internal/estimate internal/file internal/profile internal/verify",
+	"internal/release":         "",
 }
 
 func TestImportsFollowTheArrows(t *testing.T) {

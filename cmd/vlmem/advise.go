@@ -84,13 +84,11 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
 	flags.BoolVar(&o.compare, "compare", false,
 		"list the built-in models and precisions that fit this machine instead, the fastest first")
-	_ = cmd.RegisterFlagCompletionFunc("prefer", cobra.FixedCompletions(advise.Preferences,
-		cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "prefer", advise.Preferences)
 	flags.StringVar(&o.grow, "grow", "",
 		"make this as large as fits with all else as it is: context, image or concurrency")
-	_ = cmd.RegisterFlagCompletionFunc("for", cobra.FixedCompletions(adviseTargets(), cobra.ShellCompDirectiveNoFileComp))
-	_ = cmd.RegisterFlagCompletionFunc("grow", cobra.FixedCompletions([]string{"context", "image", "concurrency"},
-		cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "for", adviseTargets())
+	completes(cmd, "grow", []string{"context", "image", "concurrency"})
 	o.out.addFlags(cmd, "yaml", "json")
 	otherWords(flags)
 	return cmd
@@ -164,9 +162,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		env.leaveNote(o.out, err)
 		return err
 	}
-	for _, warning := range advice.Warnings {
-		env.warn("%s", warning)
-	}
+	warnAll(env, advice.Warnings)
 	render := func() error { return report.Advice(w, o.out.format, advice) }
 	if o.explain {
 		render = func() error { return report.Explain(w, advice) }
@@ -227,12 +223,6 @@ func (o *adviseOptions) check() error {
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +
 			"their reasons")
-	case !slices.Contains(advise.Preferences, o.want.Prefer):
-		return fmt.Errorf("unknown --prefer %q: want %s", o.want.Prefer, strings.Join(advise.Preferences, ", "))
-	case !(o.want.TokensPerS >= 0 && o.want.TokensPerS < 1e6):
-		return fmt.Errorf("--min-tokens-per-second %g: want 0 to a million", o.want.TokensPerS)
-	case !(o.want.FirstTokenS >= 0 && o.want.FirstTokenS < 1e6):
-		return fmt.Errorf("--max-first-token %g: want 0 to a million seconds", o.want.FirstTokenS)
 	case o.target != "" && (o.want.Wanted() || o.compare):
 		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the " +
 			"configuration: name it to --for with --precision")
@@ -241,7 +231,7 @@ func (o *adviseOptions) check() error {
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
 		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", o.grow)
 	}
-	return nil
+	return o.want.Check()
 }
 
 // deployed is the hardware that files are written for. An engine that places nothing in host memory needs to know
@@ -264,19 +254,10 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {
 		return in, err
 	}
-	grid, err := model.ImageGrid(in.Limits.ImageWidth, in.Limits.ImageHeight)
-	if err != nil {
-		return in, fmt.Errorf("--image %s: %w", o.image, err)
+	if err := in.Limits.Check(&model); err != nil {
+		return in, err
 	}
-	switch least := grid.Tokens + advise.LeastBeside; {
-	case o.context < least:
-		return in, fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", o.context, o.image,
-			grid.Tokens, least)
-	case o.context > model.Text.MaxPositions:
-		return in, fmt.Errorf("--context %d: %s has %d positions", o.context, model.Name, model.Text.MaxPositions)
-	case o.concurrency < 1 || o.concurrency > 1024:
-		return in, fmt.Errorf("--concurrency %d: want 1 to 1024", o.concurrency)
-	case o.seeds < 1 || o.seeds > 10000:
+	if o.seeds < 1 || o.seeds > 10000 {
 		return in, fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
 	}
 	for _, name := range []string{"context", "image", "concurrency", "precision"} {

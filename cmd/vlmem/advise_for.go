@@ -2,15 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
+	"github.com/spf13/cobra"
+
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/rivals/libc"
+	"github.com/vlmem/vlmem/internal/speed"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
@@ -63,9 +70,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 		env.warn("files for %s not shown: %d; -o FOLDER/ writes all", o.target, left)
 	}
 	if !advise.Commentable(b.Files[0].Name) {
-		for _, line := range slices.Concat(b.Headline[:1], b.Notes) {
-			env.warn("%s", line)
-		}
+		warnAll(env, slices.Concat(b.Headline[:1], b.Notes))
 	}
 	return into.Commit()
 }
@@ -88,9 +93,7 @@ func (o *adviseOptions) bundle(env *environment, ctx context.Context, in *advise
 	}
 	b, err := advise.WriteFor(o.target, o.grow, *in, models)
 	if b.Estimate != nil {
-		for _, warning := range b.Estimate.Warnings {
-			env.warn("%s", warning)
-		}
+		warnAll(env, b.Estimate.Warnings)
 	}
 	return b, err
 }
@@ -102,4 +105,105 @@ func mixNamed(name string) (*profile.Mix, error) {
 	}
 	mix, err := catalog.Mix(name)
 	return &mix, err
+}
+
+// pytorch chooses PYTORCH_ALLOC_CONF by replay: of the user's recording, or of the model's own requests.
+func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.Inputs,
+	mix *profile.Mix) (advise.Bundle, error) {
+	if g := in.Hardware.GPUs; len(g) > 0 {
+		if err := e.Refuse(&g[0]); err != nil {
+			return advise.Bundle{}, err
+		}
+	}
+	options, err := o.torchOptions()
+	if err != nil {
+		return advise.Bundle{}, err
+	}
+	traces, err := in.TorchTraces(o.traces, mix, &options)
+	for _, t := range traces {
+		warnAll(env, t.Warnings)
+	}
+	if err != nil {
+		return advise.Bundle{}, err
+	}
+	bar := env.progress("replaying PyTorch's settings")
+	defer bar.close()
+	options.Progress = bar.set
+	choice, err := advise.TuneTorch(traces, options)
+	if err != nil {
+		return advise.Bundle{}, err
+	}
+	return advise.WriteTorch(e, in, choice)
+}
+
+// torchOptions reads the flags that are of PyTorch alone.
+func (o *adviseOptions) torchOptions() (out advise.TorchOptions, err error) {
+	if out.Release, err = torchRelease(o.torch); err != nil {
+		return out, err
+	}
+	out.Memory, err = size("device-memory", o.memory)
+	return out, err
+}
+
+// malloc chooses the heap of a process that infers on the CPU, by running the model's requests through every heap
+// installed.
+func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise.Inputs,
+	mix *profile.Mix) (advise.Bundle, error) {
+	if !libc.Available {
+		return advise.Bundle{}, verdict.Unable.Of(errors.New("--for malloc runs the C library's heap, " +
+			"and this vlmem was built without cgo"))
+	}
+	if o.hardware != "" {
+		return advise.Bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
+	}
+	bar := env.progress("running the heaps that are installed")
+	defer bar.close()
+	return bench.Heaps(ctx, in, mix, bar.set)
+}
+
+// runCompare lists the built-in models and precisions that fit, the fastest first, or with --prefer context those that
+// leave most room for it; nothing that fits exits with 3.
+func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advise.Inputs) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	if in.Hardware, err = reported(env, o.hardware); err != nil {
+		return err
+	}
+	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
+		return err
+	}
+	models, err := o.comparedModels(cmd, in)
+	if err != nil {
+		return err
+	}
+	choices, err := advise.CompareModels(in, models)
+	if err != nil {
+		return err
+	}
+	if len(choices) == 0 {
+		fast := ""
+		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
+			fast = " as fast as was asked"
+		}
+		return verdict.Unable.Errorf(
+			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",
+			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image())
+	}
+	if err := report.Compared(w, o.out.format, in.Hardware.Name, choices); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// comparedModels are the model that was named, or the built-in ones that have so long a context.
+func (o *adviseOptions) comparedModels(cmd *cobra.Command, in advise.Inputs) ([]profile.Model, error) {
+	if cmd.Flags().Changed("model") {
+		return []profile.Model{in.Model}, nil
+	}
+	models, err := catalog.Models()
+	return slices.DeleteFunc(models,
+		func(m profile.Model) bool { return m.Text.MaxPositions < in.Limits.ContextTokens }), err
 }

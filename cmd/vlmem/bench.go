@@ -162,9 +162,7 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shar
 		if ctx.Err() != nil {
 			break
 		}
-		for _, warning := range t.Warnings {
-			env.warn("%s", warning)
-		}
+		warnAll(env, t.Warnings)
 		if err := options.Run(ctx, t, share, &result); err != nil {
 			return result, nil, err
 		}

@@ -56,7 +56,7 @@ computed from its profile (sim), where the pipeline's times are the profile's ra
 	addHardwareFlag(cmd, &o.hardware)
 	flags.Lookup("hardware").Usage = "with --on sim, the card to simulate: a built-in name or file (default: " +
 		defaultCard + ")"
-	_ = cmd.RegisterFlagCompletionFunc("on", cobra.FixedCompletions(backends, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "on", backends)
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }

@@ -68,7 +68,7 @@ later recording of the same process, what lives at its end and not at the first 
 		"release of PyTorch, such as 2.11, that settings are for (default: what the recording shows, or else any)")
 	flags.StringVar(&o.memory, "device-memory", "",
 		"memory of the card that settings are tried on, such as 24GiB (default: what the refused request shows)")
-	_ = cmd.RegisterFlagCompletionFunc("by", cobra.FixedCompletions(bys, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "by", bys)
 	o.out.addFlags(cmd, "table", "json", "yaml", "folded", "html")
 	return cmd
 }
@@ -83,7 +83,7 @@ func (o *explainOptions) options() (account.Options, error) {
 		return out, fmt.Errorf("--frames %d, --top %d: want numbers that are not negative", o.frames, o.top)
 	}
 	var err error
-	if out.Release, err = release(o.torch); err != nil {
+	if out.Release, err = torchRelease(o.torch); err != nil {
 		return out, err
 	}
 	memory, err := size("device-memory", o.memory)
@@ -108,9 +108,7 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 		if err != nil {
 			return err
 		}
-		for _, line := range all.Warnings {
-			env.warn("%s", line)
-		}
+		warnAll(env, all.Warnings)
 		return (report.Explanation{Explanation: all, Top: o.top}).Write(w, o.out.format)
 	})
 }

@@ -8,10 +8,15 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vlmem/vlmem/internal/release"
 )
 
 func main() {
@@ -70,4 +75,16 @@ func abandon(s os.Signal, cancel func(), signals <-chan os.Signal, ended <-chan 
 		code += int(number)
 	}
 	return code
+}
+
+func newVersionCmd(env *environment) *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version, the Go release and whether cgo is built in",
+		Args:  noArguments,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(env.stdout, "vlmem %s\n", release.Line())
+			return err
+		},
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
@@ -28,7 +29,7 @@ func (o *output) addFlags(cmd *cobra.Command, formats ...string) {
 	o.formats = formats
 	cmd.Flags().StringVar(&o.format, "format", formats[0], "output format: "+strings.Join(formats, ", "))
 	cmd.Flags().StringVarP(&o.path, "output", "o", "", "write to this file, atomically, instead of stdout")
-	_ = cmd.RegisterFlagCompletionFunc("format", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "format", formats)
 }
 
 // open checks format and path before any work is done.
@@ -74,5 +75,33 @@ func (env *environment) leaveNote(o output, err error) {
 	}
 	if info, e := f.Stat(); e == nil && info.Mode().IsRegular() {
 		fmt.Fprintf(f, "# %s\n", report.Visible(short.Error()))
+	}
+}
+
+// progress draws a bar on stderr where that is a terminal, and nothing elsewhere.
+type progress struct{ bar *progressbar.ProgressBar }
+
+func (env *environment) progress(what string) *progress {
+	if !isTerminal(env.stderr) {
+		return &progress{}
+	}
+	return &progress{progressbar.NewOptions(1,
+		progressbar.OptionSetWriter(env.stderr), progressbar.OptionSetDescription(what), progressbar.OptionSetWidth(30),
+		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetTheme(progressbar.ThemeASCII))}
+}
+
+// set shows done of so many steps.
+func (p *progress) set(done, of int) {
+	if p.bar != nil {
+		p.bar.ChangeMax(of)
+		_ = p.bar.Set(done) // a bar that cannot be drawn is no reason to stop
+	}
+}
+
+// close takes the bar away.
+func (p *progress) close() {
+	if p.bar != nil {
+		_ = p.bar.Finish()
 	}
 }

@@ -98,9 +98,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		}
 	}
 	if o.out.format != "table" || o.out.path != "" { // a table on the screen shows them itself
-		for _, warning := range hardware.Warnings {
-			env.warn("%s", warning)
-		}
+		warnAll(env, hardware.Warnings)
 	}
 	if o.save != "" {
 		if err := report.Document(saved, "yaml", hardware); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -59,6 +60,13 @@ func isTerminal(w io.Writer) bool {
 // warn writes one line to stderr.
 func (env *environment) warn(format string, args ...any) {
 	fmt.Fprintf(env.stderr, "vlmem: %s\n", report.Visible(fmt.Sprintf(format, args...)))
+}
+
+// warnAll writes a line for each warning.
+func warnAll[T any](env *environment, warnings []T) {
+	for _, w := range warnings {
+		env.warn("%v", w)
+	}
 }
 
 // run executes one command line and returns its exit code.
@@ -148,7 +156,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		Example: `  vlmem probe
   vlmem bench --model qwen3-vl-4b
   vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b > config.yaml`,
-		Version:       versionLine(),
+		Version:       release.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          noArguments,

@@ -68,8 +68,7 @@ signal's number where one ended it.`,
 	flags.StringVar(&o.limit, "limit", "", "most memory of the program's control group, such as 6GiB")
 	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two samples")
 	flags.StringArrayVar(&o.reports, "report", nil, "also write a page: html=FILE")
-	_ = cmd.RegisterFlagCompletionFunc("engine", cobra.FixedCompletions(estimatedEngines(),
-		cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "engine", estimatedEngines())
 	return cmd
 }
 
@@ -156,9 +155,7 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	}
 	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: command, Machine: hardware}
 	what, err := source.Predict()
-	for _, warning := range what.Warnings {
-		env.warn("%s", warning)
-	}
+	warnAll(env, what.Warnings)
 	if err != nil {
 		return nil, err
 	}

@@ -64,9 +64,7 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 	if err != nil {
 		return err
 	}
-	for _, warning := range t.Warnings {
-		env.warn("%s", warning)
-	}
+	warnAll(env, t.Warnings)
 	p, bound := t.Packing(align)
 	if err := p.Check(); err != nil {
 		return err

@@ -60,7 +60,7 @@ is replaced at every reading, as node_exporter's textfile collector wants it. --
 	flags.BoolVar(&o.once, "once", false, "read once and end")
 	flags.StringVar(&o.listen, "listen", "",
 		"serve Prometheus at this port of the loopback, or as :PORT at all addresses, or as ADDRESS:PORT")
-	_ = cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions(watch.Levels, cobra.ShellCompDirectiveNoFileComp))
+	completes(cmd, "until", watch.Levels)
 	o.out.addFlags(cmd, "text", "prometheus", "json")
 	return cmd
 }
@@ -139,9 +139,7 @@ func readAdvice(env *environment, path string) (advise.Advice, error) {
 		return advise.Advice{}, fmt.Errorf("reading configuration: %w", err)
 	}
 	a, err := advise.Decode(path, data)
-	for _, w := range a.Warnings {
-		env.warn("%s", w)
-	}
+	warnAll(env, a.Warnings)
 	return a, err
 }
 

@@ -1,8 +1,11 @@
 package advise
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
@@ -176,4 +179,36 @@ func cut(in *Inputs, r workload.Served) (drawn, error) {
 	a.images = max(1, min(len(r.Images), left/(grid.Tokens+imageMarkers)))
 	a.prompt = min(r.Prompt, left+minPrompt-a.images*(grid.Tokens+imageMarkers))
 	return a, nil
+}
+
+// Check refuses limits that no request fits, or that the model does not have. Its messages name the flags that limits
+// are given with.
+func (l Limits) Check(m *profile.Model) error {
+	grid, err := m.ImageGrid(l.ImageWidth, l.ImageHeight)
+	if err != nil {
+		return fmt.Errorf("--image %s: %w", l.Image(), err)
+	}
+	switch least := grid.Tokens + LeastBeside; {
+	case l.ContextTokens < least:
+		return fmt.Errorf("--context %d: an image of %s takes %d tokens; want at least %d", l.ContextTokens, l.Image(),
+			grid.Tokens, least)
+	case l.ContextTokens > m.Text.MaxPositions:
+		return fmt.Errorf("--context %d: %s has %d positions", l.ContextTokens, m.Name, m.Text.MaxPositions)
+	case l.Concurrency < 1 || l.Concurrency > 1024:
+		return fmt.Errorf("--concurrency %d: want 1 to 1024", l.Concurrency)
+	}
+	return nil
+}
+
+// Check refuses what cannot be wanted.
+func (w Want) Check() error {
+	switch {
+	case !slices.Contains(Preferences, w.Prefer):
+		return fmt.Errorf("unknown --prefer %q: want %s", w.Prefer, strings.Join(Preferences, ", "))
+	case !(w.TokensPerS >= 0 && w.TokensPerS < 1e6):
+		return fmt.Errorf("--min-tokens-per-second %g: want 0 to a million", w.TokensPerS)
+	case !(w.FirstTokenS >= 0 && w.FirstTokenS < 1e6):
+		return fmt.Errorf("--max-first-token %g: want 0 to a million seconds", w.FirstTokenS)
+	}
+	return nil
 }

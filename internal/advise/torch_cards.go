@@ -6,14 +6,16 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 	"github.com/vlmem/vlmem/internal/verdict"
+	"github.com/vlmem/vlmem/internal/workload"
 )
 
-// TorchCards are the traces of a file's cards. It notes in to what they say of their settings and their release.
-func TorchCards(path string, to *TorchOptions) ([]*trace.Trace, error) {
+// torchCards are the traces of a file's cards. It notes in to what they say of their settings and their release.
+func torchCards(path string, to *TorchOptions) ([]*trace.Trace, error) {
 	f, err := trace.OpenFile(path)
 	if err != nil {
 		return nil, err
@@ -70,4 +72,36 @@ func stateOnly(path string, recordings []snapshot.Recording, err error) error {
 		return err
 	}
 	return fmt.Errorf("%w: %s", err, strings.Join(e.Lines(), "; "))
+}
+
+// torchRuns is how many runs PyTorch's settings are chosen from where there is no recording: as many as keep the
+// replays of every setting within a minute.
+const torchRuns = 6
+
+// TorchTraces are the cards of the recordings, or the model's own requests. It notes in to what the recordings say of
+// their settings and their release.
+func (in *Inputs) TorchTraces(paths []string, mix *profile.Mix, to *TorchOptions) ([]*trace.Trace, error) {
+	var list []*trace.Trace
+	for _, path := range paths {
+		traces, err := torchCards(path, to)
+		if err != nil {
+			return nil, err
+		}
+		if len(paths) == 1 && len(traces) == 1 && traces[0].Name == "" {
+			traces[0].Name = path
+		}
+		list = append(list, traces...)
+	}
+	if len(paths) > 0 {
+		return list, nil
+	}
+	for seed := range uint64(torchRuns) {
+		t, err := in.Sequence(mix, seed, workload.Dynamic)
+		if err != nil {
+			return nil, err
+		}
+		t.Name = fmt.Sprintf("seed %d", seed)
+		list = append(list, t)
+	}
+	return list, nil
 }

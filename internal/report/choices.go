@@ -23,7 +23,8 @@ func Choices(w io.Writer, choices []advise.Choice, models bool) error {
 		case c.Chosen:
 			name = "chosen"
 		}
-		row := []string{name, c.Precision, units.Grouped(int64(c.Layers)) + " of " + units.Grouped(int64(c.Of)), "unknown", "", "", "",
+		row := []string{name, c.Precision, units.Grouped(int64(c.Layers)) + " of " + units.Grouped(int64(c.Of)), "unknown",
+			"", "", "",
 			units.Grouped(int64(c.Context))}
 		if f := c.Speed; f != nil {
 			row[3], row[4] = Figure(f.Decode.Median), Figure(f.Decode.Low)+" - "+Figure(f.Decode.High)
@@ -35,4 +36,19 @@ func Choices(w io.Writer, choices []advise.Choice, models bool) error {
 		rows = append(rows, row)
 	}
 	return Table(w, headers, rows, 3, 5, 6, 7)
+}
+
+// choicesDocument is the document of advise --compare.
+type choicesDocument struct {
+	Schema   string          `json:"schema" yaml:"schema"`
+	Hardware string          `json:"hardware" yaml:"hardware"`
+	Choices  []advise.Choice `json:"choices" yaml:"-"`
+}
+
+// Compared renders the choices that fit some hardware.
+func Compared(w io.Writer, format, hardware string, choices []advise.Choice) error {
+	if format == "json" {
+		return Document(w, "json", choicesDocument{"vlmem/compare/v1", hardware, choices})
+	}
+	return Choices(w, choices, true)
 }
