@@ -2,6 +2,7 @@ package advise
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -91,5 +92,37 @@ func holdLocate(t *testing.T, in Inputs, e *engine.Engine) {
 	case err != nil || short != nil || p.Limits != d.Limits || p.Precision != d.Memory.Quant ||
 		p.Layers != max(0, in.Model.Text.Layers-d.Options.HostLayers):
 		t.Errorf("%s: %+v, %v; want %+v, %v", in.Model.Name, p.Choice, err, d.Limits, short)
+	}
+}
+
+// TestProcessorsDoNotMatterToWhatLiesOnTheCard: estimates that machines share are equal whatever the processor.
+func TestProcessorsDoNotMatterToWhatLiesOnTheCard(t *testing.T) {
+	e := engine.Anywhere()
+	sse, amx := &profile.CPU{Model: "x", ISA: []string{"sse4_2"}}, &profile.CPU{Model: "x", ISA: []string{"avx2", "avx512f",
+		"avx512bw", "avx512_vnni", "amx_int8", "amx_tile"}}
+	for _, name := range profiles.ModelNames() {
+		m, err := profiles.Model(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if Serving(&m) == "" {
+			continue
+		}
+		for _, quant := range e.Ladder {
+			in := Inputs{Hardware: machineOf(t, "gtx-1080", units.GiB, units.GiB), Model: m,
+				Limits: Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+			var seen [2]*engine.Memory
+			for i, cpu := range []*profile.CPU{sse, amx} {
+				in.Hardware.CPU = cpu
+				if seen[i], err = in.estimate(e, in.options(e, attempt{limits: in.Limits, quant: quant})); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !slices.EqualFunc(seen[0].Items, seen[1].Items, func(a, b engine.Item) bool {
+				return a.Name == b.Name && a.Where == b.Where && a.Bytes == b.Bytes && a.Low == b.Low && a.High == b.High
+			}) {
+				t.Errorf("%s in %s: %+v, with another processor %+v", name, quant, seen[0].Items, seen[1].Items)
+			}
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/speed"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Placement is where a model lies on a machine by the budget of a configuration, with what makes a configuration left
@@ -39,16 +40,22 @@ func Locate(in Inputs) (Placement, error) {
 	return p, nil
 }
 
-// settleSoon is settleOn that looks at the limits as they are and at the smallest before all those between: what does not
-// fit at the smallest fits at none.
+// settleSoon is settleOn that looks at the limits as they are, and then whether the smallest weights fit at the smallest,
+// before all that lies between: where they do not, nothing does.
 func (in *Inputs) settleSoon(e *engine.Engine) (Deployment, error) {
-	least := in.Limits
+	least, quants := in.Limits, in.quants(e)
 	for l := range in.shrinking() {
 		least = l
 	}
 	for _, l := range []Limits{in.Limits, least} {
+		if l != least && in.hopeless(e) {
+			continue
+		}
 		at := *in
 		at.Limits, at.Given = l, append(slices.Clone(in.Given), "context", "image")
+		if l == least && l != in.Limits {
+			at.Precision = quants[len(quants)-1]
+		}
 		d, short, err := at.settleOn(e)
 		switch {
 		case err != nil:
@@ -61,6 +68,27 @@ func (in *Inputs) settleSoon(e *engine.Engine) (Deployment, error) {
 	}
 	d, _, err := in.settleOn(e)
 	return d, err
+}
+
+// hopeless reports whether the smallest weights alone are more than card and host hold together, whatever the limits.
+func (in *Inputs) hopeless(e *engine.Engine) bool {
+	quants := in.quants(e)
+	last := attempt{limits: in.Limits, quant: quants[len(quants)-1]}
+	if in.gpu() != nil {
+		last.hostLayers = in.Model.Text.Layers + 1 // where none is held twice
+	}
+	mem, err := in.estimate(e, in.options(e, last))
+	if err != nil {
+		return false // settleOn says why
+	}
+	var weights units.Bytes
+	for _, i := range mem.Items {
+		if i.Name == engine.Weights || i.Name == engine.VisionWeights {
+			weights += i.Low
+		}
+	}
+	room := in.room()
+	return weights > room.device+room.host
 }
 
 // Forecast is how fast the placed model answers another request than one at the limits.

@@ -37,6 +37,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -110,15 +111,25 @@ func Make(ctx context.Context, machines []Machine, models []profile.Model, asked
 	var group sync.WaitGroup
 	places := make(chan struct{}, runtime.GOMAXPROCS(0))
 	faults := make([]error, len(models))
-	for i := range models { // a model's estimates are made one after another, and shared
+	for _, i := range largestFirst(models) { // a model's estimates are made one after another, and shared
+		places <- struct{}{}
 		group.Go(func() {
-			places <- struct{}{}
 			defer func() { <-places }()
 			faults[i] = answer(ctx, &plan, machines, &models[i], i, asked)
 		})
 	}
 	group.Wait()
 	return plan, errors.Join(faults...)
+}
+
+// largestFirst orders models so that those that take longest begin first.
+func largestFirst(models []profile.Model) []int {
+	order := make([]int, len(models))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(models[b].Text.Layers, models[a].Text.Layers) })
+	return order
 }
 
 // Machine is one machine and what the user calls it.
