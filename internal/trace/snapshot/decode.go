@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
 )
 
@@ -298,17 +297,16 @@ func (d *decoder) number(op byte) error {
 	return d.push(value{kInt, n})
 }
 
-// littleEndian reads up to eight bytes, and a ninth that only carries the sign.
+// littleEndian reads up to eight bytes, and a ninth that only carries the sign. What needs 64 bits turns negative: PyTorch
+// writes -1, the line of a frame that has none, as the number without a sign of as many bits. Sizes and addresses that are
+// negative are refused where they are read.
 func littleEndian(p []byte, signed bool) (int64, error) {
 	if len(p) > 9 || len(p) == 9 && p[8] != 0 {
-		return 0, fmt.Errorf("a number of %d bytes does not fit 63 bits", len(p))
+		return 0, fmt.Errorf("a number of %d bytes does not fit 64 bits", len(p))
 	}
 	var n uint64
 	for i, b := range p[:min(len(p), 8)] {
 		n |= uint64(b) << (8 * i)
-	}
-	if len(p) == 9 && n > math.MaxInt64 {
-		return 0, errors.New("a number does not fit 63 bits")
 	}
 	if signed && len(p) > 0 && len(p) < 8 && p[len(p)-1] >= 0x80 {
 		n |= ^uint64(0) << (8 * len(p))

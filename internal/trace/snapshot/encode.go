@@ -117,6 +117,16 @@ func (e *encoder) number(n int64) {
 	}
 }
 
+// unsigned writes a number that PyTorch has without a sign.
+func (e *encoder) unsigned(n uint64) {
+	if n <= math.MaxInt64 {
+		e.number(int64(n))
+		return
+	}
+	e.op(opLong1, 9)
+	e.w.Write(append(binary.LittleEndian.AppendUint64(nil, n), 0))
+}
+
 func (e *encoder) bool(b bool) {
 	if b {
 		e.op(opNewTrue)
@@ -167,7 +177,8 @@ func (e *encoder) frame(i int32) {
 	e.op(opMark)
 	e.texted("name", f.Name)
 	e.texted("filename", f.Filename)
-	e.numbered("line", f.Line)
+	e.text("line")
+	e.unsigned(uint64(f.Line))
 	e.op(opSetItems)
 }
 

@@ -56,6 +56,9 @@ func (f Frame) autograd() string {
 // String is the frame as people read it: file, line and function in Python, the node of a backward pass, or the
 // function's name without its parameters.
 func (f Frame) String() string {
+	if f.python() && f.Line < 0 {
+		return lastElements(f.Filename, 2) + " " + f.Name
+	}
 	if f.python() {
 		return fmt.Sprintf("%s:%d %s", lastElements(f.Filename, 2), f.Line, f.Name)
 	}

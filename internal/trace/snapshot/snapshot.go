@@ -78,7 +78,7 @@ type PoolID [2]int64
 // Frame is one line of a call stack.
 type Frame struct {
 	Name, Filename string
-	Line           int64
+	Line           int64 // negative for code that has none
 }
 
 // Entry is one record of the ring buffer.

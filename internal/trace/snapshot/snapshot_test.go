@@ -148,6 +148,22 @@ func TestReadProtocol2(t *testing.T) {
 	}
 }
 
+// A frame of code without lines, as torch 2.7 under Python 3.13 records it: CPython says -1, the file 2^64-1.
+func TestReadFrameWithoutLine(t *testing.T) {
+	const number = "\x8a\x09\xff\xff\xff\xff\xff\xff\xff\xff\x00"
+	const frame = "]}(\x8c\x04name\x8c\x01f\x8c\x08filename\x8c\x04a.py\x8c\x04line" + number + "ua"
+	const pickle = "\x80\x04}(\x8c\x08segments]\x8c\x0ddevice_traces]]}(\x8c\x06action\x8c\x05alloc\x8c\x04addrK\x00" +
+		"\x8c\x04sizeK\x08\x8c\x06frames" + frame + "uaau."
+	s, err := Read(strings.NewReader(pickle))
+	if err != nil || len(s.Frames) != 1 || s.Frames[0].Line != -1 || s.Site(0) != "a.py f" {
+		t.Fatalf("got %+v, %v", s, err)
+	}
+	var out bytes.Buffer
+	if err := Write(&out, s); err != nil || !strings.Contains(out.String(), number) {
+		t.Errorf("written as %q, %v, want %q in it", out.String(), err, number)
+	}
+}
+
 func TestReadRefuses(t *testing.T) {
 	var good bytes.Buffer
 	if err := Write(&good, example()); err != nil {
@@ -172,7 +188,7 @@ func TestReadRefuses(t *testing.T) {
 		{"far memo", "\x80\x04Nr\xff\xff\xff\x7f.", "byte 8: memo 2147483647: nothing to remember there"},
 		{"huge string", "\x80\x04X\xff\xff\xff\xff", "byte 7: a string of 4294967295 bytes"},
 		{"huge number", "\x80\x04\x8a\xff" + strings.Repeat("\x01", 255) + ".",
-			"byte 259: a number of 255 bytes does not fit 63 bits"},
+			"byte 259: a number of 255 bytes does not fit 64 bits"},
 		{"negative size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04sizeJ\xff\xff\xff\xff\x8c\x04addrK\x01u.",
 			`trace entry: field "size" is -1`},
 		{"text as size", "\x80\x04}(\x8c\x06action\x8c\x05alloc\x8c\x04size\x8c\x01xu.",
