@@ -16,6 +16,7 @@ import (
 // without a driver has none, and h.Unknown says why. With measure, transfers and launches are timed on each card.
 func CardsAt(h *profile.Hardware, library string, measure bool) {
 	cards(h, library, "/", measure)
+	addHeaps(h, "")
 	h.Fingerprint = Fingerprint(*h)
 }
 

@@ -19,6 +19,8 @@ type Card struct {
 	VRAMUsedBytes *units.Bytes `yaml:"vram_used_bytes,omitempty" json:"vram_used_bytes,omitempty"`
 	GTTBytes      *units.Bytes `yaml:"gtt_bytes,omitempty" json:"gtt_bytes,omitempty"`
 	GTTUsedBytes  *units.Bytes `yaml:"gtt_used_bytes,omitempty" json:"gtt_used_bytes,omitempty"`
+	// as Vulkan's driver tells them
+	Heaps []Heap `yaml:"heaps,omitempty" json:"heaps,omitempty"`
 	// Unified: its memory is the host's; it and the host cannot both have it.
 	Unified bool    `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
 	ClockHz float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"` // highest of its shader clocks
@@ -30,6 +32,15 @@ type Card struct {
 	// Why not Visible
 	Why    string  `yaml:"why,omitempty" json:"why,omitempty"`
 	Source Sources `yaml:"source,omitempty" json:"source,omitempty"`
+}
+
+// Heap is one memory that a card reaches. Budget, what may be had of it, and Used are nil where the driver does not
+// count.
+type Heap struct {
+	SizeBytes   units.Bytes  `yaml:"size_bytes" json:"size_bytes"`
+	Local       bool         `yaml:"local,omitempty" json:"local,omitempty"` // the card's own
+	BudgetBytes *units.Bytes `yaml:"budget_bytes,omitempty" json:"budget_bytes,omitempty"`
+	UsedBytes   *units.Bytes `yaml:"used_bytes,omitempty" json:"used_bytes,omitempty"`
 }
 
 // leastEngineCard is the memory below which nothing of a model worth the trouble lies on a card.

@@ -415,6 +415,22 @@ func (s *screen) gpus(m Machine) {
 	}
 }
 
+// heaps are a card's memories as Vulkan's driver tells them: "Vulkan heaps 16 GiB, 14 GiB to be had, and 24 GiB".
+func heaps(list []profile.Heap) string {
+	var all []string
+	for _, h := range list {
+		text := h.SizeBytes.String()
+		if h.BudgetBytes != nil {
+			text += fmt.Sprintf(", %v to be had", *h.BudgetBytes)
+		}
+		all = append(all, text)
+	}
+	if len(all) == 0 {
+		return ""
+	}
+	return "Vulkan heaps " + strings.Join(all, ", and ")
+}
+
 // alikeParts is whether two cards are whole ones, or parts of the same size.
 func alikeParts(a, b profile.Card) bool {
 	if a.Part == "" || b.Part == "" {
@@ -445,6 +461,9 @@ func (s *screen) card(c profile.Card, alike int) {
 		where = "no driver"
 	}
 	s.line("GPU", name, memory, where)
+	if text := heaps(c.Heaps); text != "" {
+		s.line("", text)
+	}
 	if c.Why != "" {
 		s.line("", c.Why)
 	}
