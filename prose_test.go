@@ -25,7 +25,7 @@ var outsiders = map[string]string{
 	"internal/profile/bounds.go":        "kinds of core, of a closed list in YAML",
 	"internal/speed/machine.go":         "kinds of core, of a closed list in YAML",
 	"internal/placement/machine.go":     "the parts of a model, named by this room alone",
-	"cmd/vlmem/flags.go":                "flags",
+	"internal/settings/words.go":        "flags",
 	"internal/probe/cards.go":           "AMD's cards by model, where the kernel tells no more",
 	"internal/engine/engine.go":         "items, of a closed list of constants",
 	"internal/engine/llamacpp_cpu.go":   "types of GGUF",

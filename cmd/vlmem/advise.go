@@ -14,8 +14,10 @@ import (
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/observation"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
@@ -60,37 +62,17 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 	addHardwareFlag(cmd, &o.hardware)
 	flags := cmd.Flags()
 	o.addLimits(flags)
-	flags.IntVar(&o.seeds, "seeds", 20,
-		"samples that pools are sized from, each of "+strconv.Itoa(advise.SampleRequests)+" requests in a row")
-	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
-		", ")+", or a file) instead of evenly within the limits")
-	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
-	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
-	flags.StringArrayVar(&o.traces, "trace", nil,
-		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
-	flags.StringVar(&o.torch, "torch", "",
-		"with --for pytorch: its release, such as 2.11, whose settings may be used (default: what a recording shows)")
-	flags.StringVar(&o.memory, "device-memory", "",
-		"with --for pytorch: memory of each card, such as 24GiB (default: what a recorded oom shows, or no limit)")
+	o.addSamples(cmd)
+	o.addTarget(cmd)
 	flags.BoolVar(&o.explain, "explain", false, "write the long form instead: every value with its reason, by section")
-	flags.StringVar(&o.want.Prefer, "prefer", "precision",
-		"what counts first among the choices that fit: "+strings.Join(advise.Preferences, ", "))
-	flags.Float64Var(&o.want.TokensPerS, "min-tokens-per-second", 0,
-		"write at least so fast: the precision that counts first among those that do")
-	flags.Float64Var(&o.want.FirstTokenS, "max-first-token", 0,
-		"seconds until the first token at most: an image, half the context as prompt, and a step")
-	flags.StringArrayVar(&o.observed, "observed", nil,
-		"observation of vlmem run, whose process takes the place of the one that is assumed; or a "+observedHelp)
-	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
+	o.addWants(cmd)
 	flags.BoolVar(&o.compare, "compare", false,
 		"list the built-in models and precisions that fit this machine instead, the fastest first")
-	completes(cmd, "prefer", advise.Preferences)
 	flags.StringVar(&o.grow, "grow", "",
 		"make this as large as fits with all else as it is: context, image or concurrency")
-	completes(cmd, "for", adviseTargets())
 	completes(cmd, "grow", []string{"context", "image", "concurrency"})
 	o.out.addFlags(cmd, "yaml", "json")
-	otherWords(flags)
+	settings.OtherWords(flags)
 	return cmd
 }
 
@@ -103,6 +85,44 @@ func (o *adviseOptions) addLimits(flags *pflag.FlagSet) {
 		", ")+" or another of ggml's (default: the best that fits)")
 	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
 		"plan with the machine emptied of other programs; limits still bind (default: with what is free now)")
+}
+
+// addSamples declares what the advice rests on beside the machine.
+func (o *adviseOptions) addSamples(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.IntVar(&o.seeds, "seeds", 20,
+		"samples that pools are sized from, each of "+strconv.Itoa(advise.SampleRequests)+" requests in a row")
+	flags.StringVar(&o.mix, "mix", "", "draw the samples from this mix ("+strings.Join(profiles.MixNames(),
+		", ")+", or a file) instead of evenly within the limits")
+	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
+	flags.StringArrayVar(&o.observed, "observed", nil,
+		"observation of vlmem run, whose process takes the place of the one that is assumed; or a "+observedHelp)
+	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
+}
+
+// addTarget declares what files are written for, and how their settings are chosen.
+func (o *adviseOptions) addTarget(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
+	flags.StringArrayVar(&o.traces, "trace", nil,
+		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
+	flags.StringVar(&o.torch, "torch", "",
+		"with --for pytorch: its release, such as 2.11, whose settings may be used (default: what a recording shows)")
+	flags.StringVar(&o.memory, "device-memory", "",
+		"with --for pytorch: memory of each card, such as 24GiB (default: what a recorded oom shows, or no limit)")
+	completes(cmd, "for", adviseTargets())
+}
+
+// addWants declares what is asked of speed.
+func (o *adviseOptions) addWants(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&o.want.Prefer, "prefer", "precision",
+		"what counts first among the choices that fit: "+strings.Join(advise.Preferences, ", "))
+	flags.Float64Var(&o.want.TokensPerS, "min-tokens-per-second", 0,
+		"write at least so fast: the precision that counts first among those that do")
+	flags.Float64Var(&o.want.FirstTokenS, "max-first-token", 0,
+		"seconds until the first token at most: an image, half the context as prompt, and a step")
+	completes(cmd, "prefer", advise.Preferences)
 }
 
 // load reads the model. An engine's own estimate takes every model with images; all else replays requests.
@@ -121,59 +141,54 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	in, err := o.read(env, cmd)
+	switch {
+	case err != nil:
+		return err
+	case o.compare:
+		return runCompare(env, cmd, o, in)
+	case o.target != "":
+		return runAdviseFor(env, cmd.Context(), o, in)
+	}
+	var advice advise.Advice
+	if err := o.out.write(env, func(w *outlet.Pending) error {
+		if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
+			return err
+		}
+		if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
+			return err
+		}
+		if advice, err = o.advice(env, in); err != nil {
+			env.leaveNote(o.out, err)
+			return err
+		}
+		warnAll(env, advice.Warnings)
+		if o.explain {
+			return report.Explain(w, advice)
+		}
+		return report.Advice(w, o.out.format, advice)
+	}); err != nil || o.out.format != "yaml" || o.explain {
+		return err
+	}
+	return report.Screen(env.stderr, advice, o.out.path)
+}
+
+// read reads the model, the limits and what runs showed.
+func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Inputs, error) {
 	model, err := o.load()
 	if err != nil {
-		return err
+		return advise.Inputs{}, err
 	}
 	env.notes(&model)
 	in, err := o.inputs(cmd, model)
 	if err != nil {
-		return err
+		return in, err
 	}
 	o.lessons.observed, o.observed = speed.Split(o.observed)
 	runs, err := o.lessons.runs(env)
-	if err != nil {
-		return err
-	}
 	in.Process = observation.LearnProcess(runs, o.target)
 	in.Engine = advise.Serving(&in.Model)
-	if o.compare {
-		return runCompare(env, cmd, o, in)
-	}
-	if o.target != "" {
-		if in.Hardware, err = o.deployed(env); err != nil {
-			return err
-		}
-		return runAdviseFor(env, cmd.Context(), o, in)
-	}
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
-		return err
-	}
-	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
-		return err
-	}
-	advice, err := o.advice(env, in)
-	if err != nil {
-		env.leaveNote(o.out, err)
-		return err
-	}
-	warnAll(env, advice.Warnings)
-	render := func() error { return report.Advice(w, o.out.format, advice) }
-	if o.explain {
-		render = func() error { return report.Explain(w, advice) }
-	}
-	if err := render(); err != nil {
-		return err
-	}
-	if err := w.Commit(); err != nil || o.out.format != "yaml" || o.explain {
-		return err
-	}
-	return report.Screen(env.stderr, advice, o.out.path)
+	return in, err
 }
 
 // advice settles the limits, samples requests and sizes everything. What does not fit is told what would.

@@ -16,6 +16,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/libc"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -41,6 +42,10 @@ func replayed(e *engine.Engine) bool { return e.Writes() && !e.Estimates() }
 func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in advise.Inputs) error {
 	if o.out.format != "yaml" && o.out.format != "json" {
 		return fmt.Errorf("unknown --format %q with --for: want yaml, for the engine's own files, or json", o.out.format)
+	}
+	var err error
+	if in.Hardware, err = o.deployed(env); err != nil {
+		return err
 	}
 	place := outlet.Place{Stdout: env.stdout, Desk: &env.desk, Flag: "-o", Path: o.out.path, Clean: report.Plain}
 	into, err := place.OpenFolder(o.out.format == "json")
@@ -141,7 +146,7 @@ func (o *adviseOptions) torchOptions() (out advise.TorchOptions, err error) {
 	if out.Release, err = torchRelease(o.torch); err != nil {
 		return out, err
 	}
-	out.Memory, err = size("device-memory", o.memory)
+	out.Memory, err = settings.Size("device-memory", o.memory)
 	return out, err
 }
 

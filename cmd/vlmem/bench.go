@@ -4,20 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
+	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/replay/touched"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/shard"
+	"github.com/vlmem/vlmem/internal/tiling/contest"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -66,6 +69,16 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 	flags.StringSliceVar(&o.allocators, "allocators", nil, "allocators to run: "+strings.Join(bench.Names(), ", "))
 	flags.BoolVar(&o.touch, "touch", false, "write every page too (default: for a model's request, not for a trace)")
 	flags.IntVar(&o.repeats, "repeats", 5, "timed runs of each allocator; 0 takes no times, and writes no pages")
+	o.addFiles(flags)
+	addBackendFlag(cmd, &o.streams)
+	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark",
+		"bencher", "html")
+	cmd.AddCommand(newBenchTilesCmd(env), newBenchStreamsCmd(env))
+	return cmd
+}
+
+// addFiles declares what a run reads and writes beside its result, and how its memory is bounded.
+func (o *benchOptions) addFiles(flags *pflag.FlagSet) {
 	flags.StringVar(&o.shard, "shard", "",
 		"run part I of N, counted from 0, as I/N, or as /N with I from the scheduler, and write a file for vlmem merge")
 	flags.StringVar(&o.limit, "limit", "",
@@ -74,13 +87,8 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 	flags.StringVar(&o.save, "save", "", "save the run to this file, to compare later runs against")
 	flags.StringVar(&o.against, "against", "",
 		"compare with a saved run: exit 1 where anything is worse, 4 where times are too noisy to say")
-	addBackendFlag(cmd, &o.streams)
 	flags.StringArrayVar(&o.reports, "report", nil,
 		"also write the result as FORMAT=FILE, such as junit=report.xml; may be repeated")
-	o.out.addFlags(cmd, "table", "json", "yaml", "csv", "markdown", "benchfmt", "junit", "github", "action-benchmark",
-		"bencher", "html")
-	cmd.AddCommand(newBenchTilesCmd(env), newBenchStreamsCmd(env))
-	return cmd
 }
 
 func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
@@ -102,6 +110,11 @@ func runBench(env *environment, cmd *cobra.Command, o *benchOptions) error {
 	if share != nil {
 		return o.runShard(env, cmd.Context(), share, w)
 	}
+	return o.runWhole(env, cmd, w)
+}
+
+// runWhole runs all of the work, with its reports and its gate.
+func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.Pending) error {
 	reports, err := o.openReports(env)
 	if err != nil {
 		return err
@@ -183,7 +196,7 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shar
 
 // options are the flags as the benchmark takes them.
 func (o *benchOptions) options(env *environment) (bench.Options, error) {
-	out := bench.Options{Allocators: o.allocators, Repeats: o.repeats, Touch: o.touch, Free: fillable,
+	out := bench.Options{Allocators: o.allocators, Repeats: o.repeats, Touch: o.touch, Free: probe.Fillable,
 		Capacity: bench.Boundless, Progress: func(what string) (func(int, int), func()) {
 			bar := env.progress(what)
 			return bar.set, bar.close
@@ -206,15 +219,6 @@ func (o *benchOptions) options(env *environment) (bench.Options, error) {
 	return out, nil
 }
 
-// fillable is the memory that this machine or its control group has left, or more than any where it does not say.
-func fillable() units.Bytes {
-	h, err := probe.Reported("/")
-	if err != nil || h.Memory == nil || h.Memory.FillableBytes == nil {
-		return math.MaxInt64
-	}
-	return *h.Memory.FillableBytes
-}
-
 // newBenchTouchedCmd is the command that bench starts as its own child.
 func newBenchTouchedCmd(env *environment) *cobra.Command {
 	return &cobra.Command{
@@ -226,13 +230,8 @@ func newBenchTouchedCmd(env *environment) *cobra.Command {
 
 // check refuses what makes no sense, and settles whether pages are written.
 func (o *benchOptions) check(cmd *cobra.Command) error {
-	for i, name := range o.allocators {
-		if slices.Contains(o.allocators[:i], name) {
-			return fmt.Errorf("--allocators names %s twice", name)
-		}
-		if !slices.Contains(bench.Names(), name) {
-			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(bench.Names(), ", "))
-		}
+	if err := bench.CheckNames(o.allocators); err != nil {
+		return err
 	}
 	switch timed := o.repeats > 0; {
 	case o.repeats < 0 || o.repeats > 1000:
@@ -249,4 +248,173 @@ func (o *benchOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--decode %d: want 0 to 100000", o.decode)
 	}
 	return nil
+}
+
+// resultFile is where the result goes in one format.
+type resultFile struct {
+	format string
+	*outlet.Pending
+}
+
+// openReports checks each --report before anything runs.
+func (o *benchOptions) openReports(env *environment) ([]resultFile, error) {
+	var files []resultFile
+	for _, report := range o.reports {
+		format, path, ok := strings.Cut(report, "=")
+		if !ok || path == "" {
+			discardAll(files)
+			return nil, fmt.Errorf("--report %q: want FORMAT=FILE, such as junit=report.xml", report)
+		}
+		w, err := (&output{flag: "--report", format: format, path: path, formats: o.out.formats}).open(env)
+		if err != nil {
+			discardAll(files)
+			return nil, err
+		}
+		files = append(files, resultFile{format, w})
+	}
+	return files, nil
+}
+
+func discardAll(files []resultFile) {
+	for _, f := range files {
+		f.Discard()
+	}
+}
+
+// wants reports whether the result is written in this format anywhere.
+func (o *benchOptions) wants(format string) bool {
+	return o.out.format == format || slices.ContainsFunc(o.reports,
+		func(r string) bool { return strings.HasPrefix(r, format+"=") })
+}
+
+// write renders the result and shows it; a page shows the machine too.
+func (o *benchOptions) write(env *environment, ctx context.Context, to resultFile, result report.Bench,
+	timelines []report.NamedTimeline) error {
+	if to.format != "html" {
+		if err := result.Write(to, to.format); err != nil {
+			return err
+		}
+		return to.Commit()
+	}
+	machine, err := machine(env, context.WithoutCancel(ctx), "")
+	if err != nil {
+		return err
+	}
+	what := strings.Join(o.models, ", ")
+	if len(o.traces) > 0 {
+		what = strings.Join(o.traces, ", ")
+	}
+	heat, err := contest.HeatOf(&machine)
+	if err != nil {
+		return err
+	}
+	page := report.BenchPage(what, o.granule, release.Version(), result, &machine, heat)
+	page.Timelines = timelines
+	if err := page.Write(to); err != nil {
+		return err
+	}
+	return to.Commit()
+}
+
+// gateRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
+const gateRepeats = 60
+
+// gate is the --save and --against of a benchmark.
+type gate struct {
+	saved  *outlet.Pending // nil without --save
+	before *baseline.File
+	name   string
+}
+
+func (g *gate) active() bool { return g.saved != nil || g.before != nil }
+
+// openGate reads the baseline and makes sure that a new one can be written, before anything runs.
+func (o *benchOptions) openGate(env *environment) (*gate, error) {
+	g := &gate{name: filepath.Base(o.against)}
+	if o.against != "" {
+		before, err := baseline.Open(o.against)
+		if err != nil {
+			return nil, err
+		}
+		g.before = &before
+	}
+	if o.save != "" {
+		var err error
+		if g.saved, err = env.openFile("--save", "json", o.save); err != nil {
+			return nil, err
+		}
+	}
+	return g, nil
+}
+
+// close saves and compares; its error carries the exit code of the gate.
+func (g *gate) close(result *report.Bench) error {
+	if !g.active() {
+		return nil
+	}
+	machine, err := probe.Reported("/")
+	if err != nil {
+		return fmt.Errorf("naming this machine: %w", err)
+	}
+	now := baseline.File{Version: release.Version(), Fingerprint: machine.Fingerprint, Results: result.Results}
+	if g.saved != nil {
+		if err := errors.Join(now.Write(g.saved), g.saved.Commit()); err != nil {
+			return err
+		}
+	}
+	if g.before == nil {
+		return nil
+	}
+	c := baseline.Compare(*g.before, now, baseline.DefaultThresholds)
+	result.Comparison = &c
+	switch {
+	case c.Failed():
+		return verdict.Failed.Errorf("%s", report.Verdict(c, g.name))
+	case c.Has(baseline.Inconclusive):
+		return verdict.Unsure.Errorf("%s", report.Verdict(c, g.name))
+	}
+	return nil
+}
+
+// openShare reads --shard and refuses what would have no effect beside it.
+func (o *benchOptions) openShare(env *environment, cmd *cobra.Command) (*shard.Share, error) {
+	if o.shard == "" {
+		return nil, nil
+	}
+	for _, flag := range []string{"save", "against", "report"} {
+		if cmd.Flags().Changed(flag) {
+			return nil, fmt.Errorf("--shard does not go with --%s: a shard's file is for vlmem merge", flag)
+		}
+	}
+	if cmd.Flags().Changed("format") && o.out.format != "json" {
+		return nil, fmt.Errorf("--shard writes JSON for vlmem merge, which takes --format %s", o.out.format)
+	}
+	o.out.format = "json"
+	share, err := shard.NewShare(o.shard,
+		[]string{"granule=" + o.granule, "limit=" + o.limit, fmt.Sprintf("repeats=%d", o.repeats)}, env.lookup)
+	if err != nil {
+		return nil, fmt.Errorf("--shard %w", err)
+	}
+	return share, nil
+}
+
+// runShard runs the part of the work that falls to this shard. An interrupted one writes nothing: it is run again.
+func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.Share, w *outlet.Pending) error {
+	if _, _, err := o.runAll(env, ctx, p); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return verdict.Unsure.Of(errors.New("interrupted: nothing was written; run this shard again"))
+	}
+	if len(p.Outcomes) == 0 {
+		env.warn("shard %s has nothing to do: there are %d units of work", p.Number, len(p.Work.Units))
+	}
+	machine, err := probe.Reported("/")
+	if err != nil {
+		return fmt.Errorf("naming this machine: %w", err)
+	}
+	if err := p.File(release.Version(), machine.Fingerprint).Write(w); err != nil {
+		return err
+	}
+	return w.Commit()
 }

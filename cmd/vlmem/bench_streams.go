@@ -11,7 +11,6 @@ import (
 
 	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 )
 
@@ -120,11 +119,10 @@ func (o benchStreamsOptions) run(env *environment) (bench.Streams, error) {
 	if o.repeats < 1 {
 		return bench.Streams{}, fmt.Errorf("--repeats %d: want at least 1", o.repeats)
 	}
-	model, grid, err := o.grid()
+	options, err := bench.PipelineOf(o.model, o.image, o.repeats)
 	if err != nil {
 		return bench.Streams{}, err
 	}
-	options := bench.StreamOptions{Model: &model, Grid: grid, Repeats: o.repeats}
 	switch o.on {
 	case "host":
 		return bench.StreamsOnHost(options)
@@ -140,18 +138,4 @@ func (o benchStreamsOptions) run(env *environment) (bench.Streams, error) {
 		return bench.Streams{}, fmt.Errorf("--hardware %s has no card to simulate", hardware)
 	}
 	return bench.StreamsSimulated(h.GPUs[0], options)
-}
-
-// grid is the image as the model's preprocessing makes it.
-func (o benchStreamsOptions) grid() (profile.Model, profile.Grid, error) {
-	model, err := catalog.Model(o.model)
-	if err != nil {
-		return profile.Model{}, profile.Grid{}, err
-	}
-	width, height, err := profile.ParseImage(o.image)
-	if err != nil {
-		return profile.Model{}, profile.Grid{}, err
-	}
-	grid, err := model.ImageGrid(width, height)
-	return model, grid, err
 }

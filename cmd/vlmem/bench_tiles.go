@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
@@ -69,10 +67,7 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
 	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
 	addHardwareFlag(cmd, &o.hardware)
-	cmd.MarkFlagsMutuallyExclusive("gpu", "hardware")
-	cmd.MarkFlagsMutuallyExclusive("gpu", "grid")
-	cmd.MarkFlagsMutuallyExclusive("gpu", "kernel")
-	cmd.MarkFlagsMutuallyExclusive("hardware", "kernel")
+	exclusive(cmd, "gpu hardware", "gpu grid", "gpu kernel", "hardware kernel")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -109,7 +104,7 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 	shapes []contest.Shape) (func(io.Writer, string) error, error) {
 	switch {
 	case o.gpu:
-		memory, err := cardMemory()
+		memory, err := card.UserMemory()
 		if err != nil {
 			return nil, err
 		}
@@ -149,13 +144,4 @@ func tilesMachine(env *environment, ctx context.Context) (profile.Hardware, erro
 		err = measure(env, ctx, &hardware, false)
 	}
 	return hardware, err
-}
-
-// cardMemory is the file that keeps timings, in the user's cache folder.
-func cardMemory() (card.Memory, error) {
-	folder, err := os.UserCacheDir()
-	if err != nil {
-		return card.Memory{}, verdict.Unable.Errorf("finding a place to keep timings: %w", err)
-	}
-	return card.Memory{Path: filepath.Join(folder, "vlmem", "tiles.json")}, nil
 }

@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
-	"fmt"
-	"strconv"
+	"cmp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/speed"
 )
 
@@ -41,25 +40,38 @@ itself warms up with; --image says what you will send, --image none leaves the t
   vlmem estimate --model qwen3-vl-8b --engine vllm --hardware h200 --ctx 32768 --image 1920x1080
   vlmem estimate --model ./Qwen3-VL-8B-Q4_K_M.gguf --mmproj ./mmproj-F16.gguf --ctx 8192 --format json`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.foreign(cmd); err != nil {
-				return err
-			}
-			return runEstimate(env, &o)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return runEstimate(env, cmd, &o) },
 	}
 	addModelFlag(cmd, &o.Model)
 	addHardwareFlag(cmd, &o.Hardware)
 	cmd.Flag("hardware").Usage = "hardware whose first card the engine will use, such as i5-10210u+gtx-1080 (default: " +
 		"none)"
+	flags := cmd.Flags()
+	addEngineFlags(cmd, &o.Request)
+	addImageFlags(flags, &o.Request)
+	addServerFlags(flags, &o.Request)
+	addLlamaFlags(flags, &o.Request)
+	o.lessons.addFlags(cmd)
+	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " +
+		observedHelp
+	flags.StringVar(&o.log, "log", "",
+		"log of a llama.cpp program: model and settings are read out of it, its buffers held against the estimate")
+	o.Given = flags.Changed
+	o.out.addFlags(cmd, "table", "json", "yaml")
+	settings.OtherWords(flags)
+	return cmd
+}
+
+func addEngineFlags(cmd *cobra.Command, o *estimate.Request) {
 	flags, estimated := cmd.Flags(), engine.Names((*engine.Engine).Estimates)
+	completes(cmd, "engine", estimated)
 	flags.StringVar(&o.Engine, "engine", engine.All()[0].Name, "engine: "+strings.Join(estimated, ", "))
 	flags.StringVar(&o.Quant, "quant", "",
 		"weights: a GGUF type such as q8_0 or q4_k_m, or a data type such as bfloat16 (default: the engine's usual)")
 	flags.StringVar(&o.ProjectorQuant, "mmproj-quant", "",
 		"type of the mmproj's matrices: f16, bf16, f32, q8_0 (default f16)")
 	flags.StringVar(&o.Projector, "mmproj", "", "GGUF file of the vision tower")
-	flags.Var(contextFlag{&o.Context, &o.AutoContext}, "ctx",
+	flags.Var(estimate.Context{Tokens: &o.Context, Auto: &o.AutoContext}, "ctx",
 		"tokens of context: of the server for llama.cpp, of a sequence"+
 			" elsewhere; for llama.cpp also 0, the trained length, and auto, what it fits by itself (default: the engine's "+
 			"own; of"+
@@ -71,19 +83,6 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		"type of the KV cache, such as f16, q8_0 or fp8; for llama.cpp also of keys and values apart, as in q8_0,f16")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
 	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
-	addImageFlags(flags, &o.Request)
-	addServerFlags(flags, &o.Request)
-	addLlamaFlags(flags, &o.Request)
-	o.lessons.addFlags(cmd)
-	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " +
-		observedHelp
-	flags.StringVar(&o.log, "log", "",
-		"log of a llama.cpp program: model and settings are read out of it, its buffers held against the estimate")
-	o.Given = flags.Changed
-	o.out.addFlags(cmd, "table", "json", "yaml")
-	completes(cmd, "engine", estimated)
-	otherWords(flags)
-	return cmd
 }
 
 func addImageFlags(flags *pflag.FlagSet, o *estimate.Request) {
@@ -120,41 +119,38 @@ func (o *estimateOptions) foreign(cmd *cobra.Command) error {
 	return err
 }
 
-func runEstimate(env *environment, o *estimateOptions) error {
-	w, err := o.out.open(env)
-	if err != nil {
+func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error {
+	if err := o.foreign(cmd); err != nil {
 		return err
 	}
-	defer w.Discard()
 	if o.log != "" {
-		return o.fromLog(env, w)
+		return o.fromLog(env)
 	}
-	if err := o.bounded(); err != nil {
-		return err
-	}
-	model, err := o.Load()
-	if err != nil {
-		return err
-	}
-	o.lessons.observed, o.observed = speed.Split(o.lessons.observed)
-	mem, err := o.Estimate(&model)
-	env.tell(&o.Request)
-	if err != nil {
-		return err
-	}
-	if err := o.lessons.apply(env, mem); err != nil {
-		return err
-	}
-	warnAll(env, mem.Warnings)
-	fast, err := o.Forecast(&model, mem, o.observed)
-	env.tell(&o.Request)
-	if err != nil {
-		return err
-	}
-	if err := report.Estimate(w, o.out.format, mem, fast); err != nil {
-		return err
-	}
-	return w.Commit()
+	return o.out.write(env, func(w *outlet.Pending) error {
+		if err := o.Check(); err != nil {
+			return err
+		}
+		model, err := o.Load()
+		if err != nil {
+			return err
+		}
+		o.lessons.observed, o.observed = speed.Split(o.lessons.observed)
+		mem, err := o.Estimate(&model)
+		env.tell(&o.Request)
+		if err != nil {
+			return err
+		}
+		if err := o.lessons.apply(env, mem); err != nil {
+			return err
+		}
+		warnAll(env, mem.Warnings)
+		fast, err := o.Forecast(&model, mem, o.observed)
+		env.tell(&o.Request)
+		if err != nil {
+			return err
+		}
+		return report.Estimate(w, o.out.format, mem, fast)
+	})
 }
 
 // tell says what a request assumed so far.
@@ -163,36 +159,19 @@ func (env *environment) tell(r *estimate.Request) {
 	r.Notes = nil
 }
 
-// bounded refuses numbers that make no sense.
-func (o *estimateOptions) bounded() error {
-	if err := within(most{"ctx", o.Context, mostTokens}, most{"prompt", o.PromptTokens, mostTokens},
-		most{"batch", o.Batch, mostBatch}, most{"ubatch", o.UBatch, mostBatch}, most{"outputs", o.Outputs, mostBatch},
-		most{"parallel", o.Sequences, mostSequences}); err != nil || o.Utilization == 0 {
-		return err
-	}
-	return share("utilization", o.Utilization)
-}
-
 // fromLog holds the buffers that a log names against the estimate of what it loaded.
-func (o *estimateOptions) fromLog(env *environment, w *outlet.Pending) error {
-	mem, v, err := o.FromLog(o.log)
-	env.tell(&o.Request)
-	if err != nil {
-		return err
-	}
-	if err := report.Estimate(w, o.out.format, mem, nil); err != nil {
-		return err
-	}
-	if o.out.format == "table" {
-		fmt.Fprintln(w)
-		if err := report.Verification(w, o.out.format, v); err != nil {
+func (o *estimateOptions) fromLog(env *environment) error {
+	var held error
+	err := o.out.write(env, func(w *outlet.Pending) error {
+		mem, v, err := o.FromLog(o.log)
+		env.tell(&o.Request)
+		if err != nil {
 			return err
 		}
-	}
-	if err := w.Commit(); err != nil {
-		return err
-	}
-	return v.Verdict()
+		held = v.Verdict()
+		return report.Logged(w, o.out.format, mem, v)
+	})
+	return cmp.Or(err, held)
 }
 
 // addLlamaFlags declares llama.cpp's settings under the names that its users know.
@@ -227,32 +206,4 @@ func addLlamaFlags(flags *pflag.FlagSet, o *estimate.Request) {
 	flags.BoolVar(&f.FullWindow, "swa-full", false, "llama.cpp: layers that see a window keep every token")
 	flags.IntVar(&f.ImageMost, "image-max-tokens", 0, "llama.cpp: most tokens of an image (default: the model's)")
 	flags.IntVar(&f.CacheRAM, "cache-ram", 8192, "llama-server: MiB of prompts that it keeps, 0 for none, -1 for no limit")
-}
-
-// contextFlag is a number of tokens, or auto.
-type contextFlag struct {
-	tokens *int
-	auto   *bool
-}
-
-func (f contextFlag) String() string {
-	if f.auto != nil && *f.auto {
-		return "auto"
-	}
-	if f.tokens == nil {
-		return ""
-	}
-	return strconv.Itoa(*f.tokens)
-}
-
-func (f contextFlag) Type() string { return "tokens" }
-
-func (f contextFlag) Set(text string) (err error) {
-	if *f.auto = text == "auto"; *f.auto {
-		return nil
-	}
-	if *f.tokens, err = strconv.Atoi(text); err != nil {
-		return errors.New("want a number of tokens or auto")
-	}
-	return nil
 }

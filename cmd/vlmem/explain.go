@@ -11,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 type explainOptions struct {
@@ -53,6 +54,12 @@ later recording of the same process, what lives at its end and not at the first 
 			return runExplain(env, &o, args)
 		},
 	}
+	o.addFlags(cmd)
+	o.out.addFlags(cmd, "table", "json", "yaml", "folded", "html")
+	return cmd
+}
+
+func (o *explainOptions) addFlags(cmd *cobra.Command) {
 	var bys []string
 	for _, by := range account.Bys {
 		bys = append(bys, string(by))
@@ -69,8 +76,6 @@ later recording of the same process, what lives at its end and not at the first 
 	flags.StringVar(&o.memory, "device-memory", "",
 		"memory of the card that settings are tried on, such as 24GiB (default: what the refused request shows)")
 	completes(cmd, "by", bys)
-	o.out.addFlags(cmd, "table", "json", "yaml", "folded", "html")
-	return cmd
 }
 
 // options are the flags, checked.
@@ -86,7 +91,7 @@ func (o *explainOptions) options() (account.Options, error) {
 	if out.Release, err = torchRelease(o.torch); err != nil {
 		return out, err
 	}
-	memory, err := size("device-memory", o.memory)
+	memory, err := settings.Size("device-memory", o.memory)
 	if err != nil {
 		return out, err
 	}

@@ -16,13 +16,15 @@ import (
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/tiling"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
 
-var thorough = flag.Bool("thorough", false, "try every number at its limits, which takes minutes, and not one in sampled")
+var thorough = flag.Bool("thorough", false,
+	"try every number at its limits, which takes minutes, and not one in sampled")
 
 const sampled = 8
 
@@ -100,7 +102,7 @@ func guard(t *testing.T, what string, run func()) {
 	t.Helper()
 	defer func() {
 		if fault := recover(); fault != nil {
-			t.Errorf("%s: %s", what, faultLine(fault, debug.Stack()))
+			t.Errorf("%s: %s", what, release.Fault(fault, debug.Stack()))
 		}
 	}()
 	run()
@@ -148,8 +150,8 @@ func TestEveryNumberOfAModelAtItsLimit(t *testing.T) {
 	}
 }
 
-// TestSeveralNumbersAtTheirLimits draws some numbers of a model and sets all of them to the most that validation accepts
-// with those before.
+// TestSeveralNumbersAtTheirLimits draws some numbers of a model and sets all of them to the most that validation
+// accepts with those before.
 func TestSeveralNumbersAtTheirLimits(t *testing.T) {
 	cards, err := profiles.Hardware("h200")
 	if err != nil {
@@ -167,7 +169,8 @@ func TestSeveralNumbersAtTheirLimits(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		m, what := copied(t, base), fmt.Sprintf("seed %d:", seed)
 		numbers("", reflect.ValueOf(m), func(path string, v reflect.Value) {
-			if random.IntN(5) > 0 || strings.Contains(path, "Layers") || strings.Contains(path, "Depth") { // these cost time alone
+			// these cost time alone
+			if random.IntN(5) > 0 || strings.Contains(path, "Layers") || strings.Contains(path, "Depth") {
 				return
 			}
 			before := reflect.New(v.Type()).Elem()
@@ -221,7 +224,8 @@ func exerciseModel(t *testing.T, what string, m *profile.Model, gpu *profile.GPU
 			}
 		}
 	}
-	if tr, err := workload.Request(*m, workload.Options{Width: 64, Height: 64, PromptTokens: 16, DecodeTokens: 1}); err == nil {
+	if tr, err := workload.Request(*m, workload.Options{Width: 64, Height: 64, PromptTokens: 16,
+		DecodeTokens: 1}); err == nil {
 		for _, e := range tr.Events {
 			sane("a block", e.Size)
 		}
@@ -282,7 +286,8 @@ func exerciseMachine(t *testing.T, what string, h *profile.Hardware, model *prof
 		_, _ = tiling.Attention(g, 128, tiling.AttentionWork{Queries: 512, Keys: 512, Heads: 8, KVHeads: 8, KV: profile.FP16})
 		_, _ = tiling.MatMul(g, tiling.MatMulWork{M: 512, N: 512, K: 512})
 		for _, name := range engine.Names((*engine.Engine).Estimates) {
-			mem, err := engine.Estimate(name, model, engine.Options{Context: 4096, Device: "gpu", GPU: &g, FlashAttention: "auto"})
+			mem, err := engine.Estimate(name, model, engine.Options{Context: 4096, Device: "gpu", GPU: &g,
+				FlashAttention: "auto"})
 			if err == nil && (mem.TotalBytes < 0 || mem.TotalBytes > 1<<62) {
 				t.Errorf("%s: %s's total is %d", what, name, mem.TotalBytes)
 			}

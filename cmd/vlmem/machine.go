@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/observation"
@@ -86,12 +87,8 @@ func (o *lessonOptions) apply(env *environment, mem *engine.Memory) error {
 
 // runs reads the named observations, and those of this machine where that is asked for.
 func (o *lessonOptions) runs(env *environment) (list []*observation.Observation, err error) {
-	for _, path := range o.observed {
-		run, err := observation.ReadFile(path)
-		if err != nil {
-			return nil, fmt.Errorf("reading --observed: %w", err)
-		}
-		list = append(list, run)
+	if list, err = observation.ReadFiles(o.observed); err != nil {
+		return nil, fmt.Errorf("reading --observed: %w", err)
 	}
 	if !o.learned {
 		return list, nil
@@ -112,4 +109,11 @@ func (o *lessonOptions) runs(env *environment) (list []*observation.Observation,
 		env.warn("no run of this machine is kept in %s: vlmem run --keep keeps them", folder)
 	}
 	return list, nil
+}
+
+// readAdvice reads a configuration strictly: unknown keys and a foreign schema are refused.
+func readAdvice(env *environment, path string) (advise.Advice, error) {
+	a, err := advise.ReadFile(path)
+	warnAll(env, a.Warnings)
+	return a, err
 }

@@ -12,10 +12,10 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/interrupt"
 	"github.com/vlmem/vlmem/internal/release"
 )
 
@@ -24,7 +24,8 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a closed stdout is then an error, and is cleaned up after
-	os.Exit(supervise(signals, grace, env, os.Args[1:]))
+	os.Exit(interrupt.Supervise(signals, &env.relay, env.desk.Abandon,
+		func(ctx context.Context) int { return run(ctx, env, os.Args[1:]) }))
 }
 
 // lookup is the environment, of which a program with more rights than its user believes nothing.
@@ -33,48 +34,6 @@ func lookup(name string) (string, bool) {
 		return "", false
 	}
 	return os.LookupEnv(name)
-}
-
-// grace is how long a command may take to end by itself after a signal: to stop its children, and to show what of its
-// results is whole. Long loops look at their context only now and then, and a driver's call not at all, so a command
-// that takes longer is not waited for.
-const grace = 150 * time.Millisecond
-
-// supervise runs a command and ends it at a signal, whatever it does: files not yet in their places are removed.
-func supervise(signals <-chan os.Signal, grace time.Duration, env *environment, args []string) int {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, env, args) }()
-	for {
-		select {
-		case code := <-ended:
-			return code
-		case s := <-signals:
-			if relay := env.relay.Load(); relay != nil {
-				*relay <- s
-				continue
-			}
-			return abandon(s, cancel, signals, ended, grace, env)
-		}
-	}
-}
-
-// abandon ends a command that a signal asked to end.
-func abandon(s os.Signal, cancel func(), signals <-chan os.Signal, ended <-chan int, grace time.Duration,
-	env *environment) int {
-	cancel()
-	select {
-	case <-ended:
-	case <-signals: // asked twice
-	case <-time.After(grace):
-	}
-	env.desk.Abandon()
-	code := 128
-	if number, ok := s.(syscall.Signal); ok {
-		code += int(number)
-	}
-	return code
 }
 
 func newVersionCmd(env *environment) *cobra.Command {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
@@ -46,25 +48,13 @@ func newProbeCmd(env *environment) *cobra.Command {
 		"write what probe reads to this file, a .tar.gz for a bug report that --root replays, and measure nothing")
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "read the limits of this process in place of vlmem's own; measures nothing")
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
-	cmd.MarkFlagsMutuallyExclusive("deep", "reported")
-	cmd.MarkFlagsMutuallyExclusive("deep", "topology")
-	cmd.MarkFlagsMutuallyExclusive("deep", "pid")
-	cmd.MarkFlagsMutuallyExclusive("deep", "doctor")
-	cmd.MarkFlagsMutuallyExclusive("save", "doctor")
-	cmd.MarkFlagsMutuallyExclusive("topology", "doctor")
+	exclusive(cmd, "deep reported", "deep topology", "deep pid", "deep doctor", "save doctor", "topology doctor")
 	return cmd
 }
 
 func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
-	live := o.root == "/"
-	if o.deep && !live {
-		return fmt.Errorf("--deep measures the machine it runs on, and --root %s is a capture: drop one", o.root)
-	}
-	if cmd.Flags().Changed("pid") {
-		if o.pid <= 0 {
-			return fmt.Errorf("--pid %d: want the number of a process", o.pid)
-		}
-		o.reported = true // what vlmem itself may take is not what that process may
+	if err := o.check(cmd); err != nil {
+		return err
 	}
 	w, err := o.out.open(env)
 	if err != nil {
@@ -77,41 +67,54 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	}
 	defer saved.Discard()
 	hardware, topology, err := probe.ReadFor(o.root, o.pid)
+	switch {
+	case err != nil:
+		return err
+	case o.doctor != "":
+		return o.writeCapture(env, hardware)
+	case o.topology:
+		return errors.Join(topology.Draw(w), w.Commit())
+	case o.root == "/":
+		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
+		if !o.reported {
+			err = measure(env, cmd.Context(), &hardware, o.deep)
+		}
+	}
 	if err != nil {
 		return err
 	}
-	if o.doctor != "" {
-		return o.writeCapture(env, hardware)
-	}
-	if o.topology {
-		if err := topology.Draw(w); err != nil {
-			return err
-		}
-		return w.Commit()
-	}
-	if live {
-		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
-	}
-	if live && !o.reported {
-		if err := measure(env, cmd.Context(), &hardware, o.deep); err != nil {
-			return err
-		}
-	}
+	return o.show(env, w, saved, hardware)
+}
+
+// show writes the machine, and --save.
+func (o *probeOptions) show(env *environment, w, saved *outlet.Pending, hardware profile.Hardware) (err error) {
 	if o.out.format != "table" || o.out.path != "" { // a table on the screen shows them itself
 		warnAll(env, hardware.Warnings)
 	}
 	if o.save != "" {
-		if err := report.Document(saved, "yaml", hardware); err != nil {
-			return err
-		}
-		if err := saved.Commit(); err != nil {
-			return err
-		}
+		err = errors.Join(report.Document(saved, "yaml", hardware), saved.Commit())
 	}
-	if err := (report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}).Write(w, o.out.format); err != nil {
+	if err == nil {
+		err = report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}.Write(w, o.out.format)
+	}
+	if err != nil {
 		return err
 	}
 	return w.Commit()
+}
+
+// check refuses flags that do not go together.
+func (o *probeOptions) check(cmd *cobra.Command) error {
+	if o.deep && o.root != "/" {
+		return fmt.Errorf("--deep measures the machine it runs on, and --root %s is a capture: drop one", o.root)
+	}
+	if cmd.Flags().Changed("pid") {
+		if o.pid <= 0 {
+			return fmt.Errorf("--pid %d: want the number of a process", o.pid)
+		}
+		o.reported = true // what vlmem itself may take is not what that process may
+	}
+	return nil
 }
 
 // writeCapture writes the machine as a capture and says what is in it.

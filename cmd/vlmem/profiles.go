@@ -7,7 +7,6 @@ import (
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/outlet"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -33,25 +32,15 @@ func newProfilesCmd(env *environment) *cobra.Command {
 
 func listProfiles(env *environment, out *output) error {
 	return out.write(env, func(w *outlet.Pending) error {
-		var list report.Profiles
-		for _, name := range profiles.HardwareNames() {
-			h, err := profiles.Hardware(name)
-			if err != nil {
-				return err
-			}
-			list.Hardware = append(list.Hardware, h)
+		hardware, err := catalog.AllHardware()
+		if err != nil {
+			return err
 		}
-		for _, name := range profiles.ModelNames() {
-			m, err := profiles.Model(name)
-			if err != nil {
-				return err
-			}
-			list.Models = append(list.Models, report.ModelRow{
-				Name: m.Name, Parameters: m.Parameters().Total(),
-				WeightBytes: m.WeightBytes(profile.FP16), KVBytesPerToken: m.KVBytesPerToken(profile.FP16),
-			})
+		models, err := catalog.Models()
+		if err != nil {
+			return err
 		}
-		return list.Write(w, out.format)
+		return report.ProfilesOf(hardware, models).Write(w, out.format)
 	})
 }
 

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"runtime/debug"
 	"strings"
-	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -19,6 +18,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/interrupt"
 	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -48,7 +48,7 @@ type environment struct {
 	environ        func() []string             // all of them, NAME=value; nil where they are not looked through
 	desk           file.Desk                   // the files that are being written
 	// relay takes the signals that would end vlmem, while a program of the user's runs that they are for.
-	relay atomic.Pointer[chan os.Signal]
+	relay interrupt.Relay
 }
 
 // isTerminal reports whether w is a terminal.
@@ -74,7 +74,7 @@ func run(ctx context.Context, env *environment, args []string) (code int) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			env.desk.Abandon()
-			env.warn("%s", faultLine(fault, debug.Stack()))
+			env.warn("%s", release.Fault(fault, debug.Stack()))
 			code = exitFault
 		}
 	}()
@@ -106,12 +106,8 @@ func exitCode(err error) int {
 	if errors.Is(err, syscall.EPIPE) {
 		return exitClosedPipe
 	}
-	for _, short := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EROFS,
-		syscall.ENOMEM,
-		syscall.EMFILE, syscall.ENFILE, syscall.EAGAIN} {
-		if errors.Is(err, short) {
-			return exitUnable
-		}
+	if file.Short(err) {
+		return exitUnable
 	}
 	var killed *exec.ExitError
 	if errors.As(err, &killed) {
@@ -126,20 +122,6 @@ func unable(err error) bool {
 	var short *advise.Shortfall
 	var slow *advise.TooSlow
 	return errors.As(err, &refusal) || errors.As(err, &short) || errors.As(err, &slow)
-}
-
-// faultLine is one line on a panic, with the place in vlmem that it came from.
-func faultLine(fault any, stack []byte) string {
-	place := "an unknown place"
-	_, below, _ := strings.Cut(string(stack), "panic(")
-	for line := range strings.Lines(below) {
-		if at := strings.Index(line, ".go:"); at >= 0 && strings.Contains(line, "vlmem") {
-			place, _, _ = strings.Cut(strings.TrimSpace(line), " ")
-			break
-		}
-	}
-	return fmt.Sprintf("internal fault: %v at %s; nothing was written; please report it with the command line", fault,
-		place)
 }
 
 // oneLine folds what an error says into one line; cobra spreads its suggestions over several.
@@ -171,27 +153,21 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(env, cmd) }
 	root.AddCommand(
-		newAdviseCmd(env),
-		newBenchCmd(env),
-		newEstimateCmd(env),
-		newExplainCmd(env),
-		newBenchTouchedCmd(env),
-		newMergeCmd(env),
-		newFleetCmd(env),
-		newProbeCmd(env),
-		newProfilesCmd(env),
-		newRunCmd(env),
-		newTraceCmd(env),
-		newVerifyCmd(env),
-		newVersionCmd(env),
-		newWatchCmd(env),
+		newAdviseCmd(env), newBenchCmd(env), newEstimateCmd(env), newExplainCmd(env), newBenchTouchedCmd(env),
+		newMergeCmd(env), newFleetCmd(env), newProbeCmd(env), newProfilesCmd(env), newRunCmd(env), newTraceCmd(env),
+		newVerifyCmd(env), newVersionCmd(env), newWatchCmd(env),
 	)
+	foldHelp(root)
+	return root
+}
+
+// foldHelp keeps help within the columns of a terminal.
+func foldHelp(root *cobra.Command) {
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 80 |"))
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))),
 			cmd.UsageString())
 	})
-	return root
 }
 
 // noArguments refuses stray words with the mend, which cobra's own message lacks.

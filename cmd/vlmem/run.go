@@ -21,7 +21,6 @@ import (
 	"github.com/vlmem/vlmem/internal/predict"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/units"
-	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 type runOptions struct {
@@ -92,11 +91,7 @@ func runRun(env *environment, o *runOptions, command []string) error {
 	defer env.relay.Store(nil)
 	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
-	err = child.Follow(options, signals, obs)
-	switch {
-	case errors.Is(err, child.ErrUnsupported), errors.Is(err, child.ErrNoGroup):
-		return verdict.Unable.Of(err)
-	case err != nil:
+	if err := child.Follow(options, signals, obs); err != nil {
 		return err
 	}
 	obs.Judge(plan.engine, plan.predicted, log.Text())
@@ -163,7 +158,7 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	if err := o.lessons.apply(env, p.predicted); err != nil {
 		return nil, err
 	}
-	if err := o.variables(env, p); err != nil {
+	if p.options.Set, err = predict.Variables(o.config, o.environment); err != nil {
 		return nil, err
 	}
 	p.observation.Set = p.options.Set
@@ -221,27 +216,5 @@ func (p *runPlan) tell(env *environment) error {
 	if p.page != nil {
 		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.Commit())
 	}
-	return nil
-}
-
-// variables gathers what is set for the program: the configuration's threads, and the lines of --env.
-func (o *runOptions) variables(env *environment, p *runPlan) error {
-	if o.config != "" {
-		a, err := readAdvice(env, o.config)
-		if err != nil {
-			return err
-		}
-		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
-			p.options.Set = append(p.options.Set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
-		}
-	}
-	if o.environment == "" {
-		return nil
-	}
-	set, err := child.ReadVariables(o.environment)
-	if err != nil {
-		return fmt.Errorf("reading --env: %w", err)
-	}
-	p.options.Set = append(p.options.Set, set...)
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
@@ -143,7 +144,7 @@ which memory goes back to the driver and at which frees complete. Settings are t
 func runTraceCheck(env *environment, o *traceCheckOptions, path string) error {
 	var results []pytorch.Result
 	err := o.out.write(env, func(w *outlet.Pending) error {
-		memory, err := size("device-memory", o.memory)
+		memory, err := settings.Size("device-memory", o.memory)
 		if err != nil {
 			return err
 		}
@@ -237,7 +238,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 			}
 			return t.WriteMiniMalloc(w)
 		}
-		memory, err := size("device-memory", o.memory)
+		memory, err := settings.Size("device-memory", o.memory)
 		if err != nil {
 			return err
 		}

@@ -12,8 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/report"
@@ -116,8 +114,7 @@ func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
 		if err != nil {
 			return nil, err
 		}
-		settings.Low, settings.High, settings.Hysteresis = a.Pressure.Low.Value, a.Pressure.High.Value,
-			a.Pressure.Hysteresis.Value
+		settings.Low, settings.High, settings.Hysteresis = a.Pressure.Thresholds()
 	}
 	monitor, err := pressure.NewMonitor(settings)
 	if err != nil {
@@ -130,17 +127,6 @@ func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
 		w.Cards = &watch.Cards{Library: env.libcuda()}
 	}
 	return w, nil
-}
-
-// readAdvice reads a configuration strictly: unknown keys and a foreign schema are refused.
-func readAdvice(env *environment, path string) (advise.Advice, error) {
-	data, err := file.Read(path, file.Document)
-	if err != nil {
-		return advise.Advice{}, fmt.Errorf("reading configuration: %w", err)
-	}
-	a, err := advise.Decode(path, data)
-	warnAll(env, a.Warnings)
-	return a, err
 }
 
 // show writes the state in the chosen format. A file holds the last state; on stdout text tells changes and, on a

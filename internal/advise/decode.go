@@ -1,7 +1,10 @@
 package advise
 
 import (
+	"fmt"
+
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
@@ -19,4 +22,13 @@ func Decode(name string, data []byte) (Advice, error) {
 			"%s: %s is newer than %s, which this vlmem reads: keys that it does not know are passed over", name, newer, Schema))
 	}
 	return a, nil
+}
+
+// ReadFile decodes the configuration of a file.
+func ReadFile(path string) (Advice, error) {
+	data, err := file.Read(path, file.Document)
+	if err != nil {
+		return Advice{}, fmt.Errorf("reading configuration: %w", err)
+	}
+	return Decode(path, data)
 }

@@ -62,10 +62,12 @@ func (b bursts) pressure(capacity units.Bytes) Pressure {
 	high := down(1-share(b.burst-b.reclaim), 0.50, 0.95)
 	hysteresis := down(share(b.reclaim)+0.01, 0.02, 0.15)
 	low := down(high-hysteresis-share(b.burst), hysteresis+0.01, high-hysteresis-0.01)
-	p.High = replayed(high, fmt.Sprintf("the largest burst over %d seeds, %s, still fits after a reaction gives back %s; default %.2f", b.samples, b.burst, b.reclaim, seedHigh))
+	p.High = replayed(high, fmt.Sprintf("the largest burst over %d seeds, %s, still fits after a reaction gives back "+
+		"%s; default %.2f", b.samples, b.burst, b.reclaim, seedHigh))
 	p.Hysteresis = replayed(hysteresis,
 		fmt.Sprintf("what a reaction gives back, %s, is not taken for relief; default %.2f", b.reclaim, seedHysteresis))
-	p.Low = replayed(low, fmt.Sprintf("a pool that grew ahead below it and the largest burst stay under high; default %.2f", seedLow))
+	p.Low = replayed(low, fmt.Sprintf("a pool that grew ahead below it and the largest burst stay under high; default "+
+		"%.2f", seedLow))
 	p.DefragmentAbove = b.defragment()
 	return p
 }
@@ -76,11 +78,13 @@ const enough = 20
 func (b bursts) defragment() Value[float64] {
 	n := len(b.starved)
 	if n < enough {
-		return assumed(seedDefragment, fmt.Sprintf("the default stays: in %d seeds pools grew %d times although they had free bytes enough, too few to say more", b.samples, n))
+		return assumed(seedDefragment, fmt.Sprintf("the default stays: in %d seeds pools grew %d times although they had "+
+			"free bytes enough, too few to say more", b.samples, n))
 	}
 	sorted := slices.Sorted(slices.Values(b.starved))
 	at := min(max(math.Floor(100*sorted[n/20])/100, 0.05), 0.90)
-	return replayed(at, fmt.Sprintf("of %d times that a pool grew although it had free bytes enough, 95 %% were above it; default %.2f", n, seedDefragment))
+	return replayed(at, fmt.Sprintf("of %d times that a pool grew although it had free bytes enough, 95 %% were above "+
+		"it; default %.2f", n, seedDefragment))
 }
 
 // starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough. A
@@ -112,4 +116,9 @@ func starved(p *replay.Program, policy string) ([]float64, error) {
 		before = after
 	}
 	return list, nil
+}
+
+// Thresholds are the levels that the configuration sets, and by how much they must be left before they fall.
+func (p Pressure) Thresholds() (low, high, hysteresis float64) {
+	return p.Low.Value, p.High.Value, p.Hysteresis.Value
 }

@@ -39,6 +39,19 @@ func Names() []string {
 	return names
 }
 
+// CheckNames refuses names that are none of Names, or there twice.
+func CheckNames(names []string) error {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("--allocators names %s twice", name)
+		}
+		if !slices.Contains(Names(), name) {
+			return fmt.Errorf("unknown allocator %q: want some of %s", name, strings.Join(Names(), ", "))
+		}
+	}
+	return nil
+}
+
 // Boundless is a range that no trace fills, so that no request is refused for lack of addresses: 4 TiB.
 const Boundless = 1 << 42
 

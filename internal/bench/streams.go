@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/placement"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -109,4 +110,18 @@ func (b Streams) Verdict() error {
 			r.Overlap.Ceiling)
 	}
 	return nil
+}
+
+// PipelineOf is the pipeline of an image, WIDTHxHEIGHT, through a model by name or file.
+func PipelineOf(name, image string, repeats int) (StreamOptions, error) {
+	model, err := catalog.Model(name)
+	if err != nil {
+		return StreamOptions{}, err
+	}
+	width, height, err := profile.ParseImage(image)
+	if err != nil {
+		return StreamOptions{}, err
+	}
+	grid, err := model.ImageGrid(width, height)
+	return StreamOptions{Model: &model, Grid: grid, Repeats: repeats}, err
 }

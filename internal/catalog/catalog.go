@@ -161,3 +161,16 @@ func Models() ([]profile.Model, error) {
 	}
 	return list, nil
 }
+
+// AllHardware is the built-in hardware, by name.
+func AllHardware() ([]profile.Hardware, error) {
+	var list []profile.Hardware
+	for _, name := range profiles.HardwareNames() {
+		h, err := profiles.Hardware(name)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, h)
+	}
+	return list, nil
+}

@@ -26,13 +26,14 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // ErrUnsupported is in the chain where the system cannot follow programs.
-var ErrUnsupported = errors.New("following a program needs Linux")
+var ErrUnsupported = verdict.Unable.Of(errors.New("following a program needs Linux"))
 
 // ErrNoGroup is in the chain where a limit was asked for and no control group can be made.
-var ErrNoGroup = errors.New("no control group can be made here")
+var ErrNoGroup = verdict.Unable.Of(errors.New("no control group can be made here"))
 
 // Options say what to start and how.
 type Options struct {

@@ -15,7 +15,8 @@ import (
 var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
 	Effects: llamaFlags,
-	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true, Replay: Arenas, Estimate: estimateLlama,
+	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
+	Replay: Arenas, Estimate: estimateLlama,
 	ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
 }
 
@@ -241,13 +242,7 @@ func reserve(g *ggml.Graph, onDevice bool) (device, host units.Bytes) {
 
 // estimateLlama follows llama.cpp loading a model on one device, on the CPU, or split over both.
 func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
-	if o.Quant == "" {
-		o.Quant = "q8_0"
-	}
-	r, err := recipeByName(o.Quant)
-	if _, known := ggml.TypeByName(o.Quant); err != nil && known && o.Files != nil && o.Files.Decoder != nil {
-		r, err = recipe{o.Quant, o.Quant, false}, nil // a mixture without a recipe here: the file's header says its size
-	}
+	r, err := o.recipe()
 	if err != nil {
 		return nil, err
 	}
@@ -300,14 +295,32 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	for card := range place.Cards {
 		mem.cudaContext(o.GPU, place.where(card))
 	}
+	mem.llamaLimits(m, &c)
+	return mem, nil
+}
+
+// recipe is how the weights are stored, llama.cpp's own eight bits where nothing is said.
+func (o *Options) recipe() (recipe, error) {
+	if o.Quant == "" {
+		o.Quant = "q8_0"
+	}
+	r, err := recipeByName(o.Quant)
+	if _, known := ggml.TypeByName(o.Quant); err != nil && known && o.Files != nil && o.Files.Decoder != nil {
+		r, err = recipe{o.Quant, o.Quant, false}, nil // a mixture without a recipe here: the file's header says its size
+	}
+	return r, err
+}
+
+// llamaLimits warns of what loads and then goes wrong.
+func (mem *Memory) llamaLimits(m *profile.Model, c *llamaContext) {
 	if head, _ := cacheHeads(&m.Text); head%c.kType.Block != 0 {
 		mem.warn(CutBlocks, "keys of %d elements are not whole blocks of %s: llama.cpp loads so and computes wrongly", head,
 			c.kType.Name)
 	}
 	if int(c.cells) > m.Text.MaxPositions {
-		mem.warn(BeyondTraining, "%d tokens are more than the %d that the model was trained for", c.cells, m.Text.MaxPositions)
+		mem.warn(BeyondTraining, "%d tokens are more than the %d that the model was trained for", c.cells,
+			m.Text.MaxPositions)
 	}
-	return mem, nil
 }
 
 // asLlama is a model as llama.cpp runs it: of the architectures known here only Gemma's layers slide, Mistral's see
@@ -437,8 +450,8 @@ func (mem *Memory) hostWeights(m *profile.Model, p *Placement, o Options, source
 	mem.repackedWeights(m, p, o, source)
 }
 
-// mappedWeights are pages of the file. Where there is no card every page is read once, for the copies too, and the range
-// from the first to the last tensor in use stays mapped.
+// mappedWeights are pages of the file. Where there is no card every page is read once, for the copies too, and the
+// range from the first to the last tensor in use stays mapped.
 func (mem *Memory) mappedWeights(p *Placement, o Options, source, why string, low, high float64) {
 	plain, span := p.sum(OnHostMemory, BufferPlain), p.Mapped()
 	least := plain
@@ -619,7 +632,8 @@ func (mem *Memory) llamaProjector(m *profile.Model, o Options) error {
 func llamaImage(m *profile.Model, i Image, most int) (width, height int, err error) {
 	tokenSide := m.Vision.PatchSize * m.Vision.SpatialMergeSize
 	limited := *m
-	limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels = 8*tokenSide*tokenSide, orDefault(most, 4096)*tokenSide*tokenSide
+	limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels = 8*tokenSide*tokenSide,
+		orDefault(most, 4096)*tokenSide*tokenSide
 	g, err := limited.ImageGrid(i.Width, i.Height)
 	if err != nil {
 		return 0, 0, err

@@ -17,6 +17,7 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -199,4 +200,16 @@ func Read(path string) (*engine.Memory, error) {
 			errors.Join(err, errors.New("no items")))
 	}
 	return mem, nil
+}
+
+// Check refuses numbers that make no sense.
+func (o *Request) Check() error {
+	if err := settings.Within(settings.AtMost("ctx", o.Context, settings.MostTokens),
+		settings.AtMost("prompt", o.PromptTokens, settings.MostTokens),
+		settings.AtMost("batch", o.Batch, settings.MostBatch), settings.AtMost("ubatch", o.UBatch, settings.MostBatch),
+		settings.AtMost("outputs", o.Outputs, settings.MostBatch),
+		settings.AtMost("parallel", o.Sequences, settings.MostSequences)); err != nil || o.Utilization == 0 {
+		return err
+	}
+	return settings.Share("utilization", o.Utilization)
 }

@@ -64,3 +64,15 @@ func Kept(folder, machine string) ([]*Observation, error) {
 	}
 	return list, nil
 }
+
+// ReadFiles reads the observations of files.
+func ReadFiles(paths []string) (list []*Observation, err error) {
+	for _, path := range paths {
+		run, err := ReadFile(path)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, run)
+	}
+	return list, nil
+}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
-	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/verify"
 )
@@ -64,11 +64,7 @@ func (s Source) Predict() (p Prediction, err error) {
 
 // fromConfig solves for the engine as advise --for does.
 func (s Source) fromConfig(p *Prediction) error {
-	data, err := file.Read(s.Config, file.Document)
-	if err != nil {
-		return fmt.Errorf("reading configuration: %w", err)
-	}
-	a, err := advise.Decode(s.Config, data)
+	a, err := advise.ReadFile(s.Config)
 	for _, w := range a.Warnings {
 		p.Warnings = append(p.Warnings, w.String())
 	}
@@ -82,4 +78,26 @@ func (s Source) fromConfig(p *Prediction) error {
 	d, err := advise.Deploy(s.Engine, in)
 	p.Memory = d.Memory
 	return err
+}
+
+// Variables gathers what is set for the program, NAME=value: the threads of the configuration of a file, and the lines
+// of another. Both may be "".
+func Variables(config, lines string) (set []string, err error) {
+	if config != "" {
+		a, err := advise.ReadFile(config)
+		if err != nil {
+			return nil, err
+		}
+		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
+			set = append(set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
+		}
+	}
+	if lines == "" {
+		return set, nil
+	}
+	more, err := child.ReadVariables(lines)
+	if err != nil {
+		return nil, fmt.Errorf("reading --env: %w", err)
+	}
+	return append(set, more...), nil
 }

@@ -3,9 +3,11 @@ package probe
 import (
 	"context"
 	"errors"
+	"math"
 
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
@@ -23,4 +25,13 @@ func MeasureInto(ctx context.Context, h *profile.Hardware, deep bool, progress f
 	}
 	m.Into(h)
 	return nil
+}
+
+// Fillable is the memory that this machine or its control group has left, or more than any where it does not say.
+func Fillable() units.Bytes {
+	h, err := Reported("/")
+	if err != nil || h.Memory == nil || h.Memory.FillableBytes == nil {
+		return math.MaxInt64
+	}
+	return *h.Memory.FillableBytes
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/units"
@@ -21,7 +22,8 @@ func Estimate(w io.Writer, format string, mem *engine.Memory, fast *speed.Foreca
 		return Document(w, format, estimated{*mem, fast})
 	}
 	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
-		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType), units.Grouped(int64(mem.ContextTokens)), mem.Device)))
+		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType),
+		units.Grouped(int64(mem.ContextTokens)), mem.Device)))
 	var rows [][]string
 	var notes []string
 	for _, i := range mem.Items {
@@ -52,4 +54,13 @@ func places(mem *engine.Memory) string {
 		card = " of " + mem.CardBytes.String()
 	}
 	return fmt.Sprintf("%s%s on the device, %s on the host", mem.DeviceBytes, card, mem.HostBytes)
+}
+
+// Logged renders an estimate and, for people, what a log says beside it.
+func Logged(w io.Writer, format string, mem *engine.Memory, v advise.Verification) error {
+	if err := Estimate(w, format, mem, nil); err != nil || format != "table" {
+		return err
+	}
+	fmt.Fprintln(w)
+	return Verification(w, format, v)
 }

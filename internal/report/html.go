@@ -6,12 +6,15 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/tiling/contest"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -393,4 +396,25 @@ func latencyOf(h *profile.Hardware) *latencyView {
 	}
 	v.Points = strings.TrimSpace(line.String())
 	return v
+}
+
+// BenchPage is the page of a benchmark of some workloads on a machine, by a version of vlmem.
+func BenchPage(what, granule, version string, b Bench, machine *profile.Hardware, heat *contest.Heat) Page {
+	return Page{Heat: TileHeat(heat), Title: "vlmem bench: " + what, Bench: b, Machine: machine, Inputs: []Pair{
+		{Name: "workload", Value: what}, {Name: "allocators", Value: strings.Join(chosen(b), ", ")},
+		{Name: "granule", Value: granule}, {Name: "vlmem", Value: version},
+		{Name: "Go", Value: runtime.Version() + " " + runtime.GOOS + "/" + runtime.GOARCH},
+		{Name: "machine", Value: machine.Name}, {Name: "fingerprint", Value: machine.Fingerprint},
+	}}
+}
+
+// chosen lists the allocators that took part.
+func chosen(b Bench) []string {
+	var names []string
+	for _, r := range b.Results {
+		if !slices.Contains(names, r.Allocator) {
+			names = append(names, r.Allocator)
+		}
+	}
+	return names
 }

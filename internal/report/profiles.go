@@ -61,3 +61,13 @@ func (p Profiles) Write(w io.Writer, format string) error {
 	}
 	return nil
 }
+
+// ProfilesOf lists hardware and models.
+func ProfilesOf(hardware []profile.Hardware, models []profile.Model) Profiles {
+	list := Profiles{Hardware: hardware}
+	for _, m := range models {
+		list.Models = append(list.Models, ModelRow{Name: m.Name, Parameters: m.Parameters().Total(),
+			WeightBytes: m.WeightBytes(profile.FP16), KVBytesPerToken: m.KVBytesPerToken(profile.FP16)})
+	}
+	return list
+}

@@ -135,9 +135,12 @@ type outcome struct {
 	stderr string
 }
 
+// tally counts how runs with a failed call ended.
+type tally struct{ sites, clean, warned, refused, runtime int }
+
 // fail takes every command through the failure of each call of a kind.
 func (b *bench) fail(k kind, most int) error {
-	sites, clean, warned, refused, runtime := 0, 0, 0, 0, 0
+	var t tally
 	for _, command := range commands {
 		place := filepath.Join(b.folder, "out")
 		if err := os.MkdirAll(place, 0o700); err != nil {
@@ -149,60 +152,69 @@ func (b *bench) fail(k kind, most int) error {
 			return err
 		}
 		for n := 1; n <= most; n++ {
-			if err := os.WriteFile(out, []byte("old"), 0o600); err != nil {
-				return err
-			}
-			o, err := traced(b.binary, b.line(command, out), k, n)
+			fired, err := b.failOne(&t, k, n, command, out, want)
 			if err != nil {
 				return err
 			}
-			if !o.fired {
+			if !fired {
 				break
-			}
-			sites++
-			got, err := os.ReadFile(out)
-			if err != nil {
-				return err
-			}
-			left, err := os.ReadDir(place)
-			if err != nil {
-				return err
-			}
-			live := command[0] == "probe" || command[0] == "watch" // what they read changes by itself
-			switch {
-			case o.exit == 2 && (strings.Contains(o.stderr, "fatal error: ") || strings.Contains(o.stderr, "runtime: ")):
-				runtime++ // Go's own memory: nothing of ours can answer it
-				if string(got) != "old" {
-					b.broken(k, n, command, o, "the runtime ended it in the middle of a file")
-				}
-				for _, f := range left { // the next run would remove it
-					if f.Name() != "file" {
-						_ = os.Remove(filepath.Join(place, f.Name()))
-					}
-				}
-			case len(left) != 1:
-				b.broken(k, n, command, o, fmt.Sprintf("left behind: %v", left))
-			case o.exit == 0 && (live || bytes.Equal(got, want)):
-				clean++
-			case o.exit == 0 && o.stderr != "":
-				warned++
-			case o.exit == 0:
-				b.broken(k, n, command, o, "another result without a warning")
-			case o.exit > 4 || strings.Count(o.stderr, "\n") < 1 || strings.Contains(o.stderr, "goroutine "):
-				b.broken(k, n, command, o, "no clear error")
-			case string(got) != "old" && o.exit != 1 && o.exit != 4:
-				if !bytes.Equal(got, want) {
-					b.broken(k, n, command, o, "half a file")
-				}
-				refused++
-			default:
-				refused++
 			}
 		}
 	}
-	fmt.Printf("%-16s %4d sites: %d as unharmed, %d with a warning, %d refused, %d ended by Go's runtime\n", k.name, sites,
-		clean, warned, refused, runtime)
+	fmt.Printf("%-16s %4d sites: %d as unharmed, %d with a warning, %d refused, %d ended by Go's runtime\n", k.name,
+		t.sites,
+		t.clean, t.warned, t.refused, t.runtime)
 	return nil
+}
+
+// failOne fails the n-th call of a command, which fired says it makes, and holds what follows to the promises.
+func (b *bench) failOne(t *tally, k kind, n int, command []string, out string, want []byte) (fired bool, err error) {
+	if err := os.WriteFile(out, []byte("old"), 0o600); err != nil {
+		return false, err
+	}
+	o, err := traced(b.binary, b.line(command, out), k, n)
+	if err != nil || !o.fired {
+		return false, err
+	}
+	t.sites++
+	got, err := os.ReadFile(out)
+	if err != nil {
+		return true, err
+	}
+	left, err := os.ReadDir(filepath.Dir(out))
+	if err != nil {
+		return true, err
+	}
+	live := command[0] == "probe" || command[0] == "watch" // what they read changes by itself
+	broken := func(why string) { b.broken(k, n, command, o, why) }
+	switch {
+	case o.exit == 2 && (strings.Contains(o.stderr, "fatal error: ") || strings.Contains(o.stderr, "runtime: ")):
+		t.runtime++ // Go's own memory: nothing of ours can answer it
+		if string(got) != "old" {
+			broken("the runtime ended it in the middle of a file")
+		}
+		for _, f := range left { // the next run would remove it
+			if f.Name() != "file" {
+				_ = os.Remove(filepath.Join(filepath.Dir(out), f.Name()))
+			}
+		}
+	case len(left) != 1:
+		broken(fmt.Sprintf("left behind: %v", left))
+	case o.exit == 0 && (live || bytes.Equal(got, want)):
+		t.clean++
+	case o.exit == 0 && o.stderr != "":
+		t.warned++
+	case o.exit == 0:
+		broken("another result without a warning")
+	case o.exit > 4 || strings.Count(o.stderr, "\n") < 1 || strings.Contains(o.stderr, "goroutine "):
+		broken("no clear error")
+	default:
+		if string(got) != "old" && o.exit != 1 && o.exit != 4 && !bytes.Equal(got, want) {
+			broken("half a file")
+		}
+		t.refused++
+	}
+	return true, nil
 }
 
 func (b *bench) broken(k kind, n int, command []string, o outcome, why string) {

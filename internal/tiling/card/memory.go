@@ -12,6 +12,7 @@ import (
 	"gonum.org/v1/gonum/stat"
 
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
 
 // Memory is a file of timings, by card, driver and work. A file that is not there is empty.
@@ -98,3 +99,12 @@ func ranks(values []float64) []float64 {
 }
 
 func correlation(a, b []float64) float64 { return stat.Correlation(a, b, nil) }
+
+// UserMemory is the file that keeps timings, in the user's cache folder.
+func UserMemory() (Memory, error) {
+	folder, err := os.UserCacheDir()
+	if err != nil {
+		return Memory{}, verdict.Unable.Errorf("finding a place to keep timings: %w", err)
+	}
+	return Memory{Path: filepath.Join(folder, "vlmem", "tiles.json")}, nil
+}

@@ -1,17 +1,23 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/plan"
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -103,9 +109,12 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
 	r := &o.request
-	return within(most{"images", r.Images, mostSequences}, most{"frames", r.Frames, mostFrames},
-		most{"batch", r.Batch, mostSequences}, most{"prompt", r.PromptTokens, mostTokens}, most{"ctx", o.context, mostTokens},
-		most{"decode", r.DecodeTokens, mostDecode})
+	return settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
+		settings.AtMost("frames", r.Frames, settings.MostFrames),
+		settings.AtMost("batch", r.Batch, settings.MostSequences),
+		settings.AtMost("prompt", r.PromptTokens, settings.MostTokens),
+		settings.AtMost("ctx", o.context, settings.MostTokens),
+		settings.AtMost("decode", r.DecodeTokens, mostDecode))
 }
 
 // replays are the engines whose calls are replayed in one of these ways, without any in every way.
@@ -174,4 +183,109 @@ func writeStream(env *environment, path string, source trace.Source) error {
 		env.warn("%s: %s events of %s", path, units.Grouped(count), source.Title())
 	}
 	return nil
+}
+
+// planOptions are the flags of trace plan.
+type planOptions struct {
+	out      output
+	capacity string
+	align    string
+	effort   int64
+	patience time.Duration
+}
+
+func newTracePlanCmd(env *environment) *cobra.Command {
+	var o planOptions
+	cmd := &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Pack the lifetimes of a trace into the lowest arena",
+		Long: `Packs the blocks of a trace, whose lifetimes are all known, into one arena: the least memory a program seen before needs.
+
+The lower bound is the largest sum of requested bytes live at one time. A packing is optimal where it meets that bound or
+where the search has refuted every lower height. The packing depends on --effort alone, unless --patience ends it early.
+With --format csv the result is the offset of every block, in the order of allocation.`,
+		Example: "  vlmem trace plan recording.pickle\n  vlmem trace plan problem.csv --capacity 1MiB --format csv -o " +
+			"packed.csv",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
+	}
+	o.out.addFlags(cmd, "table", "yaml", "json", "csv")
+	cmd.Flags().StringVar(&o.capacity, "capacity", "",
+		"stop at the first packing that fits this size, such as 1GiB (default: the lowest that is found)")
+	cmd.Flags().StringVar(&o.align, "align", "",
+		"round sizes up to it (default: 512 B, what CUDA's allocators align to; 1 B for packing problems)")
+	cmd.Flags().Int64Var(&o.effort, "effort", plan.DefaultEffort,
+		"work to spend, in comparisons of two blocks (about a nanosecond each)")
+	cmd.Flags().DurationVar(&o.patience, "patience", 7*time.Second,
+		"end the search after this long, whatever effort is left")
+	return cmd
+}
+
+func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOptions) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	start := time.Now()
+	p, bound, err := o.problem(env, file)
+	if err != nil {
+		return err
+	}
+	limits, err := o.limits(cmd.Context(), start)
+	if err != nil {
+		return err
+	}
+	r := plan.Solve(p, limits)
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
+		return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
+	}
+	if err := report.Packing(w, o.out.format, p, bound, r, time.Since(start)); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	if limits.Capacity > 0 && r.Height > limits.Capacity {
+		return verdict.Failed.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file,
+			units.Bytes(r.Height), units.Bytes(limits.Capacity))
+	}
+	return nil
+}
+
+// problem reads the packing problem of a file and its lower bound.
+func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int64, error) {
+	align, err := o.alignment()
+	if err != nil {
+		return nil, 0, err
+	}
+	t, align, err := trace.OpenPacking(file, align)
+	if err != nil {
+		return nil, 0, err
+	}
+	warnAll(env, t.Warnings)
+	p, bound := t.Packing(align)
+	return p, bound, p.Check()
+}
+
+// limits end the search.
+func (o *planOptions) limits(ctx context.Context, start time.Time) (plan.Options, error) {
+	c, err := settings.Size("capacity", o.capacity)
+	return plan.Options{Effort: o.effort, Capacity: int64(c),
+		Stop: func() bool { return time.Since(start) > o.patience || ctx.Err() != nil }}, err
+}
+
+// alignment is what sizes are rounded up to, 0 for what the file asks for.
+func (o *planOptions) alignment() (int64, error) {
+	if o.align == "" {
+		return 0, nil
+	}
+	a, err := units.ParseBytes(o.align)
+	if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
+		return 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
+	}
+	return int64(a), nil
 }

@@ -1,0 +1,61 @@
+package settings
+
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// engineWords are the names that engines have for what advise calls context, precision and concurrency. Each command
+// has its own as documented flags and takes the others as well.
+var engineWords = map[string]string{"context": "ctx", "precision": "quant", "concurrency": "parallel"}
+
+// OtherWords lets a command be given a flag of its own by the other vocabulary's name.
+func OtherWords(flags *pflag.FlagSet) {
+	own := map[string]string{}
+	for word, other := range engineWords {
+		switch {
+		case flags.Lookup(word) != nil && flags.Lookup(other) == nil:
+			own[other] = word
+		case flags.Lookup(other) != nil && flags.Lookup(word) == nil:
+			own[word] = other
+		}
+	}
+	flags.SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		if word, ok := own[name]; ok {
+			name = word
+		}
+		return pflag.NormalizedName(name)
+	})
+}
+
+// Settable reports whether settings can change what a command does. Commands without flags of their own take none:
+// version, help and completion work whatever the files hold.
+func Settable(cmd *cobra.Command) bool {
+	if cmd.Hidden || !cmd.HasParent() || cmd.Parent().Name() == "completion" {
+		return false
+	}
+	found := false
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { found = found || f.Name != "help" })
+	return found
+}
+
+// Names lists the flags of every command that settings may set.
+func Names(root *cobra.Command) []string {
+	var names []string
+	var visit func(*cobra.Command)
+	visit = func(c *cobra.Command) {
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !slices.Contains(names, f.Name) {
+				names = append(names, f.Name)
+			}
+		})
+		for _, sub := range c.Commands() {
+			visit(sub)
+		}
+	}
+	visit(root)
+	slices.Sort(names)
+	return names
+}
