@@ -46,6 +46,9 @@ type Heap struct {
 // leastEngineCard is the memory below which nothing of a model worth the trouble lies on a card.
 const leastEngineCard = 2 * units.GiB
 
+// mi300A is the PCI id of AMD's Instinct MI300A, whose memory is all the host's as well.
+const mi300A = "1002:74a0"
+
 // EngineCard is the card that an engine computes on where no CUDA device is there: the one with the most memory that
 // Vulkan or ROCm serves, as a GPU without a compute capability; nil for none. Intel's integrated graphics are left
 // out: they are no faster than the cores beside them over the same memory.
@@ -61,7 +64,12 @@ func (h *Hardware) EngineCard() *GPU {
 		if c.VRAMUsedBytes != nil {
 			g.FreeBytes = max(0, g.MemoryBytes-*c.VRAMUsedBytes)
 		}
-		if c.Unified && c.GTTBytes != nil {
+		switch {
+		case !c.Unified || c.GTTBytes == nil:
+		case *c.VRAMBytes > *c.GTTBytes && c.PCIID != mi300A:
+			// What the firmware set aside is in no total of the host's: it is the card's alone.
+			g.UnifiedMemory = false
+		default:
 			g.MemoryBytes, g.FreeBytes = g.MemoryBytes+*c.GTTBytes, 0
 		}
 		if g.MemoryBytes >= leastEngineCard && (best == nil || g.MemoryBytes > best.MemoryBytes) {

@@ -1,0 +1,40 @@
+package profile
+
+import (
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// TestEngineCard: of a processor's graphics what is set aside is theirs, and the rest one budget with the host.
+func TestEngineCard(t *testing.T) {
+	size := func(gib units.Bytes) *units.Bytes { b := gib * units.GiB; return &b }
+	card := func(name string, unified bool, vram, gtt *units.Bytes) Card {
+		return Card{Vendor: "AMD", Name: name, Unified: unified, VRAMBytes: vram, GTTBytes: gtt, Backends: []string{"vulkan"}}
+	}
+	whole := card("Aqua Vanjaram [Instinct MI300A]", true, size(128), size(64))
+	whole.PCIID = mi300A
+	for name, c := range map[string]struct {
+		card    Card
+		memory  units.Bytes
+		unified bool
+	}{
+		"a card":                    {card("Navi 31", false, size(24), size(16)), 24, false},
+		"a small part set aside":    {card("Phoenix1", true, size(1), size(15)), 16, true},
+		"most of it set aside":      {card("Strix Halo", true, size(96), size(16)), 96, false},
+		"nothing but one memory":    {whole, 192, true},
+		"too little to be worth it": {card("Raven", true, size(1), nil), 0, false},
+	} {
+		h := Hardware{Cards: []Card{c.card}}
+		got := h.EngineCard()
+		if c.memory == 0 {
+			if got != nil {
+				t.Errorf("%s: %+v", name, got)
+			}
+			continue
+		}
+		if got == nil || got.MemoryBytes != c.memory*units.GiB || got.UnifiedMemory != c.unified {
+			t.Errorf("%s: %+v, want %d GiB, unified %v", name, got, c.memory, c.unified)
+		}
+	}
+}
