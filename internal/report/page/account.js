@@ -54,18 +54,20 @@ function drawIcicle(root) {
     box.style.height = depth * height + "px";
     back.disabled = history.length === 0;
     say(zoomed);
-    if (focused && box.firstChild) box.firstChild.focus();
+    if (focused) (drawn(focused) || box.firstChild).focus();
   }
+  const drawn = node => [...box.children].find(b => b.node === node); // the narrowest are not
   function zoom(node) {
     if (node === zoomed) return;
     history.push(zoomed);
     zoomed = node;
-    draw(true);
+    draw(node);
   }
   function out() {
     if (history.length === 0) return;
+    const left = zoomed;
     zoomed = history.pop();
-    draw(true);
+    draw(left);
   }
   back.addEventListener("click", out);
   box.addEventListener("keydown", event => {
@@ -73,12 +75,12 @@ function drawIcicle(root) {
     if (!node) return;
     const siblings = node.p && node !== zoomed ? node.p.c : [node];
     const at = siblings.indexOf(node);
-    const target = { ArrowDown: (node.c || [])[0], ArrowUp: node === zoomed ? null : node.p, ArrowRight: siblings[at + 1],
-      ArrowLeft: siblings[at - 1] }[event.key];
+    const ways = { ArrowDown: node.c || [], ArrowUp: node === zoomed ? [] : [node.p], ArrowRight: siblings.slice(at + 1),
+      ArrowLeft: siblings.slice(0, at).reverse() }[event.key];
     if (event.key === "Escape") out();
-    else if (target) [...box.children].find(b => b.node === target)?.focus();
+    else if (ways) ways.map(drawn).find(b => b)?.focus();
     else return;
     event.preventDefault();
   });
-  draw(false);
+  draw(null);
 }
