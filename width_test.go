@@ -13,21 +13,10 @@ import (
 // width is the most columns of a line, a tab being one.
 const width = 120
 
-// unwrapped are the folders that are not wrapped yet. None joins them: wrap a folder, and take it out.
-var unwrapped = []string{"cmd/vlmem", "internal/advise", "internal/engine", "internal/probe", "internal/report",
-	"internal/shard", "internal/trace"}
-
 // TestLinesAreShort holds code outside tables of data: the elements of literals, and fields with their tags, stand on
 // one line however long.
 func TestLinesAreShort(t *testing.T) {
 	for _, file := range goFiles(t) {
-		exempt := false
-		for _, folder := range unwrapped {
-			exempt = exempt || within(file, folder)
-		}
-		if exempt {
-			continue
-		}
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

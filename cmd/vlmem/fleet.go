@@ -127,7 +127,8 @@ func (o *fleetOptions) read(env *environment, cmd *cobra.Command) (models []prof
 		if err != nil {
 			return nil, err
 		}
-		o.asked.Limits, o.asked.Given, o.asked.Precision, o.asked.AssumeIdle = in.Limits, in.Given, in.Precision, in.AssumeIdle
+		o.asked.Limits, o.asked.Given, o.asked.Precision, o.asked.AssumeIdle = in.Limits, in.Given, in.Precision,
+			in.AssumeIdle
 		models = append(models, m)
 	}
 	return models, nil

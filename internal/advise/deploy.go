@@ -39,9 +39,9 @@ type attempt struct {
 
 // Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
 // with as much on the card as fits; a shorter context; a smaller image. What is written fits at the high end of the
-// engine's interval. Where nothing does, an engine that measures at its start and refuses, rather than be killed later, is
-// tried at the middle, with a warning. The error is an *engine.Refusal where the
-// engine cannot run on the card, and a *Shortfall where nothing fits.
+// engine's interval. Where nothing does, an engine that measures at its start and refuses, rather than be killed later,
+// is tried at the middle, with a warning. The error is an *engine.Refusal where the engine cannot run on the card, and
+// a *Shortfall where nothing fits.
 func Deploy(name string, in Inputs) (Deployment, error) {
 	e, err := engine.Lookup("target", name, deployable)
 	if err != nil {
@@ -181,8 +181,8 @@ func (in *Inputs) shrinking() iter.Seq[Limits] {
 	}
 }
 
-// attempts is everything on the card for each of the quants, in every variant of the engine's own settings, then the last
-// split between card and host.
+// attempts is everything on the card for each of the quants, in every variant of the engine's own settings, then the
+// last split between card and host.
 func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
 	return func(yield func(attempt) bool) {
 		for _, q := range quants {
@@ -239,7 +239,8 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	return o
 }
 
-// unifiedProcessBytes is what is left to an engine's processes where it fills a share of a memory that is the host's too.
+// unifiedProcessBytes is what is left to an engine's processes where it fills a share of a memory that is the host's
+// too.
 const unifiedProcessBytes = 4 * units.GiB
 
 // share is the engine's own share of the card, or what other programs leave of it: more than is free makes it refuse to
@@ -271,8 +272,8 @@ func (in *Inputs) room() memoryRoom {
 	return r
 }
 
-// overflow is by how much an estimate is too large at the high end of its interval and at its middle, 0 where it fits, and
-// where. Of a split it settles what each side holds.
+// overflow is by how much an estimate is too large at the high end of its interval and at its middle, 0 where it fits,
+// and where. Of a split it settles what each side holds.
 func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (most, middle units.Bytes, where string) {
 	if e.Cache == engine.Fills && in.gpu() != nil {
 		need := mem.TokenBytes * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
@@ -331,11 +332,13 @@ func (a *attempt) quantOf(m *profile.Model, mem *engine.Memory) string {
 // deployment writes down what was found; most is what the estimate is over at its most.
 func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, most units.Bytes) Deployment {
 	l := a.limits
-	d := Deployment{Memory: mem, Limits: l, Verdict: in.verdict(mem, &a, most), Options: a.options, Settings: engine.Settings{
-		Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens, Sequences: l.Concurrency,
-		Image: engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
-		Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
-	}}
+	d := Deployment{Memory: mem, Limits: l, Verdict: in.verdict(mem, &a, most), Options: a.options,
+		Settings: engine.Settings{
+			Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens,
+			Sequences: l.Concurrency,
+			Image:     engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
+			Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
+		}}
 	s := &d.Settings
 	if e.Weights == engine.GGUF {
 		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
@@ -357,8 +360,8 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	return d
 }
 
-// Threads is how many threads an engine's files set, and why: 0 where everything lies on the card, for which an engine's
-// own choice does, unless it would count CPUs that it may not use.
+// Threads is how many threads an engine's files set, and why: 0 where everything lies on the card, for which an
+// engine's own choice does, unless it would count CPUs that it may not use.
 func (in *Inputs) Threads(hostComputes bool) (threads int, why string) {
 	cpu := in.Hardware.CPU
 	if cpu == nil {
@@ -445,7 +448,8 @@ func Grow(what string, from Limits, m *profile.Model, fits func(Limits) bool) (L
 	case "concurrency":
 		at, most = from.Concurrency, 256
 	case "image":
-		at, most = imageStep, imageStep*int(math.Sqrt(float64(m.Preprocess.MaxPixels)/float64(from.ImageWidth*from.ImageHeight)))
+		times := math.Sqrt(float64(m.Preprocess.MaxPixels) / float64(from.ImageWidth*from.ImageHeight))
+		at, most = imageStep, imageStep*int(times)
 	default:
 		return from, fmt.Errorf("growing %s: want context, image or concurrency", what)
 	}

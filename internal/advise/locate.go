@@ -23,7 +23,8 @@ type Placement struct {
 // *Shortfall where the model does not fit, and an *engine.Refusal where the engine cannot run on the card.
 func Locate(in Inputs) (Placement, error) {
 	if in.Engine == "" {
-		return Placement{}, fmt.Errorf("%s runs no %s: what it takes there is not known", engine.Anywhere().Name, in.Model.Name)
+		return Placement{}, fmt.Errorf("%s runs no %s: what it takes there is not known", engine.Anywhere().Name,
+			in.Model.Name)
 	}
 	e, err := engine.Lookup("engine", in.Engine, deployable)
 	if err != nil {
@@ -40,8 +41,8 @@ func Locate(in Inputs) (Placement, error) {
 	return p, nil
 }
 
-// settleSoon is settleOn that looks at the limits as they are, and then whether the smallest weights fit at the smallest,
-// before all that lies between: where they do not, nothing does.
+// settleSoon is settleOn that looks at the limits as they are, and then whether the smallest weights fit at the
+// smallest, before all that lies between: where they do not, nothing does.
 func (in *Inputs) settleSoon(e *engine.Engine) (Deployment, error) {
 	least, quants := in.Limits, in.quants(e)
 	for l := range in.shrinking() {

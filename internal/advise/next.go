@@ -43,7 +43,8 @@ func (in *Inputs) next(b *Budget) *Next {
 	}
 	for line := range strings.Lines(written.Files[0].Content) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || strings.HasPrefix(line, "--mmproj ")) {
+		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") ||
+			strings.HasPrefix(line, "--mmproj ")) {
 			continue
 		}
 		n.Command = append(n.Command, line)

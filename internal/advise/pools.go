@@ -110,7 +110,8 @@ func (in *Inputs) kvPool() Pool {
 	return Pool{
 		Policy: derived("fixed", fmt.Sprintf("pages of %d tokens: at most %d tokens of a request are wasted", pageTokens,
 			pageTokens-1)),
-		Initial: derived(size, fmt.Sprintf("%s tokens x %s B, held from the start: a cache that grows is copied at every token",
+		Initial: derived(size, fmt.Sprintf("%s tokens x %s B, held from the start: a cache that grows is copied at every "+
+			"token",
 			units.Grouped(int64(tokens)), units.Grouped(int64(perToken)))),
 		Max:       derived(size, "the context is bounded: it never grows beyond"),
 		Grow:      derived(units.Bytes(0), "nothing to grow"),
@@ -216,7 +217,8 @@ func (in *Inputs) choose(needs map[string][]int64, lower []int64) Pool {
 		Policy: replayed(best, fmt.Sprintf("%s over %d seeds", text, seeds)),
 		Initial: replayed(initial, fmt.Sprintf("median need; %s to %s over %d seeds", units.Bytes(sorted[0]),
 			units.Bytes(sorted[len(sorted)-1]), seeds)),
-		Max:       replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits, %s, and %d %% for what other seeds may bring", seeds, largest, reserve)),
+		Max: replayed(most, fmt.Sprintf("largest need of %d seeds and of a request at the limits, %s, and %d %% for "+
+			"what other seeds may bring", seeds, largest, reserve)),
 		Grow:      derived(roundUp(initial/8), "an eighth of initial: few steps, little idle"),
 		Alignment: in.alignment(),
 	}

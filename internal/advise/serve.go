@@ -136,8 +136,8 @@ func LayOf(m *profile.Model, mem *engine.Memory, hostLayers int) speed.Lay {
 	return l
 }
 
-// account is where every byte goes, by the engine's own items. The head, which counts as one of an engine's layers, moves
-// to the host last.
+// account is where every byte goes, by the engine's own items. The head, which counts as one of an engine's layers,
+// moves to the host last.
 func (in *Inputs) account(d *Deployment) Budget {
 	b := Budget{Host: in.host(), verdict: d.Verdict}
 	b.Engine = new(derived(in.Engine, "the program that the budget is reckoned for; --for names another"))
@@ -158,8 +158,8 @@ func (in *Inputs) account(d *Deployment) Budget {
 	return b
 }
 
-// fill puts an estimate's items of one memory into its account. What is neither of the named ones is the process's or the
-// driver's, and takes the place of the round figure that was assumed for the driver.
+// fill puts an estimate's items of one memory into its account. What is neither of the named ones is the process's or
+// the driver's, and takes the place of the round figure that was assumed for the driver.
 func (in *Inputs) fill(p *Place, mem *engine.Memory, host bool) {
 	other := in.otherRange(p, !host)
 	if !host {
@@ -223,7 +223,8 @@ func (in *Inputs) verdict(mem *engine.Memory, a *attempt, most units.Bytes) stri
 	return "fits"
 }
 
-// servedClaims holds a configuration's budget against the engine's estimate, made again from what the configuration says.
+// servedClaims holds a configuration's budget against the engine's estimate, made again from what the configuration
+// says.
 func (in *Inputs) servedClaims(a Advice, v *Verification) error {
 	e, err := engine.Lookup("engine", in.Engine, deployable)
 	if err != nil {

@@ -29,7 +29,8 @@ func (s *Shortfall) Error() string {
 	}
 	text := fmt.Sprintf("%s in %s "+verdict, s.Model, precision, s.Hardware, s.Missing, s.Where)
 	if s.Limits != (Limits{}) {
-		text += fmt.Sprintf(" even at %s tokens and images of %s", units.Grouped(int64(s.Limits.ContextTokens)), s.Limits.Image())
+		text += fmt.Sprintf(" even at %s tokens and images of %s", units.Grouped(int64(s.Limits.ContextTokens)),
+			s.Limits.Image())
 	}
 	if len(s.WouldFit) > 0 {
 		text += "; what would fit: " + strings.Join(s.WouldFit, ", or ")
@@ -37,8 +38,8 @@ func (s *Shortfall) Error() string {
 	return text
 }
 
-// nearer keeps an attempt that lacks so much at the upper end of its interval and at its middle, where it lacks less than
-// what was kept: one that the middle of its interval lets in goes before all others.
+// nearer keeps an attempt that lacks so much at the upper end of its interval and at its middle, where it lacks less
+// than what was kept: one that the middle of its interval lets in goes before all others.
 func (s *Shortfall) nearer(most, middle units.Bytes, where, precision string, l Limits) {
 	missing, unsure := middle, middle == 0
 	if unsure {

@@ -57,7 +57,8 @@ func (e *TooSlow) Error() string {
 		}
 	}
 	f := e.Fastest.Speed
-	return fmt.Sprintf("no precision of %s gives %s here: the fastest, %s, writes %.3g tokens a second (%.3g to %.3g) and the first token comes after %.3g s; a smaller model, a shorter context or a smaller image would be faster",
+	return fmt.Sprintf("no precision of %s gives %s here: the fastest, %s, writes %.3g tokens a second (%.3g to %.3g) "+
+		"and the first token comes after %.3g s; a smaller model, a shorter context or a smaller image would be faster",
 		e.Model, asked, e.Fastest.Precision, f.Decode.Median, f.Decode.Low, f.Decode.High, f.FirstToken.Median)
 }
 
@@ -132,8 +133,9 @@ func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
 
 // rate is how fast a decoder laid out so writes; nil where the machine is not known well enough.
 func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed.Forecast {
-	r := speed.Request{Context: float64(in.Limits.ContextTokens), Prompt: float64(in.Limits.ContextTokens) / 2, UBatch: 512,
-		Width: in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
+	r := speed.Request{Context: float64(in.Limits.ContextTokens), Prompt: float64(in.Limits.ContextTokens) / 2,
+		UBatch: 512,
+		Width:  in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
 	if grid, err := in.Model.ImageGrid(r.Width, r.Height); err == nil {
 		r.Prompt = max(r.Prompt, float64(grid.Tokens))
 	}
@@ -145,7 +147,8 @@ func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed
 }
 
 // forecastOf is how fast a decoder laid out so answers a request.
-func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, r speed.Request) (speed.Forecast, error) {
+func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, r speed.Request) (speed.Forecast,
+	error) {
 	constants, err := speed.Fitted()
 	if err != nil {
 		return speed.Forecast{}, err
@@ -253,7 +256,8 @@ func fastLine(f *speed.Forecast) string {
 	if f.FirstToken.Median >= 10 {
 		digits = 0
 	}
-	return fmt.Sprintf("fast: about %.3g tokens a second (%.3g to %.3g four times in five), the first after %.*f s", f.Decode.Median,
+	return fmt.Sprintf("fast: about %.3g tokens a second (%.3g to %.3g four times in five), the first after %.*f s",
+		f.Decode.Median,
 		f.Decode.Low, f.Decode.High, digits, f.FirstToken.Median)
 }
 

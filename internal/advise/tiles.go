@@ -62,7 +62,8 @@ func (in *Inputs) tiles() (Tiles, []evidence.Warning, error) {
 	switch g := in.tiledGPU(); {
 	case g == nil:
 	case g.BandwidthBytesPerS == 0 || g.SMCount == 0:
-		warnings = append(warnings, evidence.Warn(NoTiles, "%s tells no memory bandwidth or no count of multiprocessors: no tiles for it", g.Name))
+		warnings = append(warnings, evidence.Warn(NoTiles,
+			"%s tells no memory bandwidth or no count of multiprocessors: no tiles for it", g.Name))
 	default:
 		var err error
 		if t.GPU, err = in.gpuTiles(*g); err != nil {

@@ -63,7 +63,8 @@ func (c *TorchCard) Short() units.Bytes {
 
 // Helps reports whether some setting refuses less than the default, or as little and reserves less.
 func (c *TorchChoice) Helps() bool {
-	return c.Best.Refused < c.Default.Refused || c.Best.Refused == c.Default.Refused && c.Best.Reserved < c.Default.Reserved
+	return c.Best.Refused < c.Default.Refused || c.Best.Refused == c.Default.Refused &&
+		c.Best.Reserved < c.Default.Reserved
 }
 
 // Confidence is the share of held-out parts on which the setting chosen without them reserves no more than the default.
@@ -118,9 +119,9 @@ type TorchOptions struct {
 	Progress func(done, of int)
 }
 
-// TuneTorch replays traces, one for each card or run, under a grid of settings, each on a card of its capacity. The best
-// refuses least, and of those that refuse as little reserves least in all and on no trace more than the default. Held
-// out are each trace in turn where there are several, else the second half of the one.
+// TuneTorch replays traces, one for each card or run, under a grid of settings, each on a card of its capacity. The
+// best refuses least, and of those that refuse as little reserves least in all and on no trace more than the default.
+// Held out are each trace in turn where there are several, else the second half of the one.
 func TuneTorch(traces []*trace.Trace, o TorchOptions) (TorchChoice, error) {
 	if len(traces) == 0 {
 		return TorchChoice{}, errors.New("tuning PyTorch's allocator: no trace")

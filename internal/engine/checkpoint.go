@@ -10,8 +10,8 @@ import (
 )
 
 // Form is one form of a checkpoint that an engine over PyTorch takes. A precision and a data type are two things: a
-// quantised form is asked for by its own setting, or comes with a repository that was quantised, and the data type stays
-// that of the activations.
+// quantised form is asked for by its own setting, or comes with a repository that was quantised, and the data type
+// stays that of the activations.
 type Form struct {
 	Name   string  // of --quant and --precision
 	Bits   float64 // of an element of the decoder's matrices, scales included
@@ -54,8 +54,8 @@ func formOf(forms []Form, engine, name string) (Form, error) {
 	return Form{}, fmt.Errorf("unknown data type %q for %s: want %s", name, engine, strings.Join(names, ", "))
 }
 
-// formFor is the form that a server takes by a name of this model: a checkpoint that is quantised already is loaded as it
-// is, in one of the data types, and in no other scheme.
+// formFor is the form that a server takes by a name of this model: a checkpoint that is quantised already is loaded as
+// it is, in one of the data types, and in no other scheme.
 func formFor(forms []Form, engine, name string, m *profile.Model) (Form, error) {
 	f, err := formOf(forms, engine, name)
 	q := m.Quantisation
@@ -81,7 +81,8 @@ func (e *Engine) Unloadable(m *profile.Model) *Refusal {
 	if slices.Contains(flagsIn(e.Name + "-" + e.Version + ".txt")["quantization"], q.Method) {
 		return nil
 	}
-	return &Refusal{Engine: e.Name, Reason: fmt.Sprintf("release %s loads no checkpoints quantised with %s", e.Version, q.Method),
+	return &Refusal{Engine: e.Name, Reason: fmt.Sprintf("release %s loads no checkpoints quantised with %s", e.Version,
+		q.Method),
 		Alternative: "take the model in 16 bits, or quantised by awq, gptq or compressed-tensors"}
 }
 
@@ -118,8 +119,8 @@ func cardRow(t *profile.Text, cards int) int64 {
 	return 2 * int64(max(1, t.KVHeads/cards)) * int64(t.HeadDim)
 }
 
-// kvWidths are the bytes of a cached element by type: a scale for every head of a token of 128 (…_per_token_head), for 16
-// elements (nvfp4) or 32 (mxfp8); the types that no published table gives are sized by the bits of their names.
+// kvWidths are the bytes of a cached element by type: a scale for every head of a token of 128 (…_per_token_head), for
+// 16 elements (nvfp4) or 32 (mxfp8); the types that no published table gives are sized by the bits of their names.
 var kvWidths = map[string]float64{
 	"auto": 2, "float16": 2, "bfloat16": 2, "bf16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1,
 	"int8_per_token_head": 1 + 4.0/128, "fp8_per_token_head": 1 + 4.0/128, "int4_per_token_head": 0.5 + 4.0/128,

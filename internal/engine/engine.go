@@ -267,7 +267,8 @@ func (o *Options) check() error {
 	}{
 		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16},
 		{"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
-		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999}, {"frames", o.Frames, 1 << 16}, {"prompt tokens", o.PromptTokens, 1 << 30},
+		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999},
+		{"frames", o.Frames, 1 << 16}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
 			return fmt.Errorf("%s %d: want 0 to %d", f.name, f.value, f.most)
@@ -398,7 +399,8 @@ func (mem *Memory) Set(item Item) {
 	mem.sum()
 }
 
-// splits reports whether n cards share out a decoder: as many heads each, and those of the cache split or copied evenly.
+// splits reports whether n cards share out a decoder: as many heads each, and those of the cache split or copied
+// evenly.
 func splits(t *profile.Text, n int) bool {
 	kv := max(t.KVHeads, 1)
 	return t.Heads%n == 0 && (kv%n == 0 || n%kv == 0)

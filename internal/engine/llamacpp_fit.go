@@ -15,8 +15,8 @@ const (
 
 // fitted are the settings that llama.cpp comes to when no context is set (common/fit.cpp of v0.5.0): the trained length
 // for every slot where that leaves the margin free, else what a straight line between the least context and that says,
-// in steps of 256 a stream. The tower is part of the margin. Where even the least context does not fit, layers leave the
-// cards, experts first.
+// in steps of 256 a stream. The tower is part of the margin. Where even the least context does not fit, layers leave
+// the cards, experts first.
 func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
 	f := *o.Llama.Fit
 	streams := 1

@@ -71,8 +71,8 @@ func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 	return p
 }
 
-// assignLayers shares the layers that leave the host, the head counting as one after the last, out over the cards: layer
-// i of n goes to the first card whose cumulated share is above i/n (llama_model::load_tensors).
+// assignLayers shares the layers that leave the host, the head counting as one after the last, out over the cards:
+// layer i of n goes to the first card whose cumulated share is above i/n (llama_model::load_tensors).
 func (p *Placement) assignLayers(layers int, o Options) {
 	p.Layers = make([]int, layers+1)
 	shares := o.Llama.Shares
@@ -173,7 +173,8 @@ func (p *Placement) hostBuffer(t PlacedTensor, kind ggml.Type, op weightOperatio
 	return cpuFeatures(o.Llama.CPU).buffer(kind, t.Shape, op)
 }
 
-// pins reports whether the cards' backend has memory of the host that it can read; Metal and OpenCL have none in v0.5.0.
+// pins reports whether the cards' backend has memory of the host that it can read; Metal and OpenCL have none in
+// v0.5.0.
 func (l *LlamaOptions) pins() bool { return l.backend() != "metal" && l.backend() != "opencl" }
 
 // gathers reports whether CUDA has a kernel that looks rows of a table up (ggml-cuda.cu of v0.5.0).

@@ -12,9 +12,9 @@ const (
 	promptBytesPerToken = 12 // of the tokens and positions beside their keys and values, measured
 )
 
-// keptPrompts adds what a server keeps beside its buffers: for every prompt that leaves a slot, and for slots that idle,
-// keys and values of its tokens on the host, until the limit. Nothing is held at start; with use the limit is reached.
-// Models with layers that see a window keep checkpoints of these besides, up to 32 a slot.
+// keptPrompts adds what a server keeps beside its buffers: for every prompt that leaves a slot, and for slots that
+// idle, keys and values of its tokens on the host, until the limit. Nothing is held at start; with use the limit is
+// reached. Models with layers that see a window keep checkpoints of these besides, up to 32 a slot.
 func (mem *Memory) keptPrompts(m *profile.Model, c llamaContext, o Options) {
 	limit := llamaCacheRAM
 	if o.Llama.CacheRAM != nil {

@@ -16,7 +16,8 @@ import (
 )
 
 // ErrNoBuffers means that a log names no buffer: it is not llama.cpp's, or says too little.
-var ErrNoBuffers = errors.New("no buffer sizes in the log; llama.cpp prints them with -lv 4 (builds before May 2026 always)")
+var ErrNoBuffers = errors.New("no buffer sizes in the log; llama.cpp prints them with -lv 4 (builds before May 2026 " +
+	"always)")
 
 // LlamaLog is what a llama.cpp program said of itself while it loaded. Numbers and Texts are the last of each name that
 // print_info, llama_context and the dump of metadata give.

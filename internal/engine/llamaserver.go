@@ -10,7 +10,8 @@ import (
 // llamaServer is llama.cpp's server: four slots over one cache, and logits for the slots alone.
 var llamaServer = Engine{
 	Name: "llama-server", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
-	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true, Cold: true,
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
+	Cold:     true,
 	Effects:  llamaServerFlags,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
 	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,

@@ -68,8 +68,8 @@ func ollamaContext(g *profile.GPU) int {
 	return 262144
 }
 
-// ollamaParallel is the requests that run at once: one, whatever is asked for, of the Qwen-VL family, for which the server
-// lowers it with a warning (server/sched.go).
+// ollamaParallel is the requests that run at once: one, whatever is asked for, of the Qwen-VL family, for which the
+// server lowers it with a warning (server/sched.go).
 func ollamaParallel(m *profile.Model, asked int) int {
 	if m.TextOnly() {
 		return orDefault(asked, 1)
@@ -126,7 +126,8 @@ func writeOllama(s Settings) (*Bundle, error) {
 	b.Use = []string{"set -a; . ./ollama.env; set +a; ollama serve", "ollama create " + shellWord(s.Name) +
 		" -f Modelfile"}
 	if pixels > 0 {
-		b.Notes = append(b.Notes, fmt.Sprintf("ollama has no setting for the size of images: scale them to %d pixels before sending; it enlarges those under 1,024 tokens", pixels))
+		b.Notes = append(b.Notes, fmt.Sprintf("ollama has no setting for the size of images: scale them to %d pixels "+
+			"before sending; it enlarges those under 1,024 tokens", pixels))
 	}
 	return &b, nil
 }

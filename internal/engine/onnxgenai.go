@@ -14,14 +14,15 @@ var onnxGenAI = Engine{
 	Estimate: estimateONNX, Write: writeONNX,
 }
 
-// onnxForms are the builder's precisions for a CPU. int4 has blocks of 32 with a scale in f32 and a 4-bit zero, and keeps
-// tower and embeddings in f32.
+// onnxForms are the builder's precisions for a CPU. int4 has blocks of 32 with a scale in f32 and a 4-bit zero, and
+// keeps tower and embeddings in f32.
 var onnxForms = []Form{
 	{Name: "fp32", Bits: 32, Suffix: "-onnx-cpu-fp32"}, {Name: "int4", Bits: 4 + 36.0/32, Suffix: "-onnx-cpu-int4"},
 }
 
-// estimateONNX follows a model on the CPU: the data files are mapped, quantised matrices are packed into copies, the cache is
-// one tensor a layer for keys and one for values of the whole length in f32, and the arena grows by powers of two.
+// estimateONNX follows a model on the CPU: the data files are mapped, quantised matrices are packed into copies, the
+// cache is one tensor a layer for keys and one for values of the whole length in f32, and the arena grows by powers of
+// two.
 func estimateONNX(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant = orText(o.Quant, "int4"); o.Quant == "float32" {
 		o.Quant = "fp32"
@@ -45,7 +46,8 @@ func estimateONNX(m *profile.Model, o Options) (*Memory, error) {
 	mem.add(Weights, "host", decoder, scaled(decoder, 0.95), scaled(decoder, 2), Assumed,
 		"decoder and head in %s, embeddings in f32; as much again where the mapped file stays resident beside packed copies",
 		f.Name)
-	mem.add(VisionWeights, "host", vision, vision/2, scaled(vision, 2), Assumed, "tower in f32, half that in an fp16 export")
+	mem.add(VisionWeights, "host", vision, vision/2, scaled(vision, 2), Assumed,
+		"tower in f32, half that in an fp16 export")
 	sequences := max(o.Sequences, 1)
 	cache := units.Bytes(4 * int64(context*sequences) * int64(m.Text.Layers) * m.Text.CacheRow())
 	mem.exact(KVCache, "host", cache, "search.max_length tokens in f32, whole from the start")
@@ -88,7 +90,8 @@ func writeONNX(s Settings) (*Bundle, error) {
 	session.add("intra_op_num_threads", s.Threads, "%s", s.ThreadsWhy)
 	overlay := lines{{"search", []setting(search), ""},
 		{"model", []setting{{"decoder", []setting{{"session_options", []setting(session), ""}}, ""}}, ""}}
-	build := "python -m onnxruntime_genai.models.builder -m " + shellWord(s.Model.Repository) + " -p " + f.Name + " -e cpu -o " +
+	build := "python -m onnxruntime_genai.models.builder -m " + shellWord(s.Model.Repository) + " -p " + f.Name +
+		" -e cpu -o " +
 		shellWord(folder)
 	script := "# " + writtenBy + s.spelled + "\nimport onnxruntime_genai\n\nMODEL_PATH = " + jsonValue(folder) +
 		"\n\n\ndef load():\n    config = onnxruntime_genai.Config(MODEL_PATH)\n" +
@@ -97,7 +100,8 @@ func writeONNX(s Settings) (*Bundle, error) {
 	return &Bundle{settings: append(append(path, search...), session...),
 		Files: []File{{"onnxruntime-genai.json", jsonText(overlay)}, {"onnxruntime-genai.py", script}},
 		Use:   []string{build, "import runpy; model = runpy.run_path('onnxruntime-genai.py')['load']()"},
-		Notes: []string{fmt.Sprintf("images are limited by the processor's own file: scale them to %dx%d before", s.Image.Width,
+		Notes: []string{fmt.Sprintf("images are limited by the processor's own file: scale them to %dx%d before",
+			s.Image.Width,
 			s.Image.Height)},
 	}, nil
 }

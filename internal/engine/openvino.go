@@ -21,7 +21,8 @@ var openVINOForms = []Form{
 	{Name: "int4", Bits: grouped4, Suffix: "-int4-ov"},
 }
 
-// openVINOKV are the bytes of a cached element; the small types have a scale and a zero in f32 for every token of a head.
+// openVINOKV are the bytes of a cached element; the small types have a scale and a zero in f32 for every token of a
+// head.
 var openVINOKV = map[string]float64{"u8": 1 + 8.0/128, "u4": 0.5 + 8.0/128, "u3": 0.375 + 8.0/128, "bf16": 2, "f16": 2,
 	"f32": 4}
 
@@ -39,8 +40,8 @@ func openVINOWeights(m *profile.Model, f Form) (decoder, vision units.Bytes) {
 }
 
 // estimateOpenVINO follows a pipeline to its first inference. Compiling maps the files; the first inference packs every
-// matrix into a copy of its own beside the mapped pages, which the system may drop: as large as the file for int8, and for
-// 16 bits computed in f32, as without AMX, twice that.
+// matrix into a copy of its own beside the mapped pages, which the system may drop: as large as the file for int8, and
+// for 16 bits computed in f32, as without AMX, twice that.
 func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "int8"
@@ -72,7 +73,8 @@ func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 		"the mapped files, resident after loading; the system drops them under pressure")
 	sequences := max(o.Sequences, 1)
 	cache := scaled(units.Bytes(int64(context*sequences)*int64(m.Text.Layers)*m.Text.CacheRow()), width)
-	mem.add(KVCache, "host", cache, cache, scaled(cache, 1.05), Derived, "%d tokens in %s, in blocks", context*sequences, kv)
+	mem.add(KVCache, "host", cache, cache, scaled(cache, 1.05), Derived, "%d tokens in %s, in blocks", context*sequences,
+		kv)
 	return mem, mem.cpuCall(m, o, context)
 }
 
@@ -84,7 +86,8 @@ func (mem *Memory) cpuCall(m *profile.Model, o Options, context int) error {
 		f = int64(t.MoE.IntermediateSize * t.MoE.ExpertsPerToken)
 	}
 	work := units.Bytes(4 * int64(context) * (4*int64(t.HiddenSize) + 3*f))
-	mem.add(Compute, "host", work, work/4, 2*work, Assumed, "prefill of %d tokens in f32: hidden states, gate and up", context)
+	mem.add(Compute, "host", work, work/4, 2*work, Assumed, "prefill of %d tokens in f32: hidden states, gate and up",
+		context)
 	mem.exact(Output, "host", units.Bytes(4*int64(t.VocabSize)), "logits of one token in f32")
 	grid, err := torchImage(m, o, Image{1024, 1024})
 	if err != nil || grid.Patches == 0 {
@@ -92,7 +95,8 @@ func (mem *Memory) cpuCall(m *profile.Model, o Options, context int) error {
 	}
 	v := m.Vision
 	tower := units.Bytes(4 * int64(grid.Patches) * (int64(grid.PatchWidth) + 12*int64(v.HiddenSize)))
-	mem.add(Vision, "host", tower, tower/2, 2*tower, Assumed, "the tower on %dx%d in f32, %d patches", grid.Width, grid.Height,
+	mem.add(Vision, "host", tower, tower/2, 2*tower, Assumed, "the tower on %dx%d in f32, %d patches", grid.Width,
+		grid.Height,
 		grid.Patches)
 	return nil
 }
@@ -118,8 +122,10 @@ func writeOpenVINO(s Settings) (*Bundle, error) {
 		Files: []File{{"openvino.json", jsonText(lines{{"pipeline", []setting(l), ""}})},
 			{"openvino.py", openVINOText(s.spelled, l)}},
 		Use: []string{export, "import runpy; pipeline = runpy.run_path('openvino.py')['load']()"},
-		Notes: []string{"memory grows at the first inference, when the weights are packed, not at loading; only dropping the pipeline gives it back",
-			fmt.Sprintf("the pipeline has no limit of its own on images: scale them to %dx%d before", s.Image.Width, s.Image.Height)},
+		Notes: []string{"memory grows at the first inference, when the weights are packed, not at loading; only dropping " +
+			"the pipeline gives it back",
+			fmt.Sprintf("the pipeline has no limit of its own on images: scale them to %dx%d before", s.Image.Width,
+				s.Image.Height)},
 	}, nil
 }
 

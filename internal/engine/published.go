@@ -18,8 +18,8 @@ type Published struct {
 	Type          string `json:"type"` // as file names spell it
 }
 
-// Names as seen in the repositories of Qwen and unsloth, October 2025 to October 2026: the publisher's own files lack the
-// hyphen of the model's name, and come in three types.
+// Names as seen in the repositories of Qwen and unsloth, October 2025 to October 2026: the publisher's own files lack
+// the hyphen of the model's name, and come in three types.
 var (
 	publishedSizes   = []string{"2B", "4B", "8B", "32B", "30B-A3B"}
 	publishedTypes   = []string{"F16", "Q8_0", "Q4_K_M"}
@@ -51,9 +51,9 @@ func PublishedGGUF(m *profile.Model, quant string) (Published, bool) {
 	return p, true
 }
 
-// FileBytes is what the tensors of a model's GGUF files take: the decoder's in a quantisation, the tower's with matrices in
-// 16 bits. Headers and the vocabulary, some 6 MiB, come on top. What an engine loads of a file differs: it may hold the
-// embeddings twice, or map a part.
+// FileBytes is what the tensors of a model's GGUF files take: the decoder's in a quantisation, the tower's with
+// matrices in 16 bits. Headers and the vocabulary, some 6 MiB, come on top. What an engine loads of a file differs: it
+// may hold the embeddings twice, or map a part.
 func FileBytes(m *profile.Model, quant string) (decoder, tower units.Bytes, err error) {
 	r, err := recipeByName(quant)
 	if err != nil {

@@ -26,11 +26,13 @@ func writePyTorch(s Settings) (*Bundle, error) {
 	var env lines
 	env.add("PYTORCH_ALLOC_CONF", conf, "%s", why)
 	env.add("PYTORCH_CUDA_ALLOC_CONF", conf, "the name before 2.9, which vLLM still looks at")
-	env.add("OMP_NUM_THREADS", s.Threads, "%s; left out, PyTorch counts the CPUs of its affinity, and no quota", s.ThreadsWhy)
+	env.add("OMP_NUM_THREADS", s.Threads, "%s; left out, PyTorch counts the CPUs of its affinity, and no quota",
+		s.ThreadsWhy)
 	b := &Bundle{Version: s.spelled, settings: env, Files: []File{{"pytorch.env", envText(s.spelled, env)}}}
 	b.Use = []string{"set -a; . ./pytorch.env; set +a; python …"}
 	if strings.Contains(conf, "expandable_segments:True") {
-		b.Notes = append(b.Notes, "expandable segments cannot be shared by CUDA IPC: custom all-reduce across cards fails with them (vllm#42609)")
+		b.Notes = append(b.Notes, "expandable segments cannot be shared by CUDA IPC: custom all-reduce across cards fails "+
+			"with them (vllm#42609)")
 	}
 	return b, nil
 }

@@ -17,7 +17,8 @@ func (e *Engine) Refuse(g *profile.GPU) error {
 			return nil
 		}
 		return &Refusal{Engine: e.Name,
-			Reason:      fmt.Sprintf("%s is reached through %s, and %s is written here for CUDA alone", g.Name, g.Backend, e.Name),
+			Reason: fmt.Sprintf("%s is reached through %s, and %s is written here for CUDA alone", g.Name, g.Backend,
+				e.Name),
 			Alternative: "llama.cpp (--for llama-server) or ollama with a GGUF of the same model runs on it"}
 	}
 	major, minor, err := g.Capability()
@@ -44,9 +45,11 @@ func (e *Engine) Refuse(g *profile.GPU) error {
 func backendFacts(g *profile.GPU) []string {
 	switch g.Backend {
 	case "rocm":
-		return []string{"llama.cpp: build with -DGGML_HIP=ON for this card's gfx target, or with -DGGML_VULKAN=ON; --list-devices shows it"}
+		return []string{"llama.cpp: build with -DGGML_HIP=ON for this card's gfx target, or with -DGGML_VULKAN=ON; " +
+			"--list-devices shows it"}
 	case "vulkan":
-		return []string{"llama.cpp: build with -DGGML_VULKAN=ON, or take the Vulkan release; --list-devices shows the card as Vulkan0"}
+		return []string{"llama.cpp: build with -DGGML_VULKAN=ON, or take the Vulkan release; --list-devices shows the " +
+			"card as Vulkan0"}
 	}
 	return nil
 }

@@ -120,12 +120,13 @@ func comma(i, n int) string {
 	return ""
 }
 
-// pythonText defines load(), which returns the model, the processor and the arguments of generate. The image processor's
-// size is set once it is loaded: given to from_pretrained, it reaches the video processor too. Threads are set first:
-// loading computes as well.
+// pythonText defines load(), which returns the model, the processor and the arguments of generate. The image
+// processor's size is set once it is loaded: given to from_pretrained, it reaches the video processor too. Threads are
+// set first: loading computes as well.
 func pythonText(version string, model, images, generate, torch lines) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s%s\nimport torch\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n", writtenBy, version)
+	fmt.Fprintf(&b, "# %s%s\nimport torch\nfrom transformers import AutoModelForImageTextToText, AutoProcessor\n\n",
+		writtenBy, version)
 	for _, part := range []struct {
 		name string
 		list lines

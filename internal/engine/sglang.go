@@ -233,19 +233,23 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 		"taken before free memory is asked for")
 	rest := scaled(free(sglangContext), 1-r.share)
 	mem.add(Compute, "device", rest, min(rest, work), rest, Derived,
-		"what SGLang leaves to activations, CUDA graphs and the tower, which need about %s; above it the run is out of memory",
+		"what SGLang leaves to activations, CUDA graphs and the tower, which need about %s; above it the run is out of "+
+			"memory",
 		work)
 	need := r.perToken * units.Bytes(r.context)
 	switch {
 	case high < need:
-		mem.warn(WillNotStart, "the cache holds at most %d tokens, fewer than a context of %d: raise mem-fraction-static or lower --ctx",
+		mem.warn(WillNotStart, "the cache holds at most %d tokens, fewer than a context of %d: raise mem-fraction-static "+
+			"or lower --ctx",
 			tokens(high), r.context)
 	case at < need:
-		mem.warn(MayNotStart, "the cache holds between %d and %d tokens, and a context has %d", tokens(low), tokens(high), r.context)
+		mem.warn(MayNotStart, "the cache holds between %d and %d tokens, and a context has %d", tokens(low), tokens(high),
+			r.context)
 	}
 	if work > rest {
 		mem.Left = Left{at - (work - rest), low - (work - rest), high - (work - rest)}
-		mem.warn(RunsOut, "a chunk of %d tokens and the largest image need about %s, and %s is left to them: lower the share, "+
+		mem.warn(RunsOut, "a chunk of %d tokens and the largest image need about %s, and %s is left to them: lower the "+
+			"share, "+
 			"chunked-prefill-size or the image", r.chunk, work, rest)
 	}
 	return nil
@@ -275,9 +279,9 @@ func cardRoom(g *profile.GPU) units.Bytes {
 	return g.MemoryBytes
 }
 
-// sglangVariants are ways to start it, the first its own: then, chunk by chunk down to 512 tokens, the share of the card
-// halfway between the least that holds the context of every request and the most that leaves a batch what it computes with
-// and a tenth more, so that what is over goes to both.
+// sglangVariants are ways to start it, the first its own: then, chunk by chunk down to 512 tokens, the share of the
+// card halfway between the least that holds the context of every request and the most that leaves a batch what it
+// computes with and a tenth more, so that what is over goes to both.
 func sglangVariants(m *profile.Model, o Options) []Options {
 	list := []Options{o}
 	if o.GPU == nil {
@@ -333,9 +337,10 @@ func writeSGLang(s Settings) (*Bundle, error) {
 			"areas in pixels: larger images are scaled down to the size that was budgeted")
 	}
 	b := &Bundle{
-		Files:    []File{{"sglang.yaml", yamlText(s.spelled, l)}},
-		Use:      []string{"python -m sglang.launch_server --config sglang.yaml"},
-		Notes:    []string{"the image processor runs on the first card and takes memory there; disable-fast-image-processor moves it to the CPU and is more than twice as slow"},
+		Files: []File{{"sglang.yaml", yamlText(s.spelled, l)}},
+		Use:   []string{"python -m sglang.launch_server --config sglang.yaml"},
+		Notes: []string{"the image processor runs on the first card and takes memory there; " +
+			"disable-fast-image-processor moves it to the CPU and is more than twice as slow"},
 		settings: l,
 	}
 	if env := s.sglangThreads(); len(env) > 0 {
@@ -351,7 +356,8 @@ func writeSGLang(s Settings) (*Bundle, error) {
 // quota, and of the latter without affinity (srt/multimodal/processors/base_processor.py).
 func (s *Settings) sglangThreads() (env lines) {
 	env.add("OMP_NUM_THREADS", s.Threads, "%s; for images prepared on the processor", s.ThreadsWhy)
-	env.add("SGLANG_CPU_WORKERS", s.Threads, "processes for images, where a model's processor starts them; left out, one for "+
-		"each CPU of the machine")
+	env.add("SGLANG_CPU_WORKERS", s.Threads,
+		"processes for images, where a model's processor starts them; left out, one for "+
+			"each CPU of the machine")
 	return env
 }

@@ -110,7 +110,8 @@ func (e *Engine) Logs() bool      { return e.ReadLog != nil && e.Write != nil }
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
 
-// Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its heads.
+// Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its
+// heads.
 func (e *Engine) Spread(h *profile.Hardware, t *profile.Text) int {
 	if !e.Cards || len(h.GPUs) == 0 {
 		return 1

@@ -126,7 +126,8 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 // hybrid says what a server's cache is not followed in.
 func (mem *Memory) hybrid(t *profile.Text) {
 	if n := t.Layers - t.CachedLayers(); n > 0 {
-		mem.warn(NotModelled, "the states of %d layers of linear attention, %s a sequence, lie in the cache's blocks as well: "+
+		mem.warn(NotModelled, "the states of %d layers of linear attention, %s a sequence, lie in the cache's blocks as "+
+			"well: "+
 			"their padding is not modelled",
 			n, units.Bytes(t.StateBytes(2)))
 		mem.assume(KVCache, 0.8, 1.05, "blocks that hold states are not modelled")

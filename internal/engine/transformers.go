@@ -39,7 +39,8 @@ var transformersQuantization = map[string][]setting{
 // no gradient.
 //
 //	tower   = 4PN + 2PN + 17b·NC + b·NC + 16·N·d + levels·b·T·D + b·S·D
-//	          pixels, their cast, the block's fp32 rotary peak, position embeddings, rotary tables, deepstack, text embeddings
+//	          pixels, their cast, the block's fp32 rotary peak, position embeddings, rotary tables, deepstack,
+//	          text embeddings
 //	prefill = 4PN + b·S·D + (levels+1)·b·T·D + b·S·2·L·Hkv·h + 3b·S·(D+F) + 4h·S + 24S
 //	          pixels, embeddings, image features, KV cache, the MLP's peak, rotary tables, position ids
 //
@@ -90,8 +91,8 @@ type callPeak struct {
 	prefill, cache, visionBytes units.Bytes
 }
 
-// call is one generate() call: sequences of prompt tokens, with images, or videos of so many frames, in each, in a cache
-// that will hold context tokens of each.
+// call is one generate() call: sequences of prompt tokens, with images, or videos of so many frames, in each, in a
+// cache that will hold context tokens of each.
 type call struct {
 	image                      Image
 	images, frames             int
@@ -205,7 +206,8 @@ func (l torchLoad) cacheType(name string) error {
 		return nil
 	}
 	if d, known := profile.TorchDType(name); !known || d.Bytes() != l.element {
-		return fmt.Errorf("--kv-type %s: transformers keeps the cache in the model's type, here %s; other engines have others",
+		return fmt.Errorf("--kv-type %s: transformers keeps the cache in the model's type, here %s; other engines have "+
+			"others",
 			name, torchName[l.dtype])
 	}
 	return nil
@@ -387,7 +389,8 @@ func writeTransformers(s Settings) (*Bundle, error) {
 		model.add("max_memory", memory, "weights alone, with the room through which those of the host pass")
 	}
 	if pixels > 0 {
-		images.add("size", s.imageSize(pixels), "areas in pixels, of images alone: a video's frames have a limit of their own")
+		images.add("size", s.imageSize(pixels),
+			"areas in pixels, of images alone: a video's frames have a limit of their own")
 	}
 	if s.KVType == "static" || s.KVType == "offloaded" || s.KVType == "offloaded_static" || s.KVType == "quantized" {
 		generate.add("cache_implementation", s.KVType, "as given")
@@ -398,7 +401,8 @@ func writeTransformers(s Settings) (*Bundle, error) {
 			generate.add("disable_compile", true, "a static cache is compiled by default, which needs compute capability 7.0")
 		}
 	}
-	torch.add("set_num_threads", s.Threads, "%s; left out, PyTorch counts the CPUs of its affinity, and no quota", s.ThreadsWhy)
+	torch.add("set_num_threads", s.Threads, "%s; left out, PyTorch counts the CPUs of its affinity, and no quota",
+		s.ThreadsWhy)
 	b := Bundle{settings: slices.Concat(model, images, generate, torch)}
 	document := lines{{"from_pretrained", []setting(inJSON), ""}, {"image_processor", []setting(images), ""},
 		{"generate", []setting(generate), ""}, {"torch", []setting(torch), ""}}
@@ -417,10 +421,10 @@ func layering(m *profile.Model, f Form) (tower, embed, layer, head units.Bytes) 
 		scaled(units.Bytes(p.LMHead), rest)
 }
 
-// transformersSplit is max_memory for a card that may hold so much of the weights, as accelerate 1.15 fills it in the order
-// of the modules: where not everything fits, room for the largest of what is still to be placed, a layer or an untied
-// head, is kept free on the card, and that is where the host's pass through. Whatever the host's limit has no room for
-// goes to the disk without a word.
+// transformersSplit is max_memory for a card that may hold so much of the weights, as accelerate 1.15 fills it in the
+// order of the modules: where not everything fits, room for the largest of what is still to be placed, a layer or an
+// untied head, is kept free on the card, and that is where the host's pass through. Whatever the host's limit has no
+// room for goes to the disk without a word.
 //
 //	card = tower + embeddings + n·layer + max(layer, head), n ≥ 1,  host = the rest
 func transformersSplit(m *profile.Model, o Options, card units.Bytes) (device, host, missing units.Bytes) {

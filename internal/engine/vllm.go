@@ -27,7 +27,8 @@ const (
 	vllmItems = 999
 )
 
-// vllmForms are what release 0.33 takes: bitsandbytes and GGUF are gone. fp8 and int8 are made from 16 bits while loading.
+// vllmForms are what release 0.33 takes: bitsandbytes and GGUF are gone. fp8 and int8 are made from 16 bits while
+// loading.
 var vllmForms = append(plainForms[:len(plainForms):len(plainForms)],
 	Form{Name: "fp8", Bits: 8, Method: "fp8"}, Form{Name: "fp8_per_tensor", Bits: 8, Method: "fp8_per_tensor"},
 	Form{Name: "fp8_per_block", Bits: 8.01, Method: "fp8_per_block"}, Form{Name: "mxfp8", Bits: mxfp8, Method: "mxfp8"},
@@ -56,8 +57,8 @@ func vllmDefaults(g *profile.GPU, offline bool) (tokens, sequences int) {
 	return 2048, 256
 }
 
-// vllmGraphs is how many sizes are captured: 1, 2, 4, then by 8 to 256, by 16 to the largest, which is twice the sequences
-// and at most 512, 1,024 on Blackwell (compilation config of vllm/config/vllm.py).
+// vllmGraphs is how many sizes are captured: 1, 2, 4, then by 8 to 256, by 16 to the largest, which is twice the
+// sequences and at most 512, 1,024 on Blackwell (compilation config of vllm/config/vllm.py).
 func vllmGraphs(sequences int, g *profile.GPU) (sizes int) {
 	most := 512
 	if g != nil && strings.HasPrefix(g.ComputeCapability, "10.") {
@@ -94,8 +95,8 @@ type vllmRun struct {
 	b                    int64   // bytes of an activation
 }
 
-// newVLLMRun resolves options. The encoder budget is the larger of the scheduled tokens and the largest item; the profile
-// run sends as many items as budget and sequences hold (MultiModalBudget in vllm/multimodal/encoder_budget.py):
+// newVLLMRun resolves options. The encoder budget is the larger of the scheduled tokens and the largest item; the
+// profile run sends as many items as budget and sequences hold (MultiModalBudget in vllm/multimodal/encoder_budget.py):
 //
 //	items = max(1, min(⌊budget/item⌋, sequences · max(1, min(limit, ⌊context/item⌋))))
 func newVLLMRun(m *profile.Model, o Options) (*vllmRun, error) {
@@ -184,7 +185,8 @@ func (r *vllmRun) decoder() phase {
 	}
 	b := units.Bytes(r.b * s * (2*d + wide/int64(r.cards)))
 	return phase{Compute, b + r.held(), scaled(b, 0.7) + r.held(), scaled(b, 1.7) + r.held(), Assumed, fmt.Sprintf(
-		"the decoder on %d scheduled tokens: hidden states, gate and up; with the features of %d images", r.scheduled, r.items)}
+		"the decoder on %d scheduled tokens: hidden states, gate and up; with the features of %d images", r.scheduled,
+		r.items)}
 }
 
 // sampler is the peak of one row of logits a sequence: in the model's type, in fp32, and the passes of top-k and top-p.
@@ -211,7 +213,8 @@ func (mem *Memory) profiled(phases ...phase) {
 // estimateVLLM follows vLLM's start on each card: what its profile run leaves of utilization × memory is cut into
 // blocks. The CUDA context is not in the sum: the snapshot that is subtracted from is taken with it.
 //
-//	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch − CUDA graphs
+//	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch
+//	            − CUDA graphs
 //	blocks    = ⌊available / page⌋ / layers
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	form, err := formFor(vllmForms, "vllm", o.Quant, m)
@@ -249,7 +252,8 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 // deepstack levels of a batch, and the sampler's counts of every token for every sequence (the V2 runner).
 func (r *vllmRun) persistent(mem *Memory) {
 	t := r.m.Text
-	mem.exact("rope cache", "device", units.Bytes(int64(t.MaxPositions)*int64(t.HeadDim)*r.b), "%d positions", t.MaxPositions)
+	mem.exact("rope cache", "device", units.Bytes(int64(t.MaxPositions)*int64(t.HeadDim)*r.b), "%d positions",
+		t.MaxPositions)
 	counts := units.Bytes(int64(r.sequences) * int64(t.VocabSize) * 4)
 	mem.add("penalty counts", "device", counts+counts/32, 0, counts+counts/32, Derived,
 		"%d sequences x %d tokens in int32; none with the V1 runner", r.sequences, t.VocabSize)
@@ -307,7 +311,8 @@ func (r *vllmRun) cache(mem *Memory, o Options) {
 		vllmBlock, r.share)
 	switch {
 	case most < need:
-		mem.warn(WillNotStart, "vLLM will not start: at most %d tokens fit, fewer than a context of %d; lower --ctx or --image, "+
+		mem.warn(WillNotStart, "vLLM will not start: at most %d tokens fit, fewer than a context of %d; lower --ctx or "+
+			"--image, "+
 			"or take more cards", most*vllmBlock, r.context)
 	case blocks < need:
 		mem.warn(MayNotStart, "vLLM may not start: between %d and %d tokens fit, and a context has %d",

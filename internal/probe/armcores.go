@@ -13,8 +13,8 @@ type armCore struct{ implementer, part int }
 // midrCore is the core that a value of MIDR_EL1 names.
 func midrCore(midr int) armCore { return armCore{midr >> 24 & 0xff, midr >> 4 & 0xfff} }
 
-// name is the core's, "" where this table does not know it. gopsutil 3.24 ends at Arm's parts of 2022 and knows no other
-// maker's. Linux 6.17, arch/arm64/include/asm/cputype.h, and util-linux 2.41, lscpu-arm.c.
+// name is the core's, "" where this table does not know it. gopsutil 3.24 ends at Arm's parts of 2022 and knows no
+// other maker's. Linux 6.17, arch/arm64/include/asm/cputype.h, and util-linux 2.41, lscpu-arm.c.
 func (c armCore) name() string { return armCoreNames[c] }
 
 var armCoreNames = map[armCore]string{

@@ -260,7 +260,8 @@ func (ms *measuring) publishLoads() error {
 			if threads > 1 {
 				who = fmt.Sprintf("%d threads", threads)
 			}
-			ms.warn(Disturbed, "DRAM load with %s lay between %v and %v", who, units.Rate(slices.Min(rates)), units.Rate(slices.Max(rates)))
+			ms.warn(Disturbed, "DRAM load with %s lay between %v and %v", who, units.Rate(slices.Min(rates)),
+				units.Rate(slices.Max(rates)))
 		}
 	}
 	return nil

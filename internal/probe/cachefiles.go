@@ -10,8 +10,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// readSPARCCaches adds the caches of SPARC, whose kernels tell each in two files of the CPU, in bytes, and not who shares
-// it: the threads of one core do (Linux, arch/sparc/kernel/sysfs.c).
+// readSPARCCaches adds the caches of SPARC, whose kernels tell each in two files of the CPU, in bytes, and not who
+// shares it: the threads of one core do (Linux, arch/sparc/kernel/sysfs.c).
 func (p cpuPlace) readSPARCCaches(cpu int) {
 	dir := fmt.Sprintf("%s/cpu%d/", cpuDir, cpu)
 	set, err := p.root.firstMask(dir+"topology/core_cpus", dir+"topology/thread_siblings")

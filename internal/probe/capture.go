@@ -18,7 +18,8 @@ import (
 // A capture is the files of /sys and /proc that this package reads, in a tar that Read replays with --root, and what
 // the CUDA driver told of its cards in cardsFile. What names a person or a machine stays out: only the listed files are
 // taken, none of which holds a serial number or an address; of the mounts those of control groups alone, of the
-// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced wherever it stands.
+// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced wherever it
+// stands.
 
 // cardsFile holds the captured cards, as JSON of profile.GPU.
 const cardsFile = "vlmem-cards.json"

@@ -12,7 +12,8 @@ import (
 // The orders in which a working set is walked. All touch each line once a round and differ in what else they cost:
 //
 //	random          no two steps near each other: every cache level and the TLB show
-//	page-local      all lines of a page, in random order, then the next page: the TLB is paid once per 64 lines, the caches show
+//	page-local      all lines of a page, in random order, then the next page: the TLB is paid once per 64 lines,
+//	                the caches show
 //	line-per-page   one line of each page: few lines and many pages, the TLB shows alone
 //
 // A rise that random has and page-local has not is the TLB's.

@@ -27,7 +27,8 @@ type processor struct {
 func readCPUInfo(r *root) cpuInfo {
 	var c cpuInfo
 	var stats []cpu.InfoStat
-	if _, c.err = r.text("proc/cpuinfo"); c.err == nil { // gopsutil takes a missing file for an empty one, and follows links
+	// gopsutil takes a missing file for an empty one, and follows links
+	if _, c.err = r.text("proc/cpuinfo"); c.err == nil {
 		stats, c.err = cpu.InfoWithContext(r.gopsutil())
 	}
 	for _, s := range stats {

@@ -66,7 +66,10 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 
 // divide adds the parts of divided cards, for which a bound driver is asked on the live machine alone.
 func divide(h *profile.Hardware, root string, devices []cuda.Device) {
-	bound := slices.ContainsFunc(h.Cards, func(c profile.Card) bool { return c.Vendor == "NVIDIA" && c.Driver == "nvidia" })
+	bound := slices.ContainsFunc(h.Cards, func(c profile.Card) bool {
+		return c.Vendor == "NVIDIA" &&
+			c.Driver == "nvidia"
+	})
 	if bound && root == "/" {
 		addParts(h, askParts("", root), devices)
 	}

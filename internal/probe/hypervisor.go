@@ -63,7 +63,8 @@ func mainframeHypervisor(r *root) string {
 	return ""
 }
 
-// powerHypervisor reads PowerPC's device tree: a partition that a management console rules is under pHyp, and QEMU says so.
+// powerHypervisor reads PowerPC's device tree: a partition that a management console rules is under pHyp, and QEMU says
+// so.
 func powerHypervisor(r *root) string {
 	const tree = "proc/device-tree/"
 	switch compatible, _ := r.text(tree + "compatible"); {
@@ -75,7 +76,8 @@ func powerHypervisor(r *root) string {
 	return ""
 }
 
-// pciHypervisor knows the graphics of virtual machines by vendor and device; lines of /proc/bus/pci/devices have both second.
+// pciHypervisor knows the graphics of virtual machines by vendor and device; lines of /proc/bus/pci/devices have both
+// second.
 func pciHypervisor(r *root) string {
 	text, _ := r.text("proc/bus/pci/devices") // absent on machines without PCI
 	for line := range strings.Lines(text) {

@@ -148,7 +148,8 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
 	}
 	if ms.top < leastTop {
-		return nil, fmt.Errorf("%w: %v is free, want 8 × %v", ErrTooLittleMemory, units.Bytes(8*ms.top), units.Bytes(leastTop))
+		return nil, fmt.Errorf("%w: %v is free, want 8 × %v", ErrTooLittleMemory, units.Bytes(8*ms.top),
+			units.Bytes(leastTop))
 	}
 	return ms, nil
 }
@@ -211,7 +212,8 @@ func (ms *measuring) run() error {
 	}
 	ms.publishLatency()
 	if ms.interruption*5 > ms.samples {
-		ms.warn(Disturbed, "another program took the CPU during %d of %d samples: measured values may be low", ms.interruption,
+		ms.warn(Disturbed, "another program took the CPU during %d of %d samples: measured values may be low",
+			ms.interruption,
 			ms.samples)
 	}
 	return nil

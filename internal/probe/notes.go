@@ -22,7 +22,8 @@ func Notes(h profile.Hardware) []string {
 		notes = append(notes, n)
 	}
 	if gain := hugePageGain(h.Measured.Bandwidth); gain >= hugeGain {
-		notes = append(notes, fmt.Sprintf("huge pages read main memory %.1f times as fast with one thread: ask for them (madvise)", gain))
+		notes = append(notes, fmt.Sprintf("huge pages read main memory %.1f times as fast with one thread: ask for them "+
+			"(madvise)", gain))
 	}
 	return notes
 }

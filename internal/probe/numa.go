@@ -37,7 +37,8 @@ func (t *Topology) readNodes(r *root, arch string, allowed cpuset) {
 			}
 		}
 		if cpus.intersects(claimed) && !faked {
-			t.Warnings = append(t.Warnings, evidence.Warn(Firmware, "NUMA node %d claims CPUs of another: left out, as firmware errors are",
+			t.Warnings = append(t.Warnings, evidence.Warn(Firmware,
+				"NUMA node %d claims CPUs of another: left out, as firmware errors are",
 				id))
 			continue
 		}

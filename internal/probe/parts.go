@@ -15,8 +15,8 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// A card may be divided (NVIDIA's MIG) into parts, each with memory and multiprocessors that no other part has. They are
-// cards of their own: a CUDA program sees a single one. Which there are the driver's management library tells, or
+// A card may be divided (NVIDIA's MIG) into parts, each with memory and multiprocessors that no other part has. They
+// are cards of their own: a CUDA program sees a single one. Which there are the driver's management library tells, or
 // nvidia-smi, which is started only where the kernel shows that a card is divided, since it takes its time.
 
 // partsLimit is far above what either takes.
@@ -40,8 +40,8 @@ func askParts(management, root string) cuda.SMI {
 	return smi
 }
 
-// addParts puts the parts of divided cards behind their card, which is then no card that a program can have. devices are
-// what the CUDA driver shows.
+// addParts puts the parts of divided cards behind their card, which is then no card that a program can have. devices
+// are what the CUDA driver shows.
 func addParts(h *profile.Hardware, smi cuda.SMI, devices []cuda.Device) {
 	var cards []profile.Card
 	for _, c := range h.Cards {

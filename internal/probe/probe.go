@@ -301,7 +301,8 @@ func (rd *reading) name() string {
 		model = rd.h.CPU.Model
 	}
 	model, _, _ = strings.Cut(model, "@")
-	model = strings.NewReplacer(" + ", " ", "/", " ", "(R)", "", "(TM)", "", "(r)", "", "(tm)", "", "CPU", "").Replace(model)
+	model = strings.NewReplacer(" + ", " ", "/", " ", "(R)", "", "(TM)", "", "(r)", "", "(tm)", "", "CPU",
+		"").Replace(model)
 	if words := strings.Fields(strings.ToLower(model)); len(words) > 0 {
 		return strings.Join(words, "-")
 	}

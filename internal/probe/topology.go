@@ -274,7 +274,8 @@ func (t *Topology) insert(o *Object) {
 		case p.Type == o.Type && p.set.equal(o.set):
 			return
 		case p.set.intersects(o.set) && !p.set.within(o.set) && !o.set.within(p.set):
-			t.Warnings = append(t.Warnings, evidence.Warn(Firmware, "%s of CPUs %s crosses %s of CPUs %s: left out, as firmware errors are",
+			t.Warnings = append(t.Warnings, evidence.Warn(Firmware,
+				"%s of CPUs %s crosses %s of CPUs %s: left out, as firmware errors are",
 				o.Type, o.set, p.Type, p.set))
 			return
 		}

@@ -29,8 +29,8 @@ func (e Explanation) Write(w io.Writer, format string) error {
 	return Document(w, format, e)
 }
 
-// folded writes a line for each stack, outermost frame first, with its bytes: what flamegraph.pl, inferno and speedscope
-// read. Their sum is what lives.
+// folded writes a line for each stack, outermost frame first, with its bytes: what flamegraph.pl, inferno and
+// speedscope read. Their sum is what lives.
 func (e Explanation) folded(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	for _, h := range *e.Holders() {
@@ -231,19 +231,22 @@ func deviceWords(d *account.Device) []string {
 	}
 	switch {
 	case d.SumsAlone && d.PeakHeld != nil:
-		list = append(list, fmt.Sprintf("%s: %v allocated at the peak and %v reserved, by the sums of the file; it names no segments.",
+		list = append(list, fmt.Sprintf("%s: %v allocated at the peak and %v reserved, by the sums of the file; it names "+
+			"no segments.",
 			d.Name, units.Bytes(*d.PeakLive), units.Bytes(*d.PeakHeld)))
 	case d.SumsAlone:
 		list = append(list, fmt.Sprintf("%s: %v allocated at the peak.", d.Name, units.Bytes(*d.PeakLive)))
 	case !d.HasHistory:
-		list = append(list, fmt.Sprintf("%s: a state without history: %v reserved, of which %v live in %d blocks and %v are free.",
+		list = append(list, fmt.Sprintf("%s: a state without history: %v reserved, of which %v live in %d blocks and %v "+
+			"are free.",
 			d.Name, units.Bytes(d.Reserved), units.Bytes(d.Live), d.Blocks, units.Bytes(d.Free)))
 	default:
 		list = append(list, fmt.Sprintf("%s: %v live at the peak, %v reserved at most; at the end %v of %v live.", d.Name,
 			units.Bytes(*d.PeakLive), units.Bytes(*d.PeakHeld), units.Bytes(d.Live), units.Bytes(d.Reserved)))
 	}
 	if d.Free > 0 && !d.SumsAlone {
-		list = append(list, fmt.Sprintf("Of the free %v, %v can go back to the driver (empty_cache) and %v are stranded beside live blocks, in gaps of at most %v.",
+		list = append(list, fmt.Sprintf("Of the free %v, %v can go back to the driver (empty_cache) and %v are stranded "+
+			"beside live blocks, in gaps of at most %v.",
 			units.Bytes(d.Free), units.Bytes(d.Cached), units.Bytes(d.Stranded), units.Bytes(d.LargestFree)))
 	}
 	return list
@@ -254,7 +257,8 @@ func oomWords(d *account.Device, o *account.OOM) []string {
 	if o.Site != "" {
 		where = " at " + clean(o.Site)
 	}
-	line := fmt.Sprintf("%s: out of memory, %v asked for%s (event %d): %s.", d.Name, units.Bytes(o.Requested), where, o.Event,
+	line := fmt.Sprintf("%s: out of memory, %v asked for%s (event %d): %s.", d.Name, units.Bytes(o.Requested), where,
+		o.Event,
 		o.Why)
 	switch {
 	case o.Short > 0:
@@ -264,7 +268,8 @@ func oomWords(d *account.Device, o *account.OOM) []string {
 	case o.Tried == 0:
 		return []string{line, "What the device could give is not known: no setting was tried (--device-memory)."}
 	case !o.Reproduced && len(o.ServableBy) > 0:
-		return []string{line, fmt.Sprintf("A replay from an empty start serves it even under the recorded setting: what stood before the recording decided, and the settings cannot be told apart by it. Served under: %s [replayed].",
+		return []string{line, fmt.Sprintf("A replay from an empty start serves it even under the recorded setting: what "+
+			"stood before the recording decided, and the settings cannot be told apart by it. Served under: %s [replayed].",
 			settings(o.ServableBy))}
 	case len(o.ServableBy) == 0:
 		return []string{line, fmt.Sprintf("None of the %d settings tried would have served it [replayed].", o.Tried)}
@@ -356,7 +361,8 @@ func share100(part, whole int64) string {
 // clean keeps control characters of a recording's names off the terminal.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 || r >= 0x202a && r <= 0x202e || r >= 0x2066 &&
+			r <= 0x2069 {
 			return '?'
 		}
 		return r

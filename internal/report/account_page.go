@@ -115,7 +115,8 @@ func deviceView(d *account.Device) accountDevice {
 
 // shareOf is the four parts of what is reserved.
 func shareOf(moment string, a account.Account) shareBar {
-	b := shareBar{Label: fmt.Sprintf("%s %v: %v live, %v rounding, %v cached, %v stranded", moment, units.Bytes(a.Reserved),
+	b := shareBar{Label: fmt.Sprintf("%s %v: %v live, %v rounding, %v cached, %v stranded", moment,
+		units.Bytes(a.Reserved),
 		units.Bytes(a.Live), units.Bytes(a.Rounding), units.Bytes(a.Cached), units.Bytes(a.Stranded))}
 	for _, part := range []struct {
 		class string

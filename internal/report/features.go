@@ -11,9 +11,10 @@ import (
 )
 
 // Features writes a machine as a feature file of Node Feature Discovery's local source: NAME=VALUE lines, of which
-// nfd-worker makes the labels feature.node.kubernetes.io/NAME. Values are those that stay while the machine does: sizes are whole
-// numbers of bytes, which node affinity compares with Gt and Lt; a bandwidth is the largest power of two, in GB/s, that is not
-// above it, so that what varies between two measurements rarely moves a label. What was not found has no line.
+// nfd-worker makes the labels feature.node.kubernetes.io/NAME. Values are those that stay while the machine does: sizes
+// are whole numbers of bytes, which node affinity compares with Gt and Lt; a bandwidth is the largest power of two, in
+// GB/s, that is not above it, so that what varies between two measurements rarely moves a label. What was not found has
+// no line.
 func Features(w io.Writer, h profile.Hardware) error {
 	var b strings.Builder
 	line := func(name, value string) {

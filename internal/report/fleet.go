@@ -46,7 +46,8 @@ func fleetLines(p *fleet.Plan) []string {
 
 // fleetRows is a row for each kind of machine and model. Columns that would be empty are left out.
 func fleetRows(p *fleet.Plan) (headers []string, rows [][]string, right []int) {
-	headers, right = []string{"HARDWARE", "MODEL", "WEIGHTS", "ON CARD", "CONTEXT", "TOK/S", "FIRST TOKEN"}, []int{3, 4, 5, 6}
+	headers, right = []string{"HARDWARE", "MODEL", "WEIGHTS", "ON CARD", "CONTEXT", "TOK/S", "FIRST TOKEN"},
+		[]int{3, 4, 5, 6}
 	several := false
 	for _, k := range p.Kinds {
 		several = several || len(k.Machines) > 1
@@ -175,7 +176,8 @@ func fleetCellOf(kind string, a *fleet.Answer) fleetCell {
 	c := fleetCell{Text: row[2], Title: a.Verdict, Fits: len(a.Fits) > 0}
 	if c.Fits {
 		c.Text = fmt.Sprintf("%s, %s tok/s", row[2], row[5])
-		c.Title = fmt.Sprintf("%s; %s of layers on the card, %s tokens, first token after %s", a.Verdict, row[3], row[4], row[6])
+		c.Title = fmt.Sprintf("%s; %s of layers on the card, %s tokens, first token after %s", a.Verdict, row[3], row[4],
+			row[6])
 	}
 	if s := a.Service; s != nil {
 		cells := serviceCells(s)

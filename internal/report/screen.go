@@ -25,7 +25,8 @@ func Screen(w io.Writer, a advise.Advice, config string) error {
 		if config == "" {
 			config = "config.yaml"
 		}
-		fmt.Fprintf(&b, "start\n  %s\ncheck, with this before that command: it shows what is used beside what was predicted\n  vlmem run --config %s --engine %s --\n",
+		fmt.Fprintf(&b, "start\n  %s\ncheck, with this before that command: it shows what is used beside what was "+
+			"predicted\n  vlmem run --config %s --engine %s --\n",
 			command, config, a.Budget.Engine.Value)
 	}
 	_, err := io.WriteString(w, b.String())
@@ -38,7 +39,8 @@ func download(n *advise.Next) string {
 	case p == nil:
 		return "download: no publisher of this model's GGUF is known; llama.cpp's convert_hf_to_gguf.py makes one\n"
 	case p.QuantizedFrom != "":
-		return fmt.Sprintf("download from %s\n  %s, of which llama-quantize makes %s (%s)\n  %s (%s)\n  llama-quantize %s %s %s\n",
+		return fmt.Sprintf("download from %s\n  %s, of which llama-quantize makes %s (%s)\n  %s (%s)\n  llama-quantize %s "+
+			"%s %s\n",
 			p.Repository, p.QuantizedFrom, p.Type, n.Decoder, p.Tower, n.Tower, p.QuantizedFrom, p.Decoder, p.Type)
 	}
 	return fmt.Sprintf("download from %s, or let -hf do it\n  %s (%s)\n  %s (%s)\n", p.Repository, p.Decoder, n.Decoder,

@@ -57,10 +57,12 @@ func Evidence(f *speed.Forecast) []string {
 	if f.Pixels != "" {
 		asked += ", of them an image of " + f.Pixels
 	}
-	notes := []string{asked + "; loading left out", fmt.Sprintf("from %d measurements of class %q out of %d sources", f.Rows, f.Class,
+	notes := []string{asked + "; loading left out", fmt.Sprintf("from %d measurements of class %q out of %d sources",
+		f.Rows, f.Class,
 		f.Sources)}
 	if f.Observed+f.ObservedPrefill > 0 {
-		notes = append(notes, fmt.Sprintf("moved by what was observed on this machine: %d of writing, %d of reading", f.Observed,
+		notes = append(notes, fmt.Sprintf("moved by what was observed on this machine: %d of writing, %d of reading",
+			f.Observed,
 			f.ObservedPrefill))
 	}
 	if f.Thin {

@@ -13,8 +13,8 @@
 // # The numbers
 //
 // Shards count from 0, as JOB_COMPLETION_INDEX of a Kubernetes Indexed Job does and as an array of Slurm, --array=0-7,
-// is asked to. The number of shards is always given: Slurm's SLURM_ARRAY_TASK_COUNT and _MIN change where one task of an
-// array is submitted again, and would then name other work.
+// is asked to. The number of shards is always given: Slurm's SLURM_ARRAY_TASK_COUNT and _MIN change where one task of
+// an array is submitted again, and would then name other work.
 //
 // # The join
 //
@@ -58,7 +58,8 @@ func Parse(text string, environment func(string) (string, bool)) (Number, error)
 	index, of, found := strings.Cut(text, "/")
 	count, err := strconv.Atoi(of)
 	if !found || err != nil || count < 1 || count > Most {
-		return Number{}, fmt.Errorf("%q: want I/N, shard I of N counted from 0, such as 0/8, or /N inside an array of jobs; N is 1 to %d",
+		return Number{}, fmt.Errorf("%q: want I/N, shard I of N counted from 0, such as 0/8, or /N inside an array of "+
+			"jobs; N is 1 to %d",
 			text, Most)
 	}
 	source := "it"
@@ -140,7 +141,8 @@ func Read(name string, data []byte) (File, error) {
 		return File{}, fmt.Errorf("%s: reading a shard at byte %d: %w", name, d.InputOffset(), err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return File{}, fmt.Errorf("%s: something follows the shard at byte %d: one file holds one shard", name, d.InputOffset())
+		return File{}, fmt.Errorf("%s: something follows the shard at byte %d: one file holds one shard", name,
+			d.InputOffset())
 	}
 	if err := f.check(); err != nil {
 		return File{}, fmt.Errorf("%s: %w: make it with vlmem bench --shard I/N -o FILE", name, err)

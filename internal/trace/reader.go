@@ -271,7 +271,8 @@ func (r *Reader) tag(f *cells) error {
 }
 
 func (r *Reader) refusal(f *cells) error {
-	o := Refusal{Before: int(r.count), Size: f.size(), Stream: f.stream(), Pool: uint16(f.optional("pool", math.MaxUint16)),
+	o := Refusal{Before: int(r.count), Size: f.size(), Stream: f.stream(),
+		Pool:     uint16(f.optional("pool", math.MaxUint16)),
 		Reserved: int64(f.optional("reserved", math.MaxInt64)), DeviceFree: snapshot.UnknownFree}
 	if len(f.rest) > 0 {
 		o.DeviceFree = int64(f.optional("free", math.MaxInt64))

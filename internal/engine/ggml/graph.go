@@ -6,11 +6,12 @@ type Graph struct {
 	Chains        []Chain // that a card may run as one kernel
 }
 
-// Chain is a run of nodes that a CUDA build computes as one kernel, so that what it reads must outlive the last of them.
-// It is run so where all of its nodes are neighbours in one part of a split graph.
+// Chain is a run of nodes that a CUDA build computes as one kernel, so that what it reads must outlive the last of
+// them. It is run so where all of its nodes are neighbours in one part of a split graph.
 type Chain struct {
 	First, Last *Tensor
-	Whole       bool // every node of the chain and all that they read live, one node longer; else what First reads, until Last
+	// every node of the chain and all that they read live, one node longer; else what First reads, until Last
+	Whole bool
 }
 
 // Expand adds tensors and what they need, sources first, leaving out what is already there. A tensor belongs to one

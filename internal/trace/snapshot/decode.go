@@ -297,9 +297,9 @@ func (d *decoder) number(op byte) error {
 	return d.push(value{kInt, n})
 }
 
-// littleEndian reads up to eight bytes, and a ninth that only carries the sign. What needs 64 bits turns negative: PyTorch
-// writes -1, the line of a frame that has none, as the number without a sign of as many bits. Sizes and addresses that are
-// negative are refused where they are read.
+// littleEndian reads up to eight bytes, and a ninth that only carries the sign. What needs 64 bits turns negative:
+// PyTorch writes -1, the line of a frame that has none, as the number without a sign of as many bits. Sizes and
+// addresses that are negative are refused where they are read.
 func littleEndian(p []byte, signed bool) (int64, error) {
 	if len(p) > 9 || len(p) == 9 && p[8] != 0 {
 		return 0, fmt.Errorf("a number of %d bytes does not fit 64 bits", len(p))

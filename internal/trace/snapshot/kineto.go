@@ -13,8 +13,8 @@ import (
 )
 
 // memoryEvent is the name of the instant events in which PyTorch's profiler (Kineto) reports memory. Bytes is above
-// zero for an allocation and below for a free; it counts the allocator's blocks, after its rounding. Total Allocated and
-// Total Reserved are the device's sums after the event. oomEvent reports a request that was refused.
+// zero for an allocation and below for a free; it counts the allocator's blocks, after its rounding. Total Allocated
+// and Total Reserved are the device's sums after the event. oomEvent reports a request that was refused.
 const (
 	memoryEvent = "[memory]"
 	oomEvent    = "[OutOfMemory]"

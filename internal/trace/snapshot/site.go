@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// omittedFunctions and omittedFiles are frames that say how a stack was taken, how Python was entered or how an operator
-// was dispatched, and nothing of the program. The first lists are those of _frame_filter (torch/cuda/_memory_viz.py of
-// 2.15.0). PyTorch leaves the allocator's own frames in; every allocation has them, so they say nothing either.
+// omittedFunctions and omittedFiles are frames that say how a stack was taken, how Python was entered or how an
+// operator was dispatched, and nothing of the program. The first lists are those of _frame_filter
+// (torch/cuda/_memory_viz.py of 2.15.0). PyTorch leaves the allocator's own frames in; every allocation has them, so
+// they say nothing either.
 var (
 	omittedFunctions = []string{"unwind::unwind", "CapturedTraceback::gather", "gather_with_cpp", "_start",
 		"__libc_start_main", "PyEval_", "PyObject_", "PyFunction_",

@@ -3,8 +3,8 @@
 // Two views of one recording:
 //
 //   - A Snapshot is the file that torch.cuda.memory._dump_snapshot writes: the segments and blocks at the END of the
-//     recording, and for every device a ring buffer of entries that may have lost its beginning. Read decodes the pickle
-//     without executing any of it, Write encodes one that pytorch.org/memory_viz opens.
+//     recording, and for every device a ring buffer of entries that may have lost its beginning. Read decodes the
+//     pickle without executing any of it, Write encodes one that pytorch.org/memory_viz opens.
 //   - A Recording is one device's share, turned round so that it can be replayed: the segments and live blocks at its
 //     START, then the entries. Snapshot.Recordings derives it by undoing the entries from the end; flat CSV recordings
 //     (ReadCSV) state the start themselves.
