@@ -31,6 +31,7 @@ const (
 	llamaBatch    = 2048
 	llamaUBatch   = 512
 	llamaPad      = 256 // cells
+	llamaFinePad  = 32  // cells, in builds before October 2025 without flash attention
 	hostAlignment = 32  // bytes, TENSOR_ALIGNMENT
 	cudaAlignment = 128
 )
@@ -62,9 +63,21 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	c.batch = min(ctx, int64(orDefault(o.Batch, llamaBatch)))
 	c.ubatch = min(c.batch, int64(orDefault(o.UBatch, llamaUBatch)))
 	c.outputs = int64(orDefault(o.Outputs, int(c.batch)))
-	pad := func(n int64) int64 { return (n + llamaPad - 1) / llamaPad * llamaPad }
+	rules, err := buildRules(o.Llama.Build)
+	if err != nil {
+		return c, err
+	}
+	c.rules = rules[0]
+	if auto := o.FlashAttention == "" || o.FlashAttention == "auto"; auto && c.rules.flashAsked {
+		o.FlashAttention = "off"
+	}
+	step := int64(llamaPad)
+	if c.rules.finePad && o.FlashAttention == "off" {
+		step = llamaFinePad
+	}
+	pad := func(n int64) int64 { return (n + step - 1) / step * step }
 	c.cells = pad(ctx)
-	if !o.Unified && c.sequences > 1 {
+	if !o.Unified && !c.rules.oneCache && c.sequences > 1 {
 		c.streams = c.sequences
 		c.cells = pad(c.cells / c.sequences)
 	}
@@ -77,11 +90,6 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 		c.window = pad(min(c.cells, seen+c.ubatch))
 	}
 	c.noKV = o.Llama.NoKV && o.Device == "gpu"
-	rules, err := buildRules(o.Llama.Build)
-	if err != nil {
-		return c, err
-	}
-	c.rules = rules[0]
 	if c.rules.wholeBatch {
 		c.outputs = c.batch
 	}
@@ -129,7 +137,8 @@ func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 		head int64
 		name string
 	}{{c.kType, head, "keys"}, {c.vType, valueHead, "values"}} {
-		if x.head%x.kind.Block != 0 && o.FlashAttention != "off" {
+		asked := o.FlashAttention != "off" && !(c.rules.looseRows && o.FlashAttention == "on")
+		if x.head%x.kind.Block != 0 && asked {
 			return fmt.Errorf("KV type %s: %s of %d elements are not whole blocks of %d; f16 works", x.kind.Name, x.name,
 				x.head, x.kind.Block)
 		}
@@ -197,10 +206,14 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 	if !prompt {
 		tokens, outputs = c.sequences, c.sequences
 	}
+	even := c.sequences
+	if c.rules.oddBatch {
+		even = 1
+	}
 	return decoderShape{
 		cells: c.cells, window: c.window, streams: c.streams, kType: c.kType, vType: c.vType, flash: c.flash,
 		transposed: c.transposed, flashOn: c.flashOn, noKV: c.noKV, rules: c.rules,
-		outputs: outputs, tokens: (tokens + c.sequences - 1) / c.sequences * c.sequences,
+		outputs: outputs, tokens: (tokens + even - 1) / even * even,
 	}
 }
 
@@ -210,7 +223,9 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
 		shape.place, shape.halves = p, o.Llama.likeCUDA() || o.Llama.backend() == "sycl"
-		for i, n := range decoderGraph(m, shape).ReserveOn(o.machine(p)) {
+		machine := o.machine(p)
+		machine.Fused = machine.Fused && !c.rules.pooled
+		for i, n := range decoderGraph(m, shape).ReserveOn(machine) {
 			most[i] = max(most[i], units.Bytes(n))
 		}
 	}

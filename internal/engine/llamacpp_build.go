@@ -16,6 +16,16 @@ type graphRules struct {
 	textOnly   bool // no room for image embeddings in the graph of a batch of text
 	wideMask   bool // masks are filled in f32 and copied to f16
 	mixed      bool // tokens and embeddings may share a batch
+	copies     bool // keys and values are copied into a run of cells, not scattered by their indices
+	paddedMask bool // masks have rows for 64 tokens at least, in steps of 64
+	plainCache bool // quantised caches hold heads as they are, not rotated
+	headLast   bool // the head leaves the host after the last layer, not before the first
+	pooled     bool // CUDA takes halves of a quantised cache from a pool, and fused kernels keep nothing alive
+	oneCache   bool // sequences share one cache whatever is set
+	oddBatch   bool // a batch need not be as long for every sequence
+	finePad    bool // without flash attention, cells come in steps of 32
+	flashAsked bool // flash attention is off unless asked for
+	looseRows  bool // whole blocks are asked of a cache's heads where flash attention is left to the engine alone
 }
 
 // epoch is a run of builds with the same rules. Builds between two that were measured are not known: they may follow
@@ -25,13 +35,29 @@ type epoch struct {
 	rules       graphRules
 }
 
-// epochs were measured on the CPU with the server's own code (PyPI's xllamacpp, whose last number is llama.cpp's build)
-// and with npm's node-llama-cpp 3.22.1, which is v0.5.0.
+// epochs were measured on the CPU with the server's own code (PyPI's xllamacpp since 0.1.14, whose last number is
+// llama.cpp's build since April 2026) and with npm's node-llama-cpp 3.22.1, which is v0.5.0. What cards alone show is
+// from the pull requests that changed it and from public logs: the head first (18148, December 2025), room for halves
+// (23907, June 2026).
 var epochs = []epoch{
-	{7079, 7079, graphRules{wholeBatch: true, textOnly: true, wideMask: true}},
-	{8672, 9294, graphRules{wholeBatch: true, wideMask: true}},
+	{5129, 5456, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, oddBatch: true,
+		finePad: true, flashAsked: true})},
+	{5671, 5835, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, finePad: true,
+		flashAsked: true})},
+	{6123, 6123, years2025(graphRules{paddedMask: true, headLast: true, finePad: true, flashAsked: true})},
+	{6628, 6628, years2025(graphRules{paddedMask: true, headLast: true, finePad: true})},
+	{7079, 7079, years2025(graphRules{paddedMask: true, headLast: true})},
+	{7551, 7551, years2025(graphRules{})},
+	{7827, 8156, graphRules{wholeBatch: true, wideMask: true, plainCache: true, pooled: true, looseRows: true}},
+	{8672, 9294, graphRules{wholeBatch: true, wideMask: true, pooled: true, looseRows: true}},
 	{9538, 11063, graphRules{}},
 	{11549, 11549, graphRules{mixed: true}},
+}
+
+// years2025 adds what all builds of 2025 did.
+func years2025(r graphRules) graphRules {
+	r.wholeBatch, r.textOnly, r.wideMask, r.plainCache, r.pooled, r.looseRows = true, true, true, true, true, true
+	return r
 }
 
 // releases are the builds of named versions.

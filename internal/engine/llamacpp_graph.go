@@ -96,13 +96,20 @@ func (b *decoder) inputs(name string, cells int64) cacheInputs {
 	if s.transposed {
 		valueRows = s.tokens * int64(b.text.KVHeads) * b.h // V lies transposed: one row an element
 	}
-	in := cacheInputs{
-		cells: cells, rows: ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens),
-		values: ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows),
-		mask:   ggml.Input(name+"_inp_kq_mask", maskType, cells, s.tokens/s.streams, 1, s.streams),
+	seen := s.tokens / s.streams
+	if s.rules.paddedMask {
+		seen = (seen + 63) / 64 * 64
+	}
+	in := cacheInputs{cells: cells, mask: ggml.Input(name+"_inp_kq_mask", maskType, cells, seen, 1, s.streams)}
+	if !s.rules.copies {
+		in.rows = ggml.Input(name+"_inp_k_idxs", ggml.I64, s.tokens)
+		in.values = ggml.Input(name+"_inp_v_idxs", ggml.I64, valueRows)
 	}
 	if s.rules.wideMask && s.flash {
 		in.mask = ggml.New(ggml.F16, []*ggml.Tensor{in.mask}, in.mask.NE[:]...)
+	}
+	if s.rules.plainCache {
+		return in
 	}
 	if s.kType.Quantized() && b.h%64 == 0 { // a quantised cache holds rotated heads
 		n := int64(64)
@@ -338,7 +345,7 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 		}
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
 		out.Follow, out.OnCPU = false, !s.flashOn
-		if s.halves {
+		if s.halves && !s.rules.pooled {
 			out.Extra = halves(out, keys, values)
 		}
 		out = ggml.Reshape(out, b.h*heads, s.tokens)

@@ -68,7 +68,7 @@ func (b *decoder) attendLatent(name func(string) string, q, k *ggml.Tensor) *ggm
 	if s.flash {
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.full.mask}, rank, heads, perStream, s.streams)
 		out.Follow, out.OnCPU = false, !s.flashOn
-		if s.halves {
+		if s.halves && !s.rules.pooled {
 			out.Extra = halves(out, keys) // values are read from the same copy
 		}
 		out = ggml.Permute(out, 0, 2, 1, 3)

@@ -72,7 +72,8 @@ func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 }
 
 // assignLayers shares the layers that leave the host, the head counting as one after the last, out over the cards:
-// layer i of n goes to the first card whose cumulated share is above i/n (llama_model::load_tensors).
+// layer i of n goes to the first card whose cumulated share is above i/n (llama_model::load_tensors). Builds before the
+// end of 2025 kept the head on the host until every layer had left it.
 func (p *Placement) assignLayers(layers int, o Options) {
 	p.Layers = make([]int, layers+1)
 	shares := o.Llama.Shares
@@ -90,12 +91,16 @@ func (p *Placement) assignLayers(layers int, o Options) {
 		ends[i] = sum
 	}
 	first := min(o.HostLayers, layers+1)
+	count := layers + 1 - first
+	if rules, err := buildRules(o.Llama.Build); err == nil && rules[0].headLast {
+		first = max(first-1, 0)
+	}
 	for i := range p.Layers {
 		p.Layers[i] = OnHostMemory
-		if p.Cards == 0 || i < first {
+		if p.Cards == 0 || i < first || i-first >= count {
 			continue
 		}
-		at := float32(i-first) / float32(layers+1-first)
+		at := float32(i-first) / float32(count)
 		p.Layers[i] = min(slices.IndexFunc(append(ends, 2*sum), func(e float32) bool { return e/sum > at }), p.Cards-1)
 	}
 }

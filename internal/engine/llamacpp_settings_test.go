@@ -140,6 +140,59 @@ func TestLlamaBuildsAsTheEngine(t *testing.T) {
 	}
 }
 
+// Compute buffers of a small decoder under builds since April 2025, MiB: with flash attention, with a quantised cache,
+// and without flash attention, each with one slot and three, from the server's own code (xllamacpp 0.1.14 to 0.2.12).
+func TestLlamaOlderBuilds(t *testing.T) {
+	small := *decoders(t)["qwen3-8b"]
+	small.Text.HiddenSize, small.Text.Layers, small.Text.Heads, small.Text.KVHeads, small.Text.HeadDim = 512, 3, 8, 2, 128
+	small.Text.IntermediateSize, small.Text.VocabSize, small.Text.TiedEmbeddings = 1024, 3000, false
+	for build, want := range map[string][6]float64{
+		"b5129": {8.25, 8.25, 41.16, 8.25, 8.25, 41.16}, "b5671": {8.25, 8.25, 41.16, 11.64, 11.64, 43.65},
+		"b6123": {8.25, 8.25, 41.41, 4.89, 4.89, 15.81}, "b6628": {8.25, 8.25, 41.41, 4.89, 4.89, 15.81},
+		"b7079": {8.25, 8.25, 42.25, 4.89, 4.89, 16.11}, "b7551": {8.25, 8.25, 42.25, 3.03, 3.03, 15.37},
+		"b8156": {8.5, 8.5, 42.5, 3.28, 3.28, 15.62},
+	} {
+		for i, mib := range want {
+			o := Options{Quant: "q8_0", Context: 9000, Batch: 512, UBatch: 128, Device: "cpu", Image: &Image{}}
+			o.Sequences = []int{1, 3}[i/3]
+			o.FlashAttention, o.KVType = []string{"on", "on", "off"}[i%3], []string{"f16", "q8_0", "f16"}[i%3]
+			o.Llama.Build = build
+			if got := estimate(t, "llama-server", &small, o).at(Compute, false); got != mib {
+				t.Errorf("%s, %d slots, flash attention %s, %s: %.2f, the engine %.2f", build, o.Sequences, o.FlashAttention,
+					o.KVType, got, mib)
+			}
+		}
+	}
+}
+
+// What public logs of older builds print of cards, MiB: CUDA in November 2025, ROCm early in 2026, and what -ngl 30
+// left on the host in May 2025.
+func TestLlamaOlderBuildsOnCards(t *testing.T) {
+	for _, c := range []struct {
+		model        *profile.Model
+		o            Options
+		build        string
+		device, host float64
+	}{
+		{model(t, "qwen3-vl-8b"), Options{Context: 16384, Batch: 512, KVType: "q8_0"}, "b7079", 352.77, 40.02},
+		{decoders(t)["qwen2.5-7b"], Options{Context: 65536, Batch: 512, Sequences: 4, Unified: true, KVType: "q8_0",
+			HostLayers: 8}, "b7827", 304, 142.02},
+	} {
+		c.o.Quant, c.o.Device, c.o.Image, c.o.Llama.Build = "q4_k_m", "gpu", &Image{}, c.build
+		mem := estimate(t, "llama.cpp", c.model, c.o)
+		d, h := mem.at(Compute, true), mem.at(Compute, false)
+		if d != c.device || math.Abs(h-c.host) > 0.011 {
+			t.Errorf("%s %s: %.2f and %.2f, the log %.2f and %.2f", c.model.Name, c.build, d, h, c.device, c.host)
+		}
+	}
+	o := Options{Quant: "q4_k_m", Device: "gpu", Context: 4096, HostLayers: 19, Image: &Image{}}
+	o.Llama.Build = "b5300" // the head leaves last: 30 of 48 layers, as -ngl 30
+	mem := estimate(t, "llama.cpp", model(t, "qwen3-vl-30b-a3b"), o)
+	if d, h := mem.at(Weights, true), mem.at(Weights, false); d != 10750.86 || h != 6940.48 {
+		t.Errorf("-ngl 30: %.2f and %.2f, the log 10750.86 and 6940.48", d, h)
+	}
+}
+
 // The context that -fit chose on cards of one size, MiB.
 func TestLlamaFitsAsTheEngine(t *testing.T) {
 	for _, c := range []struct {

@@ -156,10 +156,13 @@ func GetRows(a, ids *Tensor) *Tensor {
 	return x
 }
 
-// SetRows writes rows into a cache.
+// SetRows writes rows into a cache, where ids say or, where these are nil, one after the other.
 func SetRows(cache, rows, ids *Tensor) *Tensor {
 	x := View(cache, cache.NE, cache.NB)
 	x.Op, x.Src = OpSetRows, []*Tensor{rows, ids, cache}
+	if ids == nil {
+		x.Src = []*Tensor{rows, cache}
+	}
 	return x
 }
 
