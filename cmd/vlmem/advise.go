@@ -155,6 +155,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 			return err
 		}
+		in.ReachCard()
 		if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
 			return err
 		}

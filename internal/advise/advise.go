@@ -231,7 +231,11 @@ func (in *Inputs) machine() Machine {
 		m.Measured = timings(t)
 	}
 	if g := in.gpu(); g != nil {
-		v := derived(g.Name, fmt.Sprintf("compute capability %s, %s", g.ComputeCapability, g.MemoryBytes))
+		how := "compute capability " + g.ComputeCapability
+		if g.Backend != "" {
+			how = "reached through " + g.Backend
+		}
+		v := derived(g.Name, fmt.Sprintf("%s, %s", how, g.MemoryBytes))
 		m.GPU = &v
 	}
 	return m

@@ -47,17 +47,30 @@ func Deploy(name string, in Inputs) (Deployment, error) {
 	if err != nil {
 		return Deployment{}, err
 	}
-	if len(in.Hardware.GPUs) == 0 && !e.Host && e.Weights == engine.GGUF { // which reaches cards that CUDA does not
-		if card := in.Hardware.EngineCard(); card != nil {
-			in.Hardware.GPUs = []profile.GPU{*card}
-		}
-	}
+	in.reach(e)
 	d, short, err := in.settleOn(e)
 	if short != nil {
 		short.WouldFit = in.wouldFit(e)
 		return Deployment{}, short
 	}
 	return d, err
+}
+
+// ReachCard gives the engine that a configuration is reckoned for the card that it reaches.
+func (in *Inputs) ReachCard() {
+	if e, err := engine.Lookup("engine", in.Engine, deployable); err == nil {
+		in.reach(e)
+	}
+}
+
+// reach lets an engine that reaches cards which CUDA does not have the best of them, where CUDA has none.
+func (in *Inputs) reach(e *engine.Engine) {
+	if len(in.Hardware.GPUs) > 0 || e.Host || e.Weights != engine.GGUF {
+		return
+	}
+	if card := in.Hardware.EngineCard(); card != nil {
+		in.Hardware.GPUs = []profile.GPU{*card}
+	}
 }
 
 // settleOn is Deploy without what would fit instead.

@@ -15,6 +15,7 @@ func CompareModels(in Inputs, models []profile.Model) ([]Choice, error) {
 	for _, model := range models {
 		try := in
 		try.Model, try.Engine = model, Serving(&model)
+		try.ReachCard()
 		try.Largest = LargestRequest(&try, workload.Flash)
 		choices, err := Compare(try)
 		if err != nil {

@@ -122,3 +122,25 @@ func TestDeployOnCardsWithoutCUDA(t *testing.T) {
 		t.Errorf("integrated graphics: %+v, %v", d.Settings.GPU, err)
 	}
 }
+
+// TestCardsBeyondCUDA: the configuration and the engine's own files are reckoned for the same card, which Vulkan reaches.
+func TestCardsBeyondCUDA(t *testing.T) {
+	size := 24 * units.GiB
+	in := inputs(t, "qwen3-vl-4b", "i5-10210u")
+	in.Engine = advise.Serving(&in.Model)
+	in.Hardware.Cards = []profile.Card{{Vendor: "AMD", Name: "AMD Navi 31", Driver: "amdgpu", VRAMBytes: &size,
+		Backends: []string{"vulkan"}}}
+	d, err := advise.Deploy(in.Engine, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.ReachCard()
+	a, err := advise.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Budget.Device == nil || a.Budget.Precision.Value != d.Memory.Quant || d.Settings.GPU == nil ||
+		a.Hardware.GPU == nil || !strings.Contains(a.Hardware.GPU.Why, "through vulkan") {
+		t.Errorf("%+v in %s, files for %+v in %s", a.Hardware.GPU, a.Budget.Precision.Value, d.Settings.GPU, d.Memory.Quant)
+	}
+}

@@ -49,6 +49,7 @@ func Inputs(path string, a advise.Advice, model string, live profile.Hardware) (
 		in.Mix = a.Samples.Mix.Value
 	}
 	if in.Hardware, here = live, live.Name == a.Hardware.Name.Value; here {
+		in.ReachCard()
 		return in, true, nil
 	}
 	if in.Hardware, err = catalog.Hardware(a.Hardware.Name.Value); err != nil {
