@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/pprof/profile"
 
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
@@ -47,6 +50,58 @@ func pickled(t *testing.T, s *snapshot.Snapshot) string {
 		t.Fatal(err)
 	}
 	return out.String()
+}
+
+// memoryProfile is a file as jax.profiler.save_device_memory_profile() writes it (jax 0.10.2): samples of buffers with
+// counts and bytes, on the host and on a card, and of executables, which have neither device nor bytes.
+func memoryProfile(t *testing.T) string {
+	t.Helper()
+	weights := &profile.Function{ID: 1, Name: "weights", Filename: "/home/me/train.py"}
+	ones := &profile.Function{ID: 2, Name: "ones", Filename: "/x/lib/python3.11/site-packages/jax/_src/numpy/lax_numpy.py"}
+	at := []*profile.Location{{ID: 1, Line: []profile.Line{{Function: ones, Line: 88}}},
+		{ID: 2, Line: []profile.Line{{Function: weights, Line: 2}}}}
+	buffer := func(device string, count, bytes int64) *profile.Sample {
+		return &profile.Sample{Location: at, Value: []int64{count, bytes},
+			Label: map[string][]string{"kind": {"buffer"}, "device": {device}}}
+	}
+	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: "allocations", Unit: "count"}, {Type: "space", Unit: "bytes"}},
+		Sample: []*profile.Sample{buffer("cpu:0", 4, 4<<20), buffer("gpu:1", 3, 10),
+			{Location: at[1:], Value: []int64{1, 0}, Label: map[string][]string{"kind": {"executable"}}}},
+		Location: at, Function: []*profile.Function{weights, ones}}
+	var out bytes.Buffer
+	if err := p.Write(&out); err != nil {
+		t.Fatal(err)
+	}
+	return write(t, "memory.prof", out.String())
+}
+
+func TestExplainMemoryProfile(t *testing.T) {
+	path := memoryProfile(t)
+	e := explained(t, path, "--by", "stack")
+	want := []string{"numpy/lax_numpy.py:88 ones", "me/train.py:2 weights"}
+	if len(e.Stacks) != 2 || e.Stacks[0].Bytes != 4<<20 || e.Stacks[0].Blocks != 4 || e.Stacks[0].Device != -1 ||
+		e.Stacks[1].Bytes != 10 || e.Stacks[1].Blocks != 3 || e.Stacks[1].Device != 1 ||
+		!slices.Equal(e.Stacks[0].Frames, want) {
+		t.Errorf("got %+v", e.Stacks)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"explain", path}, 0, "host: a state without history: 4 MiB live in 4 blocks"},
+		{[]string{"explain", path, "--format", "html"}, 0, "device 1"},
+		{[]string{"explain", path, "--by", "stack", "--format", "folded"}, 0, "me/train.py:2 weights;numpy/lax_numpy.py:88 ones 4194304"},
+		{[]string{"trace", "info", path}, 0, "4 MiB"},
+		{[]string{"trace", "export", path, "--to", "snapshot"}, 3, "which no allocator can replay; vlmem explain"},
+		{[]string{"bench", "--trace", path}, 3, "a state without history, which no allocator can replay; vlmem explain"},
+		{[]string{"advise", "--for", "pytorch", "--trace", path}, 3, "which no allocator can replay; vlmem explain"},
+	} {
+		r := vlmem(t, nil, c.args...)
+		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.want) {
+			t.Errorf("%v: exit %d\n%s%s\nwant exit %d and %q", c.args, r.code, r.stdout, r.stderr, c.code, c.want)
+		}
+	}
 }
 
 func explained(t *testing.T, args ...string) account.Explanation {

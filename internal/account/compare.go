@@ -75,6 +75,9 @@ func (d *device) ended(o Options) (map[identity]Holder, Account) {
 		}
 	})
 	l.look()
+	if t := d.rec.Totals; t != nil {
+		a = Account{Reserved: t.Reserved, Live: t.Allocated, Blocks: a.Blocks}
+	}
 	return list, a
 }
 

@@ -198,7 +198,9 @@ func accountRows(d *account.Device) [][]string {
 		if d.PeakHeld != nil {
 			reserved = units.Bytes(*d.PeakHeld).String()
 		}
-		rows = append(rows, []string{"peak", reserved, units.Bytes(*d.PeakLive).String(), "", "", "", ""})
+		if d.PeakLive != nil {
+			rows = append(rows, []string{"peak", reserved, units.Bytes(*d.PeakLive).String(), "", "", "", ""})
+		}
 		end := "not said"
 		if d.Reserved > 0 {
 			end = units.Bytes(d.Reserved).String()
@@ -234,6 +236,9 @@ func deviceWords(d *account.Device) []string {
 		list = append(list, fmt.Sprintf("%s: %v allocated at the peak and %v reserved, by the sums of the file; it names "+
 			"no segments.",
 			d.Name, units.Bytes(*d.PeakLive), units.Bytes(*d.PeakHeld)))
+	case d.SumsAlone && d.PeakLive == nil:
+		list = append(list, fmt.Sprintf("%s: a state without history: %v live in %d blocks; the file does not say what is reserved.",
+			d.Name, units.Bytes(d.Live), d.Blocks))
 	case d.SumsAlone:
 		list = append(list, fmt.Sprintf("%s: %v allocated at the peak.", d.Name, units.Bytes(*d.PeakLive)))
 	case !d.HasHistory:

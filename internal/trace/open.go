@@ -203,9 +203,11 @@ func (f *File) Traces() ([]*Trace, error) {
 }
 
 // ErrNoHistory is in the chain of errors about recordings that hold a state and not what led to it.
-var ErrNoHistory = errors.New("a state without history, which no allocator can replay: call " +
-	"torch.cuda.memory._record_memory_history() before what is to be recorded and _dump_snapshot() after it (from " +
-	"PyTorch 2.11 on with include_traces=True); vlmem explain gives the account of the state")
+var ErrNoHistory = errors.New("a state without history, which no allocator can replay")
+
+// howToRecord is for those of PyTorch; a memory profile of JAX or XLA never has one.
+const howToRecord = ": call torch.cuda.memory._record_memory_history() before what is to be recorded and " +
+	"_dump_snapshot() after it (from PyTorch 2.11 on with include_traces=True)"
 
 // FromRecordings is the trace of each device that has a history, named after the title; a device without one is noted
 // on the first trace and left out.
@@ -229,7 +231,11 @@ func FromRecordings(path, title string, recordings []snapshot.Recording) ([]*Tra
 		list[len(list)-1].Host = r.Host()
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s: %w", path, ErrNoHistory)
+		how := howToRecord
+		if len(recordings) > 0 && recordings[0].Totals != nil {
+			how = ""
+		}
+		return nil, fmt.Errorf("%s: %w%s; vlmem explain gives the account of the state", path, ErrNoHistory, how)
 	}
 	if len(states) > 0 {
 		list[0].Warnings = append(list[0].Warnings, strings.Join(states, ", ")+": a state without history; left out")

@@ -146,7 +146,7 @@ func OpenRecordings(path string, cfg Config, memory int64) ([]snapshot.Recording
 		return nil, err
 	}
 	defer f.Close()
-	if f.Format.Recorded() {
+	if f.Format.Recorded() && f.Format != trace.Pprof { // which names no addresses, and fails as a trace
 		return f.Recordings()
 	}
 	traces, err := f.Traces()

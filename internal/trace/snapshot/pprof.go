@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/google/pprof/profile"
@@ -13,13 +14,17 @@ import (
 // maxProfile bounds a memory profile, in bytes unpacked: JAX's hold one sample for each stack.
 const maxProfile = 256 << 20
 
+// maxBlocks bounds the blocks of a sample; those beyond are part of the last ones.
+const maxBlocks = 1 << 16
+
 // IsPprof reports whether a file begins as an unpacked pprof profile does, with its sample types.
 func IsPprof(head []byte) bool {
 	return len(head) > 4 && head[0] == 0x0a && head[2] == 0x08 && int(head[1]) < len(head)
 }
 
 // ReadPprof reads the memory profile that jax.profiler.save_device_memory_profile() and XLA write: what lives, by stack
-// and device, without addresses and without history. Each sample counts as one block.
+// and device, without addresses and without history. A sample is as many blocks as it counts, of one size: their bytes
+// are the sample's, how they share them it does not say.
 func ReadPprof(r io.Reader, name string) ([]Recording, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxProfile+1))
 	if err != nil {
@@ -36,6 +41,7 @@ func ReadPprof(r io.Reader, name string) ([]Recording, error) {
 	if bytes < 0 {
 		return nil, fmt.Errorf("%s: a profile without a sample type in bytes: not one of memory", name)
 	}
+	count := slices.IndexFunc(p.SampleType, func(t *profile.ValueType) bool { return t.Unit == "count" })
 	s := &Snapshot{}
 	c := profiled{out: s, frames: map[Frame]int32{}, at: 1 << 40}
 	devices := map[string][]*profile.Sample{}
@@ -47,12 +53,13 @@ func ReadPprof(r io.Reader, name string) ([]Recording, error) {
 	}
 	var list []Recording
 	for k, device := range slices.Sorted(maps.Keys(devices)) {
-		rec := Recording{Device: k, Source: s, Totals: &Totals{}}
-		if strings.Contains(strings.ToLower(device), "cpu") {
-			rec.Device = HostDevice
-		}
+		rec := Recording{Device: numberOf(device, k), Source: s, Totals: &Totals{}}
 		for _, sample := range devices[device] {
-			c.add(rec.Device, sample, sample.Value[bytes])
+			blocks := int64(1)
+			if count >= 0 {
+				blocks = min(max(1, sample.Value[count]), maxBlocks, sample.Value[bytes])
+			}
+			c.add(rec.Device, sample, sample.Value[bytes], blocks)
 			rec.Totals.Allocated += sample.Value[bytes]
 		}
 		rec.Segments = rec.Final()
@@ -64,6 +71,18 @@ func ReadPprof(r io.Reader, name string) ([]Recording, error) {
 	return list, nil
 }
 
+// numberOf is the number of a device such as gpu:1, or of the host; k where its name has none.
+func numberOf(device string, k int) int {
+	if strings.Contains(strings.ToLower(device), "cpu") {
+		return HostDevice
+	}
+	_, digits, _ := strings.Cut(device, ":")
+	if n, err := strconv.ParseUint(digits, 10, 16); err == nil {
+		return int(n)
+	}
+	return k
+}
+
 // profiled collects samples as blocks of segments of their own.
 type profiled struct {
 	out    *Snapshot
@@ -71,7 +90,7 @@ type profiled struct {
 	at     int64 // addresses that were never any
 }
 
-func (c *profiled) add(device int, sample *profile.Sample, size int64) {
+func (c *profiled) add(device int, sample *profile.Sample, size, blocks int64) {
 	var stack []int32
 	for _, location := range sample.Location {
 		for _, line := range location.Line {
@@ -97,7 +116,11 @@ func (c *profiled) add(device int, sample *profile.Sample, size int64) {
 		index = int32(len(c.out.Stacks))
 		c.out.Stacks = append(c.out.Stacks, stack)
 	}
-	c.out.Segments = append(c.out.Segments, Segment{Device: int32(device), Address: c.at, TotalSize: size, Stack: NoStack,
-		Blocks: []Block{{Address: c.at, Size: size, Requested: size, Stack: index, State: Allocated}}})
-	c.at += size
+	s := Segment{Device: int32(device), Address: c.at, TotalSize: size, Stack: NoStack}
+	for ; blocks > 0; blocks-- {
+		share := size / blocks
+		s.Blocks = append(s.Blocks, Block{Address: c.at, Size: share, Requested: share, Stack: index, State: Allocated})
+		c.at, size = c.at+share, size-share
+	}
+	c.out.Segments = append(c.out.Segments, s)
 }

@@ -26,23 +26,30 @@ func (r *Recording) Rewind(round func(requested int64) int64) *Rewind {
 	return w
 }
 
-// End is the segments after the last entry as the file states them, in address order, with the entry that allocated
-// each block in use, or −1 where that came before the recording. Both are valid until the next segment.
+// End is the segments after the last entry as the file states them, in address order, with the entry that allocated each
+// block in use, or −1 where that came before the recording. Blocks that the file gives no stack have that entry's. Both
+// are valid until the next segment.
 func (w *Rewind) End() iter.Seq2[*Segment, []int32] {
 	return func(yield func(*Segment, []int32) bool) {
 		var born []int32
+		var blocks []Block
 		last := w.past.spans[:len(w.past.last)]
 		for _, s := range w.past.final {
-			born = born[:0]
-			for b := range s.Blocks {
+			born, blocks = born[:0], append(blocks[:0], s.Blocks...)
+			for b := range blocks {
 				at := beforeStart
-				if s.Blocks[b].State != Inactive {
+				if blocks[b].State != Inactive {
 					at = w.past.origin(w.r, last[len(last)-1])
 					last = last[:len(last)-1]
 				}
+				if at != beforeStart && blocks[b].Stack == NoStack {
+					blocks[b].Stack = w.r.Entries[at].Stack
+				}
 				born = append(born, at)
 			}
-			if !yield(s, born) {
+			out := *s
+			out.Blocks = blocks
+			if !yield(&out, born) {
 				return
 			}
 		}
