@@ -237,8 +237,8 @@ func deviceWords(d *account.Device) []string {
 			"no segments.",
 			d.Name, units.Bytes(*d.PeakLive), units.Bytes(*d.PeakHeld)))
 	case d.SumsAlone && d.PeakLive == nil:
-		list = append(list, fmt.Sprintf("%s: a state without history: %v live in %d blocks; the file does not say what is reserved.",
-			d.Name, units.Bytes(d.Live), d.Blocks))
+		list = append(list, fmt.Sprintf("%s: a state without history: %v live in %d blocks; the file does not say what is "+
+			"reserved.", d.Name, units.Bytes(d.Live), d.Blocks))
 	case d.SumsAlone:
 		list = append(list, fmt.Sprintf("%s: %v allocated at the peak.", d.Name, units.Bytes(*d.PeakLive)))
 	case !d.HasHistory:

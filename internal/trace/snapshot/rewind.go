@@ -26,9 +26,9 @@ func (r *Recording) Rewind(round func(requested int64) int64) *Rewind {
 	return w
 }
 
-// End is the segments after the last entry as the file states them, in address order, with the entry that allocated each
-// block in use, or −1 where that came before the recording. Blocks that the file gives no stack have that entry's. Both
-// are valid until the next segment.
+// End is the segments after the last entry as the file states them, in address order, with the entry that allocated
+// each block in use, or −1 where that came before the recording. Blocks that the file gives no stack have that entry's.
+// Both are valid until the next segment.
 func (w *Rewind) End() iter.Seq2[*Segment, []int32] {
 	return func(yield func(*Segment, []int32) bool) {
 		var born []int32
