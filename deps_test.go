@@ -45,7 +45,7 @@ var arrows = map[string]string{
 	"internal/plan":            "",
 	"internal/replay":          "internal/alloc internal/rivals internal/trace",
 	"internal/baseline":        "internal/file internal/replay",
-	"internal/shard":           "internal/replay",
+	"internal/shard":           "internal/advise internal/file internal/profile internal/replay internal/workload",
 	"internal/fleet":           "internal/advise internal/engine internal/profile internal/speed internal/units internal/workload",
 	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
 	"internal/catalog":         "internal/checkpoint internal/engine/weights internal/file internal/profile profiles",

@@ -18,6 +18,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/settings"
+	"github.com/vlmem/vlmem/internal/shard"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
@@ -33,10 +34,13 @@ type adviseOptions struct {
 	observed                               []string
 	lessons                                lessonOptions
 	out                                    output
+	shard                                  string
+	merged                                 *shard.Merged // what the samples showed in shards, nil to replay them here
 }
 
-func newAdviseCmd(env *environment) *cobra.Command {
-	var o adviseOptions
+func newAdviseCmd(env *environment) *cobra.Command { return new(adviseOptions).command(env) }
+
+func (o *adviseOptions) command(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "advise",
 		Short: "Write settings that make a model fit and run fast, with evidence",
@@ -56,7 +60,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
   vlmem advise --for llama-server --grow context -o .
   vlmem advise --for pytorch --trace snapshot.pickle`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, &o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, o) },
 	}
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
@@ -98,6 +102,8 @@ func (o *adviseOptions) addSamples(cmd *cobra.Command) {
 	flags.StringArrayVar(&o.observed, "observed", nil,
 		"observation of vlmem run, whose process takes the place of the one that is assumed; or a "+observedHelp)
 	flags.BoolVar(&o.lessons.learned, "learned", false, learnedHelp)
+	cmd.Flags().StringVar(&o.shard, "shard", "",
+		"replay part I of N of the seeds, I/N or /N inside an array of jobs of a scheduler, and write a file for vlmem merge")
 }
 
 // addTarget declares what files are written for, and how their settings are chosen.
@@ -141,6 +147,9 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if o.shard != "" {
+		return o.runShard(env, cmd)
+	}
 	in, err := o.read(env, cmd)
 	switch {
 	case err != nil:
@@ -174,6 +183,31 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	return report.Screen(env.stderr, advice, o.out.path)
 }
 
+// runShard replays the seeds that fall to a shard. A model that does not fit is told as advise tells it.
+func (o *adviseOptions) runShard(env *environment, cmd *cobra.Command) error {
+	share, err := shard.Seeds(o.shard, cmd.Flags(), env.lookup)
+	if err != nil {
+		return err
+	}
+	in, err := o.read(env, cmd)
+	if err != nil {
+		return err
+	}
+	if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
+		return err
+	}
+	mix, err := mixNamed(o.mix)
+	if err != nil {
+		return err
+	}
+	bar := env.progress("sampling requests")
+	defer bar.close()
+	if err := share.Replay(cmd.Context(), &in, mix, o.grow, o.seeds, bar.set); err != nil {
+		return err
+	}
+	return o.out.write(env, func(w *outlet.Pending) error { return writeShard(env, cmd.Context(), share, w) })
+}
+
 // read reads the model, the limits and what runs showed.
 func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Inputs, error) {
 	model, err := o.load()
@@ -196,8 +230,15 @@ func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Input
 func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advice, error) {
 	in.Largest = advise.LargestRequest(&in, workload.Flash)
 	in.Unfused = advise.LargestRequest(&in, workload.NoFlash)
-	err := in.Settle(o.grow)
-	if err == nil && in.Fits() { // sampling takes seconds, and says nothing of what does not fit
+	mix, err := mixNamed(o.mix)
+	if err == nil {
+		err = in.Settle(o.grow)
+	}
+	switch {
+	case err != nil:
+	case o.merged != nil:
+		in.Seen, err = o.merged.Of(&in, mix)
+	case in.Fits(): // sampling takes seconds, and says nothing of what does not fit
 		in.Samples, err = drawSamples(env, &in, o.mix, 0, o.seeds)
 	}
 	if err != nil {

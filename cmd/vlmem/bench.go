@@ -403,6 +403,14 @@ func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.
 	if _, _, err := o.runAll(env, ctx, p); err != nil {
 		return err
 	}
+	if err := writeShard(env, ctx, p, w); err != nil {
+		return err
+	}
+	return w.Commit()
+}
+
+// writeShard writes what a shard gave.
+func writeShard(env *environment, ctx context.Context, p *shard.Share, w *outlet.Pending) error {
 	if ctx.Err() != nil {
 		return verdict.Unsure.Of(errors.New("interrupted: nothing was written; run this shard again"))
 	}
@@ -413,8 +421,5 @@ func (o *benchOptions) runShard(env *environment, ctx context.Context, p *shard.
 	if err != nil {
 		return fmt.Errorf("naming this machine: %w", err)
 	}
-	if err := p.File(release.Version(), machine.Fingerprint).Write(w); err != nil {
-		return err
-	}
-	return w.Commit()
+	return p.File(release.Version(), machine.Fingerprint).Write(w)
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -93,6 +94,69 @@ func TestShardsAreRepeatableAndFaultsNamed(t *testing.T) {
 	} {
 		r := vlmem(t, nil, c.args...)
 		if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
+			t.Errorf("%v: %+v, want %q", c.args, r, c.want)
+		}
+	}
+}
+
+// TestMergedAdviceIsTheUnshardedConfiguration holds a configuration whose seeds were replayed in shards to the byte.
+func TestMergedAdviceIsTheUnshardedConfiguration(t *testing.T) {
+	args := []string{"advise", "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-2b", "--image", "640x480",
+		"--context", "2048", "--seeds", "5", "--mix", "chat"}
+	for _, n := range []int{1, 4, 8} {
+		files := sharded(t, n, args...)
+		for _, format := range []string{"yaml", "json"} {
+			want := vlmem(t, nil, append(args, "--format", format)...)
+			for _, flags := range [][]string{{"--format", format}, nil} {
+				got := vlmem(t, nil, slices.Concat([]string{"merge"}, flags, files)...)
+				if got.code != 0 || got.stdout == "" || got.stdout != want.stdout || got.stderr != want.stderr {
+					t.Errorf("%d shards as %s: %s\nunsharded: %s\n%s", n, format, got.stdout, want.stdout, got.stderr)
+				}
+				if format == "json" {
+					break // without --format it is YAML
+				}
+			}
+		}
+	}
+}
+
+func TestShardsOfAdviceFaultsAreNamed(t *testing.T) {
+	args := []string{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "256",
+		"--seeds", "2"}
+	files := sharded(t, 2, args...)
+	other := sharded(t, 2, append(args, "--context", "512")...)
+	folder := t.TempDir()
+	machine := filepath.Join(folder, "machine.yaml")
+	text, err := os.ReadFile("../../profiles/hardware/i5-10210u.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(machine, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(string(text))
+	moved := sharded(t, 2, append(args, "--hardware", machine)...)
+	write(strings.Replace(string(text), "name: i5-10210u", "name: another", 1))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"merge", files[1]}, exitUsage, "missing: 0"},
+		{[]string{"merge", files[0], other[1]}, exitUsage, "flags context=256 and context=512"},
+		{append([]string{"merge"}, moved...), exitUsage, "is not that of the shards"},
+		{append([]string{"merge", "--format", "csv"}, files...), exitUsage, "--format"},
+		{[]string{"advise", "--shard", "0/2"}, exitUsage, "needs --hardware"},
+		{append(args, "--shard", "0/2", "--for", "vllm"), exitUsage, "does not go with --for"},
+		{append(args, "--shard", "0/2", "--explain"), exitUsage, "does not go with --explain"},
+		{append(args, "--shard", "0/2", "--format", "yaml"), exitUsage, "--shard writes JSON"},
+		{append(args, "--shard", "2/2"), exitUsage, "count from 0"},
+		{append(args, "--shard", "0/2", "--model", "qwen3-vl-235b-a22b"), exitUnable, "is missing"},
+	} {
+		r := vlmem(t, nil, c.args...)
+		if r.code != c.code || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%v: %+v, want %q", c.args, r, c.want)
 		}
 	}

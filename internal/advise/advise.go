@@ -90,6 +90,8 @@ type Inputs struct {
 	asked   *Limits // the limits as they were asked for, where Settle shortened them; nil where it did not
 	// Samples are the programs of sampled requests within the limits, one for each seed.
 	Samples []Demand
+	// Seen is what samples that were replayed elsewhere showed, in the place of Samples.
+	Seen []Seen
 }
 
 // Demand is one trace, split into what each pool would serve; a pool without operations has no program.
@@ -278,7 +280,7 @@ func timings(t *profile.Measured) *Timings {
 func (in *Inputs) sampling() Sampling {
 	s := Sampling{
 		Image: derived(in.Limits.Image(), "the largest image, before preprocessing"),
-		Seeds: derived(len(in.Samples),
+		Seeds: derived(in.seeds(),
 			"sequences of requests that pools and thresholds were sized from; verify draws others"),
 	}
 	if in.Mix != "" {

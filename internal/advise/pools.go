@@ -129,37 +129,36 @@ func (in *Inputs) fixedPool(size units.Bytes, why string) Pool {
 
 // pool replays the pool's share of every sample and of the largest request.
 func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
-	traces := []*replay.Program{largest[name]}
-	for _, s := range in.Samples {
-		traces = append(traces, s[name])
+	samples, err := in.sampled(name)
+	if err != nil {
+		return Pool{}, err
 	}
-	needs := make(map[string][]int64, len(candidates))
-	var lower []int64
-	for _, p := range traces {
-		if p == nil {
-			continue
-		}
-		lower = append(lower, p.LowerBound)
-		reserved, err := peaks(p, candidates...)
+	all := samples
+	if p := largest[name]; p != nil {
+		first, err := sampledFrom(p)
 		if err != nil {
 			return Pool{}, err
 		}
-		for i, c := range candidates {
-			needs[c] = append(needs[c], reserved[i])
-		}
+		all = append([]sampled{first}, samples...)
 	}
-	if len(lower) == 0 {
+	if len(all) == 0 {
 		return in.fixedPool(0, "nothing of this kind was allocated in any sample"), nil
 	}
-	pool := in.choose(needs, lower)
-	for _, s := range in.Samples {
-		if p := s[name]; p != nil {
-			list, err := starved(p, pool.Policy.Value)
-			if err != nil {
-				return Pool{}, err
-			}
-			pool.bursts.starved = append(pool.bursts.starved, list...)
+	needs := make(map[string][]int64, len(candidates))
+	var lower []int64
+	for _, s := range all {
+		lower = append(lower, s.lower)
+		for i, c := range candidates {
+			needs[c] = append(needs[c], s.reserved[i])
 		}
+	}
+	pool := in.choose(needs, lower)
+	for _, s := range samples {
+		list, err := s.starved(slices.Index(candidates, pool.Policy.Value))
+		if err != nil {
+			return Pool{}, err
+		}
+		pool.bursts.starved = append(pool.bursts.starved, list...)
 	}
 	return pool, nil
 }

@@ -94,8 +94,7 @@ func (in *Inputs) placeAlone() (Budget, bool) {
 		b, err := in.placeServed()
 		return b, err == nil
 	}
-	alone := *in
-	alone.Samples = nil
+	alone := in.unsampled()
 	largest, err := in.Largest(in.Limits)
 	if err != nil {
 		return Budget{}, false

@@ -219,7 +219,7 @@ func Compare(in Inputs) ([]Choice, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Samples = nil
+	in = in.unsampled()
 	pools, err := sizePools(in, largest)
 	if err != nil {
 		return nil, err

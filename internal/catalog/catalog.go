@@ -30,6 +30,15 @@ func Model(name string) (profile.Model, error) {
 	return m.Model, err
 }
 
+// Seeing reads a model that takes images.
+func Seeing(name string) (profile.Model, error) {
+	m, err := Any(name)
+	if err == nil && !m.Images() {
+		err = fmt.Errorf("%s takes no images: want a vision-language model", m.Name)
+	}
+	return m.Model, err
+}
+
 // Found is a model and what its name or files say beside.
 type Found struct {
 	profile.Model

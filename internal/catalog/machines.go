@@ -12,10 +12,26 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// Machines are the hardware that a pattern stands for: what Hardware takes, with *, ? and [...] in any of its parts. A
-// pattern is one of files where it has a folder or an ending, else of built-in names: of machines in the first part, of
-// cards after a +. Names are as Hardware would take them.
-func Machines(pattern string) (names []string, list []profile.Hardware, err error) {
+// Machines are the hardware that patterns stand for, each name once, in their order.
+func Machines(patterns []string) (names []string, list []profile.Hardware, err error) {
+	for _, pattern := range patterns {
+		more, hardware, err := machines(pattern)
+		if err != nil {
+			return nil, nil, err
+		}
+		for i, name := range more {
+			if !slices.Contains(names, name) {
+				names, list = append(names, name), append(list, hardware[i])
+			}
+		}
+	}
+	return names, list, nil
+}
+
+// machines are the hardware that one pattern stands for: what Hardware takes, with *, ? and [...] in any of its parts.
+// A pattern is one of files where it has a folder or an ending, else of built-in names: of machines in the first part,
+// of cards after a +. Names are as Hardware would take them.
+func machines(pattern string) (names []string, list []profile.Hardware, err error) {
 	parts := strings.Split(pattern, "+")
 	if _, err := os.Stat(pattern); err == nil { // a file's own name may have a +
 		parts = []string{pattern}

@@ -57,13 +57,21 @@ const Schema = "vlmem/fleet/v1"
 
 // Asked is what the machines are to serve.
 type Asked struct {
-	Limits     advise.Limits
-	Given      []string // names of the limits that the user set, as advise.Inputs has them
-	Precision  string   // "" to choose
-	AssumeIdle bool
-	Mix        *profile.Mix // nil: nothing is said of how many machines serve it
-	PerSecond  float64      // requests, 0: as many as the mix says
-	Busy       float64      // the share of its time that a machine may work, between 0 and 1
+	advise.Inputs              // limits, who set them, a precision; without machine and model
+	Requests      *profile.Mix // nil: nothing is said of how many machines serve it
+	PerSecond     float64      // requests, 0: as many as the mix says
+	Busy          float64      // the share of its time that a machine may work, between 0 and 1
+}
+
+// Check refuses what nobody can serve.
+func (a *Asked) Check() error {
+	switch {
+	case !(a.PerSecond >= 0 && a.PerSecond <= 1e6):
+		return fmt.Errorf("--rate %g: want more than 0 and at most a million", a.PerSecond)
+	case !(a.Busy > 0 && a.Busy < 1):
+		return fmt.Errorf("--busy %g: want more than 0 and less than 1", a.Busy)
+	}
+	return nil
 }
 
 // Plan is the answer.
@@ -105,7 +113,7 @@ type Answer struct {
 // Make places every model on every machine. Models that no engine's estimate places are an error.
 func Make(ctx context.Context, machines []Machine, models []profile.Model, asked Asked) (Plan, error) {
 	plan := Plan{Schema: Schema, Kinds: kinds(machines, len(models))}
-	if asked.Mix != nil {
+	if asked.Requests != nil {
 		plan.Served = describe(&asked)
 	}
 	var group sync.WaitGroup
@@ -136,6 +144,14 @@ func largestFirst(models []profile.Model) []int {
 type Machine struct {
 	Name     string
 	Hardware profile.Hardware
+}
+
+// Named are machines under their names.
+func Named(names []string, hardware []profile.Hardware) (list []Machine) {
+	for i, name := range names {
+		list = append(list, Machine{name, hardware[i]})
+	}
+	return list
 }
 
 // alike is equal for machines of one kind.
@@ -180,12 +196,12 @@ func kindOf(h *profile.Hardware) Kind {
 
 // answer fills in what becomes of one model everywhere.
 func answer(ctx context.Context, plan *Plan, machines []Machine, m *profile.Model, at int, asked Asked) error {
-	in := advise.Inputs{Model: *m, Engine: advise.Serving(m), Limits: asked.Limits, Given: asked.Given,
-		Precision: asked.Precision, AssumeIdle: asked.AssumeIdle, Known: &advise.Estimates{}}
+	in := asked.Inputs
+	in.Model, in.Engine, in.Known = *m, advise.Serving(m), &advise.Estimates{}
 	var drawn *drawn
-	if asked.Mix != nil {
+	if asked.Requests != nil {
 		var err error
-		if drawn, err = draw(m, asked.Mix); err != nil {
+		if drawn, err = draw(m, asked.Requests); err != nil {
 			return err
 		}
 	}

@@ -36,9 +36,9 @@ type Service struct {
 
 func describe(asked *Asked) *Mix {
 	if asked.PerSecond == 0 {
-		asked.PerSecond = asked.Mix.Arrivals.PerSecond
+		asked.PerSecond = asked.Requests.Arrivals.PerSecond
 	}
-	return &Mix{asked.Mix.Name, asked.PerSecond, asked.Busy, asked.Limits.Concurrency}
+	return &Mix{asked.Requests.Name, asked.PerSecond, asked.Busy, asked.Limits.Concurrency}
 }
 
 // drawn is requests of a mix as one model sees them.
@@ -170,7 +170,8 @@ func (s *Service) count(asked Asked, variation float64) {
 	s.Nodes, s.Least, s.Most = nodes(s.Seconds.Median), nodes(s.Seconds.Low), nodes(s.Seconds.High)
 	load := lambda * s.Seconds.Median
 	s.Spare = 1 - load/float64(s.Nodes)
-	arrivals := asked.Mix.Arrivals.Variation * asked.Mix.Arrivals.Variation * float64(max(1, asked.Mix.Arrivals.Together))
+	a := asked.Requests.Arrivals
+	arrivals := a.Variation * a.Variation * float64(max(1, a.Together))
 	s.Wait = erlang(s.Nodes, load) * s.Seconds.Median / (float64(s.Nodes) - load) * (arrivals + variation) / 2
 }
 

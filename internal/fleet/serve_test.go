@@ -60,7 +60,7 @@ func TestWaitIsThatOfAQueue(t *testing.T) {
 		n := float64(len(services))
 		for _, busy := range []float64{0.5, 0.7, 0.9} {
 			s := Service{Seconds: speed.Range{Median: sum / n, Low: sum / n, High: sum / n}}
-			s.count(Asked{Mix: &mix, PerSecond: mix.Arrivals.PerSecond, Busy: busy}, squares/n/(sum/n*sum/n)-1)
+			s.count(Asked{Requests: &mix, PerSecond: mix.Arrivals.PerSecond, Busy: busy}, squares/n/(sum/n*sum/n)-1)
 			want := simulated(arrivals, services, s.Nodes)
 			if math.Abs(s.Wait-want) > 0.25*want+0.02*sum/n {
 				t.Errorf("%s on %d machines, %.2f spare: waits %.3f s, simulated %.3f s", name, s.Nodes, s.Spare, s.Wait, want)

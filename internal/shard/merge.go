@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
@@ -18,6 +19,8 @@ type Part struct {
 type Merged struct {
 	Results []replay.Summary
 	Notes   []string
+	Work    Work
+	Seen    []advise.Seen // by unit, of a configuration
 }
 
 // Merge joins the files of all shards, in any order. Files of other work, missing and doubled shards are errors.
@@ -41,8 +44,11 @@ func Merge(parts []Part) (Merged, error) {
 			machines[p.File.Fingerprint] = append(machines[p.File.Fingerprint], fmt.Sprint(p.File.Shard.Index))
 		}
 	}
-	var m Merged
+	m := Merged{Work: parts[0].File.Work}
 	for _, o := range outcomes {
+		if m.Work.Advise != nil {
+			m.Seen = append(m.Seen, o.Seen)
+		}
 		if o.Result != nil {
 			m.Results = append(m.Results, *o.Result)
 		}
@@ -127,7 +133,7 @@ func (p Part) alike(q Part) error {
 	for _, list := range []struct {
 		what       string
 		one, other []string
-	}{{"settings", a.Work.Settings, b.Work.Settings}, {"units", a.Work.Units, b.Work.Units}} {
+	}{{"flags", a.Work.Advise, b.Work.Advise}, {"settings", a.Work.Settings, b.Work.Settings}, {"units", a.Work.Units, b.Work.Units}} {
 		for i := range max(len(list.one), len(list.other)) {
 			if one, other := at(list.one, i), at(list.other, i); one != other {
 				return differ(list.what, one, other)

@@ -2,7 +2,8 @@
 //
 // # The cut
 //
-// Work is a list of units in a fixed order, for a benchmark one unit for each workload, kind of run and allocator.
+// Work is a list of units in a fixed order, for a benchmark one unit for each workload, kind of run and allocator, for
+// a configuration one for each seed that its pools are sized from.
 // Every shard makes the whole list from the same command line, and shard i of n takes
 //
 //	unit u  where  u mod n = i        i = 0 … n-1
@@ -31,6 +32,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
@@ -111,12 +113,16 @@ type File struct {
 type Work struct {
 	Settings []string `json:"settings"` // what changes the outcome of a unit, NAME=VALUE
 	Units    []string `json:"units"`
+	// Advise is the flags of a configuration, NAME=VALUE, that is finished from what its samples showed; nil for a
+	// benchmark.
+	Advise []string `json:"advise,omitempty"`
 }
 
 // Outcome is what became of one unit: a result, or where it was left out, notes alone.
 type Outcome struct {
 	Unit   int             `json:"unit"` // its place in the work
 	Result *replay.Summary `json:"result"`
+	Seen   advise.Seen     `json:"seen,omitempty"` // of a configuration's sample
 	Notes  []string        `json:"notes,omitempty"`
 }
 
@@ -145,7 +151,7 @@ func Read(name string, data []byte) (File, error) {
 			d.InputOffset())
 	}
 	if err := f.check(); err != nil {
-		return File{}, fmt.Errorf("%s: %w: make it with vlmem bench --shard I/N -o FILE", name, err)
+		return File{}, fmt.Errorf("%s: %w: make it with vlmem bench or advise --shard I/N -o FILE", name, err)
 	}
 	return f, nil
 }
@@ -167,6 +173,9 @@ func (f *File) check() error {
 			return fmt.Errorf("unit %d does not fall to shard %s", o.Unit, f.Shard)
 		case done[o.Unit]:
 			return fmt.Errorf("unit %d (%s) is there twice", o.Unit, f.Work.Units[o.Unit])
+		}
+		if err := o.Seen.Check(); err != nil {
+			return fmt.Errorf("unit %d: %w", o.Unit, err)
 		}
 		done[o.Unit] = true
 	}

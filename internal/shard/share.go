@@ -7,7 +7,7 @@ import (
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
-// Share is one shard of a benchmark while it is run. A nil share is the whole.
+// Share is one shard while it is run. A nil share is the whole.
 type Share struct {
 	Number
 	Work     Work
