@@ -91,12 +91,9 @@ func (o *fleetOptions) check(cmd *cobra.Command) error {
 // read reads models and mix, and checks the limits against each model.
 func (o *fleetOptions) read(env *environment, cmd *cobra.Command) (models []profile.Model, err error) {
 	o.asked.Requests, err = mixNamed(o.advise.mix)
-	for _, name := range o.models {
-		if err != nil {
-			break
-		}
+	for i := 0; i < len(o.models) && err == nil; i++ {
 		var m profile.Model
-		if m, err = catalog.Seeing(name); err == nil {
+		if m, err = catalog.Seeing(o.models[i]); err == nil {
 			env.notes(&m)
 			o.asked.Inputs, err = o.advise.inputs(cmd, m)
 		}

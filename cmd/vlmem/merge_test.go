@@ -67,7 +67,7 @@ func TestShardsAreRepeatableAndFaultsNamed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if two, err := os.ReadFile(again[i]); err != nil || string(one) != string(two) {
-			t.Errorf("shard %d differs when it is run again: %v", i, err)
+			t.Errorf("shard %d differs when it is run again: %v\n%s\nand\n%s", i, err, one, two)
 		}
 	}
 	other := sharded(t, 3, append(args, "--granule", "4KiB")...)
