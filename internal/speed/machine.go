@@ -56,7 +56,7 @@ func HostOf(h profile.Hardware) (host *Host, guesses []string) {
 	if h.CPU == nil {
 		return nil, nil
 	}
-	host = &Host{Class: "desktop", ISA: isaOf(h.CPU.ISA), Cores: cores(h.CPU)}
+	host = &Host{Class: "desktop", ISA: isaOf(h.CPU.ISA), Cores: cores(&h)}
 	clock := desktopAllCores
 	switch model := h.CPU.Model; {
 	case serverCPU.MatchString(model):
@@ -86,8 +86,9 @@ func HostOf(h profile.Hardware) (host *Host, guesses []string) {
 	return host, guesses
 }
 
-// cores counts an efficiency core as one half, and no more than the process may use.
-func cores(c *profile.CPU) float64 {
+// cores counts an efficiency core as one half, and no more than affinity and CPU quota leave the process.
+func cores(h *profile.Hardware) float64 {
+	c := h.CPU
 	n := float64(c.Cores)
 	if len(c.Kinds) > 1 {
 		n = 0
@@ -99,8 +100,11 @@ func cores(c *profile.CPU) float64 {
 			}
 		}
 	}
-	if len(c.Allowed) > 0 {
-		n = min(n, float64(len(c.Allowed)))
+	if c.AllowedCores > 0 {
+		n = min(n, float64(c.AllowedCores))
+	}
+	if usable := h.UsableThreads(); usable > 0 {
+		n = min(n, float64(usable))
 	}
 	return max(n, 1)
 }
