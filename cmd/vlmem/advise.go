@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -82,7 +83,8 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 
 // addLimits declares what is asked of a machine.
 func (o *adviseOptions) addLimits(flags *pflag.FlagSet) {
-	flags.IntVar(&o.context, "context", 4096, "tokens of context to make room for")
+	o.context = 4096
+	flags.Var(estimate.Tokens{N: &o.context}, "context", "tokens of context to make room for")
 	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
 	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,

@@ -319,18 +319,18 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 // gateRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
 const gateRepeats = 60
 
-// gate is the --save and --against of a benchmark.
-type gate struct {
+// benchGate is the --save and --against of a benchmark.
+type benchGate struct {
 	saved  *outlet.Pending // nil without --save
 	before *baseline.File
 	name   string
 }
 
-func (g *gate) active() bool { return g.saved != nil || g.before != nil }
+func (g *benchGate) active() bool { return g.saved != nil || g.before != nil }
 
 // openGate reads the baseline and makes sure that a new one can be written, before anything runs.
-func (o *benchOptions) openGate(env *environment) (*gate, error) {
-	g := &gate{name: filepath.Base(o.against)}
+func (o *benchOptions) openGate(env *environment) (*benchGate, error) {
+	g := &benchGate{name: filepath.Base(o.against)}
 	if o.against != "" {
 		before, err := baseline.Open(o.against)
 		if err != nil {
@@ -348,7 +348,7 @@ func (o *benchOptions) openGate(env *environment) (*gate, error) {
 }
 
 // close saves and compares; its error carries the exit code of the gate.
-func (g *gate) close(result *report.Bench) error {
+func (g *benchGate) close(result *report.Bench) error {
 	if !g.active() {
 		return nil
 	}

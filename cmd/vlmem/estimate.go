@@ -42,6 +42,19 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEstimate(env, cmd, &o) },
 	}
+	o.addSettings(cmd)
+	flags := cmd.Flags()
+	o.lessons.addFlags(cmd)
+	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " +
+		observedHelp
+	flags.StringVar(&o.log, "log", "",
+		"log of a llama.cpp program: model and settings are read out of it, its buffers held against the estimate")
+	o.out.addFlags(cmd, "table", "json", "yaml")
+	return cmd
+}
+
+// addSettings declares what a model, an engine, its settings and a machine are named by.
+func (o *estimateOptions) addSettings(cmd *cobra.Command) {
 	addModelFlag(cmd, &o.Model)
 	addHardwareFlag(cmd, &o.Hardware)
 	cmd.Flag("hardware").Usage = "hardware whose first card the engine will use, such as i5-10210u+gtx-1080 (default: " +
@@ -51,15 +64,8 @@ itself warms up with; --image says what you will send, --image none leaves the t
 	addImageFlags(flags, &o.Request)
 	addServerFlags(flags, &o.Request)
 	addLlamaFlags(flags, &o.Request)
-	o.lessons.addFlags(cmd)
-	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " +
-		observedHelp
-	flags.StringVar(&o.log, "log", "",
-		"log of a llama.cpp program: model and settings are read out of it, its buffers held against the estimate")
 	o.Given = flags.Changed
-	o.out.addFlags(cmd, "table", "json", "yaml")
 	settings.OtherWords(flags)
-	return cmd
 }
 
 func addEngineFlags(cmd *cobra.Command, o *estimate.Request) {
@@ -91,7 +97,7 @@ func addImageFlags(flags *pflag.FlagSet, o *estimate.Request) {
 	flags.IntVar(&o.Images, "images", 0,
 		"images a prompt: of transformers that many are sent (default 1), of vLLM at most (default: without limit)")
 	flags.IntVar(&o.Frames, "frames", 0, "transformers: the images are videos of so many sampled frames")
-	flags.IntVar(&o.PromptTokens, "prompt", 0,
+	flags.Var(estimate.Tokens{N: &o.PromptTokens}, "prompt",
 		"tokens of the prompt, images included (default: the whole context for memory, half of it for speed)")
 }
 

@@ -15,6 +15,22 @@ var llamaServer = Engine{
 	Effects:  llamaServerFlags,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
 	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
+	Spellings: llamaSpellings(),
+}
+
+// llamaSpellings are llama-server's arguments by long name.
+func llamaSpellings() map[string]spelling {
+	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
+		"flash-attn": "flash-attention", "cache-type-k": "kv-type", "cache-type-v": "kv-type", "no-warmup": "no-warmup",
+		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
+		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
+		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
+		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
+		"load-mode": "load-mode"})
+	m["n-gpu-layers"] = spelling{"ngl", allLayers}
+	m["model"] = spelling{"quant", quantInName}
+	m["mmproj"] = spelling{"mmproj-quant", quantInName}
+	return m
 }
 
 // llamaSettings are llama-server's, by long argument name without dashes.

@@ -44,6 +44,8 @@ type Engine struct {
 	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
 	// ReadArguments reads the settings and files that its command line names; nil: it names none.
 	ReadArguments func([]string) (Invocation, error)
+	// Spellings are the settings of its file that decide memory, by their names there; nil: the file is not read back.
+	Spellings map[string]spelling
 }
 
 // WeightsForm is the kind of file that an engine loads.

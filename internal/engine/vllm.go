@@ -15,6 +15,18 @@ var vllm = Engine{
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
 	Effects:  vllmFlags,
 	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
+	Spellings: vllmSpellings(),
+}
+
+// vllmSpellings are vLLM's arguments by long name.
+func vllmSpellings() map[string]spelling {
+	m := plainly(map[string]string{"model": "model", "dtype": "quant", "quantization": "quant", "max-model-len": "ctx",
+		"max-num-seqs": "parallel", "max-num-batched-tokens": "batch", "gpu-memory-utilization": "utilization",
+		"kv-cache-dtype": "kv-type", "enforce-eager": "eager", "tensor-parallel-size": "tensor-parallel"})
+	m["limit-mm-per-prompt"] = spelling{"image", largestImage}
+	m["dtype"] = spelling{"quant", func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }}
+	m["kv-cache-dtype"] = spelling{"kv-type", func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }}
+	return m
 }
 
 const (

@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"math"
+	"strings"
 )
 
 // Grid is an image or video after preprocessing: resized to Width × Height pixels (multiples of patch·merge), cut into
@@ -117,11 +118,18 @@ func (m *Model) grid(width, height, temporal int) Grid {
 	}
 }
 
-// ParseImage reads WIDTHxHEIGHT.
+// lines are images that people name by their lines, 16 by 9.
+var lines = map[string][2]int{"480p": {854, 480}, "720p": {1280, 720}, "1080p": {1920, 1080}, "1440p": {2560, 1440},
+	"2160p": {3840, 2160}, "4k": {3840, 2160}}
+
+// ParseImage reads WIDTHxHEIGHT, or a name such as 1080p.
 func ParseImage(s string) (width, height int, err error) {
+	if sides, ok := lines[strings.ToLower(s)]; ok {
+		return sides[0], sides[1], nil
+	}
 	if n, err := fmt.Sscanf(s, "%dx%d", &width, &height); n != 2 || err != nil ||
 		fmt.Sprintf("%dx%d", width, height) != s {
-		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720", s)
+		return 0, 0, fmt.Errorf("image %q: want WIDTHxHEIGHT in pixels, such as 1280x720, or 1080p", s)
 	}
 	return width, height, nil
 }

@@ -138,13 +138,17 @@ func (b Bench) junit(w io.Writer) error {
 		suite.Cases = append(suite.Cases, c)
 	}
 	suite.Tests = len(suite.Cases)
+	return suite.write(w)
+}
+
+// write is a document of the one suite.
+func (s junitSuite) write(w io.Writer) error {
 	if _, err := io.WriteString(w, xml.Header); err != nil {
 		return err
 	}
 	e := xml.NewEncoder(w)
 	e.Indent("", "  ")
-	if err := e.Encode(junitSuites{Tests: suite.Tests, Failures: suite.Failures,
-		Suites: []junitSuite{suite}}); err != nil {
+	if err := e.Encode(junitSuites{Tests: s.Tests, Failures: s.Failures, Suites: []junitSuite{s}}); err != nil {
 		return err
 	}
 	_, err := io.WriteString(w, "\n")

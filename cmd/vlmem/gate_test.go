@@ -1,0 +1,72 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// What advise writes for an engine passes the gate on the same machine, and not on a smaller one or for a larger model.
+func TestGateHoldsWhatAdviseWrites(t *testing.T) {
+	for _, c := range []struct{ engine, file, machine, model, smaller, larger string }{
+		{"llama-server", "llama-server.args", "i5-10210u+gtx-1080", "qwen3-vl-4b", "i5-10210u+gtx-1060-3gb", "qwen3-vl-8b"},
+		{"vllm", "vllm.yaml", "rtx-4090", "qwen3-vl-8b", "rtx-4060", "qwen3-vl-32b"},
+	} {
+		folder := t.TempDir()
+		if r := vlmem(t, nil, "advise", "--for", c.engine, "--hardware", c.machine, "--model", c.model, "-o", folder+"/"); r.code != 0 {
+			t.Fatal(r.stderr)
+		}
+		for _, run := range []struct {
+			machine, model string
+			code           int
+		}{{c.machine, c.model, 0}, {c.smaller, c.model, 1}, {c.machine, c.larger, 1}} {
+			r := vlmem(t, nil, "gate", "--for", c.engine, "--config", filepath.Join(folder, c.file), "--hardware", run.machine,
+				"--model", run.model)
+			if r.code != run.code || run.code == 1 && !strings.Contains(r.stdout, "does not fit") {
+				t.Errorf("%s, %s on %s: exit %d, want %d\n%s%s", c.engine, run.model, run.machine, r.code, run.code, r.stdout, r.stderr)
+			}
+		}
+	}
+}
+
+// grown is a recording of an allocation of so many bytes.
+func grown(t *testing.T, name string, bytes string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	text := "op,addr,size,stream,t_us\nsegment_alloc,4096,2097152,0,1\nalloc,4096," + bytes + ",0,2\n" +
+		"free_requested,4096," + bytes + ",0,3\nfree_completed,4096," + bytes + ",0,4\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestGateOfPeaks(t *testing.T) {
+	before, same, more := grown(t, "a.csv", "1000000"), grown(t, "b.csv", "1000000"), grown(t, "c.csv", "1010000")
+	for _, c := range []struct {
+		args string
+		code int
+		say  string
+	}{
+		{"--snapshot " + same + " --baseline " + before, 0, "holds"},
+		{"--snapshot " + more + " --baseline " + before, 1, "too many"},
+		{"--snapshot " + more + " --baseline " + before + " --slack 0.02", 0, "holds"},
+		{"--snapshot " + more + " --max-peak 1.5MB --format github", 1, "::error title=vlmem gate::"},
+		{"--snapshot " + more + " --max-peak 1.5MB --format junit", 1, "<failure message="},
+		{"--snapshot " + more + " --max-peak 2MiB --format markdown", 0, "| holds |"},
+		{"--snapshot " + more, 2, "--max-peak or with --baseline"},
+		{"--snapshot " + more + " --max-peak much", 2, "--max-peak"},
+		{"--max-peak 1MiB", 2, "nothing to hold"},
+		{"", 2, "nothing to hold"},
+		{"--config x", 2, "nothing to hold"},
+		{"--config x --snapshot y --max-peak 1MiB", 2, "--config needs --hardware"},
+		{"--hardware rtx-4090 --for vllm --config absent.yaml", 2, "absent.yaml"},
+		{"--hardware rtx-4090 --slack 0.1", 2, "--slack"},
+	} {
+		r := vlmem(t, nil, append([]string{"gate"}, strings.Fields(c.args)...)...)
+		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.say) {
+			t.Errorf("gate %s: exit %d, want %d and %q\n%s%s", c.args, r.code, c.code, c.say, r.stdout, r.stderr)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package advise
+
+import (
+	"fmt"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Standing is how an engine's estimate stands to a machine's memory: what is missing with every item at its most, and
+// at the middle of its interval, 0 where nothing is.
+type Standing struct {
+	Most, Middle units.Bytes
+	Where        string
+	Verdict      string // fits, fits if and under which condition, or does not fit and what is missing
+}
+
+// Stand judges an estimate of settings that somebody else chose, by the rules that Deploy solves with: contexts of as
+// many sequences as the options say must fit at once.
+func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Standing, error) {
+	e, err := engine.Lookup("engine", name, (*engine.Engine).Estimates)
+	if err != nil {
+		return Standing{}, err
+	}
+	a := attempt{limits: Limits{ContextTokens: o.Context, Concurrency: max(1, o.Sequences)}, options: o}
+	if e.Cache == engine.Fills {
+		a.limits.Concurrency = 1 // it queues what its cache does not hold
+	}
+	if in.gpu() != nil && mem.Device == "cpu" {
+		at := *in
+		at.Hardware.GPUs = nil
+		in = &at
+	}
+	s := Standing{}
+	s.Most, s.Middle, s.Where = in.overflow(e, mem, &a)
+	s.Verdict = in.verdict(mem, &a, s.Most)
+	if s.Middle > 0 {
+		s.Verdict = fmt.Sprintf("does not fit: %s is missing %s", s.Middle, s.Where)
+	}
+	return s, nil
+}

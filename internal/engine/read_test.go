@@ -1,0 +1,42 @@
+package engine
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestReadSettings(t *testing.T) {
+	for _, c := range []struct {
+		engine *Engine
+		text   string
+		want   []Stated
+		left   []string
+		err    string
+	}{
+		{&llamaServer, "# a note\n--model Qwen3VL-4B-Instruct-Q8_0.gguf\n--mmproj mmproj-Qwen3VL-4B-Instruct-F16.gguf\n" +
+			"--ctx-size 4096\n\n--n-gpu-layers all\n--cache-type-k q8_0\n--cache-type-v f16\n--no-warmup\n--fit off\n",
+			[]Stated{{"quant", "q8_0"}, {"mmproj-quant", "f16"}, {"ctx", "4096"}, {"ngl", "-1"}, {"kv-type", "q8_0,f16"},
+				{"no-warmup", "true"}}, []string{"fit"}, ""},
+		{&llamaServer, "--model m-UD-Q4_K_XL.gguf\n--n-gpu-layers 17\n--override-tensor \"exps=CPU\"\n",
+			[]Stated{{"quant", "ud-q4_k_xl"}, {"ngl", "17"}, {"override-tensor", "exps=CPU"}}, nil, ""},
+		{&vllm, "model: Qwen/Qwen3-VL-8B-Instruct\ndtype: bfloat16\nquantization: fp8\nmax-model-len: 4096\nenforce-eager: true\n" +
+			"kv-cache-dtype: auto\nport: 8000\nlimit-mm-per-prompt: {\"image\": {\"width\": 1280, \"height\": 720}}\n",
+			[]Stated{{"model", "Qwen/Qwen3-VL-8B-Instruct"}, {"quant", "fp8"}, {"ctx", "4096"}, {"eager", "true"},
+				{"image", "1280x720"}}, []string{"port"}, ""},
+		{&vllm, "limit-mm-per-prompt: {image: 0}\n", []Stated{{"image", "none"}}, nil, ""},
+		{&vllm, "limit-mm-per-prompt: {image: 4, video: 0}\n", nil, nil, ""},
+		{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
+		{&llamaServer, "--ctx-size 1\nctx\n", nil, nil, `f:2: want a line of --name and value, found "ctx"`},
+		{&llamaServer, "--model m.gguf\n", nil, nil, "does not end with the type of its weights"},
+		{&transformers, "", nil, nil, "settings of transformers are not read; of llama-server, vllm they are"},
+	} {
+		got, left, err := c.engine.ReadSettings("f", []byte(c.text))
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%q: %v, want %q", c.text, err, c.err)
+		}
+		if err == nil && (!reflect.DeepEqual(got, c.want) || !reflect.DeepEqual(left, c.left)) {
+			t.Errorf("%q: %v and %v, want %v and %v", c.text, got, left, c.want, c.left)
+		}
+	}
+}
