@@ -57,8 +57,8 @@ func shell(t *testing.T, folder, binary, script string, variables ...string) (in
 	return 0, out.String()
 }
 
-// quick keeps the runs of a documented gate short; with so few repeats times may be too noisy to say, which is exit 4.
-const quick = "--image 64x64 --decode 1 --repeats 10"
+// advised writes the settings that the recipes hold, into the folder named after it.
+const advised = "vlmem advise --for vllm --hardware rtx-4090 --model qwen3-vl-8b -o"
 
 func TestStepsOfTheAction(t *testing.T) {
 	binary := build(t)
@@ -83,6 +83,9 @@ func TestStepsOfTheAction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if code, out := shell(t, folder, binary, advised+" ./"); code != 0 {
+		t.Fatal(out)
+	}
 	expression := regexp.MustCompile(`\$\{\{ *([\w.]+) *\}\}`)
 	ran := 0
 	for _, step := range action.Runs.Steps {
@@ -99,8 +102,12 @@ func TestStepsOfTheAction(t *testing.T) {
 				return root
 			case "runner.temp":
 				return temp
-			case "inputs.arguments":
-				return action.Inputs["arguments"].Default + " " + quick
+			case "inputs.hardware":
+				return "rtx-4090"
+			case "inputs.for":
+				return "vllm"
+			case "inputs.config":
+				return "vllm.yaml"
 			default:
 				return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
 			}
@@ -113,11 +120,10 @@ func TestStepsOfTheAction(t *testing.T) {
 		}
 		ran++
 	}
-	if ran != 3 {
-		t.Errorf("%d steps ran, want 3", ran)
+	if ran != 2 {
+		t.Errorf("%d steps ran, want 2", ran)
 	}
-	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-junit.xml"),
-		filepath.Join(folder, "vlmem-baseline.json")} {
+	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-gate.xml")} {
 		if info, err := os.Stat(file); err != nil || info.Size() == 0 {
 			t.Errorf("%s was not written: %v", filepath.Base(file), err)
 		}
@@ -127,16 +133,18 @@ func TestStepsOfTheAction(t *testing.T) {
 func TestGitLabSnippet(t *testing.T) {
 	binary := build(t)
 	folder := t.TempDir()
+	if code, out := shell(t, folder, binary, "mkdir deploy && "+advised+" deploy/"); code != 0 {
+		t.Fatal(out)
+	}
 	for _, block := range fenced(t, "docs/ci.md", "yaml") {
 		var jobs map[string]struct{ Script []string }
 		if err := yaml.Load([]byte(block), &jobs); err != nil || len(jobs["memory"].Script) == 0 {
 			continue // the workflow of GitHub, whose action has a test of its own
 		}
 		for _, line := range jobs["memory"].Script {
-			if strings.HasPrefix(line, "go build") {
+			if strings.HasPrefix(line, "go install") {
 				continue // built by the test, elsewhere
 			}
-			line = strings.ReplaceAll(strings.ReplaceAll(line, "/tmp/vlmem bench", binary+" bench "+quick), "/tmp/vlmem", binary)
 			if code, out := shell(t, folder, binary, line); code != 0 && code != 4 {
 				t.Errorf("%s: exit %d\n%s", line, code, out)
 			}
@@ -208,7 +216,10 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	folder := t.TempDir()
 	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && " +
-		"cp snapshot.pickle before.pickle && cp snapshot.pickle after.pickle && vlmem probe --reported --format yaml -o laptop.yaml"
+		"cp snapshot.pickle before.pickle && cp snapshot.pickle after.pickle && cp snapshot.pickle main.pickle && " +
+		"vlmem probe --reported --format yaml -o laptop.yaml && mkdir nodes && cp laptop.yaml nodes && " +
+		"vlmem advise --for llama-server --hardware i5-10210u+gtx-1080 --model qwen3-vl-4b -o ./ && " +
+		advised + " ./"
 	if code, out := shell(t, folder, binary, prepare); code != 0 {
 		t.Fatalf("%s: exit %d\n%s", prepare, code, out)
 	}

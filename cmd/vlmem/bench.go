@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -120,13 +119,13 @@ func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.
 		return err
 	}
 	defer discardAll(reports)
-	gate, err := o.openGate(env)
+	saved, err := bench.OpenSaved(o.against, o.save, env.openFile)
 	if err != nil {
 		return err
 	}
-	defer gate.saved.Discard()
-	if gate.active() && !cmd.Flags().Changed("repeats") {
-		o.repeats = gateRepeats
+	defer saved.Discard()
+	if saved.Active() && !cmd.Flags().Changed("repeats") {
+		o.repeats = bench.SavedRepeats
 	}
 	seen, timelines, err := o.runAll(env, cmd.Context(), nil)
 	if err != nil {
@@ -136,7 +135,10 @@ func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.
 	if cmd.Context().Err() != nil {
 		return o.interrupted(w, result)
 	}
-	failed := gate.close(&result)
+	if result.Comparison, err = saved.Hold(result.Results); err != nil {
+		return err
+	}
+	failed := report.Judge(result.Comparison, o.against)
 	for _, r := range append(reports, resultFile{o.out.format, w}) {
 		if err := o.write(env, cmd.Context(), r, result, timelines); err != nil {
 			return err
@@ -314,66 +316,6 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 		return err
 	}
 	return to.Commit()
-}
-
-// gateRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
-const gateRepeats = 60
-
-// benchGate is the --save and --against of a benchmark.
-type benchGate struct {
-	saved  *outlet.Pending // nil without --save
-	before *baseline.File
-	name   string
-}
-
-func (g *benchGate) active() bool { return g.saved != nil || g.before != nil }
-
-// openGate reads the baseline and makes sure that a new one can be written, before anything runs.
-func (o *benchOptions) openGate(env *environment) (*benchGate, error) {
-	g := &benchGate{name: filepath.Base(o.against)}
-	if o.against != "" {
-		before, err := baseline.Open(o.against)
-		if err != nil {
-			return nil, err
-		}
-		g.before = &before
-	}
-	if o.save != "" {
-		var err error
-		if g.saved, err = env.openFile("--save", "json", o.save); err != nil {
-			return nil, err
-		}
-	}
-	return g, nil
-}
-
-// close saves and compares; its error carries the exit code of the gate.
-func (g *benchGate) close(result *report.Bench) error {
-	if !g.active() {
-		return nil
-	}
-	machine, err := probe.Reported("/")
-	if err != nil {
-		return fmt.Errorf("naming this machine: %w", err)
-	}
-	now := baseline.File{Version: release.Version(), Fingerprint: machine.Fingerprint, Results: result.Results}
-	if g.saved != nil {
-		if err := errors.Join(now.Write(g.saved), g.saved.Commit()); err != nil {
-			return err
-		}
-	}
-	if g.before == nil {
-		return nil
-	}
-	c := baseline.Compare(*g.before, now, baseline.DefaultThresholds)
-	result.Comparison = &c
-	switch {
-	case c.Failed():
-		return verdict.Failed.Errorf("%s", report.Verdict(c, g.name))
-	case c.Has(baseline.Inconclusive):
-		return verdict.Unsure.Errorf("%s", report.Verdict(c, g.name))
-	}
-	return nil
 }
 
 // openShare reads --shard and refuses what would have no effect beside it.

@@ -42,7 +42,7 @@ itself warms up with; --image says what you will send, --image none leaves the t
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runEstimate(env, cmd, &o) },
 	}
-	o.addSettings(cmd)
+	addSettings(cmd, &o.Request)
 	flags := cmd.Flags()
 	o.lessons.addFlags(cmd)
 	flags.Lookup("observed").Usage = "observations of vlmem run, which take the place of what is assumed; or a " +
@@ -54,16 +54,16 @@ itself warms up with; --image says what you will send, --image none leaves the t
 }
 
 // addSettings declares what a model, an engine, its settings and a machine are named by.
-func (o *estimateOptions) addSettings(cmd *cobra.Command) {
+func addSettings(cmd *cobra.Command, o *estimate.Request) {
 	addModelFlag(cmd, &o.Model)
 	addHardwareFlag(cmd, &o.Hardware)
 	cmd.Flag("hardware").Usage = "hardware whose first card the engine will use, such as i5-10210u+gtx-1080 (default: " +
 		"none)"
 	flags := cmd.Flags()
-	addEngineFlags(cmd, &o.Request)
-	addImageFlags(flags, &o.Request)
-	addServerFlags(flags, &o.Request)
-	addLlamaFlags(flags, &o.Request)
+	addEngineFlags(cmd, o)
+	addImageFlags(flags, o)
+	addServerFlags(flags, o)
+	addLlamaFlags(flags, o)
 	o.Given = flags.Changed
 	settings.OtherWords(flags)
 }
@@ -115,8 +115,8 @@ func addServerFlags(flags *pflag.FlagSet, o *estimate.Request) {
 }
 
 // foreign refuses flags that the engine does not have, which would be silently without effect.
-func (o *estimateOptions) foreign(cmd *cobra.Command) error {
-	e, err := engine.Lookup("engine", o.Engine, (*engine.Engine).Estimates)
+func foreign(cmd *cobra.Command, name string) error {
+	e, err := engine.Lookup("engine", name, (*engine.Engine).Estimates)
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if err == nil {
 			err = e.HasNoEffect(f.Name)
@@ -126,7 +126,7 @@ func (o *estimateOptions) foreign(cmd *cobra.Command) error {
 }
 
 func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error {
-	if err := o.foreign(cmd); err != nil {
+	if err := foreign(cmd, o.Engine); err != nil {
 		return err
 	}
 	if o.log != "" {
@@ -150,12 +150,16 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 			return err
 		}
 		warnAll(env, mem.Warnings)
+		s, err := o.Stand(model, mem)
+		if err != nil {
+			return err
+		}
 		fast, err := o.Forecast(&model, mem, o.observed)
 		env.tell(&o.Request)
 		if err != nil {
 			return err
 		}
-		return report.Estimate(w, o.out.format, mem, fast)
+		return report.Estimate(w, o.out.format, mem, s.Verdict, fast)
 	})
 }
 

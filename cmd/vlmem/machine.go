@@ -77,38 +77,26 @@ func (o *lessonOptions) apply(env *environment, mem *engine.Memory) error {
 	if err != nil || len(runs) == 0 {
 		return err
 	}
-	lessons := observation.Learn(runs, mem.Engine, mem.Device)
-	if len(lessons) == 0 {
-		env.warn("none of %d observations is of %s on the %s: nothing is learned", len(runs), mem.Engine, mem.Device)
+	if note := observation.Teach(runs, mem); note != "" {
+		env.warn("%s", note)
 	}
-	observation.Apply(lessons, mem)
 	return nil
 }
 
 // runs reads the named observations, and those of this machine where that is asked for.
-func (o *lessonOptions) runs(env *environment) (list []*observation.Observation, err error) {
-	if list, err = observation.ReadFiles(o.observed); err != nil {
-		return nil, fmt.Errorf("reading --observed: %w", err)
+func (o *lessonOptions) runs(env *environment) ([]*observation.Observation, error) {
+	var here profile.Hardware
+	var err error
+	if o.learned {
+		if here, err = reported(env, ""); err != nil {
+			return nil, err
+		}
 	}
-	if !o.learned {
-		return list, nil
+	list, note, err := observation.Find(o.observed, here.Name, env.lookup)
+	if note != "" {
+		env.warn("%s", note)
 	}
-	hardware, err := reported(env, "")
-	if err != nil {
-		return nil, err
-	}
-	folder, err := observation.Folder(env.lookup)
-	if err != nil {
-		return nil, err
-	}
-	kept, err := observation.Kept(folder, hardware.Name)
-	if err != nil {
-		return nil, fmt.Errorf("reading --learned: %w", err)
-	}
-	if list = append(list, kept...); len(list) == 0 {
-		env.warn("no run of this machine is kept in %s: vlmem run --keep keeps them", folder)
-	}
-	return list, nil
+	return list, err
 }
 
 // readAdvice reads a configuration strictly: unknown keys and a foreign schema are refused.

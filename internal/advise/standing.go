@@ -2,6 +2,7 @@ package advise
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/units"
@@ -31,11 +32,24 @@ func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Stan
 		at.Hardware.GPUs = nil
 		in = &at
 	}
+	unknown := in.Hardware.Memory == nil // a card by itself, in whatever machine
+	if unknown {
+		mem = cardPart(mem)
+	}
 	s := Standing{}
 	s.Most, s.Middle, s.Where = in.overflow(e, mem, &a)
 	s.Verdict = in.verdict(mem, &a, s.Most)
 	if s.Middle > 0 {
 		s.Verdict = fmt.Sprintf("does not fit: %s is missing %s", s.Middle, s.Where)
+	} else if unknown && s.Most == 0 {
+		s.Verdict = "fits the card; no machine around it is named"
 	}
 	return s, nil
+}
+
+// cardPart is an estimate without what lies on the host.
+func cardPart(mem *engine.Memory) *engine.Memory {
+	part := *mem
+	part.Items = slices.DeleteFunc(slices.Clone(mem.Items), func(i engine.Item) bool { return i.Where == "host" })
+	return &part
 }

@@ -159,7 +159,8 @@ func Grown(path, earlier string, slack float64) ([]Check, error) {
 }
 
 func hold(promise string, p peak, limit units.Bytes, beside string) Check {
-	c := Check{Promise: promise, Outcome: Holds, Found: fmt.Sprintf("%s %s at the peak%s", units.Bytes(p.bytes), p.kind, beside)}
+	found := fmt.Sprintf("%s %s at the peak%s", units.Bytes(p.bytes), p.kind, beside)
+	c := Check{Promise: promise, Outcome: Holds, Found: found}
 	if over := units.Bytes(p.bytes) - limit; over > 0 {
 		c.Outcome, c.Missing = Broken, over
 		c.Found += fmt.Sprintf(", %d bytes too many", int64(over))

@@ -76,3 +76,27 @@ func ReadFiles(paths []string) (list []*Observation, err error) {
 	}
 	return list, nil
 }
+
+// Find reads the files that are named and, of the machine here, those that are kept in the user's folder; here is ""
+// where those are not asked for. A note says that none is kept.
+func Find(named []string, here string, lookup func(string) (string, bool)) (list []*Observation, note string,
+	err error) {
+	if list, err = ReadFiles(named); err != nil {
+		return nil, "", fmt.Errorf("reading --observed: %w", err)
+	}
+	if here == "" {
+		return list, "", nil
+	}
+	folder, err := Folder(lookup)
+	if err != nil {
+		return nil, "", err
+	}
+	kept, err := Kept(folder, here)
+	if err != nil {
+		return nil, "", fmt.Errorf("reading --learned: %w", err)
+	}
+	if list = append(list, kept...); len(list) == 0 {
+		note = fmt.Sprintf("no run of this machine is kept in %s: vlmem run --keep keeps them", folder)
+	}
+	return list, note, nil
+}

@@ -101,6 +101,18 @@ func teaches(i Item) bool {
 
 func isSum(name string) bool { return name == Anonymous || name == Mapped || name == Total }
 
+// Teach puts what runs of the same engine and device showed in the place of what mem assumes. A note says that none of
+// them is.
+func Teach(runs []*Observation, mem *engine.Memory) (note string) {
+	lessons := Learn(runs, mem.Engine, mem.Device)
+	if len(lessons) == 0 {
+		note = fmt.Sprintf("none of %d observations is of %s on the %s: nothing is learned", len(runs), mem.Engine,
+			mem.Device)
+	}
+	Apply(lessons, mem)
+	return note
+}
+
 // Apply puts what runs showed in the place of what an estimate assumed, and adds what it left out.
 func Apply(lessons []Lesson, mem *engine.Memory) {
 	for _, l := range lessons {

@@ -10,16 +10,19 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// estimated is an estimate as a document: the memory, and the speed where it is known.
+// estimated is an estimate as a document: the memory, whether it fits where a machine was named, and the speed where it
+// is known.
 type estimated struct {
 	engine.Memory `yaml:",inline"`
+	Verdict       string          `yaml:"verdict,omitempty" json:"verdict,omitempty"`
 	Speed         *speed.Forecast `yaml:"speed,omitempty" json:"speed,omitempty"`
 }
 
-// Estimate renders what an engine will allocate, and how fast it will run where that is known.
-func Estimate(w io.Writer, format string, mem *engine.Memory, fast *speed.Forecast) error {
+// Estimate renders what an engine will allocate, the verdict where there is one, and how fast it will run where that is
+// known.
+func Estimate(w io.Writer, format string, mem *engine.Memory, verdict string, fast *speed.Forecast) error {
 	if format != "table" {
-		return Document(w, format, estimated{*mem, fast})
+		return Document(w, format, estimated{*mem, verdict, fast})
 	}
 	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
 		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType),
@@ -32,8 +35,14 @@ func Estimate(w io.Writer, format string, mem *engine.Memory, fast *speed.Foreca
 	}
 	rows = append(rows, []string{"total", "", mem.TotalBytes.String(), interval(mem.LowBytes, mem.HighBytes), ""})
 	err := Noted(w, []string{"ITEM", "WHERE", "BYTES", "INTERVAL", "SOURCE"}, rows, append(notes, places(mem)), 2)
-	if err != nil || fast == nil {
+	if err != nil {
 		return err
+	}
+	if verdict != "" {
+		fmt.Fprintf(w, "\n%s\n", Fold(verdict))
+	}
+	if fast == nil {
+		return nil
 	}
 	return Forecast(w, fast)
 }
@@ -58,7 +67,7 @@ func places(mem *engine.Memory) string {
 
 // Logged renders an estimate and, for people, what a log says beside it.
 func Logged(w io.Writer, format string, mem *engine.Memory, v advise.Verification) error {
-	if err := Estimate(w, format, mem, nil); err != nil || format != "table" {
+	if err := Estimate(w, format, mem, "", nil); err != nil || format != "table" {
 		return err
 	}
 	fmt.Fprintln(w)

@@ -4,12 +4,27 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
 )
+
+// Judge is the verdict on a comparison with the saved run of that file, nil where nothing is worse.
+func Judge(c *baseline.Comparison, path string) error {
+	switch {
+	case c == nil:
+		return nil
+	case c.Failed():
+		return verdict.Failed.Errorf("%s", Verdict(*c, filepath.Base(path)))
+	case c.Has(baseline.Inconclusive):
+		return verdict.Unsure.Errorf("%s", Verdict(*c, filepath.Base(path)))
+	}
+	return nil
+}
 
 // Verdict is one line on a comparison with the saved run of that name.
 func Verdict(c baseline.Comparison, name string) string {

@@ -1,0 +1,69 @@
+package advise_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// TestStandAsDeployed: what advise writes for an engine on ten machines with six models is judged as it was solved for by
+// whoever asks again with those settings, and what it is over with each item at its most is never said to fit.
+func TestStandAsDeployed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for a minute")
+	}
+	asked := 0
+	for _, hardware := range []string{"i5-10210u", "mx350", "gtx-1050-ti", "gtx-1060-6gb", "gtx-1080", "gtx-1080-ti", "rtx-4060",
+		"l4", "rtx-4090", "h100"} {
+		h, err := profiles.Hardware("i5-10210u")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if hardware != h.Name {
+			card, err := profiles.Hardware(hardware)
+			if err != nil {
+				t.Fatal(err)
+			}
+			h.GPUs = card.GPUs
+		}
+		for _, name := range []string{"qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b", "qwen3-vl-32b", "qwen3-vl-30b-a3b", "qwen2.5-vl-7b"} {
+			m, err := profiles.Model(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range engine.All() {
+				if !e.Estimates() || !e.Writes() || e.Offload == engine.Bytes {
+					continue // a split by bytes is the file's, not the estimate's
+				}
+				in := advise.Inputs{Hardware: h, Model: m,
+					Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+				d, err := advise.Deploy(e.Name, in)
+				var short *advise.Shortfall
+				var refused *engine.Refusal
+				if errors.As(err, &short) || errors.As(err, &refused) {
+					continue
+				}
+				if err != nil {
+					t.Errorf("%s, %s on %s: %v", e.Name, name, hardware, err)
+					continue
+				}
+				asked++
+				s, err := in.Stand(e.Name, d.Memory, d.Options)
+				if err != nil || s.Verdict != d.Verdict {
+					t.Errorf("%s, %s on %s: %q, %v; solved as %q", e.Name, name, hardware, s.Verdict, err, d.Verdict)
+				}
+				if s.Most > 0 && !strings.HasPrefix(s.Verdict, "fits if") && !strings.HasPrefix(s.Verdict, "does not fit") {
+					t.Errorf("%s, %s on %s: %d bytes too little, and %q", e.Name, name, hardware, s.Most, s.Verdict)
+				}
+			}
+		}
+	}
+	t.Logf("%d settings", asked)
+	if asked < 60 {
+		t.Errorf("only %d pairs have an answer", asked)
+	}
+}

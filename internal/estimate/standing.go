@@ -1,0 +1,21 @@
+package estimate
+
+import (
+	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+)
+
+// Stand judges an estimate by the memory of the machine that the request names, and says nothing where it names none.
+func (o *Request) Stand(model profile.Model, mem *engine.Memory) (s advise.Standing, err error) {
+	if o.Hardware == "" {
+		return s, nil
+	}
+	h, err := catalog.Hardware(o.Hardware)
+	if err != nil {
+		return s, err
+	}
+	in := advise.Inputs{Hardware: h, Model: model}
+	return in.Stand(o.Engine, mem, o.Options)
+}

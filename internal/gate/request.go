@@ -1,0 +1,119 @@
+package gate
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
+	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Request is what a project promises.
+type Request struct {
+	estimate.Request         // a model under settings, and the machine that they must fit
+	Config           string  // file of the engine's own settings, "" for none
+	Snapshot         string  // recording of a program, "" for none
+	Most             string  // that a device of it may hold
+	Baseline         string  // earlier recording, whose peak must not be passed
+	Slack            float64 // share by which it may be
+}
+
+// Check refuses promises that make no sense together.
+func (r *Request) Check() error {
+	switch {
+	case r.Hardware == "" && r.Snapshot == "":
+		return errors.New("nothing to hold: --hardware names the machine that settings must fit, --snapshot a recording")
+	case r.Hardware == "" && r.Config != "":
+		return errors.New("--config needs --hardware, the machine that its settings must fit")
+	case r.Snapshot == "" && (r.Most != "" || r.Baseline != ""):
+		return errors.New("--max-peak and --baseline are of a recording: name it with --snapshot")
+	case r.Snapshot != "" && (r.Most == "") == (r.Baseline == ""):
+		return errors.New("--snapshot goes with --max-peak or with --baseline")
+	case r.Slack != 0 && r.Baseline == "", r.Slack < 0, r.Slack > 1, r.Slack != r.Slack:
+		return fmt.Errorf("--slack %g: want a share from 0 to 1, with --baseline", r.Slack)
+	}
+	return nil
+}
+
+// Read takes the settings of the engine's file: set is told each, by the flag of estimate, but for those given already.
+// What the file says beside them becomes notes.
+func (r *Request) Read(set func(flag, value string) error) error {
+	if r.Config == "" {
+		return r.Request.Check()
+	}
+	e, err := engine.Lookup("--for", r.Engine, (*engine.Engine).Estimates)
+	if err != nil {
+		return err
+	}
+	data, err := file.Read(r.Config, file.Document)
+	if err != nil {
+		return fmt.Errorf("reading --config: %w", err)
+	}
+	stated, left, err := e.ReadSettings(r.Config, data)
+	if err != nil {
+		return fmt.Errorf("reading --config: %w", err)
+	}
+	for _, key := range left {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: %s decides no memory that is reckoned", filepath.Base(r.Config), key))
+	}
+	given := map[string]bool{}
+	for _, s := range stated {
+		given[s.Flag] = r.Given(s.Flag)
+	}
+	for _, s := range stated {
+		if given[s.Flag] {
+			continue
+		}
+		if err := set(s.Flag, s.Value); err != nil {
+			return fmt.Errorf("reading --config: %s: --%s: %w", r.Config, s.Flag, err)
+		}
+	}
+	return r.Request.Check()
+}
+
+// Hold looks whether the promises are kept.
+func (r *Request) Hold() (Result, error) {
+	var all Result
+	for _, look := range []func() ([]Check, error){r.fits, r.peak} {
+		checks, err := look()
+		if err != nil {
+			return all, err
+		}
+		all.Checks = append(all.Checks, checks...)
+	}
+	return all, nil
+}
+
+func (r *Request) fits() ([]Check, error) {
+	if r.Hardware == "" {
+		return nil, nil
+	}
+	model, err := r.Load()
+	if err != nil {
+		return nil, err
+	}
+	mem, err := r.Estimate(&model)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.Stand(model, mem)
+	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
+	return []Check{Fits(subject, s)}, err
+}
+
+func (r *Request) peak() ([]Check, error) {
+	switch {
+	case r.Snapshot == "":
+		return nil, nil
+	case r.Baseline != "":
+		return Grown(r.Snapshot, r.Baseline, r.Slack)
+	}
+	limit, err := units.ParseBytes(r.Most)
+	if err != nil {
+		return nil, fmt.Errorf("--max-peak: %w", err)
+	}
+	return Peak(r.Snapshot, limit)
+}
