@@ -23,12 +23,10 @@ func newGateCmd(env *environment) *cobra.Command {
 		Short: "Fail where settings no longer fit a machine or a program's peak has grown",
 		Long: `gate is for continuous integration. It looks at bytes alone, so a busy machine changes no answer.
 
-With --hardware it holds a model under an engine's settings to a machine's memory. Settings come from --config, a file
-that the engine reads (llama-server's arguments, vLLM's YAML), and from flags, which are those of estimate. With
---snapshot it holds the peak of a recorded program to --max-peak, or to the peak of an earlier recording.
+With --hardware it holds a model under an engine's settings to a machine's memory: settings of --config, a file that the engine
+reads (llama-server's arguments, vLLM's YAML), and of flags, those of estimate. With --snapshot it holds a recorded peak.
 
-It exits with 1 where a promise is broken, and with 4 where it is kept at the middle of an estimate and broken at its
-high end.`,
+It exits with 1 where a promise is broken, and with 4 where only the high end of an estimate breaks it.`,
 		Example: `  vlmem gate --for vllm --config vllm.yaml --hardware rtx-4090
   vlmem gate --for llama-server --config llama-server.args --model qwen3-vl-4b --hardware i5-10210u+gtx-1080
   vlmem gate --snapshot snapshot.pickle --max-peak 7.5GiB`,
@@ -49,18 +47,16 @@ high end.`,
 }
 
 func runGate(env *environment, cmd *cobra.Command, o *gateOptions) error {
-	err := cmp.Or(o.Check(), o.Read(cmd.Flags().Set), foreign(cmd, o.Engine))
-	if err != nil {
+	if err := cmp.Or(o.Check(), o.Read(cmd.Flags().Set), foreign(cmd, o.Engine)); err != nil {
 		return err
 	}
 	var r gate.Result
-	err = o.out.write(env, func(w *outlet.Pending) (err error) {
-		r, err = o.Hold()
-		env.tell(&o.Request.Request)
-		if err != nil {
-			return err
+	err := o.out.write(env, func(w *outlet.Pending) (err error) {
+		if r, err = o.Hold(); err == nil {
+			err = report.Promises(w, o.out.format, r)
 		}
-		return report.Promises(w, o.out.format, r)
+		env.tell(&o.Request.Request)
+		return err
 	})
 	return errors.Join(err, r.Verdict())
 }

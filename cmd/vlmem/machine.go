@@ -70,11 +70,8 @@ func (o *lessonOptions) addFlags(cmd *cobra.Command) {
 // apply puts what runs of the same engine and device showed in the place of what mem assumes. Nothing is learned that
 // was not asked for.
 func (o *lessonOptions) apply(env *environment, mem *engine.Memory) error {
-	if mem == nil {
-		return nil
-	}
 	runs, err := o.runs(env)
-	if err != nil || len(runs) == 0 {
+	if err != nil || mem == nil || len(runs) == 0 {
 		return err
 	}
 	if note := observation.Teach(runs, mem); note != "" {

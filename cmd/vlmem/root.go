@@ -154,8 +154,8 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(env, cmd) }
 	root.AddCommand(
 		newAdviseCmd(env), newBenchCmd(env), newEstimateCmd(env), newExplainCmd(env), newBenchTouchedCmd(env),
-		newMergeCmd(env), newFleetCmd(env), newGateCmd(env), newProbeCmd(env), newProfilesCmd(env), newRunCmd(env), newTraceCmd(env),
-		newVerifyCmd(env), newVersionCmd(env), newWatchCmd(env),
+		newMergeCmd(env), newFleetCmd(env), newGateCmd(env), newProbeCmd(env), newProfilesCmd(env), newRunCmd(env),
+		newTraceCmd(env), newVerifyCmd(env), newVersionCmd(env), newWatchCmd(env),
 	)
 	foldHelp(root)
 	return root

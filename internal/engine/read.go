@@ -31,8 +31,8 @@ func plainly(names map[string]string) map[string]spelling {
 }
 
 // ReadSettings reads what a file of the engine's own settings says of memory: lines of --name and value as llama-server
-// takes them, or YAML of names without dashes as vLLM does. Settings that decide no memory, and those that are not known
-// to, come back as left out.
+// takes them, or YAML of names without dashes as vLLM does. Settings that decide no memory, and those that are not
+// known to, come back as left out.
 func (e *Engine) ReadSettings(name string, data []byte) (stated []Stated, left []string, err error) {
 	if e.Spellings == nil {
 		return nil, nil, fmt.Errorf("%s: settings of %s are not read; of %s they are", name, e.Name,
