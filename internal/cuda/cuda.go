@@ -30,6 +30,11 @@ var (
 	ErrNotReady    = errors.New("work is still under way") // queries of streams and events
 )
 
+// LibraryFolders hold the driver's libraries where the loader does not look by itself: Windows' in WSL2, Jetson's
+// before and after JetPack 6, NixOS's, and that of containers on GKE.
+var LibraryFolders = []string{"/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu/tegra",
+	"/usr/lib/aarch64-linux-gnu/nvidia", "/run/opengl-driver/lib", "/usr/local/nvidia/lib64"}
+
 // Ptr is an address in device or managed memory.
 type Ptr uint64
 

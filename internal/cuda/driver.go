@@ -35,7 +35,7 @@ type Driver struct {
 func Open(path string) (*Driver, error) {
 	if path == "" {
 		path = DefaultLibrary
-		for _, folder := range libraryFolders {
+		for _, folder := range LibraryFolders {
 			if file := filepath.Join(folder, DefaultLibrary); exists(file) {
 				if d, err := openAt(DefaultLibrary); err == nil || codeOf(err) != Success {
 					return d, err
@@ -47,11 +47,6 @@ func Open(path string) (*Driver, error) {
 	}
 	return openAt(path)
 }
-
-// libraryFolders hold the driver where the loader does not look by itself: Windows' in WSL2, Jetson's before and after
-// JetPack 6, NixOS's, and that of containers on GKE.
-var libraryFolders = []string{"/usr/lib/wsl/lib", "/usr/lib/aarch64-linux-gnu/tegra",
-	"/usr/lib/aarch64-linux-gnu/nvidia", "/run/opengl-driver/lib", "/usr/local/nvidia/lib64"}
 
 func openAt(path string) (*Driver, error) {
 	file := C.CString(path)

@@ -12,8 +12,10 @@
 package nvml
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"path/filepath"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/cuda"
@@ -33,16 +35,24 @@ type answer struct {
 	err error
 }
 
-// Open loads and starts the library at path, "" for the system's.
+// Open loads and starts the library at path, "" for the first that the loader or one of the usual folders has.
 func Open(path string) (*Reader, error) {
+	paths := []string{path}
 	if path == "" {
-		path = DefaultLibrary
+		paths[0] = DefaultLibrary
+		for _, folder := range cuda.LibraryFolders {
+			paths = append(paths, filepath.Join(folder, DefaultLibrary))
+		}
 	}
-	lib, err := open(path)
-	if err != nil {
-		return nil, err
+	var first error
+	for _, path := range paths {
+		lib, err := open(path)
+		if err == nil {
+			return &Reader{lib: lib}, nil
+		}
+		first = cmp.Or(first, err)
 	}
-	return &Reader{lib: lib}, nil
+	return nil, first
 }
 
 // Read is what the library says of its cards, or an error where it does not answer before ctx ends.
