@@ -72,10 +72,7 @@ func located(name string, err error) error {
 	return fmt.Errorf("%s:%d: %s", name, one.Mark.Line, message)
 }
 
-// Decode reads any YAML document strictly into a value: unknown keys are refused, and errors begin with name and line.
-func Decode(name string, data []byte, into any) error { return decode(name, data, into) }
-
-// DecodeVersion is Decode for a document that names its schema, such as vlmem/v1. A newer minor of it, vlmem/v1.2, only
+// DecodeVersion reads a YAML document strictly that names its schema, such as vlmem/v1. A newer minor of it, vlmem/v1.2, only
 // adds keys: those that are not known are passed over, and newer is its name. Any other schema is refused.
 func DecodeVersion(name string, data []byte, schema string, into any) (newer string, err error) {
 	var head struct {

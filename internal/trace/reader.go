@@ -120,9 +120,6 @@ func (r *Reader) Start() int { return r.start }
 // Refused is the refused requests so far.
 func (r *Reader) Refused() []Refusal { return r.refused }
 
-// Deferred reports whether frees complete later, at their OpFreeCompleted.
-func (r *Reader) Deferred() bool { return r.lives.deferred }
-
 // All yields the events until the first error.
 func (r *Reader) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {

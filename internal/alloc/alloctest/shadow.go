@@ -191,27 +191,6 @@ func (s *Shadow) Blocks() []alloc.Block {
 	return list
 }
 
-// Moved says that compaction moved a live block: from is as the shadow knew it, to is where it lies now.
-func (s *Shadow) Moved(from, to alloc.Block) error {
-	i, found := search(s.live, from.Offset)
-	if !found || s.live[i].block != from {
-		return violation("move of [%d,%d), which is not live", from.Offset, from.Offset+from.Size)
-	}
-	moved := s.live[i]
-	s.live = slices.Delete(s.live, i, i+1)
-	if to.Size < moved.requested {
-		return violation("block of %d bytes moved into %d", moved.requested, to.Size)
-	}
-	if e := overlap(s.live, to); e != nil {
-		return violation("block moved to [%d,%d) overlaps live [%d,%d)", to.Offset, to.Offset+to.Size, e.block.Offset,
-			e.block.Offset+e.block.Size)
-	}
-	moved.block = to
-	s.live = insert(s.live, moved)
-	s.stats.Live += to.Size - from.Size
-	return nil
-}
-
 // compare holds the allocator's counters against the shadow's.
 func (s *Shadow) compare() error {
 	got, want := s.Allocator.Stats(), s.stats
