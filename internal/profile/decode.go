@@ -72,8 +72,9 @@ func located(name string, err error) error {
 	return fmt.Errorf("%s:%d: %s", name, one.Mark.Line, message)
 }
 
-// DecodeVersion reads a YAML document strictly that names its schema, such as vlmem/v1. A newer minor of it, vlmem/v1.2, only
-// adds keys: those that are not known are passed over, and newer is its name. Any other schema is refused.
+// DecodeVersion reads a YAML document strictly that names its schema, such as vlmem/v1. A newer minor of it,
+// vlmem/v1.2, only adds keys: those that are not known are passed over, and newer is its name. Any other schema is
+// refused.
 func DecodeVersion(name string, data []byte, schema string, into any) (newer string, err error) {
 	var head struct {
 		Schema string `yaml:"schema"`
