@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,6 +15,7 @@ import (
 
 type explainOptions struct {
 	by, at, torch, memory string
+	from, to              string
 	frames, top           int
 	ranks                 bool
 	out                   output
@@ -32,12 +32,15 @@ was free, which rule of the allocator kept it, and under which settings a replay
 
 Then it lists what lives at a moment by site, stack, phase, module, pool or stream. A state without history has an account
 too. Where the program runs in steps, what each step leaves behind is listed by the stack that asked for it; with a second,
-later recording of the same process, what lives at its end and not at the first one's. Frames that say how a stack was taken are left out, as PyTorch's viewer does; nodes of a backward pass are named.
+later recording of the same process, what lives at its end and not at the first one's; with --from and --to, what lives at a
+later moment and not at an earlier one. step:7 is the annotation ProfilerStep#7, or the seventh time that an allocation comes
+back. Frames that say how a stack was taken are left out, as PyTorch's viewer does; nodes of a backward pass are named.
 
 ` + traceFiles,
 		Example: `  vlmem explain snapshot.pickle
   vlmem explain snapshot.pickle --by stack --frames 8
   vlmem explain before.pickle after.pickle --by stack
+  vlmem explain snapshot.pickle --from step:3 --to step:7
   vlmem explain rank0.pickle rank1.pickle --ranks
   vlmem explain snapshot.pickle --by stack --format folded | flamegraph.pl --countname bytes > memory.svg`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -48,8 +51,8 @@ later recording of the same process, what lives at its end and not at the first 
 			return nil
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) == 2 && !o.ranks {
-				return runExplainChange(env, &o, args[0], args[1])
+			if len(args) == 2 && !o.ranks || o.from != "" || o.to != "" {
+				return runExplainChange(env, &o, args)
 			}
 			return runExplain(env, &o, args)
 		},
@@ -60,14 +63,12 @@ later recording of the same process, what lives at its end and not at the first 
 }
 
 func (o *explainOptions) addFlags(cmd *cobra.Command) {
-	var bys []string
-	for _, by := range account.Bys {
-		bys = append(bys, string(by))
-	}
 	flags := cmd.Flags()
-	flags.StringVar(&o.by, "by", string(account.BySite), "tell live memory apart by "+strings.Join(bys, ", "))
+	flags.StringVar(&o.by, "by", string(account.BySite), "tell live memory apart by "+strings.Join(account.Bys(), ", "))
 	flags.StringVar(&o.at, "at", "",
-		"moment: peak, end, oom or a number of entries (default: the peak, or the end without a history)")
+		"moment: peak, end, oom, step:N or a number of entries (default: the peak, or the end without a history)")
+	flags.StringVar(&o.from, "from", "", "moment, as --at has it, whose memory is told from that of --to")
+	flags.StringVar(&o.to, "to", "", "later moment of the same recording (default: the end)")
 	flags.IntVar(&o.frames, "frames", 0, "frames of a stack to tell apart, from the innermost (default: all)")
 	flags.IntVar(&o.top, "top", 10, "origins to list in a table")
 	flags.BoolVar(&o.ranks, "ranks", false, "the files are of several ranks of one program, each with its own card")
@@ -75,19 +76,19 @@ func (o *explainOptions) addFlags(cmd *cobra.Command) {
 		"release of PyTorch, such as 2.11, that settings are for (default: what the recording shows, or else any)")
 	flags.StringVar(&o.memory, "device-memory", "",
 		"memory of the card that settings are tried on, such as 24GiB (default: what the refused request shows)")
-	completes(cmd, "by", bys)
+	completes(cmd, "by", account.Bys())
 }
 
 // options are the flags, checked.
 func (o *explainOptions) options() (account.Options, error) {
-	out := account.Options{By: account.By(o.by), Frames: o.frames, At: o.at, Judge: true, Growth: true}
-	if !slices.Contains(account.Bys, out.By) {
-		return out, fmt.Errorf("unknown --by %q: want one of %v", o.by, account.Bys)
+	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true}
+	var err error
+	if out.By, err = account.ParseBy(o.by); err != nil {
+		return out, fmt.Errorf("--by %w", err)
 	}
 	if o.frames < 0 || o.top < 0 {
 		return out, fmt.Errorf("--frames %d, --top %d: want numbers that are not negative", o.frames, o.top)
 	}
-	var err error
 	if out.Release, err = torchRelease(o.torch); err != nil {
 		return out, err
 	}
@@ -118,22 +119,19 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 	})
 }
 
-// runExplainChange shows what the end of one recording holds that the end of an earlier one does not.
-func runExplainChange(env *environment, o *explainOptions, before, after string) error {
+// runExplainChange shows what a later moment or recording holds that an earlier one does not.
+func runExplainChange(env *environment, o *explainOptions, paths []string) error {
 	return o.out.write(env, func(w *outlet.Pending) error {
 		options, err := o.options()
 		if err != nil {
 			return err
 		}
-		if options.By == account.ByPhase {
-			return errors.New("--by phase tells one recording's memory apart, not what two differ by")
-		}
-		c, err := account.CompareFiles(before, after, options)
+		c, err := account.Changes(paths, o.from, o.to, options)
 		if err != nil {
 			return err
 		}
 		if o.out.format == "html" {
-			return errors.New("--format html is of one recording: want table, json, yaml or folded for two")
+			return errors.New("--format html is of one moment of one recording: want table, json, yaml or folded")
 		}
 		return (report.Comparison{Comparison: c, Top: o.top}).Write(w, o.out.format)
 	})

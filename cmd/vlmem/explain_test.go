@@ -238,12 +238,21 @@ func TestExplainComparesAndRefuses(t *testing.T) {
 		c.Devices[0].Grown[0].Net != 5<<20 {
 		t.Errorf("exit %d, %v: %+v", r.code, err, c)
 	}
+	r = vlmem(t, nil, "explain", path, "--from", "0", "--by", "phase")
+	if want := "device 0: 60 MiB more lives at the later moment"; r.code != 0 || !strings.Contains(r.stdout, want) {
+		t.Errorf("exit %d, %s%s, want %q", r.code, r.stdout, r.stderr, want)
+	}
 	for _, x := range []struct {
 		args []string
 		want string
 	}{
 		{[]string{}, "takes one RECORDING or two"},
-		{[]string{path, "--by", "color"}, `unknown --by "color"`},
+		{[]string{path, "--by", "color"}, `--by "color": want one of site, stack, phase, module, pool, stream`},
+		{[]string{path, "--to", "peak"}, "--to needs --from"},
+		{[]string{path, after, "--from", "peak"}, "--from and --to are moments of one recording, got 2"},
+		{[]string{path, "--from", "step:2"}, "--from: moment step:2: no steps were found on device 0"},
+		{[]string{path, "--from", "end", "--to", "0"}, "--from end is after --to 0"},
+		{[]string{path, "--from", "0", "--format", "html"}, "--format html is of one moment"},
 		{[]string{path, "--at", "noon"}, `moment "noon"`},
 		{[]string{after, "--at", "oom"}, "refused no request"},
 		{[]string{path, "--torch", "two"}, `--torch: release "two"`},

@@ -3,6 +3,7 @@ package account
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
@@ -54,38 +55,77 @@ func Compare(before, after []snapshot.Recording, o Options) (Comparison, error) 
 	return c, nil
 }
 
-// identity is what makes a live block the same in two snapshots.
+// CompareMoments tells two moments of recordings apart, as Options.At has them, device by device.
+func CompareMoments(recordings []snapshot.Recording, from, to string, o Options) (Comparison, error) {
+	c := Comparison{By: o.By}
+	for i := range recordings {
+		d := newDevice(&recordings[i])
+		a, _, err := d.moment(from)
+		if err != nil {
+			return c, fmt.Errorf("--from: %w", err)
+		}
+		b, _, err := d.moment(to)
+		if err != nil {
+			return c, fmt.Errorf("--to: %w", err)
+		}
+		if a > b {
+			return c, fmt.Errorf("--from %s is after --to %s on %s", from, to, d.rec.Name())
+		}
+		c.Devices = append(c.Devices, between(d.living(a, true, o), d.living(b, true, o)))
+		out := &c.Devices[len(c.Devices)-1]
+		out.Device, out.Name = d.rec.Device, d.rec.Name()
+	}
+	return c, nil
+}
+
+// identity is what makes a live block the same in two snapshots; in one recording also the entry that allocated it.
 type identity struct {
 	address, size int64
 	origin        string
+	born          int32
 }
 
-// ended is the live blocks at the end of a recording.
-func (d *device) ended(o Options) (map[identity]Holder, Account) {
-	list := map[identity]Holder{}
-	var a Account
+// living is the live blocks of a moment.
+type living struct {
+	blocks  map[identity]Holder
+	account Account
+}
+
+// living finds the live blocks of a moment; births tells those of one address apart.
+func (d *device) living(moment int, births bool, o Options) living {
+	out := living{blocks: map[identity]Holder{}}
 	names := d.tally(o.By, o.Frames)
 	l := d.looking()
-	l.at(atEnd, l.counted(&a), func(s *snapshot.Segment, _ []int32) {
-		for _, b := range s.Blocks {
-			if b.State == snapshot.Allocated {
-				h := names.named(origin{stack: b.Stack, pool: s.Pool, stream: s.Stream})
-				list[identity{b.Address, b.Requested, h.key()}] = h
+	l.at(moment, l.counted(&out.account), func(s *snapshot.Segment, born []int32) {
+		for i, b := range s.Blocks {
+			if b.State != snapshot.Allocated {
+				continue
 			}
+			h := names.named(names.originOf(s, i, born[i]))
+			id := identity{address: b.Address, size: b.Requested, origin: h.key()}
+			if births {
+				id.born = born[i]
+			}
+			out.blocks[id] = h
 		}
 	})
 	l.look()
-	if t := d.rec.Totals; t != nil {
-		a = Account{Reserved: t.Reserved, Live: t.Allocated, Blocks: a.Blocks}
+	if t := d.rec.Totals; t != nil && moment == atEnd {
+		out.account = Account{Reserved: t.Reserved, Live: t.Allocated, Blocks: out.account.Blocks}
 	}
-	return list, a
+	return out
 }
 
 func difference(before, after *device, o Options) Difference {
-	out := Difference{Device: after.rec.Device, Name: after.rec.Name()}
-	old, a := before.ended(o)
-	now, b := after.ended(o)
-	out.Before, out.After = a, b
+	out := between(before.living(atEnd, false, o), after.living(atEnd, false, o))
+	out.Device, out.Name = after.rec.Device, after.rec.Name()
+	return out
+}
+
+// between is what lives after and not before, and the reverse.
+func between(before, after living) Difference {
+	out := Difference{Before: before.account, After: after.account}
+	old, now := before.blocks, after.blocks
 	changes := map[string]*Change{}
 	change := func(id identity, h Holder) *Change {
 		c := changes[id.origin]

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
@@ -278,9 +279,13 @@ func (d *device) moment(at string) (int, string, error) {
 		}
 		return 0, at, fmt.Errorf("%s refused no request: there is no oom to look at", d.rec.Name())
 	}
+	if step, ok := strings.CutPrefix(at, "step:"); ok {
+		n, err := d.stepAt(step)
+		return n, at, err
+	}
 	n, end := 0, len(d.rec.Entries)
 	if _, err := fmt.Sscanf(at, "%d", &n); err != nil || n < 0 || n > end || fmt.Sprint(n) != at {
-		return 0, at, fmt.Errorf("moment %q: want peak, end, oom or a number of entries up to %d", at, end)
+		return 0, at, fmt.Errorf("moment %q: want peak, end, oom, step:N or a number of entries up to %d", at, end)
 	}
 	return n, at, nil
 }

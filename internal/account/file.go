@@ -1,6 +1,8 @@
 package account
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/trace"
@@ -41,8 +43,38 @@ func ExplainFiles(paths []string, options Options) (all Explanation, err error) 
 	return all, nil
 }
 
-// CompareFiles is what the end of one file's recordings holds that the end of an earlier one's does not.
-func CompareFiles(before, after string, options Options) (Comparison, error) {
+// Changes is what the end of a later file holds that an earlier one does not, or where moments are named a later one of
+// one file: to is its end where it is not named.
+func Changes(paths []string, from, to string, options Options) (Comparison, error) {
+	switch {
+	case from == "" && to == "" && options.By == ByPhase:
+		return Comparison{}, errors.New("--by phase tells one recording's memory apart, not what two differ by")
+	case from == "" && to == "":
+		return compareFiles(paths[0], paths[1], options)
+	case len(paths) > 1:
+		return Comparison{}, fmt.Errorf("--from and --to are moments of one recording, got %d", len(paths))
+	case from == "":
+		return Comparison{}, errors.New("--to needs --from, the moment to tell it from")
+	}
+	return compareMoments(paths[0], from, cmp.Or(to, "end"), options)
+}
+
+// compareMoments is what a later moment of a file's recordings holds that an earlier one does not.
+func compareMoments(path, from, to string, options Options) (Comparison, error) {
+	recordings, err := trace.OpenRecordings(path)
+	if err != nil {
+		return Comparison{}, err
+	}
+	c, err := CompareMoments(recordings, from, to, options)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", path, err)
+	}
+	c.Before, c.After = path+" at "+from, to
+	return c, nil
+}
+
+// compareFiles is what the end of one file's recordings holds that the end of an earlier one's does not.
+func compareFiles(before, after string, options Options) (Comparison, error) {
 	a, err := trace.OpenRecordings(before)
 	if err != nil {
 		return Comparison{}, err

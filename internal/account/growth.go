@@ -2,11 +2,8 @@ package account
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strings"
-
-	"github.com/vlmem/vlmem/internal/trace/snapshot"
 )
 
 // Growth is what a device's program lets grow from step to step: memory allocated in a step and held ever after.
@@ -39,14 +36,12 @@ const (
 	// origin must grow to count: what was taken for steps may be parts of them.
 	windows = 10
 	steady  = 0.7
-	// maxSpread is how far the lengths of steps that are found by an allocation may lie apart: their standard deviation
-	// over their mean.
-	maxSpread = 0.25
 )
 
 // growth looks for memory that grows with the steps of the recording; nil where there are no steps or nothing grows.
 func (d *device) growth() *Growth {
-	starts, by := d.steps()
+	starts, _, by := d.steps()
+	starts = slices.Compact(starts)
 	last := len(starts) - heldOn
 	if last-warmUp < minSteps-heldOn {
 		return nil
@@ -115,111 +110,4 @@ func (s *leaking) add(size int64, step, window int) {
 	}
 	s.Bytes += size
 	s.Blocks++
-}
-
-// steps is the entries at which steps begin, and how they were found: by the annotation that comes back most evenly, or
-// else by the allocation that does.
-func (d *device) steps() (starts []int, by string) {
-	if starts, name := d.annotated(); len(starts) > 0 {
-		return starts, "annotation " + name
-	}
-	if starts := d.recurring(); len(starts) > 0 {
-		return starts, "an allocation that comes back"
-	}
-	return nil, ""
-}
-
-// annotated finds the name, its numbers left out, whose ranges are the most of at least minSteps.
-func (d *device) annotated() ([]int, string) {
-	names := map[string][]int64{}
-	for _, m := range d.marks {
-		name := strings.TrimRight(m.name, "0123456789")
-		names[name] = append(names[name], m.from)
-	}
-	best := ""
-	for name, list := range names {
-		if len(list) >= minSteps && (best == "" || len(list) > len(names[best]) ||
-			len(list) == len(names[best]) && name < best) {
-			best = name
-		}
-	}
-	var starts []int
-	for _, from := range names[best] {
-		i, _ := slices.BinarySearchFunc(d.rec.Entries, from, func(e snapshot.Entry, at int64) int {
-			return cmp.Compare(e.TimeUs, at)
-		})
-		starts = append(starts, i)
-	}
-	slices.Sort(starts)
-	return slices.Compact(starts), strings.TrimRight(best, "# ")
-}
-
-// signature is what allocations that come back have in common.
-type signature struct {
-	size  int64
-	stack int32
-	entry int32 // which it is
-}
-
-// recurring finds the allocation, of one stack and size, that comes back most evenly; of those as even the one that
-// spans most of the recording. Allocations are sorted by what they have in common: a map of lists would take many times
-// the memory where few come back.
-func (d *device) recurring() []int {
-	var all []signature
-	for i := range d.rec.Entries {
-		if e := &d.rec.Entries[i]; e.Action == snapshot.Alloc {
-			all = append(all, signature{e.Size, e.Stack, int32(i)})
-		}
-	}
-	slices.SortFunc(all, func(a, b signature) int {
-		return cmp.Or(cmp.Compare(a.size, b.size), cmp.Compare(a.stack, b.stack), cmp.Compare(a.entry, b.entry))
-	})
-	var best, list []int
-	least := math.Inf(1)
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && all[n].size == all[0].size && all[n].stack == all[0].stack {
-			n++
-		}
-		if n >= minSteps {
-			list = list[:0]
-			for _, s := range all[:n] {
-				list = append(list, int(s.entry))
-			}
-			if score := d.evenness(list); score < least || score == least && len(best) > 0 && list[0] < best[0] {
-				best, least = slices.Clone(list), score
-			}
-		}
-		all = all[n:]
-	}
-	return best
-}
-
-// evenness is how far from the beginnings of steps the entries of list are, less for the better ones: their distances
-// are even, they span the recording, and they are more than a handful, which may be even by chance. It is infinite for
-// none.
-func (d *device) evenness(list []int) float64 {
-	reach := list[len(list)-1] - list[0]
-	if 2*reach < len(d.rec.Entries) {
-		return math.Inf(1)
-	}
-	spread := spreadOf(list[1:]) // the first step does what no other does
-	if spread > maxSpread {
-		return math.Inf(1)
-	}
-	span := float64(reach) * float64(len(list)) / float64(len(list)-1)
-	outside := max(0, 1-span/float64(len(d.rec.Entries)))
-	return spread + outside + 1/float64(len(list))
-}
-
-// spreadOf is the standard deviation of the distances of list over their mean.
-func spreadOf(list []int) float64 {
-	n := float64(len(list) - 1)
-	mean := float64(list[len(list)-1]-list[0]) / n
-	sum := 0.0
-	for i := range list[1:] {
-		d := float64(list[i+1]-list[i]) - mean
-		sum += d * d
-	}
-	return math.Sqrt(sum/n) / mean
 }

@@ -23,7 +23,17 @@ const (
 )
 
 // Bys lists them.
-var Bys = []By{BySite, ByStack, ByPhase, ByModule, ByPool, ByStream}
+func Bys() []string {
+	return []string{string(BySite), string(ByStack), string(ByPhase), string(ByModule), string(ByPool), string(ByStream)}
+}
+
+// ParseBy is the way of a name.
+func ParseBy(name string) (By, error) {
+	if !slices.Contains(Bys(), name) {
+		return "", fmt.Errorf("%q: want one of %s", name, strings.Join(Bys(), ", "))
+	}
+	return By(name), nil
+}
 
 // NoStack names memory whose call stack was not recorded.
 const NoStack = "(no stack recorded)"
@@ -64,17 +74,7 @@ func (t *tally) add(s *snapshot.Segment, born []int32) {
 		if b.State != snapshot.Allocated {
 			continue
 		}
-		var o origin
-		switch t.by {
-		case ByPool:
-			o.pool = s.Pool
-		case ByStream:
-			o.stream = s.Stream
-		case ByPhase:
-			o.phase = t.d.phase(born[i])
-		default:
-			o.stack = b.Stack
-		}
+		o := t.originOf(s, i, born[i])
 		k, ok := t.index[o]
 		if !ok {
 			k = len(t.list)
@@ -84,6 +84,21 @@ func (t *tally) add(s *snapshot.Segment, born []int32) {
 		t.list[k].Bytes += b.Requested
 		t.list[k].Blocks++
 	}
+}
+
+// originOf is the origin of block i of s, which an entry allocated.
+func (t *tally) originOf(s *snapshot.Segment, i int, born int32) (o origin) {
+	switch t.by {
+	case ByPool:
+		o.pool = s.Pool
+	case ByStream:
+		o.stream = s.Stream
+	case ByPhase:
+		o.phase = t.d.phase(born)
+	default:
+		o.stack = s.Blocks[i].Stack
+	}
+	return o
 }
 
 // named is the holder of an origin, which holds nothing so far.

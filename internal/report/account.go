@@ -134,8 +134,12 @@ func (c Comparison) folded(w io.Writer) error {
 }
 
 func (c Comparison) device(w io.Writer, d account.Difference) error {
-	fmt.Fprintf(w, "\n%s\n\n", Fold(fmt.Sprintf("%s: %v more live at the end: %v new, %v gone.", d.Name,
-		units.Bytes(d.New-d.Gone), units.Bytes(d.New), units.Bytes(d.Gone))))
+	net, how := d.New-d.Gone, "more"
+	if net < 0 {
+		net, how = -net, "less"
+	}
+	fmt.Fprintf(w, "\n%s\n\n", Fold(fmt.Sprintf("%s: %v %s lives at the later moment: %v new, %v gone.", d.Name,
+		units.Bytes(net), how, units.Bytes(d.New), units.Bytes(d.Gone))))
 	if err := Table(w, accountColumns, [][]string{
 		append([]string{"before"}, accountCells(d.Before)...), append([]string{"after"}, accountCells(d.After)...)},
 		1, 2, 3, 4, 5, 6); err != nil {
