@@ -63,7 +63,7 @@ const observedHelp = "file of rates measured on this machine, which move the pre
 
 func (o *lessonOptions) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVar(&o.observed, "observed", nil,
-		"observations of vlmem run: what they show takes the place of what is assumed")
+		"observations of vlmem run, which take the place of what is assumed; or what sacct -P wrote")
 	cmd.Flags().BoolVar(&o.learned, "learned", false, learnedHelp)
 }
 

@@ -65,10 +65,22 @@ func Kept(folder, machine string) ([]*Observation, error) {
 	return list, nil
 }
 
-// ReadFiles reads the observations of files.
+// ReadFiles reads the observations of files, those that sacct wrote among them.
 func ReadFiles(paths []string) (list []*Observation, err error) {
 	for _, path := range paths {
-		run, err := ReadFile(path)
+		data, err := file.Read(path, file.Document)
+		if err != nil {
+			return nil, err
+		}
+		if fromSacct(data) {
+			peaks, err := DecodeSacct(path, data)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, peaks...)
+			continue
+		}
+		run, err := Decode(path, data)
 		if err != nil {
 			return nil, err
 		}

@@ -102,10 +102,10 @@ func teaches(i Item) bool {
 func isSum(name string) bool { return name == Anonymous || name == Mapped || name == Total }
 
 // Teach puts what runs of the same engine and device showed in the place of what mem assumes. A note says that none of
-// them is.
+// them is. What a scheduler saw is held against the estimate.
 func Teach(runs []*Observation, mem *engine.Memory) (note string) {
-	lessons := Learn(runs, mem.Engine, mem.Device)
-	if len(lessons) == 0 {
+	held, lessons := Hold(runs, mem), Learn(runs, mem.Engine, mem.Device)
+	if len(lessons)+held == 0 {
 		note = fmt.Sprintf("none of %d observations is of %s on the %s: nothing is learned", len(runs), mem.Engine,
 			mem.Device)
 	}

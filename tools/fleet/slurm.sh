@@ -2,7 +2,7 @@
 # slurm.sh: a real Slurm of two nodes on this machine, by hand, outside CI. It runs
 #   1. bench.sbatch: eight shards, one killed while it runs, one requeued while it runs; their merge against a run never cut
 #   2. fits.sh: a job whose model fits goes on, one whose model does not is put back into the queue, once, and refused then
-#   3. sacct's peak of a job that maps a file, and what vlmem run --sacct makes of it
+#   3. sacct's peak of a job that holds 200 MiB of its own and maps a file of 64 MiB, and what vlmem estimate makes of it
 # It needs root and Debian's archive: it unpacks packages into a temporary folder, installs nothing, and ends its daemons by number.
 #
 #   tools/fleet/slurm.sh         VLMEM=program tries another than the one that is built here; DEBS=folder keeps the packages
@@ -94,21 +94,21 @@ daemon() { "$@" >>"$work/out.log" 2>&1 & pids+=($!); }
 # The daemons
 daemon "$work/root/usr/sbin/mariadbd" --no-defaults --user=root --datadir="$work/db" --socket="$work/db.sock" --port=16820 \
   --bind-address=127.0.0.1 --skip-grant-tables --lc-messages-dir="$work/root/usr/share/mysql"
-until_true 30 test -S "$work/db.sock"
+until_true 120 test -S "$work/db.sock"
 daemon slurmdbd -D
-until_true 30 grep -q 'slurmdbd version .* started' "$work/dbd.log"
+until_true 120 grep -q 'slurmdbd version .* started' "$work/dbd.log"
 sacctmgr -i add cluster fleet >/dev/null
 daemon slurmctld -D
 for n in one two; do daemon slurmd -D -d "$work/bin/slurmstepd" -N "$n"; done
 idle() { [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ]; }
-until_true 30 idle
+until_true 120 idle
 echo "$(sinfo --version), nodes $(sinfo -h -o %N)"
 
 field() { scontrol -o show job "$1" 2>/dev/null | grep -oE "\b$2=[^ ]*" | head -1 | cut -d= -f2; }
 state() { [[ "$(field "$1" JobState)" =~ ^($2)$ ]]; }
 running() { pgrep -f "vlmem bench .*shards/$1.json" >/dev/null; }
 at_once() { # a job that was put back waits two minutes else
-  until_true 30 state "$1" PENDING
+  until_true 120 state "$1" PENDING
   scontrol update "JobId=$1" StartTime=now
 }
 
@@ -118,16 +118,16 @@ sed "s/^exec vlmem bench .* --shard/exec vlmem bench $work_line --shard/" "$repo
 export SHARDS=$work/shards
 cd "$work"
 job=$(sbatch --parsable --mem=0 bench.sbatch)
-until_true 30 running 0
+until_true 120 running 0
 kill -9 "$(pgrep -f "vlmem bench .*shards/0.json")"
-until_true 30 state "${job}_0" FAILED
+until_true 120 state "${job}_0" FAILED
 echo "shard 0 killed while it ran: $(field "${job}_0" JobState), exit $(field "${job}_0" ExitCode), its file $(ls "$SHARDS/0.json" 2>/dev/null || echo is not there)"
 scontrol requeue "${job}_0"
-until_true 30 running 2
+until_true 120 running 2
 scontrol requeue "${job}_2"
 for t in 0 2; do at_once "${job}_$t"; done
 over() { [ -z "$(squeue -h -r -j "$job" -o x)" ]; }
-until_true 120 over
+until_true 900 over
 scontrol -o show job "$job" | grep -oE '(ArrayTaskId|JobState|Restarts|BatchHost)=[^ ]*' | paste -d' ' - - - - | sort -V
 # shellcheck disable=SC2086
 vlmem bench $work_line --format json -o whole.json
@@ -141,12 +141,32 @@ for m in qwen3-vl-2b qwen3-vl-235b-a22b; do
 done
 small=$(sbatch --parsable --mem=0 --requeue -o small.out qwen3-vl-2b.sbatch)
 large=$(RESTARTS=1 sbatch --parsable --mem=0 --requeue -o large.out qwen3-vl-235b-a22b.sbatch)
-until_true 120 state "$small" COMPLETED
+until_true 300 state "$small" COMPLETED
 back() { [ "$(field "$large" Restarts)" = 1 ]; }
-until_true 120 back
+until_true 300 back
 at_once "$large"
-until_true 120 state "$large" FAILED
+until_true 300 state "$large" FAILED
 grep -qx serving small.out || die "a model that fits was not served"
 ! grep -q serving large.out || die "a model that does not fit was served"
 echo "qwen3-vl-2b: $(field "$small" JobState); qwen3-vl-235b-a22b: put back $(field "$large" Restarts) time, then" \
   "$(field "$large" JobState) $(field "$large" ExitCode); nodes $(sinfo -h -o '%t %D')"
+
+# 3. The peak that accounting saw
+head -c 64M /dev/zero >mapped
+cat >peak.sbatch <<'JOB'
+#!/bin/bash
+python3 -c '
+import mmap, time
+m = mmap.mmap(open("mapped", "rb").fileno(), 0, prot=mmap.PROT_READ)
+sum(m[i] for i in range(0, len(m), 4096))
+own = bytearray(200 << 20)
+time.sleep(4)'
+JOB
+peak=$(sbatch --parsable --mem=0 peak.sbatch)
+until_true 300 state "$peak" COMPLETED
+told() { sacct -P --noconvert -o JobID,JobName,State,MaxRSS,NodeList -j "$peak" >sacct.txt && grep -qE 'batch\|COMPLETED\|[0-9]' sacct.txt; }
+until_true 300 told
+grep batch sacct.txt
+rss=$(grep -m1 batch sacct.txt | cut -d'|' -f4)
+[ "$rss" -gt $((264 << 20)) ] || die "MaxRSS is $rss: less than 200 MiB of its own and 64 MiB mapped"
+vlmem estimate --model qwen3-vl-2b --engine llama-server --quant q8_0 --ctx 4096 --device cpu --observed sacct.txt 2>&1 >/dev/null
