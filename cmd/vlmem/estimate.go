@@ -195,7 +195,8 @@ func addLlamaFlags(flags *pflag.FlagSet, o *estimate.Request) {
 		"llama.cpp: layers on the card, the head counting as one after the last (default: all)")
 	flags.BoolVar(&o.NoWarmup, "no-warmup", false, "llama.cpp: it is started without the warm-up image")
 	flags.StringVar(&f.Build, "build", "",
-		"llama.cpp: which build, bNNNN or vX.Y.Z (default: any, by the rules of "+engine.LlamaVersion+")")
+		"llama.cpp: which build, bNNNN, vX.Y.Z, or auto for llama-server's in PATH (default: any, by the rules of "+
+			engine.LlamaVersion+")")
 	flags.StringVar(&f.Backend, "backend", "", "llama.cpp: of the cards, "+strings.Join(engine.LlamaBackends, ", ")+
 		" (default cuda)")
 	flags.IntVar(&f.Cards, "cards", 0, "llama.cpp: alike cards that the layers are shared out over (default 1)")

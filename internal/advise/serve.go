@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -112,10 +111,7 @@ func (in *Inputs) forecastServed(d *Deployment) *speed.Forecast {
 
 // LayOf is where an estimate puts the decoder, with so many of its layers on the host.
 func LayOf(m *profile.Model, mem *engine.Memory, hostLayers int) speed.Lay {
-	l := speed.Lay{KVBytesPerToken: float64(m.KVBytesPerToken(profile.FP16))}
-	if t := strings.ToLower(mem.KVType); strings.HasPrefix(t, "q") || strings.Contains(t, "8") {
-		l.KVBytesPerToken /= 2
-	}
+	l := speed.Lay{KVBytesPerToken: float64(m.KVBytesPerToken(profile.FP16)) * engine.CacheBits(mem.KVType) / 16}
 	mapped := false // then the repacked weights are copies of these; else they are the rest
 	for _, i := range mem.Items {
 		mapped = mapped || i.Name == engine.Weights && i.MappedBytes > 0

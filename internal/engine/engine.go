@@ -166,6 +166,8 @@ type Memory struct {
 	// bytes of one token in a cache that fills a share of the card
 	TokenBytes units.Bytes `yaml:"token_bytes,omitempty" json:"token_bytes,omitempty"`
 	Items      []Item      `yaml:"items" json:"items"`
+	// what the process holds beside the items, where that is known; no total counts it
+	Own []Item `yaml:"own,omitempty" json:"own,omitempty"`
 	// buffers that the engine's log states, where one was given
 	Logged   []Item             `yaml:"logged,omitempty" json:"logged,omitempty"`
 	Warnings []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`

@@ -119,6 +119,28 @@ func cacheTypes(text string) (keys, values ggml.Type, err error) {
 	return types[0], types[1], nil
 }
 
+// CacheBits is the storage of one element of a cache of an engine's type, scales included: of keys and values, where
+// these differ, the mean. Names without a width of their own are 16 bits.
+func CacheBits(text string) float64 {
+	k, v, apart := strings.Cut(strings.ToLower(text), ",")
+	if apart {
+		return (CacheBits(k) + CacheBits(v)) / 2
+	}
+	k = strings.TrimSpace(k)
+	if t, known := ggml.TypeByName(k); known {
+		return t.BitsPerElement()
+	}
+	switch {
+	case strings.HasPrefix(k, "fp8"), k == "u8", k == "int8", k == "i8":
+		return 8
+	case strings.HasPrefix(k, "fp4"), k == "u4", k == "int4", k == "nvfp4":
+		return 4
+	case k == "fp32" || k == "float32":
+		return 32
+	}
+	return 16
+}
+
 // kvName is how the cache's types are called.
 func (c llamaContext) kvName() string {
 	if c.kType == c.vType {
@@ -307,6 +329,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if gpu && !o.Llama.likeCUDA() {
 		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")
 	}
+	mem.ownLlama(m, o)
 	for card := range place.Cards {
 		mem.cudaContext(o.GPU, place.where(card))
 	}

@@ -13,7 +13,11 @@ import (
 func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
 	o.Build, o.Backend, o.Cards, o.SplitMode, o.LoadMode = f.Build, f.Backend, f.Cards, f.SplitMode, f.LoadMode
 	if o.Build == "auto" {
-		o.Build = ""
+		build, err := engine.InstalledLlama()
+		if err != nil {
+			return fmt.Errorf("--build auto: %w", err)
+		}
+		o.Build = build
 	}
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
 	o.ImageMost = f.ImageMost

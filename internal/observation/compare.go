@@ -28,7 +28,7 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 		sums[name] = &Item{Name: name, Where: "host", Source: engine.Derived}
 	}
 	known := map[string]units.Bytes{} // of anonymous and mapped memory, what engine and estimate account for
-	for _, i := range withUnknown(mem.Items) {
+	for _, i := range withUnknown(append(slices.Clone(mem.Items), mem.Own...)) {
 		item := Item{Name: i.Name, Where: i.Where, Predicted: i.Bytes, Low: i.Low, High: i.High, Source: i.Source}
 		if b, ok := saidOf(said, i.Name, i.Where); ok {
 			item.Seen, item.Witness = b, "log"

@@ -23,6 +23,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -137,8 +138,8 @@ const (
 	Anonymous = "anonymous"
 	Mapped    = "mapped"
 	Total     = "total"
-	Process   = "process"   // anonymous memory beside the engine's own items
-	Libraries = "libraries" // mapped files beside the weights
+	Process   = engine.Process
+	Libraries = engine.Libraries
 )
 
 // Encode writes the observation.

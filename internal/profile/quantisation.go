@@ -159,6 +159,11 @@ func (q *Quantisation) fp8(c keys) {
 // grouped is AWQ, GPTQ and AutoRound, which writes either.
 func (q *Quantisation) grouped(c keys) {
 	q.DecoderOnly = true
+	for _, name := range []string{"bits", "w_bit"} {
+		if raw, given := c.find(name); raw != nil && given && c.optional(name) < 1 {
+			c.fail(name, raw, fmt.Sprintf("1 to %d", mostBits))
+		}
+	}
 	q.setGroups(c.or("bits", c.or("w_bit", 4)), c)
 	q.zero = q.bits / 8
 	if q.Method == "awq" {

@@ -183,7 +183,7 @@ func TestPositions(t *testing.T) {
 
 // Bits that no scheme has are refused where they stand, not multiplied.
 func TestBitsThatNoSchemeHas(t *testing.T) {
-	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`,
+	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`, `{"quant_method": "awq", "bits": 0}`,
 		`{"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 64}}}}`} {
 		text := decoder("qwen3", qwen3dense, `"quantization_config": `+quantised)
 		if _, err := DecodeHuggingFace("config.json", []byte(text)); err == nil || !strings.Contains(err.Error(), "want 1 to 16") {

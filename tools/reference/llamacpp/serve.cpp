@@ -25,7 +25,7 @@ int main(int argc, char **argv) {
     auto mp = llama_model_default_params(); mp.use_extra_bufts = repack; mp.n_gpu_layers = 0;
     mp.load_mode = mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
     llama_model *m = llama_model_load_from_file(file.c_str(), mp); if (!m) return 3;
-    auto cp = llama_context_default_params(); cp.n_ctx = ctx; cp.n_ubatch = ub; cp.n_batch = 2048; cp.type_k = cp.type_v = type_of(ctk);
+    auto cp = llama_context_default_params(); cp.n_ctx = ctx; cp.n_ubatch = ub; cp.n_outputs_max = 1; cp.n_batch = 2048; cp.type_k = cp.type_v = type_of(ctk);
     cp.n_threads = cp.n_threads_batch = threads; cp.no_perf = false;
     llama_context *c = llama_init_from_model(m, cp); if (!c) return 3;
     std::vector<llama_token> t(prompt); for (int i = 0; i < prompt; i++) t[i] = 10 + i % 1000;
