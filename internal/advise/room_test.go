@@ -48,7 +48,7 @@ func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 	}
 	for target, says := range map[string]string{"llama-server": "--threads 2", "ollama": "num_thread 2",
 		"transformers": `"set_num_threads": 2`, "openvino": `"INFERENCE_NUM_THREADS": 2`,
-		"onnxruntime-genai": `"intra_op_num_threads": 2`, "sglang": "OMP_NUM_THREADS=2", "vllm": "2 while weights load"} {
+		"onnxruntime-genai": `"intra_op_num_threads": 2`, "sglang": "OMP_NUM_THREADS=2", "vllm": "here 2 are of use"} {
 		in := in
 		if target == "sglang" || target == "vllm" { // with a card, for which a bounded processor still prepares images
 			in.Hardware.GPUs = []profile.GPU{ampere(24 * units.GiB)}

@@ -385,8 +385,9 @@ func writeVLLM(s Settings) (*Bundle, error) {
 		settings: l,
 	}
 	if s.Threads > 0 { // startup_omp_num_threads and set_torch_threads_for_runtime in vllm/utils/torch_utils.py
-		b.Notes = append(b.Notes, fmt.Sprintf("threads are left to this release, which counts affinity and quota: %d while "+
-			"weights load (%s), 1 while it serves; OMP_NUM_THREADS would hold while it serves as well", s.Threads, s.ThreadsWhy))
+		b.Notes = append(b.Notes, fmt.Sprintf("threads are left to this release, which counts affinity and quota, "+
+			"loads weights with so many and serves with 1; OMP_NUM_THREADS would hold while it serves as well; "+
+			"here %d are of use: %s", s.Threads, s.ThreadsWhy))
 	}
 	return b, nil
 }
