@@ -29,6 +29,7 @@ type adviseOptions struct {
 	model, hardware, image, precision, mix string
 	target, grow, torch, memory            string
 	traces                                 []string
+	devices                                []int
 	context, concurrency, seeds            int
 	explain, assumeIdle, compare           bool
 	want                                   advise.Want
@@ -114,6 +115,7 @@ func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
+	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards that count, by number (default: all)")
 	flags.StringVar(&o.torch, "torch", "",
 		"with --for pytorch: its release, such as 2.11, whose settings may be used (default: what a recording shows)")
 	flags.StringVar(&o.memory, "device-memory", "",
@@ -277,8 +279,8 @@ func (o *adviseOptions) check() error {
 	case len(o.traces) > 0 && !slices.Contains(engine.Names(replayed), o.target):
 		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
 			strings.Join(engine.Names(replayed), " or "))
-	case o.torch+o.memory != "" && !slices.Contains(engine.Names(replayed), o.target):
-		return errors.New("--torch and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
+	case (o.torch+o.memory != "" || len(o.devices) > 0) && !slices.Contains(engine.Names(replayed), o.target):
+		return errors.New("--torch, --device and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +
 			"their reasons")

@@ -146,6 +146,7 @@ func (o *adviseOptions) torchOptions() (out advise.TorchOptions, err error) {
 	if out.Release, err = torchRelease(o.torch); err != nil {
 		return out, err
 	}
+	out.Devices = o.devices
 	out.Memory, err = settings.Size("device-memory", o.memory)
 	return out, err
 }

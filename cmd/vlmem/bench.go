@@ -26,6 +26,7 @@ import (
 
 type benchOptions struct {
 	models, traces, images []string
+	devices                []int
 	granule, limit, shard  string
 	allocators, reports    []string
 	save, against          string
@@ -78,6 +79,7 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 
 // addFiles declares what a run reads and writes beside its result, and how its memory is bounded.
 func (o *benchOptions) addFiles(flags *pflag.FlagSet) {
+	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards to replay, by number (default: all)")
 	flags.StringVar(&o.shard, "shard", "",
 		"run part I of N, counted from 0, as I/N, or as /N with I from the scheduler, and write a file for vlmem merge")
 	flags.StringVar(&o.limit, "limit", "",
@@ -164,7 +166,7 @@ func (o *benchOptions) interrupted(w *outlet.Pending, result report.Bench) error
 func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shard.Share) (bench.Result,
 	[]report.NamedTimeline, error) {
 	var result bench.Result
-	traces, err := bench.Workloads(o.traces, o.models, o.images, o.decode)
+	traces, err := bench.Workloads(o.traces, o.devices, o.models, o.images, o.decode)
 	if err != nil {
 		return result, nil, err
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -38,7 +37,6 @@ back. Frames that say how a stack was taken are left out, as PyTorch's viewer do
 
 ` + traceFiles,
 		Example: `  vlmem explain snapshot.pickle
-  vlmem explain snapshot.pickle --by stack --frames 8
   vlmem explain before.pickle after.pickle --by stack
   vlmem explain snapshot.pickle --from step:3 --to step:7
   vlmem explain rank0.pickle rank1.pickle --ranks
@@ -81,7 +79,7 @@ func (o *explainOptions) addFlags(cmd *cobra.Command) {
 
 // options are the flags, checked.
 func (o *explainOptions) options() (account.Options, error) {
-	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true}
+	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true, Curve: o.out.format == "html"}
 	var err error
 	if out.By, err = account.ParseBy(o.by); err != nil {
 		return out, fmt.Errorf("--by %w", err)
@@ -97,10 +95,9 @@ func (o *explainOptions) options() (account.Options, error) {
 		return out, err
 	}
 	out.Memory = int64(memory)
-	if o.out.format == "html" || o.out.format == "folded" && out.By == account.BySite {
+	if out.Curve || o.out.format == "folded" && out.By == account.BySite {
 		out.By = account.ByStack
 	}
-	out.Curve = o.out.format == "html"
 	return out, nil
 }
 
@@ -129,9 +126,6 @@ func runExplainChange(env *environment, o *explainOptions, paths []string) error
 		c, err := account.Changes(paths, o.from, o.to, options)
 		if err != nil {
 			return err
-		}
-		if o.out.format == "html" {
-			return errors.New("--format html is of one moment of one recording: want table, json, yaml or folded")
 		}
 		return (report.Comparison{Comparison: c, Top: o.top}).Write(w, o.out.format)
 	})

@@ -222,6 +222,35 @@ func TestExplainReadsTheSumsOfAProfiler(t *testing.T) {
 	}
 }
 
+// bench, advise and trace take a card by its number, not by its place among those that hold memory.
+func TestDeviceByNumber(t *testing.T) {
+	s := stranded(t)
+	s.Traces = [][]snapshot.Entry{{{Action: snapshot.Mark, Stack: snapshot.NoStack}}, s.Traces[0]}
+	for i := range s.Segments {
+		s.Segments[i].Device = 1
+	}
+	path := write(t, "second.pickle", pickled(t, s))
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"bench", "--trace", path, "--repeats", "0", "--device", "1"}, 0, "pytorch"},
+		{[]string{"bench", "--trace", path, "--device", "0"}, 2, "no device 0 with a history among its 1"},
+		{[]string{"bench", "--device", "0"}, 2, "--device chooses a card of a recording: it goes with --trace"},
+		{[]string{"advise", "--for", "pytorch", "--trace", path, "--device", "1"}, 0, "expandable_segments:True"},
+		{[]string{"advise", "--for", "pytorch", "--trace", path, "--device", "2"}, 2, "no device 2 with a history"},
+		{[]string{"advise", "--for", "pytorch", "--device", "1"}, 2, "--device chooses a card of a recording"},
+		{[]string{"advise", "--device", "1"}, 2, "they go with --for pytorch"},
+		{[]string{"trace", "import", path, "--device", "1"}, 0, "vlmem-trace 1"},
+	} {
+		r := vlmem(t, nil, c.args...)
+		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.want) {
+			t.Errorf("%v: exit %d, %s%s, want exit %d and %q", c.args, r.code, r.stdout, r.stderr, c.code, c.want)
+		}
+	}
+}
+
 func TestExplainComparesAndRefuses(t *testing.T) {
 	b := trace.NewBuilder("later")
 	b.Alloc(5<<20, trace.General, 0, b.Tag("leak.py:3 append"))

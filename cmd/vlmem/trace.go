@@ -99,7 +99,7 @@ the requested sizes and the innermost line of the program's own code as call sit
 	}
 	o.out.format, o.out.formats = "text", []string{"text"} // the only one, so no --format that settings could change
 	cmd.Flags().StringVarP(&o.out.path, "output", "o", "", "write to this file, atomically, instead of stdout")
-	cmd.Flags().IntVar(&o.device, "device", -1, "device to take, counted from 0 (needed where the file holds several)")
+	cmd.Flags().IntVar(&o.device, "device", -1, "card to take, by number (needed where the file holds several)")
 	return cmd
 }
 
@@ -215,7 +215,7 @@ replayed through vlmem's model of PyTorch's allocator, and the addresses are tho
 	cmd.Flags().StringVar(&o.out.format, "to", exportFormats[0], "what to write: "+strings.Join(exportFormats, ", "))
 	cmd.Flags().StringVarP(&o.out.path, "output", "o", "", "write to this file, atomically, instead of stdout")
 	cmd.Flags().IntVar(&o.device, "device", -1,
-		"device to take, counted from 0 (default: all; csv and minimalloc hold one)")
+		"card to take, by number (default: all; csv and minimalloc hold one)")
 	cmd.Flags().StringVar(&o.conf, "alloc-conf", "", "PYTORCH_ALLOC_CONF of the replay that gives addresses")
 	cmd.Flags().StringVar(&o.memory, "device-memory", "",
 		"memory of the device of that replay, such as 24GiB (default: it never runs out)")

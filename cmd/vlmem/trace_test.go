@@ -108,7 +108,7 @@ func TestTraceRefuses(t *testing.T) {
 		{[]string{"info", short}, "short.vlmt:8: the trace ends without its end line"},
 		{[]string{"info", double}, "double.vlmt:9: free of id 3, which is not live: a double free"},
 		{[]string{"import", class}, "class.pickle: byte 15: pickle opcode 0x93 is not one that snapshots use"},
-		{[]string{"import", path, "--device", "1"}, "no device 1: the file holds 1, counted from 0"},
+		{[]string{"import", path, "--device", "1"}, "no device 1 with a history among its 1"},
 		{[]string{"check", path}, "a vlmem trace carries no addresses"},
 		{[]string{"check", path, "--device-memory", "much"}, "--device-memory: size"},
 		{[]string{"export", path, "--to", "pdf"}, `unknown --to "pdf": want one of snapshot, perfetto, csv, minimalloc`},

@@ -115,6 +115,7 @@ func torchGrid(release pytorch.Release) []string {
 type TorchOptions struct {
 	Recorded string          // the setting that the traces were recorded under
 	Memory   units.Bytes     // of each card; 0 takes what refused requests show, and no limit without any
+	Devices  []int           // cards whose recordings count, by number; none for all
 	Release  pytorch.Release // whose settings may be used; zero for one that is not known
 	Progress func(done, of int)
 }

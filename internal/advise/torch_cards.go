@@ -46,7 +46,7 @@ func torchCards(path string, to *TorchOptions) ([]*trace.Trace, error) {
 			"vlmem advise --for malloc", path)
 	}
 	noteRecordings(recordings, to)
-	return cards, nil
+	return trace.OnDevices(cards, path, to.Devices)
 }
 
 // noteRecordings keeps the setting that the cards were recorded under, and the release as far as it shows.
@@ -81,6 +81,9 @@ const torchRuns = 6
 // TorchTraces are the cards of the recordings, or the model's own requests. It notes in to what the recordings say of
 // their settings and their release.
 func (in *Inputs) TorchTraces(paths []string, mix *profile.Mix, to *TorchOptions) ([]*trace.Trace, error) {
+	if len(paths) == 0 && len(to.Devices) > 0 {
+		return nil, errors.New("--device chooses a card of a recording: it goes with --trace")
+	}
 	var list []*trace.Trace
 	for _, path := range paths {
 		traces, err := torchCards(path, to)

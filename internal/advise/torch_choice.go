@@ -68,12 +68,11 @@ func (c *TorchChoice) heldOutLines() []string {
 		"default",
 		agree, of)}
 	for _, h := range c.HeldOut {
-		conf := h.Conf
-		if conf == "" {
-			conf = "the default"
+		reserves := fmt.Sprintf("the default reserves %s", h.Default)
+		if h.Conf != "" {
+			reserves = fmt.Sprintf("%s reserves %s, the default %s", h.Conf, h.Chosen, h.Default)
 		}
-		list = append(list, fmt.Sprintf("held out %s: %s reserves %s, the default %s, the best there %s", h.Part, conf,
-			h.Chosen, h.Default, h.Best))
+		list = append(list, fmt.Sprintf("held out %s: %s, the best there %s", h.Part, reserves, h.Best))
 	}
 	return list
 }

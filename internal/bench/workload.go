@@ -1,17 +1,23 @@
 package bench
 
 import (
+	"errors"
+
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
-// Workloads are those of the files, or, without any, one request of each model with each image.
-func Workloads(files, models, images []string, decode int) ([]*trace.Trace, error) {
+// Workloads are those of the files, of all their cards or of those of these numbers, or, without any, one request of
+// each model with each image.
+func Workloads(files []string, devices []int, models, images []string, decode int) ([]*trace.Trace, error) {
+	if len(files) == 0 && len(devices) > 0 {
+		return nil, errors.New("--device chooses a card of a recording: it goes with --trace")
+	}
 	var all []*trace.Trace
 	for _, path := range files {
-		list, err := trace.OpenCards(path)
+		list, err := trace.OpenCards(path, devices)
 		if err != nil {
 			return nil, err
 		}

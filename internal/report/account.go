@@ -2,6 +2,7 @@ package report
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -108,6 +109,8 @@ func (c Comparison) Write(w io.Writer, format string) error {
 	case "table":
 	case "folded":
 		return c.folded(w)
+	case "html":
+		return errors.New("--format html is of one moment of one recording: want table, json, yaml or folded")
 	default:
 		return Document(w, format, c)
 	}

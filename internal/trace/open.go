@@ -228,7 +228,7 @@ func FromRecordings(path, title string, recordings []snapshot.Recording) ([]*Tra
 			continue
 		}
 		list = append(list, FromRecording(name, r))
-		list[len(list)-1].Host = r.Host()
+		list[len(list)-1].Host, list[len(list)-1].Device = r.Host(), max(0, r.Device)
 	}
 	if len(list) == 0 {
 		how := howToRecord
@@ -256,11 +256,31 @@ func (f *File) Title() string {
 	}
 }
 
-// OpenCards is the traces of a file, one for each card. The host's memory is replayed where there is no other.
-func OpenCards(path string) ([]*Trace, error) {
+// OnDevices keeps the traces of the cards of these numbers; none asks for all.
+func OnDevices(list []*Trace, path string, devices []int) ([]*Trace, error) {
+	if len(devices) == 0 {
+		return list, nil
+	}
+	var kept []*Trace
+	for _, n := range devices {
+		k := slices.IndexFunc(list, func(t *Trace) bool { return t.Device == n && !t.Host })
+		if k < 0 {
+			return nil, noDevice(path, n, len(list))
+		}
+		kept = append(kept, list[k])
+	}
+	return kept, nil
+}
+
+// OpenCards is the traces of a file, one for each card or for each of those of these numbers. The host's memory is
+// replayed where there is no other.
+func OpenCards(path string, devices []int) ([]*Trace, error) {
 	list, err := Open(path)
 	if err != nil {
 		return nil, err
+	}
+	if len(devices) > 0 {
+		return OnDevices(list, path, devices)
 	}
 	cards := slices.DeleteFunc(slices.Clone(list), func(t *Trace) bool { return t.Host })
 	if len(cards) == 0 {
@@ -282,34 +302,35 @@ func OpenRecordings(path string) ([]snapshot.Recording, error) {
 	return f.Recordings()
 }
 
-// OpenDevice opens the only trace of a file, or that of the device asked for, counted from 0; below 0 asks for none.
+// OpenDevice opens the only trace of a file, or that of the card of a number; below 0 asks for none.
 func OpenDevice(path string, device int) (*Trace, error) {
 	traces, err := Open(path)
 	switch {
 	case err != nil:
 		return nil, err
-	case device >= len(traces):
-		return nil, noDevice(path, device, len(traces))
 	case device >= 0:
-		return traces[device], nil
+		if traces, err = OnDevices(traces, path, []int{device}); err != nil {
+			return nil, err
+		}
 	case len(traces) > 1:
 		return nil, fmt.Errorf("%s holds %d devices: choose one with --device", path, len(traces))
 	}
 	return traces[0], nil
 }
 
-// noDevice says that a file holds fewer devices.
+// noDevice says that a file holds other devices.
 func noDevice(path string, device, devices int) error {
-	return fmt.Errorf("%s: no device %d: the file holds %d, counted from 0", path, device, devices)
+	return fmt.Errorf("%s: no device %d with a history among its %d", path, device, devices)
 }
 
-// DeviceOf keeps the recording of the device asked for, counted from 0; below 0 asks for all.
+// DeviceOf keeps the recording of the card of a number; below 0 asks for all.
 func DeviceOf(list []snapshot.Recording, path string, device int) ([]snapshot.Recording, error) {
-	switch {
-	case device < 0:
+	if device < 0 {
 		return list, nil
-	case device >= len(list):
+	}
+	k := slices.IndexFunc(list, func(r snapshot.Recording) bool { return r.Device == device })
+	if k < 0 {
 		return nil, noDevice(path, device, len(list))
 	}
-	return list[device : device+1], nil
+	return list[k : k+1], nil
 }

@@ -91,6 +91,7 @@ type Trace struct {
 	// what the program did.
 	Start    int
 	Refused  []Refusal // requests that were refused, in order
+	Device   int       // the card's number in a recording of several; 0 elsewhere
 	Host     bool      // of the host's memory, which no card's allocator serves
 	Warnings []string  // what a recording left unclear, a line each
 }
