@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Tries vlmem's own gate: ROUNDS runs (20) of an unchanged program, of one whose operations take 10 % longer, and of one that
 # asks for 1 % more bytes, each against one saved run. Prints how many of each the gate stopped, and how many it called
-# too noisy. The changes are planted by building with two lines of internal/replay replaced.
+# too noisy. The changes are planted by building with two lines of internal/replay replaced. Then vlmem gate, in bytes: a
+# program recorded anew as often, and one whose every allocation grew by 1 %, each against one recording.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 rounds=${1:-20}
@@ -34,4 +35,25 @@ for program in unchanged slower larger; do
     esac
   done
   echo "$program: stopped $stopped of $rounds, too noisy to say $noisy"
+done
+
+# record NAME PERCENT: a recording of a request, its allocations grown
+record() {
+  "$work/unchanged" trace gen --model qwen3-vl-2b --image 320x240 --decode 2 2>/dev/null |
+    awk -v p="$2" '$1 == "a" { $3 += int($3 * p / 100) } { print }' >"$work/$1.trace"
+  "$work/unchanged" trace export --to snapshot "$work/$1.trace" -o "$work/$1.pickle" 2>/dev/null
+}
+record base 0
+for program in unchanged:0 grown:1; do
+  stopped=0
+  for _ in $(seq "$rounds"); do
+    record now "${program#*:}"
+    code=0; "$work/unchanged" gate --snapshot "$work/now.pickle" --baseline "$work/base.pickle" >/dev/null 2>&1 || code=$?
+    case $code in
+      0) ;;
+      1) stopped=$((stopped + 1)) ;;
+      *) echo "vlmem gate failed with $code"; exit 1 ;;
+    esac
+  done
+  echo "gate, ${program%:*}: stopped $stopped of $rounds"
 done
