@@ -61,8 +61,9 @@ var commands = [][]string{
 func main() {
 	most := flag.Int("most", 60, "calls of each kind to fail in each command")
 	kills := flag.Int("kills", 300, "kills at random moments")
+	signals := flag.Int("signals", 30, "signals to each command at random moments")
 	flag.Parse()
-	if err := run(*most, *kills); err != nil {
+	if err := run(*most, *kills, *signals); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
@@ -74,7 +75,7 @@ type bench struct {
 	failures       int
 }
 
-func run(most, kills int) error {
+func run(most, kills, signals int) error {
 	folder, err := os.MkdirTemp("", "faults")
 	if err != nil {
 		return err
@@ -93,6 +94,9 @@ func run(most, kills int) error {
 		if err := b.fail(k, most); err != nil {
 			return err
 		}
+	}
+	if err := b.interrupt(signals); err != nil {
+		return err
 	}
 	if err := b.kill(kills); err != nil {
 		return err
