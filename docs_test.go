@@ -86,7 +86,7 @@ func TestStepsOfTheAction(t *testing.T) {
 	if code, out := shell(t, folder, binary, advised+" ./"); code != 0 {
 		t.Fatal(out)
 	}
-	expression := regexp.MustCompile(`\$\{\{ *([\w.]+) *\}\}`)
+	expression := regexp.MustCompile(`\$\{\{ *([\w.-]+) *\}\}`)
 	ran := 0
 	for _, step := range action.Runs.Steps {
 		if step.Run == "" {
