@@ -1,19 +1,29 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/outlet"
+	"github.com/vlmem/vlmem/internal/plan"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/trace/snapshot"
+	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/verdict"
+	"github.com/vlmem/vlmem/internal/workload"
+	"github.com/vlmem/vlmem/profiles"
 )
 
 // traceFiles says which files the trace commands read.
@@ -255,4 +265,272 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 		}
 		return snapshot.Export(w, o.out.format, path, recordings)
 	})
+}
+
+// traceGenOptions is a mix of requests, one request, or one request to llama.cpp.
+type traceGenOptions struct {
+	model, mix, engine, image, dtype string
+	attention, cache, device         string
+	context                          int
+	serve                            workload.ServeOptions
+	request                          workload.Options
+	path                             string
+}
+
+// mostDecode is above the positions of every model, whose own message says more.
+const mostDecode = 1 << 22
+
+func newTraceGenCmd(env *environment) *cobra.Command {
+	var o traceGenOptions
+	cmd := &cobra.Command{
+		Use:   "gen",
+		Short: "Generate a trace of a model's memory from its architecture",
+		Long: `gen writes the allocations and frees that a model makes: of one request to transformers, of one to llama.cpp, or of
+a mix of requests served with continuous batching and a paged KV cache. Equal options and seed give equal traces. Weights
+are not included. Mixes are written as a stream, however long they are.`,
+		Example: `  vlmem trace gen --mix documents --model qwen3-vl-4b --requests 200 --seed 7 -o documents.trace.gz
+  vlmem trace gen --model qwen3-vl-8b --image 1920x1080 --decode 64 --dtype fp16 --attention no-flash -o pascal.trace
+  vlmem trace gen --engine llama.cpp --image 4032x3024 --ctx 8192 -o llama.trace`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runTraceGen(env, cmd, &o) },
+	}
+	addModelFlag(cmd, &o.model)
+	flags := cmd.Flags()
+	flags.StringVar(&o.mix, "mix", "", "requests to serve: "+strings.Join(profiles.MixNames(), ", ")+", or a mix file")
+	flags.IntVar(&o.serve.Requests, "requests", 100, "with --mix: how many")
+	flags.Uint64Var(&o.serve.Seed, "seed", 1, "with --mix: of every random choice")
+	flags.BoolVar(&o.serve.Eager, "eager", false,
+		"with --mix: decode operator by operator instead of as one captured graph")
+	flags.StringVar(&o.engine, "engine", replays(engine.Tensors)[0], "of one request: "+strings.Join(replays(), " or "))
+	flags.StringVar(&o.image, "image", "",
+		"of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
+	flags.IntVar(&o.request.Images, "images", 0, "of one request: how many such images (default 1)")
+	flags.IntVar(&o.request.Frames, "frames", 0, "of one request: make the image a video of so many sampled frames")
+	flags.IntVar(&o.request.PromptTokens, "prompt", 30, "of one request: tokens of text")
+	flags.IntVar(&o.request.DecodeTokens, "decode", 64, "of one request: decode steps after the prefill")
+	flags.IntVar(&o.request.Batch, "batch", 1, "of one request: sequences at once")
+	flags.StringVar(&o.dtype, "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
+	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, no-flash (below sm_80), math, eager")
+	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
+	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
+	flags.IntVar(&o.context, "ctx", 4096,
+		"with --engine "+strings.Join(replays(engine.Arenas), " or ")+": tokens of context")
+	flags.StringVarP(&o.path, "output", "o", "",
+		"write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
+	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
+	return cmd
+}
+
+func runTraceGen(env *environment, cmd *cobra.Command, o *traceGenOptions) error {
+	if err := o.check(cmd); err != nil {
+		return err
+	}
+	source, err := o.source(env)
+	if err != nil {
+		return err
+	}
+	return writeStream(env, o.path, source)
+}
+
+// check refuses flags of one kind of trace given with another, which would be silently without effect.
+func (o *traceGenOptions) check(cmd *cobra.Command) error {
+	mix := []string{"requests", "seed", "eager"}
+	single := []string{"image", "images", "frames", "prompt", "decode", "batch", "attention", "cache", "device", "engine"}
+	foreign, reason := mix, "needs --mix"
+	if o.mix != "" {
+		foreign, reason = append(single, "ctx"), "cannot be combined with --mix, which draws requests"
+	} else if o.arenas() {
+		foreign = append(mix, "images", "frames", "batch", "dtype", "attention", "cache", "device")
+		reason = "has no effect on --engine " + o.engine
+	} else if cmd.Flags().Changed("ctx") {
+		return fmt.Errorf("--ctx needs --engine %s", strings.Join(replays(engine.Arenas), " or "))
+	}
+	for _, name := range foreign {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s %s; see %s --help", name, reason, cmd.CommandPath())
+		}
+	}
+	if !slices.Contains(replays(), o.engine) {
+		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
+	}
+	r := &o.request
+	return settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
+		settings.AtMost("frames", r.Frames, settings.MostFrames),
+		settings.AtMost("batch", r.Batch, settings.MostSequences),
+		settings.AtMost("prompt", r.PromptTokens, settings.MostTokens),
+		settings.AtMost("ctx", o.context, settings.MostTokens),
+		settings.AtMost("decode", r.DecodeTokens, mostDecode))
+}
+
+// replays are the engines whose calls are replayed in one of these ways, without any in every way.
+func replays(ways ...engine.Replay) []string {
+	return engine.Names(func(e *engine.Engine) bool {
+		return e.Replay != engine.NoReplay && (len(ways) == 0 || slices.Contains(ways, e.Replay))
+	})
+}
+
+// arenas reports whether the engine reserves buffers once, so that the flags of single tensors say nothing.
+func (o *traceGenOptions) arenas() bool { return slices.Contains(replays(engine.Arenas), o.engine) }
+
+func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
+	model, err := catalog.Model(o.model)
+	if err != nil {
+		return nil, err
+	}
+	env.notes(&model)
+	if o.mix != "" {
+		mix, err := catalog.Mix(o.mix)
+		if err != nil {
+			return nil, err
+		}
+		o.serve.DType = profile.DType(o.dtype)
+		return workload.Serve(model, mix, o.serve)
+	}
+	r := o.request
+	if o.image == "" {
+		o.image = "1280x720"
+	}
+	if o.image != "none" {
+		if r.Width, r.Height, err = profile.ParseImage(o.image); err != nil {
+			return nil, err
+		}
+	}
+	var t *trace.Trace
+	if o.arenas() {
+		t, err = engine.Request(o.engine, model, o.context, r)
+	} else {
+		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
+		r.Cache, r.Device = workload.Cache(o.cache), workload.Device(o.device)
+		t, err = workload.Request(model, r)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return trace.AsSource(t), nil
+}
+
+// writeStream writes a trace to stdout or, atomically, to a file, in memory for what is live alone.
+func writeStream(env *environment, path string, source trace.Source) error {
+	out := output{format: "trace", formats: []string{"trace"}, path: path}
+	p, err := out.open(env)
+	if err != nil {
+		return err
+	}
+	defer p.Discard()
+	count, err := trace.WriteSource(p.Direct(), strings.HasSuffix(path, ".gz"), source)
+	if err != nil {
+		return fmt.Errorf("generating: %w", err)
+	}
+	if err := p.Commit(); err != nil {
+		return err
+	}
+	if path != "" {
+		env.warn("%s: %s events of %s", path, units.Grouped(count), source.Title())
+	}
+	return nil
+}
+
+// planOptions are the flags of trace plan.
+type planOptions struct {
+	out      output
+	capacity string
+	align    string
+	effort   int64
+	patience time.Duration
+}
+
+func newTracePlanCmd(env *environment) *cobra.Command {
+	var o planOptions
+	cmd := &cobra.Command{
+		Use:   "plan FILE",
+		Short: "Pack the lifetimes of a trace into the lowest arena",
+		Long: `Packs the blocks of a trace, whose lifetimes are all known, into one arena: the least memory a program seen before needs.
+
+The lower bound is the largest sum of requested bytes live at one time. A packing is optimal where it meets that bound or
+where the search has refuted every lower height. The packing depends on --effort alone, unless --patience ends it early.
+With --format csv the result is the offset of every block, in the order of allocation.`,
+		Example: "  vlmem trace plan recording.pickle\n  vlmem trace plan problem.csv --capacity 1MiB --format csv -o " +
+			"packed.csv",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return runTracePlan(env, cmd, args[0], &o) },
+	}
+	o.out.addFlags(cmd, "table", "yaml", "json", "csv")
+	cmd.Flags().StringVar(&o.capacity, "capacity", "",
+		"stop at the first packing that fits this size, such as 1GiB (default: the lowest that is found)")
+	cmd.Flags().StringVar(&o.align, "align", "",
+		"round sizes up to it (default: 512 B, what CUDA's allocators align to; 1 B for packing problems)")
+	cmd.Flags().Int64Var(&o.effort, "effort", plan.DefaultEffort,
+		"work to spend, in comparisons of two blocks (about a nanosecond each)")
+	cmd.Flags().DurationVar(&o.patience, "patience", 7*time.Second,
+		"end the search after this long, whatever effort is left")
+	return cmd
+}
+
+func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOptions) error {
+	w, err := o.out.open(env)
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	start := time.Now()
+	p, bound, err := o.problem(env, file)
+	if err != nil {
+		return err
+	}
+	limits, err := o.limits(cmd.Context(), start)
+	if err != nil {
+		return err
+	}
+	r := plan.Solve(p, limits)
+	if err := cmd.Context().Err(); err != nil {
+		return err
+	}
+	if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
+		return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
+	}
+	if err := report.Packing(w, o.out.format, p, bound, r, time.Since(start)); err != nil {
+		return err
+	}
+	if err := w.Commit(); err != nil {
+		return err
+	}
+	if limits.Capacity > 0 && r.Height > limits.Capacity {
+		return verdict.Failed.Errorf("%s: the lowest packing found needs %v, --capacity is %v", file,
+			units.Bytes(r.Height), units.Bytes(limits.Capacity))
+	}
+	return nil
+}
+
+// problem reads the packing problem of a file and its lower bound.
+func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int64, error) {
+	align, err := o.alignment()
+	if err != nil {
+		return nil, 0, err
+	}
+	t, align, err := trace.OpenPacking(file, align)
+	if err != nil {
+		return nil, 0, err
+	}
+	warnAll(env, t.Warnings)
+	p, bound := t.Packing(align)
+	return p, bound, p.Check()
+}
+
+// limits end the search.
+func (o *planOptions) limits(ctx context.Context, start time.Time) (plan.Options, error) {
+	c, err := settings.Size("capacity", o.capacity)
+	return plan.Options{Effort: o.effort, Capacity: int64(c),
+		Stop: func() bool { return time.Since(start) > o.patience || ctx.Err() != nil }}, err
+}
+
+// alignment is what sizes are rounded up to, 0 for what the file asks for.
+func (o *planOptions) alignment() (int64, error) {
+	if o.align == "" {
+		return 0, nil
+	}
+	a, err := units.ParseBytes(o.align)
+	if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
+		return 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
+	}
+	return int64(a), nil
 }

@@ -405,7 +405,10 @@ func writeTransformers(s Settings) (*Bundle, error) {
 		s.ThreadsWhy)
 	b := Bundle{settings: slices.Concat(model, images, generate, torch)}
 	document := lines{{"from_pretrained", []setting(inJSON), ""}, {"image_processor", []setting(images), ""},
-		{"generate", []setting(generate), ""}, {"torch", []setting(torch), ""}}
+		{"generate", []setting(generate), ""}}
+	if len(torch) > 0 {
+		document = append(document, setting{"torch", []setting(torch), ""})
+	}
 	b.Files = []File{{"transformers.json", jsonText(document)},
 		{"transformers.py", pythonText(s.spelled, model, images, generate, torch)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
