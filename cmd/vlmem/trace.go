@@ -519,6 +519,9 @@ func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int
 // limits end the search.
 func (o *planOptions) limits(ctx context.Context, start time.Time) (plan.Options, error) {
 	c, err := settings.Size("capacity", o.capacity)
+	if err != nil {
+		err = fmt.Errorf("reading %w", err)
+	}
 	return plan.Options{Effort: o.effort, Capacity: int64(c),
 		Stop: func() bool { return time.Since(start) > o.patience || ctx.Err() != nil }}, err
 }
