@@ -163,7 +163,10 @@ func TestExplainReadsContainers(t *testing.T) {
 	}
 	page := `<!DOCTYPE html><script>const local_files = [{"name": "snapshot.pickle", "base64": "` +
 		base64.StdEncoding.EncodeToString([]byte(data)) + `"}]</script>`
-	for _, path := range []string{write(t, "saved.pt", archive.String()), write(t, "page.html", page)} {
+	old := "\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + "\x80\x02M\xe9\x03." + "\x80\x02}q\x00X\x0d\x00\x00\x00" +
+		"little_endianq\x01\x88s." + data + "\x80\x02]q\x00."
+	for _, path := range []string{write(t, "saved.pt", archive.String()), write(t, "page.html", page),
+		write(t, "old.pt", old)} {
 		if e := explained(t, path); len(e.Devices) != 1 || len(e.Devices[0].OOMs) != 1 {
 			t.Errorf("%s: %+v", path, e.Devices)
 		}

@@ -13,7 +13,8 @@ import (
 )
 
 // A snapshot is also found inside two other files: what torch.save writes of one, a zip archive whose NAME/data.pkl is
-// the pickle, and the pages that torch.cuda._memory_viz (trace_plot, segment_plot) writes, which carry it in base64.
+// the pickle, or in its old form the fourth pickle of a row; and the pages that torch.cuda._memory_viz (trace_plot,
+// segment_plot) writes, which carry it in base64.
 
 // unpack puts f.in in front of the snapshot inside file where it is such a container; head is how the file begins.
 func (f *File) unpack(file *os.File, head []byte, compressed bool) error {
@@ -25,8 +26,24 @@ func (f *File) unpack(file *os.File, head []byte, compressed bool) error {
 		return f.unzip(file)
 	case isPage(head):
 		return f.unpage()
+	case bytes.HasPrefix(head, []byte(oldSave)):
+		return f.skipOldSave(head)
 	}
 	return nil
+}
+
+// oldSave is how torch.save begins without its zip archive (before 1.6, or _use_new_zipfile_serialization=False): a
+// pickle of a magic number, and one of the format's version, 1001. One of the machine's sizes of numbers follows.
+const oldSave = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19." + "\x80\x02M\xe9\x03."
+
+// skipOldSave puts f.in in front of the pickle of what was saved.
+func (f *File) skipOldSave(head []byte) error {
+	end := bytes.Index(head[len(oldSave):], []byte(".\x80"))
+	if end < 0 {
+		return errors.New("an old file of torch.save without what was saved")
+	}
+	_, err := f.in.Discard(len(oldSave) + end + 1)
+	return err
 }
 
 func isPage(head []byte) bool {
