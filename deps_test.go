@@ -31,7 +31,7 @@ var arrows = map[string]string{
 	"internal/profile":         "internal/evidence internal/units",
 	"internal/speed":           "internal/file internal/profile",
 	"profiles":                 "internal/profile",
-	"internal/trace":           "internal/file internal/plan",
+	"internal/trace":           "internal/file internal/memory internal/plan",
 	"internal/probe":           "internal/cuda internal/evidence internal/pressure internal/profile internal/units internal/verdict internal/vulkan",
 	"internal/account":         "internal/rivals/pytorch internal/trace internal/units",
 	"internal/workload":        "internal/profile internal/trace",

@@ -47,7 +47,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 	if in.Hardware, err = o.deployed(env); err != nil {
 		return err
 	}
-	place := outlet.Place{Stdout: env.stdout, Desk: &env.desk, Flag: "-o", Path: o.out.path, Clean: report.Plain}
+	place := outlet.Target{Stdout: env.stdout, Desk: &env.desk, Flag: "-o", Path: o.out.path, Clean: report.Plain}
 	into, err := place.OpenFolder(o.out.format == "json")
 	if err != nil {
 		return err

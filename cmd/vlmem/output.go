@@ -37,7 +37,7 @@ func (o *output) open(env *environment) (*outlet.Pending, error) {
 	if !slices.Contains(o.formats, o.format) {
 		return nil, fmt.Errorf("unknown --format %q: want one of %s", o.format, strings.Join(o.formats, ", "))
 	}
-	place := outlet.Place{Stdout: env.stdout, Desk: &env.desk, Flag: cmp.Or(o.flag, "-o"), Path: o.path}
+	place := outlet.Target{Stdout: env.stdout, Desk: &env.desk, Flag: cmp.Or(o.flag, "-o"), Path: o.path}
 	if !o.binary() {
 		place.Clean = report.Plain
 	}

@@ -187,10 +187,7 @@ func capacityOf(t *trace.Trace, o TorchOptions) int64 {
 func cardOf(t *trace.Trace, capacity int64) TorchCard {
 	c := TorchCard{Name: t.Name, Capacity: units.Bytes(capacity), Requests: len(t.Refused)}
 	sizes, live, next := make([]int64, t.Slots), int64(0), 0
-	frees := trace.OpFree
-	if t.Deferred() {
-		frees = trace.OpFreeCompleted
-	}
+	frees := t.Ends()
 	for i := 0; i <= len(t.Events); i++ {
 		for ; next < len(t.Refused) && t.Refused[next].Before <= i; next++ {
 			if asked := units.Bytes(t.Refused[next].Size); asked+units.Bytes(live) > c.Asked+c.Live {
@@ -314,10 +311,7 @@ func halves(traces []*trace.Trace) []*trace.Trace {
 	first, second := *t, *t
 	middle := len(t.Events) / 2
 	first.Events, second.Events = t.Events[:middle], nil
-	frees := trace.OpFree
-	if t.Deferred() {
-		frees = trace.OpFreeCompleted
-	}
+	frees := t.Ends()
 	live := make([]int, t.Slots) // 1 + the event that allocated the block
 	for i, e := range first.Events {
 		switch e.Op {

@@ -9,7 +9,7 @@ import (
 
 // Folder is where several files of one result go: all of them into a folder, or the first alone to a file or stdout.
 type Folder struct {
-	place  Place
+	place  Target
 	folder string
 	made   bool // the folder was not there before
 	files  []*Pending
@@ -17,7 +17,7 @@ type Folder struct {
 
 // OpenFolder makes the folder that the place names with a slash at its end or that is one; whole says that the result
 // is one file whatever the path.
-func (p Place) OpenFolder(whole bool) (*Folder, error) {
+func (p Target) OpenFolder(whole bool) (*Folder, error) {
 	d := &Folder{place: p}
 	info, err := os.Stat(p.Path)
 	if p.Path != "" && (strings.HasSuffix(p.Path, "/") || err == nil && info.IsDir()) && !whole {

@@ -13,8 +13,8 @@ import (
 	"github.com/vlmem/vlmem/internal/file"
 )
 
-// Place is where a result goes.
-type Place struct {
+// Target is where a result goes.
+type Target struct {
 	Stdout io.Writer
 	Desk   *file.Desk
 	Flag   string              // what the path was given with
@@ -23,7 +23,7 @@ type Place struct {
 }
 
 // Open makes sure that a file can be written, before any work is done.
-func (p Place) Open() (*Pending, error) {
+func (p Target) Open() (*Pending, error) {
 	if p.Path == "" || filepath.Clean(p.Path) == "/dev/stdout" { // opened anew, that would be written from its start
 		return &Pending{to: p.Stdout, clean: p.Clean}, nil
 	}

@@ -55,10 +55,7 @@ type Step struct {
 // Blocks still live at the end stay live. It returns an error for events that no program could have made.
 func Compile(t *trace.Trace) (Program, error) {
 	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots}
-	frees := trace.OpFree
-	if t.Deferred() {
-		frees = trace.OpFreeCompleted
-	}
+	frees := t.Ends()
 	sizes := make([]int64, t.Slots)
 	var live int64
 	for i, e := range t.Events {

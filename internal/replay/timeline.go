@@ -127,10 +127,7 @@ func (r *recording) run(a alloc.Allocator) error {
 // phases notes the marks of t at the operation that follows them, and the sizes asked for.
 func (l *Timeline) phases(t *trace.Trace) {
 	var bins [64]SizeBin
-	operation, frees := 0, trace.OpFree
-	if t.Deferred() {
-		frees = trace.OpFreeCompleted
-	}
+	operation, frees := 0, t.Ends()
 	for _, e := range t.Events {
 		switch e.Op {
 		case trace.OpMark:

@@ -11,10 +11,7 @@ type Lifetime struct {
 func (t *Trace) Lifetimes() []Lifetime {
 	var list []Lifetime
 	at := make([]int, t.Slots) // of the slot's block in list
-	end := OpFree
-	if t.Deferred() {
-		end = OpFreeCompleted
-	}
+	end := t.Ends()
 	for i, e := range t.Events {
 		switch e.Op {
 		case OpAlloc:

@@ -26,3 +26,17 @@ func TestLifetimesOfDeferredFrees(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// The kinds of a trace are those of memory, one for one.
+func TestKindsAreThoseOfMemory(t *testing.T) {
+	names := map[Kind]string{General: "general", KVCache: "kv_cache", VisionFeatures: "vision_features",
+		TextEmbeddings: "text_embeddings", Stream: "stream", Pinned: "pinned"}
+	if len(names) != int(kinds) {
+		t.Errorf("%d names for %d kinds", len(names), kinds)
+	}
+	for k, want := range names {
+		if got, ok := kindNamed(want); k.String() != want || got != k || !ok {
+			t.Errorf("kind %d is %s, and %s is %d, %v", k, k, want, got, ok)
+		}
+	}
+}

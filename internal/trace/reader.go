@@ -391,7 +391,7 @@ func (f *cells) kind() Kind {
 	cell := f.next()
 	kind, ok := kindNamed(string(cell))
 	if !ok {
-		f.fail("kind %.30q: want one of %s", cell, strings.Join(kindNames[:], ", "))
+		f.fail("kind %.30q: want one of %s", cell, strings.Join(kindNames, ", "))
 	}
 	return kind
 }

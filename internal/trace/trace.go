@@ -14,6 +14,12 @@
 // trace without OpFreeCompleted completes each free at once.
 package trace
 
+import (
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/memory"
+)
+
 // Op is what an event does.
 type Op uint8
 
@@ -44,19 +50,21 @@ const (
 	kinds
 )
 
-var kindNames = [kinds]string{"general", "kv_cache", "vision_features", "text_embeddings", "stream", "pinned"}
+// String is the name of the pool that serves the kind, which package memory knows.
+func (k Kind) String() string { return memory.Kind(k).String() }
 
-// String is the name of the pool that serves the kind.
-func (k Kind) String() string { return kindNames[k] }
+// kindNames are looked up for every event that is read.
+var kindNames = func() (names []string) {
+	for _, k := range memory.Kinds() {
+		names = append(names, k.String())
+	}
+	return names
+}()
 
 // kindNamed finds the kind of a pool's name.
 func kindNamed(name string) (Kind, bool) {
-	for k, n := range kindNames {
-		if n == name {
-			return Kind(k), true
-		}
-	}
-	return 0, false
+	i := slices.Index(kindNames, name)
+	return Kind(max(i, 0)), i >= 0
 }
 
 // Kinds lists every kind in order.

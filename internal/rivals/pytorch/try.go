@@ -36,11 +36,8 @@ func Try(t *trace.Trace, cfg Config, total int64) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer a.Close()
-	r := trial{a: a, t: t, frees: trace.OpFree, blocks: make([]alloc.Block, t.Slots),
+	r := trial{a: a, t: t, frees: t.Ends(), blocks: make([]alloc.Block, t.Slots),
 		out: Outcome{Failed: -1, Served: make([]bool, len(t.Refused))}}
-	if t.Deferred() {
-		r.frees = trace.OpFreeCompleted
-	}
 	err = r.run()
 	s := a.Stats()
 	r.out.PeakReserved, r.out.PeakLive = s.PeakReserved, s.PeakLive
