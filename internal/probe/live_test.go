@@ -147,7 +147,8 @@ func (g *liveGroup) make(base, dir string, controllers []string) {
 		} else if err != nil {
 			g.t.Skipf("making a group: %v", err)
 		}
-		g.t.Cleanup(func() { _ = os.Remove(at) })
+		made := at
+		g.t.Cleanup(func() { _ = os.Remove(made) })
 	}
 	g.dirs = append(g.dirs, dir)
 }
