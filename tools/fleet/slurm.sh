@@ -13,7 +13,8 @@ set -euo pipefail
 repo=$(cd "$(dirname "$0")/../.." && pwd)
 work=$(mktemp -d)
 pids=()
-finish() { # the youngest first, so that nothing is started on nodes that go
+finish() { # jobs first, then the youngest daemon first, so that nothing is started on nodes that go
+  scancel -u "$(id -un)" 2>/dev/null && sleep 2
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null && wait "${pids[i]}" 2>/dev/null || true; done
   rm -rf "$work"
 }
@@ -96,7 +97,7 @@ daemon "$work/root/usr/sbin/mariadbd" --no-defaults --user=root --datadir="$work
   --bind-address=127.0.0.1 --skip-grant-tables --lc-messages-dir="$work/root/usr/share/mysql"
 until_true 120 test -S "$work/db.sock"
 daemon slurmdbd -D
-until_true 120 grep -q 'slurmdbd version .* started' "$work/dbd.log"
+until_true 120 grep -qs 'slurmdbd version .* started' "$work/dbd.log"
 sacctmgr -i add cluster fleet >/dev/null
 daemon slurmctld -D
 for n in one two; do daemon slurmd -D -d "$work/bin/slurmstepd" -N "$n"; done
