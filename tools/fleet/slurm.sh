@@ -158,16 +158,17 @@ cat >peak.sbatch <<'JOB'
 #!/bin/bash
 python3 -c '
 import mmap, time
-m = mmap.mmap(open("mapped", "rb").fileno(), 0, prot=mmap.PROT_READ)
+f = open("mapped", "rb")
+m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
 sum(m[i] for i in range(0, len(m), 4096))
 own = bytearray(200 << 20)
 time.sleep(4)'
 JOB
 peak=$(sbatch --parsable --mem=0 peak.sbatch)
-until_true 300 state "$peak" COMPLETED
+until_true 300 state "$peak" "COMPLETED|FAILED"
 told() { sacct -P --noconvert -o JobID,JobName,State,MaxRSS,NodeList -j "$peak" >sacct.txt && grep -qE 'batch\|COMPLETED\|[0-9]' sacct.txt; }
 until_true 300 told
 grep batch sacct.txt
-rss=$(grep -m1 batch sacct.txt | cut -d'|' -f4)
+rss=$(grep -m1 '\.batch|' sacct.txt | cut -d'|' -f4)
 [ "$rss" -gt $((264 << 20)) ] || die "MaxRSS is $rss: less than 200 MiB of its own and 64 MiB mapped"
 vlmem estimate --model qwen3-vl-2b --engine llama-server --quant q8_0 --ctx 4096 --device cpu --observed sacct.txt 2>&1 >/dev/null
