@@ -3,7 +3,7 @@
 
     random_settings.py SEED RUNS VLMEM server FOLDER        PyPI's xllamacpp, installed into FOLDER: the server's own code, on the CPU
     random_settings.py SEED RUNS VLMEM reserve PROGRAM      reserve.cpp over a released library, on the CPU
-    random_settings.py SEED RUNS VLMEM cards PROGRAM [N]    the same with N cards (1) of a CUDA backend over nocard.cpp
+    random_settings.py SEED RUNS VLMEM cards PROGRAM [N]    the same with N cards (1) of its CUDA backend over nocard.cpp
 
 VLMEM is the binary to ask. Misses are printed with the command that repeats them, then how many agree to the byte (a server prints
 hundredths of a MiB), how many within 1 %, and how many both refused. Exit 1 where fewer than 95 % agree to the byte, where one is
@@ -97,7 +97,7 @@ def flags(s, names):
 def reserve(path, s):
     "{buffer: (weights, cache, compute)} in bytes, or None and why not"
     args = [TARGET, "-m", path, "--fit", "off", "--load-mode", "none", "-t", "1", "-lv", "1"] + flags(s, {})
-    p = subprocess.run(args, capture_output=True, text=True, errors="replace", timeout=120)
+    p = subprocess.run(args, env=dict(os.environ, NOCARD_CARDS=str(CARDS)), capture_output=True, text=True, errors="replace", timeout=120)
     if p.returncode:
         return None, "exit %d: %s" % (p.returncode, (p.stderr.strip().splitlines() or ["nothing said"])[-1][-160:])
     lines = re.findall(r"buffer (\S+) weights (\d+) cache (\d+) compute (\d+)", p.stdout)
