@@ -52,7 +52,7 @@ var policies = []struct {
 	{"buddy-whole", newBuddyWhole},
 	{"fixed", newFixed},
 	{"plan", newPlanned},
-	{"vlmem", newVlmem},
+	{"vlmem", newZoned},
 }
 
 // PolicyNames lists the policies.

@@ -1,7 +1,7 @@
 package alloc
 
 // extend places a block where granules may have to be committed.
-func (p *vlmem) extend(z int, size, align int64) (Block, bool) {
+func (p *zoned) extend(z int, size, align int64) (Block, bool) {
 	at, ok := p.site(z, size, align)
 	if !ok {
 		return Block{}, false
@@ -16,7 +16,7 @@ func (p *vlmem) extend(z int, size, align int64) (Block, bool) {
 	return p.grant(z, i), true
 }
 
-func (p *vlmem) site(z int, size, align int64) (site, bool) {
+func (p *zoned) site(z int, size, align int64) (site, bool) {
 	t := p.zones[z].spans
 	if r := p.zones[z].runs; r != nil {
 		return r.site(t, size, align, p.quantum)
@@ -36,7 +36,7 @@ type site struct {
 const maxStretch = 3 // spans of a site found from a hole: a gap, and a hole on either side of it
 
 // stretch finds a large hole that holds the block together with the gap beside it.
-func (p *vlmem) stretch(t *spans, size, align int64) (site, bool) {
+func (p *zoned) stretch(t *spans, size, align int64) (site, bool) {
 	h := t.preceding(holeSpan, maxSpan, 0)
 	for range candidates {
 		if h == 0 {
@@ -93,7 +93,7 @@ func (t *spans) backward(i uint32, size, align int64) (site, bool) {
 }
 
 // fresh is a site in the smallest gap that is large enough, begun in the hole before it if there is one.
-func (p *vlmem) fresh(z int, size, align int64) (site, bool) {
+func (p *zoned) fresh(z int, size, align int64) (site, bool) {
 	t := p.zones[z].spans
 	g := t.fit(gapSpan, size, align, p.granule)
 	if g == 0 {
@@ -115,7 +115,7 @@ func (p *vlmem) fresh(z int, size, align int64) (site, bool) {
 // claim commits what is missing of the site and makes it a live span.
 //
 // The spans of the site leave the indexes first, so that no granule of theirs is given back to make room for them.
-func (p *vlmem) claim(z int, at site, size int64) (uint32, bool) {
+func (p *zoned) claim(z int, at site, size int64) (uint32, bool) {
 	t := p.zones[z].spans
 	at = t.trim(at, roundDown(at.off, p.granule), roundUp(at.off+size, p.granule))
 	if !p.fill(z, at, t.hold(at)) {
@@ -183,7 +183,7 @@ func (t *spans) hold(at site) (missing int64) {
 }
 
 // fill commits the gaps of a held site. Those committed before one fails stay, as holes.
-func (p *vlmem) fill(z int, at site, missing int64) bool {
+func (p *zoned) fill(z int, at site, missing int64) bool {
 	t := p.zones[z].spans
 	defer p.pages.drop()
 	if !p.reserve(missing) {

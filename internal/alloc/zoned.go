@@ -7,8 +7,8 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/space"
 )
 
-// vlmem is best fit over committed memory, with address space spent to save memory. It is the policy of the general
-// pool.
+// zoned is best fit over committed granules, in zones by what blocks do to granules, with address space spent to save
+// memory. Users know it as vlmem. It is the policy of the general pool.
 //
 // What a program needs at time t is every granule that holds a live byte, G(t). Memory that is free in whole granules
 // can be given back and committed elsewhere, so the least that can be reserved is
@@ -46,7 +46,7 @@ import (
 // have no such slack: one of them does not know what all hold live.
 //
 // docs/allocator.md has the figures and the designs that were rejected.
-type vlmem struct {
+type zoned struct {
 	zones    [zoneCount]zone
 	granule  int64
 	quantum  int64
@@ -92,8 +92,8 @@ type resident interface {
 	scant(size int64) bool // few granules are reserved and more have to be committed for size bytes
 }
 
-func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
-	p := &vlmem{granule: o.Granule, quantum: o.Quantum}
+func newZoned(limit int64, o PolicyOptions) (Policy, error) {
+	p := &zoned{granule: o.Granule, quantum: o.Quantum}
 	if p.granule == 0 {
 		p.granule = space.DeviceGranule
 	}
@@ -121,14 +121,14 @@ func newVlmem(limit int64, o PolicyOptions) (Policy, error) {
 	return p, nil
 }
 
-func (p *vlmem) use(b *backing) { p.pages = b }
+func (p *zoned) use(b *backing) { p.pages = b }
 
-func (p *vlmem) Grant(size int64) int64 {
+func (p *zoned) Grant(size int64) int64 {
 	_, size = p.classify(roundUp(size, p.quantum))
 	return size
 }
 
-func (p *vlmem) Place(size, align int64) (Block, bool) {
+func (p *zoned) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > maxSpan/2 || align > p.reach {
 		return Block{}, false
 	}
@@ -178,9 +178,9 @@ func (o PolicyOptions) few(granule int64) int64 {
 }
 
 // isFew says whether all that share the memory would still have reserved few bytes with size more.
-func (p *vlmem) isFew(size int64) bool { return p.pages.group.peak.Load()+size <= p.few }
+func (p *zoned) isFew(size int64) bool { return p.pages.group.peak.Load()+size <= p.few }
 
-func (p *vlmem) scant(size int64) bool {
+func (p *zoned) scant(size int64) bool {
 	if !p.isFew(size) {
 		return false
 	}
@@ -189,7 +189,7 @@ func (p *vlmem) scant(size int64) bool {
 }
 
 // classify is the zone for a size, and the size padded to whole granules where that is cheap.
-func (p *vlmem) classify(size int64) (int, int64) {
+func (p *zoned) classify(size int64) (int, int64) {
 	if size < p.granule/smallShare {
 		return smallZone, size
 	}
@@ -200,7 +200,7 @@ func (p *vlmem) classify(size int64) (int, int64) {
 }
 
 // reuse places a block in a committed hole.
-func (p *vlmem) reuse(z int, size, align int64) (Block, bool) {
+func (p *zoned) reuse(z int, size, align int64) (Block, bool) {
 	t := p.zones[z].spans
 	h := t.fit(holeSpan, size, align, p.quantum)
 	if h == 0 {
@@ -209,7 +209,7 @@ func (p *vlmem) reuse(z int, size, align int64) (Block, bool) {
 	return p.grant(z, t.take(h, roundUp(t.s[h].off, align), size)), true
 }
 
-func (p *vlmem) grant(z int, i uint32) Block {
+func (p *zoned) grant(z int, i uint32) Block {
 	s := &p.zones[z].s[i]
 	if r := p.zones[z].runs; r != nil {
 		r.take(p.zones[z].spans, i)
@@ -222,7 +222,7 @@ func (p *vlmem) grant(z int, i uint32) Block {
 
 // reserve makes room for n more committed bytes: free granules are given back where the peak of all that share the
 // memory would be passed, or the limit.
-func (p *vlmem) reserve(n int64) bool {
+func (p *zoned) reserve(n int64) bool {
 	together := p.pages.group
 	allowed := together.peak.Load()
 	if len(together.pools) <= 1 && p.pages.returned > p.granted/returnShare {
@@ -235,11 +235,11 @@ func (p *vlmem) reserve(n int64) bool {
 	return p.pages.committed+n <= p.pages.limit
 }
 
-func (p *vlmem) giveBack(n int64) { p.yield(n, p.pages.decommit) }
+func (p *zoned) giveBack(n int64) { p.yield(n, p.pages.decommit) }
 
 // yield gives at least n bytes of free granules away where there are as many: the largest holes first, and those among
 // whole blocks before others, because they leave no part of a granule behind.
-func (p *vlmem) yield(n int64, away func(off, n int64) error) {
+func (p *zoned) yield(n int64, away func(off, n int64) error) {
 	for _, z := range [...]int{wholeZone, oddZone, smallZone} {
 		t := p.zones[z].spans
 		h := t.preceding(holeSpan, maxSpan, 0)
@@ -257,7 +257,7 @@ func (p *vlmem) yield(n int64, away func(off, n int64) error) {
 
 // shrink gives away up to n bytes, rounded up to granules, of hole h and returns how many: from the side where a gap
 // is, so that what stays committed stays in one piece, otherwise from the upper end.
-func (p *vlmem) shrink(z int, h uint32, n int64, away func(off, n int64) error) int64 {
+func (p *zoned) shrink(z int, h uint32, n int64, away func(off, n int64) error) int64 {
 	t, g := p.zones[z].spans, p.granule
 	from, to := roundUp(t.s[h].off, g), roundDown(t.s[h].off+t.s[h].size, g)
 	if from >= to {
@@ -277,7 +277,7 @@ func (p *vlmem) shrink(z int, h uint32, n int64, away func(off, n int64) error) 
 }
 
 // release gives every whole free granule back.
-func (p *vlmem) release() error {
+func (p *zoned) release() error {
 	for z := range p.zones {
 		t := p.zones[z].spans
 		for i := t.s[0].next; i != 0; i = t.s[i].next {
@@ -297,7 +297,7 @@ func (p *vlmem) release() error {
 	return nil
 }
 
-func (p *vlmem) spare() (sum int64) {
+func (p *zoned) spare() (sum int64) {
 	for _, z := range p.zones {
 		z.walk(func(s Span) bool {
 			if s.Committed && !s.Live {
@@ -309,7 +309,7 @@ func (p *vlmem) spare() (sum int64) {
 	return sum
 }
 
-func (p *vlmem) Remove(b Block) error {
+func (p *zoned) Remove(b Block) error {
 	z, i := b.Ref%zoneCount, b.Ref/zoneCount
 	if !p.zones[z].isLive(i, b.Offset-p.zones[z].base, b.Size) {
 		return fmt.Errorf("freeing [%d,%d): %w", b.Offset, b.Offset+b.Size, ErrNotLive)
@@ -323,10 +323,10 @@ func (p *vlmem) Remove(b Block) error {
 }
 
 // Extent is the whole range: any of it may hold a block.
-func (p *vlmem) Extent() int64 { return p.zones[wholeZone].base + p.zones[wholeZone].top }
+func (p *zoned) Extent() int64 { return p.zones[wholeZone].base + p.zones[wholeZone].top }
 
 // Holes counts committed memory only.
-func (p *vlmem) Holes() (free, largest int64) {
+func (p *zoned) Holes() (free, largest int64) {
 	for _, z := range p.zones {
 		free += z.of(holeSpan).bytes
 		largest = max(largest, z.largest(holeSpan))
@@ -334,7 +334,7 @@ func (p *vlmem) Holes() (free, largest int64) {
 	return free, largest
 }
 
-func (p *vlmem) Walk(f func(Span) bool) {
+func (p *zoned) Walk(f func(Span) bool) {
 	more := true
 	for _, z := range p.zones {
 		z.walk(func(s Span) bool {
@@ -349,7 +349,7 @@ func (p *vlmem) Walk(f func(Span) bool) {
 }
 
 // Check verifies the zones, that gaps are whole granules, and that the rest is what is committed.
-func (p *vlmem) Check() error {
+func (p *zoned) Check() error {
 	var committed, live int64
 	for n, z := range p.zones {
 		if err := z.check(); err != nil {
