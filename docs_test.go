@@ -241,9 +241,11 @@ func TestDocumentedCommands(t *testing.T) {
 				continue
 			}
 			seen = append(seen, line)
+			begun := time.Now()
 			if code, out := shell(t, folder, binary, line); code == 2 || code > 4 {
 				t.Errorf("%s: %s: exit %d\n%s", file, line, code, out)
 			}
+			t.Logf("%5.1f s  %s", time.Since(begun).Seconds(), line)
 		}
 	}
 	if len(seen) < 10 {
