@@ -218,6 +218,7 @@ func TestDocumentedCommands(t *testing.T) {
 	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && " +
 		"cp snapshot.pickle before.pickle && cp snapshot.pickle after.pickle && cp snapshot.pickle main.pickle && " +
 		"vlmem probe --reported --format yaml -o laptop.yaml && mkdir nodes && cp laptop.yaml nodes && " +
+		"printf 'JobID|JobName|State|MaxRSS|NodeList\\n7.batch|batch|COMPLETED|2000000000|n1\\n' >sacct.txt && " +
 		"vlmem advise --for llama-server --hardware i5-10210u+gtx-1080 --model qwen3-vl-4b -o ./ && " +
 		advised + " ./"
 	if code, out := shell(t, folder, binary, prepare); code != 0 {
