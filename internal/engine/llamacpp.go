@@ -180,6 +180,27 @@ func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 	return nil
 }
 
+// keepFlash turns flash attention off where it is left to the engine and a layer's would be computed elsewhere than the
+// layer lies, as happens where cache and neighbours stay on the host: llama.cpp looks at a batch of single tokens.
+func (c *llamaContext) keepFlash(m *profile.Model, p *Placement, o Options) {
+	auto := o.FlashAttention == "auto" || o.FlashAttention == ""
+	if !auto || !c.flash || p.Cards == 0 || c.vType.Quantized() {
+		return
+	}
+	shape := c.shape(false)
+	shape.place = p
+	b := buildDecoder(m, shape)
+	for layer, at := range b.graph.BackendsOn(o.machine(p), b.fused) {
+		want := p.Layers[layer]
+		if want == OnHostMemory {
+			want = p.Cards
+		}
+		if at != want {
+			c.flash = false
+		}
+	}
+}
+
 // cacheHeads is the width of one head of keys and of values in the cache.
 func cacheHeads(t *profile.Text) (keys, values int64) {
 	if v := t.Variant; v != nil && v.Latent != nil {
@@ -310,6 +331,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)
 	}
 	place := PlaceLlama(m, r, o)
+	c.keepFlash(m, place, o)
 	mem.llamaWeights(m, r, place, o)
 	mem.llamaCache(m, c, place)
 	mem.llamaCompute(m, place, c, o)

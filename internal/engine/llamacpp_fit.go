@@ -99,6 +99,7 @@ func fitUse(m *profile.Model, r recipe, o Options, tokens int) (units.Bytes, err
 		return 0, err
 	}
 	place := PlaceLlama(m, r, o)
+	c.keepFlash(m, place, o)
 	mem := &Memory{}
 	mem.llamaWeights(m, r, place, o)
 	mem.llamaCache(m, c, place)

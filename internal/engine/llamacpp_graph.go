@@ -32,7 +32,9 @@ type decoderShape struct {
 // decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of
 // src/models qwen3vl, qwen3vlmoe, qwen2, qwen3, qwen3moe, llama, gemma2 and gemma3). Weights are leaves whose type does
 // not matter here; what does is the order of operations and which of them share memory.
-func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
+func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph { return &buildDecoder(m, s).graph }
+
+func buildDecoder(m *profile.Model, s decoderShape) *decoder {
 	b := newDecoder(m, s)
 	x := b.embed()
 	for b.at = range m.Text.Layers {
@@ -41,11 +43,12 @@ func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph {
 	b.at = m.Text.Layers
 	x = b.norm(x, "output_norm")
 	b.graph.Expand(ggml.MulMat(b.matrix("output", b.d, int64(m.Text.VocabSize)), x))
-	return &b.graph
+	return b
 }
 
 type decoder struct {
 	graph              ggml.Graph
+	fused              []*ggml.Tensor // flash attention of each layer, where it is on
 	text               *profile.Text
 	variant            profile.Variant // its differences from Qwen3-VL's
 	shape              decoderShape
@@ -345,6 +348,7 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 		}
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
 		out.Follow, out.OnCPU = false, !s.flashOn
+		b.fused = append(b.fused, out)
 		if s.halves && !s.rules.pooled {
 			out.Extra = halves(out, keys, values)
 		}

@@ -68,6 +68,7 @@ func (b *decoder) attendLatent(name func(string) string, q, k *ggml.Tensor) *ggm
 	if s.flash {
 		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.full.mask}, rank, heads, perStream, s.streams)
 		out.Follow, out.OnCPU = false, !s.flashOn
+		b.fused = append(b.fused, out)
 		if s.halves && !s.rules.pooled {
 			out.Extra = halves(out, keys) // values are read from the same copy
 		}

@@ -66,6 +66,9 @@ func TestLlamaSettingsAsTheEngine(t *testing.T) {
 		{"a tied table on its head's card", "2b", Options{Context: 4096, Sequences: 1,
 			Llama: LlamaOptions{Overrides: []Override{{regexp.MustCompile("token_embd"), 0}}}},
 			[3]float64{1050.43, 448, 64.02}, [3]float64{0, 0, 20.02}},
+		{"cache and what surrounds it on the host: flash attention is off", "2b", Options{Context: 8192, Sequences: 1,
+			Llama: LlamaOptions{NoKV: true, Overrides: []Override{{regexp.MustCompile(`output\.weight`), OnHostMemory}}}},
+			[3]float64{987.43, 0, 68.01}, [3]float64{306.43, 896.00, 312.02}},
 		// Single tokens over a cache in f32 on the host need more there than a prompt, which leaves for the card.
 		{"f32 cache, small batches", "2b", Options{Context: 3000, Sequences: 4, Unified: true, UBatch: 64, KVType: "f32",
 			FlashAttention: "on", HostLayers: 20}, [3]float64{481.22, 192, 38.85}, [3]float64{812.63, 480, 12.38}},

@@ -27,13 +27,28 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 // ReserveOn is the bytes of the buffers that compute the graph, of every card in order and of the host last. It rewires
 // the graph: sources that lie elsewhere become copies. A graph is reserved once.
 func (g *Graph) ReserveOn(m Machine) []int64 {
-	s := scheduler{Machine: m, host: m.Cards, copies: map[copyKey]*Tensor{}}
+	s := newScheduler(m)
 	parts := s.schedule(g)
 	alignments := make([]int64, 0, m.Cards+1)
 	for range m.Cards {
 		alignments = append(alignments, m.CardAlignment)
 	}
 	return newReservation(append(alignments, m.HostAlignment)...).run(parts)
+}
+
+// BackendsOn is where each of some tensors of the graph would be computed: a card's number, or m.Cards for the host.
+// Nothing is rewired.
+func (g *Graph) BackendsOn(m Machine, of []*Tensor) []int {
+	newScheduler(m).place(g)
+	at := make([]int, len(of))
+	for i, t := range of {
+		at[i] = t.at
+	}
+	return at
+}
+
+func newScheduler(m Machine) *scheduler {
+	return &scheduler{Machine: m, host: m.Cards, copies: map[copyKey]*Tensor{}}
 }
 
 type scheduler struct {
@@ -50,14 +65,7 @@ type copyKey struct {
 
 // schedule gives every tensor its backend and lists the graph anew, with the copies that cross.
 func (s *scheduler) schedule(g *Graph) *Graph {
-	for _, t := range g.Leaves {
-		t.at = s.fixed(t)
-	}
-	for _, t := range g.Nodes {
-		t.at = s.fixed(t)
-	}
-	s.spread(g.Nodes)
-	s.settle(g.Nodes)
+	s.place(g)
 	for _, t := range g.Nodes {
 		if t.at == s.host {
 			t.Extra = 0
@@ -66,6 +74,18 @@ func (s *scheduler) schedule(g *Graph) *Graph {
 	parts := s.split(g.Nodes)
 	held := s.held(g, parts)
 	return &Graph{Nodes: s.list(g.Nodes, parts, held), Leaves: append(s.pipeline(parts), g.Leaves...)}
+}
+
+// place gives every tensor its backend.
+func (s *scheduler) place(g *Graph) {
+	for _, t := range g.Leaves {
+		t.at = s.fixed(t)
+	}
+	for _, t := range g.Nodes {
+		t.at = s.fixed(t)
+	}
+	s.spread(g.Nodes)
+	s.settle(g.Nodes)
 }
 
 // fixed is where a tensor must be: where it lies already or is pinned, on the host for inputs, beside the weights it
