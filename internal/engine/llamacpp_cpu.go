@@ -135,7 +135,8 @@ func flashServed(backend string, t *profile.Text, keys, values ggml.Type) bool {
 	case "cuda", "rocm":
 		served = served || grouped && (k == 512 && v == 512 || k == 576 && v == 512)
 	case "vulkan":
-		served, types = k%8 == 0 && v%8 == 0, append(types, "iq4_nl")
+		served = k%8 == 0 && v%8 == 0 && (keys.Name == "bf16") == (values.Name == "bf16")
+		types = append(types, "iq4_nl")
 	case "metal":
 		served = headServed(backend, int(k)) && k >= v && keys == values
 	case "opencl":

@@ -4,9 +4,10 @@
     random_settings.py SEED RUNS VLMEM server FOLDER        PyPI's xllamacpp, installed into FOLDER: the server's own code, on the CPU
     random_settings.py SEED RUNS VLMEM reserve PROGRAM      reserve.cpp over a released library, on the CPU
     random_settings.py SEED RUNS VLMEM cards PROGRAM [N]    the same with N cards (1) of its CUDA backend over nocard.cpp
+    random_settings.py SEED RUNS VLMEM vulkan PROGRAM       the same on a Vulkan device, such as Mesa's lavapipe (GGML_VK_VISIBLE_DEVICES=0)
 
 VLMEM is the binary to ask. Misses are printed with the command that repeats them, then how many agree to the byte (a server prints
-hundredths of a MiB), how many within 1 %, and how many both refused. Exit 1 where fewer than 95 % agree to the byte, where one is
+hundredths of a MiB, devices align differently), how many within 1 %, and how many both refused. Exit 1 where fewer than 95 % agree to the byte, where one is
 more than 1 % off, or where one refuses what the other takes.
 """
 import json, os, random, re, subprocess, sys, tempfile
@@ -72,13 +73,13 @@ def settings(pick, chance, shape):
          "no-repack": chance(0.4)}
     if s["ctx-size"] < (slots or 4) * 64:
         s["ctx-size"] = 4096
-    if WAY == "cards":
+    if WAY in ("cards", "vulkan"):
         layers = shape["num_hidden_layers"]
         s.update({"n-gpu-layers": pick([None, None, 0, 1, layers // 2 + 1, layers]), "no-kv-offload": chance(0.15),
                   "no-op-offload": chance(0.15)})
         if chance(0.35):
             s["override-tensor"] = pick(["ffn_.*=CPU", "attn_(q|k)\\.weight=CPU", "blk\\.1\\.=CPU", "ffn_down=CPU", "exps=CPU",
-                                         "token_embd=CUDA0", "output\\.weight=CPU", "blk\\.[02]\\..*norm=CPU"])
+                                         "token_embd=%s0" % ("Vulkan" if WAY == "vulkan" else "CUDA"), "output\\.weight=CPU", "blk\\.[02]\\..*norm=CPU"])
         if "num_experts" in shape and chance(0.4):
             s["n-cpu-moe"] = pick([1, 2, layers])
     return s
@@ -137,11 +138,13 @@ SPELT = {"ctx-size": "ctx", "batch-size": "batch", "ubatch-size": "ubatch", "fla
 
 def asked(path, s, build):
     command = [VLMEM, "estimate", "--model", path, "--engine", "llama-server", "--image", "none", "--device",
-               "gpu" if WAY == "cards" else "cpu", "--kv-type", s["cache-type-k"] + "," + s["cache-type-v"]] + flags(s, SPELT)
+               "gpu" if WAY in ("cards", "vulkan") else "cpu", "--kv-type", s["cache-type-k"] + "," + s["cache-type-v"]] + flags(s, SPELT)
     if WAY != "server":
         command += ["--load-mode", "none"]
     if build:
         command += ["--build", build]
+    if WAY == "vulkan":
+        command += ["--backend", "vulkan"]
     if CARDS > 1:
         command += ["--cards", str(CARDS)]
     return command
@@ -163,7 +166,7 @@ def seen(held):
     "buffers as vlmem's items: a CPU's own layouts apart, cards by number where there are several"
     sums = {}
     for name, numbers in held.items():
-        card = re.fullmatch(r"CUDA(\d)", name)
+        card = re.fullmatch(r"(?:CUDA|Vulkan)(\d)", name)
         place = "host" if not card else "device" if CARDS == 1 else "device" + card[1]
         for item, n in zip(("weights", "KV cache", "compute"), numbers):
             if item == "weights" and re.match("AMX|CPU_REPACK", name):
@@ -176,7 +179,7 @@ def compare(truth, claim):
     "worst relative difference, and what differs"
     worst, words = 0.0, []
     items = ("weights", "repacked weights", "KV cache", "compute")
-    rounding = 0.011 * MiB if WAY == "server" else 0
+    rounding = {"server": 0.011 * MiB, "vulkan": 0.02 * MiB}.get(WAY, 0)
     for key in sorted(set(truth) | {k for k in claim if k[0] in items}):
         t, c = truth.get(key, 0), claim.get(key, 0)
         if abs(t - c) > rounding:
@@ -187,7 +190,7 @@ def compare(truth, claim):
 
 def main():
     global VLMEM, WAY, TARGET, CARDS
-    if len(sys.argv) < 6 or sys.argv[4] not in ("server", "reserve", "cards"):
+    if len(sys.argv) < 6 or sys.argv[4] not in ("server", "reserve", "cards", "vulkan"):
         sys.exit(__doc__)
     seed, runs, WAY = int(sys.argv[1]), int(sys.argv[2]), sys.argv[4]
     VLMEM, TARGET = os.path.abspath(sys.argv[3]), os.path.abspath(sys.argv[5])
