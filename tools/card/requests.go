@@ -183,6 +183,7 @@ func courseOf(t *trace.Trace, before int, marked bool) course {
 			c.live -= own[e.Slot]
 		}
 	}
+	c.live = 0 // what the caller keeps of the answer: no matter of the model
 	return c
 }
 
