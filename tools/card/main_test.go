@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/profiles"
 )
 
 // runs lists the kept runs: folders of testdata, dry-* of the stand-in and the CPU, the others of a card.
@@ -96,6 +101,58 @@ func TestCardTiles(t *testing.T) {
 		if v.Agreement == nil || *v.Agreement < 0.8 {
 			t.Errorf("%s: rank correlation %v, want 0.8 or more", name, v.Agreement)
 		}
+	}
+}
+
+// llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of four
+// rates lie inside their intervals.
+func TestCardSpeed(t *testing.T) {
+	for name, r := range runs(t, false) {
+		list, err := r.paces()
+		if err != nil || len(list) == 0 {
+			t.Errorf("%s: %d rates, %v", name, len(list), err)
+			continue
+		}
+		var errors []float64
+		inside := 0
+		for _, p := range list {
+			errors = append(errors, math.Abs(p.predicted.Median/p.seen-1))
+			if p.predicted.Low <= p.seen && p.seen <= p.predicted.High {
+				inside++
+			}
+			t.Logf("%s: %s: %.1f, predicted %.1f (%.1f to %.1f)", name, p.what, p.seen, p.predicted.Median, p.predicted.Low,
+				p.predicted.High)
+		}
+		slices.Sort(errors)
+		if errors[len(errors)/2] > 0.3 || 4*inside < 3*len(list) {
+			t.Errorf("%s: median error %.0f %%, %d of %d inside", name, 100*errors[len(errors)/2], inside, len(list))
+		}
+	}
+}
+
+// A row of llama.cpp's is predicted on the machine that was probed.
+func TestPaces(t *testing.T) {
+	h, err := profiles.Hardware("h100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &results{small: map[string][]byte{"probe.json": data,
+		"llama.log": []byte("qwen3-vl-2b-q8_0,99,512,0,9000.00,200.00\nqwen3-vl-2b-q8_0,99,512,4096,9000.00,190.00\n")}}
+	list, err := r.paces()
+	if err != nil || len(list) != 4 {
+		t.Fatal(list, err)
+	}
+	for _, p := range list {
+		if p.predicted.Median <= 0 || p.predicted.Low > p.predicted.High {
+			t.Errorf("%+v", p)
+		}
+	}
+	if list[2].predicted.Median >= list[0].predicted.Median {
+		t.Errorf("as fast at depth 4096 as with an empty cache: %+v", list)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
+	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling/card"
 )
@@ -140,7 +141,19 @@ func (r *results) probe() (string, error) {
 		return "no card: " + h.Unknown["gpus"], nil
 	}
 	g := h.GPUs[0]
-	return fmt.Sprintf("%s, %d SMs, the first of %d", g.Name, g.SMCount, len(h.GPUs)), nil
+	said := fmt.Sprintf("%s, %d SMs, the first of %d", g.Name, g.SMCount, len(h.GPUs))
+	data, ok := r.small["nvidia-smi.xml"]
+	if !ok {
+		return said, nil
+	}
+	smi, err := cuda.ParseSMI(bytes.NewReader(data))
+	if err != nil {
+		return "", fmt.Errorf("nvidia-smi.xml: %w", err)
+	}
+	if len(smi.GPUs) != len(h.GPUs) || !strings.HasSuffix(smi.GPUs[0].Name, g.Name) {
+		return "", fmt.Errorf("nvidia-smi tells %d cards, %+v; the probe %s", len(smi.GPUs), smi.GPUs, said)
+	}
+	return fmt.Sprintf("%s; nvidia-smi says the same, driver %s", said, smi.DriverVersion), nil
 }
 
 func (r *results) conformance() (string, error) { return r.tests("conformance.log") }

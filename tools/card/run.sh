@@ -46,6 +46,7 @@ conformance() {
 probe() {
   "$work/bin/vlmem" probe --deep --save "$work/small/probe.yaml" --format json >"$work/small/probe.json"
   local code=$?
+  "$work/bin/vlmem" probe --doctor "$work/small/doctor.tar.gz" >/dev/null || code=1
   command -v nvidia-smi >/dev/null && nvidia-smi -q -x | sed -E 's,<(serial|uuid|board_serial)>[^<]*<,<\1><,' >"$work/small/nvidia-smi.xml"
   return $code
 }
