@@ -64,8 +64,9 @@ func Devices(ctx context.Context, path string) ([]Device, error) {
 	}
 	out := make(chan answer, 1)
 	go func() {
-		defer settle(quiet)()
+		restore := settle(quiet)
 		list, err := devices(path)
+		restore() // before anybody is told: who asks next finds the environment as it was
 		out <- answer{list, err}
 	}()
 	select {
