@@ -30,6 +30,31 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 	}
 }
 
+// A file that names no model that is here is refused, and one with settings that nothing reckons holds nothing for sure.
+func TestGateOfSettings(t *testing.T) {
+	for _, c := range []struct {
+		engine, settings, args string
+		code                   int
+		say                    string
+	}{
+		{"llama-server", "--model Qwen3VL-235B-A22B-Instruct-Q8_0.gguf\n", "", 2, "names no model that is here"},
+		{"vllm", "max-model-len: 4096\n", "", 2, "names no model that is here"},
+		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax_model_len: 262144\n", "", 1, "does not fit"},
+		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\ncpu-offload-gb: 8\n", "--image 1280x720", 4, "cpu-offload-gb"},
+		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\nport: 80\n", "--image 1280x720", 0, "not looked at: port"},
+	} {
+		path := filepath.Join(t.TempDir(), "settings")
+		if err := os.WriteFile(path, []byte(c.settings), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		r := vlmem(t, nil, append([]string{"gate", "--for", c.engine, "--config", path, "--hardware", "rtx-4090"},
+			strings.Fields(c.args)...)...)
+		if r.code != c.code || !strings.Contains(r.stdout+r.stderr, c.say) {
+			t.Errorf("%q: exit %d, want %d and %q\n%s%s", c.settings, r.code, c.code, c.say, r.stdout, r.stderr)
+		}
+	}
+}
+
 // grown is a recording of an allocation of so many bytes.
 func grown(t *testing.T, name string, bytes string) string {
 	t.Helper()

@@ -145,6 +145,9 @@ func TestWatchCommand(t *testing.T) {
 		!strings.HasPrefix(got.stdout, "high: ") {
 		t.Errorf("exit %d, %q, %q", got.code, got.stdout, got.stderr)
 	}
+	if got := vlmem(t, nil, "watch", "--once", "--until", "high", "--root", m.root); got.code != exitGate {
+		t.Errorf("one reading below the level: exit %d, %s", got.code, got.stderr)
+	}
 	if got := vlmem(t, nil, "watch", "--until", "high", "--timeout", "30ms", "--interval", "10ms", "--root",
 		m.root); got.code != exitGate || !strings.Contains(got.stderr, "high was not reached") {
 		t.Errorf("exit %d, %q", got.code, got.stderr)

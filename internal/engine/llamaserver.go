@@ -16,10 +16,13 @@ var llamaServer = Engine{
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
 	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
 	Spellings: llamaSpellings(),
+	Unreckoned: []string{"model-draft", "spec-draft-model", "ctx-size-draft", "gpu-layers-draft", "n-gpu-layers-draft",
+		"spec-type", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
+		"models-preset", "models-max", "model-url", "mmproj-url", "n-cpu-ffn", "direct-io", "fit-ctx", "fit-target"},
 }
 
 // llamaSpellings are llama-server's arguments by long name.
-func llamaSpellings() map[string]spelling {
+func llamaSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
 		"flash-attn": "flash-attention", "cache-type-k": "kv-type", "cache-type-v": "kv-type", "no-warmup": "no-warmup",
 		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
@@ -27,9 +30,12 @@ func llamaSpellings() map[string]spelling {
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
 		"load-mode": "load-mode"})
-	m["n-gpu-layers"] = spelling{"ngl", allLayers}
-	m["model"] = spelling{"quant", quantInName}
-	m["mmproj"] = spelling{"mmproj-quant", quantInName}
+	m["n-gpu-layers"] = []spelling{{"ngl", allLayers}}
+	m["gpu-layers"] = m["n-gpu-layers"]
+	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}
+	m["mmproj"] = []spelling{{"mmproj", fileHere}, {"mmproj-quant", towerQuant}}
+	m["no-mmproj"] = []spelling{{"image", none}}
+	m["hf-repo"] = []spelling{{"model", repository}, {"quant", tag}}
 	return m
 }
 

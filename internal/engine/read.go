@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v4"
@@ -22,66 +24,88 @@ type spelling struct {
 }
 
 // plainly are settings that estimate takes as they stand, by their names in the file.
-func plainly(names map[string]string) map[string]spelling {
-	m := map[string]spelling{}
+func plainly(names map[string]string) map[string][]spelling {
+	m := map[string][]spelling{}
 	for key, flag := range names {
-		m[key] = spelling{flag: flag}
+		m[key] = []spelling{{flag: flag}}
 	}
 	return m
 }
 
-// ReadSettings reads what a file of the engine's own settings says of memory: lines of --name and value as llama-server
-// takes them, or YAML of names without dashes as vLLM does. Settings that decide no memory, and those that are not
-// known to, come back as left out.
-func (e *Engine) ReadSettings(name string, data []byte) (stated []Stated, left []string, err error) {
+// Reading is what a file of an engine's settings says of memory.
+type Reading struct {
+	Stated     []Stated
+	Unreckoned []string // settings that decide memory and that no estimate knows
+	Left       []string // settings that are not looked at
+}
+
+// ReadSettings reads a file of the engine's own settings: lines of --name and value, or of name = value, as llama-server
+// takes them, or YAML of names without dashes as vLLM does. Names may be written with _ for -, as both engines take them.
+func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if e.Spellings == nil {
-		return nil, nil, fmt.Errorf("%s: settings of %s are not read; of %s they are", name, e.Name,
+		return r, fmt.Errorf("%s: settings of %s are not read; of %s they are", name, e.Name,
 			strings.Join(Names(func(e *Engine) bool { return e.Spellings != nil }), ", "))
 	}
 	pairs, err := settingsIn(name, data)
 	if err != nil {
-		return nil, nil, err
+		return r, err
 	}
 	for _, p := range pairs {
-		s, ok := e.Spellings[p.Flag]
-		if !ok {
-			left = append(left, p.Flag)
-			continue
-		}
-		if s.value != nil {
-			if p.Value, err = s.value(p.Value); err != nil {
-				return nil, nil, fmt.Errorf("%s: %s: %w", name, p.Flag, err)
-			}
-		}
-		at := slices.IndexFunc(stated, func(x Stated) bool { return x.Flag == s.flag })
+		key := strings.ReplaceAll(p.Flag, "_", "-")
+		spellings, ok := e.Spellings[key]
 		switch {
-		case p.Value == "":
-		case s.flag == "kv-type" && at >= 0: // of keys, then of values
-			stated[at].Value += "," + p.Value
-		case s.flag == "quant" && at >= 0: // what is made of the type that the checkpoint has
-			stated[at].Value = p.Value
-		default:
-			stated = append(stated, Stated{s.flag, p.Value})
+		case !ok && slices.Contains(e.Unreckoned, key):
+			r.Unreckoned = append(r.Unreckoned, key)
+		case !ok:
+			r.Left = append(r.Left, key)
+		}
+		for _, s := range spellings {
+			value := p.Value
+			if s.value != nil {
+				if value, err = s.value(value); err != nil {
+					return r, fmt.Errorf("%s: %s: %w", name, key, err)
+				}
+			}
+			r.state(Stated{s.flag, value})
 		}
 	}
-	return stated, left, nil
+	return r, nil
+}
+
+// state adds a setting. A cache's type is that of keys, then of values; what is made of a checkpoint's type counts, and
+// an image that is left out stays so.
+func (r *Reading) state(s Stated) {
+	at := slices.IndexFunc(r.Stated, func(x Stated) bool { return x.Flag == s.Flag })
+	switch {
+	case s.Value == "":
+	case s.Flag == "kv-type" && at >= 0:
+		r.Stated[at].Value += "," + s.Value
+	case s.Flag == "quant" && at >= 0:
+		r.Stated[at].Value = s.Value
+	default:
+		r.Stated = append(r.Stated, s)
+	}
 }
 
 // settingsIn are the names and values of a file, in its order.
 func settingsIn(name string, data []byte) (list []Stated, err error) {
 	lines := bufio.NewScanner(bytes.NewReader(data))
+	sections := false
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
-		switch rest, ok := strings.CutPrefix(line, "--"); {
-		case line == "" || strings.HasPrefix(line, "#"):
-		case !ok && len(list) == 0:
+		rest, dashed := strings.CutPrefix(line, "--")
+		switch {
+		case line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";"):
+		case strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]"):
+			sections = true
+		case !dashed && !sections && len(list) == 0:
 			return yamlSettings(name, data)
-		case !ok:
+		case !dashed && !sections:
 			return nil, fmt.Errorf("%s:%d: want a line of --name and value, found %q", name, n, line)
 		default:
-			key, value, given := strings.Cut(rest, " ")
-			if !given {
-				value = "true"
+			key, value := rest, "true"
+			if at := strings.IndexAny(rest, " \t="); at >= 0 {
+				key, value = rest[:at], strings.TrimLeft(rest[at:], " \t=")
 			}
 			list = append(list, Stated{key, strings.Trim(strings.TrimSpace(value), `"`)})
 		}
@@ -98,15 +122,19 @@ func yamlSettings(name string, data []byte) (list []Stated, err error) {
 		return nil, fmt.Errorf("%s: want lines of --name and value, or YAML of names and values", name)
 	}
 	for pairs := document.Content[0].Content; len(pairs) > 1; pairs = pairs[2:] {
-		value := pairs[1].Value
-		if pairs[1].Kind != yaml.ScalarNode {
+		node := pairs[1]
+		if node.Kind == yaml.AliasNode {
+			node = node.Alias
+		}
+		value := node.Value
+		if node.Kind != yaml.ScalarNode {
 			var tree any
-			if err := pairs[1].Decode(&tree); err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", name, pairs[1].Line, err)
+			if err := node.Decode(&tree); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
 			}
 			text, err := json.Marshal(tree)
 			if err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", name, pairs[1].Line, err)
+				return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
 			}
 			value = string(text)
 		}
@@ -117,6 +145,49 @@ func yamlSettings(name string, data []byte) (list []Stated, err error) {
 
 // quantSuffix is where names of GGUF files hold their type.
 var quantSuffix = regexp.MustCompile(`(?i)[-.]((?:UD-)?(?:I?Q\d\w*|BF16|F16|F32|MXFP4\w*))\.gguf$`)
+
+// fileHere is a file that is here, "" for one that is not: it is then known by its name alone.
+func fileHere(name string) (string, error) {
+	if info, err := os.Stat(name); err == nil && info.Mode().IsRegular() {
+		return name, nil
+	}
+	return "", nil
+}
+
+// quantOf is the type of a GGUF that is not here, by its name.
+func quantOf(name string) (string, error) {
+	if here, _ := fileHere(name); here != "" {
+		return "", nil
+	}
+	return quantInName(name)
+}
+
+// towerQuant is quantOf where the name says it, and else the engine's customary type.
+func towerQuant(name string) (string, error) {
+	quant, err := quantOf(name)
+	if err != nil {
+		return "", nil
+	}
+	return quant, nil
+}
+
+// none says that images are left out, where a switch is on.
+func none(value string) (string, error) {
+	if on, err := strconv.ParseBool(value); err != nil || !on {
+		return "", nil
+	}
+	return "none", nil
+}
+
+// repository and tag are the parts of a name such as Qwen/Qwen3-VL-8B-Instruct-GGUF:Q8_0.
+func repository(value string) (string, error) {
+	name, _, _ := strings.Cut(value, ":")
+	return name, nil
+}
+func tag(value string) (string, error) {
+	_, t, _ := strings.Cut(value, ":")
+	return strings.ToLower(t), nil
+}
 
 // quantInName is the type that a GGUF file's name ends with.
 func quantInName(name string) (string, error) {

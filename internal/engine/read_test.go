@@ -11,7 +11,7 @@ func TestReadSettings(t *testing.T) {
 		engine *Engine
 		text   string
 		want   []Stated
-		left   []string
+		left   []string // not reckoned, then not looked at
 		err    string
 	}{
 		{&llamaServer, "# a note\n--model Qwen3VL-4B-Instruct-Q8_0.gguf\n--mmproj mmproj-Qwen3VL-4B-Instruct-F16.gguf\n" +
@@ -26,12 +26,18 @@ func TestReadSettings(t *testing.T) {
 				{"image", "1280x720"}}, []string{"port"}, ""},
 		{&vllm, "limit-mm-per-prompt: {image: 0}\n", []Stated{{"image", "none"}}, nil, ""},
 		{&vllm, "limit-mm-per-prompt: {image: 4, video: 0}\n", nil, nil, ""},
+		{&llamaServer, "--ctx_size\t4096\n--gpu-layers=0\n--no-mmproj\n--hf-repo Qwen/Qwen3-VL-8B-Instruct-GGUF:Q8_0\n--lora a\n",
+			[]Stated{{"ctx", "4096"}, {"ngl", "0"}, {"image", "none"}, {"model", "Qwen/Qwen3-VL-8B-Instruct-GGUF"}, {"quant", "q8_0"}},
+			[]string{"lora"}, ""},
+		{&llamaServer, "[m]\nmodel = m-Q4_K_M.gguf\nctx-size = 8192\n", []Stated{{"quant", "q4_k_m"}, {"ctx", "8192"}}, nil, ""},
+		{&vllm, "a: &x 5\nmax_model_len: *x\nkv_cache_memory_bytes: 9\n", []Stated{{"ctx", "5"}}, []string{"kv-cache-memory-bytes", "a"}, ""},
 		{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
 		{&llamaServer, "--ctx-size 1\nctx\n", nil, nil, `f:2: want a line of --name and value, found "ctx"`},
 		{&llamaServer, "--model m.gguf\n", nil, nil, "does not end with the type of its weights"},
 		{&transformers, "", nil, nil, "settings of transformers are not read; of llama-server, vllm they are"},
 	} {
-		got, left, err := c.engine.ReadSettings("f", []byte(c.text))
+		r, err := c.engine.ReadSettings("f", []byte(c.text))
+		got, left := r.Stated, append(r.Unreckoned, r.Left...)
 		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%q: %v, want %q", c.text, err, c.err)
 		}

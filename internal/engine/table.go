@@ -45,7 +45,9 @@ type Engine struct {
 	// ReadArguments reads the settings and files that its command line names; nil: it names none.
 	ReadArguments func([]string) (Invocation, error)
 	// Spellings are the settings of its file that decide memory, by their names there; nil: the file is not read back.
-	Spellings map[string]spelling
+	Spellings map[string][]spelling
+	// Unreckoned are names there that decide memory too and that the estimate does not know.
+	Unreckoned []string
 }
 
 // WeightsForm is the kind of file that an engine loads.

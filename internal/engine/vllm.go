@@ -16,16 +16,21 @@ var vllm = Engine{
 	Effects:  vllmFlags,
 	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
 	Spellings: vllmSpellings(),
+	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "pipeline-parallel-size", "data-parallel-size",
+		"enable-expert-parallel", "swap-space", "num-gpu-blocks-override", "block-size", "enable-lora", "max-loras",
+		"max-lora-rank", "lora-modules", "speculative-config", "compilation-config", "hf-overrides", "load-format",
+		"max-seq-len-to-capture", "cuda-graph-sizes", "cudagraph-capture-sizes", "language-model-only"},
 }
 
 // vllmSpellings are vLLM's arguments by long name.
-func vllmSpellings() map[string]spelling {
+func vllmSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"model": "model", "dtype": "quant", "quantization": "quant", "max-model-len": "ctx",
 		"max-num-seqs": "parallel", "max-num-batched-tokens": "batch", "gpu-memory-utilization": "utilization",
 		"kv-cache-dtype": "kv-type", "enforce-eager": "eager", "tensor-parallel-size": "tensor-parallel"})
-	m["limit-mm-per-prompt"] = spelling{"image", largestImage}
-	m["dtype"] = spelling{"quant", func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }}
-	m["kv-cache-dtype"] = spelling{"kv-type", func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }}
+	unlessAuto := func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }
+	m["limit-mm-per-prompt"] = []spelling{{"image", largestImage}}
+	m["dtype"] = []spelling{{"quant", unlessAuto}}
+	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
 	return m
 }
 

@@ -145,6 +145,9 @@ func Grown(path, earlier string, slack float64) ([]Check, error) {
 	for _, p := range slices.Concat(before...) {
 		known[key{p.device, p.kind}] = p.bytes
 	}
+	if len(now) < len(before) {
+		return nil, fmt.Errorf("%s tells of %d devices, %s of %d", path, len(now), earlier, len(before))
+	}
 	var list []Check
 	for _, p := range slices.Concat(now...) {
 		was, ok := known[key{p.device, p.kind}]

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
@@ -19,6 +20,8 @@ type Request struct {
 	Most             string  // that a device of it may hold
 	Baseline         string  // earlier recording, whose peak must not be passed
 	Slack            float64 // share by which it may be
+
+	unreckoned []string // settings of the file that decide memory and that no estimate knows
 }
 
 // Check refuses promises that make no sense together.
@@ -52,18 +55,23 @@ func (r *Request) Read(set func(flag, value string) error) error {
 	if err != nil {
 		return fmt.Errorf("reading --config: %w", err)
 	}
-	stated, left, err := e.ReadSettings(r.Config, data)
+	read, err := e.ReadSettings(r.Config, data)
 	if err != nil {
 		return fmt.Errorf("reading --config: %w", err)
 	}
-	for _, key := range left {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: %s decides no memory that is reckoned", filepath.Base(r.Config), key))
+	r.unreckoned = read.Unreckoned
+	if len(read.Left) > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(r.Config), strings.Join(read.Left, ", ")))
 	}
-	given := map[string]bool{}
-	for _, s := range stated {
-		given[s.Flag] = r.Given(s.Flag)
+	given := map[string]bool{"model": r.Given("model")}
+	known := given["model"]
+	for _, s := range read.Stated {
+		given[s.Flag], known = r.Given(s.Flag), known || s.Flag == "model"
 	}
-	for _, s := range stated {
+	if !known {
+		return fmt.Errorf("reading --config: %s names no model that is here: name it with --model", r.Config)
+	}
+	for _, s := range read.Stated {
 		if given[s.Flag] {
 			continue
 		}
@@ -101,7 +109,12 @@ func (r *Request) fits() ([]Check, error) {
 	}
 	s, err := r.Stand(model, mem)
 	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
-	return []Check{Fits(subject, s)}, err
+	c := Fits(subject, s)
+	if len(r.unreckoned) > 0 && c.Outcome == Holds {
+		c.Outcome = Unsure
+		c.Found += "; not reckoned, though memory depends on it: " + strings.Join(r.unreckoned, ", ")
+	}
+	return []Check{c}, err
 }
 
 func (r *Request) peak() ([]Check, error) {

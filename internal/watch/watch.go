@@ -58,7 +58,7 @@ func (w *Watcher) Run(ctx context.Context, ticks <-chan time.Time) error {
 		select {
 		case <-ctx.Done():
 			if w.Until != "" {
-				return verdict.Failed.Errorf("the level is %s: %s was not reached", w.level, w.Until)
+				return w.missed()
 			}
 			return nil
 		case <-ticks:
@@ -85,7 +85,16 @@ func (w *Watcher) Step(ctx context.Context) (done bool, err error) {
 	if reading.Blind() && w.Once {
 		return true, verdict.Unsure.Of(errors.New("a card's memory could not be read: the level may be higher"))
 	}
-	return w.Once || w.reached(before, first) && !(reading.Blind() && w.Until == pressure.Low.String()), nil
+	reached := w.reached(before, first) && !(reading.Blind() && w.Until == pressure.Low.String())
+	if w.Once && w.Until != "" && !reached {
+		return true, w.missed()
+	}
+	return w.Once || reached, nil
+}
+
+// missed is the verdict where the level that was waited for did not come.
+func (w *Watcher) missed() error {
+	return verdict.Failed.Errorf("the level is %s: %s was not reached", w.level, w.Until)
 }
 
 // reading is what the host and its cards have in use.
