@@ -61,7 +61,8 @@ func (r *Request) Read(set func(flag, value string) error) error {
 	}
 	r.unreckoned = read.Unreckoned
 	if len(read.Left) > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(r.Config), strings.Join(read.Left, ", ")))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(r.Config),
+			strings.Join(read.Left, ", ")))
 	}
 	given := map[string]bool{"model": r.Given("model")}
 	known := given["model"]
