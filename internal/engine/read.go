@@ -39,8 +39,9 @@ type Reading struct {
 	Left       []string // settings that are not looked at
 }
 
-// ReadSettings reads a file of the engine's own settings: lines of --name and value, or of name = value, as llama-server
-// takes them, or YAML of names without dashes as vLLM does. Names may be written with _ for -, as both engines take them.
+// ReadSettings reads a file of the engine's own settings: lines of --name and value, or of name = value, as
+// llama-server takes them, or YAML of names without dashes as vLLM does. Names may be written with _ for -, as both
+// engines take them.
 func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if e.Spellings == nil {
 		return r, fmt.Errorf("%s: settings of %s are not read; of %s they are", name, e.Name,
