@@ -220,7 +220,7 @@ func TestDocumentedCommands(t *testing.T) {
 		"vlmem probe --reported --format yaml -o laptop.yaml && mkdir nodes && cp laptop.yaml nodes && " +
 		"printf 'JobID|JobName|State|MaxRSS|NodeList\\n7.batch|batch|COMPLETED|2000000000|n1\\n' >sacct.txt && " +
 		"vlmem advise --for llama-server --hardware i5-10210u+gtx-1080 --model qwen3-vl-4b -o ./ && " +
-		advised + " ./"
+		"mkdir deploy && " + advised + " deploy/"
 	if code, out := shell(t, folder, binary, prepare); code != 0 {
 		t.Fatalf("%s: exit %d\n%s", prepare, code, out)
 	}
