@@ -214,6 +214,7 @@ func addLlamaFlags(flags *pflag.FlagSet, o *estimate.Request) {
 	flags.BoolVar(&f.NoKV, "no-kv-offload", false, "llama.cpp: the KV cache stays on the host")
 	flags.BoolVar(&f.NoOps, "no-op-offload", false, "llama.cpp: what reads weights on the host is computed there")
 	flags.BoolVar(&f.NoTower, "no-mmproj-offload", false, "llama.cpp: the vision tower stays on the host")
+	flags.BoolVar(&f.Embeddings, "embeddings", false, "llama.cpp: embeddings are given beside logits")
 	flags.BoolVar(&f.FullWindow, "swa-full", false, "llama.cpp: layers that see a window keep every token")
 	flags.IntVar(&f.ImageMost, "image-max-tokens", 0, "llama.cpp: most tokens of an image (default: the model's)")
 	flags.IntVar(&f.CacheRAM, "cache-ram", 8192, "llama-server: MiB of prompts that it keeps, 0 for none, -1 for no limit")

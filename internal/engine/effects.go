@@ -13,7 +13,7 @@ var (
 	llamaFlags = []string{"mmproj", "mmproj-quant", "batch", "ubatch", "parallel", "kv-unified", "outputs", "ngl", "kv-type",
 		"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "override-tensor",
 		"cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-repack", "load-mode", "no-mmap", "mlock", "no-kv-offload", "no-op-offload",
-		"no-mmproj-offload", "swa-full", "image-max-tokens"}
+		"no-mmproj-offload", "swa-full", "image-max-tokens", "embeddings"}
 	ollamaFlags      = slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" })
 	llamaServerFlags = append([]string{"cache-ram"}, llamaFlags...)
 	sglangFlags      = []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"}
@@ -37,11 +37,11 @@ func (e *Engine) HasNoEffect(flag string) error {
 }
 
 // Fits refuses a context beyond the positions that a model has, YaRN's included: vLLM does not start with it, and where
-// an engine does it answers badly.
+// an engine does it answers badly. llama.cpp reserves it, with a warning.
 func (e *Engine) Fits(m *profile.Model, o Options) error {
 	context := max(o.Context, o.PromptTokens)
 	if e.Pooled {
-		context /= max(o.Sequences, 1)
+		return nil
 	}
 	if context <= m.Text.MaxPositions || m.Text.MaxPositions == 0 {
 		return nil

@@ -280,6 +280,7 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 func (o *Options) machine(p *Placement) ggml.Machine {
 	machine := ggml.Machine{Cards: p.Cards, CardAlignment: cudaAlignment, HostAlignment: hostAlignment,
 		NoOffload: o.Llama.NoOps, Fused: o.Llama.likeCUDA() && !o.Llama.unfused}
+	machine.CardLimit, machine.HostLimit = o.Llama.bufferLimits()
 	whole := o.HostLayers == 0 && !o.Llama.NoKV && len(o.Llama.Overrides) == 0
 	if p.Cards > 1 && whole && (o.Llama.SplitMode == "" || o.Llama.SplitMode == "layer") {
 		machine.Copies = pipelineCopies
@@ -290,12 +291,21 @@ func (o *Options) machine(p *Placement) ggml.Machine {
 // pipelineCopies is GGML_SCHED_MAX_COPIES.
 const pipelineCopies = 4
 
-func reserve(g *ggml.Graph, onDevice bool) (device, host units.Bytes) {
-	if !onDevice {
-		return 0, units.Bytes(g.Reserve(hostAlignment))
+// bufferLimits are the most that one buffer of a graph takes on a card and on the host, 0 for no limit: a graph that
+// needs more gets several, and what fits into none of them opens another. Vulkan asks for 1 GiB at once
+// (suballocation_block_size), of the host too, which it pins; OpenCL for what the driver grants, a quarter of the
+// memory at least, where every size from 256 MiB to 4 GiB gave the same in a log of an Adreno.
+func (l *LlamaOptions) bufferLimits() (card, host int64) {
+	if rules, err := buildRules(l.Build); err != nil || rules[0].oneBuffer {
+		return 0, 0
 	}
-	d, h := g.ReserveSplit(cudaAlignment, hostAlignment)
-	return units.Bytes(d), units.Bytes(h)
+	switch l.backend() {
+	case "vulkan":
+		return int64(units.GiB), int64(units.GiB)
+	case "opencl":
+		return int64(units.GiB), 0
+	}
+	return 0, 0
 }
 
 // estimateLlama follows llama.cpp loading a model on one device, on the CPU, or split over both.
@@ -336,8 +346,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	mem.llamaCache(m, c, place)
 	mem.llamaCompute(m, place, c, o)
 	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
-	mem.exact(Output, "host", units.Bytes(4*int64(m.Text.VocabSize)*c.sequences),
-		"logits of %d sequence(s); grows with the rows that one batch asks for", c.sequences)
+	mem.llamaOutput(m, &c, o)
 	tower := func() error { return mem.llamaVision(m, o, towerFlash(m, o)) }
 	if m.Vision.Kind != "" {
 		tower = func() error { return mem.foreignTower(m, o) }
@@ -357,6 +366,16 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem.llamaLimits(m, &c)
 	return mem, nil
+}
+
+// llamaOutput adds what a caller reads: one row of logits for each sequence, and of embeddings where these are asked for.
+func (mem *Memory) llamaOutput(m *profile.Model, c *llamaContext, o Options) {
+	row, why := int64(m.Text.VocabSize), "logits"
+	if o.Llama.Embeddings {
+		row, why = row+int64(m.Text.HiddenSize), "logits and embeddings"
+	}
+	mem.exact(Output, "host", units.Bytes(4*row*c.sequences),
+		"%s of %d sequence(s); grows with the rows that one batch asks for", why, c.sequences)
 }
 
 // recipe is how the weights are stored, llama.cpp's own eight bits where nothing is said.
@@ -648,12 +667,17 @@ func towerFlash(m *profile.Model, o Options) bool {
 // towerBytes is what the graph of one image reserves: of each card, which is the first alone, and of the host last.
 func (o *Options) towerBytes(m *profile.Model, i Image, flash bool) []units.Bytes {
 	onCard := o.Device == "gpu" && !o.Llama.NoTower
-	device, host := reserve(projectorGraph(m, int64(i.Width), int64(i.Height), flash), onCard)
-	if o.Device != "gpu" {
-		return []units.Bytes{host}
+	graph := projectorGraph(m, int64(i.Width), int64(i.Height), flash)
+	sizes := make([]units.Bytes, 1)
+	if o.Device == "gpu" {
+		sizes = make([]units.Bytes, o.Llama.used()+1)
 	}
-	sizes := make([]units.Bytes, o.Llama.used()+1)
-	sizes[0], sizes[len(sizes)-1] = device, host
+	if !onCard {
+		sizes[len(sizes)-1] = units.Bytes(graph.Reserve(hostAlignment))
+		return sizes
+	}
+	both := graph.ReserveOn(o.machine(&Placement{Cards: 1}))
+	sizes[0], sizes[len(sizes)-1] = units.Bytes(both[0]), units.Bytes(both[1])
 	return sizes
 }
 

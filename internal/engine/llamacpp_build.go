@@ -25,6 +25,7 @@ type graphRules struct {
 	oddBatch   bool // a batch need not be as long for every sequence
 	finePad    bool // without flash attention, cells come in steps of 32
 	flashAsked bool // flash attention is off unless asked for
+	oneBuffer  bool // a graph gets one buffer on a backend, however large
 	looseRows  bool // whole blocks are asked of a cache's heads where flash attention is left to the engine alone
 }
 
@@ -41,10 +42,10 @@ type epoch struct {
 // (23907, June 2026).
 var epochs = []epoch{
 	{5129, 5456, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, oddBatch: true,
-		finePad: true, flashAsked: true})},
+		finePad: true, flashAsked: true, oneBuffer: true})},
 	{5671, 5835, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, finePad: true,
-		flashAsked: true})},
-	{6123, 6123, years2025(graphRules{paddedMask: true, headLast: true, finePad: true, flashAsked: true})},
+		flashAsked: true, oneBuffer: true})},
+	{6123, 6123, years2025(graphRules{paddedMask: true, headLast: true, finePad: true, flashAsked: true, oneBuffer: true})},
 	{6628, 6628, years2025(graphRules{paddedMask: true, headLast: true, finePad: true})},
 	{7079, 7079, years2025(graphRules{paddedMask: true, headLast: true})},
 	{7551, 7551, years2025(graphRules{})},

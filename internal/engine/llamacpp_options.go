@@ -27,6 +27,7 @@ type LlamaOptions struct {
 	NoOps      bool       // --no-op-offload: what reads weights on the host runs there
 	NoTower    bool       // --no-mmproj-offload
 	FullWindow bool       // --swa-full: sliding layers keep every token
+	Embeddings bool       // --embeddings: these are given beside logits
 	CacheRAM   *int       // --cache-ram of llama-server in MiB, nil: 8,192; negative: no limit
 	ImageMost  int        // --image-max-tokens, 0: the model's own
 	CPU        *profile.CPU

@@ -29,7 +29,7 @@ func llamaSpellings() map[string][]spelling {
 		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
-		"load-mode": "load-mode"})
+		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings"})
 	m["n-gpu-layers"] = []spelling{{"ngl", allLayers}}
 	m["gpu-layers"] = m["n-gpu-layers"]
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}

@@ -20,7 +20,7 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
 		o.Build = build
 	}
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
-	o.ImageMost = f.ImageMost
+	o.ImageMost, o.Embeddings = f.ImageMost, f.Embeddings
 	switch {
 	case f.NoMmap && f.LoadMode == "":
 		o.LoadMode = "none"
@@ -74,6 +74,7 @@ type LlamaSettings struct {
 	Overrides                                   []string
 	Experts, NoRepack, NoMmap, Mlock            bool
 	NoKV, NoOps, NoTower, FullWindow            bool
+	Embeddings                                  bool
 	CacheRAM, ImageMost                         int
 }
 

@@ -39,7 +39,7 @@ func (g *Graph) visit(t *Tensor) {
 
 // Reserve is the bytes of the one buffer that computes the graph on one backend.
 func (g *Graph) Reserve(alignment int64) int64 {
-	r := newReservation(alignment)
+	r := &reservation{[]*arena{newArena(alignment, 0)}}
 	for _, list := range [][]*Tensor{g.Leaves, g.Nodes} {
 		for _, t := range list {
 			t.at = 0
@@ -55,18 +55,10 @@ type reservation struct {
 
 // placement is what the walk knows of one tensor.
 type placement struct {
-	readers, views int   // still to come
-	backend        int   // whose arena holds it
-	offset         int64 // in that arena
-	owned          bool  // placed by this walk and not handed on or freed
-}
-
-func newReservation(alignments ...int64) *reservation {
-	r := &reservation{}
-	for _, a := range alignments {
-		r.arenas = append(r.arenas, newArena(a))
-	}
-	return r
+	readers, views int     // still to come
+	backend        int     // whose arena holds it
+	offset         address // in that arena
+	owned          bool    // placed by this walk and not handed on or freed
 }
 
 // run places everything and returns the tops of the arenas.
@@ -105,7 +97,7 @@ func (r *reservation) run(g *Graph) []int64 {
 	}
 	tops := make([]int64, len(r.arenas))
 	for i, a := range r.arenas {
-		tops[i] = a.top
+		tops[i] = a.size()
 	}
 	return tops
 }

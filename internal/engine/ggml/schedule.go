@@ -12,6 +12,8 @@ type Machine struct {
 	Cards         int   // 0: the host computes everything
 	CardAlignment int64 // of buffers on the cards
 	HostAlignment int64
+	CardLimit     int64 // of one buffer, 0 for none
+	HostLimit     int64
 	NoOffload     bool // operations stay beside weights on the host, however large the batch
 	Copies        int  // of every input, where batches follow one another over cards as in a pipeline; 0: one
 	Fused         bool // cards run chains as one kernel
@@ -29,11 +31,12 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 func (g *Graph) ReserveOn(m Machine) []int64 {
 	s := newScheduler(m)
 	parts := s.schedule(g)
-	alignments := make([]int64, 0, m.Cards+1)
+	r := &reservation{}
 	for range m.Cards {
-		alignments = append(alignments, m.CardAlignment)
+		r.arenas = append(r.arenas, newArena(m.CardAlignment, m.CardLimit))
 	}
-	return newReservation(append(alignments, m.HostAlignment)...).run(parts)
+	r.arenas = append(r.arenas, newArena(m.HostAlignment, m.HostLimit))
+	return r.run(parts)
 }
 
 // BackendsOn is where each of some tensors of the graph would be computed: a card's number, or m.Cards for the host.
