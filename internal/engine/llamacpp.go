@@ -368,7 +368,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	return mem, nil
 }
 
-// llamaOutput adds what a caller reads: one row of logits for each sequence, and of embeddings where these are asked for.
+// llamaOutput adds what a caller reads: a row of logits for each sequence, and of embeddings where these are asked for.
 func (mem *Memory) llamaOutput(m *profile.Model, c *llamaContext, o Options) {
 	row, why := int64(m.Text.VocabSize), "logits"
 	if o.Llama.Embeddings {

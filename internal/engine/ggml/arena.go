@@ -8,7 +8,7 @@ import (
 // endless is the size of a chunk's last block where the backend's buffers have no limit.
 const endless = int64(1) << 62
 
-// mostChunks is how many buffers one backend's arena may be made of, the last without a limit (GGML_VBUFFER_MAX_CHUNKS).
+// mostChunks is how many buffers an arena may be made of, the last without a limit (GGML_VBUFFER_MAX_CHUNKS).
 const mostChunks = 16
 
 // arena is the growing range of one backend, in chunks that each become one buffer: what a backend gives at once is
