@@ -276,10 +276,10 @@ func (o *adviseOptions) check() error {
 	switch {
 	case o.target != "" && !slices.Contains(adviseTargets(), o.target):
 		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
-	case len(o.traces) > 0 && !slices.Contains(engine.Names(replayed), o.target):
+	case len(o.traces) > 0 && !slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
 		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
-			strings.Join(engine.Names(replayed), " or "))
-	case (o.torch+o.memory != "" || len(o.devices) > 0) && !slices.Contains(engine.Names(replayed), o.target):
+			strings.Join(engine.Names((*engine.Engine).Allocates), " or "))
+	case (o.torch+o.memory != "" || len(o.devices) > 0) && !slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
 		return errors.New("--torch, --device and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +

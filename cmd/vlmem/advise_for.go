@@ -35,9 +35,6 @@ func (o *adviseOptions) engineOf() *engine.Engine {
 	return e
 }
 
-// replayed are the targets whose settings are chosen by replay: they have no memory of their own to estimate.
-func replayed(e *engine.Engine) bool { return e.Writes() && !e.Estimates() }
-
 // runAdviseFor writes the files that one engine reads.
 func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in advise.Inputs) error {
 	if o.out.format != "yaml" && o.out.format != "json" {
@@ -89,7 +86,7 @@ func (o *adviseOptions) bundle(env *environment, ctx context.Context, in *advise
 	switch e := o.engineOf(); {
 	case e == nil:
 		return o.malloc(env, ctx, in, mix)
-	case !e.Estimates():
+	case e.Allocator:
 		return o.pytorch(env, e, in, mix)
 	}
 	models, err := catalog.Models()

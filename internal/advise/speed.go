@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -154,7 +155,7 @@ func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, 
 		return speed.Forecast{}, err
 	}
 	return constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: "llama.cpp", Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
+		speed.Setting{Engine: engine.KernelsOf(engine.Anywhere().Name), Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
 }
 
 // meets reports whether a choice gives what is wanted; one of unknown speed meets nothing that is asked.

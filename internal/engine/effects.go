@@ -8,19 +8,6 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 )
 
-// The flags of estimate that not every engine has, by the forms of engines that share them.
-var (
-	llamaFlags = []string{"mmproj", "mmproj-quant", "batch", "ubatch", "parallel", "kv-unified", "outputs", "ngl", "kv-type",
-		"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "override-tensor",
-		"cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-repack", "load-mode", "no-mmap", "mlock", "no-kv-offload", "no-op-offload",
-		"no-mmproj-offload", "swa-full", "image-max-tokens", "embeddings"}
-	ollamaFlags      = slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" })
-	llamaServerFlags = append([]string{"cache-ram"}, llamaFlags...)
-	sglangFlags      = []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"}
-	vllmFlags        = append([]string{"images", "image-limit", "offline"}, sglangFlags...)
-	torchFlags       = []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"}
-)
-
 // HasNoEffect is the error for a flag of estimate that an engine does not have, nil for one that changes its memory: a
 // flag that no engine lists concerns them all.
 func (e *Engine) HasNoEffect(flag string) error {

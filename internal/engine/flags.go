@@ -8,7 +8,7 @@ import (
 )
 
 // What each version takes, a name a line, followed by the values where they are enumerated; recorded from the release's
-// own parser (tools/reference). The first line says how.
+// own parser (tools/reference). The first line says how. An engine of a few settings has them in its own value.
 //
 //go:embed flags/*.txt
 var flagLists embed.FS
@@ -17,7 +17,12 @@ var flagLists embed.FS
 type Flags map[string][]string
 
 // Flags is what the engine's version takes, empty where it reads no files.
-func (e *Engine) Flags() Flags { return flagsIn(e.list()) }
+func (e *Engine) Flags() Flags {
+	if e.Takes != nil {
+		return e.Takes
+	}
+	return flagsIn(e.list())
+}
 
 func flagsIn(list string) Flags {
 	data, err := flagLists.ReadFile("flags/" + list)

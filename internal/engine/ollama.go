@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -16,7 +17,7 @@ const ollamaVersion = "0.32.15"
 var ollama = Engine{
 	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
-	Effects:  ollamaFlags,
+	Effects:  slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" }),
 	Estimate: estimateOllama, Write: writeOllama,
 }
 

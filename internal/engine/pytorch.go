@@ -8,7 +8,7 @@ import (
 // wheels for CUDA 12.6 still hold code of compute capability 5.0.
 var pytorch = Engine{
 	Name: "pytorch", Product: "PyTorch", Version: "2.9 and later", Page: "Settings", Least: 50, CPU: true,
-	Write: writePyTorch,
+	Write: writePyTorch, Allocator: true,
 }
 
 // The size of segments has a key since 2.11; releases before it refuse the whole variable.

@@ -64,6 +64,11 @@ func Write(name string, s Settings) (*Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	return e.spell(s)
+}
+
+// spell writes the settings, each held to what the version takes.
+func (e *Engine) spell(s Settings) (b *Bundle, err error) {
 	if s.Model == nil {
 		return nil, fmt.Errorf("settings for %s without a model", e.Name)
 	}
@@ -89,8 +94,7 @@ func Write(name string, s Settings) (*Bundle, error) {
 		}
 	}
 	s.spelled = e.Spelled()
-	b, err := e.Write(s)
-	if err != nil {
+	if b, err = e.Write(s); err != nil {
 		return nil, err
 	}
 	for _, x := range b.settings {

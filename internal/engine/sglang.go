@@ -14,7 +14,8 @@ const sglangVersion = "0.5.23"
 var sglang = Engine{
 	Name: "sglang", Product: "SGLang", Version: sglangVersion, Page: "SGLang 0.5.23",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Cards: true,
-	Effects:  sglangFlags,
+	Effects:  []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"},
+	Kernels:  vllm.Name,
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 }
 

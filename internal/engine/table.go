@@ -24,13 +24,16 @@ type Engine struct {
 	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
 	Cache   CacheForm
 	Offload OffloadForm
-	Cards   bool     // it spreads a model over alike cards
-	Share   float64  // share of the card that it takes by itself; 0: it reckons one
-	Cold    bool     // what is written starts it without a warm-up image
-	Context int      // tokens where none are asked for; 0: Estimate knows
-	Pooled  bool     // Options.Context is that of all sequences together
-	Replay  Replay   // how package workload replays it
-	Effects []string // flags of estimate that change its memory and not every engine's
+	Cards   bool    // it spreads a model over alike cards
+	Share   float64 // share of the card that it takes by itself; 0: it reckons one
+	Cold    bool    // what is written starts it without a warm-up image
+	Context int     // tokens where none are asked for; 0: Estimate knows
+	Pooled  bool    // Options.Context is that of all sequences together
+	Replay  Replay  // how package workload replays it
+	// Allocator: it is what programs allocate with, so that its settings are of no model, and are chosen by replay.
+	Allocator bool
+	Effects   []string // flags of estimate that change its memory and not every engine's
+	Kernels   string   // the engine whose kernels it runs, by which speeds are known; "" its own
 
 	// Variants are settings of its own to try, the first as it is without them; nil: none.
 	Variants func(*profile.Model, Options) []Options
@@ -39,8 +42,9 @@ type Engine struct {
 	// lacks for the least that must lie there; nil: it splits in none.
 	Split func(m *profile.Model, o Options, card units.Bytes) (device, host, missing units.Bytes)
 
-	Estimate func(*profile.Model, Options) (*Memory, error) // nil: it has no memory of its own, only settings
+	Estimate func(*profile.Model, Options) (*Memory, error) // nil: its memory is the program's
 	Write    func(Settings) (*Bundle, error)                // nil: it reads no files
+	Takes    Flags                                          // what Version takes; nil: the list of flags/NAME-VERSION.txt
 	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
 	// ReadArguments reads the settings and files that its command line names; nil: it names none.
 	ReadArguments func([]string) (Invocation, error)
@@ -106,10 +110,21 @@ func Names(has func(*Engine) bool) []string {
 	return names
 }
 
-// Estimates, Writes and Logs report what an engine can be asked for.
+// Estimates, Writes, Logs and Allocates report what an engine can be asked for.
 func (e *Engine) Estimates() bool { return e.Estimate != nil }
 func (e *Engine) Writes() bool    { return e.Write != nil }
 func (e *Engine) Logs() bool      { return e.ReadLog != nil && e.Write != nil }
+func (e *Engine) Allocates() bool { return e.Allocator }
+
+// KernelsOf is the engine whose kernels the engine of a name runs, by which rates are fitted.
+func KernelsOf(name string) string {
+	for _, e := range All() {
+		if e.Name == name && e.Kernels != "" {
+			return e.Kernels
+		}
+	}
+	return name
+}
 
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }

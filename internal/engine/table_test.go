@@ -25,11 +25,13 @@ func missing(t *testing.T, e *Engine) (list []string) {
 	if e.Least < 10 || e.Least%10 > 9 {
 		lacks("Least: %d is no compute capability", e.Least)
 	}
-	if !e.Writes() && !e.Estimates() {
-		lacks("Estimate and Write: one at least")
+	if !e.Estimates() && !e.Allocator {
+		lacks("Estimate: what it allocates; or Allocator, where its settings are of no model")
 	}
 	if e.Estimates() && (e.Weights == NoWeights || len(e.Ladder) == 0) {
 		lacks("Weights and Ladder: what it loads, and what to try")
+	} else if e.Estimates() {
+		list = append(list, missingItems(t, e)...)
 	}
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "engines.md"))
 	if err != nil {
@@ -44,25 +46,53 @@ func missing(t *testing.T, e *Engine) (list []string) {
 	if !strings.Contains(string(page), "| "+e.Name+" | ") {
 		lacks("a row of docs/engines.md's table of settings")
 	}
-	first, err := os.ReadFile(filepath.Join("flags", e.list()))
-	head, _, _ := strings.Cut(string(first), "\n")
-	if release := strings.Fields(e.Version)[0]; err != nil || len(e.Flags()) == 0 || !strings.HasPrefix(head, "# ") ||
-		!strings.Contains(head, release) {
-		lacks("flags/%s: a first line with the version, then what it takes", e.list())
+	if e.Version == "" || len(e.Takes) == 0 && !recorded(e) {
+		lacks("Takes, or flags/NAME-VERSION.txt with a first line that names the version: what this version takes, with the " +
+			"values where they are enumerated")
+		return list
 	}
 	return append(list, missingFiles(t, e)...)
 }
 
+// recorded reports whether the engine's list of flags is there and says of which version it is.
+func recorded(e *Engine) bool {
+	text, err := os.ReadFile(filepath.Join("flags", e.list()))
+	head, _, _ := strings.Cut(string(text), "\n")
+	return err == nil && len(e.Flags()) > 0 && strings.HasPrefix(head, "# ") &&
+		strings.Contains(head, strings.Fields(e.Version)[0])
+}
+
+// missingItems is what an engine's estimate lacks.
+func missingItems(t *testing.T, e *Engine) []string {
+	o := Options{Context: 4096, GPU: &newer}
+	if err := o.check(); err != nil {
+		t.Fatal(err)
+	}
+	if e.Host {
+		o.Device, o.GPU = "cpu", nil
+	}
+	mem, err := e.Estimate(model(t, "qwen3-vl-4b"), o)
+	if err != nil {
+		return []string{"Estimate: " + err.Error()}
+	}
+	mem.sum()
+	if mem.Quant == "" || mem.KVType == "" || mem.ContextTokens == 0 || mem.WeightsBytes == 0 ||
+		mem.KVCacheBytes == 0 || mem.ComputeBytes+mem.VisionBytes == 0 {
+		return []string{"Estimate: the types of weights and cache, the context, or one of the items weights, KV cache, compute or vision"}
+	}
+	return nil
+}
+
 // missingFiles is what an engine's files lack.
 func missingFiles(t *testing.T, e *Engine) (list []string) {
-	b, err := Write(e.Name, goldenSettings(t, e))
+	b, err := e.spell(goldenSettings(t, e))
 	if err != nil || len(b.Files) == 0 || len(b.Use) == 0 {
 		return []string{fmt.Sprintf("Write: %v, with files and how to use them", err)}
 	}
 	if len(b.settings) == 0 {
 		list = append(list, "Bundle.settings: nothing is held to what the version takes")
 	}
-	named := !e.Estimates() // settings of an allocator are of no model
+	named := e.Allocator
 	for _, f := range b.Files {
 		named = named || slices.ContainsFunc([]string{"Qwen/Qwen3-VL-8B-Instruct", "qwen3-vl-8b", "qwen3 vl"},
 			func(name string) bool { return strings.Contains(f.Content, name) })
@@ -94,14 +124,34 @@ func TestEveryEngineIsWhole(t *testing.T) {
 
 // An engine of one setting is not whole, and what is missing is named.
 func TestHalfAnEngineIsFoundOut(t *testing.T) {
-	half := &Engine{Name: "half", Product: "Half", Version: "1.0",
+	half := &Engine{Name: "half", Product: "Half",
 		Write: func(Settings) (*Bundle, error) { return &Bundle{}, nil }}
-	list := missing(t, half)
-	for _, want := range []string{"Least", "Page", "row", "flags/half-1.0.txt", "Write"} {
-		if !slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, want) }) {
-			t.Errorf("nothing of %s in %q", want, list)
+	expect := func(wants ...string) {
+		t.Helper()
+		list := missing(t, half)
+		for _, want := range wants {
+			if !slices.ContainsFunc(list, func(s string) bool { return strings.Contains(s, want) }) {
+				t.Errorf("nothing of %s in %q", want, list)
+			}
 		}
 	}
+	expect("Version", "Least", "Page", "row", "Takes")
+	half.Version, half.Takes = "1.0", Flags{"threads": nil}
+	expect("Write: <nil>, with files")
+	write := func(key, model string) func(Settings) (*Bundle, error) {
+		return func(Settings) (*Bundle, error) {
+			return &Bundle{Files: []File{{"half.env", model}}, Use: []string{"half"}, settings: lines{{key, 4, ""}}}, nil
+		}
+	}
+	half.Least, half.CPU, half.Write = 50, true, write("thread", "threads=4")
+	expect("has no thread")
+	half.Write = write("threads", "threads=4")
+	if expect("no file names the model"); !*update {
+		expect("testdata/settings/half.env")
+	}
+	half.Estimate, half.Weights, half.Ladder = func(*profile.Model, Options) (*Memory, error) { return &Memory{}, nil },
+		Checkpoint, []string{""}
+	expect("one of the items weights")
 }
 
 // What a version would refuse is not written.
@@ -120,19 +170,30 @@ func TestWrittenValuesAreTaken(t *testing.T) {
 // elsewhere are the files where such a name means something else: a rival allocator, whose tiles are compared, or what was
 // observed to run at which speed.
 var elsewhere = []string{"internal/bench/", "internal/tiling/contest/predict.go", "internal/tiling/baseline.go",
-	"internal/workload/llamacpp.go", "internal/rivals/", "internal/speed/", "internal/advise/speed.go"}
+	"internal/workload/llamacpp.go", "internal/rivals/", "internal/speed/"}
 
-// No engine is asked for by name outside this package.
+// ownFiles are how the names of an engine's own files begin, where that is not its name: one value each, and what
+// llama.cpp's server and ollama share with the library.
+var ownFiles = map[string][]string{"llama.cpp": {"llama"}, "llama-server": {"llama", "fitparams"},
+	"onnxruntime-genai": {"onnxgenai"}}
+
+// ownFile reports whether a file of this package is the engine's own.
+func ownFile(file, engine string) bool {
+	stems := append([]string{engine}, ownFiles[engine]...)
+	return slices.ContainsFunc(stems, func(stem string) bool { return strings.HasPrefix(file, stem) })
+}
+
+// No engine is asked for by name outside its own file and the table.
 func TestNoEngineIsNamedElsewhere(t *testing.T) {
 	root := filepath.Join("..", "..")
+	all := Names(func(*Engine) bool { return true })
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		rel, _ := filepath.Rel(root, path)
 		rel = filepath.ToSlash(rel)
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && (rel == "internal/engine" || rel == "tools" || d.Name() == "testdata" ||
-			rel != "." && strings.HasPrefix(d.Name(), ".")):
+		case d.IsDir() && (rel == "tools" || d.Name() == "testdata" || rel != "." && strings.HasPrefix(d.Name(), ".")):
 			return filepath.SkipDir
 		case !strings.HasSuffix(rel, ".go") || strings.HasSuffix(rel, "_test.go") ||
 			slices.ContainsFunc(elsewhere, func(e string) bool { return strings.HasPrefix(rel, e) }):
@@ -143,11 +204,14 @@ func TestNoEngineIsNamedElsewhere(t *testing.T) {
 			return err
 		}
 		ast.Inspect(file, func(n ast.Node) bool {
-			if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-				text, _ := strconv.Unquote(lit.Value)
-				if slices.Contains(Names(func(*Engine) bool { return true }), text) {
-					t.Errorf("%s names the engine %q: ask its fields", rel, text)
-				}
+			lit, ok := n.(*ast.BasicLit)
+			if !ok || lit.Kind != token.STRING {
+				return true
+			}
+			text, _ := strconv.Unquote(lit.Value)
+			own := strings.HasPrefix(rel, "internal/engine/") && ownFile(d.Name(), text)
+			if slices.Contains(all, text) && !own {
+				t.Errorf("%s names the engine %q: ask its fields", rel, text)
 			}
 			return true
 		})
@@ -156,6 +220,75 @@ func TestNoEngineIsNamedElsewhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Each engine's value stands in a file of its own, and is spoken of there and in the table alone.
+func TestEnginesStandInOneFile(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := map[string]string{} // of each value: its file
+	uses := map[string][]string{}
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, decl := range file.Decls {
+			if g, ok := decl.(*ast.GenDecl); ok {
+				for name := range enginesIn(g) {
+					home[name] = path
+				}
+			}
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			if pair, ok := n.(*ast.KeyValueExpr); ok {
+				if key, ok := pair.Key.(*ast.Ident); ok && key.Name == "Kernels" {
+					return false // which says whose they are
+				}
+			}
+			if id, ok := n.(*ast.Ident); ok {
+				uses[id.Name] = append(uses[id.Name], path)
+			}
+			return true
+		})
+	}
+	if len(home) != len(All()) {
+		t.Errorf("%d values for %d engines of the table", len(home), len(All()))
+	}
+	for name, path := range home {
+		for other, at := range home {
+			if other != name && at == path {
+				t.Errorf("%s holds %s and %s", path, name, other)
+			}
+		}
+		for _, used := range uses[name] {
+			if used != path && used != "table.go" && !strings.HasPrefix(used, "llama") && used != "fitparams.go" {
+				t.Errorf("%s speaks of %s, which stands in %s", used, name, path)
+			}
+		}
+	}
+}
+
+// enginesIn are the names of the engines that a declaration makes.
+func enginesIn(g *ast.GenDecl) map[string]bool {
+	names := map[string]bool{}
+	for _, spec := range g.Specs {
+		v, ok := spec.(*ast.ValueSpec)
+		if !ok || len(v.Values) != 1 {
+			continue
+		}
+		if made, ok := v.Values[0].(*ast.CompositeLit); ok {
+			if kind, ok := made.Type.(*ast.Ident); ok && kind.Name == "Engine" {
+				names[v.Names[0].Name] = true
+			}
+		}
+	}
+	return names
 }
 
 // goldenSettings is everything that an engine can be told, on a card that it runs on.

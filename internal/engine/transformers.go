@@ -15,7 +15,7 @@ import (
 var transformers = Engine{
 	Name: "transformers", Product: "transformers", Version: "5.24.0", Page: "transformers 5.24",
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
-	Effects:  torchFlags,
+	Effects:  []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"},
 	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
 }
 

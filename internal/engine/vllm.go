@@ -13,7 +13,8 @@ import (
 var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
-	Effects:  vllmFlags,
+	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
+		"parallel"},
 	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
 	Spellings: vllmSpellings(),
 	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "pipeline-parallel-size", "data-parallel-size",

@@ -87,7 +87,7 @@ func (o *Request) asked(m *profile.Model, mem *engine.Memory) speed.Request {
 
 // setting names the engine by the kernels that it runs.
 func (o *Request) setting(mem *engine.Memory) speed.Setting {
-	s := speed.Setting{Engine: speed.KernelsOf(mem.Engine), Backend: "cuda", Type: speed.TypeOf(mem.Quant),
+	s := speed.Setting{Engine: engine.KernelsOf(mem.Engine), Backend: "cuda", Type: speed.TypeOf(mem.Quant),
 		NoFlash: o.FlashAttention == "off"}
 	if o.Llama.Backend != "" {
 		s.Backend = o.Llama.Backend

@@ -92,14 +92,3 @@ func observed(spec string, h profile.Hardware, find Finder) ([]Observation, erro
 	}
 	return out, nil
 }
-
-// KernelsOf is the engine whose kernels an engine runs, by which rates are fitted.
-func KernelsOf(engine string) string {
-	switch engine {
-	case "llama-server":
-		return "llama.cpp"
-	case "sglang":
-		return "vllm"
-	}
-	return engine
-}

@@ -4,8 +4,9 @@
     python vllm_reads.py --flags                 the parser's options with their choices
 
 Compiled extensions and optional libraries are stubs: neither parser nor builder calls them. Exits with 1 where a file is refused or
-scheduled tokens or sequences differ from the estimate's.
+scheduled tokens, sequences, or the images and patches of MultiModalBudget's profile differ from the estimate's.
 """
+import functools
 import importlib.abc
 import importlib.machinery
 import json
@@ -136,8 +137,12 @@ class Named(CudaPlatformBase):
 platforms._current_platform = Named()
 
 import vllm.model_executor.models.registry as registry  # noqa: E402
-from transformers import Qwen3VLConfig  # noqa: E402
+from tokenizers.pre_tokenizers import ByteLevel  # noqa: E402
+from transformers import (  # noqa: E402
+    Qwen2TokenizerFast, Qwen2VLImageProcessor, Qwen3VLConfig, Qwen3VLProcessor, Qwen3VLVideoProcessor)
 from vllm.engine.arg_utils import AsyncEngineArgs  # noqa: E402
+from vllm.multimodal import MULTIMODAL_REGISTRY  # noqa: E402
+from vllm.multimodal.encoder_budget import MultiModalBudget  # noqa: E402
 from vllm.usage.usage_lib import UsageContext  # noqa: E402
 from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: E402
 
@@ -157,7 +162,10 @@ MODELS = {
     "qwen3-vl-32b": (5120, 25600, 64, 64, 8, False, 1152, 4304, 27, [8, 16, 24]),
 }
 LIMITS = [[], ["--concurrency", "16", "--context", "8192"], ["--concurrency", "4"], ["--image", "640x480", "--context", "2048"],
-          ["--precision", "fp8"]]
+          ["--precision", "fp8"], ["--image", "1920x1080", "--context", "16384", "--concurrency", "2"]]
+SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>",
+           "<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
+           "<|image_pad|>", "<|video_pad|>")
 
 
 def save(folder, shape):
@@ -171,6 +179,21 @@ def save(folder, shape):
     tower.out_hidden_size, tower.deepstack_visual_indexes = hidden, levels
     config.architectures, config.dtype = ["Qwen3VLForConditionalGeneration"], "bfloat16"
     config.save_pretrained(folder)
+    processor().save_pretrained(folder)
+
+
+@functools.cache
+def processor():
+    """The published processor's limits, with a tokenizer of single bytes in which the special tokens have their numbers."""
+    vocabulary = {c: i for i, c in enumerate(sorted(ByteLevel.alphabet()))}
+    vocabulary.update({"<unused%d>" % i: i for i in range(len(vocabulary), 151643)})
+    tokenizer = Qwen2TokenizerFast(vocab=vocabulary, merges=[], additional_special_tokens=list(SPECIAL), eos_token="<|im_end|>",
+                                   pad_token="<|endoftext|>")
+    patches = dict(patch_size=16, temporal_patch_size=2, merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(size={"shortest_edge": 65536, "longest_edge": 16777216}, **patches),
+        video_processor=Qwen3VLVideoProcessor(size={"shortest_edge": 4096, "longest_edge": 25165824}, **patches),
+        tokenizer=tokenizer)
 
 
 def parser():
@@ -188,13 +211,25 @@ def compare(bundle, folder):
         arguments = parser().parse_args(["--config", path])
     except SystemExit:
         return "the parser refuses the file"
-    scheduler = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER).scheduler_config
+    config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
+    budget = MultiModalBudget(config, MULTIMODAL_REGISTRY)
+    modality = budget.get_modality_with_max_tokens()
+    images, patches = profiled(budget, modality)
+    seen = (config.scheduler_config.max_num_batched_tokens, config.scheduler_config.max_num_seqs, images, patches)
     why = {i["name"]: i["why"] for i in bundle["estimate"]["items"]}
-    tokens, sequences = int(why["input embeddings"].split()[0]), int(why["penalty counts"].split()[0])
-    if (tokens, sequences) == (scheduler.max_num_batched_tokens, scheduler.max_num_seqs):
+    tower = re.search(r"on (\d+) of \d+x\d+, (\d+) patches", why["vision"])
+    said = (int(why["input embeddings"].split()[0]), int(why["penalty counts"].split()[0]), int(tower[1]), int(tower[2]))
+    if said == seen:
         return ""
-    return "%d tokens, %d sequences; vLLM has %d, %d" % (
-        tokens, sequences, scheduler.max_num_batched_tokens, scheduler.max_num_seqs)
+    return "%d tokens, %d sequences, %d images of %d patches in all; vLLM has %d, %d, %d, %d" % (*said, *seen)
+
+
+def profiled(budget, modality):
+    """How many items the profile run sends through the tower, and their patches: the dummy goes through the processor."""
+    inputs = budget.get_dummy_encoder_profile_inputs(modality)
+    data = inputs[0][1].get_data()
+    pixels = data.get("pixel_values", data.get("pixel_values_videos"))
+    return len(inputs), len(inputs) * pixels.shape[0]
 
 
 def main():
