@@ -212,7 +212,7 @@ def compare(bundle, folder):
     except SystemExit:
         return "the parser refuses the file"
     config = AsyncEngineArgs.from_cli_args(arguments).create_engine_config(UsageContext.OPENAI_API_SERVER)
-    budget = MultiModalBudget(config, MULTIMODAL_REGISTRY)
+    budget = MultiModalBudget(config, MULTIMODAL_REGISTRY, enable_cache=False)
     modality = budget.get_modality_with_max_tokens()
     images, patches = profiled(budget, modality)
     seen = (config.scheduler_config.max_num_batched_tokens, config.scheduler_config.max_num_seqs, images, patches)
@@ -254,6 +254,7 @@ def main():
                     save(folder, shape)
                     differs = compare(json.loads(said.stdout), folder)
                 files, bad = files + 1, bad + bool(differs)
+                print(files, card, model, *limits, "differs" if differs else "taken", file=sys.stderr, flush=True)
                 if differs:
                     print(card, model, *limits, differs)
     print(files, "files,", files - bad, "taken as meant")
