@@ -279,7 +279,8 @@ func (o *adviseOptions) check() error {
 	case len(o.traces) > 0 && !slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
 		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
 			strings.Join(engine.Names((*engine.Engine).Allocates), " or "))
-	case (o.torch+o.memory != "" || len(o.devices) > 0) && !slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
+	case (o.torch+o.memory != "" || len(o.devices) > 0) &&
+		!slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
 		return errors.New("--torch, --device and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
 	case o.explain && o.target != "":
 		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +
