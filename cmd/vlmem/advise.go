@@ -243,7 +243,7 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	case o.merged != nil:
 		in.Seen, err = o.merged.Of(&in, mix)
 	case in.Fits(): // sampling takes seconds, and says nothing of what does not fit
-		in.Samples, err = drawSamples(env, &in, o.mix, 0, o.seeds)
+		in.Seen, err = drawSamples(env, &in, o.mix, 0, o.seeds, advise.Candidates())
 	}
 	if err != nil {
 		return advise.Advice{}, err
@@ -260,15 +260,16 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	return advice, err
 }
 
-// drawSamples draws the requests of the seeds from first on, of the mix or evenly.
-func drawSamples(env *environment, in *advise.Inputs, name string, first, count int) ([]advise.Demand, error) {
+// drawSamples replays the requests of the seeds from first on, of the mix or evenly.
+func drawSamples(env *environment, in *advise.Inputs, name string, first, count int,
+	under advise.Policies) ([]advise.Seen, error) {
 	mix, err := mixNamed(name)
 	if err != nil {
 		return nil, err
 	}
 	bar := env.progress("sampling requests")
 	defer bar.close()
-	return in.Draw(mix, first, count, bar.set)
+	return in.Draw(mix, first, count, under, bar.set)
 }
 
 // check refuses flags that do not go together.

@@ -131,7 +131,7 @@ func (o *verifyOptions) configuration(env *environment, path string) (a advise.A
 // hold draws seeds that the configuration has not seen, and measures the machine where it is this one.
 func (o *verifyOptions) hold(env *environment, ctx context.Context, a advise.Advice, in advise.Inputs,
 	here bool) (v advise.Verification, err error) {
-	if in.Samples, err = drawSamples(env, &in, in.Mix, a.Samples.Seeds.Value, o.seeds); err != nil {
+	if in.Seen, err = drawSamples(env, &in, in.Mix, a.Samples.Seeds.Value, o.seeds, a.Replayed()); err != nil {
 		return v, err
 	}
 	var timed func() (profile.Hardware, error)

@@ -88,9 +88,7 @@ type Inputs struct {
 	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.
 	Unfused func(Limits) (Demand, error)
 	asked   *Limits // the limits as they were asked for, where Settle shortened them; nil where it did not
-	// Samples are the programs of sampled requests within the limits, one for each seed.
-	Samples []Demand
-	// Seen is what samples that were replayed elsewhere showed, in the place of Samples.
+	// Seen is what sampled requests within the limits showed, one for each seed, as Draw or shards replayed them.
 	Seen []Seen
 }
 
@@ -280,7 +278,7 @@ func timings(t *profile.Measured) *Timings {
 func (in *Inputs) sampling() Sampling {
 	s := Sampling{
 		Image: derived(in.Limits.Image(), "the largest image, before preprocessing"),
-		Seeds: derived(in.seeds(),
+		Seeds: derived(len(in.Seen),
 			"sequences of requests that pools and thresholds were sized from; verify draws others"),
 	}
 	if in.Mix != "" {

@@ -49,7 +49,13 @@ func inputs(t *testing.T, model string, hardware ...string) advise.Inputs {
 	in.Largest = func(l advise.Limits) (advise.Demand, error) {
 		return request(l.ImageWidth, l.ImageHeight, max(1, l.ContextTokens-400)), nil
 	}
-	in.Samples = []advise.Demand{request(320, 240, 20), request(640, 480, 1000)}
+	for _, d := range []advise.Demand{request(320, 240, 20), request(640, 480, 1000)} {
+		seen, err := advise.See(d, advise.Candidates())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in.Seen = append(in.Seen, seen)
+	}
 	return in
 }
 

@@ -56,7 +56,7 @@ func TestTheParts(t *testing.T) {
 	same(t, "compute", l.compute, 1<<20+1<<19)
 	same(t, "vision", l.vision, 1<<18)
 	same(t, "what the pools hold beyond the rest", l.pools, 10*units.GiB-perToken*300-1<<20-1<<19-1<<18)
-	in.Samples = []Demand{need(map[string]int64{"vision_features": 1 << 10, "general": 1 << 12})}
+	in.Seen = []Seen{{"vision_features": {LowerBound: 1 << 10}, "general": {LowerBound: 1 << 12}}}
 	least := in.leastLoad(l)
 	same(t, "the least vision", least.vision, 1<<10)
 	same(t, "the least compute", least.compute, 1<<12)

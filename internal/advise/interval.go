@@ -30,7 +30,7 @@ const (
 // the least that a sampled request took; pools are there to be filled or not.
 func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 	exactly := func(b units.Bytes) Range { return evidence.Between(b, b, "exact", Derived) }
-	seeds := fmt.Sprintf("from the least of %d seeds to a request at the limits", in.seeds())
+	seeds := fmt.Sprintf("from the least of %d seeds to a request at the limits", len(in.Seen))
 	i := Intervals{
 		Weights: exactly(p.Weights.Value), KVCache: exactly(p.KVCache.Value), Pinned: exactly(p.Pinned.Value),
 		Vision:  evidence.Between(min(p.Vision.Value, least.vision), p.Vision.Value, seeds, Replayed),
@@ -86,15 +86,9 @@ func (i *Intervals) sum() (low, high units.Bytes) {
 // leastLoad is the smallest vision and compute of the samples, that of the largest request where there are none.
 func (in *Inputs) leastLoad(largest load) load {
 	least := largest
-	lower := func(live func(...string) int64) {
-		least.vision = min(least.vision, units.Bytes(live("vision_features")))
-		least.compute = min(least.compute, units.Bytes(live("general", "text_embeddings", "stream")))
-	}
-	for _, s := range in.Samples {
-		lower(s.live)
-	}
 	for _, s := range in.Seen {
-		lower(s.live)
+		least.vision = min(least.vision, units.Bytes(s.live("vision_features")))
+		least.compute = min(least.compute, units.Bytes(s.live("general", "text_embeddings", "stream")))
 	}
 	return least
 }

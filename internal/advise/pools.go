@@ -1,13 +1,10 @@
 package advise
 
 import (
-	"context"
 	"fmt"
 	"slices"
 
-	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/memory"
-	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -127,68 +124,37 @@ func (in *Inputs) fixedPool(size units.Bytes, why string) Pool {
 	}
 }
 
-// pool replays the pool's share of every sample and of the largest request.
+// pool is sized from what every sample asked of it, and the largest request, which is replayed here.
 func (in *Inputs) pool(name string, largest Demand) (Pool, error) {
-	samples, err := in.sampled(name)
-	if err != nil {
-		return Pool{}, err
+	var all, samples []Need
+	for _, seen := range in.Seen {
+		if n, ok := seen[name]; ok {
+			samples = append(samples, n)
+		}
 	}
-	all := samples
 	if p := largest[name]; p != nil {
-		first, err := sampledFrom(p)
+		first, err := needOf(p, candidates)
 		if err != nil {
 			return Pool{}, err
 		}
-		all = append([]sampled{first}, samples...)
+		all = []Need{first}
 	}
-	if len(all) == 0 {
+	if all = append(all, samples...); len(all) == 0 {
 		return in.fixedPool(0, "nothing of this kind was allocated in any sample"), nil
 	}
 	needs := make(map[string][]int64, len(candidates))
 	var lower []int64
-	for _, s := range all {
-		lower = append(lower, s.lower)
+	for _, n := range all {
+		lower = append(lower, n.LowerBound)
 		for i, c := range candidates {
-			needs[c] = append(needs[c], s.reserved[i])
+			needs[c] = append(needs[c], n.Reserved[i])
 		}
 	}
 	pool := in.choose(needs, lower)
-	for _, s := range samples {
-		list, err := s.starved(slices.Index(candidates, pool.Policy.Value))
-		if err != nil {
-			return Pool{}, err
-		}
-		pool.bursts.starved = append(pool.bursts.starved, list...)
+	for _, n := range samples {
+		pool.bursts.starved = append(pool.bursts.starved, n.Starved[slices.Index(candidates, pool.Policy.Value)]...)
 	}
 	return pool, nil
-}
-
-// peak is the most that one policy reserved over the program.
-func peak(p *replay.Program, policy string) (int64, error) {
-	list, err := peaks(p, policy)
-	if err != nil {
-		return 0, err
-	}
-	return list[0], nil
-}
-
-// peaks is the most that each policy reserved over the program.
-func peaks(p *replay.Program, policies ...string) ([]int64, error) {
-	var entrants []replay.Entrant
-	for _, name := range policies {
-		entrants = append(entrants, replay.Entrant{Name: name, Open: func() (alloc.Allocator, error) {
-			return alloc.New(name, alloc.Options{Capacity: 1 << 42})
-		}})
-	}
-	results, err := replay.Compare(context.Background(), p, entrants, replay.Options{})
-	if err != nil {
-		return nil, err
-	}
-	var reserved []int64
-	for _, r := range results {
-		reserved = append(reserved, r.PeakReservedBytes)
-	}
-	return reserved, nil
 }
 
 // choose settles a pool from what each candidate reserved for each trace; the first trace is the largest request.

@@ -5,8 +5,6 @@ import (
 	"math"
 	"slices"
 
-	"github.com/vlmem/vlmem/internal/alloc"
-	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -85,37 +83,6 @@ func (b bursts) defragment() Value[float64] {
 	at := min(max(math.Floor(100*sorted[n/20])/100, 0.05), 0.90)
 	return replayed(at, fmt.Sprintf("of %d times that a pool grew although it had free bytes enough, 95 %% were above "+
 		"it; default %.2f", n, seedDefragment))
-}
-
-// starved is the fragmentation at each step of a program at which a policy grew although it had free bytes enough. A
-// policy that gives back elsewhere what it commits did not grow.
-func starved(p *replay.Program, policy string) ([]float64, error) {
-	a, err := alloc.New(policy, alloc.Options{Capacity: 1 << 42})
-	if err != nil {
-		return nil, err
-	}
-	defer a.Close()
-	var list []float64
-	blocks := make([]alloc.Block, p.Slots)
-	before := a.Stats()
-	for i, s := range p.Steps {
-		if s.Size == 0 {
-			if err := a.Free(blocks[s.Slot]); err != nil {
-				return nil, fmt.Errorf("step %d: %w", i, err)
-			}
-			before = a.Stats()
-			continue
-		}
-		if blocks[s.Slot], err = a.Alloc(alloc.Request{Size: s.Size}); err != nil {
-			return nil, fmt.Errorf("step %d: %w", i, err)
-		}
-		after := a.Stats()
-		if after.PeakReserved > before.PeakReserved && before.Free >= s.Size {
-			list = append(list, 1-float64(before.LargestFree)/float64(before.Free))
-		}
-		before = after
-	}
-	return list, nil
 }
 
 // Thresholds are the levels that the configuration sets, and by how much they must be left before they fall.

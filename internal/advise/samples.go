@@ -4,8 +4,12 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
@@ -61,23 +65,39 @@ func roomBeside(l Limits, grids ...profile.Grid) int {
 	return left
 }
 
-// Draw is one sequence of requests for each seed from first on, of a mix or, where it is nil, evenly within the limits.
-// The same seed draws the same requests.
-func (in *Inputs) Draw(mix *profile.Mix, first, count int, progress func(done, of int)) ([]Demand, error) {
-	var list []Demand
-	for i := range count {
-		t, err := in.Sequence(mix, uint64(first+i), workload.Static)
-		if err != nil {
-			return nil, err
-		}
-		d, err := replay.Split(t)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, d)
-		progress(i+1, count)
+// Draw replays one sequence of requests for each seed from first on, of a mix or, where it is nil, evenly within the
+// limits, through the policies of each pool. The same seed draws the same requests, and the cores share the seeds: the
+// result is the same for any number of them.
+func (in *Inputs) Draw(mix *profile.Mix, first, count int, under Policies, progress func(done, of int)) ([]Seen, error) {
+	list := make([]Seen, count)
+	var mu sync.Mutex // over done, and progress
+	done := 0
+	var work errgroup.Group
+	work.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range list {
+		work.Go(func() (err error) {
+			list[i], err = in.sample(mix, uint64(first+i), under)
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			progress(done, count)
+			return err
+		})
 	}
-	return list, nil
+	return list, work.Wait()
+}
+
+// sample is what the sequence of one seed asks of the pools.
+func (in *Inputs) sample(mix *profile.Mix, seed uint64, under Policies) (Seen, error) {
+	t, err := in.Sequence(mix, seed, workload.Static)
+	if err != nil {
+		return nil, err
+	}
+	d, err := replay.Split(t)
+	if err != nil {
+		return nil, err
+	}
+	return See(d, under)
 }
 
 // Sequence is the requests of one seed, one after another.

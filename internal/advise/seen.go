@@ -3,18 +3,19 @@ package advise
 import (
 	"fmt"
 
+	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
-// Seen is what the replay of one sample showed, by pool: all that Make takes of a sample, so that samples may be
-// replayed elsewhere.
+// Seen is what the replay of one sample showed, by pool: all that Make takes of a sample, so that its steps may be
+// forgotten, and samples replayed elsewhere.
 type Seen map[string]Need
 
 // Need is what a sample asked of one pool.
 type Need struct {
 	LowerBound int64 `json:"lower_bound_bytes"`
-	// Reserved is the most that each of the candidates for the pool's policy reserved, Starved the fragmentation at
-	// each of its growths for want of a hole; both in the order of the candidates.
+	// Reserved is the most that each of the policies reserved, Starved the fragmentation at each of its growths for want
+	// of a hole; both in the order of the policies.
 	Reserved []int64     `json:"reserved_bytes"`
 	Starved  [][]float64 `json:"starved"`
 }
@@ -29,28 +30,68 @@ func (s Seen) Check() error {
 	return nil
 }
 
-// See replays a sample through every candidate.
-func See(d Demand) (Seen, error) {
+// Policies are those that each pool is replayed through.
+type Policies map[string][]string
+
+// Candidates are those that a configuration chooses from.
+func Candidates() Policies {
+	return Policies{"general": candidates, "vision_features": candidates, "text_embeddings": candidates}
+}
+
+// See replays a sample through the policies of each pool.
+func See(d Demand, under Policies) (Seen, error) {
 	seen := Seen{}
-	for name, p := range d {
-		if p == nil {
+	for name, policies := range under {
+		if d[name] == nil {
 			continue
 		}
-		n := Need{LowerBound: p.LowerBound}
-		var err error
-		if n.Reserved, err = peaks(p, candidates...); err != nil {
-			return nil, err
+		need, err := needOf(d[name], policies)
+		if err != nil {
+			return nil, fmt.Errorf("replaying pool %s: %w", name, err)
 		}
-		for _, c := range candidates {
-			list, err := starved(p, c)
-			if err != nil {
-				return nil, err
-			}
-			n.Starved = append(n.Starved, list)
-		}
-		seen[name] = n
+		seen[name] = need
 	}
 	return seen, nil
+}
+
+func needOf(p *replay.Program, policies []string) (Need, error) {
+	n := Need{LowerBound: p.LowerBound}
+	folded := p.Fold()
+	for _, policy := range policies {
+		peak, list, err := survey(folded, policy)
+		if err != nil {
+			return Need{}, err
+		}
+		n.Reserved, n.Starved = append(n.Reserved, peak), append(n.Starved, list)
+	}
+	return n, nil
+}
+
+// survey is the most that a policy reserved over a program, and the external fragmentation before each step at which it
+// grew although it had free bytes enough. A policy that gives back elsewhere what it commits did not grow.
+func survey(p replay.Folded, policy string) (peak int64, starved []float64, err error) {
+	open := func() (alloc.Allocator, error) {
+		return alloc.New(policy, alloc.Options{Capacity: 1 << 42, Alone: true})
+	}
+	a, err := open()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer a.Close()
+	peak, grown, err := p.Growth(a)
+	if err != nil {
+		return 0, nil, err
+	}
+	again, err := open()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer again.Close()
+	return peak, starved, p.Before(again, grown, func(i int) {
+		if s := again.Stats(); s.Free >= p.Steps[i].Size {
+			starved = append(starved, 1-float64(s.LargestFree)/float64(s.Free))
+		}
+	})
 }
 
 // live is the largest sum of requested bytes of the named pools, each at its own peak.
@@ -61,44 +102,9 @@ func (s Seen) live(pools ...string) (sum int64) {
 	return sum
 }
 
-// seeds is how many samples there are, wherever they were replayed.
-func (in *Inputs) seeds() int { return len(in.Samples) + len(in.Seen) }
-
 // unsampled is the inputs without samples.
 func (in *Inputs) unsampled() Inputs {
 	alone := *in
-	alone.Samples, alone.Seen = nil, nil
+	alone.Seen = nil
 	return alone
-}
-
-// sampled is what one sample asks of a pool; starved is asked of the policy that was chosen, by its place among the
-// candidates.
-type sampled struct {
-	lower    int64
-	reserved []int64
-	starved  func(candidate int) ([]float64, error)
-}
-
-func sampledFrom(p *replay.Program) (sampled, error) {
-	reserved, err := peaks(p, candidates...)
-	return sampled{p.LowerBound, reserved, func(i int) ([]float64, error) { return starved(p, candidates[i]) }}, err
-}
-
-// sampled is what the samples ask of a pool, in the order of their seeds.
-func (in *Inputs) sampled(pool string) (list []sampled, err error) {
-	for _, d := range in.Samples {
-		if p := d[pool]; p != nil {
-			s, err := sampledFrom(p)
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, s)
-		}
-	}
-	for _, seen := range in.Seen {
-		if n, ok := seen[pool]; ok {
-			list = append(list, sampled{n.LowerBound, n.Reserved, func(i int) ([]float64, error) { return n.Starved[i], nil }})
-		}
-	}
-	return list, nil
 }

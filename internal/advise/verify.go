@@ -7,7 +7,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
-	"github.com/vlmem/vlmem/internal/replay"
+	"github.com/vlmem/vlmem/internal/memory"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -49,7 +49,7 @@ type Verification struct {
 const tight = 1.15
 
 // Verify holds a configuration against in: its Model, Limits, Precision and Largest as the configuration says them, its
-// Samples of seeds that had no part in the configuration. Where the configuration is of this machine, its Hardware is
+// Seen of seeds that had no part in the configuration, under the policies that it names. Where the configuration is of this machine, its Hardware is
 // what this machine reports and measures now, and machine is true; else the claims about it are left out.
 func Verify(a Advice, in Inputs, machine bool) (Verification, error) {
 	largest, err := in.Largest(in.Limits)
@@ -129,7 +129,20 @@ func (in *Inputs) model(a Advice, largest Demand, v *Verification) error {
 	return nil
 }
 
-// pools replays the held-out samples through each pool's policy.
+// Replayed are the policies of the configuration that requests are replayed through.
+func (a *Advice) Replayed() Policies {
+	under := Policies{}
+	for _, kind := range []memory.Kind{memory.General, memory.VisionFeatures, memory.TextEmbeddings} {
+		policy := a.Pools.ByKind()[kind].Policy.Value
+		if policy == "fixed" { // nothing of the kind was sampled
+			policy = candidates[0]
+		}
+		under[kind.String()] = []string{policy}
+	}
+	return under
+}
+
+// pools holds what the held-out samples asked of each pool under its policy against what the configuration says.
 func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 	var all bursts
 	for _, pool := range []struct {
@@ -137,27 +150,26 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 		Pool
 	}{{"general", a.Pools.General}, {"vision_features", a.Pools.VisionFeatures},
 		{"text_embeddings", a.Pools.TextEmbeddings}} {
-		programs := []*replay.Program{largest[pool.name]}
-		for _, s := range in.Samples {
-			programs = append(programs, s[pool.name])
-		}
-		var most, least int64
-		for _, p := range programs {
-			if p == nil {
-				continue
-			}
-			policy := pool.Policy.Value
-			if policy == "fixed" { // nothing of the kind was sampled
-				policy = candidates[0]
-			}
-			need, err := peak(p, policy)
+		policies := a.Replayed()[pool.name]
+		var needs []Need
+		if p := largest[pool.name]; p != nil {
+			need, err := needOf(p, policies)
 			if err != nil {
 				return fmt.Errorf("replaying pool %s: %w", pool.name, err)
 			}
-			if most == 0 || need < least {
+			needs = append(needs, need)
+		}
+		for _, s := range in.Seen {
+			if n, ok := s[pool.name]; ok {
+				needs = append(needs, n)
+			}
+		}
+		var most, least int64
+		for _, n := range needs {
+			if need := n.Reserved[0]; most == 0 || need < least {
 				least = need
 			}
-			most = max(most, need)
+			most = max(most, n.Reserved[0])
 		}
 		if most == 0 {
 			continue
@@ -165,8 +177,8 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 		top := pool.Max.Value
 		low := units.Bytes(math.Floor(float64(top)/tight)) - granule
 		v.bytes("pools."+pool.name+".max", top, max(0, low), top, units.Bytes(most),
-			fmt.Sprintf("largest need of %d other seeds and of a request at the limits", len(in.Samples)))
-		all.burst, all.reclaim, all.samples = all.burst+units.Bytes(most), all.reclaim+units.Bytes(least), len(in.Samples)
+			fmt.Sprintf("largest need of %d other seeds and of a request at the limits", len(in.Seen)))
+		all.burst, all.reclaim, all.samples = all.burst+units.Bytes(most), all.reclaim+units.Bytes(least), len(in.Seen)
 	}
 	capacity := a.Budget.tightest().Capacity.Value
 	high := units.Bytes(a.Pressure.High.Value * float64(capacity))

@@ -10,6 +10,7 @@ import (
 type Options struct {
 	Capacity int64 // most bytes that may be reserved
 	Granule  int64 // of committed memory; 0 for 2 MiB, a card's
+	Alone    bool  // one goroutine is at work: see Config
 	PolicyOptions
 }
 
@@ -42,7 +43,7 @@ func newPair(o Options) (Allocator, error) {
 		o.Granule = space.DeviceGranule
 	}
 	open := func(_ string, size int64) (space.Space, error) { return space.NewBare(size, o.Granule) }
-	c := Config{Policy: "vlmem", Max: roundUp(o.Capacity, o.Granule), PolicyOptions: o.PolicyOptions}
+	c := Config{Policy: "vlmem", Max: roundUp(o.Capacity, o.Granule), Alone: o.Alone, PolicyOptions: o.PolicyOptions}
 	m, err := NewPools(map[string]Config{GeneralPool: c, KVCachePool: c}, open)
 	if err != nil {
 		return nil, err

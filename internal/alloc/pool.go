@@ -19,6 +19,7 @@ type Config struct {
 	Grow       int64  // least size of a space after the first; 0 for one space of Max
 	Align      int64  // of requests that ask for none; 0 for the policy's own
 	Apart      bool   // its memory is not that of the pools beside it, as pinned host memory is not a card's
+	Alone      bool   // one goroutine is at work: it has one cache, wherever its stack is moved
 	CacheBlock int64  // largest block that the caches keep; 0 for 16 KiB, negative for no caches
 	PolicyOptions
 }
@@ -195,7 +196,7 @@ func (p *Pool) store(list []region) { p.spaces.Store(&list) }
 // Alloc grants a block.
 func (p *Pool) Alloc(r Request) (Block, error) {
 	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.align && powerOfTwo(r.Align) {
-		if s := p.shards[home.Hint()%shardCount].Load(); s != nil {
+		if s := p.shards[p.home()].Load(); s != nil {
 			size := p.regions()[0].arena.policy.Grant(r.Size)
 			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {
 				if lowest {
@@ -377,9 +378,17 @@ func (p *Pool) notLive(b Block) error {
 	return fmt.Errorf("freeing [%d,%d) in pool %s: %w", b.Offset, b.Offset+b.Size, p.name, ErrNotLive)
 }
 
+// home is the number of the caller's shard.
+func (p *Pool) home() uint32 {
+	if p.config.Alone {
+		return 0
+	}
+	return home.Hint() % shardCount
+}
+
 // shard is the caller's, made at its first free.
 func (p *Pool) shard() *shard {
-	slot := &p.shards[home.Hint()%shardCount]
+	slot := &p.shards[p.home()]
 	if s := slot.Load(); s != nil {
 		return s
 	}

@@ -54,70 +54,106 @@ type Step struct {
 // Compile lists the operations of t. A trace that completes its frees is followed there, any other frees at once.
 // Blocks still live at the end stay live. It returns an error for events that no program could have made.
 func Compile(t *trace.Trace) (Program, error) {
-	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots}
-	frees := t.Ends()
-	sizes := make([]int64, t.Slots)
+	p := Program{Name: t.Name, Events: len(t.Events), Slots: t.Slots, Steps: make([]Step, 0, len(t.Events))}
 	var live int64
-	for i, e := range t.Events {
-		if e.Op != trace.OpAlloc && e.Op != frees {
-			continue
-		}
-		if e.Slot >= t.Slots {
-			return Program{}, fmt.Errorf("compiling %s: event %d names block %d of %d", t.Name, i, e.Slot, t.Slots)
-		}
-		held := &sizes[e.Slot]
-		switch {
-		case e.Op == trace.OpAlloc && *held != 0:
-			return Program{}, fmt.Errorf("compiling %s: event %d allocates block %d, which is live", t.Name, i, e.Slot)
-		case e.Op == trace.OpAlloc && e.Size <= 0:
-			return Program{}, fmt.Errorf("compiling %s: event %d allocates %d bytes", t.Name, i, e.Size)
-		case e.Op == trace.OpAlloc:
-			*held = e.Size
-			live += e.Size
+	err := operations(t, func(s Step, held int64) {
+		if live -= held; s.Size > 0 {
+			live += s.Size
 			p.LowerBound = max(p.LowerBound, live)
-			p.Steps = append(p.Steps, Step{Size: e.Size, Slot: e.Slot, Stream: e.Stream, Pool: e.Pool, Kind: e.Kind})
-		case *held == 0:
-			return Program{}, fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
-		default:
-			live -= *held
-			*held = 0
-			p.Steps = append(p.Steps, Step{Slot: e.Slot, Stream: e.Stream})
 		}
-	}
-	if len(p.Steps) == 0 {
-		return Program{}, fmt.Errorf("compiling %s: no allocation in %d events", t.Name, len(t.Events))
+		p.Steps = append(p.Steps, s)
+	})
+	if err != nil {
+		return Program{}, err
 	}
 	return p, nil
 }
 
-// Split lists the operations of t by the pool that would serve them.
+// operations hands the operations of t to each, in order, a free with the bytes that its block held.
+func operations(t *trace.Trace, each func(s Step, held int64)) error {
+	frees := t.Ends()
+	sizes := make([]int64, t.Slots)
+	count := 0
+	for i := range t.Events {
+		e := &t.Events[i]
+		if e.Op != trace.OpAlloc && e.Op != frees {
+			continue
+		}
+		if e.Slot >= t.Slots {
+			return fmt.Errorf("compiling %s: event %d names block %d of %d", t.Name, i, e.Slot, t.Slots)
+		}
+		count++
+		held := sizes[e.Slot]
+		switch {
+		case e.Op == trace.OpAlloc && held != 0:
+			return fmt.Errorf("compiling %s: event %d allocates block %d, which is live", t.Name, i, e.Slot)
+		case e.Op == trace.OpAlloc && e.Size <= 0:
+			return fmt.Errorf("compiling %s: event %d allocates %d bytes", t.Name, i, e.Size)
+		case e.Op == trace.OpAlloc:
+			sizes[e.Slot] = e.Size
+			each(Step{Size: e.Size, Slot: e.Slot, Stream: e.Stream, Pool: e.Pool, Kind: e.Kind}, 0)
+		case held == 0:
+			return fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
+		default:
+			sizes[e.Slot] = 0
+			each(Step{Slot: e.Slot, Stream: e.Stream}, held)
+		}
+	}
+	if count == 0 {
+		return fmt.Errorf("compiling %s: no allocation in %d events", t.Name, len(t.Events))
+	}
+	return nil
+}
+
+// Split lists the operations of t by the pool that would serve them. Each program numbers its own blocks, the last freed
+// first, so that what a model's layers repeat in a pool is the same steps, whatever else they hold.
 func Split(t *trace.Trace) (map[string]*Program, error) {
-	whole, err := Compile(t)
+	shares := make([]*share, len(trace.Kinds()))
+	owner, number := make([]*share, t.Slots), make([]uint32, t.Slots)
+	err := operations(t, func(s Step, held int64) {
+		if s.Size > 0 {
+			if shares[s.Kind] == nil {
+				shares[s.Kind] = &share{Program: Program{Name: t.Name + " " + s.Kind.String()}}
+			}
+			owner[s.Slot], number[s.Slot] = shares[s.Kind], shares[s.Kind].slot()
+		}
+		p := owner[s.Slot]
+		p.live += s.Size - held
+		p.LowerBound = max(p.LowerBound, p.live)
+		if s.Slot = number[s.Slot]; s.Size == 0 {
+			p.unused = append(p.unused, s.Slot)
+		}
+		p.Steps = append(p.Steps, s)
+	})
 	if err != nil {
 		return nil, err
 	}
 	parts := map[string]*Program{}
-	owner, sizes := make([]*Program, whole.Slots), make([]int64, whole.Slots)
-	live := map[*Program]int64{}
-	for _, s := range whole.Steps {
-		if s.Size > 0 {
-			name := s.Kind.String()
-			if parts[name] == nil {
-				parts[name] = &Program{Name: whole.Name + " " + name, Slots: whole.Slots}
-			}
-			owner[s.Slot], sizes[s.Slot] = parts[name], s.Size
-		}
-		p := owner[s.Slot]
-		p.Steps = append(p.Steps, s)
-		p.Events++
-		if s.Size > 0 {
-			live[p] += s.Size
-			p.LowerBound = max(p.LowerBound, live[p])
-		} else {
-			live[p] -= sizes[s.Slot]
+	for k, p := range shares {
+		if p != nil {
+			p.Events = len(p.Steps)
+			parts[trace.Kind(k).String()] = &p.Program
 		}
 	}
 	return parts, nil
+}
+
+// share is the operations of one pool as they are listed.
+type share struct {
+	Program
+	unused []uint32
+	live   int64
+}
+
+// slot is the number of a new block.
+func (p *share) slot() uint32 {
+	if n := len(p.unused); n > 0 {
+		i := p.unused[n-1]
+		p.unused = p.unused[:n-1]
+		return i
+	}
+	p.Slots++
+	return p.Slots - 1
 }
 
 // Operations is the number of allocs and frees.

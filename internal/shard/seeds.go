@@ -70,15 +70,11 @@ func (p *Share) Replay(ctx context.Context, in *advise.Inputs, mix *profile.Mix,
 		if !mine || ctx.Err() != nil {
 			continue
 		}
-		sample, err := in.Draw(mix, seed, 1, func(int, int) {})
+		seen, err := in.Draw(mix, seed, 1, advise.Candidates(), func(int, int) {})
 		if err != nil {
 			return err
 		}
-		seen, err := advise.See(sample[0])
-		if err != nil {
-			return err
-		}
-		p.Outcomes = append(p.Outcomes, Outcome{Unit: seed, Seen: seen})
+		p.Outcomes = append(p.Outcomes, Outcome{Unit: seed, Seen: seen[0]})
 		progress(seed+1, seeds)
 	}
 	return nil
