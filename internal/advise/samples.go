@@ -68,7 +68,8 @@ func roomBeside(l Limits, grids ...profile.Grid) int {
 // Draw replays one sequence of requests for each seed from first on, of a mix or, where it is nil, evenly within the
 // limits, through the policies of each pool. The same seed draws the same requests, and the cores share the seeds: the
 // result is the same for any number of them.
-func (in *Inputs) Draw(mix *profile.Mix, first, count int, under Policies, progress func(done, of int)) ([]Seen, error) {
+func (in *Inputs) Draw(mix *profile.Mix, first, count int, under Policies,
+	progress func(done, of int)) ([]Seen, error) {
 	list := make([]Seen, count)
 	var mu sync.Mutex // over done, and progress
 	done := 0

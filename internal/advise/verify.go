@@ -49,8 +49,9 @@ type Verification struct {
 const tight = 1.15
 
 // Verify holds a configuration against in: its Model, Limits, Precision and Largest as the configuration says them, its
-// Seen of seeds that had no part in the configuration, under the policies that it names. Where the configuration is of this machine, its Hardware is
-// what this machine reports and measures now, and machine is true; else the claims about it are left out.
+// Seen of seeds that had no part in the configuration, under the policies that it names. Where the configuration is of
+// this machine, its Hardware is what this machine reports and measures now, and machine is true; else the claims about
+// it are left out.
 func Verify(a Advice, in Inputs, machine bool) (Verification, error) {
 	largest, err := in.Largest(in.Limits)
 	if err != nil {

@@ -105,8 +105,8 @@ func operations(t *trace.Trace, each func(s Step, held int64)) error {
 	return nil
 }
 
-// Split lists the operations of t by the pool that would serve them. Each program numbers its own blocks, the last freed
-// first, so that what a model's layers repeat in a pool is the same steps, whatever else they hold.
+// Split lists the operations of t by the pool that would serve them. Each program numbers its own blocks, the last
+// freed first, so that what a model's layers repeat in a pool is the same steps, whatever else they hold.
 func Split(t *trace.Trace) (map[string]*Program, error) {
 	shares := make([]*share, len(trace.Kinds()))
 	owner, number := make([]*share, t.Slots), make([]uint32, t.Slots)
