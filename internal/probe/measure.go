@@ -64,7 +64,7 @@ var (
 	quick = plan{top: 128 << 20, stream: 1 << 30, mapping: 300 * time.Millisecond, coarse: 3, fine: 16, repeats: 9,
 		sweep:  200 * time.Millisecond,
 		refine: 100 * time.Millisecond, last: 250 * time.Millisecond, window: 3 * time.Millisecond,
-		memory: 40 * time.Millisecond, rounds: 2, total: 2 * time.Second}
+		memory: 40 * time.Millisecond, rounds: 2, total: 1700 * time.Millisecond}
 	deep = plan{top: 512 << 20, stream: 2 << 30, mapping: 10 * time.Second, coarse: 6, fine: 32, repeats: 25,
 		sweep:  6 * time.Second,
 		refine: 3 * time.Second, last: 6 * time.Second, window: 40 * time.Millisecond, memory: 500 * time.Millisecond,
