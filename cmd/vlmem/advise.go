@@ -151,7 +151,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if o.shard != "" {
+	if cmd.Flags().Changed("shard") {
 		return o.runShard(env, cmd)
 	}
 	in, err := o.read(env, cmd)

@@ -322,7 +322,7 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 
 // openShare reads --shard and refuses what would have no effect beside it.
 func (o *benchOptions) openShare(env *environment, cmd *cobra.Command) (*shard.Share, error) {
-	if o.shard == "" {
+	if !cmd.Flags().Changed("shard") {
 		return nil, nil
 	}
 	for _, flag := range []string{"save", "against", "report"} {

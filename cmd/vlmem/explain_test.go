@@ -289,6 +289,8 @@ func TestExplainComparesAndRefuses(t *testing.T) {
 		{[]string{after, "--at", "oom"}, "refused no request"},
 		{[]string{path, "--torch", "two"}, `--torch: release "two"`},
 		{[]string{path, "--device-memory", "much"}, "--device-memory: size"},
+		{[]string{path, "--at", "0", "--from", "0"}, "--at 0 is of one recording's memory"},
+		{[]string{path, after, "--at", "end"}, "--at end is of one recording's memory"},
 		{[]string{path, after, "--by", "phase"}, "--by phase tells one recording's"},
 		{[]string{write(t, "e.pickle", "\x80\x04].")}, "a snapshot without memory"},
 		{[]string{write(t, "z.zip", "PK\x03\x04")}, "archive of torch.save"},

@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -82,6 +84,8 @@ func (o *fleetOptions) check(cmd *cobra.Command) error {
 	switch {
 	case len(o.models) == 0:
 		return errors.New("no --model: want one or more, such as --model qwen3-vl-4b --model qwen3-vl-8b")
+	case cmd.Flags().Changed("rate") && o.asked.PerSecond <= 0:
+		return fmt.Errorf("--rate %g: want more than 0", o.asked.PerSecond)
 	case o.advise.mix == "" && (cmd.Flags().Changed("rate") || cmd.Flags().Changed("busy")):
 		return errors.New("--rate and --busy are of requests to be served: say which with --mix")
 	}
@@ -92,6 +96,9 @@ func (o *fleetOptions) check(cmd *cobra.Command) error {
 func (o *fleetOptions) read(env *environment, cmd *cobra.Command) (models []profile.Model, err error) {
 	o.asked.Requests, err = mixNamed(o.advise.mix)
 	for i := 0; i < len(o.models) && err == nil; i++ {
+		if slices.Contains(o.models[:i], o.models[i]) {
+			return nil, fmt.Errorf("--model %s is given twice", o.models[i])
+		}
 		var m profile.Model
 		if m, err = catalog.Seeing(o.models[i]); err == nil {
 			env.notes(&m)

@@ -132,6 +132,8 @@ func TestFleetFaultsAreNamed(t *testing.T) {
 		{append(model, "none.yaml"), "none.yaml"},
 		{append(model, "i5-10210u", "--rate", "3"), "say which with --mix"},
 		{append(model, "i5-10210u", "--mix", "chat", "--rate", "-1"), "--rate -1"},
+		{append(model, "i5-10210u", "--mix", "chat", "--rate", "0"), "--rate 0"},
+		{append(model, "i5-10210u", "--model", "qwen3-vl-2b"), "--model qwen3-vl-2b is given twice"},
 		{append(model, "i5-10210u", "--mix", "chat", "--busy", "1"), "--busy 1"},
 		{append(model, "i5-10210u", "--mix", "none"), "chat"},
 		{append(model, "i5-10210u", "--context", "64"), "--context 64"},

@@ -230,6 +230,12 @@ func TestSettingsGiveWayToFlags(t *testing.T) {
 			t.Errorf("%s: exit %d, %q without %q", c.name, got.code, got.stdout[:min(80, len(got.stdout))], c.want)
 		}
 	}
+	if err := os.Remove(settings.File); err != nil {
+		t.Fatal(err)
+	}
+	if got := vlmem(t, []string{"HOME=/dev/null", "XDG_CONFIG_HOME="}, "profiles"); got.code != 0 || got.stderr != "" {
+		t.Errorf("a home that is no folder: exit %d, %q", got.code, got.stderr)
+	}
 	for file, want := range map[string]string{
 		"modle: x\n":     "reading settings vlmem.yaml: unknown key modle",
 		"seeds: many\n":  "reading settings vlmem.yaml: seeds: ",

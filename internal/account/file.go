@@ -47,6 +47,9 @@ func ExplainFiles(paths []string, options Options) (all Explanation, err error) 
 // one file: to is its end where it is not named.
 func Changes(paths []string, from, to string, options Options) (Comparison, error) {
 	switch {
+	case options.At != "":
+		return Comparison{}, fmt.Errorf("--at %s is of one recording's memory; --from and --to are the moments of what changed",
+			options.At)
 	case from == "" && to == "" && options.By == ByPhase:
 		return Comparison{}, errors.New("--by phase tells one recording's memory apart, not what two differ by")
 	case from == "" && to == "":

@@ -26,6 +26,11 @@ func (s Seen) Check() error {
 		if len(n.Reserved) != len(candidates) || len(n.Starved) != len(candidates) || n.LowerBound < 0 {
 			return fmt.Errorf("pool %s: want a lower bound and figures of %d policies", name, len(candidates))
 		}
+		for _, reserved := range n.Reserved {
+			if reserved < n.LowerBound {
+				return fmt.Errorf("pool %s: a policy reserved %d bytes, less than the lower bound %d", name, reserved, n.LowerBound)
+			}
+		}
 	}
 	return nil
 }

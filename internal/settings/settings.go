@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/pflag"
 	"github.com/spf13/viper"
@@ -89,7 +90,7 @@ func fromFile(path string, known, refused []string) (*viper.Viper, string, error
 		return v, "", nil
 	}
 	data, err := file.ReadRegular(path, file.Document)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // a HOME of /dev/null is a user without one
 		return v, path, nil
 	}
 	v.SetConfigType("yaml")

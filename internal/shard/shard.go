@@ -171,6 +171,8 @@ func (f *File) check() error {
 			return fmt.Errorf("unit %d is none of the %d of its work", o.Unit, len(f.Work.Units))
 		case !f.Shard.Holds(o.Unit):
 			return fmt.Errorf("unit %d does not fall to shard %s", o.Unit, f.Shard)
+		case f.Work.Advise != nil && len(o.Seen) == 0:
+			return fmt.Errorf("unit %d (%s) has no figures of any pool", o.Unit, f.Work.Units[o.Unit])
 		case done[o.Unit]:
 			return fmt.Errorf("unit %d (%s) is there twice", o.Unit, f.Work.Units[o.Unit])
 		}
