@@ -2,11 +2,13 @@ package probe
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -600,4 +602,15 @@ func FuzzReported(f *testing.F) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestARootIsAFolder: a named pipe is refused at once, without waiting for its writer.
+func TestARootIsAFolder(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "root")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Skip(err)
+	}
+	if _, err := Reported(pipe); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("%v", err)
+	}
 }

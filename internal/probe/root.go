@@ -26,7 +26,14 @@ type root struct {
 }
 
 func openRoot(dir string) (*root, error) {
-	r, err := os.OpenRoot(dir)
+	info, err := os.Stat(dir)
+	if err == nil && !info.IsDir() { // OpenRoot would wait for the writer of a named pipe
+		err = syscall.ENOTDIR
+	}
+	var r *os.Root
+	if err == nil {
+		r, err = os.OpenRoot(dir)
+	}
 	if err != nil {
 		var pathErr *fs.PathError
 		if errors.As(err, &pathErr) {
