@@ -48,7 +48,7 @@ func ExplainFiles(paths []string, options Options) (all Explanation, err error) 
 func Changes(paths []string, from, to string, options Options) (Comparison, error) {
 	switch {
 	case options.At != "":
-		return Comparison{}, fmt.Errorf("--at %s is of one recording's memory; --from and --to are of what changed", options.At)
+		return Comparison{}, fmt.Errorf("--at %s is of one recording's memory, not of what changed", options.At)
 	case from == "" && to == "" && options.By == ByPhase:
 		return Comparison{}, errors.New("--by phase tells one recording's memory apart, not what two differ by")
 	case from == "" && to == "":
