@@ -40,8 +40,8 @@ func newRunCmd(env *environment) *cobra.Command {
 anonymous memory, mapped files, swap, faults and stalls. Where it may, it gives the program a control group of its own.
 Input, output, signals and the exit code are the program's; the table of what was predicted and seen goes to stderr.
 
-What is predicted comes from --estimate, a file of vlmem estimate --format json; else, for llama.cpp's programs, from the
-command's own arguments and weight files; else from --config with --engine. The engine's log is read on the way where its
+What is predicted comes from --estimate, a file of vlmem estimate --format json; else, for programs of llama.cpp and vLLM, from
+the command's own arguments and weight files; else from --config with --engine. The engine's log is read on the way where its
 output is not a terminal.
 
 --save keeps the observation in a file, --keep in your data folder: estimate, advise and run learn from them with --observed and
@@ -148,7 +148,10 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 			return nil, fmt.Errorf("--limit %s: want a size above zero, such as 6GiB", o.limit)
 		}
 	}
+	flags := &cobra.Command{} // of estimate, to set what the command says
 	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: command, Machine: hardware}
+	addSettings(flags, &source.Request)
+	source.Set = flags.Flags().Set
 	what, err := source.Predict()
 	warnAll(env, what.Warnings)
 	if err != nil {

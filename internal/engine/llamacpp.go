@@ -17,7 +17,8 @@ var llamaCPP = Engine{
 	Effects: llamaFlags,
 	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
 	Replay: Arenas, Estimate: estimateLlama,
-	ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
+	ReadLog: ReadLlamaLog, Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
+	Unreckoned: llamaUnreckoned,
 }
 
 // llamaFlags are the flags of estimate that change the memory of everything that is llama.cpp within.

@@ -15,22 +15,38 @@ var llamaServer = Engine{
 	Effects:  append([]string{"cache-ram"}, llamaFlags...),
 	Kernels:  llamaCPP.Name,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
-	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadArguments: readLlamaArguments,
-	Spellings: llamaSpellings(),
-	Unreckoned: []string{"model-draft", "spec-draft-model", "ctx-size-draft", "gpu-layers-draft", "n-gpu-layers-draft",
-		"spec-type", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
-		"models-preset", "models-max", "model-url", "mmproj-url", "n-cpu-ffn", "direct-io", "fit-ctx", "fit-target"},
+	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
+	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches, Unreckoned: llamaUnreckoned,
 }
+
+// The arguments of llama.cpp's programs (common/arg.cpp of v0.5.0) that decide memory and are not reckoned, those that
+// take no value, and short names.
+var (
+	llamaUnreckoned = []string{"model-draft", "spec-draft-model", "ctx-size-draft", "gpu-layers-draft", "n-gpu-layers-draft",
+		"spec-type", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
+		"models-preset", "models-max", "model-url", "mmproj-url", "n-cpu-ffn", "direct-io", "fit-ctx", "fit-target"}
+	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-repack", "no-kv-offload", "no-mmproj",
+		"no-mmproj-offload", "no-op-offload", "swa-full", "kv-unified",
+		"direct-io", "embeddings", "embedding"}
+	llamaShorts = map[string]string{"m": "model", "mm": "mmproj", "mmu": "mmproj-url", "mu": "model-url", "hf": "hf-repo",
+		"hfr": "hf-repo", "c": "ctx-size", "b": "batch-size", "ub": "ubatch-size", "np": "parallel", "fa": "flash-attn",
+		"ctk": "cache-type-k", "ctv": "cache-type-v", "cram": "cache-ram", "kvu": "kv-unified", "nkvo": "no-kv-offload",
+		"nr": "no-repack", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
+		"ncmoe": "n-cpu-moe", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft",
+		"mg": "main-gpu", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
+)
 
 // llamaSpellings are llama-server's arguments by long name.
 func llamaSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
-		"flash-attn": "flash-attention", "cache-type-k": "kv-type", "cache-type-v": "kv-type", "no-warmup": "no-warmup",
+		"flash-attn": "flash-attention", "no-warmup": "no-warmup",
 		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
 		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
 		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings"})
+	m["cache-type-k"] = []spelling{{"kv-type", keysOf}}
+	m["cache-type-v"] = []spelling{{"kv-type", valuesOf}}
 	m["n-gpu-layers"] = []spelling{{"ngl", allLayers}}
 	m["gpu-layers"] = m["n-gpu-layers"]
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}

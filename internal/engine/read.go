@@ -39,6 +39,11 @@ type Reading struct {
 	Left       []string // settings that are not looked at
 }
 
+// Names says that a setting is stated.
+func (r Reading) Names(flag string) bool {
+	return slices.ContainsFunc(r.Stated, func(s Stated) bool { return s.Flag == flag })
+}
+
 // ReadSettings reads a file of the engine's own settings: lines of --name and value, or of name = value, as
 // llama-server takes them, or YAML of names without dashes as vLLM does. Names may be written with _ for -, as both
 // engines take them.
@@ -51,6 +56,11 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if err != nil {
 		return r, err
 	}
+	return e.reading(name, pairs)
+}
+
+// reading sorts names and values by what they mean for memory.
+func (e *Engine) reading(name string, pairs []Stated) (r Reading, err error) {
 	for _, p := range pairs {
 		key := strings.ReplaceAll(p.Flag, "_", "-")
 		spellings, ok := e.Spellings[key]
@@ -73,19 +83,36 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	return r, nil
 }
 
-// state adds a setting. A cache's type is that of keys, then of values; what is made of a checkpoint's type counts, and
-// an image that is left out stays so.
+// state adds a setting. A cache's types are those of keys and of values, each f16 unless told; what is made of a
+// checkpoint's type counts, and an image that is left out stays so.
 func (r *Reading) state(s Stated) {
 	at := slices.IndexFunc(r.Stated, func(x Stated) bool { return x.Flag == s.Flag })
 	switch {
 	case s.Value == "":
 	case s.Flag == "kv-type" && at >= 0:
-		r.Stated[at].Value += "," + s.Value
+		r.Stated[at].Value = mergedTypes(r.Stated[at].Value, s.Value)
 	case s.Flag == "quant" && at >= 0:
 		r.Stated[at].Value = s.Value
 	default:
 		r.Stated = append(r.Stated, s)
 	}
+}
+
+// keysOf and valuesOf are the types of a cache of which one is told.
+func keysOf(v string) (string, error)   { return v + ",f16", nil }
+func valuesOf(v string) (string, error) { return "f16," + v, nil }
+
+// mergedTypes joins two such pairs, of which the later counts where both tell.
+func mergedTypes(a, b string) string {
+	keys, values, _ := strings.Cut(a, ",")
+	k, v, _ := strings.Cut(b, ",")
+	if k != "f16" {
+		keys = k
+	}
+	if v != "f16" {
+		values = v
+	}
+	return keys + "," + values
 }
 
 // settingsIn are the names and values of a file, in its order.

@@ -34,7 +34,7 @@ func TestReadSettings(t *testing.T) {
 		{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
 		{&llamaServer, "--ctx-size 1\nctx\n", nil, nil, `f:2: want a line of --name and value, found "ctx"`},
 		{&llamaServer, "--model m.gguf\n", nil, nil, "does not end with the type of its weights"},
-		{&transformers, "", nil, nil, "settings of transformers are not read; of llama-server, vllm they are"},
+		{&transformers, "", nil, nil, "settings of transformers are not read; of llama.cpp, llama-server, vllm they are"},
 	} {
 		r, err := c.engine.ReadSettings("f", []byte(c.text))
 		got, left := r.Stated, append(r.Unreckoned, r.Left...)

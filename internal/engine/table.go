@@ -46,10 +46,12 @@ type Engine struct {
 	Write    func(Settings) (*Bundle, error)                // nil: it reads no files
 	Takes    Flags                                          // what Version takes; nil: the list of flags/NAME-VERSION.txt
 	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
-	// ReadArguments reads the settings and files that its command line names; nil: it names none.
-	ReadArguments func([]string) (Invocation, error)
-	// Spellings are the settings of its file that decide memory, by their names there; nil: the file is not read back.
+	// Spellings are the settings of its file and of its command line that decide memory, by their names there; nil:
+	// neither is read.
 	Spellings map[string][]spelling
+	Shorts    map[string]string // names of its command line that are another's, without dashes
+	Switches  []string          // names of its command line that take no value
+	Verb      string            // word of its command line after which the model is named
 	// Unreckoned are names there that decide memory too and that the estimate does not know.
 	Unreckoned []string
 }

@@ -32,6 +32,8 @@ type Request struct {
 	Settings         LlamaSettings
 	engine.Options
 
+	Machine *profile.Hardware // that Hardware would name; nil for none
+
 	Given func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
 	Notes []string               // what was assumed
 
@@ -130,12 +132,16 @@ func (o *Request) image() error {
 }
 
 func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
-	if o.Hardware == "" {
-		return nil
+	h := o.Machine
+	if o.Hardware != "" {
+		named, err := catalog.Hardware(o.Hardware)
+		if err != nil {
+			return err
+		}
+		h = &named
 	}
-	h, err := catalog.Hardware(o.Hardware)
-	if err != nil {
-		return err
+	if h == nil {
+		return nil
 	}
 	o.Llama.CPU = h.CPU
 	if h.Memory != nil {
@@ -144,7 +150,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	if len(h.GPUs) > 0 {
 		o.GPU = &h.GPUs[0]
 		if o.TensorParallel == 0 {
-			o.TensorParallel = e.Spread(&h, &model.Text)
+			o.TensorParallel = e.Spread(h, &model.Text)
 		}
 	}
 	return nil
@@ -165,27 +171,6 @@ func (o *Request) device(e *engine.Engine) error {
 		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
 	}
 	return nil
-}
-
-// OfInvocation is what an engine will allocate as its command line starts it, on a processor.
-func OfInvocation(engineName string, in engine.Invocation, cpu *profile.CPU) (*engine.Memory, []string, error) {
-	o := Request{Model: in.Model, Projector: in.Projector, Engine: engineName, Options: in.Options, GPULayers: -1}
-	if in.Projector == "" {
-		o.ImageSize = "none"
-	}
-	model, err := o.Load()
-	if err != nil {
-		return nil, o.Notes, err
-	}
-	if o.Context == 0 {
-		o.Context = model.Text.MaxPositions // as the file says
-	}
-	if err := o.Complete(&model); err != nil {
-		return nil, o.Notes, err
-	}
-	o.Llama.CPU = cpu
-	mem, err := engine.Estimate(o.Engine, &model, o.Options)
-	return mem, o.Notes, err
 }
 
 // Read reads an estimate that was written as JSON.

@@ -4,6 +4,7 @@ package predict
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/child"
@@ -20,6 +21,9 @@ type Source struct {
 	Config   string // file of a configuration
 	Command  []string
 	Machine  profile.Hardware // that the program runs on
+
+	Request estimate.Request               // with its settings as they are where nothing is said
+	Set     func(flag, value string) error // sets one, by the name of estimate's flag
 }
 
 // Prediction is what was found.
@@ -30,7 +34,7 @@ type Prediction struct {
 }
 
 // Predict takes the nearest source.
-func (s Source) Predict() (p Prediction, err error) {
+func (s *Source) Predict() (p Prediction, err error) {
 	if s.Engine != "" {
 		if p.Engine, err = engine.Lookup("engine", s.Engine, (*engine.Engine).Estimates); err != nil {
 			return p, err
@@ -44,14 +48,13 @@ func (s Source) Predict() (p Prediction, err error) {
 		return p, nil
 	case p.Engine == nil:
 		return p, nil
-	case p.Engine.ReadArguments != nil:
-		in, err := p.Engine.ReadArguments(s.Command[1:])
+	case p.Engine.Spellings != nil:
+		read, err := p.Engine.ReadCommand(s.Command[1:])
 		if err != nil {
 			return p, fmt.Errorf("reading the command: %w", err)
 		}
-		if in.Model != "" {
-			p.Memory, p.Warnings, err = estimate.OfInvocation(s.Engine, in, s.Machine.CPU)
-			return p, err
+		if read.Names("model") {
+			return p, s.fromCommand(&p, read)
 		}
 	}
 	if s.Config != "" {
@@ -62,8 +65,43 @@ func (s Source) Predict() (p Prediction, err error) {
 	return p, nil
 }
 
+// fromCommand estimates what the command says. Images count where it names a tower, or a repository, which has one.
+func (s *Source) fromCommand(p *Prediction, read engine.Reading) error {
+	r := &s.Request
+	r.Engine, r.Machine = p.Engine.Name, &s.Machine
+	if p.Engine.Weights == engine.GGUF {
+		r.AutoContext = !read.Names("ctx")
+		if !read.Names("mmproj") {
+			r.ImageSize = "none"
+		}
+	}
+	for _, stated := range read.Stated {
+		if stated.Flag == "model" && !strings.HasSuffix(stated.Value, ".gguf") {
+			r.ImageSize = ""
+		}
+		if err := s.Set(stated.Flag, stated.Value); err != nil {
+			return fmt.Errorf("reading the command: --%s: %w", stated.Flag, err)
+		}
+	}
+	if len(read.Unreckoned) > 0 {
+		p.Warnings = append(p.Warnings, "not reckoned, though memory depends on it: "+strings.Join(read.Unreckoned, ", "))
+	}
+	err := r.Check()
+	if err == nil {
+		var model profile.Model
+		if model, err = r.Load(); err == nil {
+			p.Memory, err = r.Estimate(&model)
+		}
+	}
+	p.Warnings = append(p.Warnings, r.Notes...)
+	if err != nil {
+		return fmt.Errorf("predicting from the command: %w", err)
+	}
+	return nil
+}
+
 // fromConfig solves for the engine as advise --for does.
-func (s Source) fromConfig(p *Prediction) error {
+func (s *Source) fromConfig(p *Prediction) error {
 	a, err := advise.ReadFile(s.Config)
 	for _, w := range a.Warnings {
 		p.Warnings = append(p.Warnings, w.String())
