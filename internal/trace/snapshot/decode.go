@@ -85,6 +85,7 @@ const (
 	toText reference = iota
 	toObject
 	toPlain
+	unset    // a number that was passed over
 	maxIndex = 1<<30 - 1
 )
 
@@ -370,19 +371,21 @@ func (d *decoder) remember(op byte) error {
 			return err
 		}
 	}
-	if len(d.stack) == 0 || at > len(d.memo) {
+	if len(d.stack) == 0 {
 		return fmt.Errorf("memo %d: nothing to remember there", at)
 	}
 	top, err := d.refer(d.stack[len(d.stack)-1])
 	if err != nil {
 		return err
 	}
-	if at < len(d.memo) {
-		d.memo[at] = top
-		return nil
+	if grown := at + 1 - len(d.memo); grown > 0 { // picklers count up; a rewritten file may not
+		if err := d.spend(8 * grown); err != nil {
+			return err
+		}
+		d.memo = append(d.memo, slices.Repeat([]reference{unset}, grown)...)
 	}
-	d.memo = append(d.memo, top)
-	return d.spend(8)
+	d.memo[at] = top
+	return nil
 }
 
 // refer is the reference to a value.
@@ -411,7 +414,7 @@ func (d *decoder) recall(op byte) error {
 	if err != nil {
 		return err
 	}
-	if at >= len(d.memo) {
+	if at >= len(d.memo) || d.memo[at] == unset {
 		return fmt.Errorf("memo %d was never set", at)
 	}
 	n := int64(d.memo[at] >> 2)
