@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc"
@@ -81,6 +82,49 @@ func TestRecordThenCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestNamesOfStreamsMeanNothing: with its streams renamed a program asks the driver for the same segments and gives the same
+// back. Where several are given back at once, the lowest stream's are first: the order is of names.
+func TestNamesOfStreamsMeanNothing(t *testing.T) {
+	names := []uint16{2, 0, 1}
+	for _, conf := range settings {
+		cfg, err := ParseConf(conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for seed := range uint64(4) {
+			tr := program(rand.New(rand.NewPCG(seed, 5)), 1500, len(names))
+			want, err := Record(tr, cfg, 300*mib)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range tr.Events {
+				if e := &tr.Events[i]; e.Stream != trace.AllStreams {
+					e.Stream = names[e.Stream]
+				}
+			}
+			got, err := Record(tr, cfg, 300*mib)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if a, b := driven(got), driven(want); !slices.Equal(a, b) {
+				t.Errorf("%q, seed %d: %d calls of the driver, %d before", conf, seed, len(a), len(b))
+			}
+		}
+	}
+}
+
+// driven is what a recording's program asked of the driver, sorted.
+func driven(s *snapshot.Snapshot) (calls []string) {
+	for _, e := range s.Traces[0] {
+		switch e.Action {
+		case snapshot.SegmentAlloc, snapshot.SegmentFree, snapshot.SegmentMap, snapshot.SegmentUnmap:
+			calls = append(calls, fmt.Sprint(e.Action, e.Size))
+		}
+	}
+	slices.Sort(calls)
+	return calls
 }
 
 func recordThenCheck(t *testing.T, name string, tr *trace.Trace, cfg Config, total int64, keep int) {
