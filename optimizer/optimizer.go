@@ -42,7 +42,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
-	"sync/atomic"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/alloc/space"
@@ -77,7 +76,8 @@ type options struct {
 // Optimizer owns the memory of one model's tensors. It is safe for use by several goroutines.
 type Optimizer struct {
 	options options
-	closed  atomic.Bool
+	loans   loans
+	close   sync.Once
 
 	mu      sync.Mutex
 	pools   map[poolKey]server
@@ -116,7 +116,7 @@ func open(o options) (*Optimizer, error) {
 		o.collect = debug.FreeOSMemory
 	}
 	m := &Optimizer{options: o, pools: map[poolKey]server{}, layouts: map[AttentionShape]attentionLayout{},
-		monitor: monitor}
+		monitor: monitor, loans: newLoans()}
 	for _, kind := range memory.Kinds() {
 		if _, ok := o.pools[kind]; !ok {
 			continue
@@ -137,6 +137,10 @@ func (o *Optimizer) Allocate(shape []int, d DType, kind Kind) (*Tensor, error) {
 
 // Make grants a tensor in the first of its kind's places that has room. The error of the last place tried is returned.
 func (o *Optimizer) Make(s Spec) (*Tensor, error) {
+	if !o.loans.take() {
+		return nil, fmt.Errorf("allocating a %v tensor: %w", s.Kind, ErrClosed)
+	}
+	defer o.loans.give()
 	pitch, rows, err := s.pitch()
 	if err != nil {
 		return nil, fmt.Errorf("allocating a %v tensor: %w", s.Kind, err)
@@ -213,13 +217,10 @@ func (o *Optimizer) tight(p Place) int {
 	return 0
 }
 
-// pool is the pool of a kind in a place, made when first asked for.
+// pool is the pool of a kind in a place, made when first asked for; the caller has a loan.
 func (o *Optimizer) pool(k Kind, place Place) (server, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed.Load() {
-		return nil, ErrClosed
-	}
 	key := poolKey{place, o.served(k)}
 	if p := o.pools[key]; p != nil {
 		return p, nil
@@ -253,9 +254,11 @@ func (o *Optimizer) Free(t *Tensor) error {
 		return fmt.Errorf("freeing no tensor: %w", ErrNotLive)
 	case t.owner.optimizer != o:
 		return fmt.Errorf("freeing a %v tensor: %w", t.Kind, ErrForeign)
-	case o.closed.Load():
+	case !o.loans.take():
 		return fmt.Errorf("freeing a %v tensor: %w", t.Kind, ErrClosed)
-	case t.owner.freed.Swap(true):
+	}
+	defer o.loans.give()
+	if t.owner.freed.Swap(true) {
 		return fmt.Errorf("freeing a %v tensor: %w", t.Kind, ErrNotLive)
 	}
 	return t.owner.block.free()
@@ -291,15 +294,18 @@ func (o *Optimizer) Statistics() []PoolStatistics {
 	return list
 }
 
-// Close frees every tensor and returns all memory. Slices of a tensor's memory may not be touched afterwards. Closing
-// twice is safe.
-func (o *Optimizer) Close() error {
+// Close frees every tensor and returns all memory, once every Use has ended: it may not be called in one. Slices of a
+// tensor's memory may not be touched afterwards. Closing twice is safe.
+func (o *Optimizer) Close() (failed error) {
+	o.close.Do(func() { failed = o.giveBack() })
+	return failed
+}
+
+// giveBack gives all memory back to where it came from.
+func (o *Optimizer) giveBack() (failed error) {
+	o.loans.end()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed.Swap(true) {
-		return nil
-	}
-	var failed error
 	for _, p := range o.pools {
 		failed = errors.Join(failed, p.close())
 	}

@@ -48,9 +48,10 @@ func (o *Optimizer) Poll() (State, error) {
 
 // Feed takes a reading of the machine's memory and does what its level asks of the pools.
 func (o *Optimizer) Feed(r Reading) (State, error) {
-	if o.closed.Load() {
+	if !o.loans.take() {
 		return State{}, ErrClosed
 	}
+	defer o.loans.give()
 	o.mu.Lock()
 	s := State{State: o.monitor.Feed(r)}
 	o.state = s
@@ -82,9 +83,10 @@ func (o *Optimizer) servers() map[poolKey]server {
 // Compact moves tensors together in every pool that can and whose external fragmentation is above defragment_above, and
 // reports those in which anything moved.
 func (o *Optimizer) Compact() ([]Compaction, error) {
-	if o.closed.Load() {
+	if !o.loans.take() {
 		return nil, ErrClosed
 	}
+	defer o.loans.give()
 	var list []Compaction
 	var failed error
 	for key, p := range o.servers() {

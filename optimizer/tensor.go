@@ -125,8 +125,8 @@ type owner struct {
 	freed     atomic.Bool
 }
 
-// live says whether the block may be used still.
-func (w *owner) live() bool { return !w.freed.Load() && !w.optimizer.closed.Load() }
+// borrow says whether the block may be used still, and keeps the optimizer from closing until the loan is given back.
+func (w *owner) borrow() bool { return !w.freed.Load() && w.optimizer.loans.take() }
 
 // strides of rows of the given pitch.
 func strides(shape []int, d DType, pitch int64) []int64 {
@@ -143,9 +143,10 @@ func strides(shape []int, d DType, pitch int64) []int64 {
 // Bytes is the tensor's memory, padding included; nil where this process cannot address it, and after it was freed. It
 // stays where it is from now on: compaction passes over a tensor whose address was told. Use lends it instead.
 func (t *Tensor) Bytes() []byte {
-	if !t.owner.live() {
+	if !t.owner.borrow() {
 		return nil
 	}
+	defer t.owner.optimizer.loans.give()
 	b := t.owner.block.bytes()
 	if b == nil {
 		return nil
@@ -155,9 +156,10 @@ func (t *Tensor) Bytes() []byte {
 
 // Use lends the tensor's memory to f, which must not keep it: between two uses compaction may move the tensor.
 func (t *Tensor) Use(f func([]byte) error) error {
-	if !t.owner.live() {
+	if !t.owner.borrow() {
 		return fmt.Errorf("using a %v tensor: %w", t.Kind, ErrNotLive)
 	}
+	defer t.owner.optimizer.loans.give()
 	return t.owner.block.lend(func(b []byte) error {
 		if b == nil {
 			return fmt.Errorf("using a %v tensor: %v memory cannot be addressed from here", t.Kind, t.Place)
@@ -168,9 +170,10 @@ func (t *Tensor) Use(f func([]byte) error) error {
 
 // Address is where a card finds the tensor, 0 where it is in host memory alone.
 func (t *Tensor) Address() uint64 {
-	if !t.owner.live() {
+	if !t.owner.borrow() {
 		return 0
 	}
+	defer t.owner.optimizer.loans.give()
 	base := t.owner.block.address()
 	if base == 0 {
 		return 0
