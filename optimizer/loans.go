@@ -3,8 +3,8 @@ package optimizer
 import "sync/atomic"
 
 // loans counts who is looking at memory right now, so that Close gives none of it back under them. Looking is an atomic
-// addition and its opposite: a lock would have readers wait for one another, and a read lock cannot be taken again by who
-// holds it once Close waits. What is lent may be nested.
+// addition and its opposite: a lock would have readers wait for one another, and a read lock cannot be taken again by
+// who holds it once Close waits. What is lent may be nested.
 type loans struct {
 	out  atomic.Int64 // less than zero once ended
 	idle chan struct{}
