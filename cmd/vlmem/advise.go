@@ -164,6 +164,7 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		return runAdviseFor(env, cmd.Context(), o, in)
 	}
 	var advice advise.Advice
+	o.out.screenInstead(env, cmd)
 	if err := o.out.write(env, func(w *outlet.Pending) error {
 		if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 			return err
@@ -180,11 +181,14 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		if o.explain {
 			return report.Explain(w, advice)
 		}
+		if o.out.format == "table" {
+			return report.ScreenAlone(w, advice)
+		}
 		return report.Advice(w, o.out.format, advice)
 	}); err != nil || o.out.format != "yaml" || o.explain {
 		return err
 	}
-	return report.Screen(env.stderr, advice, o.out.path)
+	return report.Screen(report.On(env.stderr, env.sheet(env.stderr)), advice, o.out.path)
 }
 
 // runShard replays the seeds that fall to a shard. A model that does not fit is told as advise tells it.
@@ -205,8 +209,8 @@ func (o *adviseOptions) runShard(env *environment, cmd *cobra.Command) error {
 		return err
 	}
 	bar := env.progress("sampling requests")
-	defer bar.close()
-	if err := share.Replay(cmd.Context(), &in, mix, o.grow, o.seeds, bar.set); err != nil {
+	defer bar.Close()
+	if err := share.Replay(cmd.Context(), &in, mix, o.grow, o.seeds, bar.Set); err != nil {
 		return err
 	}
 	return o.out.write(env, func(w *outlet.Pending) error { return writeShard(env, cmd.Context(), share, w) })
@@ -268,8 +272,8 @@ func drawSamples(env *environment, in *advise.Inputs, name string, first, count 
 		return nil, err
 	}
 	bar := env.progress("sampling requests")
-	defer bar.close()
-	return in.Draw(mix, first, count, under, bar.set)
+	defer bar.Close()
+	return in.Draw(mix, first, count, under, bar.Set)
 }
 
 // check refuses flags that do not go together.

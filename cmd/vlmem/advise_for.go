@@ -129,8 +129,8 @@ func (o *adviseOptions) pytorch(env *environment, e *engine.Engine, in *advise.I
 		return advise.Bundle{}, err
 	}
 	bar := env.progress("replaying PyTorch's settings")
-	defer bar.close()
-	options.Progress = bar.set
+	defer bar.Close()
+	options.Progress = bar.Set
 	choice, err := advise.TuneTorch(traces, options)
 	if err != nil {
 		return advise.Bundle{}, err
@@ -160,13 +160,14 @@ func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise
 		return advise.Bundle{}, errors.New("--for malloc times the heaps of this machine: leave --hardware out")
 	}
 	bar := env.progress("running the heaps that are installed")
-	defer bar.close()
-	return bench.Heaps(ctx, in, mix, bar.set)
+	defer bar.Close()
+	return bench.Heaps(ctx, in, mix, bar.Set)
 }
 
 // runCompare lists the built-in models and precisions that fit, the fastest first, or with --prefer context those that
 // leave most room for it; nothing that fits exits with 3.
 func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advise.Inputs) error {
+	o.out.screenInstead(env, cmd)
 	w, err := o.out.open(env)
 	if err != nil {
 		return err

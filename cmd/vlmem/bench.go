@@ -203,7 +203,7 @@ func (o *benchOptions) options(env *environment) (bench.Options, error) {
 	out := bench.Options{Allocators: o.allocators, Repeats: o.repeats, Touch: o.touch, Free: probe.Fillable,
 		Capacity: bench.Boundless, Progress: func(what string) (func(int, int), func()) {
 			bar := env.progress(what)
-			return bar.set, bar.close
+			return bar.Set, bar.Close
 		}}
 	granule, err := units.ParseBytes(o.granule)
 	if err != nil || granule < 512 || granule&(granule-1) != 0 {

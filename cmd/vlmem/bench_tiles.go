@@ -125,9 +125,9 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 		return nil, err
 	}
 	bar := env.progress("timing")
-	defer bar.close()
+	defer bar.Close()
 	r, err := contest.Hold(hardware, shapes,
-		contest.Options{Kernel: o.kernel, Pairs: o.pairs, Grid: o.grid, Progress: bar.set})
+		contest.Options{Kernel: o.kernel, Pairs: o.pairs, Grid: o.grid, Progress: bar.Set})
 	return func(w io.Writer, format string) error { return report.Contests(w, format, r) }, err
 }
 

@@ -45,8 +45,8 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 // measure adds to this machine's report what timing finds.
 func measure(env *environment, ctx context.Context, h *profile.Hardware, deep bool) error {
 	bar := env.progress("measuring this machine")
-	defer bar.close()
-	return probe.MeasureInto(ctx, h, deep, bar.set)
+	defer bar.Close()
+	return probe.MeasureInto(ctx, h, deep, bar.Set)
 }
 
 // lessonOptions say which runs an estimate learns from.

@@ -4,16 +4,17 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/terminal"
 )
 
 // output is the --format and -o of a command.
@@ -32,14 +33,24 @@ func (o *output) addFlags(cmd *cobra.Command, formats ...string) {
 	completes(cmd, "format", formats)
 }
 
+// screenInstead makes a table of what would be a document on a terminal that nobody asked one for.
+func (o *output) screenInstead(env *environment, cmd *cobra.Command) {
+	if o.path == "" && !cmd.Flags().Changed("format") && env.sheet(env.stdout).Columns > 0 {
+		o.format, o.formats = "table", []string{"table"}
+	}
+}
+
 // open checks format and path before any work is done.
 func (o *output) open(env *environment) (*outlet.Pending, error) {
 	if !slices.Contains(o.formats, o.format) {
 		return nil, fmt.Errorf("unknown --format %q: want one of %s", o.format, strings.Join(o.formats, ", "))
 	}
 	place := outlet.Target{Stdout: env.stdout, Desk: &env.desk, Flag: cmp.Or(o.flag, "-o"), Path: o.path}
+	if o.format == "table" || o.format == "text" {
+		place.Shown = env.sheet(env.stdout)
+	}
 	if !o.binary() {
-		place.Clean = report.Plain
+		place.Clean = report.Cleaner(place.Shown)
 	}
 	return place.Open()
 }
@@ -78,30 +89,10 @@ func (env *environment) leaveNote(o output, err error) {
 	}
 }
 
-// progress draws a bar on stderr where that is a terminal, and nothing elsewhere.
-type progress struct{ bar *progressbar.ProgressBar }
-
-func (env *environment) progress(what string) *progress {
-	if !isTerminal(env.stderr) {
-		return &progress{}
-	}
-	return &progress{progressbar.NewOptions(1,
-		progressbar.OptionSetWriter(env.stderr), progressbar.OptionSetDescription(what), progressbar.OptionSetWidth(30),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
-		progressbar.OptionSetTheme(progressbar.ThemeASCII))}
+// progress draws a bar on stderr where that is a terminal and the work takes long, and nothing elsewhere.
+func (env *environment) progress(what string) *terminal.Progress {
+	return terminal.NewProgress(env.stderr, env.sheet(env.stderr), what)
 }
 
-// set shows done of so many steps.
-func (p *progress) set(done, of int) {
-	if p.bar != nil {
-		p.bar.ChangeMax(of)
-		_ = p.bar.Set(done) // a bar that cannot be drawn is no reason to stop
-	}
-}
-
-// close takes the bar away.
-func (p *progress) close() {
-	if p.bar != nil {
-		_ = p.bar.Finish()
-	}
-}
+// sheet is what a writer is shown on.
+func (env *environment) sheet(w io.Writer) terminal.Sheet { return terminal.Of(w, env.lookup) }

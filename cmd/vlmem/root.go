@@ -6,21 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
 	"runtime/debug"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/interrupt"
 	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/terminal"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -51,15 +49,13 @@ type environment struct {
 	relay interrupt.Relay
 }
 
-// isTerminal reports whether w is a terminal.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// warn writes one line to stderr.
+// warn writes one line to stderr, broken where that is a narrower terminal.
 func (env *environment) warn(format string, args ...any) {
-	fmt.Fprintf(env.stderr, "vlmem: %s\n", report.Visible(fmt.Sprintf(format, args...)))
+	line := "vlmem: " + report.Visible(fmt.Sprintf(format, args...))
+	if columns := env.sheet(env.stderr).Columns; columns > 0 {
+		line = report.Fold(columns, line)
+	}
+	fmt.Fprintln(env.stderr, line)
 }
 
 // warnAll writes a line for each warning.
@@ -157,16 +153,19 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 		newMergeCmd(env), newFleetCmd(env), newGateCmd(env), newProbeCmd(env), newProfilesCmd(env), newRunCmd(env),
 		newTraceCmd(env), newVerifyCmd(env), newVersionCmd(env), newWatchCmd(env),
 	)
-	foldHelp(root)
+	foldHelp(root, env.sheet(env.stdout))
 	return root
 }
 
-// foldHelp keeps help within the columns of a terminal.
-func foldHelp(root *cobra.Command) {
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |", ".FlagUsagesWrapped 80 |"))
+// foldHelp keeps help within what it is shown on.
+func foldHelp(root *cobra.Command, sheet terminal.Sheet) {
+	columns := sheet.Paragraph()
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages |",
+		fmt.Sprintf(".FlagUsagesWrapped %d |", columns)))
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
-		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))),
-			cmd.UsageString())
+		cmd.Example = report.FoldCommands(sheet.Columns, cmd.Example)
+		fmt.Fprintf(cmd.OutOrStdout(), "%s\n\n%s", report.Fold(columns, report.Paragraphs(cmp.Or(cmd.Long, cmd.Short))),
+			report.Cleaner(sheet)([]byte(cmd.UsageString())))
 	})
 }
 

@@ -237,7 +237,7 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 	if !slices.Contains(exportFormats, o.out.format) {
 		return fmt.Errorf("unknown --to %q: want one of %s", o.out.format, strings.Join(exportFormats, ", "))
 	}
-	if o.out.format == "snapshot" && o.out.path == "" && isTerminal(env.stdout) {
+	if o.out.format == "snapshot" && o.out.path == "" && env.sheet(env.stdout).Columns > 0 {
 		return fmt.Errorf("a snapshot is not for a terminal: name a file with -o")
 	}
 	return o.out.write(env, func(w *outlet.Pending) error {

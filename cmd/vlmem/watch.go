@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/vlmem/vlmem/internal/pressure"
 	"github.com/vlmem/vlmem/internal/probe"
@@ -24,6 +22,7 @@ type watchOptions struct {
 	interval, timeout            time.Duration
 	once                         bool
 	out                          output
+	live                         report.Live
 }
 
 func newWatchCmd(env *environment) *cobra.Command {
@@ -33,7 +32,8 @@ func newWatchCmd(env *environment) *cobra.Command {
 		Short: "Follow the pressure on memory, with advice in words",
 		Long: `watch reads what is used of the host's memory, of the tightest control group and of each card, and the kernel's stall
 counters, and says which level they make: low, medium or high. A line is written when the level changes; on a terminal
-the present state stands below. Thresholds are the seeds' unless --config names a configuration of advise.
+the present stands below, each budget with its last readings. What makes other programs wait, at limits of their own, is said
+as that and raises no level. Thresholds are 30 and 80 % unless --config names a configuration of advise.
 
 --until ends it at a level, for scripts; --exec runs a command at each change, with VLMEM_LEVEL, VLMEM_PREVIOUS,
 VLMEM_BUDGET, VLMEM_USED_BYTES and VLMEM_LIMIT_BYTES in its environment. With --format prometheus and -o FILE the file
@@ -134,11 +134,8 @@ func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
 func (o *watchOptions) show(env *environment, seen watch.Moment) error {
 	m := report.Moment{Reading: seen.Reading, State: seen.State, Before: seen.Before, Changed: seen.Changed}
 	if o.out.path == "" && o.out.format == "text" {
-		columns := 0 // of the terminal, where there is one to keep the present state on
-		if f, ok := env.stdout.(*os.File); ok && !o.once {
-			columns, _, _ = term.GetSize(int(f.Fd())) // its error leaves zero: no terminal
-		}
-		m.Follow(env.stdout, columns)
+		sheet := env.sheet(env.stdout)
+		o.live.Show(report.On(env.stdout, sheet), m, o.once || !sheet.Live(env.lookup))
 		return nil
 	}
 	p, err := o.out.open(env)

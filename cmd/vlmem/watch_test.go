@@ -125,7 +125,7 @@ func TestWatchWritesEachSampleToAFile(t *testing.T) {
 	}
 	m.file("proc/pressure/memory", "some avg10=20.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=6.00 avg60=0.00 "+
 		"avg300=0.00 total=0\n")
-	out, _, _ := m.follow(watchOptions{out: output{format: "json"}}, 100)
+	out, _, _ := m.follow(watchOptions{out: output{format: "json"}}, 400)
 	var s report.PressureSample
 	if err := json.Unmarshal([]byte(out), &s); err != nil || s.Level != "high" || s.Stall == nil || s.Stall.Full != 0.06 ||
 		len(s.Advice) == 0 {

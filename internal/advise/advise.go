@@ -367,5 +367,11 @@ func (b *Budget) verdictWords() string {
 			return fmt.Sprintf("fits if its items are not all at their most, which is %s too much", high-p.Capacity.Value)
 		}
 	}
-	return "fits"
+	return fits
 }
+
+// fits is the verdict where nothing stands against it.
+const fits = "fits"
+
+// Doubtful is whether the budget fits only where its items are not all at their most.
+func (b *Budget) Doubtful() bool { return b.verdictWords() != fits }

@@ -216,7 +216,7 @@ func (in *Inputs) verdict(mem *engine.Memory, a *attempt, most units.Bytes) stri
 		return fmt.Sprintf("fits if all else takes at most %s of host memory (%s reckoned, at most %s)", left, p.Other.Value,
 			other.High)
 	}
-	return "fits"
+	return fits
 }
 
 // servedClaims holds a configuration's budget against the engine's estimate, made again from what the configuration

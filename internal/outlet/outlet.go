@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/vlmem/vlmem/internal/file"
+	"github.com/vlmem/vlmem/internal/terminal"
 )
 
 // Target is where a result goes.
@@ -20,12 +21,13 @@ type Target struct {
 	Flag   string              // what the path was given with
 	Path   string              // "" for stdout
 	Clean  func([]byte) []byte // takes out of a text what it may not hold; nil for what is no text
+	Shown  terminal.Sheet      // what stdout is shown on
 }
 
 // Open makes sure that a file can be written, before any work is done.
 func (p Target) Open() (*Pending, error) {
 	if p.Path == "" || filepath.Clean(p.Path) == "/dev/stdout" { // opened anew, that would be written from its start
-		return &Pending{to: p.Stdout, clean: p.Clean}, nil
+		return &Pending{to: p.Stdout, clean: p.Clean, sheet: p.Shown}, nil
 	}
 	f, err := p.Desk.Create(p.Path)
 	if err != nil {
@@ -41,7 +43,11 @@ type Pending struct {
 	file       *file.Pending // nil on stdout
 	path, flag string
 	clean      func([]byte) []byte // takes out what a text may not hold
+	sheet      terminal.Sheet
 }
+
+// Sheet is what the result is laid out for.
+func (p *Pending) Sheet() terminal.Sheet { return p.sheet }
 
 // Commit shows the result: on stdout, or as the named file in place of what was there.
 func (p *Pending) Commit() error { return CommitAll(p) }

@@ -7,7 +7,9 @@
 // and the tightest budget, the largest f, sets the level. Fractions tell what is taken, not whether anybody suffers
 // from it: a host can stall in reclaim at f = 0.7 while its page cache thrashes. So the kernel's stall counters (PSI)
 // are joined in: the share of the last ten seconds in which some tasks, or all, waited for memory. All of them waiting
-// for StallHigh is high pressure whatever f says; some of them waiting for StallSome is at least medium.
+// for StallHigh is high pressure; some of them waiting for StallSome is at least medium. Both are so only while f is above
+// Low: where every budget that this process can run out of is nearly empty, tasks that wait are others', held by limits
+// of their own, and a smaller model here would help nobody.
 //
 //	        f > Low            f > High, or full stall
 //	┌─────┐ ──────▶ ┌────────┐ ──────▶ ┌──────┐
@@ -35,6 +37,7 @@ import (
 type Budget struct {
 	Name        string // host, cgroup, device 0, amdgpu 0000:03:00.0, pool kv_cache
 	Device      bool   // a card's own memory, not the host's
+	Own         bool   // a limit of this process's own group, which no other program fills
 	Used, Limit units.Bytes
 }
 
@@ -143,8 +146,10 @@ type State struct {
 	Tightest Budget // of the budgets with a limit; zero where none has one
 	Stall    *Stall
 	Stalled  bool // the stall, not a budget, is why the level is not lower
-	Response Response
-	settings Settings
+	// Elsewhere: tasks wait for memory while no budget here is above the low threshold: they are others'.
+	Elsewhere bool
+	Response  Response
+	settings  Settings
 }
 
 // Monitor follows the level over readings.
@@ -170,8 +175,11 @@ func (m *Monitor) Feed(r Reading) State {
 			s.Tightest = b
 		}
 	}
-	byBudget := m.byFraction(s.Tightest.Fraction())
-	level := max(byBudget, m.byStall(r.Stall))
+	byBudget, byStall := m.byFraction(s.Tightest.Fraction()), m.byStall(r.Stall)
+	level := byBudget
+	if s.Elsewhere = byStall > Low && byBudget == Low && s.Tightest.Limit > 0; !s.Elsewhere {
+		level = max(byBudget, byStall)
+	}
 	s.Stalled = level > byBudget
 	s.Changed = m.fed && level != m.level
 	m.level, m.fed = level, true
@@ -218,6 +226,10 @@ func (s State) Advice() []string {
 		over := b.Used - units.Bytes(float64(b.Limit)*(s.settings.High-s.settings.Hysteresis))
 		list = append(list, fmt.Sprintf("%s: %v of %v in use (%.0f %%): free %v to leave high pressure", b.Name, b.Used,
 			b.Limit, 100*b.Fraction(), over))
+	}
+	if s.Elsewhere {
+		return []string{fmt.Sprintf("tasks waited for memory %.0f %% of the last 10 s, but not for want of what this process "+
+			"may use (%s: %.0f %%): other programs, at limits of their own", 100*s.Stall.Some, b.Name, 100*b.Fraction())}
 	}
 	if st := s.Stall; st != nil && st.Full >= s.settings.StallHigh {
 		list = append(list, fmt.Sprintf("all tasks waited for memory %.0f %% of the last 10 s: the machine works for "+

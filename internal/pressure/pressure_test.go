@@ -36,8 +36,9 @@ func TestLevels(t *testing.T) {
 			[]Level{High, High, Medium, Medium, Low}},
 		{"falls two steps at once", []Reading{at(90), at(5)}, []Level{High, Low}},
 		{"does not swing", []Reading{at(81), at(79), at(81), at(78), at(80)}, []Level{High, High, High, High, High}},
-		{"a full stall is high", []Reading{stalled(at(20), 0.5, 0.05), at(20)}, []Level{High, Low}},
-		{"some stall is medium", []Reading{stalled(at(20), 0.10, 0.04), stalled(at(20), 0.09, 0)}, []Level{Medium, Low}},
+		{"a full stall is high", []Reading{stalled(at(40), 0.5, 0.05), at(20)}, []Level{High, Low}},
+		{"some stall is medium", []Reading{stalled(at(31), 0.10, 0.04), stalled(at(20), 0.09, 0)}, []Level{Medium, Low}},
+		{"others' stalls raise nothing", []Reading{stalled(at(9), 0.9, 0.8), stalled(at(9), 0, 0)}, []Level{Low, Low}},
 		{"no budget", []Reading{{}}, []Level{Low}},
 	} {
 		m, err := NewMonitor(Default())
@@ -51,6 +52,22 @@ func TestLevels(t *testing.T) {
 				t.Errorf("%s: reading %d: %v, changed %v, want %v", c.name, i, s.Level, s.Changed, c.want[i])
 			}
 			before = s.Level
+		}
+	}
+}
+
+// TestOthersStallsAreSaidAsSuch: where no budget is above the low threshold, tasks that wait wait at limits of others.
+func TestOthersStallsAreSaidAsSuch(t *testing.T) {
+	for percent, elsewhere := range map[int64]bool{9: true, 31: false, 90: false} {
+		m, err := NewMonitor(Default())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := m.Feed(stalled(at(percent), 0.5, 0.4))
+		text := strings.Join(s.Advice(), "\n")
+		if s.Elsewhere != elsewhere || strings.Contains(text, "other programs, at limits of their own") != elsewhere ||
+			strings.Contains(text, "smaller model") == elsewhere {
+			t.Errorf("%d %%: elsewhere %v, %q", percent, s.Elsewhere, text)
 		}
 	}
 }

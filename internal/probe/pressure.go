@@ -60,7 +60,7 @@ func groupBudget(r *root) (pressure.Budget, bool, error) {
 	limits, err := readMemoryLimits(r)
 	var tightest pressure.Budget
 	for _, bound := range limits.bounds {
-		b := pressure.Budget{Name: "cgroup", Used: bound.HeldBytes, Limit: bound.LimitBytes}
+		b := pressure.Budget{Name: "cgroup", Own: true, Used: bound.HeldBytes, Limit: bound.LimitBytes}
 		if tightest.Limit == 0 || b.Fraction() > tightest.Fraction() {
 			tightest = b
 		}

@@ -76,7 +76,7 @@ func (e Explanation) table(w io.Writer) error {
 // growth lists what each step leaves behind.
 func (e Explanation) growth(w io.Writer) error {
 	for _, g := range e.Growth {
-		fmt.Fprintf(w, "\n%s\n", Fold(clean(growthWords(g))))
+		fmt.Fprintf(w, "\n%s\n", fold(w, clean(growthWords(g))))
 		var rows [][]string
 		for _, l := range g.Leaks[:min(len(g.Leaks), e.Top)] {
 			rows = append(rows, []string{units.Bytes(l.PerStep).String(), fmt.Sprintf("%d of %d", l.Steps, g.Steps),
@@ -141,7 +141,7 @@ func (c Comparison) device(w io.Writer, d account.Difference) error {
 	if net < 0 {
 		net, how = -net, "less"
 	}
-	fmt.Fprintf(w, "\n%s\n\n", Fold(fmt.Sprintf("%s: %v %s lives at the later moment: %v new, %v gone.", d.Name,
+	fmt.Fprintf(w, "\n%s\n\n", fold(w, fmt.Sprintf("%s: %v %s lives at the later moment: %v new, %v gone.", d.Name,
 		units.Bytes(net), how, units.Bytes(d.New), units.Bytes(d.Gone))))
 	if err := Table(w, accountColumns, [][]string{
 		append([]string{"before"}, accountCells(d.Before)...), append([]string{"after"}, accountCells(d.After)...)},
@@ -165,7 +165,7 @@ func (c Comparison) device(w io.Writer, d account.Difference) error {
 func (e Explanation) device(w io.Writer, d *account.Device) error {
 	fmt.Fprintln(w)
 	for _, line := range deviceWords(d) {
-		fmt.Fprintln(w, Fold(line))
+		fmt.Fprintln(w, fold(w, line))
 	}
 	fmt.Fprintln(w)
 	if err := Table(w, accountColumns, accountRows(d), 1, 2, 3, 4, 5, 6); err != nil {

@@ -24,7 +24,7 @@ func Estimate(w io.Writer, format string, mem *engine.Memory, verdict string, fa
 	if format != "table" {
 		return Document(w, format, estimated{*mem, verdict, fast})
 	}
-	fmt.Fprintf(w, "%s\n\n", Fold(fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
+	fmt.Fprintf(w, "%s\n\n", fold(w, fmt.Sprintf("%s on %s %s (%s), KV cache %s, %s tokens, on the %s",
 		Visible(mem.Model), mem.Engine, mem.Version, Visible(mem.Quant), Visible(mem.KVType),
 		units.Grouped(int64(mem.ContextTokens)), mem.Device)))
 	var rows [][]string
@@ -39,7 +39,7 @@ func Estimate(w io.Writer, format string, mem *engine.Memory, verdict string, fa
 		return err
 	}
 	if verdict != "" {
-		fmt.Fprintf(w, "\n%s\n", Fold(verdict))
+		fmt.Fprintf(w, "\n%s\n", fold(w, verdict))
 	}
 	if fast == nil {
 		return nil

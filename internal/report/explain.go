@@ -62,10 +62,10 @@ func Explain(w io.Writer, a advise.Advice) error {
 		}
 		explain(&b, "", value)
 	}
-	if _, err = io.WriteString(w, Fold(b.String())); err != nil || len(a.Choices) == 0 {
+	if _, err = io.WriteString(w, fold(w, b.String())); err != nil || len(a.Choices) == 0 {
 		return err
 	}
-	if _, err := fmt.Fprintf(w, "\nTHE TRADE\n\n%s\n\n", Fold(Paragraphs(tradeIntro))); err != nil {
+	if _, err := fmt.Fprintf(w, "\nTHE TRADE\n\n%s\n\n", fold(w, Paragraphs(tradeIntro))); err != nil {
 		return err
 	}
 	return Choices(w, a.Choices, false)

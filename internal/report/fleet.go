@@ -19,7 +19,7 @@ func Fleet(w io.Writer, format string, p *fleet.Plan) error {
 	switch format {
 	case "table":
 		for _, line := range fleetLines(p) {
-			if _, err := fmt.Fprintln(w, Fold(line)); err != nil {
+			if _, err := fmt.Fprintln(w, fold(w, line)); err != nil {
 				return err
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -21,7 +20,7 @@ type Machine struct {
 	Notes []string
 }
 
-// Write renders the machine as a table for a screen of 80 columns, or as the document that --hardware takes back.
+// Write renders the machine as a table for a screen, or as the document that --hardware takes back.
 func (m Machine) Write(w io.Writer, format string) error {
 	switch format {
 	case "table":
@@ -30,7 +29,7 @@ func (m Machine) Write(w io.Writer, format string) error {
 	default:
 		return Document(w, format, m.Hardware)
 	}
-	var s screen
+	s := screen{draft: draft{sheet: sheetOf(w)}}
 	s.cpu(m.CPU, m.Measured)
 	s.memory(m)
 	s.nodes(m.NUMA)
@@ -65,29 +64,27 @@ func keys(m map[string]string) func(func(string) bool) {
 	}
 }
 
-const (
-	screenWidth = 80
-	labelWidth  = 8
-)
+const labelWidth = 8
 
-// screen gathers labelled lines, broken between words where they would pass 80 columns.
-type screen struct{ strings.Builder }
+// screen gathers labelled lines, broken between words where they would be wider than the terminal.
+type screen struct{ draft }
 
 // line writes parts joined by a middle dot under a label. Lines break between parts, and within a part only where it is
 // longer than a line.
 func (s *screen) line(label string, parts ...string) {
 	const separator = " · "
+	width := s.sheet.Paragraph() - labelWidth
 	var lines []string
 	current := ""
 	flush := func() { lines, current = append(lines, current), "" }
 	for _, part := range slices.DeleteFunc(parts, func(p string) bool { return p == "" }) {
-		if current != "" && runes(current+separator+part) > screenWidth-labelWidth {
+		if current != "" && runes(current+separator+part) > width {
 			flush()
 		} else if current != "" {
 			current += separator
 		}
 		for i, word := range strings.Fields(part) {
-			if i > 0 && runes(current+" "+word) > screenWidth-labelWidth {
+			if i > 0 && runes(current+" "+word) > width {
 				flush()
 			} else if i > 0 {
 				current += " "
@@ -103,8 +100,6 @@ func (s *screen) line(label string, parts ...string) {
 		s.WriteString(strings.TrimRight(fmt.Sprintf("%-*s%s", labelWidth, label, Visible(text)), " ") + "\n")
 	}
 }
-
-func runes(s string) int { return utf8.RuneCountInString(s) }
 
 // count writes "1 core", "2 cores".
 func count(n int, noun string) string {
@@ -160,12 +155,9 @@ func brief(isa []string) string {
 
 // caches lists what is reported and what timing found, also of levels that the machine does not name.
 func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
-	const format = "  %-6s%-10s%-21s%-6s%-12s%s\n"
-	row := func(cells ...any) { s.WriteString(strings.TrimRight(fmt.Sprintf(format, cells...), " \n") + "\n") }
+	var rows [][]string
+	row := func(cells ...string) { rows = append(rows, cells) }
 	last := lastLevel(caches, measured)
-	if last > 0 {
-		row("", "reported", "measured", "ways", "shared by", "count")
-	}
 	shown := map[int]bool{}
 	for _, c := range caches {
 		if c.Type == "instruction" {
@@ -194,6 +186,23 @@ func (s *screen) caches(caches []profile.Cache, measured *profile.Measured) {
 		if felt := feltSize(measured, level, last); !shown[level] && measured != nil && felt != "unknown" {
 			row(fmt.Sprintf("L%d", level), "unknown", felt, "-", "-", "")
 		}
+	}
+	if last > 0 {
+		s.cacheTable(rows)
+	}
+}
+
+// cacheTable keeps its columns where the terminal has room for them.
+func (s *screen) cacheTable(rows [][]string) {
+	headers := []string{"", "reported", "measured", "ways", "shared by", "count"}
+	if s.sheet.Columns > 0 && s.sheet.Columns < 64 {
+		headers[0] = "cache"
+		_ = Table(s, headers, rows) // into memory
+		return
+	}
+	for _, r := range append([][]string{headers}, rows...) {
+		line := fmt.Sprintf("  %-6s%-10s%-21s%-6s%-12s%s", r[0], r[1], r[2], r[3], r[4], r[5])
+		s.WriteString(strings.TrimRight(line, " ") + "\n")
 	}
 }
 
@@ -488,10 +497,10 @@ func driver(version string) string {
 	return "driver " + version
 }
 
-const (
-	curveRows    = 7
-	curveColumns = 60
-)
+const curveRows = 7
+
+// curveColumns leaves room for the axis.
+func (s *screen) curveColumns() int { return min(60, s.sheet.Paragraph()-10) }
 
 // curveMarks draw the orders; where two meet, the later stands.
 var curveMarks = []struct {
@@ -513,6 +522,7 @@ func (s *screen) curve(points []profile.LatencyPoint) {
 	if least <= 0 || least == most || !(low > 0 && low < high) { // nothing that a logarithm takes
 		return
 	}
+	curveColumns := s.curveColumns()
 	var rows [curveRows][]rune
 	for i := range rows {
 		rows[i] = []rune(strings.Repeat(" ", curveColumns))

@@ -93,7 +93,7 @@ func TestMachineTable(t *testing.T) {
 			t.Fatal(err)
 		}
 		for line := range strings.Lines(b.String()) {
-			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > screenWidth {
+			if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > 80 {
 				t.Errorf("%s: a line of %d columns: %s", name, n, line)
 			}
 		}

@@ -24,7 +24,7 @@ func Observation(w io.Writer, o *observation.Observation) error {
 	}
 	fmt.Fprintln(w)
 	for _, line := range append(verdictLines(o), o.Warnings...) {
-		fmt.Fprintln(w, Fold(line))
+		fmt.Fprintln(w, fold(w, line))
 	}
 	return nil
 }

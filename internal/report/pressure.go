@@ -1,13 +1,16 @@
 package report
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/terminal"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -66,25 +69,6 @@ func stateLine(s pressure.State) string {
 		line += fmt.Sprintf(", tasks stall on memory %.0f %% of the time", 100*s.Stall.Some)
 	}
 	return line
-}
-
-// budgetsLine is every budget in one line.
-func budgetsLine(r pressure.Reading, s pressure.State) string {
-	parts := []string{s.Level.String()}
-	for _, b := range r.Budgets {
-		parts = append(parts, fmt.Sprintf("%s %s of %s", b.Name, b.Used, b.Limit))
-	}
-	for _, u := range r.Unread {
-		text := u.Name + " unread"
-		if u.Last {
-			text += fmt.Sprintf(" for %s", u.Age.Round(time.Second))
-		}
-		parts = append(parts, text)
-	}
-	if r.Stall != nil {
-		parts = append(parts, fmt.Sprintf("stall %.0f %%", 100*r.Stall.Some))
-	}
-	return strings.Join(parts, " | ")
 }
 
 // PressureSample is one reading as JSON, a line each.
@@ -162,25 +146,129 @@ func (m Moment) advice(w io.Writer) {
 	}
 }
 
-// Follow tells a change and, on a terminal of so many columns, the present below it; 0 columns for no terminal.
-func (m Moment) Follow(w io.Writer, columns int) {
-	if columns > 0 {
-		fmt.Fprint(w, "\r\x1b[K")
+// Live is a watch on a terminal: changes scroll by, and below them stands the present with a short history, each
+// budget's share in use as a bar a reading. The zero Live has shown nothing.
+type Live struct {
+	history map[string][]float64
+	drawn   int // lines of the present
+}
+
+// remembered is how many readings a history holds.
+const remembered = 60
+
+// Show tells a change, and where still is false the present below it.
+func (l *Live) Show(w io.Writer, m Moment, still bool) {
+	if l.drawn > 0 {
+		fmt.Fprintf(w, "\x1b[%dA\r\x1b[J", l.drawn)
+		l.drawn = 0
 	}
 	if m.Changed {
-		line := stateLine(m.State)
-		if m.State.Changed {
-			line = fmt.Sprintf("%s -> %s", m.Before, line)
-		}
-		fmt.Fprintln(w, line)
-		m.advice(w)
+		m.tell(w)
 	}
-	if columns > 0 {
-		fmt.Fprint(w, cutTo(columns-1, budgetsLine(m.Reading, m.State)))
+	if still {
+		return
+	}
+	l.remember(m)
+	for _, line := range l.present(sheetOf(w), m) {
+		fmt.Fprintln(w, line)
+		l.drawn++
 	}
 }
 
-// cutTo shortens a line that would wrap: only the terminal's last row is written anew.
+// tell writes the level, what it was, and the advice, each line on a terminal folded.
+func (m Moment) tell(w io.Writer) {
+	sheet := sheetOf(w)
+	line := stateLine(m.State)
+	if m.State.Changed {
+		line = fmt.Sprintf("%s -> %s", m.Before, line)
+	}
+	tone := [...]terminal.Tone{pressure.Low: terminal.Good, pressure.Medium: terminal.Doubtful,
+		pressure.High: terminal.Bad}[m.State.Level]
+	text := &strings.Builder{}
+	m.advice(text)
+	advice := strings.TrimRight(text.String(), "\n")
+	if sheet.Columns > 0 {
+		line, advice = Fold(sheet.Columns, line), Fold(sheet.Columns, advice)
+	}
+	fmt.Fprintln(w, sheet.Paint(tone, line))
+	if advice != "" {
+		fmt.Fprintln(w, advice)
+	}
+}
+
+func (l *Live) remember(m Moment) {
+	if l.history == nil {
+		l.history = map[string][]float64{}
+	}
+	add := func(name string, share float64) {
+		list := append(l.history[name], share)
+		l.history[name] = list[max(0, len(list)-remembered):]
+	}
+	for _, b := range m.Budgets {
+		add(b.Name, b.Fraction())
+	}
+	if m.Stall != nil {
+		add(stalls, m.Stall.Some)
+	}
+}
+
+// stalls names the history of the share of time in which some task waited.
+const stalls = "stall"
+
+// present is a line for each budget, this process's own group first, and one for the stalls.
+func (l *Live) present(sheet terminal.Sheet, m Moment) (lines []string) {
+	label := len(stalls)
+	for _, b := range m.Budgets {
+		label = max(label, runes(b.Name))
+	}
+	line := func(name, text string, figures ...any) {
+		text = fmt.Sprintf(text, figures...)
+		room := min(remembered, sheet.Columns-label-runes(text)-5)
+		lines = append(lines, cutTo(sheet.Columns-1, fmt.Sprintf("%-*s  %s  %s", label, name, bars(l.history[name], room), text)))
+	}
+	for _, b := range ownFirst(m.Budgets) {
+		line(b.Name, "%3.0f %% of %s", 100*b.Fraction(), b.Limit)
+	}
+	for _, u := range m.Unread {
+		if text := "unread"; u.Last {
+			line(u.Name, "%s for %s", text, u.Age.Round(time.Second))
+		} else {
+			line(u.Name, "%s", text)
+		}
+	}
+	if m.Stall != nil {
+		whose := ""
+		if m.State.Elsewhere {
+			whose = ", of other programs"
+		}
+		line(stalls, "%3.0f %% of the time%s", 100*m.Stall.Some, whose)
+	}
+	return lines
+}
+
+// ownFirst puts the group that this process is in before the host, which it shares.
+func ownFirst(list []pressure.Budget) []pressure.Budget {
+	list = slices.Clone(list)
+	slices.SortStableFunc(list, func(a, b pressure.Budget) int {
+		return cmp.Compare(map[bool]int{true: 0, false: 1}[a.Own], map[bool]int{true: 0, false: 1}[b.Own])
+	})
+	return list
+}
+
+// bars draws shares, 0 to 1, as eighths of a line, the latest at the right; none where there is no room.
+func bars(shares []float64, room int) string {
+	eighths := []rune("▁▂▃▄▅▆▇█")
+	if room <= 0 {
+		return ""
+	}
+	out := []rune(strings.Repeat(" ", max(0, room-len(shares))))
+	for _, s := range shares[max(0, len(shares)-room):] {
+		out = append(out, eighths[min(max(int(s*float64(len(eighths))), 0), len(eighths)-1)])
+	}
+	return string(out)
+}
+
+// cutTo shortens a line that would wrap: the lines of the present are counted to be written anew.
 func cutTo(columns int, line string) string {
 	if all := []rune(line); len(all) > columns {
 		return string(all[:max(columns-1, 0)]) + "…"

@@ -17,7 +17,7 @@ func TestFold(t *testing.T) {
 		{strings.Repeat("x", 100) + " y", strings.Repeat("x", 100) + "\ny"},
 		{strings.Repeat("é ", 40), strings.TrimSpace(strings.Repeat("é ", 40))}, // columns, not bytes
 	} {
-		if got := Fold(c.text); got != c.want {
+		if got := Fold(80, c.text); got != c.want {
 			t.Errorf("%q: got %q, want %q", c.text, got, c.want)
 		}
 	}
@@ -43,8 +43,8 @@ func TestNoted(t *testing.T) {
 		t.Errorf("got\n%swant\n%s", b.String(), want)
 	}
 	for line := range strings.Lines(b.String()) {
-		if utf8.RuneCountInString(line) > width+1 {
-			t.Errorf("%q is wider than %d columns", line, width)
+		if utf8.RuneCountInString(line) > 80+1 {
+			t.Errorf("%q is wider than 80 columns", line)
 		}
 	}
 }

@@ -6,43 +6,70 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/terminal"
 )
 
 // Screen is what a person reads after a configuration was written: the verdict, what else fits and how fast, what to
 // download, what starts it and how to check it. config is where the configuration lies, "" where nobody knows.
 func Screen(w io.Writer, a advise.Advice, config string) error {
-	var b strings.Builder
-	for _, line := range a.Headline {
-		b.WriteString(Fold(Visible(line)) + "\n")
+	b := draft{sheet: sheetOf(w)}
+	columns := b.sheet.Paragraph()
+	for i, line := range a.Headline {
+		text := Fold(columns, Visible(line))
+		if i == 1 {
+			text = b.sheet.Paint(standing(a), text)
+		}
+		b.WriteString(text + "\n")
 	}
 	b.WriteByte('\n')
 	if err := Choices(&b, a.Choices, false); err != nil {
 		return err
 	}
 	if a.Next != nil {
-		b.WriteString("\n" + download(a.Next))
+		b.WriteString("\n" + download(b.sheet, a.Next))
 		command := strings.Join(a.Next.Command, " \\\n      ")
 		if config == "" {
 			config = "config.yaml"
 		}
-		fmt.Fprintf(&b, "start\n  %s\ncheck, with this before that command: it shows what is used beside what was "+
-			"predicted\n  vlmem run --config %s --engine %s --\n",
-			command, config, a.Budget.Engine.Value)
+		b.WriteString("start\n  " + command + "\n")
+		b.WriteString(Fold(columns, "check, with this before that command: it shows what is used beside what was predicted") + "\n")
+		b.WriteString(FoldCommands(b.sheet.Columns, fmt.Sprintf("  vlmem run --config %s --engine %s --", config,
+			a.Budget.Engine.Value)) + "\n")
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-func download(n *advise.Next) string {
+// ScreenAlone is Screen where the configuration itself is not written.
+func ScreenAlone(w io.Writer, a advise.Advice) error {
+	if err := Screen(w, a, ""); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w, fold(w, "keep it: the same command with -o config.yaml, or > config.yaml, writes the "+
+		"configuration"))
+	return err
+}
+
+// standing is whether the verdict holds over the whole interval.
+func standing(a advise.Advice) terminal.Tone {
+	if a.Budget.Doubtful() {
+		return terminal.Doubtful
+	}
+	return terminal.Good
+}
+
+func download(sheet terminal.Sheet, n *advise.Next) string {
+	columns := sheet.Paragraph()
 	p := n.Files
 	switch {
 	case p == nil:
-		return "download: no publisher of this model's GGUF is known; llama.cpp's convert_hf_to_gguf.py makes one\n"
+		return Fold(columns,
+			"download: no publisher of this model's GGUF is known; llama.cpp's convert_hf_to_gguf.py makes one") + "\n"
 	case p.QuantizedFrom != "":
-		return fmt.Sprintf("download from %s\n  %s, of which llama-quantize makes %s (%s)\n  %s (%s)\n  llama-quantize %s "+
-			"%s %s\n",
-			p.Repository, p.QuantizedFrom, p.Type, n.Decoder, p.Tower, n.Tower, p.QuantizedFrom, p.Decoder, p.Type)
+		return Fold(columns, fmt.Sprintf("download from %s\n  %s, of which llama-quantize makes %s (%s)\n  %s (%s)\n",
+			p.Repository, p.QuantizedFrom, p.Type, n.Decoder, p.Tower, n.Tower)) +
+			FoldCommands(sheet.Columns, fmt.Sprintf("  llama-quantize %s %s %s\n", p.QuantizedFrom, p.Decoder, p.Type))
 	}
-	return fmt.Sprintf("download from %s, or let -hf do it\n  %s (%s)\n  %s (%s)\n", p.Repository, p.Decoder, n.Decoder,
-		p.Tower, n.Tower)
+	return Fold(columns, fmt.Sprintf("download from %s, or let -hf do it\n  %s (%s)\n  %s (%s)\n", p.Repository, p.Decoder,
+		n.Decoder, p.Tower, n.Tower))
 }

@@ -33,7 +33,7 @@ func Forecast(w io.Writer, f *speed.Forecast) error {
 		return err
 	}
 	for _, note := range Evidence(f) {
-		if _, err := fmt.Fprintln(w, Fold("    "+Visible(note))); err != nil {
+		if _, err := fmt.Fprintln(w, fold(w, "    "+Visible(note))); err != nil {
 			return err
 		}
 	}

@@ -28,7 +28,7 @@ func (t TraceInfo) Write(w io.Writer, format string) error {
 		if d.Account != nil {
 			fmt.Fprintln(w)
 			for _, line := range deviceWords(d.Account) {
-				fmt.Fprintln(w, Fold(line))
+				fmt.Fprintln(w, fold(w, line))
 			}
 		}
 		if d.HasHistory != nil && !*d.HasHistory {

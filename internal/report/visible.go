@@ -7,6 +7,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/vlmem/vlmem/internal/terminal"
 )
 
 // Names, call sites and messages come from files that anybody may have written, and are shown on terminals, which obey
@@ -55,6 +57,24 @@ func Plain(text []byte) []byte {
 		}
 	}
 	return b.Bytes()
+}
+
+// Cleaner is Plain for what a result is shown on: colours of a terminal stay, and no line is wider than it.
+func Cleaner(sheet terminal.Sheet) func([]byte) []byte {
+	if sheet.Columns == 0 {
+		return Plain
+	}
+	return func(text []byte) []byte {
+		folded := []byte(Fold(sheet.Columns, string(text)))
+		if !sheet.Colour {
+			return Plain(folded)
+		}
+		clean := Plain(folded)
+		for _, code := range terminal.Codes() {
+			clean = bytes.ReplaceAll(clean, Plain([]byte(code)), []byte(code))
+		}
+		return clean
+	}
 }
 
 // SpreadsheetCell is a text that no spreadsheet takes for a formula: OWASP's advice is an apostrophe before the
