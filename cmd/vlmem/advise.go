@@ -62,7 +62,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
   vlmem advise --for llama-server --grow context -o .
   vlmem advise --for pytorch --trace snapshot.pickle`,
 		Args: noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, o) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return runAdvise(env, cmd, o.onScreen(env, cmd)) },
 	}
 	addModelFlag(cmd, &o.model)
 	addHardwareFlag(cmd, &o.hardware)
@@ -147,6 +147,14 @@ func (o *adviseOptions) load() (profile.Model, error) {
 	return m.Model, err
 }
 
+// onScreen shows no document on a terminal that nobody asked one for.
+func (o *adviseOptions) onScreen(env *environment, cmd *cobra.Command) *adviseOptions {
+	if o.target == "" {
+		o.out.screenInstead(env, cmd)
+	}
+	return o
+}
+
 func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	if err := o.check(); err != nil {
 		return err
@@ -164,7 +172,6 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		return runAdviseFor(env, cmd.Context(), o, in)
 	}
 	var advice advise.Advice
-	o.out.screenInstead(env, cmd)
 	if err := o.out.write(env, func(w *outlet.Pending) error {
 		if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
 			return err
@@ -180,9 +187,6 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		warnAll(env, advice.Warnings)
 		if o.explain {
 			return report.Explain(w, advice)
-		}
-		if o.out.format == "table" {
-			return report.ScreenAlone(w, advice)
 		}
 		return report.Advice(w, o.out.format, advice)
 	}); err != nil || o.out.format != "yaml" || o.explain {

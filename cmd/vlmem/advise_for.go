@@ -167,7 +167,6 @@ func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise
 // runCompare lists the built-in models and precisions that fit, the fastest first, or with --prefer context those that
 // leave most room for it; nothing that fits exits with 3.
 func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advise.Inputs) error {
-	o.out.screenInstead(env, cmd)
 	w, err := o.out.open(env)
 	if err != nil {
 		return err

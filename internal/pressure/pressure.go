@@ -7,9 +7,9 @@
 // and the tightest budget, the largest f, sets the level. Fractions tell what is taken, not whether anybody suffers
 // from it: a host can stall in reclaim at f = 0.7 while its page cache thrashes. So the kernel's stall counters (PSI)
 // are joined in: the share of the last ten seconds in which some tasks, or all, waited for memory. All of them waiting
-// for StallHigh is high pressure; some of them waiting for StallSome is at least medium. Both are so only while f is above
-// Low: where every budget that this process can run out of is nearly empty, tasks that wait are others', held by limits
-// of their own, and a smaller model here would help nobody.
+// for StallHigh is high pressure; some of them waiting for StallSome is at least medium. Both are so only while f is
+// above Low: where every budget that this process can run out of is nearly empty, tasks that wait are others', held by
+// limits of their own, and a smaller model here would help nobody.
 //
 //	        f > Low            f > High, or full stall
 //	┌─────┐ ──────▶ ┌────────┐ ──────▶ ┌──────┐

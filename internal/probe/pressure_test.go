@@ -75,7 +75,7 @@ func TestPressureReadsTheTightestGroup(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		want := pressure.Budget{Name: "cgroup", Used: 700, Limit: 1000}
+		want := pressure.Budget{Name: "cgroup", Own: true, Used: 700, Limit: 1000}
 		if len(r.Budgets) != 2 || r.Budgets[1] != want || r.Stall == nil || r.Stall.Some != 0.01 {
 			t.Errorf("%s: got %+v, stall %+v", name, r.Budgets, r.Stall)
 		}

@@ -224,7 +224,8 @@ func (l *Live) present(sheet terminal.Sheet, m Moment) (lines []string) {
 	line := func(name, text string, figures ...any) {
 		text = fmt.Sprintf(text, figures...)
 		room := min(remembered, sheet.Columns-label-runes(text)-5)
-		lines = append(lines, cutTo(sheet.Columns-1, fmt.Sprintf("%-*s  %s  %s", label, name, bars(l.history[name], room), text)))
+		text = fmt.Sprintf("%-*s  %s  %s", label, name, bars(l.history[name], room), text)
+		lines = append(lines, cutTo(sheet.Columns-1, text))
 	}
 	for _, b := range ownFirst(m.Budgets) {
 		line(b.Name, "%3.0f %% of %s", 100*b.Fraction(), b.Limit)

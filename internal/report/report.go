@@ -1,8 +1,9 @@
 // Package report renders results: as tables for people, as YAML and JSON for programs. It computes nothing; a number
 // that is not in the result it is given does not belong here.
 //
-// Tables and paragraphs take the columns of the terminal that they are shown on, and put units into cells, so that a row
-// reads alone; elsewhere paragraphs have 80 columns and tables what they need. Byte counts are scaled to IEC in tables and plain in YAML and JSON.
+// Tables and paragraphs take the columns of the terminal that they are shown on; elsewhere paragraphs have 80 columns
+// and tables what they need. Units stand in cells, so that a row reads alone. Byte counts are scaled to IEC in tables
+// and plain in YAML and JSON.
 package report
 
 import (

@@ -32,7 +32,8 @@ func Screen(w io.Writer, a advise.Advice, config string) error {
 			config = "config.yaml"
 		}
 		b.WriteString("start\n  " + command + "\n")
-		b.WriteString(Fold(columns, "check, with this before that command: it shows what is used beside what was predicted") + "\n")
+		check := "check, with this before that command: it shows what is used beside what was predicted"
+		b.WriteString(Fold(columns, check) + "\n")
 		b.WriteString(FoldCommands(b.sheet.Columns, fmt.Sprintf("  vlmem run --config %s --engine %s --", config,
 			a.Budget.Engine.Value)) + "\n")
 	}
@@ -40,8 +41,8 @@ func Screen(w io.Writer, a advise.Advice, config string) error {
 	return err
 }
 
-// ScreenAlone is Screen where the configuration itself is not written.
-func ScreenAlone(w io.Writer, a advise.Advice) error {
+// screenAlone is Screen where the configuration itself is not written.
+func screenAlone(w io.Writer, a advise.Advice) error {
 	if err := Screen(w, a, ""); err != nil {
 		return err
 	}
