@@ -144,8 +144,11 @@ func (a *Arena) reclaim(b Block) {
 	}
 }
 
-// Prepare commits memory for n bytes ahead of their use.
+// Prepare commits memory for n bytes ahead of their use, where n is above 0.
 func (a *Arena) Prepare(n int64) error {
+	if n <= 0 {
+		return nil
+	}
 	if a.commits != nil {
 		b, ok := a.policy.Place(roundUp(n, a.backing.granule), 1)
 		if !ok {

@@ -39,9 +39,8 @@ const keptMoves = 64
 
 // NewMovablePool makes a pool and commits its initial size. Its policy is best fit whatever the configuration says.
 func NewMovablePool(name string, c Config, o CompactOptions, open Opener) (*MovablePool, error) {
-	if c.Max <= 0 || c.Initial < 0 || c.Initial > c.Max || c.Grow < 0 {
-		return nil, fmt.Errorf("making pool %s: initial %d, growth %d and maximum %d do not go together", name, c.Initial,
-			c.Grow, c.Max)
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
 	if o.Above == 0 {
 		o.Above = defaultCompactAbove
@@ -53,10 +52,8 @@ func NewMovablePool(name string, c Config, o CompactOptions, open Opener) (*Mova
 	if err := p.grow(max(c.Initial, 1)); err != nil {
 		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
-	if c.Initial > 0 {
-		if err := p.spaces[0].arena.Prepare(c.Initial); err != nil {
-			return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
-		}
+	if err := p.spaces[0].arena.Prepare(c.Initial); err != nil {
+		return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
 	}
 	return p, nil
 }
@@ -67,12 +64,9 @@ func (p *MovablePool) grow(size int64) error {
 	for _, m := range p.spaces {
 		left -= m.arena.backing.limit
 	}
-	want := min(max(size, p.config.Grow), left)
-	if p.config.Grow == 0 {
-		want = left
-	}
-	if want < size {
-		return ErrOutOfMemory
+	want, err := p.config.growth(size, left)
+	if err != nil {
+		return err
 	}
 	return p.openSpace(want)
 }
@@ -187,12 +181,7 @@ func (p *MovablePool) note() {
 
 // Free takes back a block that is not pinned.
 func (p *MovablePool) Free(at Movement) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if at.space >= len(p.spaces) {
-		return fmt.Errorf("freeing in pool %s: %w", p.name, ErrNotLive)
-	}
-	return p.spaces[at.space].Free(at.handle)
+	return p.in("freeing", at, (*Movable).Free)
 }
 
 // Pin fixes a block where it is until as many Unpins, and returns its memory, nil where this process cannot address it.
@@ -215,12 +204,17 @@ func (p *MovablePool) Pin(at Movement) ([]byte, error) {
 
 // Unpin ends one Pin.
 func (p *MovablePool) Unpin(at Movement) error {
+	return p.in("unpinning", at, (*Movable).Unpin)
+}
+
+// in does something with a block in the space that holds it.
+func (p *MovablePool) in(what string, at Movement, do func(*Movable, Handle) error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if at.space >= len(p.spaces) {
-		return fmt.Errorf("unpinning in pool %s: %w", p.name, ErrNotLive)
+		return fmt.Errorf("%s in pool %s: %w", what, p.name, ErrNotLive)
 	}
-	return p.spaces[at.space].Unpin(at.handle)
+	return do(p.spaces[at.space], at.handle)
 }
 
 // Compact moves blocks together where external fragmentation is above the share, without the bound of a step.

@@ -26,6 +26,26 @@ type Config struct {
 
 const defaultCacheBlock = 16 << 10
 
+// check reports sizes that do not go together.
+func (c *Config) check() error {
+	if c.Max <= 0 || c.Initial < 0 || c.Initial > c.Max || c.Grow < 0 {
+		return fmt.Errorf("initial %d, growth %d and maximum %d do not go together", c.Initial, c.Grow, c.Max)
+	}
+	return nil
+}
+
+// growth is the size of the next space, for at least size bytes where left may still be committed.
+func (c *Config) growth(size, left int64) (int64, error) {
+	want := min(max(size, c.Grow), left)
+	if c.Grow == 0 {
+		want = left
+	}
+	if want < size {
+		return 0, ErrOutOfMemory
+	}
+	return want, nil
+}
+
 // Opener reserves a space of at least size bytes.
 type Opener func(size int64) (space.Space, error)
 
@@ -103,9 +123,8 @@ func NewPool(name string, c Config, open Opener) (*Pool, error) {
 
 // newPool makes a pool that shares memory with others.
 func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
-	if c.Max <= 0 || c.Initial < 0 || c.Initial > c.Max || c.Grow < 0 {
-		return nil, fmt.Errorf("making pool %s: initial %d, growth %d and maximum %d do not go together", name, c.Initial,
-			c.Grow, c.Max)
+	if err := c.check(); err != nil {
+		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
 	if c.Align < 0 || c.Align&(c.Align-1) != 0 {
 		return nil, fmt.Errorf("making pool %s: alignment %d is not a power of two", name, c.Align)
@@ -122,10 +141,8 @@ func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
 	}
 	least := p.regions()[0].arena.policy.Grant(1)
 	p.align = max(c.Align, least&-least)
-	if c.Initial > 0 {
-		if err := p.regions()[0].arena.Prepare(c.Initial); err != nil {
-			return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
-		}
+	if err := p.regions()[0].arena.Prepare(c.Initial); err != nil {
+		return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
 	}
 	p.note()
 	return p, nil
@@ -142,12 +159,9 @@ func (p *Pool) grow(size int64) error {
 	for _, r := range p.regions() {
 		left -= r.arena.backing.limit
 	}
-	want := min(max(size, p.config.Grow), left)
-	if p.config.Grow == 0 {
-		want = left
-	}
-	if want < size {
-		return ErrOutOfMemory
+	want, err := p.config.growth(size, left)
+	if err != nil {
+		return err
 	}
 	return p.openSpace(want)
 }

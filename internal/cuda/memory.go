@@ -126,18 +126,25 @@ func (c *Context) Map(p Ptr, n int64) error {
 	if err := c.sized("cuMemCreate", C.vl_create(c.lib, c.handle, &h, C.size_t(n), c.device), n); err != nil {
 		return err
 	}
-	err := c.sized("cuMemMap", C.vl_cuMemMap(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), 0, h, 0), n)
-	released := c.check("cuMemRelease", C.vl_cuMemRelease(c.lib, c.handle, h))
-	if err != nil {
-		return err
-	}
-	if released == nil {
-		released = c.sized("cuMemSetAccess", C.vl_access(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), c.device), n)
-	}
-	if released != nil {
+	mapped, err := c.attach(p, n, h)
+	if mapped && err != nil {
 		c.Unmap(p, n)
 	}
-	return released
+	return err
+}
+
+// attach puts the memory of a handle, which it releases, behind p, readable and writable; mapped says whether it is
+// there, even where the rest failed.
+func (c *Context) attach(p Ptr, n int64, h C.uint64_t) (mapped bool, err error) {
+	err = c.sized("cuMemMap", C.vl_cuMemMap(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), 0, h, 0), n)
+	released := c.check("cuMemRelease", C.vl_cuMemRelease(c.lib, c.handle, h))
+	switch {
+	case err != nil:
+		return false, err
+	case released != nil:
+		return true, released
+	}
+	return true, c.sized("cuMemSetAccess", C.vl_access(c.lib, c.handle, C.CUdeviceptr(p), C.size_t(n), c.device), n)
 }
 
 // Remap puts the memory that one call of Map put behind from behind to, which is reserved too, and takes it away from
@@ -148,18 +155,11 @@ func (c *Context) Remap(from, to Ptr, n int64) error {
 		C.CUdeviceptr(from))); err != nil {
 		return err
 	}
-	err := c.sized("cuMemMap", C.vl_cuMemMap(c.lib, c.handle, C.CUdeviceptr(to), C.size_t(n), 0, h, 0), n)
-	released := c.check("cuMemRelease", C.vl_cuMemRelease(c.lib, c.handle, h))
-	if err != nil {
-		return err
-	}
-	if err = released; err == nil {
-		err = c.sized("cuMemSetAccess", C.vl_access(c.lib, c.handle, C.CUdeviceptr(to), C.size_t(n), c.device), n)
-	}
+	mapped, err := c.attach(to, n, h)
 	if err == nil {
 		err = c.Unmap(from, n)
 	}
-	if err != nil {
+	if mapped && err != nil {
 		c.Unmap(to, n)
 	}
 	return err

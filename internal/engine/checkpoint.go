@@ -86,6 +86,13 @@ func (e *Engine) Unloadable(m *profile.Model) *Refusal {
 		Alternative: "take the model in 16 bits, or quantised by awq, gptq or compressed-tensors"}
 }
 
+// served begins the account of one card of a server: its weights.
+func served(m *profile.Model, o Options, f Form, kvType string, context, cards int) *Memory {
+	mem := &Memory{Quant: f.Name, KVType: kvType, ContextTokens: context, Cards: cards}
+	mem.cardWeights(m, o, f)
+	return mem
+}
+
 // cardWeights adds the weights of one card of those that hold the model together.
 func (mem *Memory) cardWeights(m *profile.Model, o Options, f Form) {
 	if m.Quantisation != nil || o.Files != nil && o.Files.Checkpoint != nil || f.Bits >= 16 {

@@ -171,7 +171,7 @@ func (r *sglangRun) working(o Options) (units.Bytes, error) {
 	}
 	most = max(most, run.decoder().bytes)
 	if !r.eager {
-		most += 64*units.MiB + 2*units.MiB*units.Bytes(r.graphs)
+		most += 64*units.MiB + 2*units.MiB*units.Bytes(r.captured())
 	}
 	return most, nil
 }
@@ -196,8 +196,7 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem := &Memory{Quant: form.Name, KVType: r.kvType, ContextTokens: r.context, Cards: r.cards}
-	mem.cardWeights(m, o, form)
+	mem := served(m, o, form, r.kvType, r.context, r.cards)
 	rope := units.Bytes(int64(m.Text.MaxPositions) * int64(m.Text.HeadDim) * 2)
 	mem.add("rope cache", "device", rope, rope, 2*rope, Derived, "%d positions, in the weights' type or twice that",
 		m.Text.MaxPositions)
@@ -234,9 +233,8 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 		"taken before free memory is asked for")
 	rest := scaled(free(sglangContext), 1-r.share)
 	mem.add(Compute, "device", rest, min(rest, work), rest, Derived,
-		"what SGLang leaves to activations, CUDA graphs and the tower, which need about %s; above it the run is out of "+
-			"memory",
-		work)
+		"what SGLang leaves to a chunk of %d tokens, CUDA graphs of up to %d sequences and the tower, which need about %s; "+
+			"above it the run is out of memory", r.chunk, r.captured(), work)
 	need := r.perToken * units.Bytes(r.context)
 	switch {
 	case high < need:
@@ -254,6 +252,14 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 			"chunked-prefill-size or the image", r.chunk, work, rest)
 	}
 	return nil
+}
+
+// captured is the largest batch whose steps are captured.
+func (r *sglangRun) captured() int {
+	if r.eager {
+		return 0
+	}
+	return r.graphs
 }
 
 // least is the bytes of the card that weights, buffers and the context of every request take, at their most.

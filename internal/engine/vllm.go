@@ -244,8 +244,7 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem := &Memory{Quant: form.Name, KVType: r.kvType, ContextTokens: r.context, Cards: r.cards}
-	mem.cardWeights(m, o, form)
+	mem := served(m, o, form, r.kvType, r.context, r.cards)
 	r.persistent(mem)
 	if r.items > 0 {
 		mem.profiled(r.tower(), r.decoder(), r.sampler())

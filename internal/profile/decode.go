@@ -30,16 +30,24 @@ func DecodeHardware(name string, data []byte) (Hardware, error) {
 // DecodeModel reads one model document. Errors start with name and line.
 func DecodeModel(name string, data []byte) (Model, error) {
 	var m Model
-	if err := decode(name, data, &m); err != nil {
+	if err := document(name, data, &m, &m.Schema, ModelSchema); err != nil {
 		return Model{}, err
 	}
-	if m.Schema != ModelSchema {
-		return Model{}, fmt.Errorf("%s: schema is %q, want %q", name, m.Schema, ModelSchema)
-	}
-	if err := m.Validate(); err != nil {
-		return Model{}, fmt.Errorf("%s: %w", name, err)
-	}
 	return m, nil
+}
+
+// document reads a document of a schema into what it is checked as.
+func document(name string, data []byte, into interface{ Validate() error }, schema *string, want string) error {
+	if err := decode(name, data, into); err != nil {
+		return err
+	}
+	if *schema != want {
+		return fmt.Errorf("%s: schema is %q, want %q", name, *schema, want)
+	}
+	if err := into.Validate(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // unknownField matches what the YAML library says of a key that no field has.

@@ -149,14 +149,8 @@ func (m *Mix) Size(u float64) ImageSize {
 // DecodeMix reads one mix document. Errors start with name and line.
 func DecodeMix(name string, data []byte) (Mix, error) {
 	var m Mix
-	if err := decode(name, data, &m); err != nil {
+	if err := document(name, data, &m, &m.Schema, MixSchema); err != nil {
 		return Mix{}, err
-	}
-	if m.Schema != MixSchema {
-		return Mix{}, fmt.Errorf("%s: schema is %q, want %q", name, m.Schema, MixSchema)
-	}
-	if err := m.Validate(); err != nil {
-		return Mix{}, fmt.Errorf("%s: %w", name, err)
 	}
 	return m, nil
 }

@@ -14,14 +14,19 @@ const (
 	busBytesPerS     = 16e9
 )
 
+// terms are summands that take time.
+type terms []Term
+
+func (t *terms) add(seconds float64, effects ...Effect) {
+	if seconds > 0 {
+		*t = append(*t, Term{seconds, effects})
+	}
+}
+
 // DecodeTerms are the summands of one decoded token, in seconds.
 func DecodeTerms(q Query) []Term {
-	var out []Term
-	add := func(seconds float64, effects ...Effect) {
-		if seconds > 0 {
-			out = append(out, Term{seconds, effects})
-		}
-	}
+	var out terms
+	add := out.add
 	w, s := q.Work, q.Setting
 	layers := w.CardLayers + w.HostLayers
 	depthCard, depthHost := 0.0, 0.0
@@ -62,12 +67,8 @@ func DecodeTerms(q Query) []Term {
 
 // PrefillTerms are the summands of one token of the prompt, in seconds.
 func PrefillTerms(q Query) []Term {
-	var out []Term
-	add := func(seconds float64, effects ...Effect) {
-		if seconds > 0 {
-			out = append(out, Term{seconds, effects})
-		}
-	}
+	var out terms
+	add := out.add
 	w, s := q.Work, q.Setting
 	batch := math.Max(1, math.Min(w.Prompt, w.UBatch))
 	scores := w.ScoreOps * w.Prompt / 2

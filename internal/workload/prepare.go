@@ -48,13 +48,7 @@ func (g *generation) prepare() {
 
 // repeatRows repeats the rows of the grid, three int64 each, to n rows.
 func (p *program) repeatRows(images, n int64) block {
-	sums := p.alloc("cumsum", 8*images)
-	p.temporary("flag", 8)
-	index := p.alloc("index", 8*n)
-	p.free(sums)
-	out := p.alloc("grid_thw", 24*n)
-	p.free(index)
-	return out
+	return p.spread("grid_thw", images, n, 24*n)
 }
 
 // anyOf compares n elements with a number and folds the answers into one.

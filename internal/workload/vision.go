@@ -90,11 +90,16 @@ func (p *program) tower(x images) features {
 
 // repeatInterleave spreads one value per image over n elements: cumulative counts, indices, gathered values.
 func (p *program) repeatInterleave(images, n int64) block {
+	return p.spread("repeat_interleave", images, n, 8*n)
+}
+
+// spread is what repeating images elements to n makes: cumulative counts, indices, and what they gather.
+func (p *program) spread(name string, images, n, bytes int64) block {
 	sums := p.alloc("cumsum", 8*images)
 	p.temporary("flag", 8)
 	index := p.alloc("index", 8*n)
 	p.free(sums)
-	out := p.alloc("repeat_interleave", 8*n)
+	out := p.alloc(name, bytes)
 	p.free(index)
 	return out
 }

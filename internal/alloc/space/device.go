@@ -86,10 +86,7 @@ func (d *Device) Commit(off, n int64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	var fresh []int64
-	for i := off / d.granule; i < (off+n)/d.granule; i++ {
-		if d.committed[i] {
-			continue
-		}
+	for _, i := range d.granules(off, n, false) {
 		if err := d.ctx.Map(d.Address(i*d.granule), d.granule); err != nil {
 			d.unmap(fresh) // where this fails too, the context is lost, and the first error says so
 			return fmt.Errorf("committing %d bytes of device memory: %w", n, err)
@@ -107,13 +104,17 @@ func (d *Device) Decommit(off, n int64) error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var list []int64
+	return d.unmap(d.granules(off, n, true))
+}
+
+// granules are those of [off, off+n) that are mapped, or that are not; the lock is held.
+func (d *Device) granules(off, n int64, mapped bool) (list []int64) {
 	for i := off / d.granule; i < (off+n)/d.granule; i++ {
-		if d.committed[i] {
+		if d.committed[i] == mapped {
 			list = append(list, i)
 		}
 	}
-	return d.unmap(list)
+	return list
 }
 
 // unmap takes the memory of granules away; the lock is held.

@@ -126,23 +126,12 @@ func (m *Sim) push(s uint16, t simTask) error {
 
 // Record returns the event after everything submitted so far.
 func (m *Sim) Record(s uint16) (Event, error) {
-	if err := checkStream(s, len(m.streams)); err != nil {
-		return Event{}, err
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return Event{Stream: s, Seq: m.streams[s].submitted}, nil
+	return recorded(m, s, &m.mu, func() uint64 { return m.streams[s].submitted })
 }
 
 // Wait makes later work of s wait for e.
 func (m *Sim) Wait(s uint16, e Event) error {
-	if err := checkStream(s, len(m.streams)); err != nil {
-		return err
-	}
-	if done, err := m.Done(e); done || err != nil || e.Stream == s {
-		return err
-	}
-	return m.push(s, simTask{event: e, wait: true})
+	return awaited(m, s, e, func() error { return m.push(s, simTask{event: e, wait: true}) })
 }
 
 // Done says whether e is reached at the program's present time.

@@ -34,6 +34,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -121,6 +122,27 @@ func (w Work) check(size int64, host bool) error {
 		return fmt.Errorf("work of unknown kind %d", w.Kind)
 	}
 	return nil
+}
+
+// recorded is the event after what was submitted to s so far, of a backend that counts it under a lock.
+func recorded(b Backend, s uint16, mu sync.Locker, submitted func() uint64) (Event, error) {
+	if err := checkStream(s, b.Streams()); err != nil {
+		return Event{}, err
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return Event{Stream: s, Seq: submitted()}, nil
+}
+
+// awaited queues a wait of s for e, unless e is reached or of s itself, which keeps its order.
+func awaited(b Backend, s uint16, e Event, push func() error) error {
+	if err := checkStream(s, b.Streams()); err != nil {
+		return err
+	}
+	if done, err := b.Done(e); done || err != nil || e.Stream == s {
+		return err
+	}
+	return push()
 }
 
 // checkStream reports a stream that is not among n.

@@ -165,23 +165,12 @@ func (w *Workers) push(s uint16, t task) error {
 
 // Record returns the event after everything submitted so far: a count, since a stream keeps its order.
 func (w *Workers) Record(s uint16) (Event, error) {
-	if err := checkStream(s, len(w.streams)); err != nil {
-		return Event{}, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return Event{Stream: s, Seq: w.streams[s].submitted}, nil
+	return recorded(w, s, &w.mu, func() uint64 { return w.streams[s].submitted })
 }
 
 // Wait makes later work of s wait for e.
 func (w *Workers) Wait(s uint16, e Event) error {
-	if err := checkStream(s, len(w.streams)); err != nil {
-		return err
-	}
-	if done, err := w.Done(e); done || err != nil || e.Stream == s {
-		return err
-	}
-	return w.push(s, task{event: e, wait: true})
+	return awaited(w, s, e, func() error { return w.push(s, task{event: e, wait: true}) })
 }
 
 // Done says whether e has been reached.
