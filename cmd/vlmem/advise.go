@@ -320,6 +320,7 @@ func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
 	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle, Want: o.want,
+		Known:  &advise.Estimates{},
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {

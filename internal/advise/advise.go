@@ -37,6 +37,7 @@
 package advise
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -309,6 +310,9 @@ func (in *Inputs) subject(b Budget) Subject {
 	if in.gpu() == nil {
 		s.Activation = assumed(string(in.activation()), "no card: processors compute in fp32")
 	}
+	if kind := b.cache(); kind != "" {
+		s.KVCache = derived(kind, fmt.Sprintf("in %s; a program over the pools below holds %s", in.Engine, in.cacheType()))
+	}
 	return s
 }
 
@@ -347,7 +351,8 @@ func (in *Inputs) headline(b Budget) []string {
 		where += " with " + in.Engine
 	}
 	return []string{
-		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, in.cacheType(), in.Hardware.Name),
+		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, cmp.Or(b.cache(), string(in.cacheType())),
+			in.Hardware.Name),
 		fmt.Sprintf("%s: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
 			b.verdictWords(), place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(),
 			b.NextLimit.Value),

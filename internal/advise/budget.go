@@ -26,9 +26,13 @@ type Budget struct {
 	MaxImagePixels Value[int]     `yaml:"max_image_pixels" json:"max_image_pixels"`
 	Concurrency    Value[int]     `yaml:"concurrency" json:"concurrency"`
 	LayersOnDevice Value[int]     `yaml:"layers_on_device" json:"layers_on_device"`
-	Device         *Place         `yaml:"device,omitempty" json:"device,omitempty"`
-	Host           Place          `yaml:"host" json:"host"`
-	NextLimit      Value[string]  `yaml:"next_limit" json:"next_limit"`
+	// ExpertsOnHost is the layers on the card whose experts are not there; nil for none.
+	ExpertsOnHost *Value[int] `yaml:"layers_with_experts_on_host,omitempty" json:"layers_with_experts_on_host,omitempty"`
+	// Savings are what the engine's settings spare against its defaults, joined by ", "; nil for nothing.
+	Savings   *Value[string] `yaml:"savings,omitempty" json:"savings,omitempty"`
+	Device    *Place         `yaml:"device,omitempty" json:"device,omitempty"`
+	Host      Place          `yaml:"host" json:"host"`
+	NextLimit Value[string]  `yaml:"next_limit" json:"next_limit"`
 
 	verdict string // fits, or fits if and under which condition
 }

@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"math"
@@ -20,8 +21,9 @@ type Deployment struct {
 	Options  engine.Options // that Memory was estimated with
 	Memory   *engine.Memory
 	Limits   Limits
-	Verdict  string   // fits, or fits if and under which condition
-	Headline []string // what was decided and why, and where each byte goes
+	Verdict  string       // fits, or fits if and under which condition
+	Savings  []Considered // what the engine offers to need less
+	Headline []string     // what was decided and why, and where each byte goes
 }
 
 // memoryRoom is what an engine may fill. shared is set where card and host are one memory: both together may fill it.
@@ -33,8 +35,10 @@ type attempt struct {
 	quant        string
 	options      engine.Options // with the engine's own settings of this try
 	hostLayers   int            // llama.cpp: layers left on the host, the head counting as one
-	split        bool           // weights that do not fit the card stay on the host
-	device, host units.Bytes    // split: what each side may hold of them
+	experts      int            // llama.cpp: layers whose experts are left on the host
+	savings      []engine.Saving
+	split        bool        // weights that do not fit the card stay on the host
+	device, host units.Bytes // split: what each side may hold of them
 }
 
 // Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
@@ -194,44 +198,6 @@ func (in *Inputs) shrinking() iter.Seq[Limits] {
 	}
 }
 
-// attempts is everything on the card for each of the quants, in every variant of the engine's own settings, then the
-// last split between card and host.
-func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
-	return func(yield func(attempt) bool) {
-		for _, q := range quants {
-			first := attempt{limits: l, quant: q}
-			for _, o := range in.variants(e, first) {
-				first.options = o
-				if !yield(first) {
-					return
-				}
-			}
-		}
-		last := attempt{limits: l, quant: quants[len(quants)-1]}
-		switch {
-		case in.gpu() == nil:
-		case e.Offload == engine.Layers:
-			for last.hostLayers = range in.splits(e, last) {
-				if last.options = in.options(e, last); !yield(last) {
-					return
-				}
-			}
-		case e.Offload == engine.Bytes:
-			last.split, last.options = true, in.options(e, last)
-			yield(last)
-		}
-	}
-}
-
-// variants are the ways in which the engine may be started for an attempt.
-func (in *Inputs) variants(e *engine.Engine, a attempt) []engine.Options {
-	o := in.options(e, a)
-	if e.Variants == nil || o.GPU == nil {
-		return []engine.Options{o}
-	}
-	return e.Variants(&in.Model, o)
-}
-
 // options is an attempt as the engine's own procedure takes it.
 func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
@@ -248,6 +214,10 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	}
 	if o.GPU != nil {
 		o.Device = "gpu"
+	}
+	o.Llama.Overrides = engine.ExpertsOnHost(a.experts)
+	for _, saving := range a.savings {
+		e.Spare(saving, &in.Model, &o)
 	}
 	return o
 }
@@ -346,19 +316,22 @@ func (a *attempt) quantOf(m *profile.Model, mem *engine.Memory) string {
 func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, most units.Bytes) Deployment {
 	l := a.limits
 	d := Deployment{Memory: mem, Limits: l, Verdict: in.verdict(mem, &a, most), Options: a.options,
+		Savings: in.considered(e, a),
 		Settings: engine.Settings{
 			Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens,
 			Sequences: l.Concurrency,
-			Image:     engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: a.options.Batch,
+			Image:     engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: max(a.options.Batch, a.options.UBatch),
 			Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
 		}}
 	s := &d.Settings
 	if e.Weights == engine.GGUF {
+		tower := cmp.Or(a.options.ProjectorQuant, "f16")
 		s.Path = fmt.Sprintf("%s-%s.gguf", in.Model.Name, strings.ToUpper(a.quant))
-		s.Projector = fmt.Sprintf("mmproj-%s-F16.gguf", in.Model.Name)
-		if p, ok := engine.PublishedGGUF(&in.Model, a.quant); ok {
+		s.Projector = fmt.Sprintf("mmproj-%s-%s.gguf", in.Model.Name, strings.ToUpper(tower))
+		if p, ok := engine.PublishedGGUF(&in.Model, a.quant, tower); ok {
 			s.Path, s.Projector = p.Decoder, p.Tower
 		}
+		s.KVType, s.TowerOnHost, s.ExpertLayers = a.options.KVType, a.options.Llama.NoTower, a.experts
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
 		s.LoadMode = a.options.Llama.LoadMode
@@ -414,6 +387,7 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 		list = append(list, fmt.Sprintf("%s tokens and images up to %s did not fit",
 			units.Grouped(int64(in.Limits.ContextTokens)), in.Limits.Image()))
 	}
+	list = append(list, savingLines(in.considered(e, a))...)
 	if a.hostLayers > 0 {
 		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers,
 			in.Model.Text.Layers+1))

@@ -60,7 +60,9 @@ func TestDeploymentsFitAtTheHighEnd(t *testing.T) {
 			if exact := target == "vllm" || target == "sglang"; !exact && high-d.Settings.Host > card.MemoryBytes {
 				t.Errorf("%s on %d GiB: %s at most on the card", target, gib, high)
 			}
-			if need := in.Model.KVBytesPerToken(profile.FP16) * units.Bytes(d.Limits.ContextTokens); d.Memory.KVCacheBytes < need {
+			bits := engine.CacheBits(d.Memory.KVType) / 16
+			need := in.Model.KVBytesPerToken(profile.FP16) * units.Bytes(d.Limits.ContextTokens)
+			if float64(d.Memory.KVCacheBytes) < float64(need)*bits {
 				t.Errorf("%s on %d GiB: a cache of %s for %s", target, gib, d.Memory.KVCacheBytes, need)
 			}
 			if _, err := engine.Write(target, d.Settings); err != nil {

@@ -1,7 +1,6 @@
 package advise
 
 import (
-	"iter"
 	"sync"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -19,15 +18,18 @@ type Estimates struct {
 // estimateKey is all that an estimate of an engine that offloads layers takes from Inputs.options.
 type estimateKey struct {
 	engine, quant, device, backend, mode, cpu string
+	tower, cache                              string
 	context, sequences, hostLayers            int
+	ubatch, overrides                         int
 	image                                     engine.Image
-	card                                      bool
+	card, towerAway                           bool
 }
 
 func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
 	k := estimateKey{engine: e.Name, quant: o.Quant, device: o.Device, mode: o.Llama.LoadMode, context: o.Context,
-		sequences: o.Sequences, hostLayers: o.HostLayers, image: *o.Image, card: o.GPU != nil}
-	if o.GPU == nil || o.HostLayers > 0 { // of all on the card, the processor looks up rows alone
+		sequences: o.Sequences, hostLayers: o.HostLayers, image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant,
+		cache: o.KVType, ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}
+	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone
 		k.cpu = engine.CPUClass(o.Llama.CPU)
 	}
 	if o.GPU != nil {
@@ -55,25 +57,6 @@ func (in *Inputs) estimate(e *engine.Engine, o engine.Options) (*engine.Memory, 
 		in.Known.known[k] = mem
 	}
 	return mem, err
-}
-
-// splits are the numbers of layers on the host that are worth a try: the first that leaves the card enough, and the one
-// before it, which tells by how much a machine is too small. The card holds less with each layer that leaves it (a
-// layer is larger than the largest of its matrices, for which the card may need room to compute on it), the host more:
-// what follows the first fits no better.
-func (in *Inputs) splits(e *engine.Engine, a attempt) iter.Seq[int] {
-	over := func(n int) units.Bytes {
-		a.hostLayers = n
-		mem, err := in.estimate(e, in.options(e, a))
-		if err != nil {
-			return 0 // to be tried, and so told
-		}
-		return onCard(mem) - in.room().device
-	}
-	first := crossing(1, in.Model.Text.Layers+1, over)
-	return func(yield func(int) bool) {
-		_ = (first == 1 || yield(first-1)) && yield(first)
-	}
 }
 
 // crossing is the first n at which a falling function is not above zero, last where there is none. The function is

@@ -67,9 +67,11 @@ func TestTheFirstSplitIsFoundWithoutTryingAll(t *testing.T) {
 					in := Inputs{Hardware: machineOf(t, card, device*units.GiB, host*units.GiB), Model: m, Engine: e.Name,
 						Known: known, Limits: Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
 					want, got := everySplit(t, &in, e, "q4_k_m"), 0
-					for n := range in.splits(e, attempt{limits: in.Limits, quant: "q4_k_m"}) {
-						if fitsSplit(t, &in, e, "q4_k_m", n) {
-							got = n
+					layersAlone := *e
+					layersAlone.Savings = nil
+					for _, a := range in.away(&layersAlone, attempt{limits: in.Limits, quant: "q4_k_m"}) {
+						if fitsSplit(t, &in, e, "q4_k_m", a.hostLayers) {
+							got = a.hostLayers
 						}
 					}
 					if got != want {

@@ -42,6 +42,8 @@ var keys = map[string]key{
 	"budget.max_image_pixels":                   {"pixels", "", "the largest image before preprocessing; its sides are samples.image"},
 	"budget.concurrency":                        {"requests", "verify, run", "requests served at once"},
 	"budget.layers_on_device":                   {"layers", "", "decoder layers whose weights lie on the card"},
+	"budget.layers_with_experts_on_host":        {"layers", "verify", "layers on the card whose experts lie in host memory; left out where there are none"},
+	"budget.savings":                            {"", "verify", "settings that spare memory against the engine's defaults, each at a cost; left out where none is needed"},
 	"budget.next_limit":                         {"", "", "what runs out first when limits grow"},
 	"budget.PLACE.capacity_bytes":               {"bytes", "verify, optimizer", "what may be filled; the items below and free add up to it. For the optimizer, a device here means that the pools lie on it"},
 	"budget.PLACE.weights_bytes":                {"bytes", "verify", "weights"},

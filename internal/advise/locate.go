@@ -74,11 +74,17 @@ func (in *Inputs) settleSoon(e *engine.Engine) (Deployment, error) {
 // hopeless reports whether the smallest weights alone are more than card and host hold together, whatever the limits.
 func (in *Inputs) hopeless(e *engine.Engine) bool {
 	quants := in.quants(e)
-	last := attempt{limits: in.Limits, quant: quants[len(quants)-1]}
+	return in.tooMuch(e, quants[len(quants)-1])
+}
+
+// tooMuch reports whether weights alone are more than card and host hold together.
+func (in *Inputs) tooMuch(e *engine.Engine, quant string) bool {
+	all := attempt{limits: in.Limits, quant: quant}
 	if in.gpu() != nil {
-		last.hostLayers = in.Model.Text.Layers + 1 // where none is held twice
+		all.hostLayers = in.Model.Text.Layers + 1 // where none is held twice
 	}
-	mem, err := in.estimate(e, in.options(e, last))
+	all = in.all(e, all, []engine.Saving{engine.SmallTower})
+	mem, err := in.estimate(e, in.options(e, all))
 	if err != nil {
 		return false // settleOn says why
 	}

@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"cmp"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -31,9 +32,10 @@ func (in *Inputs) next(b *Budget) *Next {
 		return nil
 	}
 	n := Next{Command: []string{in.Engine}}
-	if p, ok := engine.PublishedGGUF(&in.Model, d.Memory.Quant); ok {
+	tower := cmp.Or(d.Options.ProjectorQuant, "f16")
+	if p, ok := engine.PublishedGGUF(&in.Model, d.Memory.Quant, tower); ok {
 		n.Files = &p
-		if n.Decoder, n.Tower, err = engine.FileBytes(&in.Model, d.Memory.Quant); err != nil {
+		if n.Decoder, n.Tower, err = engine.FileBytes(&in.Model, d.Memory.Quant, tower); err != nil {
 			return nil
 		}
 	}
@@ -43,8 +45,8 @@ func (in *Inputs) next(b *Budget) *Next {
 	}
 	for line := range strings.Lines(written.Files[0].Content) {
 		line = strings.TrimSpace(line)
-		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") ||
-			strings.HasPrefix(line, "--mmproj ")) {
+		named := strings.HasPrefix(line, "--mmproj ") && (tower == "f16" || n.Files.FetchedTower() == n.Files.Tower)
+		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || named) {
 			continue
 		}
 		n.Command = append(n.Command, line)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -106,7 +107,9 @@ func (in *Inputs) forecastServed(d *Deployment) *speed.Forecast {
 	if in.gpu() == nil {
 		h.GPUs = nil
 	}
-	return in.rate(h, LayOf(&in.Model, d.Memory, d.Options.HostLayers), d.Memory.Quant)
+	lay := LayOf(&in.Model, d.Memory, d.Options.HostLayers)
+	lay.TowerOnHost = d.Options.Llama.NoTower
+	return in.rate(h, lay, d.Memory.Quant, d.Options.UBatch)
 }
 
 // LayOf is where an estimate puts the decoder, with so many of its layers on the host.
@@ -150,6 +153,12 @@ func (in *Inputs) account(d *Deployment) Budget {
 	b.LayersOnDevice = derived(layers, fmt.Sprintf("of %d", in.Model.Text.Layers))
 	if in.gpu() == nil {
 		b.LayersOnDevice = derived(0, "no card")
+	}
+	if n := d.Settings.ExpertLayers; n > 0 {
+		b.ExpertsOnHost = new(derived(n, "the fewest that let the rest lie on the card"))
+	}
+	if taken := Sparing(d.Savings); len(taken) > 0 {
+		b.Savings = new(derived(strings.Join(taken, ", "), "the cheapest that let it fit"))
 	}
 	return b
 }
@@ -239,7 +248,8 @@ func (in *Inputs) servedClaims(a Advice, v *Verification) error {
 		if at.gpu() != nil {
 			try.hostLayers = in.Model.Text.Layers - a.Budget.LayersOnDevice.Value + rest
 		}
-		d := Deployment{Options: at.options(e, try)}
+		try.recall(&a.Budget)
+		d := Deployment{Options: at.options(e, try), Settings: engine.Settings{ExpertLayers: try.experts}}
 		if d.Memory, err = engine.Estimate(e.Name, &in.Model, d.Options); err != nil {
 			return err
 		}

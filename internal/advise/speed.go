@@ -112,6 +112,9 @@ func (in *Inputs) moreTokens(b *Budget) int {
 		place, layers = b.Device, b.LayersOnDevice.Value
 	}
 	perToken := in.Model.KVBytesPerToken(in.cacheType()) * units.Bytes(max(1, layers)) / units.Bytes(in.Model.Text.Layers)
+	if kind := b.cache(); kind != "" {
+		perToken = units.Bytes(float64(perToken) * engine.CacheBits(kind) / 16)
+	}
 	more := int(place.Free.Value/max(1, perToken)) / in.Limits.Concurrency
 	return max(0, min(more, in.Model.Text.MaxPositions-in.Limits.ContextTokens))
 }
@@ -129,14 +132,17 @@ func (in *Inputs) forecast(p Precision, layers int) *speed.Forecast {
 		l.CardBytes = float64(p.FixedBytes + p.LayerBytes*units.Bytes(layers))
 		l.HostBytes = float64(p.LayerBytes * units.Bytes(all-layers))
 	}
-	return in.rate(h, l, p.Name)
+	return in.rate(h, l, p.Name, 0)
 }
 
-// rate is how fast a decoder laid out so writes; nil where the machine is not known well enough.
-func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string) *speed.Forecast {
+// usualBatch is the tokens of a prompt that are computed at once unless told.
+const usualBatch = 512
+
+// rate is how fast a decoder laid out so writes, with so many tokens of a prompt at once or the usual ones; nil where
+// the machine is not known well enough.
+func (in *Inputs) rate(h profile.Hardware, l speed.Lay, precision string, batch int) *speed.Forecast {
 	r := speed.Request{Context: float64(in.Limits.ContextTokens), Prompt: float64(in.Limits.ContextTokens) / 2,
-		UBatch: 512,
-		Width:  in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
+		UBatch: float64(cmp.Or(batch, usualBatch)), Width: in.Limits.ImageWidth, Height: in.Limits.ImageHeight}
 	if grid, err := in.Model.ImageGrid(r.Width, r.Height); err == nil {
 		r.Prompt = max(r.Prompt, float64(grid.Tokens))
 	}

@@ -31,7 +31,8 @@ var llamaFlags = []string{"mmproj", "mmproj-quant", "batch", "ubatch", "parallel
 const llamaLeastContext = 4096
 
 // llamaLadder is the files that publishers of GGUF offer, by falling quality.
-var llamaLadder = []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"}
+// The last is for cards that just miss the one before, which is faster on processors.
+var llamaLadder = []string{"f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "iq4_xs"}
 
 // The defaults of llama.cpp's common arguments and of libllama's contexts.
 const (

@@ -11,7 +11,8 @@ import (
 var llamaServer = Engine{
 	Name: "llama-server", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
-	Cold:     true,
+	Cold: true, Shared: "q4_k_m",
+	Savings:  []Saving{SmallBatches, SmallTower, SmallCache, TowerOnHost, SmallestCache, ExpertsAway},
 	Effects:  append([]string{"cache-ram"}, llamaFlags...),
 	Kernels:  llamaCPP.Name,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
@@ -90,6 +91,8 @@ func (s *Settings) llamaSettings() (lines, error) {
 		flash = "on"
 	}
 	l.add("flash-attn", flash, "without it scores take memory with the square of the context")
+	l.add("n-cpu-moe", s.ExpertLayers, "layers whose experts lie on the host; the rest of them lies on the card")
+	l = append(l, switchedOn("no-mmproj-offload", s.TowerOnHost, "images are encoded by the processor")...)
 	if s.KVType != "" {
 		l.add("cache-type-k", strings.ToLower(s.KVType), "type of the cached keys")
 		l.add("cache-type-v", strings.ToLower(s.KVType), "type of the cached values")
@@ -106,6 +109,14 @@ func (s *Settings) llamaSettings() (lines, error) {
 	// Fitting by itself would override layers and context that were budgeted together.
 	l.add("fit", "off", "layers and context are set above")
 	return l, nil
+}
+
+// switchedOn is a switch that is written only where it is on.
+func switchedOn(key string, on bool, why string) lines {
+	if !on {
+		return nil
+	}
+	return lines{{key, true, why}}
 }
 
 func writeLlamaServer(s Settings) (*Bundle, error) {

@@ -11,33 +11,35 @@ import (
 // Settings are the limits that an engine's files are written from, whoever decided them. Zero values are left to the
 // engine.
 type Settings struct {
-	Model      *profile.Model
-	Name       string       // what requests call it, "" for the model's name
-	Path       string       // what the engine loads: a repository or folder; for llama.cpp and ollama a GGUF file
-	Projector  string       // llama.cpp and ollama: the mmproj GGUF
-	GPU        *profile.GPU // nil: on the CPU
-	GPUs       int          // alike cards, 0 means 1
-	Context    int          // tokens of one sequence
-	Sequences  int          // at once
-	Batch      int          // tokens of prompt computed at once
-	Image      Image        // the largest that will be sent; zero: images are left to the engine
-	Quant      string       // weights: a data type of the PyTorch engines; GGUF files bring their own
-	KVType     string
-	KVBytes    units.Bytes // vLLM: the KV cache, instead of a share of the card
-	Share      float64     // vLLM, SGLang: share of the card for weights and cache (vLLM: for everything)
-	GPULayers  int         // llama.cpp, ollama: layers on the card; all where FullOffload
-	FullOff    bool        // every layer on the card
-	Device     units.Bytes // transformers: what the card may hold of the model
-	Host       units.Bytes // transformers: what the host may hold of the model
-	Images     int         // vLLM: images a prompt, 0 without limit
-	Eager      bool        // vLLM, SGLang: no CUDA graphs
-	Threads    int         // on the CPU
-	ThreadsWhy string      // which of the machine's bounds Threads is
-	Flash      string      // auto, on, off
-	LoadMode   string      // llama.cpp: how weights are read, "" its own
-	AllocConf  string      // PYTORCH_ALLOC_CONF
-	spelled    string      // the engine and its version, for the head of its files
-	HeadroomMB int         // llama.cpp: MiB to leave free on the card when it fits by itself; ollama: of every card
+	Model        *profile.Model
+	Name         string       // what requests call it, "" for the model's name
+	Path         string       // what the engine loads: a repository or folder; for llama.cpp and ollama a GGUF file
+	Projector    string       // llama.cpp and ollama: the mmproj GGUF
+	GPU          *profile.GPU // nil: on the CPU
+	GPUs         int          // alike cards, 0 means 1
+	Context      int          // tokens of one sequence
+	Sequences    int          // at once
+	Batch        int          // tokens of prompt computed at once
+	Image        Image        // the largest that will be sent; zero: images are left to the engine
+	Quant        string       // weights: a data type of the PyTorch engines; GGUF files bring their own
+	KVType       string
+	KVBytes      units.Bytes // vLLM: the KV cache, instead of a share of the card
+	Share        float64     // vLLM, SGLang: share of the card for weights and cache (vLLM: for everything)
+	GPULayers    int         // llama.cpp, ollama: layers on the card; all where FullOffload
+	FullOff      bool        // every layer on the card
+	ExpertLayers int         // llama.cpp: layers whose experts stay on the host
+	TowerOnHost  bool        // llama.cpp: images are encoded there
+	Device       units.Bytes // transformers: what the card may hold of the model
+	Host         units.Bytes // transformers: what the host may hold of the model
+	Images       int         // vLLM: images a prompt, 0 without limit
+	Eager        bool        // vLLM, SGLang: no CUDA graphs
+	Threads      int         // on the CPU
+	ThreadsWhy   string      // which of the machine's bounds Threads is
+	Flash        string      // auto, on, off
+	LoadMode     string      // llama.cpp: how weights are read, "" its own
+	AllocConf    string      // PYTORCH_ALLOC_CONF
+	spelled      string      // the engine and its version, for the head of its files
+	HeadroomMB   int         // llama.cpp: MiB to leave free on the card when it fits by itself; ollama: of every card
 }
 
 // File is one file of a bundle.

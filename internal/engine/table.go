@@ -22,6 +22,8 @@ type Engine struct {
 	Host    bool        // it runs without a card, whatever cards there are
 	Weights WeightsForm // what it loads
 	Ladder  []string    // weights to try where none are asked for, by falling quality; "" is the checkpoint as it is
+	Shared  string      // weights that are split between card and host where none of the ladder fits the card
+	Savings []Saving    // settings that spare memory at a cost
 	Cache   CacheForm
 	Offload OffloadForm
 	Cards   bool    // it spreads a model over alike cards

@@ -71,6 +71,10 @@ func download(sheet terminal.Sheet, n *advise.Next) string {
 			p.Repository, p.QuantizedFrom, p.Type, n.Decoder, p.Tower, n.Tower)) +
 			FoldCommands(sheet.Columns, fmt.Sprintf("  llama-quantize %s %s %s\n", p.QuantizedFrom, p.Decoder, p.Type))
 	}
-	return Fold(columns, fmt.Sprintf("download from %s, or let -hf do it\n  %s (%s)\n  %s (%s)\n", p.Repository, p.Decoder,
-		n.Decoder, p.Tower, n.Tower))
+	text := fmt.Sprintf("download from %s, or let -hf do it\n  %s (%s)\n  %s (%s)\n", p.Repository, p.Decoder,
+		n.Decoder, p.Tower, n.Tower)
+	if other := p.FetchedTower(); other != "" && other != p.Tower {
+		text += "  -hf takes " + other + " by itself, which is smaller\n"
+	}
+	return Fold(columns, text)
 }

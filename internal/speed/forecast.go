@@ -12,6 +12,7 @@ type Lay struct {
 	CardBytes, HostBytes float64 // of the decoder
 	HostLayers           float64 // of the decoder's layers, those whose attention runs on the host
 	KVBytesPerToken      float64
+	TowerOnHost          bool // beside a card
 }
 
 // Request is what is asked: Context tokens at most, of which Prompt are read before the first is written.
@@ -72,10 +73,18 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 			return f, err
 		}
 		f.Pixels = fmt.Sprintf("%dx%d", r.Width, r.Height)
-		f.Image = c.image(m, q, grid)
+		f.Image = c.image(m, towerOf(q, h, l), grid)
 		f.FirstToken = sum(f.FirstToken, f.Image)
 	}
 	return f, nil
+}
+
+// towerOf is where images are encoded: beside the decoder, or by the processor alone.
+func towerOf(q Query, h profile.Hardware, l Lay) Query {
+	if host, _ := HostOf(h); l.TowerOnHost && host != nil {
+		q.Card, q.Host, q.Setting.Backend = nil, host, "cpu"
+	}
+	return q
 }
 
 // quieter is how much faster than its probe a machine may read: neighbours slow a measurement, and nothing speeds it
