@@ -10,7 +10,7 @@ import (
 // Saving is a setting that an engine offers and that spares memory at a cost.
 type Saving string
 
-// The savings, by what they cost: the first three next to nothing, the fourth seconds for every image, the fifth answers.
+// The savings, by what they cost: the first three next to nothing, the fourth seconds an image, the fifth answers.
 const (
 	SmallBatches  Saving = "smaller batches"   // fewer tokens of a prompt are computed at once
 	SmallTower    Saving = "tower in q8_0"     // matrices of the tower in 8.5 bits
