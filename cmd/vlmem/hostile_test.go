@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/profiles"
 )
 
@@ -57,6 +58,51 @@ func TestNoNameBreaksOutOfAWriter(t *testing.T) {
 				t.Errorf("%s: exit %d with %q", what, got.code, got.stderr)
 			}
 			readAs(t, what, c[len(c)-1], got.stdout)
+		}
+	}
+}
+
+// TestNoMachineBreaksOutOfAWriter gives a machine, its processor and its card hostile names. Each is refused in one line, or
+// what is written of it reads back.
+func TestNoMachineBreaksOutOfAWriter(t *testing.T) {
+	machine, err := catalog.Hardware("i5-10210u+gtx-1080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	formats := []string{"table", "yaml", "json", "csv", "markdown", "html", "github", "junit"}
+	for i, name := range hostile {
+		machine.Name, machine.CPU.Model, machine.GPUs[0].Name = name, name, name
+		data, err := json.Marshal(machine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := write(t, "machine.json", string(data))
+		model := []string{"--model", "qwen3-vl-2b"}
+		gate := append([]string{"gate", "--hardware", file, "--for", "llama-server"}, model...)
+		estimate := append([]string{"estimate", "--hardware", file, "--engine", "llama.cpp"}, model...)
+		for _, args := range [][]string{append([]string{"fleet", file}, model...), gate, estimate,
+			append([]string{"advise", "--hardware", file, "--seeds", "1"}, model...)} {
+			for _, format := range []string{"csv", formats[i%len(formats)]} { // in turn: all of them take a minute
+				got := vlmem(t, nil, append(slices.Clone(args), "--format", format)...)
+				if strings.Contains(got.stderr, "--format") {
+					continue // not one of the command's
+				}
+				what := fmt.Sprintf("%q through %s --format %s", name, args[0], format)
+				harmless(t, what, got.stdout)
+				harmless(t, what, got.stderr)
+				if got.code == exitUsage {
+					if strings.Count(got.stderr, "\n") != 1 || got.stdout != "" || name == "plain" {
+						t.Errorf("%s: exit %d with %q", what, got.code, got.stderr)
+					}
+					continue
+				}
+				if format == "html" && strings.Contains(got.stdout, "<script>alert") {
+					t.Errorf("%s: the page runs it", what)
+				}
+				if format != "markdown" { // whose columns differ from bench's
+					readAs(t, what, format, got.stdout)
+				}
+			}
 		}
 	}
 }

@@ -112,8 +112,8 @@ func fleetCSV(w io.Writer, p *fleet.Plan) error {
 	number := func(v float64) string { return strconv.FormatFloat(v, 'g', 6, 64) }
 	for _, k := range p.Kinds {
 		for _, a := range k.Models {
-			row := []string{k.Name, fmt.Sprint(len(k.Machines)), a.Model, fmt.Sprint(len(a.Fits)), a.Precision,
-				fmt.Sprint(a.Layers), fmt.Sprint(a.Of), fmt.Sprint(a.Context), "", "", fmt.Sprint(int64(a.Missing)), "", "", "", "",
+			row := []string{SpreadsheetCell(k.Name), fmt.Sprint(len(k.Machines)), SpreadsheetCell(a.Model),
+				fmt.Sprint(len(a.Fits)), a.Precision, fmt.Sprint(a.Layers), fmt.Sprint(a.Of), fmt.Sprint(a.Context), "", "", fmt.Sprint(int64(a.Missing)), "", "", "", "",
 				"", ""}
 			if f := a.Speed; f != nil {
 				row[8], row[9] = number(f.Decode.Median), number(f.FirstToken.Median)
