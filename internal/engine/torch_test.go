@@ -186,3 +186,33 @@ func TestMemoryAddsUp(t *testing.T) {
 		}
 	}
 }
+
+// On a CPU, weights in the checkpoint's own type stay mapped from its files; cast ones are copied, beside the files while
+// these are loaded. (from_pretrained of transformers 5.24.0 on checkpoints in 16 bits.)
+func TestTransformersMapsWhatItDoesNotCast(t *testing.T) {
+	m := model(t, "qwen3-vl-2b")
+	for _, c := range []struct {
+		device, quant, backing string
+		files                  float64 // of the weights
+		own                    int
+	}{{"cpu", "bfloat16", BackedFile, 0, 2}, {"cpu", "float32", "", 0.5, 3}, {"cpu", "float16", "", 1, 3}, {"gpu", "bfloat16", "", 0, 0}} {
+		mem, err := Estimate("transformers", m, Options{Device: c.device, Quant: c.quant, Context: 2000})
+		if err != nil {
+			t.Fatal(err)
+		}
+		weights := mem.WeightsBytes + mem.VisionWeightsBytes
+		for _, i := range mem.Items {
+			if i.Name == Weights && (i.Backing != c.backing || i.MappedBytes > 0 != (c.backing != "")) {
+				t.Errorf("%s in %s: %+v", c.quant, c.device, i)
+			}
+		}
+		if len(mem.Own) != c.own {
+			t.Errorf("%s on the %s: own %+v", c.quant, c.device, mem.Own)
+		}
+		for _, i := range mem.Own {
+			if i.Name == FilePages && float64(i.Bytes) != c.files*float64(weights) {
+				t.Errorf("%s: files of %v for weights of %v", c.quant, i.Bytes, weights)
+			}
+		}
+	}
+}

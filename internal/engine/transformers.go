@@ -192,6 +192,8 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	}
 	if o.Device == "gpu" {
 		mem.torchCard()
+	} else {
+		mem.ownTransformers(m, load)
 	}
 	return mem, nil
 }
