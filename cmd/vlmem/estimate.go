@@ -214,6 +214,13 @@ func addLlamaFlags(flags *pflag.FlagSet, o *estimate.Request) {
 	flags.BoolVar(&f.NoKV, "no-kv-offload", false, "llama.cpp: the KV cache stays on the host")
 	flags.BoolVar(&f.NoOps, "no-op-offload", false, "llama.cpp: what reads weights on the host is computed there")
 	flags.BoolVar(&f.NoTower, "no-mmproj-offload", false, "llama.cpp: the vision tower stays on the host")
+	flags.StringVar(&f.Draft, "model-draft", "", "llama-server's -md: a smaller model that guesses tokens, a name or a GGUF file")
+	flags.StringVar(&f.DraftQuant, "quant-draft", "", "llama-server: weights of the draft (default: the file's, or q8_0)")
+	flags.StringVar(&f.DraftKV, "kv-type-draft", "", "llama-server's -ctkd and -ctvd: cache of the draft, K or K,V (default f16)")
+	flags.IntVar(&f.DraftLayers, "ngl-draft", -1, "llama-server's -ngld: layers of the draft on the card (default: all)")
+	flags.IntVar(&f.DraftMost, "spec-draft-n-max", 0, "llama-server: tokens that a draft guesses at once (default 3)")
+	flags.StringSliceVar(&f.Speculation, "spec-type", nil, "llama-server: ways of guessing tokens, "+
+		strings.Join(engine.SpeculationTypes(), ", "))
 	flags.BoolVar(&f.Embeddings, "embeddings", false, "llama.cpp: embeddings are given beside logits")
 	flags.BoolVar(&f.FullWindow, "swa-full", false, "llama.cpp: layers that see a window keep every token")
 	flags.IntVar(&f.ImageMost, "image-max-tokens", 0, "llama.cpp: most tokens of an image (default: the model's)")

@@ -365,15 +365,15 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if o.promptCache {
 		mem.keptPrompts(m, c, o)
 	}
+	for card := range place.Cards {
+		mem.cudaContext(o.GPU, place.where(card))
+	}
 	if gpu && !o.Llama.likeCUDA() {
 		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")
 	}
 	mem.ownLlama(m, o)
-	for card := range place.Cards {
-		mem.cudaContext(o.GPU, place.where(card))
-	}
 	mem.llamaLimits(m, &c)
-	return mem, nil
+	return mem, mem.drafted(m, &c, o)
 }
 
 // llamaOutput adds what a caller reads: a row of logits for each sequence, and of embeddings where these are asked for.
@@ -384,6 +384,10 @@ func (mem *Memory) llamaOutput(m *profile.Model, c *llamaContext, o Options) {
 	}
 	mem.exact(Output, "host", units.Bytes(4*row*c.sequences),
 		"%s of %d sequence(s); grows with the rows that one batch asks for", why, c.sequences)
+	if n := int64(o.Llama.guesses()); n > 0 {
+		mem.raise(Output, "host", units.Bytes(4*row*min(c.sequences*(1+n), c.batch)))
+		mem.last().Why += fmt.Sprintf(", which are %d a slot once tokens are guessed", 1+n)
+	}
 }
 
 // recipe is how the weights are stored, llama.cpp's own eight bits where nothing is said.
@@ -482,8 +486,12 @@ func (o Options) server() Options {
 	if o.Sequences == 0 {
 		o.Sequences, o.Unified = 4, true
 	}
-	o.Outputs = orDefault(o.Outputs, o.Sequences)
 	o.promptCache = true
+	if o.Llama.Embeddings { // of every token of a batch, which is computed at once
+		o.Batch = min(orDefault(o.Batch, llamaBatch), orDefault(o.UBatch, llamaUBatch))
+		return o
+	}
+	o.Outputs = orDefault(o.Outputs, o.Sequences*(1+o.Llama.guesses()))
 	return o
 }
 

@@ -30,8 +30,12 @@ type LlamaOptions struct {
 	Embeddings bool       // --embeddings: these are given beside logits
 	CacheRAM   *int       // --cache-ram of llama-server in MiB, nil: 8,192; negative: no limit
 	ImageMost  int        // --image-max-tokens, 0: the model's own
-	CPU        *profile.CPU
-	Fit        *Fit // no -c: the engine fits the context to what is free
+	Draft      *Draft     // --model-draft, nil for none
+	DraftMost  int        // --spec-draft-n-max: tokens that it guesses at once, 0: 3
+	// --spec-type: other ways of guessing, whose tokens are checked at once too
+	Speculation []string
+	CPU         *profile.CPU
+	Fit         *Fit // no -c: the engine fits the context to what is free
 
 	unfused bool // as a stand-in for a card without kernels of its own
 }
@@ -153,6 +157,8 @@ func (l *LlamaOptions) check() error {
 	if l.ImageMost < 0 {
 		return fmt.Errorf("image tokens %d: want 0 and more", l.ImageMost)
 	}
-	_, err := buildRules(l.Build)
-	return err
+	if _, err := buildRules(l.Build); err != nil {
+		return err
+	}
+	return l.checkDraft()
 }

@@ -21,6 +21,7 @@ func (mem *Memory) keptPrompts(m *profile.Model, c llamaContext, o Options) {
 		limit = *o.Llama.CacheRAM
 	}
 	state, window := c.stateBytes(&m.Text)
+	state += c.draftState(o)
 	if window > 0 {
 		most := window * units.Bytes(checkpointsOfSlot*c.sequences)
 		mem.add("context checkpoints", "host", 0, 0, most, Assumed,

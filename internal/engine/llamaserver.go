@@ -12,8 +12,9 @@ var llamaServer = Engine{
 	Name: "llama-server", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
 	Cold: true, Shared: "q4_k_m",
-	Savings:  []Saving{SmallBatches, SmallTower, SmallCache, TowerOnHost, SmallestCache, ExpertsAway},
-	Effects:  append([]string{"cache-ram"}, llamaFlags...),
+	Savings: []Saving{SmallBatches, SmallTower, SmallCache, TowerOnHost, SmallestCache, ExpertsAway},
+	Effects: append([]string{"cache-ram", "model-draft", "quant-draft", "kv-type-draft", "ngl-draft", "spec-draft-n-max",
+		"spec-type"}, llamaFlags...),
 	Kernels:  llamaCPP.Name,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
 	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
@@ -23,8 +24,8 @@ var llamaServer = Engine{
 // The arguments of llama.cpp's programs (common/arg.cpp of v0.5.0) that decide memory and are not reckoned, those that
 // take no value, and short names.
 var (
-	llamaUnreckoned = []string{"model-draft", "spec-draft-model", "ctx-size-draft", "gpu-layers-draft", "n-gpu-layers-draft",
-		"spec-type", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
+	llamaUnreckoned = []string{"spec-draft-hf", "hf-repo-draft", "spec-draft-override-tensor", "spec-draft-cpu-moe",
+		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
 		"models-preset", "models-max", "model-url", "mmproj-url", "n-cpu-ffn", "direct-io", "fit-ctx", "fit-target"}
 	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-repack", "no-kv-offload", "no-mmproj",
 		"no-mmproj-offload", "no-op-offload", "swa-full", "kv-unified",
@@ -33,7 +34,8 @@ var (
 		"hfr": "hf-repo", "c": "ctx-size", "b": "batch-size", "ub": "ubatch-size", "np": "parallel", "fa": "flash-attn",
 		"ctk": "cache-type-k", "ctv": "cache-type-v", "cram": "cache-ram", "kvu": "kv-unified", "nkvo": "no-kv-offload",
 		"nr": "no-repack", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
-		"ncmoe": "n-cpu-moe", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft",
+		"ncmoe": "n-cpu-moe", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft", "ngld": "gpu-layers-draft",
+		"ctkd": "cache-type-k-draft", "ctvd": "cache-type-v-draft",
 		"mg": "main-gpu", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
 )
 
@@ -45,7 +47,8 @@ func llamaSpellings() map[string][]spelling {
 		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
-		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings"})
+		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings",
+		"spec-type": "spec-type", "spec-draft-n-max": "spec-draft-n-max"})
 	m["cache-type-k"] = []spelling{{"kv-type", keysOf}}
 	m["cache-type-v"] = []spelling{{"kv-type", valuesOf}}
 	m["n-gpu-layers"] = []spelling{{"ngl", allLayers}}
@@ -53,6 +56,15 @@ func llamaSpellings() map[string][]spelling {
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}
 	m["mmproj"] = []spelling{{"mmproj", fileHere}, {"mmproj-quant", towerQuant}}
 	m["no-mmproj"] = []spelling{{"image", none}}
+	for _, name := range []string{"spec-draft-model", "model-draft"} {
+		m[name] = []spelling{{"model-draft", fileNeeded}}
+	}
+	for k, v := range map[string]string{"cache-type-k-draft": "cache-type-v-draft", "spec-draft-type-k": "spec-draft-type-v"} {
+		m[k], m[v] = []spelling{{"kv-type-draft", keysOf}}, []spelling{{"kv-type-draft", valuesOf}}
+	}
+	for _, name := range []string{"spec-draft-ngl", "gpu-layers-draft", "n-gpu-layers-draft"} {
+		m[name] = []spelling{{"ngl-draft", allLayers}}
+	}
 	m["hf-repo"] = []spelling{{"model", repository}, {"quant", tag}}
 	return m
 }

@@ -89,7 +89,7 @@ func (r *Reading) state(s Stated) {
 	at := slices.IndexFunc(r.Stated, func(x Stated) bool { return x.Flag == s.Flag })
 	switch {
 	case s.Value == "":
-	case s.Flag == "kv-type" && at >= 0:
+	case strings.HasPrefix(s.Flag, "kv-type") && at >= 0:
 		r.Stated[at].Value = mergedTypes(r.Stated[at].Value, s.Value)
 	case s.Flag == "quant" && at >= 0:
 		r.Stated[at].Value = s.Value
@@ -180,6 +180,14 @@ func fileHere(name string) (string, error) {
 		return name, nil
 	}
 	return "", nil
+}
+
+// fileNeeded is a file that must be here: nothing else says what it holds.
+func fileNeeded(name string) (string, error) {
+	if here, _ := fileHere(name); here != "" {
+		return here, nil
+	}
+	return "", fmt.Errorf("%s is not here, and nothing else says what it holds", name)
 }
 
 // quantOf is the type of a GGUF that is not here, by its name.

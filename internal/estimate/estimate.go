@@ -73,7 +73,10 @@ func (o *Request) limit(model *profile.Model) error {
 	if o.GPULayers >= 0 {
 		o.HostLayers = max(0, model.Text.Layers+1-o.GPULayers)
 	}
-	return o.Settings.read(&o.Llama, o.given("cache-ram"))
+	if err := o.Settings.read(&o.Llama, o.given("cache-ram")); err != nil {
+		return err
+	}
+	return o.draft()
 }
 
 // Complete reads the image and the card, and picks the device.

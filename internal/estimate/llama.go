@@ -20,7 +20,7 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
 		o.Build = build
 	}
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
-	o.ImageMost, o.Embeddings = f.ImageMost, f.Embeddings
+	o.ImageMost, o.Embeddings, o.DraftMost, o.Speculation = f.ImageMost, f.Embeddings, f.DraftMost, f.Speculation
 	switch {
 	case f.NoMmap && f.LoadMode == "":
 		o.LoadMode = "none"
@@ -75,6 +75,9 @@ type LlamaSettings struct {
 	Experts, NoRepack, NoMmap, Mlock            bool
 	NoKV, NoOps, NoTower, FullWindow            bool
 	Embeddings                                  bool
+	Draft, DraftQuant, DraftKV                  string // --model-draft, a name or a file, and its settings
+	DraftLayers, DraftMost                      int
+	Speculation                                 []string
 	CacheRAM, ImageMost                         int
 }
 

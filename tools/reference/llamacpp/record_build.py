@@ -6,7 +6,8 @@
 VERSION is one of PyPI's xllamacpp, whose last number is llama.cpp's build (2026.10.11549, 0.2.6 for b7079), or "newest"; VLMEM
 the binary to ask. The package is installed into FOLDER (default: a temporary one), where headers of full size over zeros are
 written too: no weights are needed. Rows are printed for internal/engine/llamacpp_build.go, with the number of the graph's inputs,
-which tells graphs apart. Exit 0 where every compute buffer is within 0.5 % of vlmem's, 1 where one is not.
+which tells graphs apart. Where a buffer is off, the builds whose rules would give what was seen are named: the graph went back to theirs,
+or none does and it is new. Exit 0 where every compute buffer is within 0.5 % of vlmem's, 1 where one is not.
 """
 import json, os, re, subprocess, sys, tempfile
 
@@ -60,6 +61,21 @@ def estimated(vlmem, build, size, settings):
     return next(i["bytes"] / 2**20 for i in json.loads(r.stdout)["items"] if i["name"] == "compute")
 
 
+# A build of each epoch of internal/engine/llamacpp_build.go.
+EPOCHS = ["b5129", "b5671", "b6123", "b6628", "b7079", "b7551", "b7827", "b8672", "b9538", "b11549"]
+
+
+def changed(vlmem, rows, build):
+    """names what differs from the rules that are followed for this build"""
+    like = [b for b in EPOCHS if all(abs(estimated(vlmem, b, size, s) / seen - 1) <= 0.005 for size, s, seen, _ in rows)]
+    for size, s, seen, inputs in rows:
+        claimed = estimated(vlmem, build, size, s)
+        if abs(claimed / seen - 1) > 0.005:
+            print("changed: %s, %d cells in %d slots, %s inputs: %.2f MiB, by the rules of %s %.2f" %
+                  (size, s["n_ctx"], s["n_parallel"], inputs, seen, build, claimed))
+    print("changed: its buffers are those of", " and ".join(like) if like else "no build that is known")
+
+
 def main():
     if len(sys.argv) not in (3, 4):
         sys.exit(__doc__)
@@ -72,7 +88,7 @@ def main():
     info = next(m for m in (re.match(r"xllamacpp-([\d.]+)\.dist-info$", d) for d in os.listdir(package)) if m)
     number = info[1].split(".")
     build = "b7079" if number == ["0", "2", "6"] else "b" + number[-1]
-    worst = 0.0
+    worst, rows = 0.0, []
     for size in SIZES:
         model = os.path.join(folder, size + ".gguf")
         if not os.path.exists(model):
@@ -80,9 +96,12 @@ def main():
         for settings in SETTINGS:
             seen, inputs = run(package, model, settings)
             claimed = estimated(vlmem, build, size, settings)
+            rows.append((size, settings, seen, inputs))
             worst = max(worst, abs(claimed / seen - 1))
             print(build, size, settings, "compute %.2f MiB, vlmem %.2f (%+.2f %%)" % (seen, claimed, 100 * (claimed / seen - 1)),
                   "inputs", inputs, flush=True)
+    if worst > 0.005:
+        changed(vlmem, rows, build)
     print("worst %.2f %%%s" % (100 * worst, "" if worst <= 0.005 else ": add an epoch to internal/engine/llamacpp_build.go"))
     sys.exit(worst > 0.005)
 

@@ -1,0 +1,127 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// Draft is a smaller model that a server lets guess tokens, which the model itself then checks at once (--model-draft).
+type Draft struct {
+	Model      *profile.Model
+	Quant      string // "" the file's
+	KVType     string // "" f16, whatever the model's own cache is of
+	Files      *Files
+	HostLayers int // of the draft, the head counting as one
+}
+
+// draftTokens is what is guessed at once where nothing else is said (common/common.h of v0.5.0, n_max).
+const draftTokens = 3
+
+// mostVocabularies is by how much the vocabularies of a model and its draft may differ (SPEC_VOCAB_MAX_SIZE_DIFFERENCE of
+// common/speculative.cpp).
+const mostVocabularies = 128
+
+// guessed is how many tokens each way of guessing without a head of the model's own hands over at most: a draft model,
+// and repetitions of what was said (common_speculative_n_max of v0.5.0). Ways that need heads are not among them.
+var guessed = map[string]int{"none": 0, "draft-simple": draftTokens, "ngram-simple": 48, "ngram-map-k": 48,
+	"ngram-map-k4v": 48, "ngram-mod": 64, "ngram-cache": 8}
+
+// SpeculationTypes are the ways of guessing whose memory is known here.
+func SpeculationTypes() []string {
+	var names []string
+	for name := range guessed {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// guesses is how many tokens of a slot are checked at once at most, beside the one that is surely the next.
+func (l *LlamaOptions) guesses() int {
+	most := 0
+	for _, kind := range l.Speculation {
+		n := guessed[kind]
+		if kind == "draft-simple" {
+			n = l.draftMost()
+		}
+		most = max(most, n)
+	}
+	if l.Draft != nil && len(l.Speculation) == 0 {
+		most = l.draftMost()
+	}
+	return most
+}
+
+func (l *LlamaOptions) draftMost() int { return orDefault(l.DraftMost, draftTokens) }
+
+// checkDraft refuses ways of guessing that are not known, and a draft where builds lay it out otherwise.
+func (l *LlamaOptions) checkDraft() error {
+	for _, kind := range l.Speculation {
+		if _, known := guessed[kind]; !known {
+			return fmt.Errorf("speculation %q: heads of a model's own (MTP, EAGLE-3, DFlash) are not modelled; known are %s",
+				kind, strings.Join(SpeculationTypes(), ", "))
+		}
+	}
+	if l.DraftMost < 0 || l.DraftMost > 1024 {
+		return fmt.Errorf("draft tokens %d: want 0 to 1024", l.DraftMost)
+	}
+	if rules, err := buildRules(l.Build); l.Draft != nil && err == nil && l.Build != "" && rules[0].wholeBatch {
+		return fmt.Errorf("build %s: how builds before June 2026 lay out a draft model is not modelled", l.Build)
+	}
+	return nil
+}
+
+// drafted adds what a draft takes: weights, cache, buffers and logits of a context of its own, which holds as many
+// tokens as the model's, computes one row of logits a slot, and keeps its cache in f16 unless told.
+func (mem *Memory) drafted(m *profile.Model, c *llamaContext, o Options) error {
+	d := o.Llama.Draft
+	if d == nil {
+		return nil
+	}
+	if v, w := m.Text.VocabSize, d.Model.Text.VocabSize; max(v-w, w-v) > mostVocabularies {
+		return fmt.Errorf("draft model %s: a vocabulary of %d tokens, %s has %d: llama.cpp refuses more than %d between them",
+			d.Model.Name, w, m.Name, v, mostVocabularies)
+	}
+	at := o
+	at.Quant, at.KVType, at.Files, at.HostLayers, at.Image = d.Quant, d.KVType, d.Files, d.HostLayers, &Image{}
+	at.Context, at.Outputs = int(c.cells*c.streams), int(c.sequences)
+	at.promptCache, at.Llama.Overrides, at.Llama.Fit, at.Llama.Draft, at.Llama.Speculation = false, nil, nil, nil, nil
+	part, err := estimateLlama(d.Model, at)
+	if err != nil {
+		return fmt.Errorf("draft model %s: %w", d.Model.Name, err)
+	}
+	for _, i := range part.Items {
+		if !slices.Contains([]string{Weights, RepackedWeights, KVCache, Compute, Output}, i.Name) {
+			continue // the card's context is the model's
+		}
+		i.Why = "of the draft " + d.Model.Name + ": " + i.Why
+		mem.Items = append(mem.Items, i)
+	}
+	for i := range mem.Own {
+		if own := &mem.Own[i]; own.Name == Process && i < len(part.Own) {
+			tokens := part.Own[i].Bytes - llamaHeap
+			own.Bytes, own.Low, own.High = own.Bytes+tokens, own.Low+tokens/2, own.High+2*tokens
+		}
+	}
+	return nil
+}
+
+// draftState is keys and values of a draft's tokens as a server keeps them with a prompt.
+func (c llamaContext) draftState(o Options) units.Bytes {
+	d := o.Llama.Draft
+	if d == nil {
+		return 0
+	}
+	kType, vType, err := cacheTypes(d.KVType)
+	if err != nil {
+		return 0 // drafted has said so
+	}
+	of := c
+	of.kType, of.vType = kType, vType
+	all, _ := of.stateBytes(&d.Model.Text)
+	return all
+}

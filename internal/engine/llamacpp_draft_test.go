@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"math"
+	"strings"
+	"testing"
+)
+
+// What the server's own code reserved for a model and its draft on a CPU, MiB (xllamacpp 2026.7.9873, 2026.9.11063 and
+// 2026.10.11549): the model's buffers, then the draft's.
+func TestLlamaDraftsAsTheEngine(t *testing.T) {
+	for _, c := range []struct {
+		build string
+		o     Options
+		want  [2][]float64 // weights, cache, compute, output
+	}{
+		{"b9873", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74}, {1050.43, 1008, 79.17, 1.74}}},
+		{"b11063", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74}, {1050.43, 1008, 79.17, 1.74}}},
+		{"b11549", Options{Context: 8192, Sequences: 1}, [2][]float64{{4076.43, 1152, 137.02, 0.58}, {1050.43, 896, 108.02, 0.58}}},
+	} {
+		c.o.Quant, c.o.Device, c.o.Image = "q8_0", "cpu", &Image{}
+		c.o.Llama = LlamaOptions{Build: c.build, CacheRAM: new(int), Draft: &Draft{Model: model(t, "qwen3-vl-2b"), Quant: "q4_k_m"}}
+		mem := estimate(t, "llama-server", model(t, "qwen3-vl-4b"), c.o)
+		for i, name := range []string{Weights, KVCache, Compute, Output} {
+			var got []float64
+			for _, it := range mem.Items {
+				if it.Name == name {
+					got = append(got, inMiB(it.Bytes))
+				}
+			}
+			if len(got) != 2 || math.Abs(got[0]-c.want[0][i]) > 0.011 || math.Abs(got[1]-c.want[1][i]) > 0.011 {
+				t.Errorf("%s: %s %v, the engine %.2f and %.2f", c.build, name, got, c.want[0][i], c.want[1][i])
+			}
+		}
+	}
+}
+
+// Ways of guessing whose memory is not known are refused, and so is a draft that the engine would not take.
+func TestLlamaDraftRefusals(t *testing.T) {
+	draft := &Draft{Model: model(t, "qwen3-vl-2b")}
+	other := &Draft{Model: decoders(t)["llama-3.2-1b"]}
+	for _, c := range []struct {
+		l    LlamaOptions
+		want string
+	}{
+		{LlamaOptions{Speculation: []string{"draft-mtp"}}, "not modelled"}, {LlamaOptions{DraftMost: -1}, "draft tokens"},
+		{LlamaOptions{Draft: draft, Build: "b8672"}, "before June 2026"}, {LlamaOptions{Draft: other}, "vocabulary"},
+		{LlamaOptions{Draft: &Draft{Model: draft.Model, Quant: "q9"}}, "unknown quantisation"},
+		{LlamaOptions{Draft: &Draft{Model: draft.Model, KVType: "q9"}}, "KV type"},
+	} {
+		_, err := Estimate("llama-server", model(t, "qwen3-vl-4b"), Options{Device: "cpu", Context: 4096, Llama: c.l})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: %v, want %q", c.l, err, c.want)
+		}
+	}
+	o := Options{Device: "cpu", Context: 4096, Sequences: 1, Image: &Image{}}
+	plain := estimate(t, "llama-server", model(t, "qwen3-vl-4b"), o)
+	o.Llama.Speculation = []string{"ngram-mod"} // 64 tokens are checked at once
+	guessing := estimate(t, "llama-server", model(t, "qwen3-vl-4b"), o)
+	if got := guessing.Items[len(guessing.Items)-1]; plain.OutputBytes != guessing.OutputBytes || got.Name != PromptCache {
+		t.Errorf("%d and %d bytes of logits, %+v", plain.OutputBytes, guessing.OutputBytes, got)
+	}
+	for _, i := range guessing.Items {
+		if i.Name == Output && i.High != 65*i.Bytes {
+			t.Errorf("logits grow to %d, want 65 rows of %d", i.High, i.Bytes)
+		}
+	}
+}
