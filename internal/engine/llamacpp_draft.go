@@ -21,8 +21,8 @@ type Draft struct {
 // draftTokens is what is guessed at once where nothing else is said (common/common.h of v0.5.0, n_max).
 const draftTokens = 3
 
-// mostVocabularies is by how much the vocabularies of a model and its draft may differ (SPEC_VOCAB_MAX_SIZE_DIFFERENCE of
-// common/speculative.cpp).
+// mostVocabularies is by how much the vocabularies of a model and its draft may differ (common/speculative.cpp,
+// SPEC_VOCAB_MAX_SIZE_DIFFERENCE).
 const mostVocabularies = 128
 
 // guessed is how many tokens each way of guessing without a head of the model's own hands over at most: a draft model,
