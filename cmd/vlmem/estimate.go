@@ -184,23 +184,10 @@ func (o *estimateOptions) fromLog(env *environment) error {
 	return cmp.Or(err, held)
 }
 
-// addDraftFlags declares how llama-server guesses tokens.
-func addDraftFlags(flags *pflag.FlagSet, f *estimate.LlamaSettings) {
-	flags.StringVar(&f.Draft, "model-draft", "",
-		"llama-server's -md: a smaller model that guesses tokens, a name or a GGUF file")
-	flags.StringVar(&f.DraftQuant, "quant-draft", "", "llama-server: weights of the draft (default: the file's, or q8_0)")
-	flags.StringVar(&f.DraftKV, "kv-type-draft", "",
-		"llama-server's -ctkd and -ctvd: cache of the draft, K or K,V (default f16)")
-	flags.IntVar(&f.DraftLayers, "ngl-draft", -1, "llama-server's -ngld: layers of the draft on the card (default: all)")
-	flags.IntVar(&f.DraftMost, "spec-draft-n-max", 0, "llama-server: tokens that a draft guesses at once (default 3)")
-	flags.StringSliceVar(&f.Speculation, "spec-type", nil, "llama-server: ways of guessing tokens, "+
-		strings.Join(engine.SpeculationTypes(), ", "))
-}
-
 // addLlamaFlags declares llama.cpp's settings under the names that its users know.
 func addLlamaFlags(flags *pflag.FlagSet, o *estimate.Request) {
 	f := &o.Settings
-	addDraftFlags(flags, f)
+	f.DraftFlags(flags)
 	flags.IntVar(&o.UBatch, "ubatch", 0, "llama.cpp's -ub: tokens computed at once (default 512)")
 	flags.BoolVar(&o.Unified, "kv-unified", false, "llama.cpp: the sequences share one cache")
 	flags.IntVar(&o.Outputs, "outputs", 0,

@@ -3,9 +3,25 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
 
 	"github.com/vlmem/vlmem/internal/engine"
 )
+
+// DraftFlags declares how llama-server guesses tokens.
+func (f *LlamaSettings) DraftFlags(flags *pflag.FlagSet) {
+	flags.StringVar(&f.Draft, "model-draft", "",
+		"llama-server's -md: a smaller model that guesses tokens, a name or a GGUF file")
+	flags.StringVar(&f.DraftQuant, "quant-draft", "", "llama-server: weights of the draft (default: the file's, or q8_0)")
+	flags.StringVar(&f.DraftKV, "kv-type-draft", "",
+		"llama-server's -ctkd and -ctvd: cache of the draft, K or K,V (default f16)")
+	flags.IntVar(&f.DraftLayers, "ngl-draft", -1, "llama-server's -ngld: layers of the draft on the card (default: all)")
+	flags.IntVar(&f.DraftMost, "spec-draft-n-max", 0, "llama-server: tokens that a draft guesses at once (default 3)")
+	flags.StringSliceVar(&f.Speculation, "spec-type", nil, "llama-server: ways of guessing tokens, "+
+		strings.Join(engine.SpeculationTypes(), ", "))
+}
 
 // draft reads the model that guesses tokens, by name or from its file.
 func (o *Request) draft() error {
