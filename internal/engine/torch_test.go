@@ -71,14 +71,11 @@ func TestTransformersRecorded(t *testing.T) {
 			continue // narrowed experts are no model's
 		}
 		compared++
-		m := *model(t, settings["model"])
-		m.Text.Layers, m.Vision.Depth, m.Preprocess.MinPixels = number("layers"), number("depth"), 1
-		m.Vision.DeepstackLayers = nil
-		for l := range strings.SplitSeq(settings["deepstack"], ",") {
-			n, _ := strconv.Atoi(l)
-			m.Vision.DeepstackLayers = append(m.Vision.DeepstackLayers, n)
-		}
+		m := recordedModel(t, settings)
 		image := Image{number("width"), number("height")}
+		if settings["images"] == "0" {
+			image = Image{}
+		}
 		g, seen, err := workload.Seen(&m, workload.Options{Width: image.Width, Height: image.Height, Images: number("images"),
 			Frames: number("frames")})
 		if err != nil {
@@ -93,9 +90,30 @@ func TestTransformersRecorded(t *testing.T) {
 		near(t, filepath.Base(path), float64(mem.KVCacheBytes+mem.ComputeBytes+mem.OutputBytes+mem.VisionBytes),
 			float64(peak(traces[0])+inputs), 0.005)
 	}
-	if compared < 8 {
+	if compared < 24 {
 		t.Errorf("only %d of %d recordings compared", compared, len(paths))
 	}
+}
+
+// recordedModel is the model of a recording: a config.json, or a built-in model with fewer layers.
+func recordedModel(t *testing.T, settings map[string]string) profile.Model {
+	if config, whole := settings["config"]; whole {
+		m, err := profile.DecodeHuggingFace("config.json", []byte(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Preprocess.MinPixels, m.Preprocess.VideoMinPixels = 1, 1
+		return m
+	}
+	number := func(key string) int { n, _ := strconv.Atoi(settings[key]); return n }
+	m := *model(t, settings["model"])
+	m.Text.Layers, m.Vision.Depth, m.Preprocess.MinPixels = number("layers"), number("depth"), 1
+	m.Vision.DeepstackLayers = nil
+	for l := range strings.SplitSeq(settings["deepstack"], ",") {
+		n, _ := strconv.Atoi(l)
+		m.Vision.DeepstackLayers = append(m.Vision.DeepstackLayers, n)
+	}
+	return m
 }
 
 // peak is the most bytes live at one time, what a matrix product takes and gives back at once not counted: in 16 bits

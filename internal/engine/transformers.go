@@ -99,6 +99,7 @@ type call struct {
 	grid                       profile.Grid // of one of them, with the patches and tokens of all of a sequence
 	seen                       int          // tokens of the prompt that they take, markers and time stamps included
 	context, prompt, sequences int
+	fused                      bool  // kernels of flash-linear-attention
 	element                    int64 // bytes of an activation and of a cached element
 	device                     workload.Device
 }
@@ -120,6 +121,7 @@ func replayCall(m *profile.Model, c call, attention workload.Attention) (callPea
 		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt - c.seen, Batch: c.sequences, Images: c.images,
 		Frames: c.frames,
 		DType:  map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[c.element], Attention: attention, Device: c.device,
+		Fused: c.fused,
 	}
 	if m.Vision.ImageTokens > 0 { // the tower is not replayed: its tokens are text to the decoder
 		o.Width, o.Height, o.Images, o.PromptTokens = 0, 0, 0, c.prompt
@@ -273,7 +275,8 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	old := newTransformersPeak(m, c.grid, c.prompt*c.sequences, b)
 	oldPeak := max(old.tower(), old.prefill(len(m.Vision.DeepstackLayers)))
 	// The replay keeps every token in every layer; what this decoder keeps of the prompt stands in its place.
-	replayed := units.Bytes(sequences * int64(c.prompt) * int64(2*m.Text.Layers*m.Text.KVHeads*m.Text.HeadDim) * b)
+	replayed := units.Bytes(sequences * int64(c.prompt) * int64(2*m.Text.CachedLayers()*m.Text.KVHeads*m.Text.HeadDim) * b)
+	replayed += units.Bytes(sequences * own.Text.StateBytes(b))
 	kept := func(tokens int) units.Bytes {
 		return units.Bytes(sequences * (own.Text.CachedElements(tokens)*b + own.Text.StateBytes(b)))
 	}
@@ -288,13 +291,15 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived,
 		"%s; the cache grows by copying and leaves holes", cached(&m.Text, c))
 	source, most, as := Derived, 1.05, ""
-	if v := m.Text.Variant; v != nil && v.Architecture != "qwen3" {
+	if v := m.Text.Variant; v != nil && v.Architecture != "qwen3" && v.Linear == nil {
 		source, most, as = Assumed, 1.5, ", as Qwen3-VL's decoder of this size would"
 	}
 	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source,
 		"prefill of %d tokens with %s attention, allocation by allocation%s", c.prompt*c.sequences, attention, as)
-	if m.Text.Variant != nil && m.Text.Variant.Linear != nil {
-		mem.deltaCompute(m, o, c, kept(c.prompt), cache)
+	if m.Text.Variant != nil && m.Text.Variant.Linear != nil && o.Device == "gpu" {
+		if err := mem.fusedDelta(m, c, attention, output+cache); err != nil {
+			return err
+		}
 	}
 	mem.exact(Output, o.place(), output, "logits of one token of each sequence, and their fp32 copy")
 	if c.grid.Patches > 0 {
@@ -320,7 +325,7 @@ func cached(t *profile.Text, c call) string {
 func (mem *Memory) torchVision(m *profile.Model, o Options, c call, replayed units.Bytes) {
 	what := fmt.Sprintf("%dx%d, %d patches, %d tokens", c.grid.Width, c.grid.Height, c.grid.Patches, c.grid.Tokens)
 	v := m.Vision
-	if v.Kind == "" {
+	if v.Kind == "" || v.Kind == profile.Qwen25Tower {
 		mem.add(Vision, o.place(), replayed, scaled(replayed, 0.9), scaled(replayed, 1.05), Derived,
 			"%s: pixels, features, and the tower's peak beyond the rest", what)
 		return

@@ -283,6 +283,25 @@ func (k keys) numbers(name string) (list []int) {
 	return list
 }
 
+// declares reports whether the class has a field of this name: others a file may hold, and the class passes them over.
+func (k keys) declares(name string) bool {
+	_, ok := k.table.Classes[k.kind].Defaults[name]
+	return ok
+}
+
+// count is how many numbers a key gives, one or a list of them.
+func (k keys) count(name string) int {
+	raw, _ := k.find(name)
+	var list []int
+	switch {
+	case raw == nil:
+		return 0
+	case raw[0] == '[' && json.Unmarshal(raw, &list) == nil:
+		return len(list)
+	}
+	return 1
+}
+
 // object is the part of a key that is no configuration class.
 func (k keys) object(name string) keys {
 	p := keys{reader: k.reader, path: k.path + name + "."}

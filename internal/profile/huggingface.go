@@ -140,7 +140,7 @@ func (r reading) read(k keys, m *Model) {
 	}
 	m.Text = r.decoder.read(text)
 	m.Text.TiedEmbeddings = k.flag("tie_word_embeddings")
-	m.DType = declaredType(k, text)
+	m.DType, m.EndTokens = declaredType(k, text), max(text.count("eos_token_id"), k.count("eos_token_id"))
 	m.Quantisation = quantisation(k)
 	if r.tower != nil {
 		tower := k.part("vision_config")

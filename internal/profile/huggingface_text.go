@@ -24,11 +24,11 @@ func (r decoderReading) read(k keys) Text {
 	if t.MoE != nil {
 		v.DenseAt = denseLayers(k, t.Layers)
 	}
-	if k.flag("attention_bias") {
+	if k.declares("attention_bias") && k.flag("attention_bias") {
 		// Of these classes Llama, DeepSeek and Qwen3 give the projection back a bias as well.
 		v.ProjectionBias, v.OutputBias = true, true
 	}
-	v.MLPBias = k.flag("mlp_bias")
+	v.MLPBias = k.declares("mlp_bias") && k.flag("mlp_bias")
 	latent(k, &v)
 	layers(k, &t, &v)
 	if t.Layers > mostLayers {
@@ -118,6 +118,7 @@ func layers(k keys, t *Text, v *Variant) {
 			KeyDim: k.number("linear_key_head_dim"), ValueDim: k.number("linear_value_head_dim"),
 			Kernel: k.number("linear_conv_kernel_dim"),
 		}
+		v.RotaryFactor = rotaryFactor(k)
 	}
 	window := k.optional("sliding_window")
 	if raw, _ := k.find("use_sliding_window"); raw != nil && !k.flag("use_sliding_window") {
@@ -203,6 +204,19 @@ func classLayers(k keys, layers, window, chunk int) []LayerType {
 		kinds = append(kinds, kind)
 	}
 	return kinds
+}
+
+// rotaryFactor is how much of a head of Qwen3.5 rotates; its class's default is a quarter.
+func rotaryFactor(k keys) float64 {
+	for _, name := range []string{"rope_parameters", "rope_scaling"} {
+		if f := k.object(name).fraction("partial_rotary_factor"); f > 0 {
+			return f
+		}
+	}
+	if f := k.fraction("partial_rotary_factor"); f > 0 {
+		return f
+	}
+	return 0.25
 }
 
 // positions is how many tokens of context the decoder takes. YaRN stretches what it was trained for by a factor, linear

@@ -79,7 +79,7 @@ func TestSampledFrames(t *testing.T) {
 }
 
 // The grids of 131 images and videos for each processor, as transformers 5.24's own make them
-// (tools/reference/models/grids.py): odd counts of frames, and sides below a token's, among them.
+// (tools/reference/models/count.py): odd counts of frames, and sides below a token's, among them.
 func TestGridsAsTheProcessorsMakeThem(t *testing.T) {
 	f, err := os.Open(filepath.Join("testdata", "grids.csv"))
 	if err != nil {

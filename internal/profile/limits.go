@@ -58,6 +58,7 @@ var mostOf = map[string]float64{
 	"gpus[].shared_memory_per_block_optin_bytes": 1 << 30,
 	"gpus[].shared_memory_per_sm_bytes":          1 << 30,
 	"gpus[].shared_memory_reserved_bytes":        1 << 30,
+	"text.variant.partial_rotary_factor":         1,
 	"measured.l1_bytes":                          1 << 34,
 	"measured.l2_bytes":                          1 << 34,
 	"measured.llc_bytes":                         1 << 34,

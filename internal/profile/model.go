@@ -27,7 +27,9 @@ type Model struct {
 	// how the published weights are quantised, nil: they are not
 	Quantisation *Quantisation `yaml:"-" json:"-"`
 	Audio        *Audio        `yaml:"audio,omitempty" json:"audio,omitempty"` // nil: the model does not hear
-	Notes        []string      `yaml:"-" json:"-"`                             // what was assumed in reading it, a sentence each
+	// how many tokens end a text; 0: not said
+	EndTokens int      `yaml:"end_tokens,omitempty" json:"end_tokens,omitempty"`
+	Notes     []string `yaml:"-" json:"-"` // what was assumed in reading it, a sentence each
 }
 
 // Audio is the encoder of sound beside the tower of Qwen3-Omni's thinker.

@@ -103,7 +103,7 @@ func TestUnknownSchemes(t *testing.T) {
 	}
 }
 
-// Parameters of the classes' defaults, counted on the meta device of transformers 5.24 (tools/reference/models/meta.py),
+// Parameters of the classes' defaults, counted on the meta device of transformers 5.24 (tools/reference/models/count.py),
 // of the whole and of the tower with what joins it to the decoder.
 func TestParametersAsOnTheMetaDevice(t *testing.T) {
 	for kind, want := range map[string][2]int64{

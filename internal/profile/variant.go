@@ -30,13 +30,15 @@ type Variant struct {
 	// width of a shared expert that a gate weighs, 0: none
 	SharedSize int `yaml:"shared_expert_intermediate_size,omitempty" json:"shared_expert_intermediate_size,omitempty"`
 	// width of a dense MLP between experts where it is not intermediate_size
-	DenseSize     int  `yaml:"intermediate_size_mlp,omitempty" json:"intermediate_size_mlp,omitempty"`
-	OutputBias    bool `yaml:"output_bias,omitempty" json:"output_bias,omitempty"` // of attention's way back
-	MLPBias       bool `yaml:"mlp_bias,omitempty" json:"mlp_bias,omitempty"`
-	ExpertBias    bool `yaml:"expert_bias,omitempty" json:"expert_bias,omitempty"` // of experts and router
-	Sinks         bool `yaml:"sinks,omitempty" json:"sinks,omitempty"`             // a learned score a head
-	OutputGate    bool `yaml:"output_gate,omitempty" json:"output_gate,omitempty"` // attention's result is gated
-	PackedExperts bool `yaml:"packed_experts,omitempty" json:"packed_experts,omitempty"`
+	DenseSize  int  `yaml:"intermediate_size_mlp,omitempty" json:"intermediate_size_mlp,omitempty"`
+	OutputBias bool `yaml:"output_bias,omitempty" json:"output_bias,omitempty"` // of attention's way back
+	MLPBias    bool `yaml:"mlp_bias,omitempty" json:"mlp_bias,omitempty"`
+	ExpertBias bool `yaml:"expert_bias,omitempty" json:"expert_bias,omitempty"` // of experts and router
+	Sinks      bool `yaml:"sinks,omitempty" json:"sinks,omitempty"`             // a learned score a head
+	OutputGate bool `yaml:"output_gate,omitempty" json:"output_gate,omitempty"` // attention's result is gated
+	// of the heads' width, how much rotates; 0: all
+	RotaryFactor  float64 `yaml:"partial_rotary_factor,omitempty" json:"partial_rotary_factor,omitempty"`
+	PackedExperts bool    `yaml:"packed_experts,omitempty" json:"packed_experts,omitempty"`
 }
 
 // LayerType is what of the tokens before it a layer sees, as transformers names it.
@@ -87,7 +89,9 @@ func (m *Model) TextOnly() bool { return !m.Images() }
 // Replayable is nil where the model's requests can be replayed allocation by allocation, which bench, advise and trace
 // gen do.
 func (m *Model) Replayable() error {
-	if m.Text.Variant == nil && m.Vision.Kind == "" && m.Vision.Depth > 0 {
+	v, tower := m.Text.Variant, m.Vision.Kind
+	decoder := v == nil || v.Linear != nil && v.OutputGate || v.Architecture == "qwen2vl" && v.Window == 0
+	if m.Images() && decoder && (tower == "" || tower == Qwen25Tower) {
 		return nil
 	}
 	if m.TextOnly() {
@@ -155,6 +159,28 @@ func (t *Text) CachedLayers() int {
 		}
 	}
 	return n
+}
+
+// CachedBefore is how many of the layers before this one keep tokens.
+func (t *Text) CachedBefore(layer int) int {
+	if t.variant().Linear == nil {
+		return layer
+	}
+	n := 0
+	for i := range layer {
+		if t.LayerType(i) != LinearAttention {
+			n++
+		}
+	}
+	return n
+}
+
+// RotaryDim is how much of a head's width rotates.
+func (t *Text) RotaryDim() int {
+	if f := t.variant().RotaryFactor; f > 0 {
+		return int(float64(t.HeadDim) * f)
+	}
+	return t.HeadDim
 }
 
 // CachedElements is what one sequence of tokens leaves in the caches of all layers as transformers keeps them. A layer

@@ -6,6 +6,8 @@ type attend struct {
 	queries, keys, dim    int64
 	causal                bool // several queries without a mask tensor
 	mask                  bool // a mask tensor is given
+	token                 bool // one new token of each sequence: results lie as the next product wants them
+	byToken               bool // the heads of a token's query lie together, not the tokens of a head
 }
 
 // attention is the call in the implementation of the options. It returns the output, contiguous as the next product
@@ -20,6 +22,11 @@ func (p *program) attention(a attend) (out block, weights []block) {
 		return p.efficient(a), nil
 	}
 	return p.flash(a), nil
+}
+
+// rearranged reports whether queries are copied head by head before a batched product.
+func (a *attend) rearranged() bool {
+	return a.byToken && !a.token && a.batch > 1 && a.queries > 1 && a.heads > 1
 }
 
 // efficient is the memory-efficient kernel without gradients: its output and no statistics.
@@ -95,6 +102,9 @@ func (p *program) mathAttention(a attend) block {
 		drop = append(drop, p.alloc("sdpa.to_fp32", 4*a.outputs()), p.alloc("sdpa.to_fp32", 4*kv),
 			p.alloc("sdpa.to_fp32", 4*kv))
 	}
+	if a.mask {
+		drop = append(drop, p.additive("sdpa.mask", a.batch*a.keys, 4))
+	}
 	scaled := p.floatOp("sdpa.scale", 4*a.outputs())
 	drop = append(drop, scaled)
 	if a.causal {
@@ -108,7 +118,12 @@ func (p *program) mathAttention(a attend) block {
 		drop = append(drop, p.alloc("sdpa.repeat", 4*repeated), p.alloc("sdpa.repeat", 4*repeated))
 	}
 	scaledKeys := p.floatOp("sdpa.scale", 4*repeated)
+	var query []block
+	if a.rearranged() {
+		query = append(query, p.alloc("sdpa.queries", 4*a.outputs()))
+	}
 	scores := p.alloc("sdpa.scores", 4*a.scores())
+	p.free(query...)
 	p.free(scaledKeys)
 	weights := p.alloc("sdpa.softmax", 4*a.scores())
 	infinite := p.alloc("sdpa.isneginf", a.scores())
@@ -126,7 +141,7 @@ func (p *program) mathAttention(a attend) block {
 	}
 	p.free(weights)
 	p.free(drop...)
-	if a.queries == 1 {
+	if a.queries == 1 || a.token || a.heads == 1 {
 		return product // already contiguous
 	}
 	out := p.alloc("sdpa.contiguous", a.outputs()*p.elem)
@@ -134,14 +149,27 @@ func (p *program) mathAttention(a attend) block {
 	return out
 }
 
-// eager is transformers' own attention, written in Python: the scores exist three times over.
+// eager is transformers' own attention, written in Python: the scores exist three times over. Keys and values are
+// repeated for each group of heads; those of a single head are copied by the products alone, of several sequences.
 func (p *program) eager(a attend) (out block, kept []block) {
+	repeated := a.batch * a.heads * a.keys * a.dim * p.elem
 	var repeats []block
-	if a.heads > a.kvHeads {
-		repeated := a.batch * a.heads * a.keys * a.dim * p.elem
+	if a.heads > a.kvHeads && a.kvHeads > 1 {
 		repeats = append(repeats, p.alloc("eager.repeat_kv", repeated), p.alloc("eager.repeat_kv", repeated))
 	}
+	within := func() (copies []block) {
+		if a.heads > a.kvHeads && a.kvHeads == 1 && a.batch > 1 {
+			copies = append(copies, p.alloc("eager.expand_kv", repeated))
+		}
+		return copies
+	}
+	var copies []block
+	if a.rearranged() {
+		copies = append(copies, p.alloc("eager.queries", a.outputs()*p.elem))
+	}
+	copies = append(copies, within()...)
 	product := p.alloc("eager.scores", a.scores()*p.elem)
+	p.free(copies...)
 	scores := p.numberOp("eager.scale", a.scores()*p.elem, p.elem)
 	p.free(product)
 	if a.mask {
@@ -150,9 +178,11 @@ func (p *program) eager(a attend) (out block, kept []block) {
 		scores = masked
 	}
 	weights := p.softmax(a, scores)
-	values := p.alloc("eager.product", a.outputs()*p.elem)
-	out = values
-	if a.queries > 1 {
+	copies = within()
+	out = p.alloc("eager.product", a.outputs()*p.elem)
+	p.free(copies...)
+	if a.queries > 1 && a.heads > 1 {
+		values := out
 		out = p.alloc("eager.contiguous", a.outputs()*p.elem)
 		p.free(values)
 	}

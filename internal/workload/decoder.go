@@ -14,7 +14,8 @@ func (s *pass) rows() int64 { return s.batch * s.length }
 
 // kvCache is the keys and values of each layer.
 type kvCache struct {
-	keys, values []block // per layer
+	keys, values []block // per layer that keeps tokens
+	states       []block // per layer of linear attention, of its convolution and of its rule
 	capacity     int64   // tokens per sequence of a static cache, 0 for a dynamic one
 	paged        bool    // the caller holds it in blocks, into which kernels write
 }
@@ -46,7 +47,7 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 		}
 	}
 	p.module = "decoder"
-	normed := p.rmsNorm(s.rows(), int64(p.model.Text.HiddenSize))
+	normed := p.norm(s.rows(), int64(p.model.Text.HiddenSize))
 	if output != hidden {
 		p.free(output)
 	}
@@ -121,14 +122,19 @@ func (p *program) boolMask(s pass, keys int64, number bool) block {
 	order = p.alloc("mask.arange", 8*keys)
 	seen := p.integerOp("mask.positions", 8*keys)
 	p.free(order)
-	out := p.alloc("mask.bool", s.batch*s.length*keys)
+	out := p.alloc("mask.bool", s.length*keys)
 	p.free(batches, heads, queries, seen)
+	if s.batch > 1 && p.attn != Eager { // the same for all sequences, and copied for each
+		each := p.alloc("mask.expand", s.batch*s.length*keys)
+		p.free(out)
+		out = each
+	}
 	return out
 }
 
 // textRotary is the table of the interleaved rotary embedding over n tokens: time, height and width rotate parts of it.
 func (p *program) textRotary(n int64) (cos, sin block) {
-	dim := int64(p.model.Text.HeadDim)
+	dim := int64(p.model.Text.RotaryDim())
 	positions := p.alloc("rotary.positions", 12*n)
 	freqs := p.alloc("rotary.freqs", 6*n*dim)
 	p.free(positions)
@@ -137,10 +143,19 @@ func (p *program) textRotary(n int64) (cos, sin block) {
 	if !p.fp32 {
 		kind = trace.General
 	}
-	sin = p.keep(kind, "rotary", 4*n*dim)
-	p.free(thirdsSin)
-	cos = p.keep(kind, "rotary", 4*n*dim)
-	p.free(thirdsCos)
+	table := func(thirds block) block {
+		if !p.windowed() {
+			out := p.keep(kind, "rotary", 4*n*dim)
+			p.free(thirds)
+			return out
+		}
+		half := p.alloc("rotary.sections", 2*n*dim) // sections one after another, not interleaved in place
+		out := p.keep(kind, "rotary", 4*n*dim)
+		p.free(half, thirds)
+		return out
+	}
+	sin = table(thirdsSin)
+	cos = table(thirdsCos)
 	if p.fp32 {
 		p.free(freqs)
 		return cos, sin
@@ -156,19 +171,24 @@ func (p *program) decoderLayer(s pass, cache *kvCache, layer int) block {
 	t := &p.model.Text
 	rows, d := s.rows(), int64(t.HiddenSize)
 	p.module = "decoder.attention"
-	norm := p.rmsNorm(rows, d)
-	attended, weights := p.selfAttention(s, norm, cache, layer)
+	norm := p.norm(rows, d)
+	attended, weights := p.mix(s, norm, cache, layer)
 	p.module = "decoder"
 	middle := p.alloc("residual", rows*d*p.elem)
 	p.free(attended)
 
 	p.module = "decoder.mlp"
-	norm = p.rmsNorm(rows, d)
+	norm = p.norm(rows, d)
 	var down block
-	if t.MoE != nil {
+	switch {
+	case t.MoE != nil && t.Variant != nil && t.Variant.SharedSize > 0:
+		down = p.sharedExperts(rows, norm)
+	case t.MoE != nil:
 		down = p.experts(rows, norm)
-	} else {
-		down = p.mlp(rows, norm)
+		p.free(norm)
+	default:
+		down = p.mlp(rows, d, int64(t.IntermediateSize))
+		p.free(norm)
 	}
 	p.module = "decoder"
 	out := p.alloc("residual", rows*d*p.elem)
@@ -184,6 +204,9 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 	heads, kvHeads := int64(t.Heads), int64(t.KVHeads)
 	project := func(op string, heads int64) block {
 		raw := p.linear(op, trace.General, rows, heads*dim)
+		if t.Variant != nil && t.Variant.PlainHeads {
+			return raw
+		}
 		normed := p.rmsNorm(rows*heads, dim)
 		p.free(raw)
 		return normed
@@ -195,18 +218,25 @@ func (p *program) selfAttention(s pass, norm block, cache *kvCache, layer int) (
 	p.store(s, cache, layer)
 	p.free(rotatedK, v)
 
-	keys, masked := p.keys(s, cache)
-	a := attend{
-		batch: s.batch, heads: heads, kvHeads: kvHeads, queries: s.length, keys: keys, dim: dim,
-		causal: s.length > 1 && !masked, mask: masked,
-	}
-	if masked && s.length == 1 && p.attn != Eager { // the heads of a group become queries
-		a.heads, a.queries = kvHeads, heads/kvHeads
-	}
-	attended, weights := p.attention(a)
+	attended, weights := p.attention(p.attending(s, cache))
 	out = p.linear("o_proj", trace.General, rows, int64(t.HiddenSize))
 	p.free(attended, rotatedQ, norm)
 	return out, weights
+}
+
+// attending is a layer's call of attention.
+func (p *program) attending(s pass, cache *kvCache) attend {
+	t := &p.model.Text
+	keys, masked := p.keys(s, cache)
+	a := attend{
+		batch: s.batch, heads: int64(t.Heads), kvHeads: int64(t.KVHeads), queries: s.length, keys: keys,
+		dim: int64(t.HeadDim), causal: s.length > 1 && !masked, mask: masked, token: s.length == 1,
+		byToken: t.Variant == nil || t.Variant.Linear == nil,
+	}
+	if masked && s.length == 1 && p.attn != Eager { // the heads of a group become queries
+		a.heads, a.queries = a.kvHeads, a.heads/a.kvHeads
+	}
+	return a
 }
 
 // store adds the new keys and values to the cache of a layer. A dynamic cache concatenates, even the first time, and
@@ -219,6 +249,7 @@ func (p *program) store(s pass, cache *kvCache, layer int) {
 		return
 	}
 	perToken := s.batch * int64(p.model.Text.KVHeads*p.model.Text.HeadDim) * p.elem
+	layer = p.model.Text.CachedBefore(layer)
 	first := layer == len(cache.keys)
 	switch {
 	case cache.capacity > 0:
@@ -246,17 +277,21 @@ func (p *program) extend(op string, old block, bytes int64) block {
 	return longer
 }
 
-// mlp frees its input.
-func (p *program) mlp(rows int64, norm block) block {
-	f := int64(p.model.Text.IntermediateSize)
+// mlp is gated, f wide, between rows of width elements. The caller frees its input.
+func (p *program) mlp(rows, width, f int64) block {
 	gate := p.linear("gate_proj", trace.General, rows, f)
 	active := p.alloc("silu", rows*f*p.elem)
 	p.free(gate)
 	up := p.linear("up_proj", trace.General, rows, f)
+	return p.gatedDown(rows, f, width, active, up)
+}
+
+// gatedDown is the product of the active gate and what it weighs, f wide, and its way back to width. It frees both.
+func (p *program) gatedDown(rows, f, width int64, active, up block) block {
 	product := p.alloc("mul", rows*f*p.elem)
 	p.free(active, up)
-	down := p.linear("down_proj", trace.General, rows, int64(p.model.Text.HiddenSize))
-	p.free(product, norm)
+	down := p.linear("down_proj", trace.General, rows, width)
+	p.free(product)
 	return down
 }
 
@@ -281,4 +316,5 @@ func (p *program) freeCache(cache *kvCache) {
 	for i := len(cache.keys) - 1; i >= 0; i-- {
 		p.free(cache.keys[i], cache.values[i])
 	}
+	p.free(reversed(cache.states)...)
 }

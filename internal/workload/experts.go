@@ -4,15 +4,38 @@ import "github.com/vlmem/vlmem/internal/trace"
 
 // experts is the mixture-of-experts layer as transformers 5 dispatches it: each token's row is copied once per chosen
 // expert, sorted by expert, and two grouped products run over all of them. Sizes follow from the number of rows alone,
-// whichever experts the router picks. It frees its input.
+// whichever experts the router picks. The caller frees its input.
 func (p *program) experts(rows int64, norm block) block {
+	p.module = "decoder.experts"
+	logits, scores, chosen := p.route(rows)
+	out := p.dispatch(rows)
+	p.free(logits, scores, chosen)
+	return out
+}
+
+// sharedExperts is a mixture beside an expert that sees every token, weighed by a gate of its own. It frees its input.
+func (p *program) sharedExperts(rows int64, norm block) block {
+	p.module = "decoder.experts"
+	d := int64(p.model.Text.HiddenSize)
+	shared := p.mlp(rows, d, int64(p.model.Text.Variant.SharedSize))
+	logits, scores, chosen := p.route(rows)
+	routed := p.dispatch(rows)
+	raw := p.linear("shared_expert_gate", trace.General, rows, 1)
+	open := p.alloc("sigmoid", rows*p.elem)
+	p.free(raw)
+	weighed := p.alloc("mul", rows*d*p.elem)
+	p.free(open, shared)
+	out := p.alloc("add", rows*d*p.elem)
+	p.free(routed, weighed, logits, scores, chosen, norm)
+	return out
+}
+
+// dispatch runs the chosen experts of every row.
+func (p *program) dispatch(rows int64) block {
 	m, d := p.model.Text.MoE, int64(p.model.Text.HiddenSize)
 	top, width := int64(m.ExpertsPerToken), int64(m.IntermediateSize)
 	count := int64(m.Experts)
 	pairs := rows * top
-	p.module = "decoder.experts"
-	logits, scores, chosen := p.route(rows, count, top)
-
 	sorted, order := p.alloc("sort.values", 8*pairs), p.alloc("sort.order", 8*pairs)
 	if p.cpu {
 		p.temporary("sort.buffer", 8*pairs)
@@ -28,10 +51,7 @@ func (p *program) experts(rows int64, norm block) block {
 
 	both := p.linear("gate_up_proj", trace.General, pairs, 2*width)
 	active := p.alloc("silu", pairs*width*p.elem)
-	product := p.alloc("mul", pairs*width*p.elem)
-	p.free(active, both)
-	down := p.linear("down_proj", trace.General, pairs, d)
-	p.free(product)
+	down := p.gatedDown(pairs, width, d, active, both)
 	weighted := p.alloc("weighted", pairs*d*p.elem)
 	inverse := p.alloc("inverse", 8*pairs)
 	p.temporary("arange", 8*pairs)
@@ -39,13 +59,13 @@ func (p *program) experts(rows int64, norm block) block {
 	p.free(weighted)
 	out := p.alloc("sum", rows*d*p.elem)
 	p.free(sorted, order, selected, weights, cast, histogram, offsets, down, inverse, restored)
-	p.free(logits, scores, chosen, norm)
 	return out
 }
 
-// route scores count experts for each row and picks the top ones: their weights in the type of the activations and
-// their numbers as int64.
-func (p *program) route(rows, count, top int64) (logits, scores, chosen block) {
+// route scores the experts for each row and picks the top ones: their weights in the type of the activations and their
+// numbers as int64.
+func (p *program) route(rows int64) (logits, scores, chosen block) {
+	count, top := int64(p.model.Text.MoE.Experts), int64(p.model.Text.MoE.ExpertsPerToken)
 	logits = p.linear("router", trace.General, rows, count)
 	var cast block
 	if p.cpu && !p.fp32 {

@@ -9,22 +9,24 @@ func (g *generation) prepare() {
 	g.events.Mark("prepare")
 	rows := g.batch * g.prompt
 	flag := g.alloc("flag", 8)
+	special := g.specialTokens()
 	if g.batch > 1 { // is any token padding
 		g.anyOf(g.batch)
 	}
 	text := g.textPositions(rows)
+	types := g.alloc("any", 1)
+	g.temporary("types.bool", rows)
+	g.free(types)
 	if len(g.x.grids) == 0 {
 		deltas := g.alloc("rope_deltas", 8*g.batch)
 		ids := g.alloc("position_ids", 32*rows)
 		g.free(text)
-		g.prepared = []block{flag, deltas, ids}
+		g.anyOf(rows)
+		g.prepared = append([]block{flag, deltas, ids}, special...)
 		return
 	}
-	types := g.alloc("any", 1)
-	g.temporary("types.bool", rows)
-	g.free(types)
 	var perFrame []block
-	if g.x.video { // each temporal patch counts as an image
+	if g.x.video && !g.windowed() { // each temporal patch counts as an image
 		perFrame = append(perFrame, g.repeatRows(int64(len(g.x.grids)), int64(len(g.x.segments()))))
 	}
 	positions := g.alloc("positions", 24*rows)
@@ -39,15 +41,33 @@ func (g *generation) prepare() {
 	g.free(locals.runs...)
 	g.free(locals.vision...)
 	g.free(locals.whole...)
+	g.free(locals.interval...)
 	g.free(perFrame...)
 	ids := g.alloc("position_ids", 32*rows)
 	g.free(text, positions)
 	g.anyOf(rows)
-	g.prepared = []block{flag, ids, deltas}
+	g.prepared = append([]block{flag, ids, deltas}, special...)
 }
 
-// repeatRows repeats the rows of the grid, three int64 each, to n rows.
+// specialTokens are the tokens that end and pad a text as tensors, where the model says which end it.
+func (g *generation) specialTokens() []block {
+	n := int64(g.model.EndTokens)
+	if n == 0 {
+		return nil
+	}
+	tokens := []block{g.alloc("eos", 8*n), g.alloc("pad", 8)}
+	equal, found := g.alloc("isin", n), g.alloc("any", n)
+	g.free(equal, found)
+	g.anyOf(n) // is one below zero
+	return tokens
+}
+
+// repeatRows repeats the rows of the grid, three int64 each, to n rows; how often each stands in a column of the grid,
+// which is copied where there are several.
 func (p *program) repeatRows(images, n int64) block {
+	if images > 1 {
+		return p.repeatColumn(images, n, 24)
+	}
 	return p.spread("grid_thw", images, n, 24*n)
 }
 
@@ -70,7 +90,7 @@ func (g *generation) textPositions(rows int64) block {
 }
 
 // positionLocals are the variables of the loop over sequences, each freed when the next turn binds it anew.
-type positionLocals struct{ selected, runs, vision, whole []block }
+type positionLocals struct{ selected, runs, vision, whole, interval []block }
 
 // sequencePositions are the positions of one sequence: text, then each image between its markers, then text. It returns
 // the position after the last.
@@ -82,7 +102,11 @@ func (g *generation) sequencePositions(sequence int, l *positionLocals) (end blo
 	l.runs = []block{g.textRun(g.text/2+1+g.x.timestamp(g.model, 0), first)}
 	for i := range g.perSequence {
 		grid := g.x.grids[sequence*g.perSequence+i]
-		for frame := range grid.Temporal {
+		runs := grid.Temporal
+		if g.windowed() { // a video stands in one piece
+			runs = 1
+		}
+		for frame := range runs {
 			if !first {
 				l.runs = append(l.runs, g.textRun(2+g.x.timestamp(g.model, frame), first))
 			}
@@ -148,17 +172,13 @@ func (g *generation) visionRun(grid profile.Grid, l *positionLocals, first bool)
 		g.free(order)
 		return out
 	}
-	order := g.alloc("arange", 8)
-	if g.cpu {
-		number, cast := g.alloc("number", 8), g.alloc("number", 4)
-		scaled := g.mixed("mul", 4, 4)
-		g.free(cast, number, order)
-		order = scaled
-	}
-	time := g.alloc("to_int64", 8)
-	g.free(order)
+	time := g.visionTimes(grid, l)
 	rows, columns := shifted(grid.Height/side), shifted(grid.Width/side)
-	out := g.alloc("vision_positions", 24*int64(grid.Tokens/grid.Temporal))
+	tokens := int64(grid.Tokens / grid.Temporal)
+	if g.windowed() {
+		tokens = int64(grid.Tokens)
+	}
+	out := g.alloc("vision_positions", 24*tokens)
 	if first {
 		g.inPlace()
 	}
@@ -174,4 +194,40 @@ func (g *generation) visionRun(grid profile.Grid, l *positionLocals, first bool)
 	position := g.integerOp("position", 8)
 	g.free(step)
 	return []block{position}
+}
+
+// visionTimes are the positions in time of one temporal patch, or, where a video stands in one piece, of all.
+func (g *generation) visionTimes(grid profile.Grid, l *positionLocals) block {
+	n := int64(1)
+	switch {
+	case g.windowed() && !g.x.video:
+		order := g.alloc("arange", 8)
+		scaled := g.integerOp("mul", 8)
+		g.free(order)
+		return scaled
+	case g.windowed():
+		n = int64(grid.Temporal)
+		interval := g.floatOp("interval", 4)
+		g.free(l.interval...)
+		l.interval = []block{interval}
+		order := g.alloc("arange", 8*n)
+		scaled := g.mixed("mul", 4*n, 4*n)
+		g.free(order)
+		return g.wholeTimes(scaled, n)
+	}
+	order := g.alloc("arange", 8)
+	if g.cpu {
+		number, cast := g.alloc("number", 8), g.alloc("number", 4)
+		scaled := g.mixed("mul", 4, 4)
+		g.free(cast, number, order)
+		order = scaled
+	}
+	return g.wholeTimes(order, n)
+}
+
+// wholeTimes frees n times and returns them as integers.
+func (g *generation) wholeTimes(times block, n int64) block {
+	out := g.alloc("to_int64", 8*n)
+	g.free(times)
+	return out
 }

@@ -19,6 +19,7 @@ type program struct {
 	fp32    bool  // activations are fp32, so casts to fp32 return their input
 	cpu     bool
 	attn    Attention
+	fused   bool  // the gated delta rule runs in kernels of flash-linear-attention
 	threads int64 // that share a CPU attention kernel's scratch
 
 	module    string // names the call sites
@@ -34,7 +35,7 @@ func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
-		cpu: o.Device == CPU, attn: o.Attention, threads: int64(max(o.Threads, 1)),
+		cpu: o.Device == CPU, attn: o.Attention, fused: o.Fused, threads: int64(max(o.Threads, 1)),
 	}
 }
 
@@ -146,13 +147,7 @@ func (p *program) layerNorm(op string, rows, width int64) block {
 // weight.
 func (p *program) rmsNorm(rows, width int64) block {
 	n := rows * width
-	var cast block
-	if !p.fp32 {
-		cast = p.alloc("to_fp32", 4*n)
-	}
-	square := p.alloc("pow", 4*n)
-	variance := p.mean(4 * rows)
-	p.free(square)
+	cast, variance := p.meanSquare(n, rows)
 	shifted := p.floatOp("add", 4*rows)
 	inverse := p.alloc("rsqrt", 4*rows)
 	p.free(shifted)
@@ -167,6 +162,56 @@ func (p *program) rmsNorm(rows, width int64) block {
 	back := p.alloc("to_16bit", n*p.elem)
 	out := p.alloc("norm", n*p.elem)
 	p.free(back, scaled, variance)
+	return out
+}
+
+// meanSquare is the mean of the squares of n elements in each of so many rows, in fp32, and the cast that they are
+// taken of, which fp32 has not.
+func (p *program) meanSquare(n, rows int64) (cast, mean block) {
+	if !p.fp32 {
+		cast = p.alloc("to_fp32", 4*n)
+	}
+	square := p.alloc("pow", 4*n)
+	mean = p.mean(4 * rows)
+	p.free(square)
+	return cast, mean
+}
+
+// norm is a decoder's norm over rows of width elements.
+func (p *program) norm(rows, width int64) block {
+	if v := p.model.Text.Variant; v != nil && v.Linear != nil {
+		return p.zeroCentredNorm(rows, width)
+	}
+	return p.rmsNorm(rows, width)
+}
+
+// zeroCentredNorm is rmsNorm whose weight counts from one and is applied in fp32: cast, square, mean, add, rsqrt,
+// product, one and the weight, product, cast back.
+func (p *program) zeroCentredNorm(rows, width int64) block {
+	n := rows * width
+	cast, variance := p.meanSquare(n, rows)
+	shifted := p.floatOp("add", 4*rows)
+	p.free(variance)
+	inverse := p.alloc("rsqrt", 4*rows)
+	p.free(shifted)
+	scaled := p.alloc("mul", 4*n)
+	p.free(inverse)
+	var weight block
+	if !p.fp32 {
+		p.free(cast)
+		weight = p.alloc("weight.to_fp32", 4*width)
+	}
+	onePlus := p.floatOp("weight", 4*width)
+	if !p.fp32 {
+		p.free(weight)
+	}
+	out := p.alloc("norm", 4*n)
+	p.free(onePlus, scaled)
+	if !p.fp32 {
+		back := p.alloc("to_16bit", n*p.elem)
+		p.free(out)
+		return back
+	}
 	return out
 }
 

@@ -1,6 +1,7 @@
 package workload
 
 import (
+	"flag"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,9 @@ import (
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/profiles"
 )
+
+// recordings may be a folder of others, such as tools/reference/shapes.py writes.
+var recordings = flag.String("recordings", "testdata", "folder of the recordings that requests are held against")
 
 // recording is what tools/reference wrote of one run.
 type recording struct {
@@ -41,16 +45,30 @@ func (r *recording) number(key string) int {
 	return n
 }
 
-// withoutScratch drops what a matrix product takes and gives back before anything else happens. oneDNN does so for
-// 16-bit products, in sizes that depend on the machine's vector units and say nothing of the model.
+// withoutScratch drops what a matrix product or a convolution takes and gives back before anything else happens. oneDNN
+// does so in 16 bits, in sizes that depend on the machine's vector units and say nothing of the model: of a convolution
+// its result alone, the last it allocates, is kept.
 func (r *recording) withoutScratch() *trace.Trace {
 	kept := &trace.Trace{Tags: r.Tags, Slots: r.Slots}
-	for i := 0; i < len(r.Events); i++ {
-		e := r.Events[i]
-		product := e.Op == trace.OpAlloc && slices.Contains([]string{"mm", "addmm", "bmm"}, r.Tags[e.Tag])
-		if product && i+1 < len(r.Events) && r.Events[i+1].Op == trace.OpFree && r.Events[i+1].Slot == e.Slot {
-			i++
+	narrow := r.settings["dtype"] != "fp32"
+	dropped := map[uint32]bool{}
+	for i, e := range r.Events {
+		op := ""
+		if e.Op == trace.OpAlloc {
+			op = r.Tags[e.Tag]
+		}
+		switch {
+		case e.Op == trace.OpFree && dropped[e.Slot]:
+			delete(dropped, e.Slot)
 			continue
+		case e.Op == trace.OpAlloc && i+1 < len(r.Events):
+			next := r.Events[i+1]
+			product := slices.Contains([]string{"mm", "addmm", "bmm"}, op) && next.Op == trace.OpFree && next.Slot == e.Slot
+			within := narrow && op == "mkldnn_convolution" && next.Op == trace.OpAlloc && r.Tags[next.Tag] == op
+			if product || within {
+				dropped[e.Slot] = true
+				continue
+			}
 		}
 		kept.Events = append(kept.Events, e)
 	}
@@ -60,6 +78,14 @@ func (r *recording) withoutScratch() *trace.Trace {
 // model is the built-in model with as few layers as the recording kept.
 func (r *recording) model(t *testing.T) profile.Model {
 	t.Helper()
+	if config, whole := r.settings["config"]; whole {
+		m, err := profile.DecodeHuggingFace("config.json", []byte(config))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Preprocess.MinPixels, m.Preprocess.VideoMinPixels = 1, 1 // recordings give sides as resized
+		return m
+	}
 	m, err := profiles.Model(r.settings["model"])
 	if err != nil {
 		t.Fatal(err)
@@ -83,8 +109,12 @@ func (r *recording) options() Options {
 	if a := r.settings["attention"]; a != "sdpa" {
 		attention = Attention(a)
 	}
+	width, height := r.number("width"), r.number("height")
+	if r.number("images") == 0 {
+		width, height = 0, 0
+	}
 	return Options{
-		Width: r.number("width"), Height: r.number("height"), Images: r.number("images"), Frames: r.number("frames"),
+		Width: width, Height: height, Images: r.number("images"), Frames: r.number("frames"),
 		PromptTokens: r.number("text"),
 		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
 		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),
@@ -124,7 +154,7 @@ func lives(t *trace.Trace) []lived {
 // The generated program makes the allocations of the recorded one: each of them, of the same size, in the same order,
 // and with the same bytes live at each.
 func TestRequestMatchesRecordings(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt.gz")
+	files, err := filepath.Glob(filepath.Join(*recordings, "*.txt.gz"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no recordings in testdata, %v", err)
 	}

@@ -54,6 +54,7 @@ type Options struct {
 	Cache         Cache         // dynamic
 	Device        Device        // cuda
 	Threads       int           // of the CPU; 1
+	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
 }
 
 func (o *Options) setDefaults() {
@@ -165,6 +166,10 @@ func name(m profile.Model, o Options) string {
 func promptTokens(m *profile.Model, x images, text int64) int64 {
 	n := text
 	for _, g := range x.grids {
+		if m.Vision.Kind == profile.Qwen25Tower { // a video stands in one piece, without time stamps
+			n += int64(g.Tokens) + 2
+			continue
+		}
 		n += int64(g.Tokens) + 2*int64(g.Temporal)
 		for i := range g.Temporal {
 			n += x.timestamp(m, i)
@@ -176,7 +181,7 @@ func promptTokens(m *profile.Model, x images, text int64) int64 {
 // timestamp is the length in tokens of "<3.3 seconds>" before temporal patch i of a video: one token per digit and
 // point, and three for "<", " seconds" and ">". The tokenizer splits numbers into digits.
 func (x *images) timestamp(m *profile.Model, i int) int64 {
-	if !x.video {
+	if !x.video || m.Vision.Kind == profile.Qwen25Tower {
 		return 0
 	}
 	t := float64(m.Vision.TemporalPatchSize)
@@ -228,10 +233,10 @@ func (g *generation) takeInputs() {
 	if n := g.x.patches; n > 0 {
 		g.inputs = append(g.inputs,
 			g.keep(trace.VisionFeatures, "pixel_values", 4*n*int64(g.x.grids[0].PatchWidth)),
-			g.alloc("grid_thw", 24*int64(len(g.x.grids))),
-			g.alloc("token_types", 8*g.batch*g.prompt))
+			g.alloc("grid_thw", 24*int64(len(g.x.grids))))
 	}
-	g.inputs = append(g.inputs, g.alloc("input_ids", 8*g.batch*g.prompt), g.alloc("attention_mask", 8*g.batch*g.prompt))
+	rows := 8 * g.batch * g.prompt
+	g.inputs = append(g.inputs, g.alloc("token_types", rows), g.alloc("input_ids", rows), g.alloc("attention_mask", rows))
 }
 
 // prefill embeds the prompt, scatters the vision features into it and runs the decoder over all of it.
@@ -239,13 +244,11 @@ func (g *generation) prefill(vision bool, steps int) {
 	d, rows := int64(g.model.Text.HiddenSize), g.batch*g.prompt
 	g.module = "prefill"
 	if g.kv.capacity > 0 {
-		for range g.model.Text.Layers {
+		for range g.model.Text.CachedLayers() {
 			g.prepared = append(g.prepared, g.alloc("static_cache.length", 8))
 		}
 	}
-	if vision {
-		g.anyOf(rows)
-	}
+	g.anyOf(rows)
 	g.carried.unfinished = g.alloc("unfinished", 8*g.batch)
 	ids := g.alloc("input_ids", 8*rows)
 	embeds := g.keep(trace.TextEmbeddings, "embed_tokens", rows*d*g.elem)
@@ -304,6 +307,9 @@ func (g *generation) advance(logits block, last bool) {
 	if !first {
 		g.free(old.next)
 	}
+	if g.model.EndTokens > 0 {
+		next.next = g.padFinished(next.next)
+	}
 	next.ids = g.alloc("ids", 8*b*(g.length+1))
 	if !first {
 		g.free(old.ids)
@@ -324,12 +330,30 @@ func (g *generation) advance(logits block, last bool) {
 	g.free(before...)
 }
 
+// padFinished puts padding in the place of tokens that sequences which have ended would add. It frees the tokens.
+func (g *generation) padFinished(tokens block) block {
+	kept := g.alloc("next.mul", 8*g.batch)
+	ended := g.integerOp("next.rsub", 8*g.batch)
+	padding := g.alloc("next.pad", 8*g.batch)
+	g.free(ended)
+	out := g.alloc("next.add", 8*g.batch)
+	g.free(kept, padding, tokens)
+	return out
+}
+
 // stop asks the stopping criteria which sequences go on.
 func (g *generation) stop() block {
 	b := g.batch
 	done, met := g.alloc("stop.done", b), g.alloc("stop.met", b)
 	either := g.alloc("stop.or", b)
 	g.free(met, done)
+	if n := int64(g.model.EndTokens); n > 0 {
+		equal, ended := g.alloc("stop.isin", n*b), g.alloc("stop.any", b)
+		g.free(equal)
+		each := g.alloc("stop.or", b)
+		g.free(ended, either)
+		either = each
+	}
 	running := g.alloc("stop.not", b)
 	g.free(either)
 	wide := g.alloc("stop.to_int64", 8*b)

@@ -97,7 +97,7 @@ func (s *Stream) Trace() (*trace.Trace, error) {
 }
 
 func (s *Stream) start() *server {
-	o := Options{DType: s.options.DType}
+	o := Options{DType: s.options.DType, Fused: true}
 	o.setDefaults()
 	return &server{
 		program: newProgram(s.Title(), &s.model, o), mix: &s.mix, eager: s.options.Eager,
@@ -111,6 +111,7 @@ type sequence struct {
 	length    int64 // tokens in the cache
 	remaining int   // to decode
 	blocks    []block
+	states    []block // of layers of linear attention
 }
 
 // server is a service in progress.
@@ -152,7 +153,7 @@ func (s *server) capture() {
 	if s.eager {
 		return
 	}
-	o := Options{DType: s.dtype}
+	o := Options{DType: s.dtype, Fused: true}
 	o.setDefaults()
 	dry := newProgram("", s.model, o)
 	n := int64(s.mix.Service.Concurrency)
@@ -262,6 +263,9 @@ func (s *server) prefill(length int64, x images, f features, output int) sequenc
 // grow gives a sequence the blocks that its next token needs.
 func (s *server) grow(q *sequence) {
 	s.module = "kv_cache"
+	if state := s.model.Text.StateBytes(s.elem); state > 0 && len(q.states) == 0 {
+		q.states = []block{s.keep(trace.KVCache, "state", state)}
+	}
 	for int64(len(q.blocks))*BlockTokens < q.length {
 		q.blocks = append(q.blocks, s.keep(trace.KVCache, "block", s.block))
 	}
@@ -329,6 +333,7 @@ func (s *server) release() {
 			continue
 		}
 		s.free(q.blocks...)
+		s.free(q.states...)
 	}
 	s.running = kept
 }

@@ -60,12 +60,28 @@ func reversed(blocks []block) []block {
 //	block   norm, qkv, rotary in fp32, attention per segment, projection, residual, norm, MLP, residual
 //	after a deepstack block, and after the last: merger [N/4, 4C] → [T, D]
 func (p *program) tower(x images) features {
-	v := &p.model.Vision
 	p.module = "vision"
 	var pixels block
 	if !p.fp32 {
 		pixels = p.keep(trace.VisionFeatures, "pixels_to_16bit", x.patches*int64(x.grids[0].PatchWidth)*p.elem)
 	}
+	var f features
+	if p.windowed() {
+		f = p.windowedTower(x)
+	} else {
+		f = p.plainTower(x)
+	}
+	p.splitSizes(x)
+	if !p.fp32 {
+		p.free(pixels)
+	}
+	return f
+}
+
+// plainTower is Qwen3-VL's, and Qwen3.5's without deepstack levels: learned positions, and all patches of an image in
+// every block.
+func (p *program) plainTower(x images) features {
+	v := &p.model.Vision
 	indices, weights := p.interpolation(x)
 	positions := p.positionIDs(x)
 	lengths := p.cumulativeLengths(x)
@@ -81,10 +97,6 @@ func (p *program) tower(x images) features {
 	f.hidden, f.merged = hidden, p.merger("merger", x, false)
 	p.module = "vision"
 	p.free(indices, weights, positions, lengths, embeds, sin, cos)
-	p.splitSizes(x)
-	if !p.fp32 {
-		p.free(pixels)
-	}
 	return f
 }
 
@@ -268,12 +280,17 @@ func (p *program) repeatAreas(images, n int64) block {
 	if images == 1 {
 		return p.repeatInterleave(images, n)
 	}
+	return p.repeatColumn(images, n, 8)
+}
+
+// repeatColumn repeats elements of width bytes as often as a column of the grid says.
+func (p *program) repeatColumn(images, n, width int64) block {
 	repeats, sums := p.alloc("contiguous", 8*images), p.alloc("cumsum", 8*images)
 	flag, copied := p.alloc("flag", 8), p.alloc("contiguous", 8*images)
 	p.free(copied, flag)
 	index := p.alloc("index", 8*n)
 	p.free(sums, repeats)
-	out := p.alloc("repeat_interleave", 8*n)
+	out := p.alloc("repeat_interleave", width*n)
 	p.free(index)
 	return out
 }
@@ -307,8 +324,8 @@ func (p *program) patchEmbedding(x images) (hidden, embeds block) {
 
 // convolve is the patch embedding, a convolution whose windows do not overlap. On a GPU its result is all that is
 // modelled: the workspace that cuDNN takes is none to speak of, save for several GiB in bf16 with torch 2.9
-// (pytorch#166643). On a CPU oneDNN lays the weights out anew on each call, in 16 bits with channels padded to four,
-// and what it returns is copied; fp16 goes through a list of windows instead.
+// (pytorch#166643). On a CPU oneDNN lays the weights out anew on each call, and what it returns is copied; what else it
+// takes in 16 bits depends on the machine's vector units. fp16 goes through a list of windows instead.
 func (p *program) convolve(x images) block {
 	v := &p.model.Vision
 	bytes := x.patches * int64(v.HiddenSize) * p.elem
@@ -322,12 +339,12 @@ func (p *program) convolve(x images) block {
 		p.free(windows)
 		return out
 	}
-	if p.dtype == profile.BF16 {
-		width = width / int64(v.InChannels) * 4
+	var weights []block
+	if p.fp32 {
+		weights = append(weights, p.alloc("conv.weights", width*hidden*p.elem))
 	}
-	weights := p.alloc("conv.weights", width*hidden*p.elem)
 	raw := p.alloc("conv", bytes)
-	p.free(weights)
+	p.free(weights...)
 	out := p.alloc("conv.contiguous", bytes)
 	p.free(raw)
 	return out
@@ -360,7 +377,7 @@ func (p *program) visionBlock(x images, hidden block) block {
 	n, c := x.patches, int64(v.HiddenSize)
 	p.module = "vision.block"
 	norm := p.layerNorm("norm1", n, c)
-	attended := p.visionAttention(x, norm)
+	attended := p.segmentedAttention(x, x.segments(), norm)
 	middle := p.keep(trace.VisionFeatures, "residual", n*c*p.elem)
 	p.free(attended)
 
@@ -375,14 +392,13 @@ func (p *program) visionBlock(x images, hidden block) block {
 	return out
 }
 
-// visionAttention frees its input. Rotary embedding runs in fp32: with 16-bit activations its peak of 34·N·C bytes is
-// the block's.
-func (p *program) visionAttention(x images, norm block) block {
+// segmentedAttention frees its input. Patches see those of their segment. Rotary embedding runs in fp32: with 16-bit
+// activations its peak of 34·N·C bytes is the block's.
+func (p *program) segmentedAttention(x images, segments []int64, norm block) block {
 	v := &p.model.Vision
 	n, c := x.patches, int64(v.HiddenSize)
 	qkv := p.linear("qkv", trace.General, n, 3*c)
 	q, k := p.visionRope(n * c)
-	segments := x.segments()
 	lengths := p.alloc("lengths", 4*int64(len(segments)))
 	var outs []block
 	for _, s := range segments {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Record every allocation that transformers' Qwen3-VL makes on a CPU, with random weights.
+"""Record every allocation that transformers' Qwen3-VL and its relatives make on a CPU, with random weights.
 
     python3 -m venv /tmp/ref && /tmp/ref/bin/pip install torch transformers
     /tmp/ref/bin/python record.py --model 4b --image 1024x1024 --dtype fp32 -o 4b-1024x1024-fp32.txt.gz
@@ -8,7 +8,8 @@ torch's profiler reports each allocation and each free of the CPU allocator, wit
 this program pairs them and writes one line each. What was allocated before recording (weights, the inputs) is left out,
 and so are frees of it. The widths are the published ones; --layers and --depth cut how often the alike layers repeat,
 so that a recording needs minutes and not the memory of the whole model. The first layers, which deepstack feeds, are
-kept, and the header says what was kept.
+kept, and the header says what was kept. With --config the model is that of a config.json of the family, widths and all,
+and the header holds it whole: shapes.py draws such models and requests.
 
 A recording is a trace in vlmem's own format (docs/trace-format.md): phases prepare, vision, prefill and decode, each
 allocation with the innermost operator that was running as its tag, and in its name what was run, as key=value.
@@ -26,7 +27,7 @@ import transformers
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile, record_function
 from transformers import (
-    Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration,
+    AutoConfig, AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration,
 )
 
 # Widths as in config.json of the published checkpoints.
@@ -40,7 +41,6 @@ WIDTHS = {
 }
 TOWERS = {"2b": SMALL_TOWER, "4b": SMALL_TOWER, "30b-a3b": LARGE_TOWER}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-IMAGE_TOKEN, VIDEO_TOKEN, VISION_START, VISION_END = 151655, 151656, 151652, 151653
 
 
 def build(name, layers, depth, deepstack, experts, attention, dtype):
@@ -58,8 +58,8 @@ def build(name, layers, depth, deepstack, experts, attention, dtype):
         Config, Model = Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
         text["num_experts"] = experts
     config = Config(
-        text_config=text, vision_config=vision, image_token_id=IMAGE_TOKEN, video_token_id=VIDEO_TOKEN,
-        vision_start_token_id=VISION_START, vision_end_token_id=VISION_END, tie_word_embeddings=True,
+        text_config=text, vision_config=vision, image_token_id=151655, video_token_id=151656,
+        vision_start_token_id=151652, vision_end_token_id=151653, tie_word_embeddings=True,
     )
     config._attn_implementation = attention
     torch.set_default_dtype(DTYPES[dtype])
@@ -68,27 +68,42 @@ def build(name, layers, depth, deepstack, experts, attention, dtype):
     return model
 
 
-def inputs(width, height, images, frames, text, batch):
-    """What the processor hands over for sides that are already multiples of 32."""
-    t, h, w = max(1, frames // 2), height // 16, width // 16
-    pixels = torch.rand(batch * images * t * h * w, 1536)
+def of_config(values, attention, dtype):
+    config = AutoConfig.for_model(**values)
+    config._attn_implementation = attention
+    return AutoModelForImageTextToText.from_config(config, dtype=DTYPES[dtype]).eval()
+
+
+def inputs(config, width, height, images, frames, text, batch):
+    """What the processor hands over for sides that are already multiples of a token's."""
+    vision, stamps = config.vision_config, config.model_type.startswith("qwen3")
+    t, h, w = max(1, frames // 2), height // vision.patch_size, width // vision.patch_size
+    if not images:
+        ids = torch.tensor([[100 + i for i in range(text)]] * batch)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": torch.zeros_like(ids)}
+    IMAGE_TOKEN, VIDEO_TOKEN = config.image_token_id, config.video_token_id
+    VISION_START, VISION_END = config.vision_start_token_id, config.vision_end_token_id
+    pixels = torch.rand(batch * images * t * h * w, 3 * 2 * vision.patch_size ** 2)
     grid = torch.tensor([[t, h, w]] * (batch * images))
     token = VIDEO_TOKEN if frames else IMAGE_TOKEN
-    ids = [1000 + i for i in range(text // 2)]
-    for i in [i for _ in range(images) for i in range(t)]:
-        if frames:  # "<0.2 seconds>" at two frames a second: a token per digit and point, and three around them
-            ids += [3000] * (len(f"{(2 * i + 0.5) / 2:.1f}") + 3)
-        ids += [VISION_START] + [token] * (h * w // 4) + [VISION_END]
-    ids += [2000 + i for i in range(text - text // 2)]
+    ids = [100 + i for i in range(text // 2)]
+    for i in [i for _ in range(images) for i in range(t if stamps else 1)]:
+        if frames and stamps:  # "<0.2 seconds>" at two frames a second: a token per digit and point, and three around them
+            ids += [300] * (len(f"{(2 * i + 0.5) / 2:.1f}") + 3)
+        ids += [VISION_START] + [token] * (h * w // 4 * (1 if stamps else t)) + [VISION_END]
+    ids += [200 + i for i in range(text - text // 2)]
     ids = torch.tensor([ids] * batch)
     types = torch.zeros_like(ids)
     types[ids == token] = 2 if frames else 1
     suffix = "_videos" if frames else ""
     kind = "video" if frames else "image"
-    return {
+    out = {
         "input_ids": ids, "attention_mask": torch.ones_like(ids), "mm_token_type_ids": types,
         "pixel_values" + suffix: pixels, kind + "_grid_thw": grid,
     }
+    if frames and not stamps:
+        out["second_per_grid_ts"] = torch.tensor([1.0] * (batch * images))
+    return out
 
 
 def mark_phases(model):
@@ -108,7 +123,7 @@ def mark_phases(model):
 
 
 def record(model, model_inputs, steps, cache, math):
-    settings = dict(max_new_tokens=steps + 1, min_new_tokens=steps + 1, do_sample=False, pad_token_id=0, use_cache=True)
+    settings = dict(max_new_tokens=steps + 1, do_sample=False, pad_token_id=0, use_cache=True)
     if cache == "static":
         settings["cache_implementation"] = "static"
         settings["disable_compile"] = True
@@ -187,29 +202,40 @@ def main():
     parser.add_argument("--attention", choices=["sdpa", "math", "eager"], default="sdpa",
                         help="math: sdpa with neither flash nor memory-efficient kernels, as on cards that have none")
     parser.add_argument("--cache", choices=["dynamic", "static"], default="dynamic")
+    parser.add_argument("--config", help="a config.json in place of --model, --layers, --depth, --deepstack and --experts")
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--deepstack", default="0,1,2")
     parser.add_argument("--experts", type=int, default=16, help="of a mixture of experts; temporaries hardly depend on it")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", required=True)
-    o = parser.parse_args()
+    run(parser.parse_args())
 
+
+def run(o):
+    """Records what the options say, as write() lays it down."""
     torch.manual_seed(0)
     torch.set_num_threads(o.threads)
     width, height = (int(v) for v in o.image.split("x"))
-    deepstack = [int(v) for v in o.deepstack.split(",")]
-    experts = o.experts if "num_experts_per_tok" in WIDTHS[o.model] else 0
-    model = build(o.model, o.layers, o.depth, deepstack, experts, "eager" if o.attention == "eager" else "sdpa", o.dtype)
-    warm = inputs(64, 64, 1, o.frames and 2, 4, o.batch)
+    attention = "eager" if o.attention == "eager" else "sdpa"
+    if o.config:
+        values = json.load(open(o.config)) if isinstance(o.config, str) else o.config
+        model = of_config(values, attention, o.dtype)
+        header = dict(config=json.dumps(values, separators=(",", ":"), sort_keys=True))
+    else:
+        deepstack = [int(v) for v in o.deepstack.split(",")]
+        experts = o.experts if "num_experts_per_tok" in WIDTHS[o.model] else 0
+        model = build(o.model, o.layers, o.depth, deepstack, experts, attention, o.dtype)
+        header = dict(model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, experts=experts)
+    side = 4 * model.config.vision_config.patch_size
+    warm = inputs(model.config, side, side, 1, o.frames and 2, 4, o.batch)
     with torch.no_grad():
         model.generate(**warm, max_new_tokens=2, do_sample=False, pad_token_id=0)
     model.model.rope_deltas = None
-    given = inputs(width, height, o.images, o.frames, o.text, o.batch)
+    given = inputs(model.config, width, height, o.images, o.frames, o.text, o.batch)
     mark_phases(model)
-    header = dict(
-        model="qwen3-vl-" + o.model, layers=o.layers, depth=o.depth, deepstack=o.deepstack, experts=experts, width=width, height=height,
-        images=o.images, frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps,
+    header.update(
+        width=width, height=height, images=o.images, frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps,
         batch=o.batch, dtype=o.dtype, attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
         transformers=transformers.__version__, python=platform.python_version(),
     )

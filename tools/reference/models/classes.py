@@ -26,7 +26,7 @@ DROP = {"return_dict", "output_hidden_states", "output_attentions", "chunk_size_
 
 
 def keep(name, value):
-    if name in DROP or name.startswith("_") or name.endswith(("_token_id", "_token_index", "_dropout")):
+    if name in DROP or name.startswith("_") or name != "eos_token_id" and name.endswith(("_token_id", "_token_index", "_dropout")):
         return False
     return value is None or isinstance(value, (bool, int, list, tuple, str)) and name != "rope_parameters"
 
