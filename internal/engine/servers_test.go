@@ -148,33 +148,97 @@ func TestVLLMIntervalsAreNotInverted(t *testing.T) {
 	}
 }
 
-// What servers printed when they started: KV tokens, and the settings they were given. Releases from 0.13 to main of April
-// 2026; the interval holds them and is at most 12 % of the card wide.
+// What servers printed when they started: KV tokens, and the settings they were given. Releases from an old engine of
+// 2024 over 0.13 to main of April 2026; the interval holds nine in ten of them and is at most 12 % of the card wide.
 func TestVLLMPublicLogs(t *testing.T) {
 	llama := decoders(t)["llama-3.1-8b"]
-	for _, c := range []struct {
+	a6000 := profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894}
+	nvl := profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814}
+	logs := []struct {
 		model  *profile.Model
 		card   profile.GPU
 		o      Options
 		tokens int64
 	}{
-		{model(t, "qwen3-vl-30b-a3b"), profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814},
-			Options{Context: 8192, Utilization: 0.9}, 211936},
-		{model(t, "qwen3-vl-8b"), profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894},
+		{model(t, "qwen3-vl-30b-a3b"), nvl, Options{Context: 8192, Utilization: 0.9}, 211936},
+		{model(t, "qwen3-vl-8b"), a6000,
 			Options{Context: 8192, Utilization: 0.85, Sequences: 5, Batch: 8192, Image: &Image{1120, 896}, Eager: true}, 163568},
 		{llama, profile.GPU{Name: "NVIDIA A100-SXM4-40GB", ComputeCapability: "8.0", MemoryBytes: 42402064629},
 			Options{Context: 32768, Utilization: 0.9}, 163184}, // 19.92 GiB
-		{llama, profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894},
-			Options{Context: 32768, Utilization: 0.9}, 221824},
-		{llama, profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814},
-			Options{Context: 32768, Utilization: 0.9}, 545456},
-	} {
+		{llama, a6000, Options{Context: 32768, Utilization: 0.9}, 221824},
+		{llama, nvl, Options{Context: 32768, Utilization: 0.9}, 545456},
+		{llama, *card(t, "rtx-3090"), Options{Utilization: 0.9}, 31211}, // 3.81 GiB
+	}
+	held := 0
+	for _, c := range logs {
 		c.o.GPU, c.o.Device = &c.card, "gpu"
 		mem := estimate(t, "vllm", c.model, c.o)
 		low, high := int64(mem.Left.Low/mem.TokenBytes), int64(mem.Left.High/mem.TokenBytes)
-		if width := mem.Left.High - mem.Left.Low; c.tokens < low || c.tokens > high || width > c.card.MemoryBytes*12/100 {
-			t.Errorf("%s on %s: %d tokens [%d, %d], %s wide; printed %d", c.model.Name, c.card.Name, mem.CacheTokens, low, high,
-				width, c.tokens)
+		if width := mem.Left.High - mem.Left.Low; width > c.card.MemoryBytes*12/100 {
+			t.Errorf("%s on %s: %s wide", c.model.Name, c.card.Name, width)
+		}
+		if low <= c.tokens && c.tokens <= high {
+			held++
+		} else {
+			t.Logf("%s on %s: %d tokens [%d, %d]; printed %d", c.model.Name, c.card.Name, mem.CacheTokens, low, high, c.tokens)
+		}
+	}
+	if 10*held < 9*len(logs) {
+		t.Errorf("%d of %d figures within the interval", held, len(logs))
+	}
+}
+
+// What servers printed of a cache that was full: GiB on each card for so many tokens. A token takes the same bytes to two
+// in a hundred: what is printed counts whole blocks and a rounded size.
+func TestPublicCaches(t *testing.T) {
+	for _, c := range []struct {
+		engine, model, quant string
+		cards                int
+		gib                  float64
+		tokens               float64
+	}{
+		{"vllm", "qwen3-vl-8b", "", 1, 36.0, 262144}, {"vllm", "qwen3-vl-8b", "", 1, 6.94, 50512},
+		{"vllm", "qwen3-vl-32b", "", 1, 41.98, 171904},
+		{"vllm", "qwen3-vl-235b-a22b", "fp8", 4, 8.11, 178880}, {"sglang", "qwen3-vl-235b-a22b", "fp8", 4, 16.46, 367404},
+		{"sglang", "qwen3-vl-30b-a3b", "", 4, 47.84, 2090351}, // keys and values at 23.92 each
+		{"vllm", "qwen3-vl-30b-a3b", "", 1, 19.40, 211936}, {"vllm", "qwen3-vl-8b", "", 1, 22.46, 163568},
+	} {
+		h200 := card(t, "h200")
+		mem := estimate(t, c.engine, model(t, c.model), Options{Context: 4096, Quant: c.quant, TensorParallel: c.cards, GPU: h200,
+			Device: "gpu"})
+		if got := float64(mem.TokenBytes) * c.tokens / (1 << 30); math.Abs(got/c.gib-1) > 0.02 {
+			t.Errorf("%s, %s on %d cards: %.2f GiB for %.0f tokens, printed %.2f", c.engine, c.model, c.cards, got, c.tokens, c.gib)
+		}
+	}
+}
+
+// What "Model loading took" says on each card, GiB: weights, and the buffers that are made with them. rope is what the
+// rotary table was in releases before its factor of 4 went.
+func TestVLLMPublicLoads(t *testing.T) {
+	llama := decoders(t)["llama-3.1-8b"]
+	const rope = 0.1875 // 256 MiB less the 64 that it is now
+	for _, c := range []struct {
+		model *profile.Model
+		o     Options
+		older float64
+		gib   float64
+	}{
+		{model(t, "qwen3-vl-30b-a3b"), Options{Batch: 16384}, rope, 58.23}, // release 0.13 scheduled 16,384 by itself
+		{model(t, "qwen3-vl-8b"), Options{Batch: 8192}, 0, 16.78},
+		{llama, Options{}, 0, 14.99},
+		{model(t, "qwen3-vl-2b"), Options{Batch: 2048}, rope, 4.24},
+		{model(t, "qwen3-vl-32b"), Options{TensorParallel: 2, Batch: 2048}, rope, 31.46},
+		{model(t, "qwen3-vl-8b"), Options{TensorParallel: 2, Batch: 32768}, rope, 9.19},
+	} {
+		mem := estimate(t, "vllm", c.model, c.o)
+		var sum units.Bytes
+		for _, i := range mem.Items {
+			if i.Name == Weights || i.Name == VisionWeights || i.Name == "rope cache" || i.Name == "deepstack buffers" {
+				sum += i.Bytes
+			}
+		}
+		if got := float64(sum)/(1<<30) + c.older; math.Abs(got/c.gib-1) > 0.02 {
+			t.Errorf("%s on %d cards: %.2f GiB, printed %.2f", c.model.Name, max(c.o.TensorParallel, 1), got, c.gib)
 		}
 	}
 }
