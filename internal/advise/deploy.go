@@ -143,7 +143,7 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 	if _, ok := fits(e, func(try *Inputs) { try.Hardware.GPUs = nil }); ok && e.CPU {
 		list = append(list, "the processor alone: --hardware without the card")
 	}
-	if anywhere := engine.Anywhere(); e != anywhere && e.Weights != engine.GGUF {
+	if anywhere := engine.Anywhere(); e != anywhere {
 		if d, ok := fits(anywhere, func(try *Inputs) { try.Precision = "" }); ok {
 			list = append(list, fmt.Sprintf("--for %s, in %s", anywhere.Name, d.Memory.Quant))
 		}

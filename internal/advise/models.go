@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/workload"
 )
@@ -59,14 +60,25 @@ func (in Inputs) Smaller(models []profile.Model) (fit []string) {
 	return fit
 }
 
-// smallerOn are those that an engine would run.
+// mostSmaller is how many smaller models are named.
+const mostSmaller = 3
+
+// smallerOn are the largest of those that an engine would run.
 func (in Inputs) smallerOn(target string, models []profile.Model) (fit []string) {
-	for _, model := range models {
-		if model.Parameters().Total() >= in.Model.Parameters().Total() {
+	e, err := engine.Lookup("target", target, deployable)
+	if err != nil {
+		return nil
+	}
+	size := func(m profile.Model) int64 { return m.Parameters().Total() }
+	bySize := func(a, b profile.Model) int { return cmp.Compare(size(b), size(a)) }
+	for _, model := range slices.SortedStableFunc(slices.Values(models), bySize) {
+		if size(model) >= size(in.Model) || len(fit) == mostSmaller {
 			continue
 		}
-		in.Model = model
-		if _, err := Deploy(target, in); err == nil {
+		try := in
+		try.Model = model
+		try.reach(e)
+		if _, short, err := try.settleOn(e); short == nil && err == nil {
 			fit = append(fit, "--model "+model.Name)
 		}
 	}

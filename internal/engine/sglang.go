@@ -119,7 +119,7 @@ func sglangKV(name string) string {
 // Prefill is captured for text models alone. The factors after the first are for models with a tower, whose depth the
 // release reads under a name that Qwen3-VL's configuration does not have, and takes 24 for it.
 func (r *sglangRun) static() float64 {
-	total := float64(r.gpu.MemoryBytes / units.MiB)
+	total := float64(smiTotal(r.gpu.MemoryBytes) / units.MiB)
 	reserved := 512 + 1.5*float64(max(r.chunk, 2048)) + float64(r.cards)/8*1024
 	if !r.eager {
 		reserved += 2 * float64(r.graphs)
@@ -136,6 +136,13 @@ func (r *sglangRun) static() float64 {
 	}
 	c := float64(r.m.Vision.HiddenSize) / 1024
 	return share * 0.95 * min(max(1-0.1*(c*c-1), 0.8), 1.05)
+}
+
+// smiTotal is about what nvidia-smi says of a card in MiB, which SGLang reckons with (get_nvgpu_memory_capacity in
+// srt/utils/common.py): with what the driver keeps for itself, the next whole GiB. Seen: 24,576 of an RTX 3090, 15,360
+// of a T4, 81,920 of an A100, 143,771 of an H200, 183,359 of a B200.
+func smiTotal(memory units.Bytes) units.Bytes {
+	return (memory + units.GiB - 1) / units.GiB * units.GiB
 }
 
 // sglangPrefillSizes is how many sizes of prefill are captured for text models up to a chunk: 50 up to 4,096 and 8 for
