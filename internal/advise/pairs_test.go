@@ -2,6 +2,7 @@ package advise_test
 
 import (
 	"errors"
+	"flag"
 	"slices"
 	"strings"
 	"testing"
@@ -12,7 +13,14 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// cardsAlone are the built-in cards; in short runs one of each capability and memory form of it.
+var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour")
+
+// few are the models that are asked about otherwise, one of each kind and size, and fewCards the cards of short runs.
+var few = []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b", "qwen3.5-9b"}
+
+const fewCards = 3
+
+// cardsAlone are the built-in cards beside a laptop; without -every one of each capability.
 func cardsAlone(t *testing.T) (list []profile.Hardware) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -28,7 +36,7 @@ func cardsAlone(t *testing.T) (list []profile.Hardware) {
 		if len(h.GPUs) == 0 {
 			continue
 		}
-		if kind := h.GPUs[0].ComputeCapability; testing.Short() && seen[kind] {
+		if kind := h.GPUs[0].ComputeCapability; !*every && (seen[kind] || testing.Short() && len(list) == fewCards) {
 			continue
 		}
 		seen[h.GPUs[0].ComputeCapability] = true
@@ -63,6 +71,9 @@ func answered(t *testing.T, e *engine.Engine, models []profile.Model) {
 	fit, all := 0, 0
 	for _, h := range cardsAlone(t) {
 		for _, m := range models {
+			if !*every && !slices.Contains(few, m.Name) {
+				continue
+			}
 			in := advise.Inputs{Hardware: h, Model: m, Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280,
 				ImageHeight: 720, Concurrency: 1}}
 			b, err := advise.WriteFor(e.Name, "", in, models)
@@ -89,9 +100,10 @@ func answered(t *testing.T, e *engine.Engine, models []profile.Model) {
 	t.Logf("%d pairs, %d fit", all, fit)
 }
 
-// names reports whether a file says which model it is for.
+// names reports whether a file says which model it is for: by repository, name, or a GGUF's.
 func names(b advise.Bundle, m *profile.Model) bool {
 	return slices.ContainsFunc(b.Files, func(f engine.File) bool {
-		return strings.Contains(f.Content, m.Repository) || strings.Contains(f.Content, m.Name)
+		return strings.Contains(f.Content, m.Repository) || strings.Contains(f.Content, m.Name) ||
+			strings.Contains(f.Content, ".gguf")
 	})
 }
