@@ -371,7 +371,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if gpu && !o.Llama.likeCUDA() {
 		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")
 	}
-	mem.ownLlama(m, o)
+	mem.ownLlama(m, place, o)
 	mem.llamaLimits(m, &c)
 	return mem, mem.drafted(m, &c, o)
 }

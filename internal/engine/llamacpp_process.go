@@ -25,8 +25,9 @@ const (
 )
 
 // ownLlama is what the process takes where there is no card: with one, the driver's part is larger than all this and
-// not known.
-func (mem *Memory) ownLlama(m *profile.Model, o Options) {
+// not known. The whole file is mapped until all is loaded; then what lies before and behind the tensors that stay there
+// is unmapped.
+func (mem *Memory) ownLlama(m *profile.Model, p *Placement, o Options) {
 	if o.Device == "gpu" {
 		return
 	}
@@ -42,5 +43,10 @@ func (mem *Memory) ownLlama(m *profile.Model, o Options) {
 			Why: "heap of the program, and 263 B for each token of the vocabulary and its merge"},
 		{Name: Libraries, Where: "host", Bytes: pages, Low: pages / 2, High: mostPages, Source: Measured, Backing: BackedFile,
 			Why: "pages of the program and its libraries"},
+	}
+	mapped := p.Mapped()
+	if read := p.inFile(); o.Llama.mapped() && mapped > 0 && read > mapped {
+		mem.Own = append(mem.Own, Item{Name: FilePages, Where: "host", Bytes: read - mapped, High: read - mapped,
+			Source: Derived, Backing: BackedFile, Why: "the file's other pages until its weights are copied, then unmapped"})
 	}
 }

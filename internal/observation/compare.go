@@ -19,7 +19,8 @@ var unknown = []engine.Item{
 
 // Compare puts an engine's estimate, what the engine said in its log, and what the kernel counted into items: each item
 // of the estimate; what the process and its libraries hold beside them; then anonymous and mapped memory and their sum.
-// Of mapped weights the whole range that stays mapped counts in the sums. What the process holds is what anonymous
+// Of mapped weights the whole range that stays mapped counts in the sums; pages of files that only loading maps count
+// before the rest is there. What the process holds is what anonymous
 // memory held beside the engine's own items, as the log gives them, else as they were estimated.
 func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 	o.Engine, o.Version, o.Model, o.Device = mem.Engine, mem.Version, mem.Model, mem.Device
@@ -27,6 +28,7 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 	for _, name := range []string{Anonymous, Mapped, Total} {
 		sums[name] = &Item{Name: name, Where: "host", Source: engine.Derived}
 	}
+	var loading Item                  // the total while the weights are loaded
 	known := map[string]units.Bytes{} // of anonymous and mapped memory, what engine and estimate account for
 	for _, i := range withUnknown(append(slices.Clone(mem.Items), mem.Own...)) {
 		item := Item{Name: i.Name, Where: i.Where, Predicted: i.Bytes, Low: i.Low, High: i.High, Source: i.Source}
@@ -42,7 +44,12 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 		}
 		part := partOf(i)
 		sums[part].add(i)
-		sums[Total].add(i)
+		if loaded(i.Name) {
+			loading.add(i)
+		}
+		if i.Name != engine.FilePages {
+			sums[Total].add(i)
+		}
 		switch {
 		case i.Name == Process || i.Name == Libraries:
 		case item.Witness != "" && part == Anonymous:
@@ -51,7 +58,19 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 			known[part] += i.Bytes
 		}
 	}
+	sums[Total].atLeast(loading)
 	o.seen(sums, known)
+}
+
+// loaded are the items that are there while weights are loaded; the others come afterwards.
+func loaded(name string) bool {
+	return slices.Contains([]string{engine.Weights, engine.VisionWeights, engine.RepackedWeights, Process, Libraries,
+		engine.FilePages}, name)
+}
+
+// atLeast raises an item to another.
+func (i *Item) atLeast(o Item) {
+	i.Predicted, i.Low, i.High = max(i.Predicted, o.Predicted), max(i.Low, o.Low), max(i.High, o.High)
 }
 
 // withUnknown adds to an estimate what it left out.
@@ -67,7 +86,8 @@ func withUnknown(items []engine.Item) []engine.Item {
 
 // partOf is the sum that an item on the host belongs to.
 func partOf(i engine.Item) string {
-	if i.Name == Libraries || i.Backing == engine.BackedFile || i.Backing == engine.BackedLocked {
+	named := i.Name == Libraries || i.Name == engine.FilePages
+	if named || i.Backing == engine.BackedFile || i.Backing == engine.BackedLocked {
 		return Mapped
 	}
 	return Anonymous

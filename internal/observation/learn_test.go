@@ -87,3 +87,20 @@ func TestNothingSeenTeachesNothing(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 }
+
+// Pages that only loading maps count among mapped ones, and in the total where loading holds more than running.
+func TestLoadingIsNotRunning(t *testing.T) {
+	for pages, total := range map[units.Bytes]units.Bytes{20 * units.MiB: 160, 400 * units.MiB: 500} {
+		mem := estimate() // runs with 100 of weights and 60 of the rest
+		mem.Own = []engine.Item{{Name: Process, Where: "host"}, {Name: Libraries, Where: "host"},
+			{Name: engine.FilePages, Where: "host", Bytes: pages, High: pages, Backing: engine.BackedFile}}
+		o := &Observation{}
+		o.Compare(mem, nil)
+		for _, i := range o.Items {
+			switch want := map[string]units.Bytes{Mapped: 100*units.MiB + pages, Total: total * units.MiB}[i.Name]; {
+			case want > 0 && i.Predicted != want:
+				t.Errorf("%v of pages: %s %v, want %v", pages, i.Name, i.Predicted, want)
+			}
+		}
+	}
+}

@@ -34,7 +34,7 @@ def predicted(vlmem, model, settings):
     for word in settings:
         command.append(SPELT.get(word, word))
     e = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return sum(max(i["bytes"], i.get("mapped_bytes", 0)) for i in e["items"] + e["own"])
+    return sum(max(i["bytes"], i.get("mapped_bytes", 0)) for i in e["items"] + e["own"] if i["name"] != "file pages")
 
 
 def main():
