@@ -2,6 +2,7 @@ package advise
 
 import (
 	"fmt"
+	"iter"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -31,11 +32,12 @@ const (
 // drawn is one request as it is sampled: image sides in pixels and tokens of text.
 type drawn struct{ width, height, images, prompt int }
 
-// request is the trace of one request, for as many users at once as the limits say.
-func (in *Inputs) request(a drawn, attention workload.Attention, cache workload.Cache) (*trace.Trace, error) {
+// request is the trace of one request, for as many users at once as the limits say, in memory that may be reused.
+func (in *Inputs) request(a drawn, attention workload.Attention, cache workload.Cache,
+	into []trace.Event) (*trace.Trace, error) {
 	return workload.Request(in.Model, workload.Options{
 		Width: a.width, Height: a.height, Images: a.images, PromptTokens: max(a.prompt, minPrompt), DecodeTokens: decodeSteps,
-		Batch: in.Limits.Concurrency, DType: Activation(in.Hardware), Attention: attention, Cache: cache,
+		Batch: in.Limits.Concurrency, DType: Activation(in.Hardware), Attention: attention, Cache: cache, Into: into,
 	})
 }
 
@@ -48,7 +50,7 @@ func LargestRequest(in *Inputs, attention workload.Attention) func(Limits) (Dema
 		if err != nil {
 			return nil, err
 		}
-		t, err := at.request(drawn{l.ImageWidth, l.ImageHeight, 1, roomBeside(l, grid)}, attention, workload.Static)
+		t, err := at.request(drawn{l.ImageWidth, l.ImageHeight, 1, roomBeside(l, grid)}, attention, workload.Static, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -90,30 +92,22 @@ func (in *Inputs) Draw(mix *profile.Mix, first, count int, under Policies,
 
 // sample is what the sequence of one seed asks of the pools.
 func (in *Inputs) sample(mix *profile.Mix, seed uint64, under Policies) (Seen, error) {
-	t, err := in.Sequence(mix, seed, workload.Static)
-	if err != nil {
-		return nil, err
+	var parts replay.Parts
+	for t, err := range in.requests(mix, seed, workload.Static) {
+		if err != nil {
+			return nil, err
+		}
+		if err := parts.Add(t); err != nil {
+			return nil, err
+		}
 	}
-	d, err := replay.Split(t)
-	if err != nil {
-		return nil, err
-	}
-	return See(d, under)
+	return See(parts.Programs(), under)
 }
 
-// Sequence is the requests of one seed, one after another.
+// Sequence is the requests of one seed as one trace.
 func (in *Inputs) Sequence(mix *profile.Mix, seed uint64, cache workload.Cache) (*trace.Trace, error) {
-	draw := evenly(in)
-	if mix != nil {
-		draw = fromMix(in, *mix)
-	}
-	requests, err := draw(seed)
-	if err != nil {
-		return nil, err
-	}
 	sequence := &trace.Trace{Name: "sample"}
-	for _, a := range requests {
-		t, err := in.request(a, workload.Flash, cache)
+	for t, err := range in.requests(mix, seed, cache) {
 		if err != nil {
 			return nil, err
 		}
@@ -121,6 +115,29 @@ func (in *Inputs) Sequence(mix *profile.Mix, seed uint64, cache workload.Cache) 
 		sequence.Slots = max(sequence.Slots, t.Slots)
 	}
 	return sequence, nil
+}
+
+// requests are those of one seed, one after another; each is overwritten by the next.
+func (in *Inputs) requests(mix *profile.Mix, seed uint64, cache workload.Cache) iter.Seq2[*trace.Trace, error] {
+	return func(yield func(*trace.Trace, error) bool) {
+		draw := evenly(in)
+		if mix != nil {
+			draw = fromMix(in, *mix)
+		}
+		requests, err := draw(seed)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		var memory []trace.Event
+		for _, a := range requests {
+			t, err := in.request(a, workload.Flash, cache, memory)
+			if !yield(t, err) || err != nil {
+				return
+			}
+			memory = t.Events
+		}
+	}
 }
 
 // evenly draws within the limits: images of a quarter to all of the largest area, upright as often as wide, and prompts

@@ -64,13 +64,16 @@ func repetitive(t *rapid.T) *Program {
 func TestFoldingChangesNothing(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		p := repetitive(rt)
-		whole, short := Folded{p, nil, pools()}, p.Fold()
+		whole, short := p.unfolded(), p.Fold()
 		for _, name := range folded {
 			capacity := int64(1) << rapid.IntRange(26, 40).Draw(rt, "capacity")
 			a, b := open(t, name, capacity), open(t, name, capacity)
 			wantPeak, want, err := whole.Growth(a)
 			if err != nil {
 				rt.Fatal(err)
+			}
+			if peak := plainly(rt, p, open(t, name, capacity)); peak != wantPeak {
+				rt.Fatalf("%s: by names %d, by slots %d", name, wantPeak, peak)
 			}
 			peak, grown, err := short.Growth(b)
 			if err != nil || peak != wantPeak || !slices.Equal(grown, want) {
@@ -98,28 +101,43 @@ func TestFoldingChangesNothing(t *testing.T) {
 	})
 }
 
+// plainly replays the steps by their slots.
+func plainly(t *rapid.T, p *Program, a alloc.Allocator) int64 {
+	blocks, names := make([]alloc.Block, p.Slots), pools()
+	for _, s := range p.Steps {
+		if s.Size > 0 {
+			blocks[s.Slot], _ = a.Alloc(s.request(names[s.Kind], false))
+		} else if blocks[s.Slot].Size > 0 {
+			if err := a.Free(blocks[s.Slot]); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return a.Stats().PeakReserved
+}
+
 // Rounds are found whatever stands before and after them, and hold what they say.
 func TestLoopsRepeat(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := repetitive(t)
+		ops, _ := named(repetitive(t))
 		end := 0
-		for _, l := range loops(p.Steps) {
-			if l.from < end || l.end() > len(p.Steps) || l.rounds < leastRounds || l.period < 1 {
-				t.Fatalf("%+v after %d of %d steps", l, end, len(p.Steps))
+		for _, l := range loops(ops) {
+			if l.from < end || l.end() > len(ops) || l.rounds < leastRounds || l.period < 1 {
+				t.Fatalf("%+v after %d of %d steps", l, end, len(ops))
 			}
 			for i := l.from + l.period; i < l.end(); i++ {
-				if p.Steps[i] != p.Steps[i-l.period] {
+				if ops[i] != ops[i-l.period] {
 					t.Fatalf("%+v: step %d is not that of the round before", l, i)
 				}
 			}
 			end = l.end()
 		}
 	})
-	var steps []Step
+	var ops []op
 	for i := range 10 * 100 {
-		steps = append(steps, Step{Size: int64(i%100 + 1), Slot: uint32(i % 100)})
+		ops = append(ops, op{size: int64(i%100 + 1)})
 	}
-	if got := loops(steps); len(got) != 1 || got[0].period != 100 || got[0].rounds != 10 {
+	if got := loops(ops); len(got) != 1 || got[0].period != 100 || got[0].rounds != 10 {
 		t.Errorf("ten rounds of a hundred steps: %+v", got)
 	}
 }

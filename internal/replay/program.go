@@ -26,6 +26,7 @@ package replay
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/trace"
 )
@@ -108,34 +109,48 @@ func operations(t *trace.Trace, each func(s Step, held int64)) error {
 // Split lists the operations of t by the pool that would serve them. Each program numbers its own blocks, the last
 // freed first, so that what a model's layers repeat in a pool is the same steps, whatever else they hold.
 func Split(t *trace.Trace) (map[string]*Program, error) {
-	shares := make([]*share, len(trace.Kinds()))
-	owner, number := make([]*share, t.Slots), make([]uint32, t.Slots)
-	err := operations(t, func(s Step, held int64) {
-		if s.Size > 0 {
-			if shares[s.Kind] == nil {
-				shares[s.Kind] = &share{Program: Program{Name: t.Name + " " + s.Kind.String()}}
-			}
-			owner[s.Slot], number[s.Slot] = shares[s.Kind], shares[s.Kind].slot()
-		}
-		p := owner[s.Slot]
-		p.live += s.Size - held
-		p.LowerBound = max(p.LowerBound, p.live)
-		if s.Slot = number[s.Slot]; s.Size == 0 {
-			p.unused = append(p.unused, s.Slot)
-		}
-		p.Steps = append(p.Steps, s)
-	})
-	if err != nil {
+	var p Parts
+	if err := p.Add(t); err != nil {
 		return nil, err
 	}
-	parts := map[string]*Program{}
-	for k, p := range shares {
-		if p != nil {
-			p.Events = len(p.Steps)
-			parts[trace.Kind(k).String()] = &p.Program
+	return p.Programs(), nil
+}
+
+// Parts are the programs of traces that follow one another, by pool. Each leaves nothing live to the next.
+type Parts struct{ shares []*share }
+
+// Add lists the operations of t after those of the traces before it, and keeps nothing of t.
+func (p *Parts) Add(t *trace.Trace) error {
+	if p.shares == nil {
+		p.shares = make([]*share, len(trace.Kinds()))
+	}
+	for k, n := range counted(t) {
+		if n > 0 && p.shares[k] == nil {
+			p.shares[k] = &share{Program: Program{Name: t.Name + " " + trace.Kind(k).String()}}
+		}
+		if n > 0 {
+			p.shares[k].Steps = slices.Grow(p.shares[k].Steps, 2*n)
 		}
 	}
-	return parts, nil
+	owner, number := make([]*share, t.Slots), make([]uint32, t.Slots)
+	return operations(t, func(s Step, held int64) {
+		if s.Size > 0 {
+			owner[s.Slot], number[s.Slot] = p.shares[s.Kind], p.shares[s.Kind].slot()
+		}
+		owner[s.Slot].add(s, number[s.Slot], held)
+	})
+}
+
+// Programs are the parts, by the name of the pool.
+func (p *Parts) Programs() map[string]*Program {
+	parts := map[string]*Program{}
+	for k, share := range p.shares {
+		if share != nil {
+			share.Events = len(share.Steps)
+			parts[trace.Kind(k).String()] = &share.Program
+		}
+	}
+	return parts
 }
 
 // share is the operations of one pool as they are listed.
@@ -143,6 +158,27 @@ type share struct {
 	Program
 	unused []uint32
 	live   int64
+}
+
+// counted is how many allocations of each kind there are.
+func counted(t *trace.Trace) []int {
+	count := make([]int, len(trace.Kinds()))
+	for i := range t.Events {
+		if t.Events[i].Op == trace.OpAlloc {
+			count[t.Events[i].Kind]++
+		}
+	}
+	return count
+}
+
+// add lists an operation on the block of a number, of which held bytes end.
+func (p *share) add(s Step, number uint32, held int64) {
+	p.live += s.Size - held
+	p.LowerBound = max(p.LowerBound, p.live)
+	if s.Slot = number; s.Size == 0 {
+		p.unused = append(p.unused, number)
+	}
+	p.Steps = append(p.Steps, s)
 }
 
 // slot is the number of a new block.

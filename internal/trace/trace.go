@@ -127,6 +127,9 @@ func NewBuilder(name string) *Builder {
 	return &Builder{trace: Trace{Name: name, Tags: []string{""}}, tags: map[string]uint32{"": 0}}
 }
 
+// Into makes room for n events in memory that is not used any more: what lies there is overwritten.
+func (b *Builder) Into(memory []Event, n int) { b.trace.Events = slices.Grow(memory[:0], n) }
+
 // At sets the time, in nanoseconds since the trace began, of the events that follow.
 func (b *Builder) At(ns int64) { b.now = ns }
 
@@ -161,6 +164,30 @@ func (b *Builder) Alloc(size int64, kind Kind, stream uint16, tag uint32) uint32
 func (b *Builder) Free(slot uint32, stream uint16) {
 	b.trace.Events = append(b.trace.Events, Event{Op: OpFree, Slot: slot, Stream: stream, TimeNs: b.now})
 	b.free = append(b.free, slot)
+}
+
+// Standing is where a builder was at some moment: what it had appended, and which slots it would hand out.
+type Standing struct {
+	events int
+	free   []uint32
+}
+
+// Standing is where the builder is now.
+func (b *Builder) Standing() Standing { return Standing{len(b.trace.Events), slices.Clone(b.free)} }
+
+// Again appends so many times more what was appended since the builder was at s, where it would hand out the same slots
+// in the same order as then; otherwise it appends nothing and returns false. Times and names are those of before, so
+// what was appended may depend on neither.
+func (b *Builder) Again(s Standing, times int) bool {
+	if !slices.Equal(s.free, b.free) {
+		return false
+	}
+	round := b.trace.Events[s.events:]
+	b.trace.Events = slices.Grow(b.trace.Events, len(round)*times)
+	for range times {
+		b.trace.Events = append(b.trace.Events, round...)
+	}
+	return true
 }
 
 // Mark appends the begin of a phase.

@@ -33,7 +33,8 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	}
 	cos, sin := p.textRotary(s.rows())
 	hidden, output := embeds, embeds
-	for layer := range p.model.Text.Layers {
+	var past []round
+	for layer := 0; layer < p.model.Text.Layers; layer++ {
 		next := p.decoderLayer(s, cache, layer)
 		if output != hidden {
 			p.free(output)
@@ -44,6 +45,9 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 		hidden, output = next, next
 		if layer < len(s.deepstack) {
 			hidden = p.addDeepstack(s)
+		}
+		if layer >= len(s.deepstack) && s.past > 0 && cache.stays() && p.alike() {
+			layer += p.again(&past, round{p.events.Standing(), hidden, output}, p.model.Text.Layers-1-layer)
 		}
 	}
 	p.module = "decoder"
@@ -56,6 +60,40 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	p.free(hidden)
 	return normed
 }
+
+// round is the end of a layer: where the builder was, and what the next layer begins with.
+type round struct {
+	at             trace.Standing
+	hidden, output block
+}
+
+// again writes the layers that are left as those before, as many as make whole rounds, and returns how many those are.
+// A layer that begins with the blocks and the slots of an earlier one writes the events of that one: the cache, which
+// it leaves as it is, is of the same size in all.
+func (p *program) again(past *[]round, now round, left int) int {
+	for back := 1; back <= min(len(*past), left); back++ {
+		then := (*past)[len(*past)-back]
+		if then.hidden == now.hidden && then.output == now.output && p.events.Again(then.at, left/back) {
+			*past = nil
+			return left / back * back
+		}
+	}
+	*past = append(*past, now)
+	return 0
+}
+
+// alike is whether every layer writes what the one before it did, of the same sizes.
+func (p *program) alike() bool {
+	for layer := range p.model.Text.Layers {
+		if p.model.Text.LayerType(layer) != p.model.Text.LayerType(0) {
+			return false
+		}
+	}
+	return !p.layerByLayer
+}
+
+// stays is whether a step after the first leaves the blocks of the cache as they are.
+func (c *kvCache) stays() bool { return c.capacity > 0 || c.paged }
 
 // keys is how many keys attention sees, and whether a mask tensor says which of them count.
 func (p *program) keys(s pass, cache *kvCache) (keys int64, masked bool) {

@@ -22,10 +22,11 @@ type program struct {
 	fused   bool  // the gated delta rule runs in kernels of flash-linear-attention
 	threads int64 // that share a CPU attention kernel's scratch
 
-	module    string // names the call sites
-	tags      map[site]uint32
-	workspace bool  // the process has its matrix-product workspace
-	blas      block // that workspace
+	module       string // names the call sites
+	tags         map[site]uint32
+	layerByLayer bool
+	workspace    bool  // the process has its matrix-product workspace
+	blas         block // that workspace
 }
 
 // site is an operator within a module; its tag reads "module.operator".

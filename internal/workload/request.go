@@ -55,6 +55,11 @@ type Options struct {
 	Device        Device        // cuda
 	Threads       int           // of the CPU; 1
 	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
+
+	// Into is memory of events that are not used any more, where the trace may lie; nil for new.
+	Into []trace.Event
+
+	layerByLayer bool // layers are written one by one, though they repeat
 }
 
 func (o *Options) setDefaults() {
@@ -128,9 +133,15 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 	if o.Cache == Static {
 		g.kv.capacity = g.prompt + int64(o.DecodeTokens)
 	}
+	g.layerByLayer = o.layerByLayer
+	layers := model.Vision.Depth + model.Text.Layers*(2+o.DecodeTokens)
+	g.events.Into(o.Into, layers*layerEvents)
 	g.run(o.DecodeTokens)
 	return g.events.Trace(), nil
 }
+
+// layerEvents is about how many a layer writes at a time, its share of what is around it included.
+const layerEvents = 128
 
 // grid is what the processor makes of each image or video; the zero value without any.
 func (o *Options) grid(m *profile.Model) (profile.Grid, error) {
