@@ -34,6 +34,7 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	cos, sin := p.textRotary(s.rows())
 	hidden, output := embeds, embeds
 	var past []round
+	repeats := s.past > 0 && cache.stays() && p.alike()
 	for layer := 0; layer < p.model.Text.Layers; layer++ {
 		next := p.decoderLayer(s, cache, layer)
 		if output != hidden {
@@ -46,7 +47,7 @@ func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 		if layer < len(s.deepstack) {
 			hidden = p.addDeepstack(s)
 		}
-		if layer >= len(s.deepstack) && s.past > 0 && cache.stays() && p.alike() {
+		if repeats && layer >= len(s.deepstack) {
 			layer += p.again(&past, round{p.events.Standing(), hidden, output}, p.model.Text.Layers-1-layer)
 		}
 	}
