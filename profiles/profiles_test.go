@@ -24,6 +24,11 @@ func TestEveryProfileIsValidAndSourced(t *testing.T) {
 				t.Errorf("%s: its card needs a default source", name)
 			}
 		}
+		for _, c := range h.Cards { // which have no more than what an engine beyond CUDA asks for
+			if card := h.EngineCard(); c.Source["default"] == "" || c.PCIID == "" || card == nil || card.Name != c.Name {
+				t.Errorf("%s: its card needs a default source, its number on the bus, memory and backends", name)
+			}
+		}
 	}
 	for _, name := range ModelNames() {
 		m, err := Model(name)

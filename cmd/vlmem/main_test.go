@@ -151,7 +151,7 @@ func TestAdviseSaysWhatIsMissing(t *testing.T) {
 	if got.code != exitUnable || got.stdout != "" || !strings.Contains(got.stderr,
 		" is missing on the card and in host memory together") ||
 		!strings.Contains(got.stderr, "what would fit: ") ||
-		!strings.Contains(got.stderr, "--model qwen3-vl-2b") {
+		!strings.Contains(got.stderr, "--model qwen3-vl-8b") {
 		t.Errorf("exit %d, stdout %q, stderr %q", got.code, got.stdout, got.stderr)
 	}
 }

@@ -155,6 +155,8 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 		if o.TensorParallel == 0 {
 			o.TensorParallel = e.Spread(h, &model.Text)
 		}
+	} else if e.Weights == engine.GGUF && !e.Host {
+		o.GPU = h.EngineCard()
 	}
 	return nil
 }

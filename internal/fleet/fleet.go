@@ -218,6 +218,7 @@ func answer(ctx context.Context, plan *Plan, machines []Machine, m *profile.Mode
 				return err
 			}
 			in.Hardware = named[name]
+			in.ReachCard()
 			p, err := advise.Locate(in)
 			if err := into.add(name, &p, err); err != nil {
 				return fmt.Errorf("placing %s on %s: %w", m.Name, name, err)

@@ -16,7 +16,7 @@ func TestDecodeNamesFileAndLine(t *testing.T) {
 		{"wrong type", head + "cpu:\n  cores: many\n", "f.yaml:4: cannot construct !!str `many`"},
 		{"twice", head + "name: y\n", "f.yaml:3: mapping key \"name\" already defined at line 2"},
 		{"other schema", "schema: vlmem/model/v1\nname: x\n", `f.yaml: schema is "vlmem/model/v1", want "vlmem/hardware/v1"`},
-		{"nothing in it", head, "f.yaml: neither cpu nor gpus is given"},
+		{"nothing in it", head, "f.yaml: neither cpu nor gpus nor cards is given"},
 		{"impossible", head + "cpu: {model: a, cores: 0, threads: 1, packages: 1, caches: []}\n",
 			"f.yaml: cpu.cores must be above zero"},
 		{"bad capability", head + "gpus: [{name: a, compute_capability: six, memory_bytes: 1, sm_count: 1, shared_memory_per_block_bytes: 1, max_threads_per_block: 1}]\n",

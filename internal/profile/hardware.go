@@ -246,8 +246,8 @@ func (m *Memory) Usable() units.Bytes {
 
 // Validate says what no machine can be. Errors name the key.
 func (h *Hardware) Validate() error {
-	if h.CPU == nil && len(h.GPUs) == 0 {
-		return errors.New("neither cpu nor gpus is given")
+	if h.CPU == nil && len(h.GPUs)+len(h.Cards) == 0 {
+		return errors.New("neither cpu nor gpus nor cards is given")
 	}
 	faults := within("", *h)
 	positive := func(key string, v float64) {

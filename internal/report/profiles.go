@@ -38,6 +38,9 @@ func (p Profiles) Write(w io.Writer, format string) error {
 			cards = append(cards, []string{h.Name, strings.TrimPrefix(g.Name, "NVIDIA "), g.ComputeCapability,
 				fmt.Sprint(g.SMCount), g.MemoryBytes.String(), g.BandwidthBytesPerS.String()})
 		}
+		for _, c := range h.Cards {
+			cards = append(cards, []string{h.Name, c.Name, strings.Join(c.Backends, ", "), "-", sizeOf(c.VRAMBytes), "-"})
+		}
 	}
 	for _, m := range p.Models {
 		models = append(models, []string{m.Name, units.Grouped(m.Parameters), m.WeightBytes.String(),
@@ -60,6 +63,14 @@ func (p Profiles) Write(w io.Writer, format string) error {
 		}
 	}
 	return nil
+}
+
+// sizeOf is a size that may not be known.
+func sizeOf(b *units.Bytes) string {
+	if b == nil {
+		return "-"
+	}
+	return b.String()
 }
 
 // ProfilesOf lists hardware and models.
