@@ -24,8 +24,17 @@ func main() {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // a closed stdout is then an error, and is cleaned up after
-	os.Exit(interrupt.Supervise(signals, &env.relay, env.desk.Abandon,
+	os.Exit(interrupt.Supervise(signals, &env.relay, env.abandon,
 		func(ctx context.Context) int { return run(ctx, env, os.Args[1:]) }))
+}
+
+// abandon removes what is half done at a signal, and says in one line why it ends, in place of a bar.
+func (env *environment) abandon(s os.Signal) {
+	env.desk.Abandon()
+	if env.sheet(env.stderr).Live(env.lookup) {
+		fmt.Fprint(env.stderr, "\r\x1b[K")
+	}
+	env.warn("ended by a signal: %v", s)
 }
 
 // lookup is the environment, of which a program with more rights than its user believes nothing.

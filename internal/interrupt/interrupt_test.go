@@ -9,7 +9,7 @@ import (
 
 func TestACommandThatEndsKeepsItsCode(t *testing.T) {
 	abandoned := false
-	code := Supervise(nil, new(Relay), func() { abandoned = true }, func(context.Context) int { return 4 })
+	code := Supervise(nil, new(Relay), func(os.Signal) { abandoned = true }, func(context.Context) int { return 4 })
 	if code != 4 || abandoned {
 		t.Errorf("code %d, abandoned %v", code, abandoned)
 	}
@@ -19,7 +19,7 @@ func TestASignalEndsWhatListens(t *testing.T) {
 	signals := make(chan os.Signal, 1)
 	signals <- syscall.SIGTERM
 	abandoned := false
-	code := Supervise(signals, new(Relay), func() { abandoned = true },
+	code := Supervise(signals, new(Relay), func(os.Signal) { abandoned = true },
 		func(ctx context.Context) int { <-ctx.Done(); return 0 })
 	if code != 143 || !abandoned {
 		t.Errorf("code %d, abandoned %v", code, abandoned)
@@ -33,7 +33,7 @@ func TestASecondSignalDoesNotWait(t *testing.T) {
 	signals <- syscall.SIGINT
 	forever := make(chan struct{})
 	defer close(forever)
-	if code := Supervise(signals, new(Relay), func() {}, func(context.Context) int { <-forever; return 0 }); code != 130 {
+	if code := Supervise(signals, new(Relay), func(os.Signal) {}, func(context.Context) int { <-forever; return 0 }); code != 130 {
 		t.Errorf("code %d", code)
 	}
 }
@@ -44,7 +44,7 @@ func TestSignalsAreHandedOn(t *testing.T) {
 	to := make(chan os.Signal, 1)
 	var relay Relay
 	relay.Store(&to)
-	code := Supervise(signals, &relay, func() { t.Error("abandoned") }, func(ctx context.Context) int {
+	code := Supervise(signals, &relay, func(os.Signal) { t.Error("abandoned") }, func(ctx context.Context) int {
 		signals <- syscall.SIGTERM
 		if s := <-to; s != syscall.SIGTERM || ctx.Err() != nil {
 			t.Errorf("%v, %v", s, ctx.Err())

@@ -118,6 +118,11 @@ func (b *bench) inputs() error {
 	if err != nil {
 		return fmt.Errorf("making a trace: %w", err)
 	}
+	config := exec.Command(b.binary, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1",
+		"--image", "64x64", "--context", "256", "-o", filepath.Join(b.folder, "config.yaml"))
+	if err := config.Run(); err != nil {
+		return fmt.Errorf("making a configuration: %w", err)
+	}
 	recording := "op,addr,size,stream,t_us\nsegment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\n"
 	return os.WriteFile(filepath.Join(b.folder, "recording.csv"), []byte(recording), 0o600)
 }
@@ -127,6 +132,7 @@ func (b *bench) line(command []string, out string) []string {
 	var args []string
 	for _, a := range command {
 		a = strings.Replace(a, "TRACE", filepath.Join(b.folder, "trace.vlmt"), 1)
+		a = strings.Replace(a, "CONFIG", filepath.Join(b.folder, "config.yaml"), 1)
 		args = append(args, strings.Replace(a, "RECORDING", filepath.Join(b.folder, "recording.csv"), 1))
 	}
 	return append(args, "-o", out)

@@ -7,20 +7,25 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 )
 
-// signalled says how long the slowest command took to end, and how many ended by the signal.
+// signalled says how long the slowest command took to end, how many ended by the signal, and how many of them later than
+// soon.
 type signalled struct {
-	ended, whole int
-	slowest      time.Duration
-	of           string
+	ended, whole, late int
+	slowest            time.Duration
+	of                 string
 }
 
+// soon is what a person takes for at once.
+const soon = 300 * time.Millisecond
+
 // interrupt sends SIGINT and SIGTERM to every command at random moments of a run of usual length: it must end with 130 or
-// 143, files as they were or whole, and nothing left behind. How long it took is told, not judged:
+// 143 and one line, files as they were or whole, and nothing left behind. How long it took is told, not judged:
 // a busy machine starts nothing in time.
 func (b *bench) interrupt(times int) error {
 	place := filepath.Join(b.folder, "interrupted")
@@ -43,8 +48,8 @@ func (b *bench) interrupt(times int) error {
 				}
 			}
 		}
-		fmt.Printf("%-16v %4d runs ended by it, %d were done before; the slowest took %v: %s\n", signal, s.ended, s.whole,
-			s.slowest.Round(time.Millisecond), s.of)
+		fmt.Printf("%-16v %4d runs ended by it, %d were done before; %d took longer than %v, the slowest %v: %s\n", signal,
+			s.ended, s.whole, s.late, soon, s.slowest.Round(time.Millisecond), s.of)
 	}
 	return nil
 }
@@ -54,8 +59,21 @@ var longer = [][]string{
 	{"bench", "--image", "320x240", "--decode", "4", "--allocators", "vlmem,bestfit", "--touch=false", "--format", "json"},
 	{"bench", "tiles", "--shapes", "256x256x256", "--format", "json"},
 	{"fleet", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b", "--format", "json"},
-	{"trace", "plan", "TRACE", "--format", "json"},
+	{"trace", "plan", "TRACE", "--format", "json"}, {"trace", "gen", "--mix", "documents", "--requests", "40"},
+	{"explain", "RECORDING", "--format", "json"}, {"verify", "CONFIG", "--seeds", "20", "--format", "json"},
+	{"advise", "--hardware", "i5-10210u+gtx-1080", "--format", "json"},
+	{"advise", "--for", "llama-server", "--hardware", "i5-10210u+gtx-1080"},
+	{"advise", "--for", "pytorch", "--image", "64x64", "--context", "256", "--seeds", "2"},
+	{"advise", "--compare", "--hardware", "i5-10210u", "--format", "json"},
+	{"gate", "--for", "vllm", "--model", "qwen3-vl-4b", "--hardware", "rtx-4090", "--format", "json"},
+	{"probe", "--format", "json"}, {"bench", "streams", "--on", "host", "--repeats", "3", "--format", "json"},
 }
+
+// live are the commands whose results no two runs share.
+var live = []string{"probe", "watch", "bench", "verify"}
+
+// said begins the line of a run that a signal ended.
+const said = "vlmem: ended by a signal: "
 
 func (b *bench) interruptOne(s *signalled, signal syscall.Signal, want int, command []string, out string, whole []byte,
 	usual time.Duration) error {
@@ -81,10 +99,12 @@ func (b *bench) interruptOne(s *signalled, signal syscall.Signal, want int, comm
 	if err != nil {
 		return err
 	}
-	live := command[0] == "probe" || command[0] == "watch" || command[0] == "bench" // no two runs write the same
-	kept := string(data) == "old" || bytes.Equal(data, whole) || live && len(data) > len(whole)/2
+	kept := string(data) == "old" || bytes.Equal(data, whole) ||
+		slices.Contains(live, command[0]) && len(data) > len(whole)/2
 	if status := cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signaled() && status.Signal() == signal {
 		code = want // before its handler stood
+		stderr.Reset()
+		stderr.WriteString(said)
 	}
 	why := ""
 	switch {
@@ -92,10 +112,12 @@ func (b *bench) interruptOne(s *signalled, signal syscall.Signal, want int, comm
 		why = fmt.Sprintf("left behind: %v", left)
 	case !kept:
 		why = "half a file"
-	case code == want && strings.Contains(stderr.String(), "goroutine "):
-		why = "a trace of goroutines"
+	case code == want && strings.Count(stderr.String(), said) != 1:
+		why = "not one line that says so"
 	case code == want:
-		s.ended++
+		if s.ended++; took > soon {
+			s.late++
+		}
 		if took > s.slowest {
 			s.slowest, s.of = took, strings.Join(command[:min(2, len(command))], " ")
 		}
