@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -78,6 +79,7 @@ It exits with 3 where the model does not fit, saying by how much and what would,
 		"make this as large as fits with all else as it is: context, image or concurrency")
 	completes(cmd, "grow", []string{"context", "image", "concurrency"})
 	o.out.addFlags(cmd, "yaml", "json")
+	o.out.addPage(cmd)
 	settings.OtherWords(flags)
 	return cmd
 }
@@ -188,7 +190,8 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		if o.explain {
 			return report.Explain(w, advice)
 		}
-		return report.Advice(w, o.out.format, advice)
+		return errors.Join(report.Advice(w, o.out.format, advice),
+			o.out.paint(env, func(to io.Writer, a report.About) error { return report.AdvicePage(to, a, advice) }))
 	}); err != nil || o.out.format != "yaml" || o.explain {
 		return err
 	}
@@ -297,6 +300,8 @@ func (o *adviseOptions) check() error {
 	case o.target != "" && (o.want.Wanted() || o.compare):
 		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the " +
 			"configuration: name it to --for with --precision")
+	case o.out.report != "" && (o.target != "" || o.compare):
+		return errors.New("--report is the page of a configuration: it goes with neither --for nor --compare")
 	case o.compare && (o.explain || o.grow != ""):
 		return errors.New("--compare lists models: it goes with neither --explain nor --grow")
 	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):

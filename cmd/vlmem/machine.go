@@ -32,13 +32,14 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 	return h, nil
 }
 
-// machine is the named hardware, or this machine as it reports and measures itself.
+// machine is the named hardware, or this machine as it reports and measures itself, rounded to what a second run gives.
 func machine(env *environment, ctx context.Context, spec string) (profile.Hardware, error) {
 	h, err := reported(env, spec)
 	if err != nil || spec != "" {
 		return h, err
 	}
 	err = measure(env, ctx, &h, false)
+	h.Measured.Steady(h.CPU)
 	return h, err
 }
 

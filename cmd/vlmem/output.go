@@ -23,6 +23,8 @@ type output struct {
 	format  string
 	path    string
 	formats []string
+	report  string // --report, where the command has a page
+	page    *outlet.Pending
 }
 
 // addFlags declares --format, with the first of formats as the default, and -o.
@@ -52,7 +54,13 @@ func (o *output) open(env *environment) (*outlet.Pending, error) {
 	if !o.binary() {
 		place.Clean = report.Cleaner(place.Shown)
 	}
-	return place.Open()
+	w, err := place.Open()
+	if err == nil {
+		if err = o.openPage(env, w); err != nil {
+			w.Discard()
+		}
+	}
+	return w, err
 }
 
 // write lets work make the result, and shows it. Format and path are checked before.

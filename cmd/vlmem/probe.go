@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
@@ -39,6 +40,7 @@ func newProbeCmd(env *environment) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, env, &o) },
 	}
 	o.out.addFlags(cmd, "table", "yaml", "json", "nfd")
+	o.out.addPage(cmd)
 	cmd.Flags().BoolVar(&o.deep, "deep", false, "measure finely, with every number of threads (under a minute)")
 	cmd.Flags().BoolVar(&o.reported, "reported", false, "read what the machine reports and measure nothing")
 	cmd.Flags().BoolVar(&o.topology, "topology", false, "draw the topology as lstopo does, and measure nothing")
@@ -94,8 +96,10 @@ func (o *probeOptions) show(env *environment, w, saved *outlet.Pending, hardware
 	if o.save != "" {
 		err = errors.Join(report.Document(saved, "yaml", hardware), saved.Commit())
 	}
+	m := report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}
 	if err == nil {
-		err = report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}.Write(w, o.out.format)
+		err = errors.Join(m.Write(w, o.out.format),
+			o.out.paint(env, func(to io.Writer, a report.About) error { return report.MachinePage(to, a, m) }))
 	}
 	if err != nil {
 		return err

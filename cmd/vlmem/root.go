@@ -45,6 +45,7 @@ type environment struct {
 	lookup         func(string) (string, bool) // environment variables
 	environ        func() []string             // all of them, NAME=value; nil where they are not looked through
 	desk           file.Desk                   // the files that are being written
+	args           []string                    // the command line
 	// relay takes the signals that would end vlmem, while a program of the user's runs that they are for.
 	relay interrupt.Relay
 }
@@ -74,6 +75,7 @@ func run(ctx context.Context, env *environment, args []string) (code int) {
 			code = exitFault
 		}
 	}()
+	env.args = args
 	root := newRootCmd(env)
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -55,6 +56,7 @@ another program disturbed them.`,
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
 	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
 	o.out.addFlags(cmd, "table", "json", "yaml")
+	o.out.addPage(cmd)
 	return cmd
 }
 
@@ -84,7 +86,11 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 		return err
 	}
 	v.Config = path
-	if err := report.Verification(w, o.out.format, v); err != nil {
+	err = errors.Join(report.Verification(w, o.out.format, v),
+		o.out.paint(env, func(to io.Writer, about report.About) error {
+			return report.VerificationPage(to, about, v, a.Hardware.Name.Value)
+		}))
+	if err != nil {
 		return err
 	}
 	if err := w.Commit(); err != nil {

@@ -110,6 +110,7 @@ func (d Demand) live(pools ...string) int64 {
 // Advice is a configuration. Its YAML form carries each value's evidence as a comment.
 type Advice struct {
 	Headline []string           `yaml:"-" json:"headline"`
+	Now      []string           `yaml:"-" json:"now"` // the headline beside what else runs, which the verdict rests on
 	Schema   string             `yaml:"schema" json:"schema"`
 	Hardware Machine            `yaml:"hardware" json:"hardware"`
 	Model    Subject            `yaml:"model" json:"model"`
@@ -181,6 +182,8 @@ func Make(in Inputs) (Advice, error) {
 	if err != nil {
 		return Advice{}, err
 	}
+	now := in.headline(budget)
+	in.emptied(&budget)
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
 		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
@@ -190,12 +193,13 @@ func Make(in Inputs) (Advice, error) {
 	a.Headline, a.Choices, a.Next = in.headline(budget), choices, in.next(&budget)
 	if f := chosen(choices); f != nil {
 		a.Speed = rates(f)
-		a.Headline = append(a.Headline, fastLine(f))
+		a.Headline, now = append(a.Headline, fastLine(f)), append(now, fastLine(f))
 		if f.Decode.Median < speed.Slow {
 			a.Warnings = append(a.Warnings, evidence.Warn(Slow,
 				"it fits, and would write less than one token a second: %.2g", f.Decode.Median))
 		}
 	}
+	a.Now = now
 	return a, nil
 }
 
@@ -242,16 +246,12 @@ func (in *Inputs) machine() Machine {
 	return m
 }
 
-// memory is the bound that the budget rests on, with what of it may be filled now.
+// memory is the bound that the budget rests on.
 func (in *Inputs) memory() Value[units.Bytes] {
 	m := in.Hardware.Memory
 	switch b := m.Binding(); {
 	case b != nil && !in.AssumeIdle:
-		why := fmt.Sprintf("%s, %s left; %s", b.Name, b.LeftBytes, b.Source)
-		if b.Reclaimable > 0 {
-			why += fmt.Sprintf("; %s more could be dropped", b.Reclaimable)
-		}
-		return derived(b.LimitBytes, why)
+		return derived(b.LimitBytes, b.Name+"; "+b.Source)
 	case m.LimitBytes != nil && *m.LimitBytes < m.TotalBytes:
 		return derived(m.Usable(), "limit set by "+m.LimitSource)
 	}
@@ -264,8 +264,8 @@ func timings(t *profile.Measured) *Timings {
 			return nil
 		}
 		why := "effective, by the knee of latency"
-		if i != nil {
-			why += fmt.Sprintf("; %s to %s", i.Low, i.High)
+		if i != nil && i.Low <= b && b <= i.High {
+			why += ", within its interval"
 		}
 		v := measured(b, why)
 		return &v

@@ -244,6 +244,35 @@ func (in *Inputs) device() *Place {
 	return &p
 }
 
+// emptied takes what else runs now out of a budget that was solved beside it: a configuration is kept, and what runs
+// changes. The account is then that of AssumeIdle.
+func (in *Inputs) emptied(b *Budget) {
+	at := *in
+	at.AssumeIdle = true
+	for _, p := range []struct {
+		*Place
+		empty    Place
+		onDevice bool
+	}{{&b.Host, at.host(), false}, {b.Device, at.onDevice(), true}} {
+		if p.Place == nil || p.Other.Source != Measured {
+			continue
+		}
+		p.Capacity, p.Other = p.empty.Capacity, p.empty.Other
+		p.Intervals.Other = at.otherRange(p.Place, p.onDevice)
+		p.settle()
+		p.boundFree()
+	}
+	b.NextLimit = in.nextLimit(*b)
+}
+
+// onDevice is the card's place, none without a card.
+func (in *Inputs) onDevice() Place {
+	if in.gpu() == nil {
+		return Place{}
+	}
+	return *in.device()
+}
+
 // host is the host's place. Where the card shares its memory, the host has what the card's part leaves, which budget
 // fills in.
 func (in *Inputs) host() Place {

@@ -17,8 +17,8 @@ const grace = 150 * time.Millisecond
 // Relay takes the signals that would end the command, while a program of the user's runs that they are for.
 type Relay = atomic.Pointer[chan os.Signal]
 
-// Supervise runs a command and ends it at a signal; abandon then removes what is half done and says so. It returns the exit code:
-// 128 and the signal's number where one ended it.
+// Supervise runs a command and ends it at a signal; abandon then removes what is half done and says so. It returns the
+// exit code: 128 and the signal's number where one ended it.
 func Supervise(signals <-chan os.Signal, relay *Relay, abandon func(os.Signal), run func(context.Context) int) int {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

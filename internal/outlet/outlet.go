@@ -44,13 +44,17 @@ type Pending struct {
 	path, flag string
 	clean      func([]byte) []byte // takes out what a text may not hold
 	sheet      terminal.Sheet
+	beside     []*Pending
 }
+
+// Beside adds a result that is committed or discarded together with this one.
+func (p *Pending) Beside(q *Pending) { p.beside = append(p.beside, q) }
 
 // Sheet is what the result is laid out for.
 func (p *Pending) Sheet() terminal.Sheet { return p.sheet }
 
 // Commit shows the result: on stdout, or as the named file in place of what was there.
-func (p *Pending) Commit() error { return CommitAll(p) }
+func (p *Pending) Commit() error { return CommitAll(append([]*Pending{p}, p.beside...)...) }
 
 // CommitAll puts several results in their places, all or none of those that are files of one kind.
 func CommitAll(results ...*Pending) error {
@@ -97,8 +101,12 @@ func (p *Pending) wrap(err error) error {
 
 // Discard forgets a result that was not committed; after Commit, and for a nil result, it does nothing.
 func (p *Pending) Discard() {
-	if p != nil {
-		p.file.Discard()
+	if p == nil {
+		return
+	}
+	p.file.Discard()
+	for _, q := range p.beside {
+		q.Discard()
 	}
 }
 

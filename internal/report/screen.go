@@ -14,7 +14,11 @@ import (
 func Screen(w io.Writer, a advise.Advice, config string) error {
 	b := draft{sheet: sheetOf(w)}
 	columns := b.sheet.Paragraph()
-	for i, line := range a.Headline {
+	lines := a.Now
+	if len(lines) == 0 {
+		lines = a.Headline
+	}
+	for i, line := range lines {
 		text := Fold(columns, Visible(line))
 		if i == 1 {
 			text = b.sheet.Paint(standing(a), text)

@@ -38,6 +38,7 @@ type Forecast struct {
 	ObservedPrefill int      `yaml:"observed_prefill,omitempty" json:"observed_prefill,omitempty"`
 	Thin            bool     `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
 	Assumed         []string `yaml:"assumed,omitempty" json:"assumed,omitempty"` // of the machine, where its profile is silent
+	Roof            *Roof    `yaml:"-" json:"-"`                                 // nil where it is not known
 }
 
 // imageSpread is how far image times lie about the median: too few were measured for a percentile.
@@ -62,6 +63,7 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 	a := c.PredictOn(q, k)
 	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources = q.bound(a.Decode), a.Prefill, a.Class, a.Rows, a.Sources
 	f.Observed, f.ObservedPrefill, f.Thin = a.Observed, a.ObservedPrefill, a.Thin && a.Observed == 0
+	f.Roof = q.roof(&f)
 	q.Work.Depth = r.Context
 	f.DecodeFull = q.bound(c.PredictOn(q, k).Decode)
 	q.Work.Depth = r.Prompt

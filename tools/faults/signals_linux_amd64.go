@@ -59,14 +59,15 @@ var longer = [][]string{
 	{"bench", "--image", "320x240", "--decode", "4", "--allocators", "vlmem,bestfit", "--touch=false", "--format", "json"},
 	{"bench", "tiles", "--shapes", "256x256x256", "--format", "json"},
 	{"fleet", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b", "--format", "json"},
-	{"trace", "plan", "TRACE", "--format", "json"}, {"trace", "gen", "--mix", "documents", "--requests", "40"},
+	{"trace", "plan", "TRACE", "--format", "csv"}, {"trace", "gen", "--mix", "documents", "--requests", "40"},
 	{"explain", "RECORDING", "--format", "json"}, {"verify", "CONFIG", "--seeds", "20", "--format", "json"},
 	{"advise", "--hardware", "i5-10210u+gtx-1080", "--format", "json"},
 	{"advise", "--for", "llama-server", "--hardware", "i5-10210u+gtx-1080"},
 	{"advise", "--for", "pytorch", "--image", "64x64", "--context", "256", "--seeds", "2"},
 	{"advise", "--compare", "--hardware", "i5-10210u", "--format", "json"},
 	{"gate", "--for", "vllm", "--model", "qwen3-vl-4b", "--hardware", "rtx-4090", "--format", "json"},
-	{"probe", "--format", "json"}, {"bench", "streams", "--on", "host", "--repeats", "3", "--format", "json"},
+	{"probe", "--format", "json"},
+	{"bench", "streams", "--on", "sim", "--hardware", "gtx-1080-ti", "--repeats", "3", "--format", "json"},
 }
 
 // live are the commands whose results no two runs share.

@@ -1,0 +1,242 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/vlmem/vlmem/internal/terminal"
+	"github.com/vlmem/vlmem/internal/units"
+)
+
+// leafTemplate is the page of a result that has no page of its own making: it asks the network for nothing, runs no
+// script, and reads on a telephone and on paper.
+//
+//go:embed page/leaf.html
+var leafTemplate string
+
+// About is what stands on top of a page: what made it, and when.
+type About struct {
+	Command, Version string
+	Date             time.Time
+}
+
+// leaf is a page: a verdict, what it is of, and sections.
+type leaf struct {
+	Title, Verdict, Tone string
+	Words                []string
+	About                []Pair
+	Sections             []leafSection
+}
+
+// leafSection is bars, a chart and a table, of which some are left out.
+type leafSection struct {
+	Title, Text string
+	Bars        []barRow
+	Chart       *chart
+	Columns     []string
+	Rows        [][]string
+}
+
+// barRow is a bar with a range over it and a mark, in percent of the row.
+type barRow struct {
+	Label, Value, Class string
+	From, Width         float64
+	Ranged, Marked      bool
+	Low, Span, At       float64
+}
+
+// write renders the page of a machine.
+func (l leaf) write(w io.Writer, about About, machine string) error {
+	t, err := template.New("leaf").Parse(leafTemplate)
+	if err != nil {
+		return fmt.Errorf("reading the page's template: %w", err)
+	}
+	l.About = append([]Pair{{"date", about.Date.Format("2006-01-02 15:04 MST")}, {"command", about.Command},
+		{"machine", machine}, {"vlmem", about.Version}}, l.About...)
+	return t.Execute(w, l)
+}
+
+// toneName is a tone as the page's style names it.
+func toneName(t terminal.Tone) string {
+	return [...]string{terminal.Plain: "", terminal.Good: "good", terminal.Doubtful: "doubtful", terminal.Bad: "bad"}[t]
+}
+
+// percent is a share of a whole within 0 to 100.
+func percent(part, whole float64) float64 {
+	if !(whole > 0) {
+		return 0
+	}
+	return round1(100 * min(max(part/whole, 0), 1))
+}
+
+// slice is an item of a budget.
+type slice struct {
+	name           string
+	mid, low, high units.Bytes
+}
+
+// waterfall lays the items of a capacity one behind the other, each with its interval about its end; what is left is
+// last.
+func waterfall(capacity units.Bytes, items []slice) (rows []barRow) {
+	var at units.Bytes
+	whole := float64(capacity)
+	for _, s := range items {
+		at += s.mid
+		whole = max(whole, float64(at+s.high-s.mid))
+	}
+	rows = append(rows, barRow{Label: "capacity", Value: capacity.String(), Class: "free",
+		Width: percent(float64(capacity), whole)})
+	at = 0
+	for i, s := range items {
+		row := barRow{Label: s.name, Value: s.mid.String(), Class: string("abcd"[i%4]), From: percent(float64(at), whole),
+			Width: percent(float64(s.mid), whole)}
+		if s.low != s.high {
+			row.Value = fmt.Sprintf("%s (%s to %s)", s.mid, s.low, s.high)
+			row.Ranged, row.Low = true, percent(float64(at+s.low), whole)
+			row.Span = round1(percent(float64(at+s.high), whole) - row.Low)
+		}
+		at += s.mid
+		rows = append(rows, row)
+	}
+	left := barRow{Label: "free", Value: (capacity - at).String(), Class: "free", From: percent(float64(at), whole),
+		Width: percent(float64(capacity-at), whole)}
+	if at > capacity {
+		left = barRow{Label: "missing", Value: (at - capacity).String(), Class: "bad",
+			From: percent(float64(capacity), whole), Width: percent(float64(at-capacity), whole)}
+	}
+	return append(rows, left)
+}
+
+// chart is a drawing on two logarithmic axes, with every label where it stands.
+type chart struct {
+	Label         string
+	Width, Height float64
+	Lines         []ruler
+	Curves        []polyline
+	Dots          []dot
+	Texts         []placed
+
+	x, y span
+}
+
+type (
+	ruler struct {
+		Class          string
+		X1, Y1, X2, Y2 float64
+	}
+	polyline struct{ Class, Name, Points string }
+	dot      struct {
+		Class string
+		X, Y  float64
+	}
+	placed struct {
+		X, Y         float64
+		Anchor, Text string
+	}
+	span struct{ low, high, from, to float64 }
+)
+
+// at is where a value stands on a logarithmic axis.
+func (s span) at(v float64) float64 {
+	if !(s.high > s.low) {
+		return s.from
+	}
+	share := math.Log(max(v, s.low)/s.low) / math.Log(s.high/s.low)
+	return round1(s.from + min(share, 1)*(s.to-s.from))
+}
+
+// newChart is an empty field between values.
+func newChart(label string, lowX, highX, lowY, highY float64) *chart {
+	c := &chart{Label: label, Width: 720, Height: 320, x: span{lowX, highX, 70, 700}, y: span{lowY, highY, 280, 50}}
+	c.Lines = append(c.Lines, ruler{"grid", c.x.from, c.y.from, c.x.to, c.y.from})
+	return c
+}
+
+// The size of a label's letters, in the chart's units: no letter of a system's font is wider on average.
+const letterWidth, letterHeight = 7.2, 13.0
+
+// box is the room that a label takes.
+func (p placed) box() (left, top, right, bottom float64) {
+	width := letterWidth * float64(runes(p.Text))
+	left = p.X - map[string]float64{"start": 0, "middle": width / 2, "end": width}[p.Anchor]
+	return left, p.Y - letterHeight + 3, left + width, p.Y + 3
+}
+
+func (p placed) meets(q placed) bool {
+	l, t, r, b := p.box()
+	l2, t2, r2, b2 := q.box()
+	return l < r2 && l2 < r && t < b2 && t2 < b
+}
+
+// label writes a text at a place, moved into the field where it would be cut, and down where another stands; a text
+// that finds no room among others is left out, for the tables have it too.
+func (c *chart) label(x, y float64, anchor, text string) {
+	p := placed{x, y, anchor, text}
+	if left, _, right, _ := p.box(); left < 0 {
+		p.X -= left
+	} else if right > c.Width {
+		p.X -= right - c.Width
+	}
+	for range 6 {
+		free := true
+		for _, q := range c.Texts {
+			free = free && !p.meets(q)
+		}
+		if _, _, _, bottom := p.box(); free && bottom <= c.Height {
+			p.X, p.Y = round1(p.X), round1(p.Y)
+			c.Texts = append(c.Texts, p)
+			return
+		}
+		p.Y += letterHeight
+	}
+}
+
+// axisX and axisY write values along an axis with lines across the field.
+func (c *chart) axisX(title string, values []float64, text func(float64) string) {
+	for _, v := range values {
+		c.label(c.x.at(v), c.y.from+16, "middle", text(v))
+	}
+	c.label(c.x.to, c.y.from+33, "end", title)
+}
+
+func (c *chart) axisY(title string, values []float64, text func(float64) string) {
+	for _, v := range values {
+		y := c.y.at(v)
+		c.Lines = append(c.Lines, ruler{"grid", c.x.from, y, c.x.to, y})
+		c.label(c.x.from-6, y+4, "end", text(v))
+	}
+	c.label(0, 14, "start", title)
+}
+
+// mark draws a line across the field at a value, with its name on top.
+func (c *chart) mark(v float64, name string) {
+	x := c.x.at(v)
+	c.Lines = append(c.Lines, ruler{"mark", x, c.y.to - 6, x, c.y.from})
+	c.label(x, 28, "middle", name)
+}
+
+// curve draws points.
+func (c *chart) curve(class, name string, xs, ys []float64) {
+	var points []string
+	for i := range xs {
+		points = append(points, fmt.Sprintf("%v,%v", c.x.at(xs[i]), c.y.at(ys[i])))
+	}
+	c.Curves = append(c.Curves, polyline{class, name, strings.Join(points, " ")})
+}
+
+// powers are the powers of a base between two values, at most a few.
+func powers(base, low, high float64) (list []float64) {
+	step := base
+	for math.Log(high/low)/math.Log(step) > 10 {
+		step *= base
+	}
+	for v := math.Pow(base, math.Ceil(math.Log(low)/math.Log(base)-1e-9)); v <= high*1.0001; v *= step {
+		list = append(list, v)
+	}
+	return list
+}
