@@ -245,32 +245,26 @@ func (in *Inputs) device() *Place {
 }
 
 // emptied takes what else runs now out of a budget that was solved beside it: a configuration is kept, and what runs
-// changes. The account is then that of AssumeIdle.
+// changes. What stays is the engine's own process, and on a card the driver's context.
 func (in *Inputs) emptied(b *Budget) {
-	at := *in
-	at.AssumeIdle = true
-	for _, p := range []struct {
-		*Place
-		empty    Place
-		onDevice bool
-	}{{&b.Host, at.host(), false}, {b.Device, at.onDevice(), true}} {
-		if p.Place == nil || p.Other.Source != Measured {
-			continue
-		}
-		p.Capacity, p.Other = p.empty.Capacity, p.empty.Other
-		p.Intervals.Other = at.otherRange(p.Place, p.onDevice)
+	if in.unified() {
+		return // one memory, of which each place's capacity follows from the other's items
+	}
+	h := in.process()
+	const others = "; what else runs is told apart"
+	if p := &b.Host; p.Other.Source == Measured {
+		p.Other = assumed(h.Mid, h.Why+others)
+		p.Intervals.Other = evidence.Between(h.Low, h.High, "a process of 256 MiB to 1 GiB", Assumed)
+		p.settle()
+		p.boundFree()
+	}
+	if p := b.Device; p != nil && p.Other.Source == Measured {
+		p.Other = assumed(profile.ContextBytes, "driver context and kernels"+others)
+		p.Intervals.Other = in.otherRange(p, true)
 		p.settle()
 		p.boundFree()
 	}
 	b.NextLimit = in.nextLimit(*b)
-}
-
-// onDevice is the card's place, none without a card.
-func (in *Inputs) onDevice() Place {
-	if in.gpu() == nil {
-		return Place{}
-	}
-	return *in.device()
 }
 
 // host is the host's place. Where the card shares its memory, the host has what the card's part leaves, which budget
