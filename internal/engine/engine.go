@@ -370,6 +370,7 @@ const (
 	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once
 	CutBlocks      evidence.Code = "cut blocks"      // rows of the cache are not whole blocks of its type
 	FittedContext  evidence.Code = "fitted"          // the engine chooses the context itself
+	FitsBeyond     evidence.Code = "fits beyond"     // it does so for more memory than it may fill
 )
 
 func (mem *Memory) warn(code evidence.Code, text string, args ...any) {

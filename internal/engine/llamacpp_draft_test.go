@@ -2,8 +2,12 @@ package engine
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // What the server's own code reserved for a model and its draft on a CPU, MiB (xllamacpp 2026.7.9873, 2026.9.11063 and
@@ -63,6 +67,31 @@ func TestLlamaDraftRefusals(t *testing.T) {
 	for _, i := range guessing.Items {
 		if i.Name == Output && i.High != 65*i.Bytes {
 			t.Errorf("logits grow to %d, want 65 rows of %d", i.High, i.Bytes)
+		}
+	}
+}
+
+// The context that -fit chose for a model and its draft on one card, MiB (v0.5.0 on CUDA over a runtime that allocates
+// nothing).
+func TestLlamaFitsADraft(t *testing.T) {
+	for free, want := range map[units.Bytes]int{8192: 14080, 6144: 5888} {
+		o := Options{Quant: "q4_k_m", Device: "gpu", Image: &Image{}}
+		o.Llama = LlamaOptions{Build: LlamaVersion, Fit: &Fit{Free: free * units.MiB}, LoadMode: "none",
+			Draft: &Draft{Model: model(t, "qwen3-vl-2b"), Quant: "q4_k_m"}}
+		if got := estimate(t, "llama-server", model(t, "qwen3-vl-4b"), o).ContextTokens; got != want {
+			t.Errorf("%d MiB: %d tokens, the engine %d", free, got, want)
+		}
+	}
+}
+
+// Without a card the engine fits to the machine, whatever may be filled of it, which is said.
+func TestLlamaFitsTheMachine(t *testing.T) {
+	for bound, want := range map[units.Bytes]bool{0: false, 8 * units.GiB: true} {
+		o := Options{Quant: "q4_k_m", Device: "cpu", Image: &Image{}, Llama: LlamaOptions{Fit: &Fit{Free: 32 * units.GiB, Bound: bound}}}
+		mem := estimate(t, "llama-server", model(t, "qwen3-vl-2b"), o)
+		said := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == FitsBeyond })
+		if said != want || mem.HostBytes < 16*units.GiB {
+			t.Errorf("bound %s: %v, %s on the host", bound, mem.Warnings, mem.HostBytes)
 		}
 	}
 }

@@ -90,6 +90,15 @@ func (f *Fit) target(m *profile.Model, o Options) (units.Bytes, error) {
 	return target, err
 }
 
+// fitsBeyond warns where llama.cpp fits a context to more than the process may fill: without a card it looks at the
+// machine's physical pages, not at limits of a control group (ggml_backend_cpu_device_get_memory of v0.5.0).
+func (mem *Memory) fitsBeyond(f *Fit) {
+	if f != nil && f.Bound > 0 && f.Bound < f.Free {
+		mem.warn(FitsBeyond, "it fits the context to the machine's %s, of which %s may be filled: name a context with -c",
+			f.Free, f.Bound)
+	}
+}
+
 // fitUse is what decoder, cache and compute buffers take of what is fitted: the cards together, or the host, where
 // copies of weights in other layouts are not counted.
 func fitUse(m *profile.Model, r recipe, o Options, tokens int) (units.Bytes, error) {
@@ -104,9 +113,12 @@ func fitUse(m *profile.Model, r recipe, o Options, tokens int) (units.Bytes, err
 	mem.llamaWeights(m, r, place, o)
 	mem.llamaCache(m, c, place)
 	mem.llamaBuffers(Compute, c.computeBytes(m, place, o), "")
+	if err := mem.drafted(m, &c, o); err != nil { // a draft's context follows, and is fitted together with the model
+		return 0, err
+	}
 	var sum units.Bytes
 	for _, i := range mem.Items {
-		if (i.Where == "host") == (place.Cards == 0) && i.Name != RepackedWeights {
+		if (i.Where == "host") == (place.Cards == 0) && i.Name != RepackedWeights && i.Name != Output {
 			sum += i.Bytes
 		}
 	}

@@ -42,7 +42,8 @@ type LlamaOptions struct {
 
 // Fit is what llama.cpp finds when it is left to choose the context.
 type Fit struct {
-	Free   units.Bytes // on every card, or of the host where there is none
+	Free   units.Bytes // on every card; of a host without one all of its memory, whatever is taken or limited
+	Bound  units.Bytes // what a process may fill of that host, 0 for all
 	Margin units.Bytes // to leave free, 0: 1 GiB
 	Least  int         // tokens of context, 0: 4,096
 }

@@ -219,3 +219,28 @@ func TestLlamaRowsOfPublicLogs(t *testing.T) {
 		r.hold(t)
 	}
 }
+
+// Scores above 128 MiB, the least that a Vulkan device must bind at once, and those over a cache of another type than
+// f16, may be left to the host, as Mesa's lavapipe does; what stays is off by a third at most.
+func TestLlamaVulkanIntervals(t *testing.T) {
+	small := *decoders(t)["qwen3-8b"]
+	small.Text.HiddenSize, small.Text.Layers, small.Text.Heads, small.Text.KVHeads, small.Text.HeadDim = 1024, 3, 8, 2, 128
+	small.Text.IntermediateSize, small.Text.VocabSize = 1024, 1000
+	for _, kv := range []string{"f16", "q4_0,f16", "bf16"} {
+		o := Options{Quant: "q8_0", Context: 10000, Device: "gpu", FlashAttention: "off", KVType: kv, Image: &Image{},
+			Llama: LlamaOptions{Build: LlamaVersion, Backend: "vulkan"}}
+		mem := estimate(t, "llama-server", &small, o)
+		for _, i := range mem.Items {
+			if i.Name == Compute && i.Where == "host" && i.High < mem.on("device", Compute) {
+				t.Errorf("%s: at most %s on the host, where %s of scores may go", kv, i.High, mem.on("device", Compute))
+			}
+		}
+	}
+	o := Options{Quant: "q8_0", Context: 10000, Device: "gpu", Image: &Image{},
+		Llama: LlamaOptions{Build: LlamaVersion, Backend: "vulkan"}}
+	for _, i := range estimate(t, "llama-server", &small, o).Items {
+		if i.Name == Compute && i.Where == "device" && (i.Low != scaled(i.Bytes, 0.65) || i.High != scaled(i.Bytes, 1.35)) {
+			t.Errorf("%+v", i)
+		}
+	}
+}

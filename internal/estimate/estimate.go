@@ -37,7 +37,7 @@ type Request struct {
 	Given func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
 	Notes []string               // what was assumed
 
-	host units.Bytes // usable memory of the hardware
+	host, usable units.Bytes // memory of the hardware, and what of it a process may fill
 }
 
 func (o *Request) given(flag string) bool { return o.Given != nil && o.Given(flag) }
@@ -148,7 +148,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	}
 	o.Llama.CPU = h.CPU
 	if h.Memory != nil {
-		o.host = h.Memory.Usable()
+		o.host, o.usable = h.Memory.TotalBytes, h.Memory.Usable()
 	}
 	if len(h.GPUs) > 0 {
 		o.GPU = &h.GPUs[0]

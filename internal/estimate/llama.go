@@ -104,9 +104,9 @@ func (o *Request) fit() error {
 	if !o.AutoContext {
 		return nil
 	}
-	o.Llama.Fit = &engine.Fit{Free: o.host}
+	o.Llama.Fit = &engine.Fit{Free: o.host, Bound: o.usable}
 	if o.Device == "gpu" && o.GPU != nil {
-		o.Llama.Fit.Free = o.GPU.MemoryBytes
+		o.Llama.Fit.Free, o.Llama.Fit.Bound = o.GPU.MemoryBytes, 0
 		if o.GPU.FreeBytes > 0 {
 			o.Llama.Fit.Free = o.GPU.FreeBytes
 		}
