@@ -254,6 +254,43 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
+// TestDocumentedOutput compares what pages show under a prompt with what the command writes, line by line up to …, where it
+// names its hardware: elsewhere it is the reader's own.
+func TestDocumentedOutput(t *testing.T) {
+	binary := build(t)
+	files, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	compared := 0
+	for _, file := range append(files, "README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range shown.FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(m[1], "--hardware") || !runs(m[1]) {
+				continue
+			}
+			code, out := shell(t, t.TempDir(), binary, m[1]+" 2>/dev/null")
+			want, _, _ := strings.Cut(m[2], "    …")
+			for i, line := range strings.Split(strings.TrimRight(want, "\n"), "\n") {
+				got := strings.Split(out, "\n")
+				if line = strings.TrimPrefix(line, "    "); i >= len(got) || got[i] != line {
+					t.Fatalf("%s: %s: exit %d, line %d is shown as\n%s\nof\n%s", file, m[1], code, i+1, line, out)
+				}
+			}
+			compared++
+		}
+	}
+	if compared == 0 {
+		t.Error("no output is compared")
+	}
+}
+
+// shown is a command under a prompt and what a page shows of its output.
+var shown = regexp.MustCompile("(?m)^    \\$ (vlmem .*)\n((?:    .*\n|\n)*)")
+
 // TestActionsArePinned: whoever moves a tag of an action changes nothing here.
 func TestActionsArePinned(t *testing.T) {
 	files, err := filepath.Glob(".github/workflows/*.yml")

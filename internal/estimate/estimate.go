@@ -150,12 +150,14 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	if h.Memory != nil {
 		o.host, o.usable = h.Memory.TotalBytes, h.Memory.Usable()
 	}
-	if len(h.GPUs) > 0 {
+	switch {
+	case e.Host:
+	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
 		if o.TensorParallel == 0 {
 			o.TensorParallel = e.Spread(h, &model.Text)
 		}
-	} else if e.Weights == engine.GGUF && !e.Host {
+	case e.Weights == engine.GGUF:
 		o.GPU = h.EngineCard()
 	}
 	return nil
