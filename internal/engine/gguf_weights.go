@@ -48,15 +48,20 @@ func decoderTensors(t *profile.Text) []ggufTensor {
 	}
 	for l.layer = range t.Layers {
 		l.add("attn_norm", roleOther, d)
-		if v.Latent != nil {
+		switch {
+		case v.Latent != nil:
 			l.latent(t, v.Latent)
-		} else {
+		case t.LayerType(l.layer) == profile.LinearAttention:
+			l.delta(d, v.Linear)
+		default:
 			l.attention(t, v)
 		}
-		if v.PostNorms {
+		if v.PostNorms || v.Linear != nil {
 			l.add("post_attention_norm", roleOther, d)
 		}
-		l.add("ffn_norm", roleOther, d)
+		if v.Linear == nil {
+			l.add("ffn_norm", roleOther, d)
+		}
 		l.mlp(t, v)
 		if v.PostNorms {
 			l.add("post_ffw_norm", roleOther, d)
@@ -83,7 +88,7 @@ func (l *ggufList) put(name string, r role, shape ...int64) {
 func (l *ggufList) attention(t *profile.Text, v profile.Variant) {
 	d, h := int64(t.HiddenSize), int64(t.HeadDim)
 	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
-	l.add("attn_q", roleMatrix, d, q)
+	l.add("attn_q", roleMatrix, d, t.QueryWidth())
 	l.add("attn_k", roleMatrix, d, kv)
 	l.add("attn_v", roleAttentionV, d, kv)
 	if v.ProjectionBias {
@@ -96,6 +101,20 @@ func (l *ggufList) attention(t *profile.Text, v profile.Variant) {
 		l.add("attn_q_norm", roleOther, h)
 		l.add("attn_k_norm", roleOther, h)
 	}
+}
+
+// delta is the gated delta rule. Its convolution is never quantised.
+func (l *ggufList) delta(d int64, a *profile.Linear) {
+	values, heads := int64(a.ValueHeads*a.ValueDim), int64(a.ValueHeads)
+	l.add("attn_qkv", roleMatrix, d, deltaChannels(a))
+	l.add("attn_gate", roleMatrix, d, values)
+	l.add("ssm_conv1d", roleOther, int64(a.Kernel), deltaChannels(a))
+	l.put("ssm_dt.bias", roleOther, heads)
+	l.put("ssm_a", roleOther, heads)
+	l.add("ssm_beta", roleMatrix, d, heads)
+	l.add("ssm_alpha", roleMatrix, d, heads)
+	l.add("ssm_norm", roleOther, int64(a.ValueDim))
+	l.add("ssm_out", roleMatrix, values, d)
 }
 
 // latent is attention over compressed keys and values, whose up-projections llama.cpp keeps apart for each head.
@@ -136,6 +155,10 @@ func (l *ggufList) mlp(t *profile.Text, v profile.Variant) {
 	gated("_exps", f, e)
 	if v.SharedExperts > 0 {
 		gated("_shexp", f*int64(v.SharedExperts))
+	}
+	if v.SharedSize > 0 {
+		l.add("ffn_gate_inp_shexp", roleOther, d)
+		gated("_shexp", int64(v.SharedSize))
 	}
 }
 

@@ -230,6 +230,9 @@ func (l *LlamaOptions) backend() string {
 // kvBytes is K and V of one layer: streams · cells rows of kv_heads·head_dim elements each. A card's backend pads
 // quantised tensors.
 func (c llamaContext) kvBytes(t *profile.Text, layer int, onCard bool) units.Bytes {
+	if t.LayerType(layer) == profile.LinearAttention {
+		return stateBytes(t.Variant.Linear, c.sequences)
+	}
 	width := int64(t.KVHeads) * int64(t.HeadDim)
 	types := []ggml.Type{c.kType, c.vType}
 	if t.Variant != nil && t.Variant.Latent != nil { // keys alone, values are read from them
@@ -264,7 +267,7 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 	return decoderShape{
 		cells: c.cells, window: c.window, streams: c.streams, kType: c.kType, vType: c.vType, flash: c.flash,
 		transposed: c.transposed, flashOn: c.flashOn, noKV: c.noKV, rules: c.rules,
-		outputs: outputs, tokens: (tokens + even - 1) / even * even,
+		outputs: outputs, tokens: (tokens + even - 1) / even * even, sequences: c.sequences,
 	}
 }
 
@@ -635,7 +638,10 @@ func (mem *Memory) repackedWeights(m *profile.Model, p *Placement, o Options, so
 // llamaCache adds the KV cache; layers on the host keep theirs there.
 func (mem *Memory) llamaCache(m *profile.Model, c llamaContext, p *Placement) {
 	why := fmt.Sprintf("%d cells of %s in %d layers; a context is padded to %d cells", c.cells*c.streams, c.kvName(),
-		m.Text.Layers, llamaPad)
+		m.Text.CachedLayers(), llamaPad)
+	if n := m.Text.Layers - m.Text.CachedLayers(); n > 0 {
+		why += fmt.Sprintf("; the states of %d sequence(s) in %d layers, f32", c.sequences, n)
+	}
 	if c.window < c.cells {
 		why += fmt.Sprintf("; %d in layers that see a window", c.window*c.streams)
 	}

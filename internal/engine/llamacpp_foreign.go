@@ -11,7 +11,7 @@ import (
 
 // llamaDecoders are the architectures whose graphs are built here, exactly or nearly.
 var llamaDecoders = []string{"qwen3vl", "qwen3vlmoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "llama", "gemma2", "gemma3",
-	"deepseek2"}
+	"deepseek2", "qwen35", "qwen35moe"}
 
 // llamaRefuses is the refusal for a decoder whose graph is not built here, nil for one that is.
 func llamaRefuses(m *profile.Model) error {

@@ -11,14 +11,16 @@ import (
 
 // decoderShape is what decides the size of a decoder graph beside the model.
 type decoderShape struct {
-	tokens  int64 // in the batch that is computed at once
-	outputs int64 // tokens whose logits are computed
-	cells   int64 // of the KV cache that attention sees, in one stream
-	window  int64 // the same of layers that see a window of tokens alone
-	streams int64 // separate caches: 1 where sequences share one
-	kType   ggml.Type
-	vType   ggml.Type
-	flash   bool
+	tokens int64 // in the batch that is computed at once
+	// that the batch has tokens of, each a state of its own where the model has states
+	sequences int64
+	outputs   int64 // tokens whose logits are computed
+	cells     int64 // of the KV cache that attention sees, in one stream
+	window    int64 // the same of layers that see a window of tokens alone
+	streams   int64 // separate caches: 1 where sequences share one
+	kType     ggml.Type
+	vType     ggml.Type
+	flash     bool
 	// V lies transposed in the cache: without flash attention, unless it was the engine that found it has no kernel for it
 	transposed bool
 	// Batches of 32 tokens and more are computed on a card although their weights lie on the host, from copies.
@@ -42,6 +44,9 @@ func buildDecoder(m *profile.Model, s decoderShape) *decoder {
 	}
 	b.at = m.Text.Layers
 	x = b.norm(x, "output_norm")
+	if b.hybrid() { // all tokens are normed: a head that guesses several tokens would read them
+		x = ggml.GetRows(x, b.outputs)
+	}
 	b.graph.Expand(ggml.MulMat(b.matrix("output", b.d, int64(m.Text.VocabSize)), x))
 	return b
 }
@@ -57,6 +62,7 @@ type decoder struct {
 	at                 int          // the layer being built, the head after the last
 	embeddings         *ggml.Tensor // [d·(1+deepstack), tokens]
 	positions, outputs *ggml.Tensor
+	copies             *ggml.Tensor // which states a batch's sequences go on from
 	full, sliding      cacheInputs
 }
 
@@ -78,12 +84,15 @@ func newDecoder(m *profile.Model, s decoderShape) *decoder {
 	}
 	b.h = int64(text.HeadDim)
 	positions := int64(4) // of a token: time, height and width of an image's, and one that is not used
-	if b.text.Variant != nil {
+	if v := b.text.Variant; v != nil && v.Architecture != "qwen2vl" && v.Linear == nil {
 		positions = 1
 	}
 	b.positions = ggml.Input("inp_pos", ggml.I32, positions*s.tokens)
 	b.full, b.sliding = b.inputs("attn", s.cells), b.inputs("attn_swa", s.window)
 	b.outputs = ggml.Input("out_ids", ggml.I32, s.outputs)
+	if b.hybrid() {
+		b.copies = ggml.Input("rs_s_copy", ggml.I32, s.sequences)
+	}
 	return b
 }
 
@@ -214,22 +223,34 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 	name := func(part string) string { return fmt.Sprintf("blk.%d.%s", i, part) }
 	residual := x
 	attend := b.attention
-	if b.variant.Latent != nil {
+	norm := b.norm(x, name("attn_norm"))
+	switch {
+	case b.variant.Latent != nil:
 		attend = b.latent
+	case b.hybrid():
+		b.graph.Expand(norm)
+		attend = b.gatedAttention
+		if b.text.LayerType(i) == profile.LinearAttention {
+			attend = b.delta
+		}
 	}
-	a := attend(name, i, b.norm(x, name("attn_norm")))
-	if i == b.text.Layers-1 {
+	a := attend(name, i, norm)
+	if i == b.text.Layers-1 && !b.hybrid() {
 		a, residual = ggml.GetRows(a, b.outputs), ggml.GetRows(residual, b.outputs)
 	}
 	if b.variant.PostNorms {
 		a = b.norm(a, name("post_attention_norm"))
 	}
 	residual = ggml.InPlace(a, residual)
-	f := b.norm(residual, name("ffn_norm"))
+	f := b.norm(residual, name(b.feedNorm()))
 	if b.text.HasExperts(i) {
 		routed := b.experts(name, f)
 		if n := b.variant.SharedExperts; n > 0 {
 			routed = ggml.InPlace(routed, b.gated(name, "_shexp", int64(n*b.text.MoE.IntermediateSize), f))
+		}
+		if n := int64(b.variant.SharedSize); n > 0 {
+			open := ggml.InPlace(ggml.MulMat(b.matrix(name("ffn_gate_inp_shexp"), b.d, 1), f))
+			routed = ggml.InPlace(routed, ggml.InPlace(b.gated(name, "_shexp", n, f), open))
 		}
 		f = routed
 	} else {
@@ -243,6 +264,14 @@ func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
 		x = ggml.InPlace(x, b.columns(i+1))
 	}
 	return x
+}
+
+// feedNorm is the name of the norm before the feed-forward part.
+func (b *decoder) feedNorm() string {
+	if b.hybrid() {
+		return "post_attention_norm"
+	}
+	return "ffn_norm"
 }
 
 // gated is the feed-forward part of one width.

@@ -196,10 +196,7 @@ func (t *Text) modules(l *inventory) {
 func (t *Text) attentionModules(l *inventory, v Variant) {
 	d, h := int64(t.HiddenSize), int64(t.HeadDim)
 	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
-	queries := q
-	if v.OutputGate { // of each head its query and a gate
-		queries = 2 * q
-	}
+	queries := t.QueryWidth()
 	bias := func(b bool, n int64) int64 {
 		if b {
 			return n

@@ -175,6 +175,15 @@ func (t *Text) CachedBefore(layer int) int {
 	return n
 }
 
+// QueryWidth is what queries are projected to: of each head its width, and a gate as wide where there is one.
+func (t *Text) QueryWidth() int64 {
+	width := int64(t.Heads) * int64(t.HeadDim)
+	if t.variant().OutputGate {
+		return 2 * width
+	}
+	return width
+}
+
 // RotaryDim is how much of a head's width rotates.
 func (t *Text) RotaryDim() int {
 	if f := t.variant().RotaryFactor; f > 0 {

@@ -88,6 +88,14 @@ func (p *program) delta(s pass, norm block, cache *kvCache, layer int) block {
 // causalConvolution frees its input [B, C, S].
 func (p *program) causalConvolution(r rule, qkv block) block {
 	size := r.batch * r.channels() * p.elem
+	if r.length < r.kernel { // padded in front to the kernel's width
+		padded := p.alloc("pad", size*r.kernel)
+		p.free(qkv)
+		mixed := p.convolved(size*r.kernel, size*(2*r.kernel-1), r)
+		active := p.alloc("silu", size*r.kernel)
+		p.free(mixed, padded)
+		return active
+	}
 	mixed := p.depthwise(size*r.length, size*(r.length+r.kernel-1), r)
 	active := p.alloc("silu", size*r.length)
 	p.free(mixed, qkv)

@@ -25,9 +25,14 @@ func (p *program) gatedAttention(s pass, norm block, cache *kvCache, layer int) 
 	rows, dim := s.rows(), int64(t.HeadDim)
 	heads, kvHeads, rotary := int64(t.Heads), int64(t.KVHeads), int64(t.RotaryDim())
 	both := p.linear("q_proj", trace.General, rows, 2*heads*dim)
-	gate := p.alloc("gate", rows*heads*dim*p.elem)
+	gate := both // of a single head a view of its projection
+	if heads > 1 {
+		gate = p.alloc("gate", rows*heads*dim*p.elem)
+	}
 	q := p.norm(rows*heads, dim)
-	p.free(both)
+	if heads > 1 {
+		p.free(both)
+	}
 	raw := p.linear("k_proj", trace.General, rows, kvHeads*dim)
 	k := p.norm(rows*kvHeads, dim)
 	p.free(raw)

@@ -20,6 +20,9 @@ var architectures = map[string]*profile.Variant{
 	"gemma2":    {PlainHeads: true, PostNorms: true, Window: 4096, FullEvery: 2},
 	"gemma3":    {PostNorms: true, FullEvery: 6},
 	"deepseek2": {PlainHeads: true},
+	"qwen2vl":   {PlainHeads: true, ProjectionBias: true},
+	"qwen35":    {OutputGate: true},
+	"qwen35moe": {OutputGate: true},
 }
 
 // Text is the decoder that a GGUF describes, and how many deepstack levels it takes.
@@ -37,6 +40,7 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 		KVHeads: k.or("attention.head_count_kv", heads), MaxPositions: k.need("context_length"), TiedEmbeddings: true,
 	}
 	text.HeadDim = k.or("attention.key_length", text.HiddenSize/max(heads, 1))
+	text.Layers -= min(k.or("nextn_predict_layers", 0), text.Layers) // heads of multi-token prediction are not run
 	if _, mixture := g.Numbers[arch+".expert_count"]; mixture {
 		text.IntermediateSize = k.or("feed_forward_length", 0)
 		text.MoE = &profile.MoE{
@@ -109,6 +113,16 @@ func (k *ggufKeys) variant(v profile.Variant) *profile.Variant {
 		v.Latent = &profile.Latent{QueryRank: k.or("attention.q_lora_rank", 0), KVRank: rank, NopeDim: width - rope,
 			RopeDim:  rope,
 			ValueDim: k.or("attention.value_length_mla", k.or("attention.value_length", 0))}
+	}
+	if heads := k.or("ssm.time_step_rank", 0); heads > 0 && v.OutputGate {
+		width := k.need("ssm.state_size")
+		v.Linear = &profile.Linear{KeyHeads: k.need("ssm.group_count"), ValueHeads: heads, KeyDim: width,
+			ValueDim: k.need("ssm.inner_size") / heads, Kernel: k.need("ssm.conv_kernel")}
+		v.FullEvery, v.SharedExperts = k.or("full_attention_interval", 4), 0
+		v.SharedSize = k.or("expert_shared_feed_forward_length", 0)
+		if all := k.need("attention.key_length"); all > 0 {
+			v.RotaryFactor = min(1, float64(k.or("rope.dimension_count", all))/float64(all))
+		}
 	}
 	return &v
 }

@@ -18,6 +18,7 @@ import write_gguf, write_text_gguf
 
 MiB = 1048576
 VLMEM, WAY, TARGET = "", "", ""
+KINDS = os.environ.get("KINDS", "").split()  # of models, by model_type; all where none is named
 CARDS = 1
 SERVER = """
 import os, sys, time, json
@@ -32,18 +33,26 @@ x.Server(p); time.sleep(0.2); sys.stdout.flush(); os._exit(0)
 
 def model(pick, chance, path, text_only):
     "a small decoder of a random shape, written to path; returns what it is called"
-    kind = pick(["qwen3", "llama", "qwen2", "gemma3_text", "gemma2", "qwen3_moe"] + ["qwen3_vl", "qwen3_vl_moe"] * (0 if text_only else 3))
+    kind = pick(KINDS or ["qwen3", "llama", "qwen2", "gemma3_text", "gemma2", "qwen3_moe"] + ["qwen3_vl", "qwen3_vl_moe"] * (0 if text_only else 3))
     heads = pick([4, 6, 8, 12])
     c = dict(model_type=kind, hidden_size=pick([512, 768, 1024, 1280]), num_hidden_layers=pick([3, 5, 7]), num_attention_heads=heads,
              num_key_value_heads=pick([n for n in (1, 2, 3, 4, 6, 8, 12) if heads % n == 0]), intermediate_size=pick([512, 1024, 2816, 3072]),
              head_dim=pick([64, 80, 96, 128, 256]), vocab_size=pick([1000, 32000, 50257]), max_position_embeddings=40960,
              tie_word_embeddings=chance(0.5) or kind.startswith("gemma"), rms_norm_eps=1e-6, rope_theta=1e4)
-    if kind == "qwen2":
+    if kind in ("qwen2", "qwen2_5_vl"):
         c["hidden_size"] = heads * c["head_dim"]  # its converter writes no other head size
     if kind.startswith("gemma"):
         c.update(sliding_window=pick([512, 1024]), sliding_window_pattern=6)
     if kind.endswith("moe"):
         c.update(num_experts=pick([4, 8, 16]), num_experts_per_tok=pick([1, 2, 4]), moe_intermediate_size=pick([256, 512]))
+    if kind.startswith("qwen3_5"):
+        n, width = pick([2, 4, 8]), pick([64, 128])
+        c.update(linear_num_key_heads=n, linear_num_value_heads=n * pick([1, 2, 3]), linear_key_head_dim=width, linear_value_head_dim=width,
+                 linear_conv_kernel_dim=4, full_attention_interval=pick([2, 4]), num_hidden_layers=pick([4, 6, 8]),
+                 head_dim=pick([64, 128, 256]))
+    if kind == "qwen3_5_moe_text":
+        c.update(num_experts=pick([4, 8, 16]), num_experts_per_tok=pick([1, 2, 4]), moe_intermediate_size=pick([256, 512]),
+                 shared_expert_intermediate_size=pick([256, 512]))
     quant = pick(["f16", "q8_0", "q4_0", "q4_k", "bf16"])
     if kind.startswith("qwen3_vl"):
         c["head_dim"] = 128
@@ -58,7 +67,7 @@ def model(pick, chance, path, text_only):
 
 def fit(quant, c):
     "q4_k needs rows of 256"
-    rows = [c["hidden_size"], c["intermediate_size"], c["num_attention_heads"] * c["head_dim"], c.get("moe_intermediate_size", 256)]
+    rows = [c.get("linear_num_value_heads", 2) * c.get("linear_value_head_dim", 128), c.get("shared_expert_intermediate_size", 256), c["hidden_size"], c["intermediate_size"], c["num_attention_heads"] * c["head_dim"], c.get("moe_intermediate_size", 256)]
     return "q8_0" if quant == "q4_k" and any(r % 256 for r in rows) else quant
 
 

@@ -3,14 +3,15 @@
 
     write_text_gguf.py CONFIG.json TYPE OUT.gguf
 
-CONFIG.json is the model's Hugging Face configuration with every key spelt out (llama, qwen2, qwen3, qwen3_moe, gemma2, gemma3_text,
-deepseek_v2), TYPE as for write_gguf.py.
+CONFIG.json is the model's Hugging Face configuration with every key spelt out (llama, qwen2, qwen2_5_vl, qwen3, qwen3_moe, qwen3_5_text,
+qwen3_5_moe_text, gemma2, gemma3_text, deepseek_v2), TYPE as for write_gguf.py.
 """
 import json, sys
 from write_gguf import TYPES, U32, I32, F32, STRING, pair, array, write
 
 ARCHITECTURES = {"llama": "llama", "mixtral": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "qwen3_moe": "qwen3moe",
-                 "gemma2": "gemma2", "gemma3_text": "gemma3", "deepseek_v2": "deepseek2"}
+                 "gemma2": "gemma2", "gemma3_text": "gemma3", "deepseek_v2": "deepseek2",
+                 "qwen2_5_vl": "qwen2vl", "qwen3_5_text": "qwen35", "qwen3_5_moe_text": "qwen35moe"}
 
 
 def head(c):
@@ -41,6 +42,15 @@ def metadata(c):
     else:
         pairs += [number("attention.head_count_kv", c["num_key_value_heads"]), number("attention.key_length", h),
                   number("attention.value_length", h), number("rope.dimension_count", h)]
+    if a in ("qwen2vl", "qwen35", "qwen35moe"):
+        pairs.append(array(a + ".rope.dimension_sections", I32, [8, 12, 12, 0]))
+    if a.startswith("qwen35"):
+        n, width = c["linear_num_value_heads"], c["linear_value_head_dim"]
+        pairs += [number("ssm.conv_kernel", c["linear_conv_kernel_dim"]), number("ssm.inner_size", n * width), number("ssm.state_size", width),
+                  number("ssm.time_step_rank", n), number("ssm.group_count", c["linear_num_key_heads"]),
+                  number("full_attention_interval", c["full_attention_interval"])]
+    if c.get("shared_expert_intermediate_size"):
+        pairs.append(number("expert_shared_feed_forward_length", c["shared_expert_intermediate_size"]))
     if c.get("sliding_window"):
         pairs.append(number("attention.sliding_window", c["sliding_window"]))
     if experts(c):
@@ -49,18 +59,30 @@ def metadata(c):
     return pairs
 
 
+def delta(c, kind):
+    d, n, width = c["hidden_size"], c["linear_num_value_heads"], c["linear_value_head_dim"]
+    channels = 2 * c["linear_num_key_heads"] * c["linear_key_head_dim"] + n * width
+    return [("attn_qkv.weight", [d, channels], kind), ("attn_gate.weight", [d, n * width], kind),
+            ("ssm_conv1d.weight", [c["linear_conv_kernel_dim"], channels], "f32"), ("ssm_dt.bias", [n], "f32"), ("ssm_a", [n], "f32"),
+            ("ssm_beta.weight", [d, n], kind), ("ssm_alpha.weight", [d, n], kind), ("ssm_norm.weight", [width], "f32"),
+            ("ssm_out.weight", [n * width, d], kind)]
+
+
 def attention(c, b, kind):
     d, h, heads = c["hidden_size"], head(c), c["num_attention_heads"]
+    if "full_attention_interval" in c and (b + 1) % c["full_attention_interval"]:
+        return delta(c, kind)
     if c["model_type"] == "deepseek_v2":
         rank, rope, nope, value = c["kv_lora_rank"], c["qk_rope_head_dim"], c["qk_nope_head_dim"], c["v_head_dim"]
         return [("attn_q.weight", [d, heads * (nope + rope)], kind), ("attn_kv_a_mqa.weight", [d, rank + rope], kind),
                 ("attn_kv_a_norm.weight", [rank], "f32"), ("attn_k_b.weight", [nope, rank, heads], kind),
                 ("attn_v_b.weight", [rank, value, heads], kind), ("attn_output.weight", [heads * value, d], kind)]
     q, kv = h * heads, h * c["num_key_value_heads"]
-    list = [("attn_q.weight", [d, q], kind), ("attn_k.weight", [d, kv], kind), ("attn_v.weight", [d, kv], kind), ("attn_output.weight", [q, d], kind)]
-    if c["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text"):
+    gated = 2 if "full_attention_interval" in c else 1
+    list = [("attn_q.weight", [d, gated * q], kind), ("attn_k.weight", [d, kv], kind), ("attn_v.weight", [d, kv], kind), ("attn_output.weight", [q, d], kind)]
+    if c["model_type"] in ("qwen3", "qwen3_moe", "gemma3_text", "qwen3_5_text", "qwen3_5_moe_text"):
         list += [("attn_q_norm.weight", [h], "f32"), ("attn_k_norm.weight", [h], "f32")]
-    if c["model_type"] == "qwen2":
+    if c["model_type"] in ("qwen2", "qwen2_5_vl"):
         list += [("attn_q.bias", [q], "f32"), ("attn_k.bias", [kv], "f32"), ("attn_v.bias", [kv], "f32")]
     return list
 
@@ -74,6 +96,10 @@ def mlp(c, layer, kind):
     if c.get("n_shared_experts"):
         s = x * c["n_shared_experts"]
         list += [("ffn_gate_shexp.weight", [d, s], kind), ("ffn_up_shexp.weight", [d, s], kind), ("ffn_down_shexp.weight", [s, d], kind)]
+    if c.get("shared_expert_intermediate_size"):
+        s = c["shared_expert_intermediate_size"]
+        list += [("ffn_gate_inp_shexp.weight", [d], "f32"), ("ffn_gate_shexp.weight", [d, s], kind), ("ffn_up_shexp.weight", [d, s], kind),
+                 ("ffn_down_shexp.weight", [s, d], kind)]
     return list
 
 
@@ -84,7 +110,7 @@ def tensors(c, kind):
         yield "output.weight", [d, c["vocab_size"]], kind
     yield "output_norm.weight", [d], "f32"
     for i in range(c["num_hidden_layers"]):
-        names = ["attn_norm", "ffn_norm"] + (["post_attention_norm", "post_ffw_norm"] if c["model_type"].startswith("gemma") else [])
+        names = ["attn_norm", "post_attention_norm" if "full_attention_interval" in c else "ffn_norm"] + (["post_attention_norm", "post_ffw_norm"] if c["model_type"].startswith("gemma") else [])
         for name, shape, t in [(n + ".weight", [d], "f32") for n in names] + attention(c, i, kind) + mlp(c, i, kind):
             yield "blk.%d.%s" % (i, name), shape, t
 
