@@ -95,3 +95,13 @@ func TestGateOfPeaks(t *testing.T) {
 		}
 	}
 }
+
+// TestGateRefusesSettingsWithoutAMachine: what must fit has no effect where nothing names where.
+func TestGateRefusesSettingsWithoutAMachine(t *testing.T) {
+	for _, flag := range []string{"--ctx=4096", "--model=qwen3-vl-4b", "--for=vllm", "--kv-type=q8_0"} {
+		got := vlmem(t, nil, "gate", "--snapshot", "none.pickle", "--max-peak", "1GiB", flag)
+		if got.code != exitUsage || !strings.Contains(got.stderr, "name it with --hardware") {
+			t.Errorf("%s: exit %d, %q", flag, got.code, got.stderr)
+		}
+	}
+}

@@ -18,6 +18,7 @@ import (
 	"github.com/vlmem/vlmem/internal/interrupt"
 	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/terminal"
 	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -147,7 +148,7 @@ Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the us
 	root.SetOut(env.stdout)
 	root.SetErr(env.stderr)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return fmt.Errorf("%w; see %s --help", err, cmd.CommandPath())
+		return fmt.Errorf("%w; see %s --help", settings.DidYouMean(cmd.Flags(), err), cmd.CommandPath())
 	})
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(env, cmd) }
 	root.AddCommand(

@@ -1,6 +1,9 @@
 package main
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // TestOneVocabulary gives each command its own flags by the other's names.
 func TestOneVocabulary(t *testing.T) {
@@ -14,6 +17,19 @@ func TestOneVocabulary(t *testing.T) {
 		own, other := vlmem(t, nil, pair[0]...), vlmem(t, nil, pair[1]...)
 		if own.code != 0 || other.code != 0 || own.stdout != other.stdout || own.stdout == "" {
 			t.Errorf("%v: exit %d and %d: %s%s", pair[1], own.code, other.code, own.stderr, other.stderr)
+		}
+	}
+}
+
+// TestFlagsAreSuggested, as commands and models are.
+func TestFlagsAreSuggested(t *testing.T) {
+	for _, c := range []struct{ args, want string }{
+		{"advise --modle qwen3-vl-4b", "did you mean --model"}, {"estimate --hardwear x", "did you mean --hardware"},
+		{"gate --max-paek 1GiB", "did you mean --max-peak"}, {"probe --zzzzzz", "unknown flag: --zzzzzz; see vlmem probe --help"},
+	} {
+		got := vlmem(t, nil, strings.Fields(c.args)...)
+		if got.code != exitUsage || !strings.Contains(got.stderr, c.want) {
+			t.Errorf("%s: exit %d, %q", c.args, got.code, got.stderr)
 		}
 	}
 }

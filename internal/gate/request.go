@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/file"
@@ -35,10 +37,29 @@ func (r *Request) Check() error {
 		return errors.New("--max-peak and --baseline are of a recording: name it with --snapshot")
 	case r.Snapshot != "" && (r.Most == "") == (r.Baseline == ""):
 		return errors.New("--snapshot goes with --max-peak or with --baseline")
+	case r.Hardware == "" && r.idle() != "":
+		return fmt.Errorf("--%s is of settings that must fit a machine: name it with --hardware", r.idle())
 	case r.Slack != 0 && r.Baseline == "", r.Slack < 0, r.Slack > 1, r.Slack != r.Slack:
 		return fmt.Errorf("--slack %g: want a share from 0 to 1, with --baseline", r.Slack)
 	}
 	return nil
+}
+
+// idle is a given flag that says what must fit, and would have no effect where no machine is named; "" for none.
+func (r *Request) idle() (name string) {
+	all := pflag.NewFlagSet("", pflag.ContinueOnError)
+	new(estimate.Request).AddFlags(all)
+	all.VisitAll(func(f *pflag.Flag) {
+		if name == "" && r.Given(f.Name) {
+			name = f.Name
+		}
+	})
+	for _, other := range []string{"model", "for"} {
+		if name == "" && r.Given(other) {
+			name = other
+		}
+	}
+	return name
 }
 
 // Read takes the settings of the engine's file: set is told each, by the flag of estimate, but for those given already.

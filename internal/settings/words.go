@@ -1,7 +1,10 @@
 package settings
 
 import (
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -28,6 +31,26 @@ func OtherWords(flags *pflag.FlagSet) {
 		}
 		return pflag.NormalizedName(name)
 	})
+}
+
+// DidYouMean adds the flags of a command that look like one that it does not have.
+func DidYouMean(flags *pflag.FlagSet, err error) error {
+	var missing *pflag.NotExistError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	var list cobra.Command // cobra knows which names are alike, of commands
+	list.SuggestionsMinimumDistance = 2
+	flags.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			list.AddCommand(&cobra.Command{Use: f.Name, Run: func(*cobra.Command, []string) {}})
+		}
+	})
+	similar := list.SuggestionsFor(missing.GetSpecifiedName())
+	if len(similar) == 0 {
+		return err
+	}
+	return fmt.Errorf("%w; did you mean --%s?", err, strings.Join(similar, " or --"))
 }
 
 // Settable reports whether settings can change what a command does. Commands without flags of their own take none:
