@@ -120,7 +120,7 @@ func TestEightGoroutines(t *testing.T) {
 		all.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(g), 1))
 			var held []*Tensor
-			for range 400 {
+			for range 1250 {
 				x, err := o.Allocate([]int{1 + random.IntN(1<<14)}, INT8, Kind(random.IntN(4)))
 				if err != nil {
 					t.Error(err)
