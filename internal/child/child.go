@@ -11,7 +11,7 @@
 //
 // Every sample reads /proc/PID/status of each process, which costs the program nothing. Its proportional share needs
 // smaps_rollup, for which the kernel walks the process's page tables under a lock that the process also needs; it is
-// asked so rarely that the walks take at most half a percent of the time.
+// asked so rarely that the walks take at most a fifth of a percent of the time.
 //
 // # Its end
 //

@@ -30,7 +30,7 @@ type tree struct {
 type faults struct{ minor, major int64 }
 
 // walkShare of the time may go into walks of page tables.
-const walkShare = 0.005
+const walkShare = 0.002
 
 // processes lists the live processes of the tree.
 func (t *tree) processes() []int {

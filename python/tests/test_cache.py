@@ -27,7 +27,7 @@ class CacheTest(unittest.TestCase):
         import record
         torch.manual_seed(1)
         cls.model = record.build("2b", 2, 2, [0, 1], 0, "sdpa", "fp32")  # two layers of the 2B model's real widths
-        cls.given = record.inputs(64, 64, 1, 0, 12, 1)
+        cls.given = record.inputs(cls.model.config, 64, 64, 1, 0, 12, 1)
 
     def generate(self, cache, given=None, new=NEW, **settings):
         self.model.model.rope_deltas = None

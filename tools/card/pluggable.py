@@ -28,7 +28,7 @@ def model_and_inputs(device):
     import snapshots
     torch.manual_seed(1)
     model = snapshots.build(device, "2b", 2, 2, [0, 1], 0, "sdpa", "fp32" if device == "cpu" else "bf16")
-    given = record.inputs(*((64, 64) if device == "cpu" else (640, 480)), 1, 0, 12, 1)
+    given = record.inputs(model.config, *((64, 64) if device == "cpu" else (640, 480)), 1, 0, 12, 1)
     return model, {k: v.to(device) for k, v in given.items()}
 
 

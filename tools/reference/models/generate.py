@@ -31,7 +31,7 @@ def run(folder, size, prompt, new):
     held("loaded")
     width, height = map(int, size.split("x"))
     image = width * height // 1024 + 2  # tokens, with the marks around it
-    given = record.inputs(width, height, 1, 0, int(prompt) - image, 1)
+    given = record.inputs(model.config, width, height, 1, 0, int(prompt) - image, 1)
     with record.torch.no_grad():
         out = model.generate(**given, max_new_tokens=int(new), min_new_tokens=int(new), do_sample=False, pad_token_id=0)
     held("%d tokens answered" % (out.shape[1] - given["input_ids"].shape[1]))
