@@ -364,7 +364,7 @@ func (b *Budget) verdictWords() string {
 	if b.verdict != "" {
 		return b.verdict
 	}
-	for _, p := range []*Place{b.Device, &b.Host} {
+	for _, p := range []*Side{b.Device, &b.Host} {
 		if p == nil {
 			continue
 		}

@@ -59,7 +59,7 @@ func inputs(t *testing.T, model string, hardware ...string) advise.Inputs {
 	return in
 }
 
-func check(t *testing.T, name string, p advise.Place) {
+func check(t *testing.T, name string, p advise.Side) {
 	t.Helper()
 	used := p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value +
 		p.Other.Value

@@ -98,7 +98,7 @@ func TestThresholds(t *testing.T) {
 func TestFreeInterval(t *testing.T) {
 	in := arithmetic(t)
 	exact := func(n units.Bytes) Value[units.Bytes] { return derived(n, "") }
-	p := Place{Capacity: exact(8 * units.GiB), Weights: exact(units.GiB), KVCache: exact(0), Vision: exact(units.GiB),
+	p := Side{Capacity: exact(8 * units.GiB), Weights: exact(units.GiB), KVCache: exact(0), Vision: exact(units.GiB),
 		Compute: exact(0), Pools: exact(0), Pinned: exact(0), Other: exact(profile.ContextBytes)}
 	in.bound(&p, load{vision: units.GiB / 2}, true)
 	same(t, "least free", p.Intervals.Free.Low, 6*units.GiB-profile.MostContextBytes)

@@ -30,15 +30,15 @@ type Budget struct {
 	ExpertsOnHost *Value[int] `yaml:"layers_with_experts_on_host,omitempty" json:"layers_with_experts_on_host,omitempty"`
 	// Savings are what the engine's settings spare against its defaults, joined by ", "; nil for nothing.
 	Savings   *Value[string] `yaml:"savings,omitempty" json:"savings,omitempty"`
-	Device    *Place         `yaml:"device,omitempty" json:"device,omitempty"`
-	Host      Place          `yaml:"host" json:"host"`
+	Device    *Side          `yaml:"device,omitempty" json:"device,omitempty"`
+	Host      Side           `yaml:"host" json:"host"`
 	NextLimit Value[string]  `yaml:"next_limit" json:"next_limit"`
 
 	verdict string // fits, or fits if and under which condition
 }
 
-// Place is the account of one memory.
-type Place struct {
+// Side is the account of one memory, the card's or the host's.
+type Side struct {
 	Capacity Value[units.Bytes] `yaml:"capacity_bytes" json:"capacity_bytes"`
 	Weights  Value[units.Bytes] `yaml:"weights_bytes" json:"weights_bytes"`
 	KVCache  Value[units.Bytes] `yaml:"kv_cache_bytes" json:"kv_cache_bytes"`
@@ -52,13 +52,13 @@ type Place struct {
 	Intervals Intervals `yaml:"intervals" json:"intervals"`
 }
 
-func (p *Place) used() units.Bytes {
+func (p *Side) used() units.Bytes {
 	return p.Weights.Value + p.KVCache.Value + p.Vision.Value + p.Compute.Value + p.Pools.Value + p.Pinned.Value +
 		p.Other.Value
 }
 
 // settle sets what is left, which may be below zero.
-func (p *Place) settle() units.Bytes {
+func (p *Side) settle() units.Bytes {
 	p.Free = derived(p.Capacity.Value-p.used(), "capacity less the items above")
 	return p.Free.Value
 }
@@ -155,7 +155,7 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 func (b *Budget) fits() bool { return b.missing() == 0 }
 
 // tightest is the place where the model runs.
-func (b *Budget) tightest() *Place {
+func (b *Budget) tightest() *Side {
 	if b.Device != nil {
 		return b.Device
 	}
@@ -222,7 +222,7 @@ func (in *Inputs) unified() bool {
 
 // device is the card's place. That of a card without memory of its own is the host's, bounds included, with the
 // process and the driver's context both in it.
-func (in *Inputs) device() *Place {
+func (in *Inputs) device() *Side {
 	g := in.gpu()
 	if in.unified() {
 		p := in.hostMemory()
@@ -234,7 +234,7 @@ func (in *Inputs) device() *Place {
 		p.Other.Why += ", 0.25 GiB for the driver's context"
 		return &p
 	}
-	p := Place{Capacity: derived(g.MemoryBytes, "the card's memory"),
+	p := Side{Capacity: derived(g.MemoryBytes, "the card's memory"),
 		Other: assumed(profile.ContextBytes, "driver context and kernels")}
 	if g.FreeBytes > 0 && !in.AssumeIdle {
 		p.Capacity.Source = Measured
@@ -269,22 +269,22 @@ func (in *Inputs) emptied(b *Budget) {
 
 // host is the host's place. Where the card shares its memory, the host has what the card's part leaves, which budget
 // fills in.
-func (in *Inputs) host() Place {
+func (in *Inputs) host() Side {
 	if in.unified() {
-		return Place{Capacity: derived(units.Bytes(0), "what the card's part leaves of the memory that both share"),
+		return Side{Capacity: derived(units.Bytes(0), "what the card's part leaves of the memory that both share"),
 			Other: derived(units.Bytes(0), "counted with the card's")}
 	}
 	return in.hostMemory()
 }
 
-func (in *Inputs) hostMemory() Place {
+func (in *Inputs) hostMemory() Side {
 	m := in.Hardware.Memory
 	if m == nil {
-		return Place{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"),
+		return Side{Capacity: assumed(units.Bytes(0), "the hardware says nothing of host memory"),
 			Other: derived(units.Bytes(0), "no host memory known")}
 	}
 	room := m.Room(in.AssumeIdle)
-	p := Place{Capacity: derived(room.Capacity, room.Why)}
+	p := Side{Capacity: derived(room.Capacity, room.Why)}
 	if room.Known {
 		p.Capacity.Source = Measured
 		h := in.process()

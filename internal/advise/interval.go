@@ -28,7 +28,7 @@ const (
 
 // bound sets the intervals of a place. The items that follow from the model are exact; vision and compute reach down to
 // the least that a sampled request took; pools are there to be filled or not.
-func (in *Inputs) bound(p *Place, least load, onDevice bool) {
+func (in *Inputs) bound(p *Side, least load, onDevice bool) {
 	exactly := func(b units.Bytes) Range { return evidence.Between(b, b, "exact", Derived) }
 	seeds := fmt.Sprintf("from the least of %d seeds to a request at the limits", len(in.Seen))
 	i := Intervals{
@@ -43,7 +43,7 @@ func (in *Inputs) bound(p *Place, least load, onDevice bool) {
 }
 
 // otherRange is the interval of what is not the model's.
-func (in *Inputs) otherRange(p *Place, onDevice bool) Range {
+func (in *Inputs) otherRange(p *Side, onDevice bool) Range {
 	switch {
 	case !onDevice && in.unified():
 		return evidence.Between(p.Other.Value, p.Other.Value, "exact", Derived)
@@ -65,7 +65,7 @@ func (in *Inputs) otherRange(p *Place, onDevice bool) Range {
 }
 
 // boundFree is the interval of what is left, from those of all else.
-func (p *Place) boundFree() {
+func (p *Side) boundFree() {
 	i := &p.Intervals
 	low, high := i.sum()
 	i.Free = Range{Low: p.Capacity.Value - high, High: p.Capacity.Value - low, Why: "capacity less the intervals above",

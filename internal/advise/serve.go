@@ -165,7 +165,7 @@ func (in *Inputs) account(d *Deployment) Budget {
 
 // fill puts an estimate's items of one memory into its account. What is neither of the named ones is the process's or
 // the driver's, and takes the place of the round figure that was assumed for the driver.
-func (in *Inputs) fill(p *Place, mem *engine.Memory, host bool) {
+func (in *Inputs) fill(p *Side, mem *engine.Memory, host bool) {
 	other := in.otherRange(p, !host)
 	if !host {
 		p.Other.Value -= profile.ContextBytes

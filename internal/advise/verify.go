@@ -86,8 +86,8 @@ func (v *Verification) bytes(what string, claimed, low, high, seen units.Bytes, 
 }
 
 // places are the accounts of a configuration by name.
-func (a *Advice) places() map[string]*Place {
-	list := map[string]*Place{"host": &a.Budget.Host}
+func (a *Advice) places() map[string]*Side {
+	list := map[string]*Side{"host": &a.Budget.Host}
 	if a.Budget.Device != nil {
 		list["device"] = a.Budget.Device
 	}
@@ -242,7 +242,7 @@ func (in *Inputs) present(a Advice, v *Verification) {
 }
 
 // roomNow asks whether the items still fit beside what is in use now.
-func (v *Verification) roomNow(name string, then *Place, now Place) {
+func (v *Verification) roomNow(name string, then *Side, now Side) {
 	need := then.used() - then.Other.Value
 	v.bytes(name+" room", then.Capacity.Value-then.Other.Value, need, now.Capacity.Value,
 		now.Capacity.Value-now.Other.Value, "free now; the items need "+need.String())

@@ -45,7 +45,7 @@ func AdvicePage(w io.Writer, about About, a advise.Advice) error {
 }
 
 // placeSection is the account of one memory.
-func placeSection(title string, p *advise.Place) leafSection {
+func placeSection(title string, p *advise.Side) leafSection {
 	i := &p.Intervals
 	var items []slice
 	var rows [][]string
