@@ -284,8 +284,8 @@ func (r *vllmRun) persistent(mem *Memory) {
 		"%d levels of %d scheduled tokens", len(r.m.Vision.DeepstackLayers), r.scheduled)
 }
 
-// graphs adds what capturing takes: a pool, and of each captured size a little for every layer, assumed; a log of release
-// 0.13 shows 0.66 GiB for the 51 sizes of 30B-A3B's 48 layers, where this is 0.58.
+// graphs adds what capturing takes: a pool, and of each captured size a little for every layer, assumed; a log of
+// release 0.13 shows 0.66 GiB for the 51 sizes of 30B-A3B's 48 layers, where this is 0.58.
 func (r *vllmRun) graphs(mem *Memory, o Options) {
 	if o.Eager {
 		mem.exact("CUDA graphs", "device", 0, "none with enforce-eager")
