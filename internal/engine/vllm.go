@@ -15,7 +15,7 @@ var vllm = Engine{
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
 		"parallel"},
-	Estimate: estimateVLLM, Write: writeVLLM, Variants: vllmVariants,
+	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,
 	Spellings: vllmSpellings(), Verb: "serve",
 	Switches: []string{"enforce-eager", "enable-lora", "enable-expert-parallel", "language-model-only"},
 	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "pipeline-parallel-size", "data-parallel-size",
