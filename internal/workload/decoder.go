@@ -28,8 +28,8 @@ type kvCache struct {
 func (p *program) decode(s pass, embeds block, cache *kvCache) block {
 	p.module = "decoder"
 	var mask []block
-	if p.attn == Eager {
-		mask = append(mask, p.eagerMask(s, cache))
+	if p.attn == Eager && cache.capacity == 0 { // generate makes that of a static cache
+		mask = append(mask, p.eagerMask(s, cache, true))
 	}
 	cos, sin := p.textRotary(s.rows())
 	hidden, output := embeds, embeds
@@ -137,10 +137,9 @@ func (p *program) scatter(embeds block, x images, rows int64) (out block, held [
 }
 
 // eagerMask is the additive mask [batch, 1, new tokens, keys] of eager attention.
-func (p *program) eagerMask(s pass, cache *kvCache) block {
-	p.module = "decoder"
+func (p *program) eagerMask(s pass, cache *kvCache, number bool) block {
 	keys, _ := p.keys(s, cache)
-	bools := p.boolMask(s, keys, true)
+	bools := p.boolMask(s, keys, number)
 	out := p.additive("mask", s.batch*s.length*keys, p.elem)
 	p.free(bools)
 	return out

@@ -262,6 +262,10 @@ func (g *generation) prefill(vision bool, steps int) {
 	g.anyOf(rows)
 	g.carried.unfinished = g.alloc("unfinished", 8*g.batch)
 	ids := g.alloc("input_ids", 8*rows)
+	var mask []block
+	if g.kv.capacity > 0 && g.attn == Eager {
+		mask = append(mask, g.eagerMask(pass{batch: g.batch, length: g.prompt}, &g.kv, true))
+	}
 	embeds := g.keep(trace.TextEmbeddings, "embed_tokens", rows*d*g.elem)
 	s := pass{batch: g.batch, length: g.prompt, vision: g.x.tokens}
 	var held []block
@@ -279,6 +283,7 @@ func (g *generation) prefill(vision bool, steps int) {
 	g.length = g.prompt
 	logits := g.head(normed)
 	g.free(ids)
+	g.free(mask...)
 	g.advance(logits, steps == 0)
 }
 
@@ -335,8 +340,12 @@ func (g *generation) advance(logits block, last bool) {
 	}
 	before := g.following
 	g.following = []block{g.alloc("next.flag", 8*b), g.alloc("next.positions", 32*b), g.alloc("next.ids", 8*b)}
-	if g.kv.capacity > 0 && g.attn != Eager {
-		g.following = append(g.following, g.boolMask(pass{batch: b, length: 1, past: g.length}, g.kv.capacity, false))
+	token := pass{batch: b, length: 1, past: g.length}
+	switch {
+	case g.kv.capacity > 0 && g.attn == Eager:
+		g.following = append(g.following, g.eagerMask(token, &g.kv, false))
+	case g.kv.capacity > 0:
+		g.following = append(g.following, g.boolMask(token, g.kv.capacity, false))
 	}
 	g.free(before...)
 }
