@@ -37,7 +37,7 @@ type leaf struct {
 type leafSection struct {
 	Title, Text string
 	Bars        []barRow
-	Chart       *chart
+	Charts      []*chart // a broad one and a narrow one, of which a window shows the one that it has room for
 	Columns     []string
 	Rows        [][]string
 }
@@ -150,9 +150,13 @@ func (s span) at(v float64) float64 {
 	return round1(s.from + min(share, 1)*(s.to-s.from))
 }
 
-// newChart is an empty field between values.
-func newChart(label string, lowX, highX, lowY, highY float64) *chart {
-	c := &chart{Label: label, Width: 720, Height: 320, x: span{lowX, highX, 70, 700}, y: span{lowY, highY, 280, 50}}
+// drawn is a chart drawn twice: for a window on a desk, and for a telephone.
+func drawn(draw func(width float64) *chart) []*chart { return []*chart{draw(720), draw(350)} }
+
+// newChart is an empty field of a width between values.
+func newChart(width float64, label string, lowX, highX, lowY, highY float64) *chart {
+	c := &chart{Label: label, Width: width, Height: 320, x: span{lowX, highX, 70, width - 20},
+		y: span{lowY, highY, 280, 50}}
 	c.Lines = append(c.Lines, ruler{"grid", c.x.from, c.y.from, c.x.to, c.y.from})
 	return c
 }
@@ -199,9 +203,9 @@ func (c *chart) label(x, y float64, anchor, text string) {
 // axisX and axisY write values along an axis with lines across the field.
 func (c *chart) axisX(title string, values []float64, text func(float64) string) {
 	for _, v := range values {
-		c.label(c.x.at(v), c.y.from+16, "middle", text(v))
+		c.label(c.x.at(v), c.y.from+18, "middle", text(v))
 	}
-	c.label(c.x.to, c.y.from+33, "end", title)
+	c.label(c.x.to, c.y.from+35, "end", title)
 }
 
 func (c *chart) axisY(title string, values []float64, text func(float64) string) {

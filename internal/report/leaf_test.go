@@ -35,7 +35,7 @@ func tidy(t interface{ Errorf(string, ...any) }, c *chart) {
 // TestLabelsStandApart, whatever they say and wherever they want to stand.
 func TestLabelsStandApart(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := newChart("x", 1, 1000, 1, 1000)
+		c := newChart(rapid.SampledFrom([]float64{720, 350}).Draw(t, "width"), "x", 1, 1000, 1, 1000)
 		for range rapid.IntRange(0, 20).Draw(t, "labels") {
 			c.label(rapid.Float64Range(-50, 800).Draw(t, "x"), rapid.Float64Range(14, 300).Draw(t, "y"),
 				rapid.SampledFrom([]string{"start", "middle", "end"}).Draw(t, "anchor"),
@@ -72,10 +72,12 @@ func TestChartsAreTidy(t *testing.T) {
 	if len(stairs) != 1 || len(roof) != 1 {
 		t.Fatalf("%d and %d charts", len(stairs), len(roof))
 	}
-	tidy(t, stairs[0].Chart)
-	tidy(t, roof[0].Chart)
-	for c, want := range map[*chart][]string{stairs[0].Chart: {"L1 32 KiB", "L2 256 KiB", "L3 6 MiB", "time of one load"},
-		roof[0].Chart: {"writing", "reading the prompt", "operations a byte"}} {
+	for _, c := range append(stairs[0].Charts, roof[0].Charts...) {
+		tidy(t, c)
+	}
+	for c, want := range map[*chart][]string{stairs[0].Charts[0]: {"L1 32 KiB", "L2 256 KiB", "L3 6 MiB", "time of one load"},
+		stairs[0].Charts[1]: {"L1 32 KiB", "L3 6 MiB"}, roof[0].Charts[1]: {"writing", "reading the prompt"},
+		roof[0].Charts[0]: {"writing", "reading the prompt", "operations a byte"}} {
 		var all []string
 		for _, p := range c.Texts {
 			all = append(all, p.Text)

@@ -124,27 +124,37 @@ func roofSection(f *speed.Forecast) []leafSection {
 		low, high, least = min(low, p.OpsPerByte/2), max(high, p.OpsPerByte*2), min(least, p.OpsPerS)
 	}
 	bottom := min(least/2, r.BytesPerS*low)
-	c := newChart("Roofline of "+r.Where, low, high, bottom, 2*r.OpsPerS)
-	knee := r.OpsPerS / r.BytesPerS
-	rate := func(v float64) string { return units.Rate(v).String() }
-	ops := func(v float64) string { return Figure(v/1e9) + " G" }
-	c.axisX("operations a byte", powers(10, low, high), func(v float64) string { return fmt.Sprintf("%g", v) })
-	c.axisY("operations a second", powers(10, bottom, 2*r.OpsPerS), ops)
-	c.curve("b", "roof: "+rate(r.BytesPerS)+", then "+ops(r.OpsPerS)+" operations a second", []float64{bottom / r.BytesPerS,
-		knee, high}, []float64{bottom, r.OpsPerS, r.OpsPerS})
-	s := leafSection{Title: "What binds the phases: " + r.Where, Chart: c,
+	draw := func(width float64) *chart { return roofChart(width, r, low, high, bottom) }
+	s := leafSection{Title: "What binds the phases: " + r.Where, Charts: drawn(draw),
 		Text: "A phase under the slope waits for memory, one under the flat for arithmetic; how far below the roof it " +
 			"lies is what an engine leaves.",
 		Columns: []string{"phase", "operations a byte", "operations a second", "of the roof"}}
 	for _, p := range r.Phases {
-		x, y := c.x.at(p.OpsPerByte), c.y.at(p.OpsPerS)
-		c.Dots = append(c.Dots, dot{"a", x, y})
-		c.label(x+9, y+4, "start", p.Name)
 		roof := math.Min(r.OpsPerS, r.BytesPerS*p.OpsPerByte)
-		s.Rows = append(s.Rows, []string{p.Name, Figure(p.OpsPerByte), ops(p.OpsPerS),
+		s.Rows = append(s.Rows, []string{p.Name, Figure(p.OpsPerByte), operations(p.OpsPerS),
 			fmt.Sprintf("%.0f %%", 100*p.OpsPerS/roof)})
 	}
 	return []leafSection{s}
+}
+
+// operations scales a rate of arithmetic.
+func operations(v float64) string { return Figure(v/1e9) + " G" }
+
+// roofChart draws the roof between intensities, and the phases under it.
+func roofChart(width float64, r *speed.Roof, low, high, bottom float64) *chart {
+	c := newChart(width, "Roofline of "+r.Where, low, high, bottom, 2*r.OpsPerS)
+	knee := r.OpsPerS / r.BytesPerS
+	rate := func(v float64) string { return units.Rate(v).String() }
+	c.axisX("operations a byte", powers(10, low, high), func(v float64) string { return fmt.Sprintf("%g", v) })
+	c.axisY("operations a second", powers(10, bottom, 2*r.OpsPerS), operations)
+	c.curve("b", "roof: "+rate(r.BytesPerS)+", then "+operations(r.OpsPerS)+" operations a second", []float64{bottom / r.BytesPerS,
+		knee, high}, []float64{bottom, r.OpsPerS, r.OpsPerS})
+	for _, p := range r.Phases {
+		x, y := c.x.at(p.OpsPerByte), c.y.at(p.OpsPerS)
+		c.Dots = append(c.Dots, dot{"a", x, y})
+		c.label(x+9, y+4, "start", p.Name)
+	}
+	return c
 }
 
 // EstimatePage is an engine's estimate as a page.
@@ -293,34 +303,59 @@ func staircase(m Machine) []leafSection {
 	if !(lowX > 0 && lowY > 0 && highX > lowX) {
 		return nil
 	}
-	c := newChart("Latency of a load over the working set", lowX, highX, min(1, lowY), highY*1.2)
+	draw := func(width float64) *chart {
+		c := newChart(width, "Latency of a load over the working set", lowX, highX, min(1, lowY), highY*1.2)
+		stairs(c, m, walks(points))
+		return c
+	}
+	s := leafSection{Title: "Latency, and where the caches end", Charts: drawn(draw),
+		Text:    "One dependent load after another, timed on this machine. Dashed: what the caches are reported to hold.",
+		Columns: []string{"order", "working set", "a load"}}
+	for _, walk := range walks(points) {
+		for k := 0; k < len(walk.bytes); k += max(1, len(walk.bytes)/8) {
+			s.Rows = append(s.Rows, []string{walk.order, units.Bytes(walk.bytes[k]).String(),
+				fmt.Sprintf("%.1f ns", walk.nanoseconds[k])})
+		}
+	}
+	return []leafSection{s}
+}
+
+// walk is the latency of one order.
+type walk struct {
+	order              string
+	bytes, nanoseconds []float64
+}
+
+func walks(points []profile.LatencyPoint) (list []walk) {
+	for _, order := range []string{"page-local", "random", "line-per-page"} {
+		w := walk{order: order}
+		for _, p := range points {
+			if p.Order == order {
+				w.bytes, w.nanoseconds = append(w.bytes, float64(p.Bytes)), append(w.nanoseconds, 1e9*p.Seconds)
+			}
+		}
+		if len(w.bytes) > 1 {
+			list = append(list, w)
+		}
+	}
+	return list
+}
+
+// stairs draws the walks with the caches that end within them.
+func stairs(c *chart, m Machine, list []walk) {
 	for level := 1; m.CPU != nil && level <= 3; level++ {
 		cache := m.CPU.Cache(level)
-		if cache == nil || float64(cache.SizeBytes) <= lowX || float64(cache.SizeBytes) >= highX {
+		if cache == nil || float64(cache.SizeBytes) <= c.x.low || float64(cache.SizeBytes) >= c.x.high {
 			continue
 		}
 		c.mark(float64(cache.SizeBytes), fmt.Sprintf("L%d %s", level, cache.SizeBytes))
 	}
-	c.axisX("working set", powers(4, lowX, highX), func(v float64) string { return units.Bytes(v).String() })
+	c.axisX("working set", powers(4, c.x.low, c.x.high), func(v float64) string { return units.Bytes(v).String() })
 	nanoseconds := func(v float64) string { return fmt.Sprintf("%g ns", v) }
-	c.axisY("time of one load", powers(10, min(1, lowY), highY*1.2), nanoseconds)
-	s := leafSection{Title: "Latency, and where the caches end", Chart: c,
-		Text: "One dependent load after another, timed on this machine. Dashed: what the caches are reported to hold.", Columns: []string{"order", "working set", "a load"}}
-	for i, order := range []string{"page-local", "random", "line-per-page"} {
-		var xs, ys []float64
-		for _, p := range points {
-			if p.Order == order {
-				xs, ys = append(xs, float64(p.Bytes)), append(ys, 1e9*p.Seconds)
-			}
-		}
-		if len(xs) > 1 {
-			c.curve(string("abcd"[i]), order, xs, ys)
-		}
-		for k := 0; k < len(xs); k += max(1, len(xs)/8) {
-			s.Rows = append(s.Rows, []string{order, units.Bytes(xs[k]).String(), fmt.Sprintf("%.1f ns", ys[k])})
-		}
+	c.axisY("time of one load", powers(10, c.y.low, c.y.high), nanoseconds)
+	for i, w := range list {
+		c.curve(string("abcd"[i]), w.order, w.bytes, w.nanoseconds)
 	}
-	return []leafSection{s}
 }
 
 // bandwidths are the rates of each kernel by working set.
