@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 work=$(mktemp -d)
-session=newuser-$$
+session=none turn=0
 trap 'tmux -L "$session" kill-server 2>/dev/null || true; rm -rf "$work"' EXIT
 fail() { echo "FAILED: $*"; exit 1; }
 
@@ -45,6 +45,7 @@ readme=$(grep -o 'go run ./cmd/vlmem advise' "$work/clone/README.md" | head -1)
 # screen COLUMNS COMMAND: types a command into a new terminal, waits until it is done, and keeps what stands there; lines that
 # the terminal had to break are joined again, so that they show their width
 screen() {
+  turn=$((turn + 1)) session=newuser-$$-$turn # a server that is ending takes no new session
   tmux -L "$session" new-session -d -x "$1" -y 60 -c "$work/clone" "env PS1='$ ' NO_COLOR=1 bash --norc"
   tmux -L "$session" set-option -g history-limit 5000
   tmux -L "$session" send-keys "clear; $2; echo \"ended \$?\" >$work/ended" Enter
