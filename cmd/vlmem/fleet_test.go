@@ -138,7 +138,6 @@ func TestFleetFaultsAreNamed(t *testing.T) {
 		{append(model, "i5-10210u", "--mix", "none"), "chat"},
 		{append(model, "i5-10210u", "--context", "64"), "--context 64"},
 		{append(model, "i5-10210u", "--precision", "q9"), "q9"},
-		{[]string{"i5-10210u", "--model", "qwen3.5-9b"}, "runs no qwen3.5-9b"},
 	} {
 		r := vlmem(t, nil, append([]string{"fleet"}, c.args...)...)
 		if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
