@@ -43,6 +43,24 @@ func TestSavings(t *testing.T) {
 	}
 }
 
+// TestOllamaSaves asks for what Ollama's files can say: a quantised cache and a tower of eight bits.
+func TestOllamaSaves(t *testing.T) {
+	d, err := advise.Deploy("ollama", roomy(t, "qwen3-vl-4b", "gtx-1050-ti"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := engine.Write("ollama", d.Settings)
+	if err != nil || d.Options.HostLayers > 0 || d.Options.Llama.NoTower {
+		t.Fatalf("%v, %+v", err, d.Savings)
+	}
+	text := b.Files[0].Content + b.Files[1].Content
+	for _, want := range []string{"OLLAMA_KV_CACHE_TYPE=q8_0", "PARAMETER num_batch 256", "Q8_0.gguf"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+}
+
 // TestExpertsLeaveFirst holds the number of layers whose experts leave the card to the least that fits, one by one, and
 // what is written to the same estimate.
 func TestExpertsLeaveFirst(t *testing.T) {
