@@ -73,41 +73,57 @@ func roomBeside(l Limits, grids ...profile.Grid) int {
 func (in *Inputs) Draw(mix *profile.Mix, first, count int, under Policies,
 	progress func(done, of int)) ([]Seen, error) {
 	list := make([]Seen, count)
+	seeds := make(chan int, count)
+	for i := range count {
+		seeds <- i
+	}
+	close(seeds)
 	var mu sync.Mutex // over done, and progress
 	done := 0
 	var work errgroup.Group
-	work.SetLimit(runtime.GOMAXPROCS(0))
-	for i := range list {
+	for range min(count, runtime.GOMAXPROCS(0)) {
 		work.Go(func() (err error) {
-			list[i], err = in.sample(mix, uint64(first+i), under)
-			mu.Lock()
-			defer mu.Unlock()
-			done++
-			progress(done, count)
-			return err
+			var s sampler
+			for i := range seeds {
+				if list[i], err = s.sample(in, mix, uint64(first+i), under); err != nil {
+					return err
+				}
+				mu.Lock()
+				done++
+				progress(done, count)
+				mu.Unlock()
+			}
+			return nil
 		})
 	}
 	return list, work.Wait()
 }
 
+// sampler replays seeds one after another in the same memory.
+type sampler struct {
+	events []trace.Event
+	parts  replay.Parts
+}
+
 // sample is what the sequence of one seed asks of the pools.
-func (in *Inputs) sample(mix *profile.Mix, seed uint64, under Policies) (Seen, error) {
-	var parts replay.Parts
-	for t, err := range in.requests(mix, seed, workload.Static) {
+func (s *sampler) sample(in *Inputs, mix *profile.Mix, seed uint64, under Policies) (Seen, error) {
+	s.parts.Reset()
+	for t, err := range in.requests(mix, seed, workload.Static, s.events) {
 		if err != nil {
 			return nil, err
 		}
-		if err := parts.Add(t); err != nil {
+		if err := s.parts.Add(t); err != nil {
 			return nil, err
 		}
+		s.events = t.Events
 	}
-	return See(parts.Programs(), under)
+	return See(s.parts.Programs(), under)
 }
 
 // Sequence is the requests of one seed as one trace.
 func (in *Inputs) Sequence(mix *profile.Mix, seed uint64, cache workload.Cache) (*trace.Trace, error) {
 	sequence := &trace.Trace{Name: "sample"}
-	for t, err := range in.requests(mix, seed, cache) {
+	for t, err := range in.requests(mix, seed, cache, nil) {
 		if err != nil {
 			return nil, err
 		}
@@ -117,8 +133,9 @@ func (in *Inputs) Sequence(mix *profile.Mix, seed uint64, cache workload.Cache) 
 	return sequence, nil
 }
 
-// requests are those of one seed, one after another; each is overwritten by the next.
-func (in *Inputs) requests(mix *profile.Mix, seed uint64, cache workload.Cache) iter.Seq2[*trace.Trace, error] {
+// requests are those of one seed, one after another, in memory that may be reused: each is overwritten by the next.
+func (in *Inputs) requests(mix *profile.Mix, seed uint64, cache workload.Cache,
+	memory []trace.Event) iter.Seq2[*trace.Trace, error] {
 	return func(yield func(*trace.Trace, error) bool) {
 		draw := evenly(in)
 		if mix != nil {
@@ -129,7 +146,6 @@ func (in *Inputs) requests(mix *profile.Mix, seed uint64, cache workload.Cache) 
 			yield(nil, err)
 			return
 		}
-		var memory []trace.Event
 		for _, a := range requests {
 			t, err := in.request(a, workload.Flash, cache, memory)
 			if !yield(t, err) || err != nil {

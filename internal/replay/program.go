@@ -141,11 +141,20 @@ func (p *Parts) Add(t *trace.Trace) error {
 	})
 }
 
+// Reset forgets all traces; the programs of before are overwritten by those to come.
+func (p *Parts) Reset() {
+	for _, s := range p.shares {
+		if s != nil {
+			*s = share{Program: Program{Name: s.Name, Steps: s.Steps[:0]}, unused: s.unused[:0]}
+		}
+	}
+}
+
 // Programs are the parts, by the name of the pool.
 func (p *Parts) Programs() map[string]*Program {
 	parts := map[string]*Program{}
 	for k, share := range p.shares {
-		if share != nil {
+		if share != nil && len(share.Steps) > 0 {
 			share.Events = len(share.Steps)
 			parts[trace.Kind(k).String()] = &share.Program
 		}

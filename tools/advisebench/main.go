@@ -23,7 +23,7 @@ import (
 var commands = []command{
 	{"named hardware", []string{"advise", "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b"}, false},
 	{"this machine", []string{"advise"}, true},
-	{"an engine's settings", []string{"advise", "--for", "pytorch", "--hardware", "i5-10210u+gtx-1080"}, false},
+	{"an engine's settings", []string{"advise", "--for", "llama-server", "--hardware", "i5-10210u+gtx-1080"}, false},
 }
 
 type command struct {
