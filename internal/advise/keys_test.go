@@ -52,7 +52,7 @@ var keys = map[string]key{
 	"budget.PLACE.compute_bytes":                {"bytes", "verify", "all other working memory of that request"},
 	"budget.PLACE.pools_bytes":                  {"bytes", "verify", "what the pools' maxima hold beyond cache, vision and compute; 0 where an engine is named"},
 	"budget.PLACE.pinned_bytes":                 {"bytes", "verify", "page-locked staging memory, which is the host's"},
-	"budget.PLACE.other_bytes":                  {"bytes", "verify", "what the driver, the system and the process take"},
+	"budget.PLACE.other_bytes":                  {"bytes", "verify", "what the driver and the engine's process take; what else ran is told on the screen, and here where memory is shared"},
 	"budget.PLACE.free_bytes":                   {"bytes", "verify", "capacity less the items above"},
 	"budget.PLACE.intervals.weights_bytes":      {"bytes", "", "the least and the most of weights_bytes"},
 	"budget.PLACE.intervals.kv_cache_bytes":     {"bytes", "", "the least and the most of kv_cache_bytes"},

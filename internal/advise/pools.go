@@ -71,8 +71,8 @@ var candidates = []string{"vlmem", "bestfit", "buddy"}
 const pageTokens = 16
 
 const (
-	reserve     = 5             // percent of the largest need seen, for sequences that were not
-	sure        = 75            // percent of the smallest need seen that any sequence leaves idle
+	reserve     = 5             // percent of the largest need seen, for sequences that were not: chosen, not measured
+	sure        = 75            // percent of the smallest need seen that any sequence leaves idle: chosen likewise
 	granule     = 2 * units.MiB // sizes of pools are whole granules of a card
 	cacheLine   = 64
 	deviceAlign = 512 // what CUDA kernels and PyTorch expect
