@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
@@ -34,12 +35,8 @@ func AdvicePage(w io.Writer, about About, a advise.Advice) error {
 		if p := a.Next.Files; p != nil {
 			rows = [][]string{{"download from", p.Repository}, {"decoder", p.Decoder}, {"tower", p.Tower}}
 		}
-		start := ""
-		for _, word := range a.Next.Command {
-			start += " " + word
-		}
 		l.Sections = append(l.Sections, leafSection{Title: "What to do next", Columns: []string{"step", ""},
-			Rows: append(rows, []string{"start", start[1:]})})
+			Rows: append(rows, []string{"start", strings.Join(a.Next.Command, " ")})})
 	}
 	return l.write(w, about, a.Hardware.Name.Value)
 }
