@@ -77,7 +77,8 @@ func TestCompareLeavesOutWhatHasNoSuchContext(t *testing.T) {
 			t.Errorf("%+v after %+v", c, got.Choices[max(i-1, 0)])
 		}
 	}
-	_, stderr, code = runWith(t, nil, "advise", "--compare", "--hardware", "gt-1030+i5-10210u", "--context", "250000")
+	_, stderr, code = runWith(t, nil, "advise", "--compare", "--hardware", "gt-1030+i5-10210u", "--context", "250000",
+		"--concurrency", "8")
 	if code != exitUnable || strings.Contains(stderr, "as fast as was asked") {
 		t.Errorf("exit %d, %s", code, stderr)
 	}

@@ -17,7 +17,7 @@ var estimateValues = map[string]string{
 	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",
 	"learned": "", "observed": "", "log": "", // which have tests of their own
 	"mmproj": "", "engine": "", "model": "", "hardware": "", "format": "", "output": "", "help": "", "color": "",
-	"quiet": "", "settings": "", "config": "",
+	"quiet": "", "report": "", "settings": "", "config": "",
 }
 
 // oneSequenceHasNone are flags that share something among sequences, or bound what few of them send.
