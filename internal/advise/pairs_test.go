@@ -13,14 +13,14 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour")
+var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour with -timeout 2h")
 
-// few are the models that are asked about otherwise, one of each kind and size, and fewCards the cards of short runs.
+// few are the models that are asked about otherwise, one of each kind and size, and fewCards the cards.
 var few = []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b", "qwen3.5-9b"}
 
 const fewCards = 3
 
-// cardsAlone are the built-in cards beside a laptop; without -every one of each capability.
+// cardsAlone are the built-in cards beside a laptop; without -every one of each of a few capabilities.
 func cardsAlone(t *testing.T) (list []profile.Hardware) {
 	t.Helper()
 	seen := map[string]bool{}
@@ -36,7 +36,7 @@ func cardsAlone(t *testing.T) (list []profile.Hardware) {
 		if len(h.GPUs) == 0 {
 			continue
 		}
-		if kind := h.GPUs[0].ComputeCapability; !*every && (seen[kind] || testing.Short() && len(list) == fewCards) {
+		if kind := h.GPUs[0].ComputeCapability; !*every && (seen[kind] || len(list) == fewCards) {
 			continue
 		}
 		seen[h.GPUs[0].ComputeCapability] = true

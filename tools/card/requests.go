@@ -187,19 +187,34 @@ func courseOf(t *trace.Trace, before int, marked bool) course {
 	return c
 }
 
-// withoutScratch drops what a CPU's matrix product takes and gives back at once: oneDNN's, which says nothing of the model.
-func withoutScratch(t *trace.Trace) *trace.Trace {
+// withoutScratch drops what a CPU's matrix product takes and gives back at once, and in 16 bits all that a convolution
+// takes beside its result, the last it allocates: oneDNN's, which says nothing of the model.
+func withoutScratch(t *trace.Trace, narrow bool) *trace.Trace {
 	kept := &trace.Trace{Tags: t.Tags, Slots: t.Slots}
-	for i := 0; i < len(t.Events); i++ {
-		e := t.Events[i]
-		product := e.Op == trace.OpAlloc && (t.Tags[e.Tag] == "mm" || t.Tags[e.Tag] == "addmm" || t.Tags[e.Tag] == "bmm")
-		if product && i+1 < len(t.Events) && t.Events[i+1].Op == trace.OpFree && t.Events[i+1].Slot == e.Slot {
-			i++
+	dropped := map[uint32]bool{}
+	for i, e := range t.Events {
+		switch {
+		case e.Op == trace.OpFree && dropped[e.Slot]:
+			delete(dropped, e.Slot)
+			continue
+		case e.Op == trace.OpAlloc && i+1 < len(t.Events) && scratch(t, e, t.Events[i+1], narrow):
+			dropped[e.Slot] = true
 			continue
 		}
 		kept.Events = append(kept.Events, e)
 	}
 	return kept
+}
+
+// scratch says whether an allocation is an operation's own, by what follows it.
+func scratch(t *trace.Trace, e, next trace.Event, narrow bool) bool {
+	switch op := t.Tags[e.Tag]; op {
+	case "mm", "addmm", "bmm":
+		return next.Op == trace.OpFree && next.Slot == e.Slot
+	case "mkldnn_convolution":
+		return narrow && next.Op == trace.OpAlloc && t.Tags[next.Tag] == op
+	}
+	return false
 }
 
 // compare gives both courses of a request.
@@ -210,7 +225,7 @@ func (q request) compare() (recorded, generated course, err error) {
 	}
 	t, blocks := q.recorded, q.Seen.Begin.Blocks
 	if q.cpu {
-		t, blocks = withoutScratch(t), 0
+		t, blocks = withoutScratch(t, q.Settings.DType != "fp32"), 0
 	}
 	return courseOf(t, blocks, q.cpu), courseOf(g, 0, true), nil
 }
