@@ -23,7 +23,8 @@ type output struct {
 	format  string
 	path    string
 	formats []string
-	report  string // --report, where the command has a page
+	report  string   // --report, where the command has a page
+	others  []string // files of the command that the page may not replace
 	page    *outlet.Pending
 }
 

@@ -27,6 +27,9 @@ func (o *output) openPage(env *environment, w *outlet.Pending) (err error) {
 	if !ok || path == "" {
 		return fmt.Errorf("--report %q: want html=FILE, such as html=report.html", o.report)
 	}
+	if other := outlet.SameAs(path, append(o.others, o.path)); other != "" {
+		return fmt.Errorf("--report html=%s would replace %s: name another file", path, other)
+	}
 	if o.page, err = env.openFile("--report", "html", path); err == nil {
 		w.Beside(o.page)
 	}

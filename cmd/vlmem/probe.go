@@ -58,6 +58,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	if err := o.check(cmd); err != nil {
 		return err
 	}
+	o.out.others = []string{o.save}
 	w, err := o.out.open(env)
 	if err != nil {
 		return err

@@ -64,6 +64,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 	if err := o.check(); err != nil {
 		return err
 	}
+	o.out.others = []string{path, o.log, o.gguf}
 	w, err := o.out.open(env)
 	if err != nil {
 		return err

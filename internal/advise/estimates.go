@@ -7,7 +7,7 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Estimates remembers what an engine needs of one model, for many machines: an estimate depends on the settings, on the
+// Estimates remembers what an engine needs of models, for many machines: an estimate depends on the settings, on the
 // backend of the card and on the vector extensions of the processor, not on how much memory there is. Their words name
 // the first machine that asked.
 type Estimates struct {
@@ -17,6 +17,8 @@ type Estimates struct {
 
 // estimateKey is all that an estimate of an engine that offloads layers takes from Inputs.options.
 type estimateKey struct {
+	model                                     string
+	parameters                                int64 // two files may give one name
 	engine, quant, device, backend, mode, cpu string
 	tower, cache                              string
 	context, sequences, hostLayers            int
@@ -26,7 +28,7 @@ type estimateKey struct {
 }
 
 func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
-	k := estimateKey{engine: e.Name, quant: o.Quant, device: o.Device, mode: o.Llama.LoadMode, context: o.Context,
+	k := estimateKey{model: in.Model.Name, parameters: in.Model.Parameters().Total(), engine: e.Name, quant: o.Quant, device: o.Device, mode: o.Llama.LoadMode, context: o.Context,
 		sequences: o.Sequences, hostLayers: o.HostLayers, image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant,
 		cache: o.KVType, ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}
 	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone

@@ -45,7 +45,7 @@ func (in *Inputs) next(b *Budget) *Next {
 	}
 	for line := range strings.Lines(written.Files[0].Content) {
 		line = strings.TrimSpace(line)
-		named := strings.HasPrefix(line, "--mmproj ") && (tower == "f16" || n.Files.FetchedTower() == n.Files.Tower)
+		named := strings.HasPrefix(line, "--mmproj ") && (tower == "f16" || fetched && n.Files.FetchedTower() == n.Files.Tower)
 		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || named) {
 			continue
 		}

@@ -8,7 +8,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/terminal"
@@ -119,4 +121,26 @@ func (p *Pending) Direct() io.Writer {
 		return p.file
 	}
 	return p.to
+}
+
+// SameAs is the first of others that names the same file, there already or yet to be made; an empty path names none.
+func SameAs(path string, others []string) string {
+	if i := slices.IndexFunc(others, func(other string) bool { return same(path, other) }); i >= 0 {
+		return others[i]
+	}
+	return ""
+}
+
+func same(a, b string) bool {
+	if a == "" || b == "" {
+		return false
+	}
+	x, errX := os.Stat(a)
+	y, errY := os.Stat(b)
+	if errX == nil && errY == nil {
+		return os.SameFile(x, y)
+	}
+	x, errX = os.Stat(filepath.Dir(a))
+	y, errY = os.Stat(filepath.Dir(b))
+	return errX == nil && errY == nil && os.SameFile(x, y) && filepath.Base(a) == filepath.Base(b)
 }

@@ -81,3 +81,27 @@ func TestAFolderIsMadeForItsFilesAlone(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+func TestSameFile(t *testing.T) {
+	folder := t.TempDir()
+	there, other := filepath.Join(folder, "a"), filepath.Join(folder, "b")
+	for _, name := range []string{there, other} {
+		if err := os.WriteFile(name, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("a", filepath.Join(folder, "link")); err != nil {
+		t.Skip(err)
+	}
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{there, there, true}, {there, folder + "/./a", true}, {there, folder + "/link", true}, {there, other, false},
+		{folder + "/new", folder + "/./new", true}, {folder + "/new", there, false}, {"", "", false},
+	} {
+		if got := same(c.a, c.b); got != c.same {
+			t.Errorf("%q and %q: %v", c.a, c.b, got)
+		}
+	}
+}
