@@ -28,7 +28,8 @@ type estimateKey struct {
 }
 
 func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
-	k := estimateKey{model: in.Model.Name, parameters: in.Model.Parameters().Total(), engine: e.Name, quant: o.Quant, device: o.Device, mode: o.Llama.LoadMode, context: o.Context,
+	k := estimateKey{model: in.Model.Name, parameters: in.Model.Parameters().Total(), engine: e.Name, quant: o.Quant,
+		device: o.Device, mode: o.Llama.LoadMode, context: o.Context,
 		sequences: o.Sequences, hostLayers: o.HostLayers, image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant,
 		cache: o.KVType, ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}
 	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone

@@ -45,7 +45,8 @@ func (in *Inputs) next(b *Budget) *Next {
 	}
 	for line := range strings.Lines(written.Files[0].Content) {
 		line = strings.TrimSpace(line)
-		named := strings.HasPrefix(line, "--mmproj ") && (tower == "f16" || fetched && n.Files.FetchedTower() == n.Files.Tower)
+		taken := tower == "f16" || fetched && n.Files.FetchedTower() == n.Files.Tower
+		named := taken && strings.HasPrefix(line, "--mmproj ")
 		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || named) {
 			continue
 		}
