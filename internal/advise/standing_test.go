@@ -13,6 +13,9 @@ import (
 // TestStandAsDeployed: what advise writes for an engine on ten machines with six models is judged as it was solved for by
 // whoever asks again with those settings, and what it is over with each item at its most is never said to fit.
 func TestStandAsDeployed(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for seconds")
+	}
 	machines, models, least := []string{"i5-10210u", "gtx-1080", "h100"}, []string{"qwen3-vl-2b", "qwen2.5-vl-7b"}, 15
 	if *every {
 		machines = []string{"i5-10210u", "mx350", "gtx-1050-ti", "gtx-1060-6gb", "gtx-1080", "gtx-1080-ti", "rtx-4060", "l4",

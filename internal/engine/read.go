@@ -126,9 +126,9 @@ func settingsIn(name string, data []byte) (list []Stated, err error) {
 		case line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";"):
 		case strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]"):
 			sections = true
-		case !dashed && !sections && len(list) == 0:
+		case !dashed && !sections && len(list) == 0 && !assigns(line):
 			return yamlSettings(name, data)
-		case !dashed && !sections:
+		case !dashed && !sections && !assigns(line):
 			return nil, fmt.Errorf("%s:%d: want a line of --name and value, found %q", name, n, line)
 		default:
 			key, value := rest, "true"
@@ -139,6 +139,12 @@ func settingsIn(name string, data []byte) (list []Stated, err error) {
 		}
 	}
 	return list, lines.Err()
+}
+
+// assigns tells name = value, which may stand before the first section, from YAML, whose names end with a colon.
+func assigns(line string) bool {
+	name, _, ok := strings.Cut(line, "=")
+	return ok && !strings.Contains(name, ":")
 }
 
 func yamlSettings(name string, data []byte) (list []Stated, err error) {

@@ -29,6 +29,7 @@ func TestReadSettings(t *testing.T) {
 		{&llamaServer, "--ctx_size\t4096\n--gpu-layers=0\n--no-mmproj\n--hf-repo Qwen/Qwen3-VL-8B-Instruct-GGUF:Q8_0\n--lora a\n",
 			[]Stated{{"ctx", "4096"}, {"ngl", "0"}, {"image", "none"}, {"model", "Qwen/Qwen3-VL-8B-Instruct-GGUF"}, {"quant", "q8_0"}},
 			[]string{"lora"}, ""},
+		{&llamaServer, "; a note: one\nversion = 1\n\n[m]\nctx-size = 8192\n", []Stated{{"ctx", "8192"}}, []string{"version"}, ""},
 		{&llamaServer, "[m]\nmodel = m-Q4_K_M.gguf\nctx-size = 8192\n", []Stated{{"quant", "q4_k_m"}, {"ctx", "8192"}}, nil, ""},
 		{&vllm, "a: &x 5\nmax_model_len: *x\nkv_cache_memory_bytes: 9\n", []Stated{{"ctx", "5"}}, []string{"kv-cache-memory-bytes", "a"}, ""},
 		{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
