@@ -36,6 +36,9 @@ func deployInputs(t *testing.T, model string, card *profile.GPU) advise.Inputs {
 }
 
 func TestDeploymentsFitAtTheHighEnd(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for seconds")
+	}
 	for _, target := range []string{"vllm", "sglang", "llama-server", "ollama", "transformers"} {
 		for _, gib := range []int64{2, 4, 6, 8, 12, 24} {
 			card := ampere(units.Bytes(gib) * units.GiB)

@@ -54,6 +54,9 @@ func machineOf(t *testing.T, card string, device, host units.Bytes) profile.Hard
 // TestTheFirstSplitIsFoundWithoutTryingAll holds the search against every number of layers, on cards of their own memory and
 // of the host's; and Locate, which looks at the smallest limits early, against the order that Deploy goes in.
 func TestTheFirstSplitIsFoundWithoutTryingAll(t *testing.T) {
+	if testing.Short() {
+		t.Skip("tries every split")
+	}
 	e := engine.Anywhere()
 	for _, name := range []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b"} {
 		m, err := profiles.Model(name)
@@ -99,6 +102,9 @@ func holdLocate(t *testing.T, in Inputs, e *engine.Engine) {
 
 // TestProcessorsDoNotMatterToWhatLiesOnTheCard: estimates that machines share are equal whatever the processor.
 func TestProcessorsDoNotMatterToWhatLiesOnTheCard(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for seconds")
+	}
 	e := engine.Anywhere()
 	sse, amx := &profile.CPU{Model: "x", ISA: []string{"sse4_2"}}, &profile.CPU{Model: "x", ISA: []string{"avx2", "avx512f",
 		"avx512bw", "avx512_vnni", "amx_int8", "amx_tile"}}

@@ -73,6 +73,9 @@ func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 
 // TestUnifiedMemoryIsOneBudget: what the card takes the host no longer has.
 func TestUnifiedMemoryIsOneBudget(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for seconds")
+	}
 	in := inputs(t, "qwen3-vl-8b", "i5-10210u", "gtx-1080")
 	g := &in.Hardware.GPUs[0]
 	g.UnifiedMemory, g.MemoryBytes, g.FreeBytes = true, 10*units.GiB, 9*units.GiB
