@@ -56,7 +56,18 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if err != nil {
 		return r, err
 	}
-	return e.reading(name, pairs)
+	if r, err = e.reading(name, pairs); err == nil && slices.Contains(e.Effects, "build") {
+		r.state(Stated{"build", e.writtenFor(data)})
+	}
+	return r, err
+}
+
+// writtenFor is the version that the head of a file of ours names, "" for a file of another hand. No engine has a
+// setting for it, so that it stands in a comment, with the same words each time.
+func (e *Engine) writtenFor(data []byte) string {
+	head, _, _ := strings.Cut(string(data), "\n")
+	_, version, _ := strings.Cut(strings.TrimLeft(head, "#; "), writtenBy+e.Product+" ")
+	return strings.TrimSpace(version)
 }
 
 // reading sorts names and values by what they mean for memory.
@@ -135,7 +146,7 @@ func settingsIn(name string, data []byte) (list []Stated, err error) {
 			if at := strings.IndexAny(rest, " \t="); at >= 0 {
 				key, value = rest[:at], strings.TrimLeft(rest[at:], " \t=")
 			}
-			list = append(list, Stated{key, strings.Trim(strings.TrimSpace(value), `"`)})
+			list = append(list, Stated{key, strings.Trim(strings.TrimSpace(value), `"'`)})
 		}
 	}
 	return list, lines.Err()

@@ -20,6 +20,11 @@ func TestReadSettings(t *testing.T) {
 				{"no-warmup", "true"}}, []string{"fit"}, ""},
 		{&llamaServer, "--model m-UD-Q4_K_XL.gguf\n--n-gpu-layers 17\n--override-tensor \"exps=CPU\"\n",
 			[]Stated{{"quant", "ud-q4_k_xl"}, {"ngl", "17"}, {"override-tensor", "exps=CPU"}}, nil, ""},
+		{&llamaServer, "# written by vlmem for llama.cpp b11549\n# a note\n--override-tensor 'blk\\.(0|1)\\.ffn_=CPU'\n",
+			[]Stated{{"override-tensor", `blk\.(0|1)\.ffn_=CPU`}, {"build", "b11549"}}, nil, ""},
+		{&llamaServer, "; written by vlmem for llama.cpp v0.5.0\nversion = 1\n[m]\nctx-size = 1\n",
+			[]Stated{{"ctx", "1"}, {"build", "v0.5.0"}}, []string{"version"}, ""},
+		{&vllm, "# written by vlmem for vLLM 0.25.1\nmax-model-len: 1\n", []Stated{{"ctx", "1"}}, nil, ""},
 		{&vllm, "model: Qwen/Qwen3-VL-8B-Instruct\ndtype: bfloat16\nquantization: fp8\nmax-model-len: 4096\nenforce-eager: true\n" +
 			"kv-cache-dtype: auto\nport: 8000\nlimit-mm-per-prompt: {\"image\": {\"width\": 1280, \"height\": 720}}\n",
 			[]Stated{{"model", "Qwen/Qwen3-VL-8B-Instruct"}, {"quant", "fp8"}, {"ctx", "4096"}, {"eager", "true"},

@@ -8,7 +8,8 @@
 
 VLMEM is the binary to ask. Misses are printed with the command that repeats them, then how many agree to the byte (a server prints
 hundredths of a MiB, devices align differently), how many within 1 %, and how many both refused. Exit 1 where fewer than 95 % agree to the byte, where one is
-more than 1 % off, or where one refuses what the other takes.
+more than 1 % off, or where one refuses what the other takes. Where ANSWERS names a file, what the engine says is kept in it: a run that
+was cut goes on where it stopped, and another vlmem is held to the same answers within a minute.
 """
 import json, os, random, re, subprocess, sys, tempfile
 
@@ -27,7 +28,9 @@ p = x.CommonParams(); p.model.path = sys.argv[2]
 for k, v in json.loads(sys.argv[3]).items():
     kind = {'cache_type_k': 'ggml_type', 'cache_type_v': 'ggml_type', 'flash_attn_type': 'llama_flash_attn_type'}.get(k)
     setattr(p, k, getattr(getattr(x, kind), v) if kind else v)
-x.Server(p); time.sleep(0.2); sys.stdout.flush(); os._exit(0)
+try: x.Server(p); time.sleep(0.2)
+except RuntimeError as e: print(e)
+sys.stdout.flush(); os._exit(0)  # threads of one that was refused would never end
 """
 
 
@@ -197,6 +200,31 @@ def compare(truth, claim):
     return worst, words
 
 
+class answers:
+    "what the engine said, by the case, in the file that ANSWERS names: a run that was cut goes on, and another vlmem is asked at once"
+
+    def __init__(self, build):
+        self.path, self.kept = os.environ.get("ANSWERS", os.devnull), {}
+        self.head = "%s %s %d " % (WAY, build or os.path.basename(TARGET), CARDS)
+        for line in open(self.path) if os.path.exists(self.path) else ():
+            key, held, why = json.loads(line)
+            self.kept[key] = held and {name: tuple(numbers) for name, numbers in held.items()}, why
+
+    def __enter__(self):
+        self.file = open(self.path, "a", buffering=1)
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+    def of(self, case, ask):
+        key = self.head + case
+        if key not in self.kept:
+            self.kept[key] = held, why = ask()
+            self.file.write(json.dumps([key, held, why]) + "\n")
+        return self.kept[key]
+
+
 def main():
     global VLMEM, WAY, TARGET, CARDS
     if len(sys.argv) < 6 or sys.argv[4] not in ("server", "reserve", "cards", "vulkan"):
@@ -208,15 +236,15 @@ def main():
     if WAY == "server":
         info = next(m for m in (re.match(r"xllamacpp-([\d.]+)\.dist-info$", d) for d in os.listdir(TARGET)) if m)
         build = "b7079" if info[1] == "0.2.6" else "b" + info[1].split(".")[2]
-    draw = random.Random(seed)
-    pick, chance = draw.choice, lambda share: draw.random() < share
     exact = near = refused = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, answers(build) as said:
         for n in range(runs):
+            draw = random.Random("%d-%d" % (seed, n))  # each by itself, so that one can be repeated and a run goes on
+            pick, chance = draw.choice, lambda share: draw.random() < share
             path = os.path.join(folder, "model.gguf")
             name, shape = model(pick, chance, path, False)
             s = settings(pick, chance, shape)
-            held, why = (server if WAY == "server" else reserve)(path, s)
+            held, why = said.of("%d-%d %s %s" % (seed, n, name, json.dumps(s)), lambda: (server if WAY == "server" else reserve)(path, s))
             command = asked(path, s, build)
             claim, message = estimated(command)
             if held is None or claim is None:
