@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,22 +119,40 @@ func (b *bench) inputs() error {
 	if err != nil {
 		return fmt.Errorf("making a trace: %w", err)
 	}
-	config := exec.Command(b.binary, "advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1",
-		"--image", "64x64", "--context", "256", "-o", filepath.Join(b.folder, "config.yaml"))
-	if err := config.Run(); err != nil {
-		return fmt.Errorf("making a configuration: %w", err)
+	advise := []string{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "256"}
+	bench := []string{"bench", "--image", "64x64", "--decode", "1", "--repeats", "0", "--allocators", "vlmem,bestfit"}
+	for _, c := range []struct {
+		name string
+		args []string
+	}{
+		{"config.yaml", append(advise, "--seeds", "1")},
+		{"shard0", append(bench, "--shard", "0/2")}, {"shard1", append(bench, "--shard", "1/2")},
+		{"seeds0", append(advise, "--seeds", "2", "--shard", "0/2")}, {"seeds1", append(advise, "--seeds", "2", "--shard", "1/2")},
+	} {
+		args := append(slices.Clone(c.args), "-o", filepath.Join(b.folder, c.name))
+		if text, err := exec.Command(b.binary, args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("making %s: %w: %s", c.name, err, text)
+		}
 	}
 	recording := "op,addr,size,stream,t_us\nsegment_alloc,4194304,2097152,0,1\nalloc,4194304,100,0,2\n"
 	return os.WriteFile(filepath.Join(b.folder, "recording.csv"), []byte(recording), 0o600)
 }
 
+// names are how commands name their files.
+var names = map[string]string{"TRACE": "trace.vlmt", "CONFIG": "config.yaml", "RECORDING": "recording.csv",
+	"SHARD0": "shard0", "SHARD1": "shard1", "SEEDS0": "seeds0", "SEEDS1": "seeds1"}
+
 // line is a command with its files, writing to out.
 func (b *bench) line(command []string, out string) []string {
-	var args []string
-	for _, a := range command {
-		a = strings.Replace(a, "TRACE", filepath.Join(b.folder, "trace.vlmt"), 1)
-		a = strings.Replace(a, "CONFIG", filepath.Join(b.folder, "config.yaml"), 1)
-		args = append(args, strings.Replace(a, "RECORDING", filepath.Join(b.folder, "recording.csv"), 1))
+	args := slices.Clone(command)
+	for i, a := range args {
+		if name := names[a]; name != "" {
+			args[i] = filepath.Join(b.folder, name)
+		}
+	}
+	if i := slices.Index(args, "OUT"); i >= 0 {
+		args[i] = out
+		return args
 	}
 	return append(args, "-o", out)
 }
