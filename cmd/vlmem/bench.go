@@ -304,17 +304,13 @@ func (o *benchOptions) write(env *environment, ctx context.Context, to resultFil
 	if err != nil {
 		return err
 	}
-	what := strings.Join(o.models, ", ")
-	if len(o.traces) > 0 {
-		what = strings.Join(o.traces, ", ")
-	}
 	heat, err := contest.HeatOf(&machine)
 	if err != nil {
 		return err
 	}
-	page := report.BenchPage(what, o.granule, release.Version(), result, &machine, heat)
-	page.Timelines = timelines
-	if err := page.Write(to); err != nil {
+	page := report.Page{Granule: o.granule, Bench: result, Against: o.against, Timelines: timelines, Machine: &machine,
+		Heat: heat}
+	if err := page.Write(to, env.about()); err != nil {
 		return err
 	}
 	return to.Commit()

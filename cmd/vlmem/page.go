@@ -41,6 +41,10 @@ func (o *output) paint(env *environment, write func(io.Writer, report.About) err
 	if o.page == nil {
 		return nil
 	}
-	return write(o.page, report.About{Command: "vlmem " + strings.Join(env.args, " "), Version: release.Version(),
-		Date: time.Now()})
+	return write(o.page, env.about())
+}
+
+// about is what made a page, and when.
+func (env *environment) about() report.About {
+	return report.About{Command: "vlmem " + strings.Join(env.args, " "), Version: release.Version(), Date: time.Now()}
 }

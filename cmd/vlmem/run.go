@@ -2,8 +2,10 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -25,10 +27,10 @@ import (
 
 type runOptions struct {
 	config, engine, estimate, environment, save, limit string
-	reports                                            []string
 	keep                                               bool
 	lessons                                            lessonOptions
 	interval                                           time.Duration
+	out                                                output // of the page alone
 }
 
 func newRunCmd(env *environment) *cobra.Command {
@@ -50,7 +52,7 @@ signal's number where one ended it.`,
 		Example: `  vlmem run --engine llama.cpp --save run.json -- llama-server -m Qwen3-VL-2B-Q8_0.gguf -c 8192
   vlmem run --report html=run.html -- python3 serve.py`,
 		Args: some("the command to run after --"),
-		RunE: func(_ *cobra.Command, args []string) error { return runRun(env, &o, args) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runRun(env, cmd.Context(), &o, args) },
 	}
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
@@ -66,19 +68,19 @@ signal's number where one ended it.`,
 	o.lessons.addFlags(cmd)
 	flags.StringVar(&o.limit, "limit", "", "most memory of the program's control group, such as 6GiB")
 	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two samples")
-	flags.StringArrayVar(&o.reports, "report", nil, "also write a page: html=FILE")
+	o.out.addPage(cmd)
 	completes(cmd, "engine", estimatedEngines())
 	return cmd
 }
 
 func estimatedEngines() []string { return engine.Names((*engine.Engine).Estimates) }
 
-func runRun(env *environment, o *runOptions, command []string) error {
+func runRun(env *environment, ctx context.Context, o *runOptions, command []string) error {
 	plan, err := o.plan(env, command)
 	if err != nil {
 		return err
 	}
-	defer plan.Discard()
+	defer plan.save.Discard()
 	var log child.Tap
 	options := plan.options
 	options.Stdin, options.Stdout, options.Stderr = fileOf(env.stdin), fileOf(env.stdout), fileOf(env.stderr)
@@ -91,11 +93,14 @@ func runRun(env *environment, o *runOptions, command []string) error {
 	defer env.relay.Store(nil)
 	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
 	defer signal.Stop(signals)
+	if ctx.Err() != nil { // a signal came before: nothing is started that nobody would end
+		return ctx.Err()
+	}
 	if err := child.Follow(options, signals, obs); err != nil {
 		return err
 	}
 	obs.Judge(plan.engine, plan.predicted, log.Text())
-	if err := plan.tell(env); err != nil {
+	if err := o.tell(env, plan); err != nil {
 		return err
 	}
 	if obs.Ended.Code != 0 {
@@ -119,14 +124,9 @@ func fileOf(stream any) *os.File {
 type runPlan struct {
 	options     child.Options
 	observation *observation.Observation
-	predicted   *engine.Memory // nil: nothing was predicted
-	engine      *engine.Engine // nil: no log to read
-	save, page  *outlet.Pending
-}
-
-func (p *runPlan) Discard() {
-	p.save.Discard()
-	p.page.Discard()
+	predicted   *engine.Memory  // nil: nothing was predicted
+	engine      *engine.Engine  // nil: no log to read
+	save        *outlet.Pending // the observation, with the page beside it
 }
 
 // plan checks the options and predicts.
@@ -182,27 +182,20 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 			return err
 		}
 	}
+	p.save, o.out.others = &outlet.Pending{}, []string{o.save}
 	if o.save != "" {
 		if p.save, err = env.openFile("--save", "json", o.save); err != nil {
 			return err
 		}
 	}
-	for _, r := range o.reports {
-		format, path, ok := strings.Cut(r, "=")
-		if !ok || format != "html" || path == "" || p.page != nil {
-			p.Discard()
-			return fmt.Errorf("--report %q: want html=FILE, once", r)
-		}
-		if p.page, err = env.openFile("--report", "html", path); err != nil {
-			p.Discard()
-			return err
-		}
+	if err = o.out.openPage(env, p.save); err != nil {
+		p.save.Discard()
 	}
-	return nil
+	return err
 }
 
 // tell writes the table, the observation and the page.
-func (p *runPlan) tell(env *environment) error {
+func (o *runOptions) tell(env *environment, p *runPlan) error {
 	var table bytes.Buffer
 	fmt.Fprintf(&table, "\n%s\n", filepath.Base(p.observation.Command[0]))
 	if err := report.Observation(&table, p.observation); err != nil {
@@ -211,13 +204,15 @@ func (p *runPlan) tell(env *environment) error {
 	if _, err := table.WriteTo(env.stderr); err != nil {
 		return err
 	}
-	if p.save != nil {
-		if err := errors.Join(p.observation.Encode(p.save), p.save.Commit()); err != nil {
+	if o.save != "" {
+		if err := p.observation.Encode(p.save); err != nil {
 			return err
 		}
 	}
-	if p.page != nil {
-		return errors.Join(report.ObservationPage(p.page, p.observation), p.page.Commit())
+	if err := o.out.paint(env, func(w io.Writer, _ report.About) error {
+		return report.ObservationPage(w, p.observation)
+	}); err != nil {
+		return err
 	}
-	return nil
+	return p.save.Commit()
 }

@@ -193,11 +193,18 @@ func planned(t *trace.Trace) (*alloc.Plan, error) {
 // timelinePoints is how finely memory over time is recorded: about the pixels of a page's width.
 const timelinePoints = 1000
 
-// Timeline records the trace through the first of the chosen allocators that can be walked.
+// Timeline records the trace through the first of the chosen allocators that can be walked, and what the others
+// reserve.
 func (o *Options) Timeline(t *trace.Trace) (*replay.Timeline, error) {
 	entrants, err := o.entrants(t)
 	if err != nil {
 		return nil, err
 	}
-	return replay.Record(t, entrants[0], timelinePoints)
+	line, err := replay.Record(t, entrants[0], timelinePoints)
+	for _, e := range entrants[1:] {
+		if err == nil {
+			err = line.Beside(t, e)
+		}
+	}
+	return line, err
 }

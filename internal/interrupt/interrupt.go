@@ -34,6 +34,9 @@ func Supervise(signals <-chan os.Signal, relay *Relay, abandon func(os.Signal), 
 				continue
 			}
 			cancel()
+			if to := relay.Load(); to != nil { // a program began in this moment: it is to end as well
+				*to <- s
+			}
 			await(ended, signals)
 			abandon(s)
 			return codeOf(s)

@@ -1,8 +1,10 @@
 package replay
 
 import (
+	"cmp"
 	"fmt"
 	"math/bits"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -19,6 +21,23 @@ type Timeline struct {
 	// Spans is the allocator's addresses at the operation PeakAt, when it had reserved most.
 	Spans  []alloc.Span `json:"spans"`
 	PeakAt int          `json:"peak_at"`
+	// Curves is what each allocator had reserved at the points, this one's first.
+	Curves []Curve `json:"curves"`
+	// Holds is what was requested and lived when most did, by who asked, the largest first.
+	Holds []Hold `json:"holds"`
+}
+
+// Curve is the bytes that an allocator had reserved at each point of a timeline.
+type Curve struct {
+	Allocator string  `json:"allocator"`
+	Reserved  []int64 `json:"reserved"`
+}
+
+// Hold is the live memory of one site.
+type Hold struct {
+	Site   string `json:"site"`
+	Bytes  int64  `json:"bytes"`
+	Blocks int64  `json:"blocks"`
 }
 
 // Point is one moment: requested bytes live, in all and by pool, and bytes reserved.
@@ -64,7 +83,88 @@ func Record(t *trace.Trace, e Entrant, points int) (*Timeline, error) {
 	}
 	r.line.phases(t)
 	r.line.compact(r.seen)
+	r.line.Holds = holds(t)
+	own := Curve{Allocator: e.Name}
+	for _, point := range r.line.Points {
+		own.Reserved = append(own.Reserved, point.Reserved)
+	}
+	r.line.Curves = append(r.line.Curves, own)
 	return r.line, nil
+}
+
+// Beside adds the curve of another allocator, at the points of the timeline of t.
+func (l *Timeline) Beside(t *trace.Trace, e Entrant) error {
+	p, err := Compile(t)
+	if err != nil {
+		return err
+	}
+	a, err := e.Open()
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	c := Curve{Allocator: e.Name}
+	blocks, held := make([]alloc.Block, p.Slots), make([]bool, p.Slots)
+	for i, s := range p.Steps {
+		switch {
+		case s.Size > 0:
+			b, err := a.Alloc(s.request(s.Kind.String(), e.Streams))
+			blocks[s.Slot], held[s.Slot] = b, err == nil // one that is refused is never freed
+		case held[s.Slot]:
+			held[s.Slot] = false
+			if err := a.Free(blocks[s.Slot]); err != nil {
+				return fmt.Errorf("recording %s through %s: %w", p.Name, e.Name, err)
+			}
+		}
+		if n := len(c.Reserved); n < len(l.Points) && i == l.Points[n].Operation {
+			c.Reserved = append(c.Reserved, a.Stats().Reserved)
+		}
+	}
+	l.Curves = append(l.Curves, c)
+	return nil
+}
+
+// holds sums what lived when most did by who asked for it.
+func holds(t *trace.Trace) []Hold {
+	var total, most int64
+	peak, frees, sizes := 0, t.Ends(), make([]int64, t.Slots)
+	for i, e := range t.Events {
+		switch e.Op {
+		case trace.OpAlloc:
+			sizes[e.Slot] = e.Size
+			if total += e.Size; total > most {
+				most, peak = total, i
+			}
+		case frees:
+			total -= sizes[e.Slot]
+		}
+	}
+	live := map[uint32]trace.Event{}
+	for _, e := range t.Events[:min(peak+1, len(t.Events))] {
+		switch e.Op {
+		case trace.OpAlloc:
+			live[uint32(e.Slot)] = e
+		case frees:
+			delete(live, uint32(e.Slot))
+		}
+	}
+	sites := map[string]*Hold{}
+	for _, e := range live {
+		name := t.Tags[e.Tag]
+		if sites[name] == nil {
+			sites[name] = &Hold{Site: name}
+		}
+		sites[name].Bytes += e.Size
+		sites[name].Blocks++
+	}
+	var list []Hold
+	for _, h := range sites {
+		list = append(list, *h)
+	}
+	slices.SortFunc(list, func(a, b Hold) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Site, b.Site))
+	})
+	return list
 }
 
 // recording is two runs: the first finds peakAt, the second records.

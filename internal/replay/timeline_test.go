@@ -73,3 +73,28 @@ func TestPeakOfTimelineIsTheSummarys(t *testing.T) {
 			books.end.PeakReserved, err)
 	}
 }
+
+// TestHoldsAreTheLowerBoundBySite, and the same allocator beside itself reserves the same at every point.
+func TestHoldsAreTheLowerBoundBySite(t *testing.T) {
+	b := trace.NewBuilder("t")
+	one, two := b.Tag("one"), b.Tag("two")
+	x := b.Alloc(1024, trace.General, 0, one)
+	y := b.Alloc(4096, trace.General, 0, two)
+	b.Free(x, 0)
+	b.Alloc(1000, trace.General, 0, one)
+	b.Alloc(500, trace.General, 0, one)
+	b.Free(y, 0)
+	line, err := Record(b.Trace(), Entrant{Name: "bestfit", Open: bestfit}, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Hold{{"two", 4096, 1}, {"one", 1500, 2}}; !slices.Equal(line.Holds, want) {
+		t.Errorf("holds %v, want %v", line.Holds, want)
+	}
+	if err := line.Beside(b.Trace(), Entrant{Name: "again", Open: bestfit}); err != nil {
+		t.Fatal(err)
+	}
+	if c := line.Curves; len(c) != 2 || len(c[0].Reserved) != len(line.Points) || !slices.Equal(c[0].Reserved, c[1].Reserved) {
+		t.Errorf("curves %v of %d points", c, len(line.Points))
+	}
+}

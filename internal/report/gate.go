@@ -73,9 +73,20 @@ func describe(f baseline.Finding) string {
 		100*f.Change,
 		quantity(f.Before, f.Unit), quantity(f.After, f.Unit), 100*f.Threshold)
 	if f.P > 0 {
-		text += fmt.Sprintf(", p %.3f", f.P)
+		text += ", p " + probability(f.P)
 	}
 	return text + ")"
+}
+
+// probability is the p of a test; what is counted, and not sampled, has none.
+func probability(p float64) string {
+	switch {
+	case p == 0:
+		return "exact"
+	case p < 0.001:
+		return "< 0.001"
+	}
+	return fmt.Sprintf("%.3f", p)
 }
 
 func quantity(v float64, unit string) string {
@@ -91,7 +102,7 @@ func (b Bench) compared(w io.Writer, format string) error {
 	var rows [][]string
 	for _, f := range b.Comparison.Findings {
 		rows = append(rows, []string{f.Allocator, f.Kind, f.Metric, quantity(f.Before, f.Unit), quantity(f.After, f.Unit),
-			fmt.Sprintf("%+.1f %%", 100*f.Change), fmt.Sprintf("%.3f", f.P), string(f.Verdict)})
+			fmt.Sprintf("%+.1f %%", 100*f.Change), probability(f.P), string(f.Verdict)})
 	}
 	fmt.Fprintf(w, "\ncompared with the saved run\n")
 	if format == "markdown" {

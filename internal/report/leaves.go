@@ -147,9 +147,10 @@ func roofChart(width float64, r *speed.Roof, low, high, bottom float64) *chart {
 	c.curve("b", "roof: "+rate(r.BytesPerS)+", then "+operations(r.OpsPerS)+" operations a second", []float64{bottom / r.BytesPerS,
 		knee, high}, []float64{bottom, r.OpsPerS, r.OpsPerS})
 	for _, p := range r.Phases {
-		x, y := c.x.at(p.OpsPerByte), c.y.at(p.OpsPerS)
-		c.Dots = append(c.Dots, dot{"a", x, y})
-		c.label(x+9, y+4, "start", p.Name)
+		c.Dots = append(c.Dots, dot{"a", c.x.at(p.OpsPerByte), c.y.at(p.OpsPerS)})
+	}
+	for i, p := range r.Phases {
+		c.name(c.Dots[i], p.Name)
 	}
 	return c
 }

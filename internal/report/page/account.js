@@ -14,7 +14,7 @@ function drawIcicle(root) {
   const color = name => {
     let sum = 0;
     for (const c of name) sum = (sum * 31 + c.codePointAt(0)) >>> 0;
-    return "var(--" + "abcde"[sum % 5] + ")";
+    return "var(--n" + (1 + sum % 5) + ")";
   };
   let zoomed = root;
   const say = node => {
