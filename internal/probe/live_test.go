@@ -51,8 +51,8 @@ func TestFill(t *testing.T) {
 	if strings.HasPrefix(b.Name, "address space") { // counted for a process without any, of which a 512th is alignment
 		size -= int64(mapped(t))
 	}
-	fmt.Printf("binding: %s, usable threads: %d, filling: %d, on processors' lists: %d\n", b.Name, h.CPU.UsableThreads, size,
-		int64(onLists(t)))
+	fmt.Printf("binding: %s, usable threads: %d, filling: %d, on processors' lists: %d\n",
+		b.Name, h.CPU.UsableThreads, size, int64(onLists(t)))
 	if err := fill(size); err != nil {
 		fmt.Println("refused:", err)
 		os.Exit(9)
@@ -297,7 +297,11 @@ func TestLiveBounds(t *testing.T) {
 		if n := g.events("high"); n > 0 || !strings.Contains(out, "throttles") || !strings.Contains(out, "\nfilled\n") {
 			t.Errorf("throttled %d times\n%s", n, out)
 		}
-		if out, _ = fillWithin(t, 20*time.Second, g.dirs, "", liveOver); g.events("high") == 0 {
+		// A busy host is slow to get there.
+		for limit := 20 * time.Second; g.events("high") == 0 && limit < patience; limit *= 3 {
+			out, _ = fillWithin(t, limit, g.dirs, "", liveOver)
+		}
+		if g.events("high") == 0 {
 			t.Errorf("%s more was not throttled\n%s", liveOver, out)
 		}
 	})
@@ -337,7 +341,7 @@ func TestLiveBounds(t *testing.T) {
 			t.Skip("writes gibibytes")
 		}
 		// The runtime reserves more than a gibibyte before it starts.
-		holds(t, nil, "ulimit -v 3000000; ", "address space")
+		holds(t, nil, "ulimit -v 2500000; ", "address space")
 	})
 }
 
