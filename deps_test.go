@@ -17,8 +17,8 @@ import (
 const module = "github.com/vlmem/vlmem"
 
 // arrows lists, for each room, the rooms it may import; a room speaks for the folders below it that have no line of
-// their own, as an importer and as what is imported. It is a statement of policy: add an arrow only with a reason, and draw it in docs/design.md too. An arrow that no
-// file uses is taken out.
+// their own, as an importer and as what is imported. It is a statement of policy: add an arrow only with a reason, and
+// draw it in docs/design.md too. An arrow that no file uses is taken out.
 var arrows = map[string]string{
 	"internal/units":           "",
 	"internal/memory":          "",
@@ -152,14 +152,22 @@ func imports(t *testing.T, file string) (folders []string) {
 
 // goFiles lists the files that are built into the program; tests may import what they test with.
 func goFiles(t *testing.T) []string {
+	return slices.DeleteFunc(allGoFiles(t), func(name string) bool {
+		return strings.HasSuffix(name, "_test.go") || within(name, "tools")
+	})
+}
+
+// allGoFiles lists every file of the project, tests and tools among them.
+func allGoFiles(t *testing.T) []string {
+	t.Helper()
 	var files []string
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata" || d.Name() == "tools"):
+		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
 			return filepath.SkipDir
-		case strings.HasSuffix(name, ".go") && !strings.HasSuffix(name, "_test.go"):
+		case strings.HasSuffix(name, ".go"):
 			files = append(files, filepath.ToSlash(name))
 		}
 		return nil

@@ -203,7 +203,8 @@ func commands(text string) []string {
 
 // runs reports whether a command can be run as it stands, and ends.
 func runs(command string) bool {
-	return !unfit.MatchString(command) && !strings.Contains(command, "…") && (!strings.HasPrefix(command, "vlmem watch") || strings.Contains(command, "--once"))
+	return !unfit.MatchString(command) && !strings.Contains(command, "…") && (!strings.HasPrefix(command, "vlmem watch") ||
+		strings.Contains(command, "--once"))
 }
 
 var unfit = regexp.MustCompile(`(?:^|[ =,/])[A-Z][A-Z]+\b|&&|\|\||;`)
@@ -215,7 +216,8 @@ func TestDocumentedCommands(t *testing.T) {
 		t.Skip("the documentation is written for Linux")
 	}
 	folder := t.TempDir()
-	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && vlmem trace export --to snapshot recording.trace -o snapshot.pickle && " +
+	prepare := "mkdir folder && vlmem trace gen --model qwen3-vl-2b --image 64x64 --decode 2 -o recording.trace && " +
+		"vlmem trace export --to snapshot recording.trace -o snapshot.pickle && " +
 		"cp snapshot.pickle before.pickle && cp snapshot.pickle after.pickle && cp snapshot.pickle main.pickle && " +
 		"vlmem probe --reported --format yaml -o laptop.yaml && mkdir nodes && cp laptop.yaml nodes && " +
 		"printf 'JobID|JobName|State|MaxRSS|NodeList\\n7.batch|batch|COMPLETED|2000000000|n1\\n' >sacct.txt && " +
@@ -254,8 +256,8 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 }
 
-// TestDocumentedOutput compares what pages show under a prompt with what the command writes, line by line up to …, where it
-// names its hardware: elsewhere it is the reader's own.
+// TestDocumentedOutput compares what pages show under a prompt with what the command writes, line by line up to …,
+// where it names its hardware: elsewhere it is the reader's own.
 func TestDocumentedOutput(t *testing.T) {
 	binary := build(t)
 	files, err := filepath.Glob("docs/*.md")

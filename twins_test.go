@@ -39,7 +39,8 @@ func TestNoLogicStandsTwice(t *testing.T) {
 
 // TestTwinsAreFound holds the finder to what it must see and must leave alone.
 func TestTwinsAreFound(t *testing.T) {
-	const first = "package p\nfunc f(a []int) (n int) { for i, x := range a { if x > 3 { n += x * i; g(n, 4) }; n -= h(a[i], x) }; " +
+	const first = "package p\nfunc f(a []int) (n int) { for i, x := range a { if x > 3 { n += x * i; g(n, 4) }; n -= " +
+		"h(a[i], x) }; " +
 		"n *= k(n, 5); return n + 1 }\n"
 	for text, want := range map[string]bool{
 		strings.NewReplacer("(n int)", "(s int)", " n ", " s ", "(n,", "(s,").Replace(first): true,
@@ -103,8 +104,8 @@ func runsOf(fset *token.FileSet, file string, parsed *ast.File) (list []run) {
 	return list
 }
 
-// writer writes syntax as text: kinds of nodes, operators, constants and names, variables as numbers in the order in which
-// they come.
+// writer writes syntax as text: kinds of nodes, operators, constants and names, variables as numbers in the order in
+// which they come.
 type writer struct {
 	b       strings.Builder
 	numbers map[string]int

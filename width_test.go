@@ -13,10 +13,10 @@ import (
 // width is the most columns of a line, a tab being one.
 const width = 120
 
-// TestLinesAreShort holds code outside tables of data: the elements of literals, and fields with their tags, stand on
-// one line however long.
+// TestLinesAreShort holds code, that of tests and tools too, outside tables of data: the elements of literals, and
+// fields with their tags, stand on one line however long.
 func TestLinesAreShort(t *testing.T) {
-	for _, file := range goFiles(t) {
+	for _, file := range allGoFiles(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -59,7 +59,8 @@ func TestCardMemoryOrder(t *testing.T) {
 	if err := m.Use(first+1, a); !errors.Is(err, ErrNotLive) {
 		t.Errorf("using what is not a block: %v", err)
 	}
-	if s := m.Statistics(); s.Allocs != 3 || s.Frees != 1 || s.Requested != 3<<20+5000 || s.Kind != Stream || s.Place != Device {
+	if s := m.Statistics(); s.Allocs != 3 || s.Frees != 1 || s.Requested != 3<<20+5000 || s.Kind != Stream ||
+		s.Place != Device {
 		t.Errorf("%+v", s)
 	}
 }

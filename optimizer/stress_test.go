@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// TestStress has sixteen goroutines allocate, check, free, free twice and free what is another optimizer's, with sizes up
-// to the largest that an int holds, while pools are compacted, pressure comes and goes, and at a random moment the
+// TestStress has sixteen goroutines allocate, check, free, free twice and free what is another optimizer's, with sizes
+// up to the largest that an int holds, while pools are compacted, pressure comes and goes, and at a random moment the
 // optimizer is closed under them. Nothing but the named errors may come of it. It takes a round; VLMEM_STRESS_MINUTES
 // asks for more, and -race for the race detector's word.
 func TestStress(t *testing.T) {

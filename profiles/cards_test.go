@@ -9,9 +9,10 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// impossible says what of a card contradicts the rest of it: bandwidth is the bus times the rate of a pin; arithmetic is
-// two operations of every core at the clock; a memory chip of 32 bits holds 1 to 4 GiB, twice that where chips lie on both
-// sides, and CUDA sees at most all of it and at least 91 %, less the error correction that lies in it; limits are those of the capability.
+// impossible says what of a card contradicts the rest of it: bandwidth is the bus times the rate of a pin; arithmetic
+// is two operations of every core at the clock; a memory chip of 32 bits holds 1 to 4 GiB, twice that where chips lie
+// on both sides, and CUDA sees at most all of it and at least 91 %, less the error correction that lies in it; limits
+// are those of the capability.
 func impossible(g profile.GPU) (faults []string) {
 	if g.MemoryBusBits > 0 {
 		derived := float64(g.MemoryBusBits) / 8 * g.MemoryRateBitsPerS

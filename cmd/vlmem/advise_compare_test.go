@@ -7,7 +7,8 @@ import (
 )
 
 func TestCompareListsTheFastestFirst(t *testing.T) {
-	stdout, stderr, code := runWith(t, nil, "advise", "--compare", "--hardware", "i5-10210u+gtx-1080", "--min-tokens-per-second", "20",
+	stdout, stderr, code := runWith(t, nil, "advise", "--compare", "--hardware", "i5-10210u+gtx-1080",
+		"--min-tokens-per-second", "20",
 		"--format", "json")
 	if code != 0 {
 		t.Fatalf("exit %d: %s", code, stderr)

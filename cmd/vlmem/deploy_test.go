@@ -152,7 +152,8 @@ func TestManifestsRunWhatVlmemTakes(t *testing.T) {
 				}
 				s := c.SecurityContext
 				whole := c.Image != "" // the others are patches
-				if whole && (pod.HostNetwork || pod.HostPID || pod.Token == nil || *pod.Token || s.Privileged || s.Escalation == nil ||
+				if whole && (pod.HostNetwork || pod.HostPID || pod.Token == nil || *pod.Token || s.Privileged ||
+					s.Escalation == nil ||
 					*s.Escalation || !s.ReadOnlyRoot || len(s.Capabilities.Add) > 0 || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) ||
 					!(s.NonRoot || pod.SecurityContext.NonRoot) && c.Name != "probe") {
 					t.Errorf("%s: container %s has more privileges than it needs: %+v", path, c.Name, s)
@@ -173,7 +174,8 @@ func TestJobHasAsManyShardsAsCompletions(t *testing.T) {
 		t.Errorf("%s, %d completions of %s", job.Spec.CompletionMode, job.Spec.Completions, args)
 	}
 	merge := decoded[object](t, deploy+"/kubernetes/bench/merge.yaml")[0].Spec.Template.Spec.Containers[0].Args
-	if shards := slices.DeleteFunc(merge, func(a string) bool { return !strings.HasPrefix(a, "/shards/") }); len(shards) != 8 {
+	elsewhere := func(a string) bool { return !strings.HasPrefix(a, "/shards/") }
+	if shards := slices.DeleteFunc(merge, elsewhere); len(shards) != 8 {
 		t.Errorf("%d files are merged", len(shards))
 	}
 	script, err := os.ReadFile(deploy + "/slurm/bench.sbatch")

@@ -11,10 +11,11 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-var documents = flag.String("documents", "", "keep the man pages and completions that TestDocuments makes in this folder")
+var documents = flag.String("documents", "", "keep the man pages and completions that TestDocuments makes in this "+
+	"folder")
 
-// TestDocuments makes a man page for every command and the completions of three shells, as a release carries them. They are made
-// by a test so that the program itself need not carry what makes them.
+// TestDocuments makes a man page for every command and the completions of three shells, as a release carries them.
+// They are made by a test so that the program itself need not carry what makes them.
 func TestDocuments(t *testing.T) {
 	folder := *documents
 	if folder == "" {

@@ -103,7 +103,8 @@ func TestSettingsTakeLists(t *testing.T) {
 	if err := os.WriteFile(settings.File, []byte("format: [json, yaml]\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got := vlmem(t, nil, "profiles"); got.code != exitUsage || !strings.Contains(got.stderr, "a list of 2, want one value") {
+	if got := vlmem(t, nil, "profiles"); got.code != exitUsage ||
+		!strings.Contains(got.stderr, "a list of 2, want one value") {
 		t.Errorf("a list for one value: exit %d, %q", got.code, got.stderr)
 	}
 }

@@ -120,7 +120,8 @@ func TestExplainAnswersARefusedRequest(t *testing.T) {
 	golden(t, "explain.txt", strings.ReplaceAll(r.stdout, filepath.Dir(path), "DIR"))
 	e := explained(t, path)
 	d := e.Devices[0]
-	if o := d.OOMs[0]; o.Requested != 600<<20 || o.Free != 840<<20 || o.LargestFree != 280<<20 || *o.Capacity != 1100<<20 ||
+	if o := d.OOMs[0]; o.Requested != 600<<20 || o.Free != 840<<20 || o.LargestFree != 280<<20 ||
+		*o.Capacity != 1100<<20 ||
 		len(o.ServableBy) == 0 || o.ServableBy[0] != "expandable_segments:True" || *d.PeakLive != 900<<20 {
 		t.Errorf("%+v", o)
 	}
@@ -148,7 +149,8 @@ func TestExplainShowsHostileNamesAsText(t *testing.T) {
 	}
 }
 
-// The same snapshot inside torch.save's archive and a page of memory_viz is read as such; its segments alone are a state.
+// The same snapshot inside torch.save's archive and a page of memory_viz is read as such; its segments alone are a
+// state.
 func TestExplainReadsContainers(t *testing.T) {
 	s := stranded(t)
 	data := pickled(t, s)
@@ -266,7 +268,8 @@ func TestExplainComparesAndRefuses(t *testing.T) {
 	path := write(t, "a.pickle", pickled(t, before))
 	r := vlmem(t, nil, "explain", path, after, "--format", "json")
 	var c account.Comparison
-	if err := json.Unmarshal([]byte(r.stdout), &c); err != nil || c.Devices[0].New != 5<<20 || c.Devices[0].Gone != 60<<20 ||
+	if err := json.Unmarshal([]byte(r.stdout), &c); err != nil || c.Devices[0].New != 5<<20 ||
+		c.Devices[0].Gone != 60<<20 ||
 		c.Devices[0].Grown[0].Net != 5<<20 {
 		t.Errorf("exit %d, %v: %+v", r.code, err, c)
 	}

@@ -100,12 +100,14 @@ func TestFleetJoinsMachinesThatAreAlike(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := planOf(t, 0, folder+"/*.yaml", filepath.Join(folder, "a.yaml"), "--model", "qwen3-vl-2b", "--mix", "chat", "--rate", "3")
+	p := planOf(t, 0, folder+"/*.yaml", filepath.Join(folder, "a.yaml"), "--model", "qwen3-vl-2b", "--mix", "chat",
+		"--rate", "3")
 	if len(p.Kinds) != 1 || len(p.Kinds[0].Machines) != 3 || len(p.Kinds[0].Models[0].Fits) != 2 {
 		t.Fatalf("%+v", p)
 	}
 	s := p.Kinds[0].Models[0].Service
-	if want := 1 - 3/(s.Each.Median*float64(s.Nodes)); s.Nodes < 2 || s.Spare < 0.3 || s.Spare < want-1e-9 || s.Spare > want+1e-9 {
+	if want := 1 - 3/(s.Each.Median*float64(s.Nodes)); s.Nodes < 2 || s.Spare < 0.3 || s.Spare < want-1e-9 ||
+		s.Spare > want+1e-9 {
 		t.Errorf("%+v, want %g spare", *s, want)
 	}
 	for format, want := range map[string]string{"table": "2 of 3", "yaml": "machines_that_fit: 2", "markdown": "| 2 of 3 |",

@@ -14,7 +14,8 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 		{"vllm", "vllm.yaml", "rtx-4090", "qwen3-vl-8b", "rtx-4060", "qwen3-vl-32b"},
 	} {
 		folder := t.TempDir()
-		if r := vlmem(t, nil, "advise", "--for", c.engine, "--hardware", c.machine, "--model", c.model, "-o", folder+"/"); r.code != 0 {
+		if r := vlmem(t, nil, "advise", "--for", c.engine, "--hardware", c.machine, "--model", c.model, "-o",
+			folder+"/"); r.code != 0 {
 			t.Fatal(r.stderr)
 		}
 		for _, run := range []struct {
@@ -24,13 +25,15 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 			r := vlmem(t, nil, "gate", "--for", c.engine, "--config", filepath.Join(folder, c.file), "--hardware", run.machine,
 				"--model", run.model)
 			if r.code != run.code || run.code == 1 && !strings.Contains(r.stdout, "does not fit") {
-				t.Errorf("%s, %s on %s: exit %d, want %d\n%s%s", c.engine, run.model, run.machine, r.code, run.code, r.stdout, r.stderr)
+				t.Errorf("%s, %s on %s: exit %d, want %d\n%s%s", c.engine, run.model, run.machine, r.code, run.code, r.stdout,
+					r.stderr)
 			}
 		}
 	}
 }
 
-// A file that names no model that is here is refused, and one with settings that nothing reckons holds nothing for sure.
+// A file that names no model that is here is refused, and one with settings that nothing reckons holds nothing for
+// sure.
 func TestGateOfSettings(t *testing.T) {
 	for _, c := range []struct {
 		engine, settings, args string

@@ -62,8 +62,8 @@ func TestNoNameBreaksOutOfAWriter(t *testing.T) {
 	}
 }
 
-// TestNoMachineBreaksOutOfAWriter gives a machine, its processor and its card hostile names. Each is refused in one line, or
-// what is written of it reads back.
+// TestNoMachineBreaksOutOfAWriter gives a machine, its processor and its card hostile names. Each is refused in one
+// line, or what is written of it reads back.
 func TestNoMachineBreaksOutOfAWriter(t *testing.T) {
 	machine, err := catalog.Hardware("i5-10210u+gtx-1080")
 	if err != nil {

@@ -30,8 +30,8 @@ func sharded(t *testing.T, n int, args ...string) []string {
 	return files
 }
 
-// TestMergedShardsAreTheUnshardedRun holds the exact figures of every format to the byte, for fewer and for more shards than
-// there are units.
+// TestMergedShardsAreTheUnshardedRun holds the exact figures of every format to the byte, for fewer and for more
+// shards than there are units.
 func TestMergedShardsAreTheUnshardedRun(t *testing.T) {
 	args := []string{"bench", "--model", "qwen3-vl-2b", "--image", "64x64", "--image", "96x64", "--decode", "1",
 		"--repeats", "0", "--allocators", "vlmem,bestfit,buddy"}

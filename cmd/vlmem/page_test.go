@@ -17,7 +17,8 @@ func TestAPageReplacesNoOtherFileOfItsCommand(t *testing.T) {
 		{"verify", file}, {"probe", "--reported", "--save", file}, {"estimate", "--model", "qwen3-vl-2b", "-o", file},
 	} {
 		r := vlmem(t, nil, append(args, "--report", "html="+filepath.Dir(file)+"/./f")...)
-		if text, _ := os.ReadFile(file); r.code != exitUsage || !strings.Contains(r.stderr, "would replace") || string(text) != "kept" {
+		if text, _ := os.ReadFile(file); r.code != exitUsage || !strings.Contains(r.stderr, "would replace") ||
+			string(text) != "kept" {
 			t.Errorf("%v: exit %d, %s; the file holds %.20q", args, r.code, r.stderr, text)
 		}
 	}

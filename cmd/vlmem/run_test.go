@@ -31,7 +31,8 @@ func TestRunTeachesEstimate(t *testing.T) {
 	args := []string{"--model", "qwen3-vl-2b", "--quant", "q8_0", "--device", "cpu", "--ctx", "256", "--image", "none"}
 	file, before := estimateFile(t, args...)
 	page := filepath.Join(t.TempDir(), "run.html")
-	r := vlmem(t, home, "run", "--interval", "10ms", "--estimate", file, "--keep", "--report", "html="+page, "--", "sh", "-c",
+	r := vlmem(t, home, "run", "--interval", "10ms", "--estimate", file, "--keep", "--report", "html="+page, "--", "sh",
+		"-c",
 		"exit 3")
 	if r.code != 3 || r.stdout != "" || !strings.Contains(r.stderr, "PREDICTED") ||
 		!strings.Contains(r.stderr, "exit code 3") {

@@ -67,7 +67,8 @@ func onTerminal(t *testing.T, columns int, variables []string, args ...string) (
 // TestTerminalsOfAllWidths: help, tables, paragraphs and errors keep to the terminal.
 func TestTerminalsOfAllWidths(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.yaml")
-	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u+gtx-1080", "--seeds", "1", "--image", "64x64", "-o", config); got.code != 0 {
+	if got := vlmem(t, nil, "advise", "--hardware", "i5-10210u+gtx-1080", "--seeds", "1", "--image", "64x64", "-o",
+		config); got.code != 0 {
 		t.Fatal(got.stderr)
 	}
 	lines := [][]string{{"profiles"}, {"estimate", "--model", "qwen3-vl-4b", "--hardware", "i5-10210u+gtx-1080"},

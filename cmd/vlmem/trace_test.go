@@ -61,7 +61,8 @@ func TestTraceExportCheckImport(t *testing.T) {
 		golden(t, "trace-check.txt", r.stdout)
 	}
 	r := vlmem(t, nil, "trace", "export", path, "--to", "minimalloc")
-	if want := "id,lower,upper,size\n0,0,11,33554432\n1,1,10,4194304\n2,2,3,2097152\n3,5,7,1500000\n4,9,11,4194304\n"; r.stdout != want {
+	want := "id,lower,upper,size\n0,0,11,33554432\n1,1,10,4194304\n2,2,3,2097152\n3,5,7,1500000\n4,9,11,4194304\n"
+	if r.stdout != want {
 		t.Errorf("minimalloc: got\n%s\nwant\n%s", r.stdout, want)
 	}
 }

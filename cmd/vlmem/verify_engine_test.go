@@ -35,7 +35,8 @@ func TestVerifyAsksLlamaFitParams(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096",
 		"--image", "64x64", "--seeds", "1")
 	file := emptyGGUF(t)
-	arguments := fitParamsSays(t, "echo 0.00.020.147 I llama_fit_params: printing estimated memory >&2; echo 'Host 1743 448 320 '")
+	arguments := fitParamsSays(t, "echo 0.00.020.147 I llama_fit_params: printing estimated memory >&2; "+
+		"echo 'Host 1743 448 320 '")
 	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--gguf", file)
 	if got.code != 0 || !strings.Contains(got.stdout, "host KV cache") || strings.Count(got.stdout, "holds") != 3 {
 		t.Errorf("exit %d: %s\n%s", got.code, got.stderr, got.stdout)

@@ -76,7 +76,8 @@ func TestVerifyFindsFalseClaims(t *testing.T) {
 func TestVerifyReadsAServersLog(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--precision", "q8_0", "--context", "4096",
 		"--seeds", "1")
-	log := write(t, "server.log", "llama_kv_cache:        CPU KV buffer size =   448.00 MiB\nload_tensors:   CPU_Mapped model buffer size =  1743.77 MiB\n")
+	log := write(t, "server.log", "llama_kv_cache:        CPU KV buffer size =   448.00 MiB\n"+
+		"load_tensors:   CPU_Mapped model buffer size =  1743.77 MiB\n")
 	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", log)
 	if !strings.Contains(got.stdout, "host KV cache") || !strings.Contains(got.stdout, "not seen") || got.code != 0 {
 		t.Errorf("exit %d: %s\n%s", got.code, got.stderr, got.stdout)

@@ -68,7 +68,8 @@ func smiSays(t *testing.T) (say func(text string)) {
 func smiLog(free ...int) string {
 	text := "<?xml version=\"1.0\" ?>\n<nvidia_smi_log><driver_version>580.95.05</driver_version>"
 	for i, mib := range free {
-		text += fmt.Sprintf("<gpu id=\"00000000:0%d:00.0\"><fb_memory_usage><total>8192 MiB</total><used>0 MiB</used><free>%d MiB</free></fb_memory_usage></gpu>", i, mib)
+		text += fmt.Sprintf("<gpu id=\"00000000:0%d:00.0\"><fb_memory_usage><total>8192 MiB</total><used>0 MiB</used>"+
+			"<free>%d MiB</free></fb_memory_usage></gpu>", i, mib)
 	}
 	return text + "</nvidia_smi_log>\n"
 }
@@ -115,7 +116,8 @@ func TestWatchTakesNoFailureForRelief(t *testing.T) {
 			t.Errorf("reading %d: %q, want %q", i, c.out.String(), s.want)
 		}
 	}
-	if said := c.said.String(); !strings.Contains(said, "device 1 cannot be read (Unknown Error): its last reading stands") {
+	if said := c.said.String(); !strings.Contains(said,
+		"device 1 cannot be read (Unknown Error): its last reading stands") {
 		t.Errorf("said %q", said)
 	}
 	for _, test := range []struct {
@@ -139,7 +141,8 @@ func TestWatchTakesNoFailureForRelief(t *testing.T) {
 func TestWatchFollowsPartsOfACard(t *testing.T) {
 	say := smiSays(t)
 	part := func(index, free int) string {
-		return fmt.Sprintf("<mig_device><index>%d</index><fb_memory_usage><total>1000 MiB</total><free>%d MiB</free></fb_memory_usage></mig_device>", index, free)
+		return fmt.Sprintf("<mig_device><index>%d</index><fb_memory_usage><total>1000 MiB</total><free>%d MiB</free>"+
+			"</fb_memory_usage></mig_device>", index, free)
 	}
 	say(strings.Replace(strings.ReplaceAll(smiLog(0), "8192 MiB", "Insufficient Permissions"), "<fb_memory",
 		"<mig_devices>"+part(0, 900)+part(1, 100)+"</mig_devices><fb_memory", 1))
@@ -148,7 +151,8 @@ func TestWatchFollowsPartsOfACard(t *testing.T) {
 	if got := c.step(); got != "high: device 0 part 1 900 MiB of 1000 MiB (90 %)" {
 		t.Errorf("says %q", got)
 	}
-	if said := c.said.String(); !strings.Contains(said, "device 0 cannot be read (Insufficient Permissions): its parts are") {
+	if said := c.said.String(); !strings.Contains(said,
+		"device 0 cannot be read (Insufficient Permissions): its parts are") {
 		t.Errorf("said %q", said)
 	}
 }
@@ -249,8 +253,8 @@ func TestWatchWithoutCards(t *testing.T) {
 	}
 }
 
-// TestWatchFollowsCardsThroughNVML has both NVML and an nvidia-smi, which is not asked: a card that fails keeps its last
-// reading, and the parts of a divided one count in its stead.
+// TestWatchFollowsCardsThroughNVML has both NVML and an nvidia-smi, which is not asked: a card that fails keeps its
+// last reading, and the parts of a divided one count in its stead.
 func TestWatchFollowsCardsThroughNVML(t *testing.T) {
 	smiSays(t)("nvidia-smi was run\n")
 	c := newCardWatch(t, "")

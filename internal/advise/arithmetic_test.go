@@ -74,7 +74,8 @@ func TestHostMemoryUnderALimit(t *testing.T) {
 	}
 }
 
-// The pool takes the policy that reserves least over all, the median as its start and the largest need with a twentieth.
+// The pool takes the policy that reserves least over all, the median as its start and the largest need with a
+// twentieth.
 func TestChoose(t *testing.T) {
 	const mib = 1 << 20
 	in := arithmetic(t)

@@ -51,8 +51,9 @@ func machineOf(t *testing.T, card string, device, host units.Bytes) profile.Hard
 	return h
 }
 
-// TestTheFirstSplitIsFoundWithoutTryingAll holds the search against every number of layers, on cards of their own memory and
-// of the host's; and Locate, which looks at the smallest limits early, against the order that Deploy goes in.
+// TestTheFirstSplitIsFoundWithoutTryingAll holds the search against every number of layers, on cards of their own
+// memory and of the host's; and Locate, which looks at the smallest limits early, against the order that Deploy goes
+// in.
 func TestTheFirstSplitIsFoundWithoutTryingAll(t *testing.T) {
 	if testing.Short() {
 		t.Skip("tries every split")

@@ -13,7 +13,8 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour with -timeout 2h")
+var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour "+
+	"with -timeout 2h")
 
 // few are the models that are asked about otherwise, one of each kind and size, and fewCards the cards.
 var few = []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b", "qwen3.5-9b"}
@@ -48,8 +49,8 @@ func cardsAlone(t *testing.T) (list []profile.Hardware) {
 	return list
 }
 
-// Every engine has an answer for every built-in card and model: files that name the model and fit, or by how much it does
-// not and what would, or that it cannot run there and what can.
+// Every engine has an answer for every built-in card and model: files that name the model and fit, or by how much it
+// does not and what would, or that it cannot run there and what can.
 func TestEveryPairIsAnswered(t *testing.T) {
 	var models []profile.Model
 	for _, name := range profiles.ModelNames() {

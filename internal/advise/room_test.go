@@ -64,8 +64,9 @@ func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if written := fmt.Sprint(b.Files, b.Notes); !strings.Contains(written, says) || !strings.Contains(written, "limited to 2 CPUs") &&
-			!strings.HasSuffix(b.Files[0].Name, ".json") {
+		if written := fmt.Sprint(b.Files, b.Notes); !strings.Contains(written, says) ||
+			!strings.Contains(written, "limited to 2 CPUs") &&
+				!strings.HasSuffix(b.Files[0].Name, ".json") {
 			t.Errorf("%s says nowhere %q and why: %s", target, says, written)
 		}
 	}
@@ -126,7 +127,8 @@ func TestDeployOnCardsWithoutCUDA(t *testing.T) {
 	}
 }
 
-// TestCardsBeyondCUDA: the configuration and the engine's own files are reckoned for the same card, which Vulkan reaches.
+// TestCardsBeyondCUDA: the configuration and the engine's own files are reckoned for the same card, which Vulkan
+// reaches.
 func TestCardsBeyondCUDA(t *testing.T) {
 	size := 24 * units.GiB
 	in := inputs(t, "qwen3-vl-4b", "i5-10210u")

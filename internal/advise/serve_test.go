@@ -11,8 +11,9 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// TestOneVerdict asks for the configuration and for the engine's own files on several machines: precision, context, image
-// and verdict are one, every account adds up, and nothing that is over with each item at its most is said to fit.
+// TestOneVerdict asks for the configuration and for the engine's own files on several machines: precision, context,
+// image and verdict are one, every account adds up, and nothing that is over with each item at its most is said to
+// fit.
 func TestOneVerdict(t *testing.T) {
 	for _, hardware := range []string{"i5-10210u", "gtx-1080", "gtx-1080-ti"} {
 		h, err := profiles.Hardware("i5-10210u")

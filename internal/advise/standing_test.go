@@ -10,8 +10,8 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// TestStandAsDeployed: what advise writes for an engine on ten machines with six models is judged as it was solved for by
-// whoever asks again with those settings, and what it is over with each item at its most is never said to fit.
+// TestStandAsDeployed: what advise writes for an engine on ten machines with six models is judged as it was solved for
+// by whoever asks again with those settings, and what it is over with each item at its most is never said to fit.
 func TestStandAsDeployed(t *testing.T) {
 	if testing.Short() {
 		t.Skip("solves for seconds")

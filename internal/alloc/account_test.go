@@ -85,7 +85,8 @@ func TestAccountIsTheSpaces(t *testing.T) {
 				live[i] = live[len(live)-1]
 				live = live[:len(live)-1]
 			}
-			if got, want := p.Stats().Reserved, int64(len(s.committed))*granule; got != want || got > 1<<20 || len(s.faults) > 0 {
+			if got, want := p.Stats().Reserved, int64(len(s.committed))*granule; got != want || got > 1<<20 ||
+				len(s.faults) > 0 {
 				t.Fatalf("seed %d, step %d: %d bytes reserved, %d committed; %v", seed, step, got, want, s.faults)
 			}
 		}

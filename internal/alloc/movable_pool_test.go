@@ -120,8 +120,8 @@ func TestSweepMovesEachBlockOnce(t *testing.T) {
 	}
 }
 
-// A pool that grows by spaces serves whatever fits its maximum once idle memory is given back: what a space was promised
-// and does not hold is not lost.
+// A pool that grows by spaces serves whatever fits its maximum once idle memory is given back: what a space was
+// promised and does not hold is not lost.
 func TestSpacesShareTheMaximum(t *testing.T) {
 	const mib = 1 << 20
 	c := Config{Policy: "vlmem", Initial: 50 * mib, Max: 68 * mib, Grow: 6 * mib}

@@ -120,7 +120,8 @@ func TestVariedPrograms(t *testing.T) {
 			t.Logf("%s (%d MiB): vlmem %.2f %%, best fit %.2f %%", p.name, p.bound>>20, o, least)
 		}
 	}
-	t.Logf("median over the bound %.3f, largest %.2f; returned median %.2f, largest %.2f; better than best fit on %d of %d, more than a quarter point worse on %d",
+	t.Logf("median over the bound %.3f, largest %.2f; returned median %.2f, largest %.2f; better than best fit on %d "+
+		"of %d, more than a quarter point worse on %d",
 		median(over), slices.Max(over), median(returned), slices.Max(returned), better, len(over), missed)
 	if median(over) > .5 || median(returned) > 2.5 || missed > len(over)/20 {
 		t.Error("vlmem is fitted to the recordings")

@@ -15,7 +15,8 @@ const config = `{"model_type": "qwen3_vl", "text_config": {}, "vision_config": {
 // one is a safetensors file with one tensor of 2,000 bytes.
 func one(name string) string {
 	header := `{"` + name + `":{"dtype":"BF16","shape":[1000],"data_offsets":[0,2000]}}`
-	return string(append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)) + strings.Repeat("\x00", 2000)
+	return string(append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)) + strings.Repeat("\x00",
+		2000)
 }
 
 // folder writes files by name.
@@ -117,7 +118,8 @@ func TestFoundByName(t *testing.T) {
 		}
 	}
 	model, tower := p.Blob("qwen3-vl:8b")
-	if model != filepath.Join(root, "ollama", "blobs", "sha256-aa") || tower != filepath.Join(root, "ollama", "blobs", "sha256-bb") {
+	if model != filepath.Join(root, "ollama", "blobs", "sha256-aa") || tower != filepath.Join(root, "ollama", "blobs",
+		"sha256-bb") {
 		t.Errorf("%q, %q", model, tower)
 	}
 	for _, name := range []string{"qwen3-vl", "qwen3-vl:4b", "../../x:y", "a:../b"} {

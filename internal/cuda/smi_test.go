@@ -53,7 +53,8 @@ func TestParseSMINotAvailable(t *testing.T) {
 	if err != nil || s.GPUs[0].TotalBytes != nil || s.GPUs[0].PCIeWidth != nil {
 		t.Errorf("what is not available is not absent: %+v, %v", s, err)
 	}
-	if _, err := ParseSMI(strings.NewReader("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.")); err == nil {
+	if _, err := ParseSMI(strings.NewReader("NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA " +
+		"driver.")); err == nil {
 		t.Error("an error message was taken for a document")
 	}
 }

@@ -45,7 +45,8 @@ func TestFitParamsAgrees(t *testing.T) {
 
 func TestReadFitParams(t *testing.T) {
 	// Two cards, the first release's lower case (ggml-org/llama.cpp#22171), and noise of a backend on stdout.
-	got, err := ReadFitParams(strings.NewReader("ggml_cuda_init: found 2 CUDA devices:\nCUDA0 31683 661 505\nCUDA1 10739 251 234 \nhost 2425  0   84\n"))
+	got, err := ReadFitParams(strings.NewReader("ggml_cuda_init: found 2 CUDA devices:\nCUDA0 31683 661 505\n" +
+		"CUDA1 10739 251 234 \nhost 2425  0   84\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +84,8 @@ func TestFitArguments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := strings.Fields("--model m.gguf --ctx-size 16384 --parallel 2 --ubatch-size 1024 --n-gpu-layers 20 --flash-attn on " +
+	want := strings.Fields("--model m.gguf --ctx-size 16384 --parallel 2 --ubatch-size 1024 --n-gpu-layers 20 " +
+		"--flash-attn on " +
 		"--cache-type-k q8_0 --cache-type-v q8_0 --no-repack --fit-print on")
 	if !slices.Equal(got, want) {
 		t.Errorf("got %q", got)

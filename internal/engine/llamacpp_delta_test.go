@@ -43,7 +43,8 @@ func TestHybridDecodersAsLlamaReservesThem(t *testing.T) {
 			KVType: text("cache-type-k") + "," + text("cache-type-v"), Llama: LlamaOptions{LoadMode: "none"}}
 		mem := estimate(t, "llama-server", &m, o)
 		if mem.KVCacheBytes != c.Cache || mem.ComputeBytes != c.Compute {
-			t.Errorf("line %d: cache %d, compute %d; llama.cpp reserves %d and %d", compared+1, mem.KVCacheBytes, mem.ComputeBytes,
+			t.Errorf("line %d: cache %d, compute %d; llama.cpp reserves %d and %d", compared+1, mem.KVCacheBytes,
+				mem.ComputeBytes,
 				c.Cache, c.Compute)
 		}
 	}

@@ -23,7 +23,8 @@ func TestLlamaDraftsAsTheEngine(t *testing.T) {
 		{"b11549", Options{Context: 8192, Sequences: 1}, [2][]float64{{4076.43, 1152, 137.02, 0.58}, {1050.43, 896, 108.02, 0.58}}},
 	} {
 		c.o.Quant, c.o.Device, c.o.Image = "q8_0", "cpu", &Image{}
-		c.o.Llama = LlamaOptions{Build: c.build, CacheRAM: new(int), Draft: &Draft{Model: model(t, "qwen3-vl-2b"), Quant: "q4_k_m"}}
+		c.o.Llama = LlamaOptions{Build: c.build, CacheRAM: new(int), Draft: &Draft{Model: model(t, "qwen3-vl-2b"),
+			Quant: "q4_k_m"}}
 		mem := estimate(t, "llama-server", model(t, "qwen3-vl-4b"), c.o)
 		for i, name := range []string{Weights, KVCache, Compute, Output} {
 			var got []float64
@@ -93,7 +94,8 @@ func TestLlamaFitsTheMachine(t *testing.T) {
 		t.Errorf("%d tokens, the engine 192256", got)
 	}
 	for bound, want := range map[units.Bytes]bool{0: false, 8 * units.GiB: true} {
-		o := Options{Quant: "q4_k_m", Device: "cpu", Image: &Image{}, Llama: LlamaOptions{Fit: &Fit{Free: 32 * units.GiB, Bound: bound}}}
+		o := Options{Quant: "q4_k_m", Device: "cpu", Image: &Image{},
+			Llama: LlamaOptions{Fit: &Fit{Free: 32 * units.GiB, Bound: bound}}}
 		mem := estimate(t, "llama-server", model(t, "qwen3-vl-2b"), o)
 		said := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == FitsBeyond })
 		if said != want || mem.HostBytes < 16*units.GiB {

@@ -243,7 +243,8 @@ func TestLlamaRefusesAsTheEngine(t *testing.T) {
 // A log tells its settings, in UTF-16 as in UTF-8, and the table at the end serves where buffers are not printed.
 func TestParseLlamaLog(t *testing.T) {
 	wide := []byte{0xff, 0xfe}
-	for _, u := range utf16.Encode([]rune("llama_context: n_ctx = 16384\r\nllama_kv_cache: CUDA0 KV buffer size = 1.00 MiB\r\n")) {
+	for _, u := range utf16.Encode([]rune("llama_context: n_ctx = 16384\r\n" +
+		"llama_kv_cache: CUDA0 KV buffer size = 1.00 MiB\r\n")) {
 		wide = append(wide, byte(u), byte(u>>8))
 	}
 	log, err := ParseLlamaLog(strings.NewReader(string(wide)))
@@ -285,7 +286,8 @@ func FuzzParseLlamaLog(f *testing.F) {
 
 // The shared logs, where they are.
 func TestParseSharedLlamaLogs(t *testing.T) {
-	paths, _ := filepath.Glob(filepath.Join(filepath.Dir(shared(t, "llamacpp")), "..", "cases", "llamacpp", "logs", "*lv4*.log"))
+	paths, _ := filepath.Glob(filepath.Join(filepath.Dir(shared(t, "llamacpp")), "..", "cases", "llamacpp", "logs",
+		"*lv4*.log"))
 	for _, path := range paths {
 		data, err := os.ReadFile(path)
 		if err != nil {
@@ -324,7 +326,8 @@ func TestCacheBitsAndVersions(t *testing.T) {
 // A context takes 256 sequences at most.
 func TestMostSequences(t *testing.T) {
 	o := Options{Quant: "q4_k_m", Context: 65536, Sequences: 257}
-	if _, err := Estimate("llama-server", model(t, "qwen3-vl-2b"), o); err == nil || !strings.Contains(err.Error(), "at most 256") {
+	if _, err := Estimate("llama-server", model(t, "qwen3-vl-2b"), o); err == nil ||
+		!strings.Contains(err.Error(), "at most 256") {
 		t.Errorf("257: %v", err)
 	}
 	o.Sequences = 256
@@ -333,8 +336,8 @@ func TestMostSequences(t *testing.T) {
 	}
 }
 
-// A real server of v0.5.0 that loaded a 2B in q8_0 on a CPU with AMX had all of its tensors mapped first and 38 MiB less
-// afterwards; how much less depends on their order in the file. Without copies nothing is unmapped.
+// A real server of v0.5.0 that loaded a 2B in q8_0 on a CPU with AMX had all of its tensors mapped first and 38 MiB
+// less afterwards; how much less depends on their order in the file. Without copies nothing is unmapped.
 func TestLlamaUnmapsWhatItCopied(t *testing.T) {
 	for _, c := range []struct {
 		llama LlamaOptions

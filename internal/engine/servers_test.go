@@ -22,8 +22,8 @@ func run(t *testing.T, name string, o Options) *vllmRun {
 	return r
 }
 
-// vLLM: pages of 16 tokens, whole pages shared out among the layers; heads are split among cards, and copied where there
-// are fewer of them.
+// vLLM: pages of 16 tokens, whole pages shared out among the layers; heads are split among cards, and copied where
+// there are fewer of them.
 func TestVLLMBlocks(t *testing.T) {
 	for _, c := range []struct {
 		model     string
@@ -134,11 +134,13 @@ func TestVLLMIntervalsAreNotInverted(t *testing.T) {
 		for _, batch := range []int{256, 2048, 8192, 65536} {
 			for _, side := range []int{64, 640, 1920, 4096} {
 				for _, sequences := range []int{1, 16, 1024} {
-					mem := estimate(t, "vllm", model(t, name), Options{GPU: card(t, "h200"), Device: "gpu", Context: 32768, Batch: batch,
+					mem := estimate(t, "vllm", model(t, name), Options{GPU: card(t, "h200"), Device: "gpu", Context: 32768,
+						Batch: batch,
 						Image: &Image{side, side}, Sequences: sequences})
 					for _, i := range mem.Items {
 						if i.Low > i.Bytes || i.Bytes > i.High {
-							t.Errorf("%s, %d tokens, %d pixels, %d at once: %s %s in [%s, %s]", name, batch, side, sequences, i.Name, i.Bytes,
+							t.Errorf("%s, %d tokens, %d pixels, %d at once: %s %s in [%s, %s]", name, batch, side, sequences, i.Name,
+								i.Bytes,
 								i.Low, i.High)
 						}
 					}
@@ -188,8 +190,8 @@ func TestVLLMPublicLogs(t *testing.T) {
 	}
 }
 
-// What servers printed of a cache that was full: GiB on each card for so many tokens. A token takes the same bytes to two
-// in a hundred: what is printed counts whole blocks and a rounded size.
+// What servers printed of a cache that was full: GiB on each card for so many tokens. A token takes the same bytes to
+// two in a hundred: what is printed counts whole blocks and a rounded size.
 func TestPublicCaches(t *testing.T) {
 	for _, c := range []struct {
 		engine, model, quant string
@@ -204,10 +206,12 @@ func TestPublicCaches(t *testing.T) {
 		{"vllm", "qwen3-vl-30b-a3b", "", 1, 19.40, 211936}, {"vllm", "qwen3-vl-8b", "", 1, 22.46, 163568},
 	} {
 		h200 := card(t, "h200")
-		mem := estimate(t, c.engine, model(t, c.model), Options{Context: 4096, Quant: c.quant, TensorParallel: c.cards, GPU: h200,
+		mem := estimate(t, c.engine, model(t, c.model), Options{Context: 4096, Quant: c.quant, TensorParallel: c.cards,
+			GPU:    h200,
 			Device: "gpu"})
 		if got := float64(mem.TokenBytes) * c.tokens / (1 << 30); math.Abs(got/c.gib-1) > 0.02 {
-			t.Errorf("%s, %s on %d cards: %.2f GiB for %.0f tokens, printed %.2f", c.engine, c.model, c.cards, got, c.tokens, c.gib)
+			t.Errorf("%s, %s on %d cards: %.2f GiB for %.0f tokens, printed %.2f", c.engine, c.model, c.cards, got, c.tokens,
+				c.gib)
 		}
 	}
 }
@@ -281,8 +285,8 @@ func TestSGLangStatic(t *testing.T) {
 	}
 }
 
-// accelerate 1.15 on the meta device with Qwen3-VL in 16 bits: MiB that the card may hold, of which it fills so much, and
-// the rest.
+// accelerate 1.15 on the meta device with Qwen3-VL in 16 bits: MiB that the card may hold, of which it fills so much,
+// and the rest.
 func TestTransformersSplit(t *testing.T) {
 	for _, c := range []struct {
 		model  string
@@ -309,8 +313,8 @@ func TestTransformersSplit(t *testing.T) {
 	}
 }
 
-// A checkpoint that is quantised is loaded in its own scheme alone, by a server whose release still takes it, over cards
-// that divide its heads.
+// A checkpoint that is quantised is loaded in its own scheme alone, by a server whose release still takes it, over
+// cards that divide its heads.
 func TestServersRefuseWhatTheyDoNotLoad(t *testing.T) {
 	for _, c := range []struct {
 		engine, method, quant string

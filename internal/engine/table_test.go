@@ -47,7 +47,8 @@ func missing(t *testing.T, e *Engine) (list []string) {
 		lacks("a row of docs/engines.md's table of settings")
 	}
 	if e.Version == "" || len(e.Takes) == 0 && !recorded(e) {
-		lacks("Takes, or flags/NAME-VERSION.txt with a first line that names the version: what this version takes, with the " +
+		lacks("Takes, or flags/NAME-VERSION.txt with a first line that names the version: what this version takes, " +
+			"with the " +
 			"values where they are enumerated")
 		return list
 	}
@@ -167,8 +168,8 @@ func TestWrittenValuesAreTaken(t *testing.T) {
 	}
 }
 
-// elsewhere are the files where such a name means something else: a rival allocator, whose tiles are compared, or what was
-// observed to run at which speed.
+// elsewhere are the files where such a name means something else: a rival allocator, whose tiles are compared, or what
+// was observed to run at which speed.
 var elsewhere = []string{"internal/bench/", "internal/tiling/contest/predict.go", "internal/tiling/baseline.go",
 	"internal/workload/llamacpp.go", "internal/rivals/", "internal/speed/"}
 

@@ -49,7 +49,8 @@ func near(t *testing.T, what string, got, want, relative float64) {
 	}
 }
 
-// The estimate against recordings of transformers 5.23 under torch's profiler, of one and more sequences, images and videos.
+// The estimate against recordings of transformers 5.23 under torch's profiler, of one and more sequences, images and
+// videos.
 func TestTransformersRecorded(t *testing.T) {
 	paths, err := filepath.Glob(filepath.Join("..", "workload", "testdata", "*.txt.gz"))
 	if err != nil || len(paths) == 0 {
@@ -205,8 +206,8 @@ func TestMemoryAddsUp(t *testing.T) {
 	}
 }
 
-// On a CPU, weights in the checkpoint's own type stay mapped from its files; cast ones are copied, beside the files while
-// these are loaded. (from_pretrained of transformers 5.24.0 on checkpoints in 16 bits.)
+// On a CPU, weights in the checkpoint's own type stay mapped from its files; cast ones are copied, beside the files
+// while these are loaded. (from_pretrained of transformers 5.24.0 on checkpoints in 16 bits.)
 func TestTransformersMapsWhatItDoesNotCast(t *testing.T) {
 	m := model(t, "qwen3-vl-2b")
 	for _, c := range []struct {

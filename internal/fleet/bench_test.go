@@ -34,7 +34,8 @@ func BenchmarkCards(b *testing.B) {
 			models = append(models, m)
 		}
 	}
-	asked := fleet.Asked{Inputs: advise.Inputs{Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720,
+	asked := fleet.Asked{Inputs: advise.Inputs{Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280,
+		ImageHeight: 720,
 		Concurrency: 1}}}
 	for b.Loop() {
 		if _, err := fleet.Make(b.Context(), machines, models, asked); err != nil {

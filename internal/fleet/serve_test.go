@@ -28,7 +28,8 @@ func simulated(arrivals, services []float64, n int) float64 {
 	return sum / float64(len(arrivals))
 }
 
-// TestWaitIsThatOfAQueue holds the approximation against a queue that is simulated, for mixes whose requests come one by one.
+// TestWaitIsThatOfAQueue holds the approximation against a queue that is simulated, for mixes whose requests come one
+// by one.
 func TestWaitIsThatOfAQueue(t *testing.T) {
 	m, err := profiles.Model("qwen3-vl-4b")
 	if err != nil {

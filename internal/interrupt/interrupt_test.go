@@ -33,7 +33,8 @@ func TestASecondSignalDoesNotWait(t *testing.T) {
 	signals <- syscall.SIGINT
 	forever := make(chan struct{})
 	defer close(forever)
-	if code := Supervise(signals, new(Relay), func(os.Signal) {}, func(context.Context) int { <-forever; return 0 }); code != 130 {
+	if code := Supervise(signals, new(Relay), func(os.Signal) {},
+		func(context.Context) int { <-forever; return 0 }); code != 130 {
 		t.Errorf("code %d", code)
 	}
 }

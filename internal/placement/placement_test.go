@@ -72,7 +72,8 @@ func TestAgainstStaticSplits(t *testing.T) {
 		first, err := m.Assign(objects, firstCome(m, objects))
 		check(t, err)
 		all, arrival := step(pageable), step(first)
-		t.Logf("%6d tokens: placement %.1f ms (derived %.1f), best static %.1f ms (%s), first come %.1f ms, everything pageable %.1f ms",
+		t.Logf("%6d tokens: placement %.1f ms (derived %.1f), best static %.1f ms (%s), first come %.1f ms, everything "+
+			"pageable %.1f ms",
 			tokens, took*1e3, ours.StepSeconds*1e3, best*1e3, bestName, arrival*1e3, all*1e3)
 		if took > 1.1*best {
 			t.Errorf("%d tokens: %.2f times the best static split, want at most 1.1", tokens, took/best)

@@ -55,14 +55,16 @@ func untar(t *testing.T, data []byte) (dir, text string) {
 // TestCaptureReplays: what is read of a capture is what was read of the machine, and nobody's name is in it.
 func TestCaptureReplays(t *testing.T) {
 	m := smallMachine().with(pciCard("0000:03:00.0", "0x10de", "0x1b80", machine{"serial_number": "4711\n"})).with(machine{
-		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n30 23 0:9 / /home/ada rw - nfs fileserver:/ada rw\n",
-		"proc/self/cgroup":    "0::/a/b\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n" +
+			"30 23 0:9 / /home/ada rw - nfs fileserver:/ada rw\n",
+		"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
 		"sys/fs/cgroup/a/b/memory.max": "4294967296\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
 		"sys/fs/cgroup/a/b/memory.stat": "anon 0\n", "sys/fs/cgroup/a/b/cpu.max": "200000 100000\n",
 		"proc/version": "Linux version 6.1.0-test (ada@fileserver) #1\n",
 		"proc/cpuinfo": smallMachine()["proc/cpuinfo"] + "Serial\t\t: 00004711\n"})
 	dir := m.lay(t)
-	if err := os.Symlink("../../../bus/pci/drivers/nvidia", filepath.Join(dir, pciDir, "0000:03:00.0/driver")); err != nil {
+	if err := os.Symlink("../../../bus/pci/drivers/nvidia",
+		filepath.Join(dir, pciDir, "0000:03:00.0/driver")); err != nil {
 		t.Fatal(err)
 	}
 	before, err := Reported(dir)

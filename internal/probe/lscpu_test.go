@@ -37,8 +37,8 @@ var lscpuDiffers = map[string]map[string]string{
 
 const prsm = "it names the vendor, who has two: the machine's own partitions are meant"
 
-// TestLscpuDumps reads the dumped machines of util-linux's own tests and compares with what lscpu prints of each. They are
-// GPL, and so not kept here: tools/reference/lscpu/run.sh fetches the pinned release and sets VLMEM_LSCPU_TESTS.
+// TestLscpuDumps reads the dumped machines of util-linux's own tests and compares with what lscpu prints of each. They
+// are GPL, and so not kept here: tools/reference/lscpu/run.sh fetches the pinned release and sets VLMEM_LSCPU_TESTS.
 func TestLscpuDumps(t *testing.T) {
 	dir, told := os.LookupEnv("VLMEM_LSCPU_TESTS")
 	if !told {
@@ -74,8 +74,8 @@ func TestLscpuDumps(t *testing.T) {
 	t.Logf("%d dumps: %d items as lscpu prints them, %d otherwise for a reason", len(dumps), same, kept)
 }
 
-// lscpuAnswer is what lscpu prints, by item: CPUs, their cores, sockets and nodes as its table for programs numbers them,
-// caches with their size and number, names.
+// lscpuAnswer is what lscpu prints, by item: CPUs, their cores, sockets and nodes as its table for programs numbers
+// them, caches with their size and number, names.
 func lscpuAnswer(text string) map[string]string {
 	summary, tables, _ := strings.Cut(text, "\n\n")
 	want := map[string]string{}

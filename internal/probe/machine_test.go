@@ -49,10 +49,13 @@ func (m machine) with(more machine) machine {
 // smallMachine has two cores of two threads, an L1d each and one L2, 8 GiB, and a process without limits.
 func smallMachine() machine {
 	m := machine{
-		"proc/cpuinfo":                               "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: Intel(R) Core(TM) i9  CPU @ 2GHz\nflags\t\t: sse4_2 avx avx2 fma hypervisor\n\n",
-		"proc/meminfo":                               "MemTotal:        8388608 kB\nMemFree:         6000000 kB\nMemAvailable:    7340032 kB\nHugepagesize:       2048 kB\n",
-		"proc/self/status":                           "Name:\tx\nCpus_allowed_list:\t0-3\n",
-		"proc/self/limits":                           "Limit                     Soft Limit           Hard Limit           Units\nMax locked memory         65536                65536                bytes\n",
+		"proc/cpuinfo": "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\n" +
+			"model name\t: Intel(R) Core(TM) i9  CPU @ 2GHz\nflags\t\t: sse4_2 avx avx2 fma hypervisor\n\n",
+		"proc/meminfo": "MemTotal:        8388608 kB\nMemFree:         6000000 kB\n" +
+			"MemAvailable:    7340032 kB\nHugepagesize:       2048 kB\n",
+		"proc/self/status": "Name:\tx\nCpus_allowed_list:\t0-3\n",
+		"proc/self/limits": "Limit                     Soft Limit           Hard Limit           Units\n" +
+			"Max locked memory         65536                65536                bytes\n",
 		"proc/self/cgroup":                           "0::/\n",
 		"proc/version":                               "Linux version 6.1.0-test (x@y) #1\n",
 		"sys/devices/system/cpu/online":              "0-3\n",
@@ -128,7 +131,8 @@ func outline(h profile.Hardware) string {
 // TestLimits lays out control groups of both versions, containers included, and affinity.
 func TestLimits(t *testing.T) {
 	const v2 = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-	const v1 = "32 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n33 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+	const v1 = "32 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+		"33 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
 	const unlimited = "9223372036854771712\n"
 	group := func(dir string, files machine) machine {
 		sum := machine{}
@@ -421,7 +425,8 @@ func TestJSONNames(t *testing.T) {
 
 func TestFingerprint(t *testing.T) {
 	h := reported(t, smallMachine())
-	same := reported(t, smallMachine().with(machine{"proc/meminfo": "MemTotal:        8388608 kB\nMemAvailable:    1000 kB\nHugepagesize: 2048 kB\n"}))
+	same := reported(t, smallMachine().with(machine{"proc/meminfo": "MemTotal:        8388608 kB\n" +
+		"MemAvailable:    1000 kB\nHugepagesize: 2048 kB\n"}))
 	other := reported(t, smallMachine().with(machine{"sys/devices/system/cpu/cpu0/cache/index1/size": "1024K"}))
 	if h.Fingerprint == "" || h.Fingerprint != same.Fingerprint || h.Fingerprint == other.Fingerprint {
 		t.Errorf("%q, with less free memory %q, with another cache %q", h.Fingerprint, same.Fingerprint, other.Fingerprint)
@@ -510,7 +515,8 @@ func TestCPUID(t *testing.T) {
 
 // TestBulldozer: a module's two cores list each other as threads and have ids of their own.
 func TestBulldozer(t *testing.T) {
-	files := machine{"proc/cpuinfo": "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 21\nmodel name\t: AMD Opteron(TM)\n\n"}
+	files := machine{"proc/cpuinfo": "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 21\n" +
+		"model name\t: AMD Opteron(TM)\n\n"}
 	for cpu := range 4 {
 		files[fmt.Sprintf("sys/devices/system/cpu/cpu%d/topology/core_id", cpu)] = fmt.Sprintln(cpu)
 	}

@@ -55,9 +55,11 @@ func TestPartsByNVML(t *testing.T) {
 
 // TestPartsBySMI has no library: nvidia-smi is started where the kernel shows parts, and nowhere else.
 func TestPartsBySMI(t *testing.T) {
-	const mig = "<mig_device><index>%d</index><fb_memory_usage><total>20480 MiB</total><free>20000 MiB</free></fb_memory_usage></mig_device>"
+	const mig = "<mig_device><index>%d</index><fb_memory_usage><total>20480 MiB</total><free>20000 MiB</free>" +
+		"</fb_memory_usage></mig_device>"
 	folder, root := t.TempDir(), t.TempDir()
-	script := "#!/bin/sh\ncat <<END\n<nvidia_smi_log><gpu id=\"00000000:C1:00.0\"><product_name>NVIDIA A100</product_name>" +
+	script := "#!/bin/sh\ncat <<END\n<nvidia_smi_log><gpu id=\"00000000:C1:00.0\"><product_name>" +
+		"NVIDIA A100</product_name>" +
 		"<mig_devices>" + strings.ReplaceAll(mig, "%d", "0") + strings.ReplaceAll(mig, "%d", "1") +
 		"</mig_devices><fb_memory_usage><total>81920 MiB</total></fb_memory_usage></gpu></nvidia_smi_log>\nEND\n"
 	if err := os.WriteFile(filepath.Join(folder, "nvidia-smi"), []byte(script), 0o700); err != nil {

@@ -212,7 +212,8 @@ func TestCachesOutsideSysfsFolders(t *testing.T) {
 		"sys/devices/system/cpu/online": "0-3\n"}
 	for cpu := range 4 {
 		dir := fmt.Sprintf("sys/devices/system/cpu/cpu%d/", cpu)
-		sparc[dir+"topology/core_id"], sparc[dir+"topology/thread_siblings"] = fmt.Sprintln(cpu/2), fmt.Sprintf("%x\n", 3<<(cpu/2*2))
+		sparc[dir+"topology/core_id"] = fmt.Sprintln(cpu / 2)
+		sparc[dir+"topology/thread_siblings"] = fmt.Sprintf("%x\n", 3<<(cpu/2*2))
 		sparc[dir+"l1_dcache_size"], sparc[dir+"l1_dcache_line_size"] = "8192\n", "16\n"
 		sparc[dir+"l2_cache_size"] = "4194304\n"
 	}

@@ -7,7 +7,8 @@ import (
 
 // FuzzDecodeModel: what is accepted computes to sizes that fit.
 func FuzzDecodeModel(f *testing.F) {
-	f.Add([]byte("schema: vlmem/model/v1\nname: m\ntext: {hidden_size: 64, num_hidden_layers: 2, num_attention_heads: 4, " +
+	f.Add([]byte("schema: vlmem/model/v1\nname: m\ntext: {hidden_size: 64, num_hidden_layers: 2, " +
+		"num_attention_heads: 4, " +
 		"num_key_value_heads: 2, head_dim: 16, intermediate_size: 128, vocab_size: 100, max_position_embeddings: 100}\n" +
 		"vision: {depth: 2, hidden_size: 64, num_heads: 4, intermediate_size: 128, in_channels: 3, patch_size: 16, " +
 		"temporal_patch_size: 2, spatial_merge_size: 2, num_position_embeddings: 100, out_hidden_size: 64}\n" +

@@ -57,8 +57,8 @@ func TestTextFamilies(t *testing.T) {
 	}
 }
 
-// The tower of Gemma 3 counts, with the head that nobody reads, and so does what joins it to the decoder. Counted on the
-// meta device of transformers 5.24.
+// The tower of Gemma 3 counts, with the head that nobody reads, and so does what joins it to the decoder. Counted on
+// the meta device of transformers 5.24.
 func TestGemma3WithItsTower(t *testing.T) {
 	const published = `"text_config": {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34, "sliding_window": 1024}`
 	for _, c := range []struct {

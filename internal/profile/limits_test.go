@@ -10,8 +10,9 @@ import (
 // A number at its limit is taken, one beyond it is refused by name; so is what breaks a line.
 func TestLimits(t *testing.T) {
 	card := func(change func(*GPU)) Hardware {
-		g := GPU{Name: "card", ComputeCapability: "6.1", MemoryBytes: 8 << 30, SMCount: 20, SharedMemoryPerBlockBytes: 48 << 10,
-			MaxThreadsPerBlock: 1024}
+		g := GPU{Name: "card", ComputeCapability: "6.1", MemoryBytes: 8 << 30, SMCount: 20,
+			SharedMemoryPerBlockBytes: 48 << 10,
+			MaxThreadsPerBlock:        1024}
 		change(&g)
 		return Hardware{Name: "machine", GPUs: []GPU{g}}
 	}

@@ -103,8 +103,8 @@ func TestUnknownSchemes(t *testing.T) {
 	}
 }
 
-// Parameters of the classes' defaults, counted on the meta device of transformers 5.24 (tools/reference/models/count.py),
-// of the whole and of the tower with what joins it to the decoder.
+// Parameters of the classes' defaults, counted on the meta device of transformers 5.24
+// (tools/reference/models/count.py), of the whole and of the tower with what joins it to the decoder.
 func TestParametersAsOnTheMetaDevice(t *testing.T) {
 	for kind, want := range map[string][2]int64{
 		"gemma2": {2_614_341_888, 0}, "gpt_oss": {116_829_156_672, 0}, "llama4_text": {107_769_861_120, 0},
@@ -186,7 +186,8 @@ func TestBitsThatNoSchemeHas(t *testing.T) {
 	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`, `{"quant_method": "awq", "bits": 0}`,
 		`{"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 64}}}}`} {
 		text := decoder("qwen3", qwen3dense, `"quantization_config": `+quantised)
-		if _, err := DecodeHuggingFace("config.json", []byte(text)); err == nil || !strings.Contains(err.Error(), "want 1 to 16") {
+		if _, err := DecodeHuggingFace("config.json", []byte(text)); err == nil ||
+			!strings.Contains(err.Error(), "want 1 to 16") {
 			t.Errorf("%s: %v", quantised, err)
 		}
 	}

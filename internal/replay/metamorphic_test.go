@@ -20,7 +20,8 @@ import (
 func summaries(t *rapid.T, p *Program, names []string, options alloc.Options) []Summary {
 	var entrants []Entrant
 	for _, name := range names {
-		entrants = append(entrants, Entrant{Name: name, Open: func() (alloc.Allocator, error) { return alloc.New(name, options) }})
+		open := func() (alloc.Allocator, error) { return alloc.New(name, options) }
+		entrants = append(entrants, Entrant{Name: name, Open: open})
 	}
 	list, err := Compare(context.Background(), p, entrants, Options{Clock: ticks()})
 	if err != nil {
@@ -66,8 +67,8 @@ func TestNamesOfBlocksMeanNothing(t *testing.T) {
 	})
 }
 
-// TestUnitsOfSizeMeanNothing: bytes times a power of two, with the quantum times the same, reserve as many times as much.
-// The vlmem policy and the plan count in granules and classes of their own.
+// TestUnitsOfSizeMeanNothing: bytes times a power of two, with the quantum times the same, reserve as many times as
+// much. The vlmem policy and the plan count in granules and classes of their own.
 func TestUnitsOfSizeMeanNothing(t *testing.T) {
 	names := []string{"bestfit", "buddy", "buddy-lazy", "buddy-whole"}
 	rapid.Check(t, func(t *rapid.T) {
@@ -86,7 +87,8 @@ func TestUnitsOfSizeMeanNothing(t *testing.T) {
 		want, got := summaries(t, p, names, options(1)), summaries(t, &larger, names, options(times))
 		for i := range want {
 			if got[i].PeakReservedBytes != times*want[i].PeakReservedBytes || got[i].Overhead != want[i].Overhead {
-				t.Fatalf("%s: %d bytes of %d times as large, %d before", names[i], got[i].PeakReservedBytes, times, want[i].PeakReservedBytes)
+				t.Fatalf("%s: %d bytes of %d times as large, %d before", names[i], got[i].PeakReservedBytes, times,
+					want[i].PeakReservedBytes)
 			}
 		}
 	})

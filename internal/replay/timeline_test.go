@@ -94,7 +94,8 @@ func TestHoldsAreTheLowerBoundBySite(t *testing.T) {
 	if err := line.Beside(b.Trace(), Entrant{Name: "again", Open: bestfit}); err != nil {
 		t.Fatal(err)
 	}
-	if c := line.Curves; len(c) != 2 || len(c[0].Reserved) != len(line.Points) || !slices.Equal(c[0].Reserved, c[1].Reserved) {
+	if c := line.Curves; len(c) != 2 || len(c[0].Reserved) != len(line.Points) || !slices.Equal(c[0].Reserved,
+		c[1].Reserved) {
 		t.Errorf("curves %v of %d points", c, len(line.Points))
 	}
 }

@@ -62,7 +62,8 @@ func staircaseOf() Machine {
 
 // roofOf is a forecast of a model on a card.
 func roofOf() *speed.Forecast {
-	return &speed.Forecast{Decode: speed.Range{Median: 30, Low: 20, High: 40}, Prefill: speed.Range{Median: 900, Low: 500, High: 1200},
+	return &speed.Forecast{Decode: speed.Range{Median: 30, Low: 20, High: 40}, Prefill: speed.Range{Median: 900, Low: 500,
+		High: 1200},
 		Roof: &speed.Roof{Where: "the card", BytesPerS: 3.2e11, OpsPerS: 8e12, Phases: []speed.RoofPhase{
 			{Name: "writing", OpsPerByte: 2, OpsPerS: 4e11}, {Name: "reading the prompt", OpsPerByte: 2.2, OpsPerS: 4.2e11}}}}
 }
@@ -109,7 +110,8 @@ func TestWaterfallEndsAtTheCapacity(t *testing.T) {
 
 // TestPagesSayWhatTheyAreOf, ask the network for nothing, run nothing, and leave what they are told as text.
 func TestPagesSayWhatTheyAreOf(t *testing.T) {
-	about := About{Command: "vlmem probe --report html=<b>.html", Version: "v9", Date: time.Date(2026, 11, 28, 1, 2, 0, 0, time.UTC)}
+	about := About{Command: "vlmem probe --report html=<b>.html", Version: "v9", Date: time.Date(2026, 11, 28, 1, 2, 0, 0,
+		time.UTC)}
 	name := func(s string) advise.Value[string] { return advise.Value[string]{Value: s} }
 	a := advise.Advice{Headline: []string{"model on machine", "fits: 5 of 8 GiB", "fast"}, Choices: []advise.Choice{
 		{Precision: "q8_0", Chosen: true, Context: 4096, Speed: roofOf()}, {Precision: "f16"}},

@@ -17,7 +17,8 @@ func TestScreenSaysWhatToDownloadAndStart(t *testing.T) {
 	official := &engine.Published{Repository: "Qwen/Qwen3-VL-4B-Instruct-GGUF", Decoder: "Qwen3VL-4B-Instruct-Q8_0.gguf",
 		Tower: "mmproj-Qwen3VL-4B-Instruct-F16.gguf", Type: "Q8_0"}
 	made := *official
-	made.Decoder, made.Type, made.QuantizedFrom = "Qwen3VL-4B-Instruct-Q5_K_M.gguf", "Q5_K_M", "Qwen3VL-4B-Instruct-F16.gguf"
+	made.Decoder, made.Type, made.QuantizedFrom = "Qwen3VL-4B-Instruct-Q5_K_M.gguf", "Q5_K_M",
+		"Qwen3VL-4B-Instruct-F16.gguf"
 	for _, tt := range []struct {
 		files *engine.Published
 		want  []string

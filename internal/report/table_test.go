@@ -16,7 +16,10 @@ import (
 func TestTablesKeepToTheTerminal(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		word := rapid.StringMatching(`[a-zé0-9.]{1,9}`)
-		cell := rapid.Custom(func(t *rapid.T) string { return strings.Join(rapid.SliceOfN(word, 0, 8).Draw(t, "words"), " ") })
+		cell := rapid.Custom(func(t *rapid.T) string {
+			return strings.Join(rapid.SliceOfN(word, 0, 8).Draw(t, "words"),
+				" ")
+		})
 		columns, n := rapid.IntRange(40, 200).Draw(t, "columns"), rapid.IntRange(1, 7).Draw(t, "cells")
 		headers := rapid.SliceOfN(rapid.StringMatching(`[A-Z]{1,8}( [A-Z]{1,8})?`), n, n).Draw(t, "headers")
 		rows := rapid.SliceOfN(rapid.SliceOfN(cell, n, n), 0, 5).Draw(t, "rows")
@@ -72,7 +75,8 @@ func TestColoursAreForMeaning(t *testing.T) {
 		}
 		return b.String()
 	}
-	if got := show(terminal.Sheet{Columns: 80, Colour: true}); got != "OUTCOME  NEXT\n\x1b[31mFAILS\x1b[0m    \x1b[0ma\nother    b\n" {
+	if got := show(terminal.Sheet{Columns: 80, Colour: true}); got != "OUTCOME  NEXT\n"+
+		"\x1b[31mFAILS\x1b[0m    \x1b[0ma\nother    b\n" {
 		t.Errorf("in colour: %q", got)
 	}
 	if got := show(terminal.Sheet{Columns: 80}); strings.Contains(got, "\x1b") {
@@ -96,7 +100,8 @@ func TestFoldHangsBelowALabel(t *testing.T) {
 func TestFoldCommandsKeepsThemRunnable(t *testing.T) {
 	line := "  vlmem gate --for llama-server --config llama-server.args --model qwen3-vl-4b --hardware i5-10210u"
 	got := FoldCommands(60, line+"\n  vlmem probe")
-	want := "  vlmem gate --for llama-server --config llama-server.args \\\n      --model qwen3-vl-4b --hardware i5-10210u\n" +
+	want := "  vlmem gate --for llama-server --config llama-server.args \\\n" +
+		"      --model qwen3-vl-4b --hardware i5-10210u\n" +
 		"  vlmem probe"
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -113,7 +118,8 @@ func TestFoldCommandsKeepsThemRunnable(t *testing.T) {
 // TestCleanerLetsOnlyColoursPass through, and none where there are none.
 func TestCleanerLetsOnlyColoursPass(t *testing.T) {
 	text := []byte("\x1b[31mbad\x1b[0m \x1b]0;title\a\n")
-	if got := string(Cleaner(terminal.Sheet{Columns: 80, Colour: true})(text)); got != "\x1b[31mbad\x1b[0m \\u001b]0;title\\u0007\n" {
+	if got := string(Cleaner(terminal.Sheet{Columns: 80,
+		Colour: true})(text)); got != "\x1b[31mbad\x1b[0m \\u001b]0;title\\u0007\n" {
 		t.Errorf("got %q", got)
 	}
 	for _, sheet := range []terminal.Sheet{{}, {Columns: 80}} {

@@ -10,8 +10,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Settings are taken from the command line, then the environment, then the folder's file, then the user's; the first that
-// has a flag decides.
+// Settings are taken from the command line, then the environment, then the folder's file, then the user's; the first
+// that has a flag decides.
 func TestTheNearestSourceDecides(t *testing.T) {
 	home, here := t.TempDir(), t.TempDir()
 	t.Chdir(here)
@@ -24,7 +24,8 @@ func TestTheNearestSourceDecides(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	write(filepath.Join(home, "vlmem", "config.yaml"), "model: of-user\nformat: of-user\nimage: of-user\noutput: of-user\n")
+	write(filepath.Join(home, "vlmem", "config.yaml"),
+		"model: of-user\nformat: of-user\nimage: of-user\noutput: of-user\n")
 	write(File, "model: of-folder\nformat: of-folder\n")
 	environment := map[string]string{"XDG_CONFIG_HOME": home, "VLMEM_MODEL": "of-environment"}
 	flags := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -71,7 +72,8 @@ func TestBounds(t *testing.T) {
 	if err := Within(AtMost("ctx", MostTokens, MostTokens), AtMost("batch", -1, MostBatch)); err != nil {
 		t.Error(err)
 	}
-	if err := Within(AtMost("ctx", 1, 2), AtMost("batch", 3, 2)); err == nil || !strings.Contains(err.Error(), "--batch 3") {
+	if err := Within(AtMost("ctx", 1, 2), AtMost("batch", 3, 2)); err == nil || !strings.Contains(err.Error(),
+		"--batch 3") {
 		t.Errorf("%v", err)
 	}
 	for value, ok := range map[float64]bool{0: false, 0.9: true, 1: true, 1.01: false, -0.5: false} {

@@ -15,8 +15,10 @@ const (
  "model_n_params":4022468096,"n_gpu_layers":99,"n_ubatch":512,"n_prompt":512,"n_gen":0,"n_depth":0,"avg_ts":900.5,"backends":"CUDA"},
 {"model_filename":"m.gguf","model_type":"qwen3 4B Q4_K - Medium","model_size":2491000000,"model_n_params":4022468096,
  "n_gpu_layers":99,"n_ubatch":512,"n_prompt":0,"n_gen":128,"n_depth":4096,"avg_ts":40.25,"backends":"CUDA"}]`
-	benchCSV = "build_commit,backends,model_filename,model_type,model_size,model_n_params,n_gpu_layers,n_ubatch,n_prompt,n_gen,n_depth,avg_ts\n" +
-		"\"abc\",\"CPU\",\"m.gguf\",\"llama 8B Q8_0\",\"8532934656\",\"8030261248\",\"99\",\"512\",\"0\",\"128\",\"0\",\"4.1\"\n"
+	benchCSV = "build_commit,backends,model_filename,model_type,model_size,model_n_params,n_gpu_layers,n_ubatch," +
+		"n_prompt,n_gen,n_depth,avg_ts\n" +
+		"\"abc\",\"CPU\",\"m.gguf\",\"llama 8B Q8_0\",\"8532934656\",\"8030261248\",\"99\",\"512\",\"0\",\"128\",\"0\"," +
+		"\"4.1\"\n"
 	serverReply = `{"model":"q","timings":{"prompt_n":300,"prompt_per_second":80.5,"predicted_n":100,"predicted_per_second":9.5}}`
 	ollamaReply = `{"model":"qwen3-vl:4b","prompt_eval_count":26,"prompt_eval_duration":342546000,"eval_count":298,"eval_duration":4710000000}`
 	vllmResult  = `{"model_id":"Qwen/Qwen3-VL-4B","max_concurrency":1,"median_tpot_ms":12.5,"median_ttft_ms":80}`
@@ -44,7 +46,8 @@ func TestEnginesOwnFigures(t *testing.T) {
 			continue
 		}
 		last := got[len(got)-1]
-		if math.Abs(last.Decode-tt.decode) > 1e-9 || last.Prefill != tt.prefill || last.Depth != tt.depth || last.Layers != tt.layers {
+		if math.Abs(last.Decode-tt.decode) > 1e-9 || last.Prefill != tt.prefill || last.Depth != tt.depth ||
+			last.Layers != tt.layers {
 			t.Errorf("%s is read as %+v", name, last)
 		}
 		if tt.kind != "" && speed.TypeOf(last.Type) != tt.kind {

@@ -28,7 +28,8 @@ func forecast(t *testing.T, model, machine string, l speed.Lay, s speed.Setting)
 		t.Fatal(err)
 	}
 	l.KVBytesPerToken = float64(m.KVBytesPerToken(profile.FP16))
-	f, err := c.Forecast(&m, hardware(t, machine), l, s, speed.Request{Context: 4096, Prompt: 2048, UBatch: 512, Width: 1280, Height: 720}, nil)
+	f, err := c.Forecast(&m, hardware(t, machine), l, s, speed.Request{Context: 4096, Prompt: 2048, UBatch: 512,
+		Width: 1280, Height: 720}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +88,8 @@ func TestMachinesAreRead(t *testing.T) {
 		}
 	}
 	host, guesses := speed.HostOf(hardware(t, "i5-10210u"))
-	if host.Class != "laptop" || host.ISA != "avx2" || host.Cores != 4 || math.Abs(host.GHz-2.73) > 0.01 || len(guesses) > 0 {
+	if host.Class != "laptop" || host.ISA != "avx2" || host.Cores != 4 || math.Abs(host.GHz-2.73) > 0.01 ||
+		len(guesses) > 0 {
 		t.Errorf("the laptop is read as %+v, %v", host, guesses)
 	}
 	if c := speed.CardOf(&profile.GPU{Name: "Card of tomorrow", ComputeCapability: "15.0"}); c != nil {
@@ -104,7 +106,8 @@ func TestForecastNeedsAMachine(t *testing.T) {
 	m, _ := profiles.Model("qwen3-vl-2b")
 	c, _ := speed.Fitted()
 	h := hardware(t, "gtx-1080")
-	_, err := c.Forecast(&m, h, speed.Lay{CardBytes: 1e9, HostBytes: 1e9, HostLayers: 14}, llama, speed.Request{Context: 4096, Prompt: 10, UBatch: 512}, nil)
+	_, err := c.Forecast(&m, h, speed.Lay{CardBytes: 1e9, HostBytes: 1e9, HostLayers: 14}, llama,
+		speed.Request{Context: 4096, Prompt: 10, UBatch: 512}, nil)
 	if err == nil || !strings.Contains(err.Error(), "names no processor") {
 		t.Errorf("layers on a host that nobody named: %v", err)
 	}

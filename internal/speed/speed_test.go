@@ -18,8 +18,10 @@ func card() *Card {
 
 // fourBillion is a model of 4 billion parameters in q4_k_m, wholly in one place.
 func fourBillion(onCard float64) Work {
-	return Work{CardBytes: 2.4e9 * onCard, HostBytes: 2.4e9 * (1 - onCard), CardOps: 8e9 * onCard, HostOps: 8e9 * (1 - onCard),
-		KVBytes: 147456, ScoreOps: 4 * 147456, CardLayers: 36 * onCard, HostLayers: 36 * (1 - onCard), Prompt: 512, UBatch: 512}
+	return Work{CardBytes: 2.4e9 * onCard, HostBytes: 2.4e9 * (1 - onCard), CardOps: 8e9 * onCard,
+		HostOps: 8e9 * (1 - onCard),
+		KVBytes: 147456, ScoreOps: 4 * 147456, CardLayers: 36 * onCard, HostLayers: 36 * (1 - onCard), Prompt: 512,
+		UBatch: 512}
 }
 
 func fitted(t testing.TB) *Constants {
@@ -136,7 +138,8 @@ func TestTypesHaveGroups(t *testing.T) {
 // A host whose memory was measured never decodes faster than it reads its weights, whatever its kind reaches elsewhere.
 func TestMeasuredMemoryBounds(t *testing.T) {
 	q := Query{Host: &Host{ReadBytesPerS: 22e9}, Work: Work{HostBytes: 8e9}}
-	if got := q.bound(Range{10, 7, 18}); math.Abs(got.Median-2.75) > 1e-9 || got.High > 1.25*2.75 || got.Low >= got.Median {
+	if got := q.bound(Range{10, 7, 18}); math.Abs(got.Median-2.75) > 1e-9 || got.High > 1.25*2.75 ||
+		got.Low >= got.Median {
 		t.Errorf("bound to %+v", got)
 	}
 	if got := q.bound(Range{2, 1, 3}); got != (Range{2, 1, 3}) {

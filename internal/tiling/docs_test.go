@@ -17,7 +17,8 @@ var update = flag.Bool("update", false, "rewrite the tables of docs/tiling.md")
 // TestDocumentedChoices holds the table of docs/tiling.md.
 func TestDocumentedChoices(t *testing.T) {
 	var table strings.Builder
-	table.WriteString("| card | head_dim | block_q x block_kv | slice | threads | shared | blocks/SM | limit | predicted | rule | llama.cpp |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
+	table.WriteString("| card | head_dim | block_q x block_kv | slice | threads | shared | blocks/SM | limit | " +
+		"predicted | rule | llama.cpp |\n|---|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, name := range []string{"gtx-1080", "mx350"} {
 		hardware, err := profiles.Hardware(name)
 		if err != nil {

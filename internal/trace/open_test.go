@@ -38,8 +38,9 @@ func zipped(t *testing.T, data string) []byte {
 
 const (
 	ownText  = "vlmem-trace 1\na 1 100\na 2 50\nf 1\nend 3\n"
-	flatText = "op,addr,size,stream,t_us\ninit_segment,0,2097152,0,small\ninit_live,0,100,0,512\nalloc,512,50,7,1000\nfree_requested,0,100,0,1003\nfree_completed,0,100,0,1004\n"
-	kineto   = `{"schemaVersion":1,"other":{"a":[1,2,{"b":3}]},"traceEvents":[
+	flatText = "op,addr,size,stream,t_us\ninit_segment,0,2097152,0,small\ninit_live,0,100,0,512\nalloc,512,50,7,1000\n" +
+		"free_requested,0,100,0,1003\nfree_completed,0,100,0,1004\n"
+	kineto = `{"schemaVersion":1,"other":{"a":[1,2,{"b":3}]},"traceEvents":[
 {"ph":"X","name":"aten::empty","ts":1,"args":{"Bytes":"none"}},
 {"ph":"i","name":"[memory]","ts":20.5,"args":{"Device Type":1,"Device Id":0,"Addr":4096,"Bytes":50}},
 {"ph":"i","name":"[memory]","ts":30,"args":{"Device Type":1,"Device Id":0,"Addr":4096,"Bytes":-50}},

@@ -323,7 +323,8 @@ func TestValidateNamesWhatNoProgramDoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Check(Event{Op: OpAlloc, Size: 8}); err == nil || !strings.Contains(err.Error(), "whose free is not complete") {
+	if err := l.Check(Event{Op: OpAlloc, Size: 8}); err == nil ||
+		!strings.Contains(err.Error(), "whose free is not complete") {
 		t.Errorf("a slot before its free is complete: %v", err)
 	}
 	tagged := Trace{Name: "t", Tags: []string{""}, Slots: 1, Events: []Event{{Op: OpAlloc, Size: 8, Tag: 1}}}

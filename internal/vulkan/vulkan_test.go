@@ -43,7 +43,8 @@ func TestStandIn(t *testing.T) {
 		card.Heaps[0].Budget == nil || *card.Heaps[0].Budget != 14<<30 || *card.Heaps[0].Used != 1<<30 {
 		t.Errorf("%+v", card)
 	}
-	if graphics.PCIBusID != "" || graphics.Kind != Integrated || len(graphics.Heaps) != 1 || graphics.Heaps[0].Budget != nil {
+	if graphics.PCIBusID != "" || graphics.Kind != Integrated || len(graphics.Heaps) != 1 ||
+		graphics.Heaps[0].Budget != nil {
 		t.Errorf("of Vulkan 1.0: %+v", graphics)
 	}
 }

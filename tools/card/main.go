@@ -3,8 +3,9 @@
 //	go run ./tools/card OUT              what came back, a line a step
 //	go run ./tools/card OUT --keep NAME  also keep the small results as testdata/NAME, which the tests then hold vlmem to
 //
-// A run is a folder: steps.csv (step, seconds, exit), results.tar.gz (the small results) and snapshots-N.tar.gz. A step that
-// failed or was cut has its line and no figures; a result that cannot be read is an error, whatever the step's exit.
+// A run is a folder: steps.csv (step, seconds, exit), results.tar.gz (the small results) and snapshots-N.tar.gz. A
+// step that failed or was cut has its line and no figures; a result that cannot be read is an error, whatever the
+// step's exit.
 package main
 
 import (

@@ -104,8 +104,8 @@ func TestCardTiles(t *testing.T) {
 	}
 }
 
-// llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of four
-// rates lie inside their intervals.
+// llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of
+// four rates lie inside their intervals.
 func TestCardSpeed(t *testing.T) {
 	for name, r := range runs(t, false) {
 		list, err := r.paces()

@@ -18,8 +18,8 @@ type paced struct {
 	predicted speed.Range
 }
 
-// paces predicts every row of llama.cpp's on the machine that probe.json describes: decoding at the row's depth, and the
-// prompt.
+// paces predicts every row of llama.cpp's on the machine that probe.json describes: decoding at the row's depth, and
+// the prompt.
 func (r *results) paces() ([]paced, error) {
 	rows, err := r.llamaRows()
 	if err != nil || len(rows) == 0 {

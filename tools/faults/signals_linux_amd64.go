@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// signalled says how long the slowest command took to end, how many ended by the signal, and how many of them later than
-// soon: with the command, and with how long it took to its last line and from there to its end, which is the system's.
+// signalled says how long the slowest command took to end, how many ended by the signal, and how many of them later
+// than soon: with the command, and with how long it took to its last line and from there to its end, which is the
+// system's.
 type signalled struct {
 	ended, early, whole int
 	slowest             time.Duration
@@ -27,16 +28,16 @@ type signalled struct {
 // soon is what a person takes for at once.
 const soon = 300 * time.Millisecond
 
-// interrupt sends SIGINT and SIGTERM to every command at random moments of a run of usual length: it must end with 130 or
-// 143 and one line, files as they were or whole, and nothing left behind. How long it took is told, not judged:
-// a busy machine starts nothing in time.
+// interrupt sends SIGINT and SIGTERM to every command at random moments of a run of usual length: it must end with 130
+// or 143 and one line, files as they were or whole, and nothing left behind. How long it took is told, not judged: a
+// busy machine starts nothing in time.
 func (b *bench) interrupt(times int) error {
 	place := filepath.Join(b.folder, "interrupted")
 	if err := os.MkdirAll(place, 0o700); err != nil {
 		return err
 	}
 	out := filepath.Join(place, "file")
-	if signals.Ignored(os.Interrupt) { // as in a shell's background: what is caught here is not ignored in programs started
+	if signals.Ignored(os.Interrupt) { // as in a background; what is caught here is not ignored in programs started
 		signals.Notify(make(chan os.Signal, 1), os.Interrupt)
 	}
 	for signal, want := range map[syscall.Signal]int{syscall.SIGINT: 130, syscall.SIGTERM: 143} {
@@ -153,7 +154,8 @@ func (b *bench) signal(signal syscall.Signal, args []string, after time.Duration
 	sent := time.Now()
 	_ = cmd.Process.Signal(signal)
 	_ = cmd.Wait()
-	r := ending{took: time.Since(sent), exit: cmd.ProcessState.ExitCode(), stderr: string(out.text), line: out.last.Sub(sent),
+	r := ending{took: time.Since(sent), exit: cmd.ProcessState.ExitCode(), stderr: string(out.text),
+		line:  out.last.Sub(sent),
 		after: after}
 	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		r.exit, r.early, r.line = 128+int(status.Signal()), true, 0

@@ -62,7 +62,8 @@ func TestFoldersBuild(t *testing.T) {
 		"gpu":   {"runtimeClassName: nvidia", "NVIDIA_VISIBLE_DEVICES"},
 		"bench": {"kind: Job", "kind: PersistentVolumeClaim", "completionMode: Indexed"},
 	} {
-		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(manifests, folder))
+		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(manifests,
+			folder))
 		if err != nil {
 			t.Errorf("%s: %v", folder, err)
 			continue

@@ -23,7 +23,7 @@ type row struct {
 	fields                            map[string]string
 	decode, prefill                   float64 // tokens per second
 	flagged                           bool
-	cached                            bool // the prompt rate cannot be one: faster than the card's peak, or too short to time
+	cached                            bool // the prompt rate is none: above the card's peak, or too short to time
 	guessed                           bool // the row does not say where the layers lie, and the card has no room for all
 	query                             *speed.Query
 	refused                           string // why there is no question
@@ -387,8 +387,8 @@ func (s *sheets) work(f map[string]string, params, act, file float64, q *speed.Q
 	return w
 }
 
-// shares says how much of the layers and of the experts lies on the card. Where a row does not say, what the card has no
-// room for lies on the host, as llama.cpp and Ollama place it: of models with experts, the experts.
+// shares says how much of the layers and of the experts lies on the card. Where a row does not say, what the card has
+// no room for lies on the host, as llama.cpp and Ollama place it: of models with experts, the experts.
 func (s *sheets) shares(f map[string]string, k shape, file float64, q *speed.Query) (layers, experts float64) {
 	if q.Card == nil {
 		return 0, 0

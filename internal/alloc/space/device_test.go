@@ -277,8 +277,9 @@ func TestManaged(t *testing.T) {
 	}
 }
 
-// BenchmarkGranules times what giving a granule costs by each way a device has: mapping it and taking it back, moving it
-// to another address, and copying it. On a card: VLMEM_TEST_LIBCUDA=libcuda.so.1 go test -bench Granules ./internal/alloc/space
+// BenchmarkGranules times what giving a granule costs by each way a device has: mapping it and taking it back, moving
+// it to another address, and copying it. On a card: VLMEM_TEST_LIBCUDA=libcuda.so.1 go test -bench Granules
+// ./internal/alloc/space
 func BenchmarkGranules(b *testing.B) {
 	_, c := standin.Context(b, standin.Options{})
 	d, err := NewDevice(c, 8<<20)

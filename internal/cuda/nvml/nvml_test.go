@@ -25,7 +25,8 @@ func line(s cuda.SMI) string {
 	for _, g := range s.GPUs {
 		all = append(all, fmt.Sprintf("%s %s/%s%s", g.PCIBusID, size(g.FreeBytes), size(g.TotalBytes), g.Unread))
 		for _, p := range g.Instances {
-			all = append(all, fmt.Sprintf("part %s %s %s/%s%s", p.Index, p.UUID, size(p.FreeBytes), size(p.TotalBytes), p.Unread))
+			all = append(all, fmt.Sprintf("part %s %s %s/%s%s", p.Index, p.UUID, size(p.FreeBytes), size(p.TotalBytes),
+				p.Unread))
 		}
 	}
 	return strings.Join(all, "; ")

@@ -84,8 +84,8 @@ func TestRecordThenCheck(t *testing.T) {
 	}
 }
 
-// TestNamesOfStreamsMeanNothing: with its streams renamed a program asks the driver for the same segments and gives the same
-// back. Where several are given back at once, the lowest stream's are first: the order is of names.
+// TestNamesOfStreamsMeanNothing: with its streams renamed a program asks the driver for the same segments and gives
+// the same back. Where several are given back at once, the lowest stream's are first: the order is of names.
 func TestNamesOfStreamsMeanNothing(t *testing.T) {
 	names := []uint16{2, 0, 1}
 	for _, conf := range settings {

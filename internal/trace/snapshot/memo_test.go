@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// renumbered is a pickle of Write with its memo's numbers changed by to, and with gaps of as many as asked between them.
+// renumbered is a pickle of Write with its memo's numbers changed by to, and with gaps of as many as asked between
+// them.
 func renumbered(t *testing.T, pickle []byte, to []int, gap int) []byte {
 	t.Helper()
 	fixed := map[byte]int{opProto: 1, opFrame: 8, opBinInt: 4, opBinInt1: 1, opBinInt2: 2, opBinFloat: 8}
@@ -56,7 +57,8 @@ func TestNumbersOfTheMemoMeanNothing(t *testing.T) {
 	}
 	for gap, order := range [][]int{random.Perm(count), backwards, random.Perm(count)} {
 		got, err := Read(bytes.NewReader(renumbered(t, slices.Clone(pickle.Bytes()), order, gap)))
-		if err != nil || !reflect.DeepEqual(resolved(got), resolved(want)) || !reflect.DeepEqual(got.Segments, want.Segments) {
+		if err != nil || !reflect.DeepEqual(resolved(got), resolved(want)) || !reflect.DeepEqual(got.Segments,
+			want.Segments) {
 			t.Errorf("gaps of %d: %v\n%+v\nwant\n%+v", gap, err, got, want)
 		}
 	}

@@ -135,7 +135,8 @@ func resolved(s *Snapshot) [][][]Frame {
 
 // Protocol 2, as PyTorch's own pickler writes it: no frames, numbered memos, single items.
 func TestReadProtocol2(t *testing.T) {
-	const pickle = "\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\r\x00\x00\x00device_tracesq\x03]q\x04]q\x05}q\x06(" +
+	const pickle = "\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\r\x00\x00\x00" +
+		"device_tracesq\x03]q\x04]q\x05}q\x06(" +
 		"X\x06\x00\x00\x00actionq\x07X\x05\x00\x00\x00allocq\x08X\x04\x00\x00\x00addrq\t\x8a\x06\x00\x00\x00\x00\x00@" +
 		"X\x04\x00\x00\x00sizeq\nK\x08X\x06\x00\x00\x00streamq\x0bK\x00X\x07\x00\x00\x00time_usq\x0cK\x05" +
 		"X\x06\x00\x00\x00framesq\r]q\x0eX\x07\x00\x00\x00pool_idq\x0fK\x00K\x00\x86q\x10uaa" +
@@ -387,7 +388,9 @@ func FuzzRead(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good.Bytes())
-	f.Add([]byte("\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\x0d\x00\x00\x00device_tracesq\x03]q\x04]q\x05(}q\x06(X\x06\x00\x00\x00actionX\x05\x00\x00\x00allocX\x04\x00\x00\x00addrM\x00\x02X\x04\x00\x00\x00sizeK\x08X\x06\x00\x00\x00streamNK\x01ueu."))
+	f.Add([]byte("\x80\x02}q\x00(X\x08\x00\x00\x00segmentsq\x01]q\x02X\x0d\x00\x00\x00" +
+		"device_tracesq\x03]q\x04]q\x05(}q\x06(X\x06\x00\x00\x00actionX\x05\x00\x00\x00allocX\x04\x00\x00\x00addrM\x00" +
+		"\x02X\x04\x00\x00\x00sizeK\x08X\x06\x00\x00\x00streamNK\x01ueu."))
 	f.Fuzz(func(t *testing.T, pickle []byte) {
 		s, err := ReadWithin(bytes.NewReader(pickle), 0, 32<<20)
 		if err != nil {
@@ -418,7 +421,8 @@ func FuzzRead(f *testing.F) {
 }
 
 func FuzzReadCSV(f *testing.F) {
-	f.Add("op,addr,size,stream,t_us\ninit_segment,0,2097152,0,small\ninit_live,0,100,0,512\nalloc,512,50,7,1000\nfree_completed,0,100,0,1004\n")
+	f.Add("op,addr,size,stream,t_us\ninit_segment,0,2097152,0,small\ninit_live,0,100,0,512\nalloc,512,50,7,1000\n" +
+		"free_completed,0,100,0,1004\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := ReadCSV(strings.NewReader(text), "x")
 		if err != nil {

@@ -1,7 +1,7 @@
-// Command scrapes times 10,000 scrapes of vlmem watch --listen, over one connection kept open and over a new one each, and
-// holds the exporter's resident memory flat. Beside them it times a peer that answers every line with the same number of
-// bytes and does nothing else: what the peer's longest answer takes is the machine's, not the exporter's. The asking side
-// makes no garbage, whose collection it would otherwise time. By hand, outside CI, on a quiet machine:
+// Command scrapes times 10,000 scrapes of vlmem watch --listen, over one connection kept open and over a new one each,
+// and holds the exporter's resident memory flat. Beside them it times a peer that answers every line with the same
+// number of bytes and does nothing else: what the peer's longest answer takes is the machine's, not the exporter's.
+// The asking side makes no garbage, whose collection it would otherwise time. By hand, outside CI, on a quiet machine:
 //
 //	go run ./scrapes VLMEM
 package main
@@ -143,7 +143,8 @@ func (s *server) measure(name string, fresh bool) error {
 func (s *server) judge(name string, before, after int64, sum time.Duration) error {
 	slices.Sort(s.times)
 	over, _ := slices.BinarySearch(s.times, goal)
-	fmt.Printf("%s: %d scrapes, mean %v, median %v, p99 %v, longest %v; %d over %v; resident %d KiB before, %d KiB after\n",
+	fmt.Printf("%s: %d scrapes, mean %v, median %v, p99 %v, longest %v; %d over %v; resident %d KiB before, %d KiB "+
+		"after\n",
 		name, scrapes, (sum / scrapes).Round(time.Microsecond), s.times[scrapes/2].Round(time.Microsecond),
 		s.times[scrapes*99/100].Round(time.Microsecond), s.times[scrapes-1].Round(time.Microsecond), scrapes-over, goal,
 		before>>10, after>>10)
