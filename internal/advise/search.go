@@ -170,17 +170,20 @@ func (in *Inputs) seconds(e *engine.Engine, a *attempt) float64 {
 		return 0
 	}
 	f := in.forecastServed(&Deployment{Memory: mem, Options: a.options})
-	if f == nil || f.Decode.Median <= 0 {
+	if f == nil || f.Decode.Median <= 0 || f.DecodeFull.Median <= 0 {
 		return 0
 	}
-	return f.FirstToken.Median + answerTokens/f.Decode.Median
+	token := (1/f.Decode.Median + 1/f.DecodeFull.Median) / 2 // after a prompt that fills half of the context
+	return f.FirstToken.Median + answerTokens*token
 }
 
 // away leaves as little of the decoder to the host as fits the card: experts layer by layer and, where a model has none
-// or all of them are not enough, layers. Two of each are worth a try: the first that leaves the card enough, and the
-// one before it, which tells by how much a machine is too small. The card holds less with each layer that leaves it (a
-// layer is larger than the largest of its matrices, for which the card may need room to compute on it), the host more:
-// what follows the first fits no better.
+// or all of them are not enough, layers. Feed-forward weights alone, by a pattern of -ot, were tried for some forty
+// models, cards and contexts: answers took from 1 % less to 23 % more than with layers, whose cache leaves too.
+//
+// Two of each are worth a try: the first that leaves the card enough, and the one before it, which tells by how much a
+// machine is too small. The card holds less with each layer that leaves it (a layer is larger than the largest of its
+// matrices, for which the card may need room to compute on it), the host more: what follows the first fits no better.
 func (in *Inputs) away(e *engine.Engine, a attempt) (list []attempt) {
 	over := func(set func(*attempt, int)) func(int) units.Bytes {
 		return func(n int) units.Bytes {

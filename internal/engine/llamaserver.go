@@ -26,7 +26,7 @@ var llamaServer = Engine{
 var (
 	llamaUnreckoned = []string{"spec-draft-hf", "hf-repo-draft", "spec-draft-override-tensor", "spec-draft-cpu-moe",
 		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
-		"models-preset", "models-max", "model-url", "mmproj-url", "n-cpu-ffn", "direct-io", "fit-ctx", "fit-target"}
+		"models-preset", "models-max", "model-url", "mmproj-url", "direct-io", "fit-ctx", "fit-target"}
 	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-repack", "no-kv-offload", "no-mmproj",
 		"no-mmproj-offload", "no-op-offload", "swa-full", "kv-unified",
 		"direct-io", "embeddings", "embedding"}
@@ -34,7 +34,7 @@ var (
 		"hfr": "hf-repo", "c": "ctx-size", "b": "batch-size", "ub": "ubatch-size", "np": "parallel", "fa": "flash-attn",
 		"ctk": "cache-type-k", "ctv": "cache-type-v", "cram": "cache-ram", "kvu": "kv-unified", "nkvo": "no-kv-offload",
 		"nr": "no-repack", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
-		"ncmoe": "n-cpu-moe", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft", "ngld": "gpu-layers-draft",
+		"ncmoe": "n-cpu-moe", "ncffn": "n-cpu-ffn", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft", "ngld": "gpu-layers-draft",
 		"ctkd": "cache-type-k-draft", "ctvd": "cache-type-v-draft",
 		"mg": "main-gpu", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
 )
@@ -43,7 +43,7 @@ var (
 func llamaSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
 		"flash-attn": "flash-attention", "no-warmup": "no-warmup",
-		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
+		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe", "n-cpu-ffn": "n-cpu-ffn",
 		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",

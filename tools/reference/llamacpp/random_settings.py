@@ -28,8 +28,9 @@ p = x.CommonParams(); p.model.path = sys.argv[2]
 for k, v in json.loads(sys.argv[3]).items():
     kind = {'cache_type_k': 'ggml_type', 'cache_type_v': 'ggml_type', 'flash_attn_type': 'llama_flash_attn_type'}.get(k)
     setattr(p, k, getattr(getattr(x, kind), v) if kind else v)
-try: x.Server(p); time.sleep(0.2)
+try: server = x.Server(p)  # kept: one that is let go waits for its threads
 except RuntimeError as e: print(e)
+time.sleep(0.2)
 sys.stdout.flush(); os._exit(0)  # threads of one that was refused would never end
 """
 
