@@ -12,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/tiling/card"
 	"github.com/vlmem/vlmem/internal/tiling/contest"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -67,7 +68,7 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
 	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
 	addHardwareFlag(cmd, &o.hardware)
-	exclusive(cmd, "gpu hardware", "gpu grid", "gpu kernel", "hardware kernel")
+	settings.Exclusive(cmd, "gpu hardware", "gpu grid", "gpu kernel", "hardware kernel")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }

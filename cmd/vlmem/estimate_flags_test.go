@@ -109,6 +109,20 @@ func TestCardFlagsNeedACard(t *testing.T) {
 	}
 }
 
+// A zero that was given is not what is left out.
+func TestCountsOfNothingAreRefused(t *testing.T) {
+	for flag, engine := range map[string]string{"--cards 0": "llama-server", "--ngl -7": "llama-server", "--parallel 0": "vllm",
+		"--ubatch 0": "llama.cpp", "--batch -1": "vllm", "--utilization 0": "sglang", "--tensor-parallel 0": "vllm",
+		"--frames 0": "transformers"} {
+		args := append([]string{"estimate", "--model", "qwen3-vl-2b", "--engine", engine}, strings.Fields(flag)...)
+		r := vlmem(t, nil, args...)
+		if r.code != exitUsage || !strings.HasPrefix(r.stderr, "vlmem: "+flag+": want ") ||
+			strings.Count(r.stderr, "\n") != 1 {
+			t.Errorf("%s: exit %d, %s", flag, r.code, r.stderr)
+		}
+	}
+}
+
 // 32 GiB fit two cards of 24, and not where one of them gets nine tenths.
 func TestEveryCardIsHeldAgainstItsOwnMemory(t *testing.T) {
 	base := []string{"estimate", "--model", "qwen3-vl-30b-a3b", "--engine", "llama.cpp", "--quant", "q8_0", "--hardware",

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -70,11 +69,4 @@ func applySettings(env *environment, cmd *cobra.Command) error {
 		}
 	}
 	return settings.Apply(cmd.Flags(), known, env.lookup)
-}
-
-// exclusive refuses two flags that do not go together, for each pair of names.
-func exclusive(cmd *cobra.Command, pairs ...string) {
-	for _, pair := range pairs {
-		cmd.MarkFlagsMutuallyExclusive(strings.Fields(pair)...)
-	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 type probeOptions struct {
@@ -36,7 +38,10 @@ func newProbeCmd(env *environment) *cobra.Command {
   vlmem probe --deep --save mine.yaml
   vlmem probe --topology
   vlmem probe --root CAPTURE --format json`,
-		Args: noArguments,
+		Args: func(cmd *cobra.Command, args []string) error {
+			return cmp.Or(noArguments(cmd, args), settings.Idle(cmd, "topology", "format", "report", "save"),
+				settings.Idle(cmd, "doctor", "format", "report", "output"))
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return runProbe(cmd, env, &o) },
 	}
 	o.out.addFlags(cmd, "table", "yaml", "json", "nfd")
@@ -50,7 +55,7 @@ func newProbeCmd(env *environment) *cobra.Command {
 		"write what probe reads to this file, a .tar.gz for a bug report that --root replays, and measure nothing")
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "read the limits of this process in place of vlmem's own; measures nothing")
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
-	exclusive(cmd, "deep reported", "deep topology", "deep pid", "deep doctor", "save doctor", "topology doctor")
+	settings.Exclusive(cmd, "deep reported", "deep topology", "deep pid", "deep doctor", "save doctor", "topology doctor")
 	return cmd
 }
 

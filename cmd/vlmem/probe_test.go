@@ -84,7 +84,11 @@ func TestProbeBadInput(t *testing.T) {
 		{[]string{"--root", "/proc", "--deep"}, "--deep measures the machine it runs on"},
 		{[]string{"--format", "xml"}, `unknown --format "xml"`},
 		{[]string{"--save", "/nonexistent/x.yaml", "--reported"}, "writing --save /nonexistent/x.yaml"},
-		{[]string{"--deep", "--reported"}, "deep"},
+		{[]string{"--deep", "--reported"}, "--deep and --reported do not go together"},
+		{[]string{"--topology", "--format", "json"}, "--topology and --format"},
+		{[]string{"--topology", "--save", "x.yaml"}, "--topology and --save"},
+		{[]string{"--doctor", "x.tar.gz", "--format", "json"}, "--doctor and --format"},
+		{[]string{"--doctor", "x.tar.gz", "-o", "y"}, "--doctor and --output"},
 		{[]string{"stray"}, "stray"},
 	} {
 		r := vlmem(t, nil, append([]string{"probe"}, test.args...)...)

@@ -253,7 +253,7 @@ func quantInName(name string) (string, error) {
 
 // allLayers is llama.cpp's number of layers on the card as estimate takes it.
 func allLayers(value string) (string, error) {
-	if value == "all" || value == "auto" {
+	if n, err := strconv.Atoi(value); value == "all" || value == "auto" || err == nil && n < 0 {
 		return "-1", nil
 	}
 	return value, nil

@@ -86,6 +86,7 @@ func (o *Request) Complete(model *profile.Model) error {
 		return err
 	}
 	for _, step := range []func() error{
+		o.counts,
 		func() error { return o.context(e) },
 		o.image,
 		func() error { return o.hardware(e, model) },
@@ -95,6 +96,33 @@ func (o *Request) Complete(model *profile.Model) error {
 		if err := step(); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// A count is a setting by the name of its flag.
+type count struct {
+	name  string
+	value int
+}
+
+// counts refuses numbers that were given and mean nothing: left out, they are the engine's own.
+func (o *Request) counts() error {
+	for _, layers := range []count{{"ngl", o.GPULayers}, {"ngl-draft", o.Settings.DraftLayers}} {
+		if layers.value < -1 {
+			return fmt.Errorf("--%s %d: want layers from 0 on, or -1 for all", layers.name, layers.value)
+		}
+	}
+	for _, f := range []count{
+		{"batch", o.Batch}, {"ubatch", o.UBatch}, {"parallel", o.Sequences}, {"outputs", o.Outputs}, {"frames", o.Frames},
+		{"prompt", o.PromptTokens}, {"tensor-parallel", o.TensorParallel}, {"cards", o.Settings.Cards},
+	} {
+		if f.value < 1 && o.given(f.name) {
+			return fmt.Errorf("--%s %d: want at least 1", f.name, f.value)
+		}
+	}
+	if o.Utilization == 0 && o.given("utilization") {
+		return settings.Share("utilization", o.Utilization)
 	}
 	return nil
 }
