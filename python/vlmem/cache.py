@@ -42,8 +42,8 @@ class _Layer(CacheLayerMixin):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         begin, end = self.length, self.length + key_states.shape[-2]
-        if end > self.cache.max_cache_len:
-            raise ValueError("%d tokens: the cache was made for max_cache_len=%d" % (end, self.cache.max_cache_len))
+        if end > self.cache.longest:
+            raise ValueError("%d tokens: the cache was made for max_cache_len=%d" % (end, self.cache.longest))
         for part, states in zip(self.memory, (key_states, value_states)):
             place = part[:, :, begin:end]
             if (place.shape, place.dtype, place.device) != (states.shape, states.dtype, states.device):
@@ -61,7 +61,7 @@ class _Layer(CacheLayerMixin):
         return self.length
 
     def get_max_length(self):
-        return self.cache.max_cache_len
+        return self.cache.longest
 
     def _cut(self, length):
         self.length = length
@@ -100,7 +100,8 @@ class VlmemCache(Cache):
             raise ValueError("layers of %s: only full attention is cached" % ", ".join(sorted(kinds)))
         if max_cache_len < 1:
             raise ValueError("max_cache_len %d: want at least 1 token" % max_cache_len)
-        self.optimizer, self.max_cache_len, self._block = optimizer, max_cache_len, None
+        self.optimizer, self._block = optimizer, None
+        self.longest = max_cache_len  # transformers 5.17 has a property max_cache_len, which cannot be set
         own = weakref.proxy(self)  # a cycle would keep the block until the collector comes
         super().__init__(layers=[_Layer(own, i) for i in range(text.num_hidden_layers)])
 
@@ -115,7 +116,7 @@ class VlmemCache(Cache):
         return self._block
 
     def _allocate(self, batch, heads, dim, dtype):
-        return self.optimizer.allocate_tensor_memory((len(self.layers), 2, batch, heads, self.max_cache_len, dim), dtype, "kv_cache")
+        return self.optimizer.allocate_tensor_memory((len(self.layers), 2, batch, heads, self.longest, dim), dtype, "kv_cache")
 
     def batch_select_indices(self, indices):
         """Keeps these sequences, in a new block of the pool; the old one goes back afterwards."""

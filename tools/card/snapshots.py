@@ -74,11 +74,11 @@ def prepare(o, device):
     """A model and its inputs on the device, warmed up so that libraries hold their workspaces."""
     model = build(device, o["model"], o["layers"], o["depth"], [int(v) for v in o["deepstack"].split(",")],
                   o["experts"], "eager" if o["attention"] == "eager" else "sdpa", o["dtype"])
-    warm = {k: v.to(device) for k, v in reference.inputs(64, 64, 1, o["frames"] and 2, 4, o["batch"]).items()}
+    warm = {k: v.to(device) for k, v in reference.inputs(model.config, 64, 64, 1, o["frames"] and 2, 4, o["batch"]).items()}
     generate(model, warm, dict(o, steps=1))
     model.model.rope_deltas = None
     width, height = (int(v) for v in o["image"].split("x"))
-    given = reference.inputs(width, height, o["images"], o["frames"], o["text"], o["batch"])
+    given = reference.inputs(model.config, width, height, o["images"], o["frames"], o["text"], o["batch"])
     return model, {k: v.to(device) for k, v in given.items()}
 
 
@@ -89,9 +89,27 @@ def empty():
     torch.cuda.reset_peak_memory_stats()
 
 
+def paced(model, given, o):
+    """Seconds to the first token, image and prompt included, and of all the steps; the second of two turns, unrecorded."""
+    if o["steps"] < 1:
+        return None
+    seconds = {}
+    for steps in (0, 0, o["steps"], o["steps"]):
+        model.model.rope_deltas = None
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        generate(model, given, dict(o, steps=steps))
+        torch.cuda.synchronize()
+        seconds[steps] = time.perf_counter() - begun
+    model.model.rope_deltas = None
+    return dict(first_token_s=seconds[0], decode_tokens_per_s=o["steps"] / (seconds[o["steps"]] - seconds[0]),
+                prompt_tokens=given["input_ids"].shape[1])
+
+
 def on_card(o, out):
     torch.cuda.memory._set_allocator_settings(f"expandable_segments:{o['expandable']}")
     model, given = prepare(o, "cuda")
+    pace = paced(model, given, o)
     empty()
     before = torch.cuda.memory_stats()
     torch.cuda.memory._record_memory_history(context="alloc", stacks="python", max_entries=2_000_000)
@@ -100,7 +118,8 @@ def on_card(o, out):
     save(os.path.join(out, o["name"] + ".pickle"))
     after = torch.cuda.memory_stats()
     picked = ("allocated_bytes.all.peak", "reserved_bytes.all.peak", "requested_bytes.all.peak", "allocation.all.allocated")
-    return {k: after[k] for k in picked} | {"begin": {k: before[k] for k in ("allocated_bytes.all.current", "reserved_bytes.all.current")}}
+    begin = ("active.all.current", "allocated_bytes.all.current", "reserved_bytes.all.current")
+    return {k: after[k] for k in picked} | {"begin": {k: before[k] for k in begin}, "pace": pace}
 
 
 def save(path):
@@ -203,16 +222,19 @@ def main():
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--runs", help="only these, by name and comma; without a graph, pools and streams")
     o = parser.parse_args()
     os.makedirs(o.out, exist_ok=True)
     end = time.monotonic() + o.seconds
     torch.manual_seed(0)
     card = torch.cuda.get_device_name() if o.device == "cuda" else "none"
     note(o.out, dict(name="versions", torch=torch.__version__, transformers=transformers.__version__, card=card, device=o.device))
-    if o.device == "cuda":
+    if o.device == "cuda" and not o.runs:
         for name, what in (("out-of-memory", out_of_memory), ("graph-and-pool", graph_and_pool), ("two-streams", streams)):
             attempt(o.out, name, lambda: what(o.out))
     for run in runs():
+        if o.runs and run["name"] not in o.runs.split(","):
+            continue
         if time.monotonic() > end:
             note(o.out, dict(name=run["name"], error="left out: the time was up"))
             continue
