@@ -265,11 +265,10 @@ func (o *benchOptions) openReports(env *environment) ([]resultFile, error) {
 	var files []resultFile
 	for _, report := range o.reports {
 		format, path, ok := strings.Cut(report, "=")
-		if !ok || path == "" {
-			discardAll(files)
-			return nil, fmt.Errorf("--report %q: want FORMAT=FILE, such as junit=report.xml", report)
+		w, err := (*outlet.Pending)(nil), fmt.Errorf("--report %q: want FORMAT=FILE, such as junit=report.xml", report)
+		if ok && path != "" {
+			w, err = (&output{flag: "--report", format: format, path: path, formats: o.out.formats}).open(env)
 		}
-		w, err := (&output{flag: "--report", format: format, path: path, formats: o.out.formats}).open(env)
 		if err != nil {
 			discardAll(files)
 			return nil, err

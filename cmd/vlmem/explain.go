@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -57,6 +58,7 @@ back. Frames that say how a stack was taken are left out, as PyTorch's viewer do
 	}
 	o.addFlags(cmd)
 	o.out.addFlags(cmd, "table", "json", "yaml", "folded", "html")
+	o.out.addPage(cmd)
 	return cmd
 }
 
@@ -79,7 +81,7 @@ func (o *explainOptions) addFlags(cmd *cobra.Command) {
 
 // options are the flags, checked.
 func (o *explainOptions) options() (account.Options, error) {
-	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true, Curve: o.out.format == "html"}
+	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true, Page: o.out.format == "html" || o.out.report != ""}
 	var err error
 	if out.By, err = account.ParseBy(o.by); err != nil {
 		return out, fmt.Errorf("--by %w", err)
@@ -95,7 +97,7 @@ func (o *explainOptions) options() (account.Options, error) {
 		return out, err
 	}
 	out.Memory = int64(memory)
-	if out.Curve || o.out.format == "folded" && out.By == account.BySite {
+	if o.out.format == "folded" && out.By == account.BySite {
 		out.By = account.ByStack
 	}
 	return out, nil
@@ -112,7 +114,8 @@ func runExplain(env *environment, o *explainOptions, paths []string) error {
 			return err
 		}
 		warnAll(env, all.Warnings)
-		return (report.Explanation{Explanation: all, Top: o.top}).Write(w, o.out.format)
+		e := report.Explanation{Explanation: all, Top: o.top, About: env.about()}
+		return errors.Join(e.Write(w, o.out.format), o.out.paint(env, e.Page))
 	})
 }
 
@@ -122,6 +125,9 @@ func runExplainChange(env *environment, o *explainOptions, paths []string) error
 		options, err := o.options()
 		if err != nil {
 			return err
+		}
+		if o.out.report != "" {
+			return errors.New("--report is of one moment of one recording: drop it, or the second moment")
 		}
 		c, err := account.Changes(paths, o.from, o.to, options)
 		if err != nil {

@@ -64,9 +64,12 @@ func (e *Explanation) Join(other Explanation) {
 		d.Device, d.Name = rename(d.Device), other.File+" "+d.Name
 		e.Devices = append(e.Devices, d)
 	}
-	for _, h := range *other.Holders() {
-		h.Device = rename(h.Device)
-		*e.Holders() = append(*e.Holders(), h)
+	for i, list := range e.lists() {
+		for _, h := range *other.lists()[i] {
+			h.Device = rename(h.Device)
+			*list = append(*list, h)
+		}
+		sortHolders(*list)
 	}
 	for _, g := range other.Growth {
 		g.Device = rename(g.Device)
@@ -74,7 +77,14 @@ func (e *Explanation) Join(other Explanation) {
 	}
 	e.HasHistory = e.HasHistory || other.HasHistory
 	e.Warnings = append(e.Warnings, other.Warnings...)
-	sortHolders(*e.Holders())
+}
+
+// lists are the list that By names, and that of stacks, which a page has as well.
+func (e *Explanation) lists() []*[]Holder {
+	if e.By == ByStack {
+		return []*[]Holder{&e.Stacks}
+	}
+	return []*[]Holder{e.Holders(), &e.Stacks}
 }
 
 // Device is one memory: its account at the end of the recording, its peaks, and the requests that it refused.
@@ -110,7 +120,7 @@ type Options struct {
 	Memory  int64 // the card's, in bytes, for settings of refused requests; 0 takes the recording's own
 	Judge   bool  // replay settings for refused requests
 	Growth  bool  // look for memory that grows from step to step
-	Curve   bool  // follow live and reserved memory over time
+	Page    bool  // for a page: follow live and reserved memory over time, and tell it apart by stack as well
 }
 
 // device is one recording with what was found on the way.
@@ -149,7 +159,9 @@ func Explain(recordings []snapshot.Recording, o Options) (Explanation, error) {
 		}
 		e.Warnings = append(e.Warnings, r.Warnings...)
 	}
-	sortHolders(*e.Holders())
+	for _, list := range e.lists() {
+		sortHolders(*list)
+	}
 	return e, nil
 }
 
@@ -173,8 +185,11 @@ func (d *device) explain(e *Explanation, o Options) error {
 		l.at(d.peaks.LiveAt, l.counted(&out.Peak.Account))
 		out.PeakLive, out.PeakHeld = &d.peaks.Live, &d.peaks.Reserved
 	}
-	held := d.tally(e.By, o.Frames)
+	held, stacks := d.tally(e.By, o.Frames), d.tally(ByStack, o.Frames)
 	l.at(at, held.add)
+	if o.Page && e.By != ByStack {
+		l.at(at, stacks.add)
+	}
 	scans := make([]*scan, len(refusals))
 	for k, refusal := range refusals {
 		scans[k] = d.scan(refusal)
@@ -182,7 +197,7 @@ func (d *device) explain(e *Explanation, o Options) error {
 	}
 	l.look()
 	out.Parts = parts.parts()
-	if o.Curve && out.HasHistory {
+	if o.Page && out.HasHistory {
 		out.Curve = r.Curve(curvePoints)
 	}
 	if t := r.Totals; t != nil {
@@ -197,6 +212,7 @@ func (d *device) explain(e *Explanation, o Options) error {
 	}
 	list := e.Holders()
 	*list = append(*list, held.holders()...)
+	e.Stacks = append(e.Stacks, stacks.holders()...)
 	return nil
 }
 

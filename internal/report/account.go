@@ -14,10 +14,11 @@ import (
 // Explanation is what recordings say of memory, and how many origins of live memory a table lists.
 type Explanation struct {
 	account.Explanation `yaml:",inline"`
-	Top                 int `json:"-" yaml:"-"`
+	Top                 int   `json:"-" yaml:"-"`
+	About               About `json:"-" yaml:"-"` // of a page
 }
 
-// Write renders the explanation as table, json, yaml or folded stacks.
+// Write renders the explanation as table, json, yaml, folded stacks or a page.
 func (e Explanation) Write(w io.Writer, format string) error {
 	switch format {
 	case "table":
@@ -25,7 +26,7 @@ func (e Explanation) Write(w io.Writer, format string) error {
 	case "folded":
 		return e.folded(w)
 	case "html":
-		return e.page(w)
+		return e.Page(w, e.About)
 	}
 	return Document(w, format, e)
 }

@@ -3,149 +3,153 @@ package report
 import (
 	_ "embed"
 	"fmt"
-	"html/template"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/account"
+	"github.com/vlmem/vlmem/internal/terminal"
+	"github.com/vlmem/vlmem/internal/trace/snapshot"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// The page of an explanation and the script that draws its icicle.
-var (
-	//go:embed page/account.html
-	accountTemplate string
-	//go:embed page/account.js
-	accountDrawing string
-)
+// icicleDrawing draws an icicle.
+//
+//go:embed page/icicle.js
+var icicleDrawing string
 
-// page writes the explanation as one HTML file that asks the network for nothing and reads without JavaScript. What a
-// recording calls its functions is text on it, never markup.
-func (e Explanation) page(w io.Writer) error {
-	t, err := template.New("account").Parse(accountTemplate)
-	if err != nil {
-		return fmt.Errorf("reading the page's template: %w", err)
-	}
-	return t.Execute(w, e.pageView())
-}
-
-type accountView struct {
-	Title, Format, Settings, At, Total string
-	Columns                            []string
-	Devices                            []accountDevice
-	Shown, All                         int
-	Holders                            []holderRow
-	Growth                             []growthView
-	Tree                               *node
-	Drawing                            template.JS
-}
-
-type (
-	accountDevice struct {
-		Name   string
-		Words  []string
-		Shares []shareBar
-		Rows   [][]string
-		Curve  *curveView
-		Map    []mapRow
-	}
-	shareBar struct {
-		Label string
-		Parts []sharePart
-	}
-	sharePart struct {
-		Class string
-		Width float64
-	}
-	curveView struct {
-		Events, Top, Live, Reserved string
-	}
-	mapRow     struct{ Total, Gap, Drawing string }
-	holderRow  struct{ Bytes, Blocks, Share, Name string }
-	growthView struct {
-		Text string
-		Rows []growthRow
-	}
-	growthRow struct{ PerStep, Steps, Name string }
-)
-
-func (e Explanation) pageView() accountView {
-	v := accountView{Title: e.File, Format: e.Format, Settings: "settings not recorded or the default", At: e.At,
-		Columns: accountColumns, Tree: treeOf(e.Stacks), Drawing: template.JS(accountDrawing)}
+// Page writes the explanation as one HTML file. What a recording calls its functions is text on it, never markup.
+func (e Explanation) Page(w io.Writer, about About) error {
+	l := leaf{Title: "vlmem explain: " + e.File, Tree: treeOf(e.Stacks)}
+	l.Verdict, l.Tone = e.standing()
+	conf := "not recorded or the default"
 	if e.AllocConf != "" {
-		v.Settings = "settings " + e.AllocConf
+		conf = e.AllocConf
 	}
+	l.About = []Pair{{"recording", e.Format}, {"settings", conf}}
+	var names []string
 	for i := range e.Devices {
-		v.Devices = append(v.Devices, deviceView(&e.Devices[i]))
+		names = append(names, e.Devices[i].Name)
+		l.Sections = append(l.Sections, deviceSections(&e.Devices[i])...)
 	}
-	v.Total, v.All = units.Bytes(v.Tree.Bytes).String(), len(e.Stacks)
-	for _, h := range e.Stacks[:min(len(e.Stacks), e.Top)] {
-		v.Holders = append(v.Holders, holderRow{units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks),
-			share100(h.Bytes, v.Tree.Bytes), h.Name})
-	}
-	v.Shown = len(v.Holders)
-	for _, g := range e.Growth {
-		view := growthView{Text: growthWords(g)}
-		for _, l := range g.Leaks[:min(len(g.Leaks), e.Top)] {
-			view.Rows = append(view.Rows, growthRow{units.Bytes(l.PerStep).String(),
-				fmt.Sprintf("%d of %d", l.Steps, g.Steps), l.Name})
-		}
-		v.Growth = append(v.Growth, view)
-	}
-	return v
+	l.Sections = append(append(l.Sections, e.heldSection(l.Tree.Bytes)), e.grownSections()...)
+	return l.write(w, about, strings.Join(names, ", "))
 }
 
-func deviceView(d *account.Device) accountDevice {
-	v := accountDevice{Name: d.Name, Words: deviceWords(d), Rows: accountRows(d)}
-	if d.Peak != nil && !d.SumsAlone {
-		v.Shares = append(v.Shares, shareOf("At the peak", d.Peak.Account))
-	}
-	for i := range d.OOMs[:min(len(d.OOMs), 1)] {
-		v.Shares = append(v.Shares, shareOf("When the request was refused", d.OOMs[i].Account))
-		for _, s := range d.OOMs[i].Map {
-			v.Map = append(v.Map, mapRow{units.Bytes(s.Total).String(), units.Bytes(s.LargestFree).String(), s.Drawing})
+// standing is the explanation in a sentence: what was refused, or else what was live of what was reserved.
+func (e Explanation) standing() (text, tone string) {
+	var words []string
+	tone = toneName(terminal.Good)
+	for i := range e.Devices {
+		d := &e.Devices[i]
+		switch n := len(d.OOMs); {
+		case n > 0:
+			tone = toneName(terminal.Bad)
+			words = append(words, fmt.Sprintf("%s refused %s, the first for %s", d.Name, count(n, "request"),
+				units.Bytes(d.OOMs[0].Requested)))
+		case d.HasHistory && d.PeakLive != nil:
+			words = append(words, fmt.Sprintf("%s refused no request, %s live at the peak", d.Name, units.Bytes(*d.PeakLive)))
+		default:
+			words = append(words, fmt.Sprintf("%s holds %s", d.Name, units.Bytes(d.Live)))
 		}
+	}
+	if !e.HasHistory && tone != toneName(terminal.Bad) {
+		tone = ""
+	}
+	return strings.Join(words, "; "), tone
+}
+
+// deviceSections are the account of one device, its memory over time, and where the gaps were when it ran out.
+func deviceSections(d *account.Device) []leafSection {
+	s := leafSection{Title: d.Name, Text: strings.Join(deviceWords(d), " "), Rows: accountRows(d)}
+	for _, c := range accountColumns {
+		s.Columns = append(s.Columns, strings.ToLower(c))
 	}
 	if !d.SumsAlone {
-		v.Shares = append(v.Shares, shareOf("At the end", d.Account))
-	}
-	v.Curve = curveOf(d)
-	return v
-}
-
-// shareOf is the four parts of what is reserved.
-func shareOf(moment string, a account.Account) shareBar {
-	b := shareBar{Label: fmt.Sprintf("%s %v: %v live, %v rounding, %v cached, %v stranded", moment,
-		units.Bytes(a.Reserved),
-		units.Bytes(a.Live), units.Bytes(a.Rounding), units.Bytes(a.Cached), units.Bytes(a.Stranded))}
-	for _, part := range []struct {
-		class string
-		bytes int64
-	}{{"live", a.Live}, {"rounding", a.Rounding}, {"cached", a.Cached}, {"stranded", a.Stranded}} {
-		if part.bytes > 0 {
-			b.Parts = append(b.Parts, sharePart{part.class, 100 * float64(part.bytes) / float64(a.Reserved)})
+		if d.Peak != nil {
+			s.Bars = append(s.Bars, shareRows("peak", d.Peak.Account)...)
 		}
+		if len(d.OOMs) > 0 {
+			s.Bars = append(s.Bars, shareRows("refusal", d.OOMs[0].Account)...)
+		}
+		s.Bars = append(s.Bars, shareRows("end", d.Account)...)
 	}
-	return b
+	list := []leafSection{s}
+	if len(d.Curve) > 1 {
+		list = append(list, leafSection{Title: d.Name + " over time", Charts: drawn(func(width float64) *chart {
+			return timeChart(width, d.Curve)
+		})})
+	}
+	if len(d.OOMs) > 0 && len(d.OOMs[0].Map) > 0 {
+		m := leafSection{Title: "Segments with most free memory at the refused request", Mono: true,
+			Columns: []string{"segment", "largest gap", "# live, + partly, . free"}}
+		for _, x := range d.OOMs[0].Map {
+			m.Rows = append(m.Rows, []string{units.Bytes(x.Total).String(), units.Bytes(x.LargestFree).String(), x.Drawing})
+		}
+		list = append(list, m)
+	}
+	return list
 }
 
-// curveOf is the device's memory over time in a field of 1000 by 220.
-func curveOf(d *account.Device) *curveView {
-	if len(d.Curve) < 2 {
-		return nil
+// shareRows lay the parts of what is reserved at a moment one behind the other; parts that are empty are left out.
+func shareRows(moment string, a account.Account) (rows []barRow) {
+	var at int64
+	for _, part := range []struct {
+		class, name string
+		bytes       int64
+	}{{"a", "live", a.Live}, {"d", "rounding", a.Rounding}, {"c", "cached", a.Cached}, {"b", "stranded", a.Stranded}} {
+		if part.bytes > 0 {
+			rows = append(rows, barRow{Label: moment + ": " + part.name, Class: part.class,
+				Value: units.Bytes(part.bytes).String() + ", " + share100(part.bytes, a.Reserved),
+				From:  percent(float64(at), float64(a.Reserved)), Width: percent(float64(part.bytes), float64(a.Reserved))})
+		}
+		at += part.bytes
 	}
-	top := int64(1)
-	for _, p := range d.Curve {
-		top = max(top, p.Live, p.Reserved)
+	return rows
+}
+
+// timeChart is a device's live and reserved memory over the entries of its recording.
+func timeChart(width float64, curve []snapshot.Sum) *chart {
+	var xs, live, reserved []float64
+	last, most := 1.0, 1.0
+	for _, p := range curve {
+		xs, live, reserved = append(xs, float64(p.Event)), append(live, float64(p.Live)), append(reserved, float64(p.Reserved))
+		last, most = max(last, float64(p.Event)), max(most, float64(p.Live), float64(p.Reserved))
 	}
-	last := d.Curve[len(d.Curve)-1].Event
-	var live, reserved strings.Builder
-	for _, p := range d.Curve {
-		x := 1000 * float64(p.Event) / float64(max(last, 1))
-		fmt.Fprintf(&live, "%.1f,%.1f ", x, 218-215*float64(p.Live)/float64(top))
-		fmt.Fprintf(&reserved, "%.1f,%.1f ", x, 218-215*float64(p.Reserved)/float64(top))
+	c := newPlain(width, "Live and reserved memory over the entries of the recording", last, most*1.02)
+	c.axisX("entry", even(last, int(width/90), false), func(v float64) string { return units.Grouped(int64(v)) })
+	c.axisY("bytes", even(most, 6, true), func(v float64) string { return units.Bytes(v).String() })
+	c.area("live", "live", xs, make([]float64, len(xs)), live)
+	c.curve("b", "reserved", xs, reserved)
+	return c
+}
+
+// heldSection is what lived at the chosen moment, by the stacks that asked for it.
+func (e Explanation) heldSection(total int64) leafSection {
+	shown := e.Stacks[:min(len(e.Stacks), e.Top)]
+	s := leafSection{Title: fmt.Sprintf("What lived at the %s: %s", e.At, units.Bytes(total)), Icicle: true,
+		Columns: []string{"site", "bytes", "blocks", "share"},
+		Text: fmt.Sprintf("Outermost frame on top, each as wide as what it holds. A click, or Enter on a frame, makes it the "+
+			"whole width; Escape goes back. Arrow keys move between frames. The table has %d of %d stacks, by their innermost "+
+			"line.", len(shown), len(e.Stacks))}
+	for _, h := range shown {
+		s.Rows = append(s.Rows, []string{h.Name, units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks),
+			share100(h.Bytes, total)})
 	}
-	return &curveView{units.Grouped(int64(last)), units.Bytes(top).String(), live.String(), reserved.String()}
+	return s
+}
+
+// grownSections are what each step leaves behind.
+func (e Explanation) grownSections() (list []leafSection) {
+	for _, g := range e.Growth {
+		s := leafSection{Title: "What grows on " + deviceName(g.Device), Text: growthWords(g), Columns: []string{"site", "a step",
+			"steps"}}
+		for _, x := range g.Leaks[:min(len(g.Leaks), e.Top)] {
+			s.Rows = append(s.Rows, []string{x.Name, units.Bytes(x.PerStep).String(), fmt.Sprintf("%d of %d", x.Steps, g.Steps)})
+		}
+		list = append(list, s)
+	}
+	return list
 }
 
 // node is a frame of the icicle with what it holds, in few letters: pages hold thousands.
@@ -161,26 +165,26 @@ const maxNodes = 20_000
 // treeOf joins stacks, the largest first, from their outermost frames on.
 func treeOf(stacks []account.Holder) *node {
 	root := &node{Name: "all"}
-	count := 0
+	total := 0
 	for _, h := range stacks {
 		at := root
 		at.Bytes += h.Bytes
 		frames := h.Frames
 		switch {
-		case count >= maxNodes:
+		case total >= maxNodes:
 			frames = []string{"(smaller stacks)"}
 		case len(frames) == 0:
 			frames = []string{h.Name}
 		}
-		for i := len(frames) - 1; i >= 0; i-- {
-			at = at.child(frames[i], &count)
+		for _, name := range slices.Backward(frames) {
+			at = at.child(name, &total)
 			at.Bytes += h.Bytes
 		}
 	}
 	return root
 }
 
-func (n *node) child(name string, count *int) *node {
+func (n *node) child(name string, total *int) *node {
 	for _, c := range n.Children {
 		if c.Name == name {
 			return c
@@ -188,6 +192,6 @@ func (n *node) child(name string, count *int) *node {
 	}
 	c := &node{Name: name}
 	n.Children = append(n.Children, c)
-	*count++
+	*total++
 	return c
 }

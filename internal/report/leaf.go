@@ -47,6 +47,7 @@ type leafSection struct {
 	Icicle      bool     // the page's tree is drawn here
 	Columns     []string
 	Rows        [][]string
+	Mono        bool    // the last column is a drawing of letters
 	Closed      bool    // the table is shown when it is asked for: the chart has the same
 	Shades      [][]int // of the cells behind each row's first, in percent; nil for none
 }
@@ -74,7 +75,7 @@ func (l leaf) write(w io.Writer, about About, machine string) error {
 		return fmt.Errorf("reading the page's template: %w", err)
 	}
 	if l.Tree != nil {
-		l.Drawing = template.JS(accountDrawing)
+		l.Drawing = template.JS(icicleDrawing)
 	}
 	l.About = append([]Pair{{"date", about.Date.Format("2006-01-02 15:04 MST")}, {"command", about.Command},
 		{"machine", machine}, {"vlmem", about.Version}}, l.About...)

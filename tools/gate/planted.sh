@@ -19,7 +19,7 @@ plant() {
 
 go build -o "$work/unchanged" ./cmd/vlmem
 plant slower 's|^\t\tns = append(ns, int64(clock()-start))|\t\tfor end := clock() + (clock()-start)/10; clock() < end; {\n\t\t}\n&|'
-plant larger 's|Size: s.Size, Pool: s.Kind.String()|Size: s.Size + (s.Size+99)/100, Pool: s.Kind.String()|'
+plant larger 's|Size: s.Size, Pool: pool|Size: s.Size + (s.Size+99)/100, Pool: pool|'
 
 bench() { "$work/$1" bench --model qwen3-vl-2b --image 320x240 --decode 4 --allocators vlmem,bestfit --touch=false "${@:2}" -o /dev/null 2>/dev/null; }
 bench unchanged --save "$work/base.json"
