@@ -81,7 +81,8 @@ func (o *explainOptions) addFlags(cmd *cobra.Command) {
 
 // options are the flags, checked.
 func (o *explainOptions) options() (account.Options, error) {
-	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true, Page: o.out.format == "html" || o.out.report != ""}
+	out := account.Options{Frames: o.frames, At: o.at, Judge: true, Growth: true}
+	out.Page = o.out.format == "html" || o.out.report != ""
 	var err error
 	if out.By, err = account.ParseBy(o.by); err != nil {
 		return out, fmt.Errorf("--by %w", err)

@@ -113,7 +113,8 @@ func timeChart(width float64, curve []snapshot.Sum) *chart {
 	var xs, live, reserved []float64
 	last, most := 1.0, 1.0
 	for _, p := range curve {
-		xs, live, reserved = append(xs, float64(p.Event)), append(live, float64(p.Live)), append(reserved, float64(p.Reserved))
+		xs, live = append(xs, float64(p.Event)), append(live, float64(p.Live))
+		reserved = append(reserved, float64(p.Reserved))
 		last, most = max(last, float64(p.Event)), max(most, float64(p.Live), float64(p.Reserved))
 	}
 	c := newPlain(width, "Live and reserved memory over the entries of the recording", last, most*1.02)
@@ -129,8 +130,8 @@ func (e Explanation) heldSection(total int64) leafSection {
 	shown := e.Stacks[:min(len(e.Stacks), e.Top)]
 	s := leafSection{Title: fmt.Sprintf("What lived at the %s: %s", e.At, units.Bytes(total)), Icicle: true,
 		Columns: []string{"site", "bytes", "blocks", "share"},
-		Text: fmt.Sprintf("Outermost frame on top, each as wide as what it holds. A click, or Enter on a frame, makes it the "+
-			"whole width; Escape goes back. Arrow keys move between frames. The table has %d of %d stacks, by their innermost "+
+		Text: fmt.Sprintf("Outermost frame on top, each as wide as what it holds. A click, or Enter on a frame, makes it "+
+			"the whole width; Escape goes back. Arrow keys move between frames. The table has %d of %d stacks, by their innermost "+
 			"line.", len(shown), len(e.Stacks))}
 	for _, h := range shown {
 		s.Rows = append(s.Rows, []string{h.Name, units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks),
