@@ -131,8 +131,8 @@ func (e Explanation) heldSection(total int64) leafSection {
 	s := leafSection{Title: fmt.Sprintf("What lived at the %s: %s", e.At, units.Bytes(total)), Icicle: true,
 		Columns: []string{"site", "bytes", "blocks", "share"},
 		Text: fmt.Sprintf("Outermost frame on top, each as wide as what it holds. A click, or Enter on a frame, makes it "+
-			"the whole width; Escape goes back. Arrow keys move between frames. The table has %d of %d stacks, by their innermost "+
-			"line.", len(shown), len(e.Stacks))}
+			"the whole width; Escape goes back. Arrow keys move between frames. The table has %d of %d stacks, by their "+
+			"innermost line.", len(shown), len(e.Stacks))}
 	for _, h := range shown {
 		s.Rows = append(s.Rows, []string{h.Name, units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks),
 			share100(h.Bytes, total)})
