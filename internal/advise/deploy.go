@@ -334,7 +334,7 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 		}
 		s.KVType, s.TowerOnHost, s.ExpertLayers = a.options.KVType, a.options.Llama.NoTower, a.experts
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
-		s.GPULayers = in.Model.Text.Layers + 1 - a.hostLayers
+		s.GPULayers = in.Model.Text.Blocks() + 1 - a.hostLayers
 		s.LoadMode = a.options.Llama.LoadMode
 	} else {
 		s.Quant = a.quant
@@ -391,7 +391,7 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 	list = append(list, savingLines(in.considered(e, a))...)
 	if a.hostLayers > 0 {
 		list = append(list, fmt.Sprintf("%d of %d layers, the head counting as one, stay in host memory", a.hostLayers,
-			in.Model.Text.Layers+1))
+			in.Model.Text.Blocks()+1))
 	}
 	if a.split {
 		list = append(list, fmt.Sprintf("%s of the weights stay in host memory and pass through the card", a.host))

@@ -81,7 +81,7 @@ func (in *Inputs) hopeless(e *engine.Engine) bool {
 func (in *Inputs) tooMuch(e *engine.Engine, quant string) bool {
 	all := attempt{limits: in.Limits, quant: quant}
 	if in.gpu() != nil {
-		all.hostLayers = in.Model.Text.Layers + 1 // where none is held twice
+		all.hostLayers = in.Model.Text.Blocks() + 1 // where none is held twice
 	}
 	all = in.all(e, all, []engine.Saving{engine.SmallTower})
 	mem, err := in.estimate(e, in.options(e, all))

@@ -204,7 +204,7 @@ func (in *Inputs) away(e *engine.Engine, a attempt) (list []attempt) {
 		}
 		a.experts = in.Model.Text.Layers
 	}
-	return pair(a, crossing(1, in.Model.Text.Layers+1, over(layers)), layers)
+	return pair(a, crossing(1, in.Model.Text.Blocks()+1, over(layers)), layers)
 }
 
 func pair(a attempt, first int, set func(*attempt, int)) []attempt {

@@ -340,7 +340,7 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	gpu := o.Device == "gpu"
-	if gpu && o.HostLayers > m.Text.Layers+1 {
+	if gpu && o.HostLayers > m.Text.Blocks()+1 {
 		return nil, fmt.Errorf("%d layers on the host: %s has %d and the head", o.HostLayers, m.Name, m.Text.Layers)
 	}
 	version := LlamaVersion

@@ -3,10 +3,13 @@ package engine
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/engine/weights"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -50,5 +53,37 @@ func TestHybridDecodersAsLlamaReservesThem(t *testing.T) {
 	}
 	if compared < 20 {
 		t.Errorf("only %d recorded", compared)
+	}
+}
+
+// A block of multi-token prediction after the layers is not loaded unless it is asked for, and counts where layers are
+// split off: v0.5.0 puts the first two of three layers on the host for -ngl 3 (n_layer_all, load_tensors).
+func TestPredictionBlocksCountAndAreNotLoaded(t *testing.T) {
+	m := model(t, "qwen3.5-2b")
+	r, err := recipeByName("q8_0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Device: "gpu", HostLayers: 2}
+	plain := PlaceLlama(m, r, o)
+	files := &Files{}
+	for i, x := range plain.Tensors {
+		if i == 0 || x.Name != plain.Tensors[i-1].Name { // a tied table is listed twice
+			files.Tensors = append(files.Tensors, weights.Tensor{Name: x.Name, Type: x.Type, Shape: x.Shape, At: x.At})
+		}
+	}
+	files.Tensors = append(files.Tensors, weights.Tensor{Name: fmt.Sprintf("blk.%d.nextn.eh_proj.weight", m.Text.Layers),
+		Type: "q8_0", Shape: []int64{2048, 1024}})
+	m.Text.PredictLayers, o.Files = 1, files
+	block := PlaceLlama(m, r, o)
+	if len(block.Tensors) != len(plain.Tensors) || !slices.Equal(block.Layers, plain.Layers) {
+		t.Errorf("%d tensors over %v, want %d over %v", len(block.Tensors), block.Layers, len(plain.Tensors), plain.Layers)
+	}
+	for layers, want := range map[int]int{1: m.Text.Layers, m.Text.Layers: 2, m.Text.Layers + 2: 0} {
+		o.HostLayers = m.Text.Blocks() + 1 - layers // as -ngl says it
+		at := slices.Index(PlaceLlama(m, r, o).Layers, 0)
+		if at != want {
+			t.Errorf("-ngl %d: the card begins at layer %d, want %d", layers, at, want)
+		}
 	}
 }

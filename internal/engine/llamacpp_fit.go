@@ -139,7 +139,7 @@ func fitLayers(m *profile.Model, r recipe, o Options, target units.Bytes) (Optio
 			return o, fmt.Sprintf("the least context, with the experts of %d layers on the host", n), err
 		}
 	}
-	for o.HostLayers < m.Text.Layers+1 {
+	for o.HostLayers < m.Text.Blocks()+1 {
 		o.HostLayers++
 		if used, err := fitUse(m, r, o, o.Context); err != nil || used <= target {
 			return o, fmt.Sprintf("the least context, with %d layers on the host", o.HostLayers), err

@@ -51,7 +51,8 @@ func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 	if o.Device == "gpu" {
 		p.Cards = o.Llama.used()
 	}
-	p.assignLayers(m.Text.Layers, o)
+	p.assignLayers(m.Text.Blocks(), o)
+	p.Layers = slices.Delete(p.Layers, m.Text.Layers, m.Text.Blocks())
 	list := r.typed(&m.Text, o.Files)
 	for i, t := range list {
 		if t.Name == "token_embd.weight" {
@@ -196,6 +197,9 @@ func (r recipe) typed(t *profile.Text, files *Files) []PlacedTensor {
 			if n, err := fmt.Sscanf(x.Name, "blk.%d.", &layer); n != 1 || err != nil {
 				layer = outside
 			}
+			if t.PredictLayers > 0 && layer >= t.Layers {
+				continue // not loaded (src/models/qwen35.cpp of v0.5.0, TENSOR_SKIP)
+			}
 			list = append(list, PlacedTensor{Name: x.Name, Type: x.Type, Shape: x.Shape, Layer: layer, At: x.At, Part: x.Part})
 		}
 		return list
@@ -289,7 +293,7 @@ func (p *Placement) stays(m *profile.Model) string {
 	}
 	text := "token embeddings stay on the host"
 	if layers > 0 {
-		text = fmt.Sprintf("token embeddings and %d of %d layers, the head counting as one", layers, m.Text.Layers+1)
+		text = fmt.Sprintf("token embeddings and %d of %d layers, the head counting as one", layers, m.Text.Blocks()+1)
 	}
 	named := 0
 	for _, t := range p.Tensors {

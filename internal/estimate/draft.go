@@ -46,7 +46,7 @@ func (o *Request) draft() error {
 	}
 	d := engine.Draft{Model: &m, Quant: of.Quant, KVType: f.DraftKV, Files: of.Files}
 	if f.DraftLayers >= 0 && o.given("ngl-draft") {
-		d.HostLayers = max(0, m.Text.Layers+1-f.DraftLayers)
+		d.HostLayers = max(0, m.Text.Blocks()+1-f.DraftLayers)
 	}
 	o.Llama.Draft = &d
 	o.Notes = append(o.Notes, of.Notes...)

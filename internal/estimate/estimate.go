@@ -71,7 +71,7 @@ func (o *Request) limit(model *profile.Model) error {
 		o.Image = &engine.Image{}
 	}
 	if o.GPULayers >= 0 {
-		o.HostLayers = max(0, model.Text.Layers+1-o.GPULayers)
+		o.HostLayers = max(0, model.Text.Blocks()+1-o.GPULayers)
 	}
 	if err := o.Settings.read(&o.Llama, o.given("cache-ram")); err != nil {
 		return err

@@ -68,8 +68,14 @@ type Text struct {
 	TiedEmbeddings   bool `yaml:"tie_word_embeddings" json:"tie_word_embeddings"`
 	MoE              *MoE `yaml:"moe,omitempty" json:"moe,omitempty"`
 
+	// PredictLayers are a GGUF's blocks of multi-token prediction after the layers: a layer that is split off counts them.
+	PredictLayers int `yaml:"nextn_predict_layers,omitempty" json:"nextn_predict_layers,omitempty"`
+
 	Variant *Variant `yaml:"variant,omitempty" json:"variant,omitempty"` // nil: the decoder of Qwen3-VL
 }
+
+// Blocks is how many blocks a GGUF of the decoder holds.
+func (t *Text) Blocks() int { return t.Layers + t.PredictLayers }
 
 // MoE is a mixture of experts in place of every dense MLP.
 type MoE struct {

@@ -40,7 +40,8 @@ func (g *GGUF) Text() (text profile.Text, levels int, err error) {
 		KVHeads: k.or("attention.head_count_kv", heads), MaxPositions: k.need("context_length"), TiedEmbeddings: true,
 	}
 	text.HeadDim = k.or("attention.key_length", text.HiddenSize/max(heads, 1))
-	text.Layers -= min(k.or("nextn_predict_layers", 0), text.Layers) // heads of multi-token prediction are not run
+	text.PredictLayers = min(k.or("nextn_predict_layers", 0), text.Layers)
+	text.Layers -= text.PredictLayers // these are not loaded unless asked for
 	if _, mixture := g.Numbers[arch+".expert_count"]; mixture {
 		text.IntermediateSize = k.or("feed_forward_length", 0)
 		text.MoE = &profile.MoE{

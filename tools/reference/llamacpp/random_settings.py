@@ -53,7 +53,7 @@ def model(pick, chance, path, text_only):
         n, width = pick([2, 4, 8]), pick([64, 128])
         c.update(linear_num_key_heads=n, linear_num_value_heads=n * pick([1, 2, 3]), linear_key_head_dim=width, linear_value_head_dim=width,
                  linear_conv_kernel_dim=4, full_attention_interval=pick([2, 4]), num_hidden_layers=pick([4, 6, 8]),
-                 head_dim=pick([64, 128, 256]))
+                 head_dim=pick([64, 128, 256]), mtp_num_hidden_layers=pick([0, 1]))
     if kind == "qwen3_5_moe_text":
         c.update(num_experts=pick([4, 8, 16]), num_experts_per_tok=pick([1, 2, 4]), moe_intermediate_size=pick([256, 512]),
                  shared_expert_intermediate_size=pick([256, 512]))

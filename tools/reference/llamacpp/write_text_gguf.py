@@ -18,6 +18,11 @@ def head(c):
     return c.get("head_dim", c["hidden_size"] // c["num_attention_heads"])
 
 
+def heads(c):
+    "of multi-token prediction: each is a block of attention after the layers"
+    return c.get("mtp_num_hidden_layers", 0)
+
+
 def experts(c):
     return c.get("num_experts") or c.get("num_local_experts") or c.get("n_routed_experts")
 
@@ -26,7 +31,7 @@ def metadata(c):
     a, h = ARCHITECTURES[c["model_type"]], head(c)
     tokens = ["t%d" % i for i in range(c["vocab_size"])]
     number = lambda key, value: pair(a + "." + key, U32, value)
-    pairs = [pair("general.architecture", STRING, a), number("block_count", c["num_hidden_layers"]),
+    pairs = [pair("general.architecture", STRING, a), number("block_count", c["num_hidden_layers"] + heads(c)),
              number("context_length", c["max_position_embeddings"]), number("embedding_length", c["hidden_size"]),
              number("feed_forward_length", c["intermediate_size"]), number("attention.head_count", c["num_attention_heads"]),
              pair(a + ".attention.layer_norm_rms_epsilon", F32, 1e-6), pair(a + ".rope.freq_base", F32, 1e4),
@@ -49,6 +54,8 @@ def metadata(c):
         pairs += [number("ssm.conv_kernel", c["linear_conv_kernel_dim"]), number("ssm.inner_size", n * width), number("ssm.state_size", width),
                   number("ssm.time_step_rank", n), number("ssm.group_count", c["linear_num_key_heads"]),
                   number("full_attention_interval", c["full_attention_interval"])]
+    if heads(c):
+        pairs.append(number("nextn_predict_layers", heads(c)))
     if c.get("shared_expert_intermediate_size"):
         pairs.append(number("expert_shared_feed_forward_length", c["shared_expert_intermediate_size"]))
     if c.get("sliding_window"):
@@ -70,7 +77,7 @@ def delta(c, kind):
 
 def attention(c, b, kind):
     d, h, heads = c["hidden_size"], head(c), c["num_attention_heads"]
-    if "full_attention_interval" in c and (b + 1) % c["full_attention_interval"]:
+    if b < c["num_hidden_layers"] and "full_attention_interval" in c and (b + 1) % c["full_attention_interval"]:
         return delta(c, kind)
     if c["model_type"] == "deepseek_v2":
         rank, rope, nope, value = c["kv_lora_rank"], c["qk_rope_head_dim"], c["qk_nope_head_dim"], c["v_head_dim"]
@@ -109,7 +116,11 @@ def tensors(c, kind):
     if not c["tie_word_embeddings"]:
         yield "output.weight", [d, c["vocab_size"]], kind
     yield "output_norm.weight", [d], "f32"
-    for i in range(c["num_hidden_layers"]):
+    for i in range(c["num_hidden_layers"], c["num_hidden_layers"] + heads(c)):
+        yield "blk.%d.nextn.eh_proj.weight" % i, [2 * d, d], kind
+        for name in ("enorm", "hnorm", "shared_head_norm"):
+            yield "blk.%d.nextn.%s.weight" % (i, name), [d], "f32"
+    for i in range(c["num_hidden_layers"] + heads(c)):
         names = ["attn_norm", "post_attention_norm" if "full_attention_interval" in c else "ffn_norm"] + (["post_attention_norm", "post_ffw_norm"] if c["model_type"].startswith("gemma") else [])
         for name, shape, t in [(n + ".weight", [d], "f32") for n in names] + attention(c, i, kind) + mlp(c, i, kind):
             yield "blk.%d.%s" % (i, name), shape, t
