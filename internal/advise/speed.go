@@ -37,6 +37,7 @@ type Choice struct {
 	Speed     *speed.Forecast `json:"speed,omitempty"` // nil: not known
 	Chosen    bool            `json:"chosen"`
 	Verdict   string          `json:"verdict"`
+	Rooms     []Room          `json:"rooms,omitempty"` // by size of image; none where no engine serves
 
 	precision Precision
 	budget    Budget
@@ -246,6 +247,9 @@ func (in *Inputs) trade(l load, b *Budget) ([]Choice, error) {
 	}
 	for i, c := range choices {
 		choices[i].Chosen = c.Precision == b.Precision.Value && c.Layers == b.LayersOnDevice.Value
+		if in.Engine != "" {
+			choices[i].Rooms = in.rooms(c.Precision)
+		}
 	}
 	return choices, nil
 }

@@ -12,7 +12,7 @@ import (
 // grace is how long a command may take to end by itself after a signal: to stop its children, and to show what of its
 // results is whole. Long loops look at their context only now and then, and a driver's call not at all, so a command
 // that takes longer is not waited for.
-const grace = 150 * time.Millisecond
+const grace = 60 * time.Millisecond
 
 // Relay takes the signals that would end the command, while a program of the user's runs that they are for.
 type Relay = atomic.Pointer[chan os.Signal]

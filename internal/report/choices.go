@@ -1,7 +1,9 @@
 package report
 
 import (
+	"fmt"
 	"io"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -36,6 +38,46 @@ func Choices(w io.Writer, choices []advise.Choice, models bool) error {
 		rows = append(rows, row)
 	}
 	return Table(w, headers, rows, 3, 5, 6, 7)
+}
+
+// Rooms writes the map of precision, context and image: what context fits beside images of each size, and how fast the
+// model writes once it is full.
+func Rooms(w io.Writer, choices []advise.Choice) error {
+	headers, rows := roomCells(choices)
+	if len(rows) == 0 {
+		return nil
+	}
+	if _, err := fmt.Fprintf(w, "\n%s\n", fold(w, roomWords)); err != nil {
+		return err
+	}
+	headers[0] = strings.ToUpper(headers[0])
+	return Table(w, headers, rows)
+}
+
+const roomWords = "context that fits beside an image of a size, and tokens a second once it is full"
+
+// roomCells are the columns and rows of the map.
+func roomCells(choices []advise.Choice) (columns []string, rows [][]string) {
+	for _, c := range choices {
+		if len(c.Rooms) == 0 {
+			continue
+		}
+		columns = []string{"weights"}
+		row := []string{c.Precision}
+		for _, r := range c.Rooms {
+			columns = append(columns, r.Image)
+			switch {
+			case r.Context == 0:
+				row = append(row, "does not fit")
+			case r.Full == nil:
+				row = append(row, units.Grouped(int64(r.Context)))
+			default:
+				row = append(row, units.Grouped(int64(r.Context))+" at "+Figure(r.Full.Median)+"/s")
+			}
+		}
+		rows = append(rows, row)
+	}
+	return columns, rows
 }
 
 // choicesDocument is the document of advise --compare.

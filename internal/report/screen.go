@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -26,7 +27,7 @@ func Screen(w io.Writer, a advise.Advice, config string) error {
 		b.WriteString(text + "\n")
 	}
 	b.WriteByte('\n')
-	if err := Choices(&b, a.Choices, false); err != nil {
+	if err := errors.Join(Choices(&b, a.Choices, false), Rooms(&b, a.Choices)); err != nil {
 		return err
 	}
 	if a.Next != nil {

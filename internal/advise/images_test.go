@@ -1,0 +1,55 @@
+package advise
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/profiles"
+)
+
+// TestRoomsAreThoseOfTheChoices: beside the image asked for, the room is the choice's own; a larger image never leaves more
+// where all layers stay on the card, and one that does not fit leaves none.
+func TestRoomsAreThoseOfTheChoices(t *testing.T) {
+	laptop, err := profiles.Hardware("i5-10210u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := profiles.Hardware("gtx-1080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := profiles.Model("qwen3-vl-4b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, image := range [][2]int{{640, 480}, {1280, 720}, {3840, 2160}} {
+		in := Inputs{Hardware: profile.Combine(laptop, card), Model: model, Engine: "llama-server", Limits: Limits{
+			ContextTokens: 9000, ImageWidth: image[0], ImageHeight: image[1], Concurrency: 1}}
+		choices := in.servedChoices()
+		if len(choices) < 3 {
+			t.Fatalf("%d choices", len(choices))
+		}
+		for _, c := range choices {
+			rooms := in.rooms(c.Precision)
+			i := slices.IndexFunc(rooms, func(r Room) bool { return r.Image == in.Limits.Image() })
+			if len(rooms) != 3 || i < 0 || rooms[i].Context != c.Context || rooms[i].Full == nil {
+				t.Fatalf("%s beside %v: rooms %+v, want %d tokens", c.Precision, image, rooms, c.Context)
+			}
+			falls := slices.IsSortedFunc(rooms, func(a, b Room) int { return b.Context - a.Context })
+			if c.Layers == c.Of && !falls {
+				t.Errorf("%s: rooms %+v grow with the image", c.Precision, rooms)
+			}
+		}
+	}
+	for asked, want := range map[[2]int][][2]int{
+		{64, 64}:     {{64, 64}, {640, 480}, {1280, 720}},
+		{1280, 720}:  {{640, 480}, {1280, 720}, {1920, 1080}},
+		{3840, 2160}: {{1280, 720}, {1920, 1080}, {3840, 2160}},
+		{4000, 3000}: {{1920, 1080}, {3840, 2160}, {4000, 3000}},
+	} {
+		if got := imagesAround(asked[0], asked[1]); !slices.Equal(got, want) {
+			t.Errorf("around %v: %v, want %v", asked, got, want)
+		}
+	}
+}
