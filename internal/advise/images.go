@@ -28,7 +28,8 @@ func imagesAround(width, height int) [][2]int {
 	return list[from : from+3]
 }
 
-// rooms are what the engine's precision leaves beside each size of image; what lies on the card is settled anew for each.
+// rooms are what the engine's precision leaves beside each size of image; what lies on the card is settled anew for
+// each.
 func (in *Inputs) rooms(precision string) (list []Room) {
 	for _, image := range imagesAround(in.Limits.ImageWidth, in.Limits.ImageHeight) {
 		try := *in

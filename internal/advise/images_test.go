@@ -8,7 +8,8 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// TestRoomsAreThoseOfTheChoices: beside the image asked for, the room is the choice's own; a larger image never leaves more
+// TestRoomsAreThoseOfTheChoices: beside the image asked for, the room is the choice's own; a larger image never leaves
+// more
 // where all layers stay on the card, and one that does not fit leaves none.
 func TestRoomsAreThoseOfTheChoices(t *testing.T) {
 	laptop, err := profiles.Hardware("i5-10210u")
