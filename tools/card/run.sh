@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# run.sh OUT [--dry|--brief]: everything that needs a card, in at most eight minutes, most valuable first.
+# run.sh OUT [--dry|--brief] [STEP...]: everything that needs a card, in at most eight minutes, most valuable first.
 #
 # Needs what build.sh packed (carry/carry.tar.xz), python3 with torch and transformers, and a driver; no network. Each step has
 # a limit and a result of its own; one that fails or is cut leaves the others their turn. It sets no clock, mode or limit of the
 # card, takes memory with plain allocations and may be run again. OUT ends with at most eight files of at most 16 MiB:
 #   steps.csv (step,seconds,exit), results.tar.gz (every step's small results), snapshots-N.tar.gz.
 # --dry runs the same steps on the stand-in driver and the CPU, with two layers of every model; --brief a minute and a half of
-# each step's beginning on the card, which shows what that machine lacks before the whole run is begun.
+# each step's beginning on the card, which shows what that machine lacks before the whole run is begun. With steps named, those.
 # Look at what came back with: go run ./tools/card OUT
 set -uo pipefail
 [ $# -ge 1 ] || { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
-out=$1; dry=${2:-}
+out=$1 dry=; shift
+case ${1:-} in --*) dry=$1; shift ;; esac
+wanted=" $* "
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd)
 python=${PYTHON:-python3}
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
@@ -34,6 +36,7 @@ echo step,seconds,exit >"$out/steps.csv"
 # step NAME SECONDS COMMAND...: output in small/NAME.log, its exit (124: cut) in steps.csv.
 step() {
   local name=$1 limit=$2 begun=$SECONDS code; shift 2
+  [ "$wanted" = "  " ] || [[ $wanted == *" $name "* ]] || return 0
   [ "$limit" -le "$longest" ] || limit=$longest
   [ "$limit" -le $((470 - SECONDS)) ] || limit=$((470 - SECONDS))
   [ "$limit" -ge 5 ] || { echo "$name,0,124" | tee -a "$out/steps.csv"; return; }
@@ -106,16 +109,19 @@ models="qwen3-vl-2b qwen3-vl-4b qwen3-vl-8b"
 export -f conformance probe tiles pools llama serve pluggable sanitize
 export work root here python device library libraries quick brief
 
+# A first import reads gigabytes; it is done while the suites run, which time nothing.
+(PYTHONPATH=$work/transformers "$python" -c 'import torch, transformers.models.qwen3_vl.modeling_qwen3_vl, transformers.generation'
+  "$python" -c 'import transformers.models.qwen3_vl.modeling_qwen3_vl, transformers.generation') >/dev/null 2>&1 &
+step conformance 60 bash -c 'conformance env'
 step probe 45 bash -c probe
-step conformance 50 bash -c 'conformance env'
 step snapshots 140 env PYTHONPATH="$work/transformers" "$python" "$here/snapshots.py" "$work/snapshots" --device $device $quick \
   --seconds $([ $brief ] && echo 6 || echo 115)
 step older 25 "$python" "$here/snapshots.py" "$work/older" --device $device $quick --runs 2b,2b-1920x1088 --seconds $([ $brief ] && echo 3 || echo 18)
 step context 25 "$python" "$here/context.py" "$work/small/context.json" --device $device
 step rates 30 "$python" "$here/rates.py" "$work/small/rates.json" --device $device
 step pools 30 bash -c pools
-step tiles 45 bash -c tiles
-step pluggable 40 bash -c pluggable
+step tiles 60 bash -c tiles
+step pluggable 45 bash -c pluggable
 step llama 75 bash -c "llama $models"
 step serve 60 bash -c serve
 step sanitize 25 bash -c sanitize
@@ -128,7 +134,7 @@ done >"$work/small/checks.log" 2>&1
 cp "$work/snapshots/runs.jsonl" "$work/small/" 2>/dev/null
 cp "$work/older/runs.jsonl" "$work/small/older.jsonl" 2>/dev/null
 for file in "$work"/older/*; do
-  [ "${file##*.}" = jsonl ] || mv "$file" "$work/snapshots/older-$(basename "$file")"
+  [ ! -e "$file" ] || [ "${file##*.}" = jsonl ] || mv "$file" "$work/snapshots/older-$(basename "$file")"
 done
 tar -C "$work/small" -czf "$out/results.tar.gz" .
 
