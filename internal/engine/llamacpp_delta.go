@@ -72,10 +72,13 @@ func (b *decoder) cached(name string, width int64) *ggml.Tensor {
 	return ggml.Leaf(name, ggml.F32, b.shape.place.layerHome(b.at), width, b.shape.sequences)
 }
 
-// recall gathers the states of a batch's sequences.
+// recall gathers the states of a batch's sequences. Before it the state of a new sequence is cleared, after it those of
+// others are moved, both within the cache and without memory: they keep what lies between them beside the cache
+// (build_rs of src/llama-graph.cpp).
 func (b *decoder) recall(name string, width int64) *ggml.Tensor {
-	states := ggml.GetRows(b.cached(name, width), b.copies)
-	b.graph.Expand(states)
+	all := b.cached(name, width)
+	states := ggml.GetRows(all, b.copies)
+	b.graph.Expand(ggml.SetRows(all, all, nil), states, ggml.SetRows(all, all, nil))
 	return states
 }
 

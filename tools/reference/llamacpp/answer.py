@@ -5,7 +5,7 @@
 
 PACKAGE is a folder into which PyPI's xllamacpp was installed; its CPU build has AVX2 and nothing above, as a laptop has. The files
 may be write_random.py's. Prints what the process held, by /proc and by the group, before and after a prompt of 600 tokens, 8
-tokens of answer and, with a tower, an image. The group is made by hand under cgroup v1 or v2, for which one must be root. Exit 1
+tokens of answer and, with a tower, an image of 1280x720. The group is made by hand under cgroup v1 or v2, for which one must be root. Exit 1
 where it ends otherwise than by itself.
 """
 import base64, os, struct, subprocess, sys, time, zlib
@@ -30,10 +30,10 @@ def held():
     return " ".join("%s %d MiB" % i for i in found.items())
 
 
-def png(side):
-    rows = b"".join(b"\0" + bytes((x * y) % 256 for x in range(3 * side)) for y in range(side))
+def png(width, height):
+    rows = b"".join(b"\0" + bytes((x * y) % 256 for x in range(3 * width)) for y in range(height))
     part = lambda name, data: struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-    return (b"\x89PNG\r\n\x1a\n" + part(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)) + part(b"IDAT", zlib.compress(rows))
+    return (b"\x89PNG\r\n\x1a\n" + part(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + part(b"IDAT", zlib.compress(rows))
             + part(b"IEND", b""))
 
 
@@ -62,7 +62,7 @@ def serve(package, path, model, projector):
     said = s.handle_completions({"prompt": "ab c" * 150, "n_predict": 8, "temperature": 0, "ignore_eos": True})
     print("answered after %.1f s:" % (time.time() - start), held(), str(said)[:160], flush=True)
     if projector:
-        url = "data:image/png;base64," + base64.b64encode(png(512)).decode()
+        url = "data:image/png;base64," + base64.b64encode(png(1280, 720)).decode()
         said = s.handle_chat_completions({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}},
                                                                                  {"type": "text", "text": "t1"}]}], "max_tokens": 4})
         print("with an image:", held(), str(said)[:160], flush=True)
