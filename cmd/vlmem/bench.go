@@ -133,7 +133,7 @@ func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.
 	if err != nil {
 		return err
 	}
-	result := report.Bench{Results: seen.Results, Notes: seen.Notes}
+	result := report.Bench{Results: seen.Results, Notes: seen.Notes, Beside: bench.Beside(o.traces, o.models)}
 	if cmd.Context().Err() != nil {
 		return o.interrupted(w, result)
 	}

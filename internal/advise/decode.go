@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -13,6 +14,7 @@ import (
 // comments and do not come back. Errors begin with name and line.
 func Decode(name string, data []byte) (Advice, error) {
 	var a Advice
+	data = bytes.ReplaceAll(data, []byte(" seed_rule_tile:"), []byte(" shared_memory_rule_tile:")) // its former name
 	newer, err := profile.DecodeVersion(name, data, Schema, &a)
 	if err != nil {
 		return Advice{}, err

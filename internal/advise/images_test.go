@@ -9,8 +9,7 @@ import (
 )
 
 // TestRoomsAreThoseOfTheChoices: beside the image asked for, the room is the choice's own; a larger image never leaves
-// more
-// where all layers stay on the card, and one that does not fit leaves none.
+// more where all layers stay on the card.
 func TestRoomsAreThoseOfTheChoices(t *testing.T) {
 	laptop, err := profiles.Hardware("i5-10210u")
 	if err != nil {

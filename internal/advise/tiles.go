@@ -42,7 +42,7 @@ type GPUAttention struct {
 	Threads      Value[int]         `yaml:"threads" json:"threads"`
 	SharedMemory Value[units.Bytes] `yaml:"shared_memory_bytes" json:"shared_memory_bytes"`
 	BlocksPerSM  Value[int]         `yaml:"blocks_per_sm" json:"blocks_per_sm"`
-	SeedRule     Value[int]         `yaml:"seed_rule_tile" json:"seed_rule_tile"`
+	SharedRule   Value[int]         `yaml:"shared_memory_rule_tile" json:"shared_memory_rule_tile"`
 }
 
 func (in *Inputs) tiles() (Tiles, []evidence.Warning, error) {
@@ -149,6 +149,6 @@ func (in *Inputs) gpuAttention(what string, c tiling.AttentionChoice) GPUAttenti
 		Threads:      derived(c.Threads, fmt.Sprintf("%d lanes share a row", c.Lanes)),
 		SharedMemory: derived(c.SharedMemoryBytes, fmt.Sprintf("of %s a block may have", in.gpu().SharedMemoryPerBlockBytes)),
 		BlocksPerSM:  derived(c.BlocksPerSM, fmt.Sprintf("limited by %s", c.LimitedBy)),
-		SeedRule:     derived(rule, why),
+		SharedRule:   derived(rule, why),
 	}
 }

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -40,6 +41,17 @@ func Workloads(files []string, devices []int, models, images []string, decode in
 		}
 	}
 	return all, nil
+}
+
+// Beside says what no figure of the models' requests holds: their weights. Of recorded files nothing is known.
+func Beside(files, models []string) (notes []string) {
+	for _, name := range models {
+		if model, err := catalog.Model(name); err == nil && len(files) == 0 {
+			notes = append(notes, fmt.Sprintf("a request's memory alone: %s's weights, %s in bf16, lie beside these figures",
+				model.Name, model.WeightBytes(profile.BF16)))
+		}
+	}
+	return notes
 }
 
 // promptTokens is a short question beside the image.

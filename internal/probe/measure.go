@@ -119,6 +119,8 @@ func Measure(ctx context.Context, opts Options) (Measurement, error) {
 
 // measure runs on a thread of its own.
 func (ms *measuring) measure() (Measurement, error) {
+	// Kernels are not preempted, and hold every processor that they may: one more is for whom a signal wakes.
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1))
 	done := make(chan error)
 	go func() {
 		// Never unlocked: the thread ends with the goroutine, and its affinity with it.

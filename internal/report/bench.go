@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 
 	"github.com/vlmem/vlmem/internal/baseline"
@@ -17,6 +18,7 @@ type Bench struct {
 	Results    []replay.Summary     `json:"results" yaml:"results"`
 	Comparison *baseline.Comparison `json:"comparison,omitempty" yaml:"comparison,omitempty"`
 	Notes      []string             `json:"notes,omitempty" yaml:"notes,omitempty"`
+	Beside     []string             `json:"-" yaml:"-"` // what the figures leave out
 }
 
 // Write renders the outcome in one of the formats for people or for other programs.
@@ -50,8 +52,8 @@ func (b Bench) Write(w io.Writer, format string) error {
 			return err
 		}
 	}
-	for _, n := range b.Notes {
-		fmt.Fprintf(w, "\nnote  %s\n", Visible(n))
+	for _, n := range slices.Concat(b.Beside, b.Notes) {
+		fmt.Fprintf(w, "\n%s\n", fold(w, "note  "+Visible(n)))
 	}
 	return nil
 }
@@ -90,14 +92,16 @@ func (g benchGroup) write(w io.Writer, format string) error {
 			units.Bytes(r.PeakLiveBytes).String(), units.Bytes(r.PeakReservedBytes).String(),
 			fmt.Sprintf("%.2f %%", 100*r.Overhead), lastColumn(r)})
 	}
+	standing, _ := g.standing()
 	if format == "markdown" {
-		fmt.Fprintf(w, "### %s\n\n%s\n\n", markdownText(title), what)
+		fmt.Fprintf(w, "### %s\n\n%s; %s\n\n", markdownText(title), what, standing)
 		return Markdown(w, headers, rows)
 	}
 	fmt.Fprintf(w, "%s\n%s\n", Visible(title), what)
 	if err := Table(w, headers, rows, right...); err != nil {
 		return err
 	}
+	fmt.Fprintln(w, fold(w, standing))
 	for _, r := range g {
 		if r.OOMs > 0 {
 			fmt.Fprintf(w, "%s refused %s requests for lack of memory; its figures are of what it served\n", r.Allocator,

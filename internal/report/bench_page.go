@@ -56,7 +56,7 @@ func (p Page) Write(w io.Writer, about About) error {
 	for _, g := range p.Bench.groups() {
 		l.Sections = append(l.Sections, g.section())
 	}
-	l.Words = p.Bench.Notes
+	l.Words = slices.Concat(p.Bench.Beside, p.Bench.Notes)
 	for i, t := range p.Timelines {
 		l.Sections = append(l.Sections, t.sections(len(p.Timelines) > 1)...)
 		if i == 0 && len(t.Holds) > 0 {
@@ -89,7 +89,7 @@ func (b Bench) standing(against string) (text, tone string) {
 	tone = toneName(terminal.Good)
 	for _, g := range b.groups() {
 		text, best := g.standing()
-		words = append(words, text)
+		words = append(words, g.kind()+": "+text)
 		if !best {
 			tone = toneName(terminal.Doubtful)
 		}
@@ -100,8 +100,7 @@ func (b Bench) standing(against string) (text, tone string) {
 // standing says who of those that are compared reserves least, and whether that is vlmem or it did not take part.
 func (g benchGroup) standing() (text string, best bool) {
 	least := slices.MinFunc(g, func(a, b replay.Summary) int { return int(a.PeakReservedBytes - b.PeakReservedBytes) })
-	text = fmt.Sprintf("%s: %s reserves least, %.1f %% above the lower bound", g.kind(), least.Allocator,
-		100*least.Overhead)
+	text = fmt.Sprintf("%s reserves least, %.1f %% above the lower bound", least.Allocator, 100*least.Overhead)
 	i := slices.IndexFunc(g, func(s replay.Summary) bool { return s.Allocator == "vlmem" })
 	if best = i < 0 || g[i].PeakReservedBytes == least.PeakReservedBytes; !best {
 		text += fmt.Sprintf(", vlmem %.1f %%", 100*g[i].Overhead)
