@@ -240,8 +240,8 @@ func TestNewerMinorIsReadWithAWarning(t *testing.T) {
 
 // TestAFormerNameIsRead: configurations outlive the vlmem that wrote them.
 func TestAFormerNameIsRead(t *testing.T) {
-	a, err := advise.Decode("c.yaml", []byte("schema: vlmem/v1\nmodel:\n  name: qwen3-vl-4b\ntiles:\n  gpu:\n    attention:\n"+
-		"    - seed_rule_tile: 64\n"))
+	a, err := advise.Decode("c.yaml", []byte("schema: vlmem/v1\nmodel:\n  name: qwen3-vl-4b\ntiles:\n  gpu:\n    "+
+		"attention:\n    - seed_rule_tile: 64\n"))
 	if err != nil || a.Tiles.GPU.Attention[0].SharedRule.Value != 64 {
 		t.Errorf("%+v, %v", a.Tiles.GPU, err)
 	}
