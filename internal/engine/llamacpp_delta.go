@@ -69,7 +69,11 @@ func (b *decoder) delta(name func(string) string, _ int, x *ggml.Tensor) *ggml.T
 
 // cached is the state of every sequence of one layer.
 func (b *decoder) cached(name string, width int64) *ggml.Tensor {
-	return ggml.Leaf(name, ggml.F32, b.shape.place.layerHome(b.at), width, b.shape.sequences)
+	home := b.shape.place.layerHome(b.at)
+	if b.shape.noKV {
+		home = ggml.OnHost
+	}
+	return ggml.Leaf(name, ggml.F32, home, width, b.shape.sequences)
 }
 
 // recall gathers the states of a batch's sequences. Before it the state of a new sequence is cleared, after it those of

@@ -88,8 +88,9 @@ func TestPredictionBlocksCountAndAreNotLoaded(t *testing.T) {
 	}
 }
 
-// The same of the CUDA backend over nocard.cpp, for a file with a block of multi-token prediction and -ngl 0, 4 and 5:
-// a layer's state stays with its cache, and what is computed on it passes over to the card.
+// The same of the CUDA backend over nocard.cpp, for a file with a block of multi-token prediction and -ngl 0, 4 and 5,
+// and all with --no-kv-offload, here as -1: a layer's state stays with its cache, and what is computed on it passes
+// over to the card.
 func TestHybridDecodersSplitAsLlamaSplitsThem(t *testing.T) {
 	m, err := profile.DecodeHuggingFace("config.json", []byte(`{"model_type": "qwen3_5_text", "hidden_size": 1024,
 		"num_hidden_layers": 6, "num_attention_heads": 12, "num_key_value_heads": 3, "intermediate_size": 2816,
@@ -102,11 +103,15 @@ func TestHybridDecodersSplitAsLlamaSplitsThem(t *testing.T) {
 	m.Vision, m.Text.PredictLayers = profile.Vision{}, 1
 	for layers, want := range map[int][4]units.Bytes{ // caches on the card and on the host, compute on both
 		0: {0, 47298048, 30542848, 2626112}, 4: {15766016, 31532032, 30542848, 2626112},
-		5: {31494656, 15803392, 24428928, 2626112},
+		5: {31494656, 15803392, 24428928, 2626112}, -1: {0, 47298048, 24381440, 2626112},
 	} {
+		left := m.Text.Blocks() + 1 - layers
+		if layers < 0 {
+			left = 0
+		}
 		mem := estimate(t, "llama-server", &m, Options{Quant: "q8_0", Context: 5000, UBatch: 128, Sequences: 1, Device: "gpu",
-			HostLayers: m.Text.Blocks() + 1 - layers, Image: &Image{}, FlashAttention: "on",
-			Llama: LlamaOptions{LoadMode: "none"}})
+			HostLayers: left, Image: &Image{}, FlashAttention: "on",
+			Llama: LlamaOptions{LoadMode: "none", NoKV: layers < 0}})
 		var got [4]units.Bytes
 		for _, i := range mem.Items {
 			at := map[string]int{KVCache: 0, Compute: 2}
