@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -114,7 +113,7 @@ func (o *adviseOptions) addSamples(cmd *cobra.Command) {
 // addTarget declares what files are written for, and how their settings are chosen.
 func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(adviseTargets(), ", "))
+	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(advise.Targets(), ", "))
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
 	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards that count, by number (default: all)")
@@ -122,7 +121,7 @@ func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 		"with --for pytorch: its release, such as 2.11, whose settings may be used (default: what a recording shows)")
 	flags.StringVar(&o.memory, "device-memory", "",
 		"with --for pytorch: memory of each card, such as 24GiB (default: what a recorded oom shows, or no limit)")
-	completes(cmd, "for", adviseTargets())
+	completes(cmd, "for", advise.Targets())
 }
 
 // addWants declares what is asked of speed.
@@ -158,7 +157,8 @@ func (o *adviseOptions) onScreen(env *environment, cmd *cobra.Command) *adviseOp
 }
 
 func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
-	if err := o.check(); err != nil {
+	ask := advise.Ask{Target: o.target, Compare: o.compare, Grow: o.grow, Want: o.want}
+	if err := ask.Check(settings.Typed(cmd.Flags())); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("shard") {
@@ -281,33 +281,6 @@ func drawSamples(env *environment, in *advise.Inputs, name string, first, count 
 	bar := env.progress("sampling requests")
 	defer bar.Close()
 	return in.Draw(mix, first, count, under, bar.Set)
-}
-
-// check refuses flags that do not go together.
-func (o *adviseOptions) check() error {
-	switch {
-	case o.target != "" && !slices.Contains(adviseTargets(), o.target):
-		return fmt.Errorf("unknown --for %q: want one of %s", o.target, strings.Join(adviseTargets(), ", "))
-	case len(o.traces) > 0 && !slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
-		return fmt.Errorf("--trace chooses an allocator's settings: it goes with --for %s",
-			strings.Join(engine.Names((*engine.Engine).Allocates), " or "))
-	case (o.torch+o.memory != "" || len(o.devices) > 0) &&
-		!slices.Contains(engine.Names((*engine.Engine).Allocates), o.target):
-		return errors.New("--torch, --device and --device-memory are of PYTORCH_ALLOC_CONF: they go with --for pytorch")
-	case o.explain && o.target != "":
-		return errors.New("--explain is the long form of the configuration: it does not go with --for, whose files carry " +
-			"their reasons")
-	case o.target != "" && (o.want.Wanted() || o.compare):
-		return errors.New("--prefer, --min-tokens-per-second, --max-first-token and --compare choose a precision for the " +
-			"configuration: name it to --for with --precision")
-	case o.out.report != "" && (o.target != "" || o.compare):
-		return errors.New("--report is the page of a configuration: it goes with neither --for nor --compare")
-	case o.compare && (o.explain || o.grow != ""):
-		return errors.New("--compare lists models: it goes with neither --explain nor --grow")
-	case o.grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, o.grow):
-		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", o.grow)
-	}
-	return o.want.Check()
 }
 
 // deployed is the hardware that files are written for. An engine that places nothing in host memory needs to know

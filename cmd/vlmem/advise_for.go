@@ -21,11 +21,6 @@ import (
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
-// mallocTarget is the target that is no engine: the C library's heap of any process on the CPU.
-const mallocTarget = "malloc"
-
-func adviseTargets() []string { return append(engine.Names((*engine.Engine).Writes), mallocTarget) }
-
 // engineOf is the engine that files are written for, nil where the target is none.
 func (o *adviseOptions) engineOf() *engine.Engine {
 	e, err := engine.Lookup("target", o.target, (*engine.Engine).Writes)

@@ -15,6 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -188,8 +189,8 @@ func TestNoNameBreaksOutOfAnEnginesFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 		model := write(t, "model.json", string(data))
-		for _, target := range adviseTargets() {
-			if target == mallocTarget || target == "pytorch" { // these run for seconds and hold no names
+		for _, target := range advise.Targets() {
+			if target == advise.Malloc || target == "pytorch" { // these run for seconds and hold no names
 				continue
 			}
 			folder := t.TempDir()

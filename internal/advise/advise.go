@@ -89,6 +89,7 @@ type Inputs struct {
 	// Unfused is Largest without a fused attention for grouped queries; nil where nobody can tell.
 	Unfused func(Limits) (Demand, error)
 	asked   *Limits // the limits as they were asked for, where Settle shortened them; nil where it did not
+	held    string  // the precision that Settle grew a limit with, "" where it grew none
 	// Seen is what sampled requests within the limits showed, one for each seed, as Draw or shards replayed them.
 	Seen []Seen
 }

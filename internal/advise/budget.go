@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -113,8 +114,8 @@ func (in *Inputs) solve(largest Demand, pools Pools) (Budget, error) {
 // allowed is the precisions to try, by falling quality.
 func (in *Inputs) allowed() []Precision {
 	return slices.DeleteFunc(Precisions(in.Model), func(p Precision) bool {
-		return in.Precision != "" &&
-			p.Name != in.Precision
+		only := cmp.Or(in.held, in.Precision)
+		return only != "" && p.Name != only
 	})
 }
 
@@ -133,7 +134,7 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 	if len(allowed) == 0 {
 		return Budget{}, false
 	}
-	if in.Want.Wanted() {
+	if in.Want.Wanted() && in.held == "" {
 		if c, why, err := in.prefer(in.choices(l)); err == nil {
 			return in.finish(c.budget, c.precision, l, why), true
 		}

@@ -100,7 +100,7 @@ func WriteMalloc(choice MallocChoice, tried map[string]string, memory *profile.M
 	for _, variable := range choice.Best.Env {
 		text += variable + "\n"
 	}
-	b := Bundle{Malloc: &choice, Headline: choice.Headline(), Bundle: engine.Bundle{Engine: "malloc",
+	b := Bundle{Malloc: &choice, Headline: choice.Headline(), Bundle: engine.Bundle{Engine: Malloc,
 		Version: "the process's environment", Files: []engine.File{{Name: "malloc.env", Content: text}},
 		Use: []string{"env $(grep -v '^#' malloc.env) python …"}}}
 	for _, name := range []string{"tcmalloc", "jemalloc", "mimalloc"} {

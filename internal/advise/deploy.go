@@ -479,7 +479,8 @@ func (in *Inputs) Settle(grow string) error {
 		if !ok {
 			return nil
 		}
-		fixed.Precision = first.Precision.Value
+		in.held = first.Precision.Value
+		fixed.Precision = in.held
 		limits, err := Grow(grow, in.Limits, &in.Model, func(l Limits) bool {
 			fixed.Limits = l
 			b, ok := fixed.placeAlone()

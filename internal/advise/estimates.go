@@ -87,6 +87,45 @@ func crossing(first, last int, over func(int) units.Bytes) int {
 	return last
 }
 
+// mostContext is the longest context, in steps, that a deployment has room for with its settings as they are and every
+// item at its most; the one that it has, where a step more is too much.
+func (in *Inputs) mostContext(e *engine.Engine, d *Deployment) int {
+	steps := (in.Model.Text.MaxPositions - d.Limits.ContextTokens) / contextStep
+	tokens := func(short int) int { return d.Limits.ContextTokens + (steps-short)*contextStep }
+	over := func(short int) units.Bytes {
+		o := d.Options
+		if o.Context = tokens(short); e.Pooled {
+			o.Context *= o.Sequences
+		}
+		mem, err := in.estimate(e, o)
+		if err != nil {
+			return in.room().device + in.room().host
+		}
+		return in.lack(mem)
+	}
+	if steps <= 0 {
+		return d.Limits.ContextTokens
+	}
+	return tokens(crossing(0, steps, over))
+}
+
+// lack is by how much the fuller memory is too small for an estimate at its most, below zero where there is room.
+func (in *Inputs) lack(mem *engine.Memory) units.Bytes {
+	card, host, room := onCard(mem), units.Bytes(0), in.room()
+	for _, i := range mem.Items {
+		if i.Name != engine.FilePages && i.Where == "host" {
+			host += i.High
+		}
+	}
+	switch {
+	case room.shared > 0:
+		return card + host - room.shared
+	case in.gpu() != nil:
+		return max(card-room.device, host-room.host)
+	}
+	return host - room.host
+}
+
 // onCard is what an estimate puts on the card at its most.
 func onCard(mem *engine.Memory) (high units.Bytes) {
 	for _, i := range mem.Items {

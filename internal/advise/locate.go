@@ -37,7 +37,7 @@ func Locate(in Inputs) (Placement, error) {
 	in.Limits = d.Limits
 	p := Placement{Choice: in.laidOut(d.Memory.Quant, in.account(&d)), Limits: d.Limits, in: in,
 		lay: LayOf(&in.Model, d.Memory, d.Options.HostLayers)}
-	p.Speed = in.forecastServed(&d)
+	p.Context, p.Speed = in.mostContext(e, &d), in.forecastServed(&d)
 	return p, nil
 }
 

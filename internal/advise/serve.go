@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -44,12 +45,14 @@ func (in *Inputs) serve() (Budget, Deployment, error) {
 
 // placeServed is place with the engine's own estimate.
 func (in *Inputs) placeServed() (Budget, error) {
-	if in.Want.Wanted() {
+	if in.Want.Wanted() && in.held == "" {
 		if c, why, err := in.prefer(in.servedChoices()); err == nil {
 			return in.settled(c.budget, c.Precision, why), nil
 		}
 	}
-	b, d, err := in.serve()
+	at := *in
+	at.Precision = cmp.Or(in.held, in.Precision)
+	b, d, err := at.serve()
 	if err != nil {
 		return Budget{}, err
 	}
@@ -95,7 +98,7 @@ func (in *Inputs) servedChoices() []Choice {
 			continue
 		}
 		c := in.laidOut(d.Memory.Quant, b)
-		c.Speed = in.forecastServed(&d)
+		c.Context, c.Speed = in.mostContext(e, &d), in.forecastServed(&d)
 		list = append(list, c)
 	}
 	return list

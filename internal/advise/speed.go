@@ -33,7 +33,7 @@ type Choice struct {
 	Layers    int             `json:"layers_on_device"`
 	Of        int             `json:"of_layers"`
 	Where     string          `json:"where"`
-	Context   int             `json:"context_tokens"`  // most that there is room for
+	Context   int             `json:"context_tokens"`  // most that there is room for with the settings as they are
 	Speed     *speed.Forecast `json:"speed,omitempty"` // nil: not known
 	Chosen    bool            `json:"chosen"`
 	Verdict   string          `json:"verdict"`
@@ -88,6 +88,7 @@ func (in *Inputs) choices(l load) []Choice {
 
 func (in *Inputs) choice(p Precision, b Budget) Choice {
 	c := in.laidOut(p.Name, b)
+	c.Context = in.Limits.ContextTokens + in.moreTokens(&b)
 	c.Speed, c.precision = in.forecast(p, b.LayersOnDevice.Value), p
 	return c
 }
@@ -102,7 +103,6 @@ func (in *Inputs) laidOut(precision string, b Budget) Choice {
 	case c.Layers > 0:
 		c.Where = fmt.Sprintf("%d of %d layers on the card", c.Layers, c.Of)
 	}
-	c.Context = in.Limits.ContextTokens + in.moreTokens(&b)
 	return c
 }
 
@@ -113,9 +113,6 @@ func (in *Inputs) moreTokens(b *Budget) int {
 		place, layers = b.Device, b.LayersOnDevice.Value
 	}
 	perToken := in.Model.KVBytesPerToken(in.cacheType()) * units.Bytes(max(1, layers)) / units.Bytes(in.Model.Text.Layers)
-	if kind := b.cache(); kind != "" {
-		perToken = units.Bytes(float64(perToken) * engine.CacheBits(kind) / 16)
-	}
 	more := int(place.Free.Value/max(1, perToken)) / in.Limits.Concurrency
 	return max(0, min(more, in.Model.Text.MaxPositions-in.Limits.ContextTokens))
 }

@@ -36,7 +36,7 @@ func (e *Engine) ReadCommand(args []string) (Reading, error) {
 		}
 		pairs = append(pairs, Stated{key, value})
 	}
-	return e.reading("the command", pairs)
+	return e.reading("", pairs)
 }
 
 // decides says that an argument decides memory, whether the estimate knows it or not.

@@ -43,8 +43,8 @@ var (
 func llamaSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
 		"flash-attn": "flash-attention", "no-warmup": "no-warmup",
-		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe", "n-cpu-ffn": "n-cpu-ffn",
-		"override-tensor": "override-tensor", "no-mmap": "no-mmap", "mlock": "mlock", "no-repack": "no-repack",
+		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
+		"n-cpu-ffn": "n-cpu-ffn", "override-tensor": "override-tensor", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
 		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
 		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings",
@@ -55,7 +55,10 @@ func llamaSpellings() map[string][]spelling {
 	m["gpu-layers"] = m["n-gpu-layers"]
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}
 	m["mmproj"] = []spelling{{"mmproj", fileHere}, {"mmproj-quant", towerQuant}}
-	m["no-mmproj"] = []spelling{{"image", none}}
+	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mlock"} {
+		m[name] = []spelling{{"load-mode", switched(mode)}}
+	}
+	m["no-mmproj"] = []spelling{{"image", switched("none")}}
 	for _, name := range []string{"spec-draft-model", "model-draft"} {
 		m[name] = []spelling{{"model-draft", fileNeeded}}
 	}

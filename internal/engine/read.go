@@ -56,11 +56,18 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if err != nil {
 		return r, err
 	}
-	if r, err = e.reading(name, pairs); err == nil && slices.Contains(e.Effects, "build") {
+	if slices.ContainsFunc(pairs, ours) {
+		return r, fmt.Errorf("%s is a configuration of vlmem's own: want the file that %s reads, which "+
+			"vlmem advise --for %s writes", name, e.Name, e.Name)
+	}
+	if r, err = e.reading(name+": ", pairs); err == nil && slices.Contains(e.Effects, "build") {
 		r.state(Stated{"build", e.writtenFor(data)})
 	}
 	return r, err
 }
+
+// ours says that a file is a configuration of advise.
+func ours(s Stated) bool { return s.Flag == "schema" && strings.HasPrefix(s.Value, "vlmem/") }
 
 // writtenFor is the version that the head of a file of ours names, "" for a file of another hand. No engine has a
 // setting for it, so that it stands in a comment, with the same words each time.
@@ -70,8 +77,8 @@ func (e *Engine) writtenFor(data []byte) string {
 	return strings.TrimSpace(version)
 }
 
-// reading sorts names and values by what they mean for memory.
-func (e *Engine) reading(name string, pairs []Stated) (r Reading, err error) {
+// reading sorts names and values by what they mean for memory; where they stand goes before what is wrong with them.
+func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	for _, p := range pairs {
 		key := strings.ReplaceAll(p.Flag, "_", "-")
 		spellings, ok := e.Spellings[key]
@@ -85,7 +92,7 @@ func (e *Engine) reading(name string, pairs []Stated) (r Reading, err error) {
 			value := p.Value
 			if s.value != nil {
 				if value, err = s.value(value); err != nil {
-					return r, fmt.Errorf("%s: %s: %w", name, key, err)
+					return r, fmt.Errorf("%s%s: %w", where, key, err)
 				}
 			}
 			r.state(Stated{s.flag, value})
@@ -95,14 +102,14 @@ func (e *Engine) reading(name string, pairs []Stated) (r Reading, err error) {
 }
 
 // state adds a setting. A cache's types are those of keys and of values, each f16 unless told; what is made of a
-// checkpoint's type counts, and an image that is left out stays so.
+// checkpoint's type counts, the later of two load modes, and an image that is left out stays so.
 func (r *Reading) state(s Stated) {
 	at := slices.IndexFunc(r.Stated, func(x Stated) bool { return x.Flag == s.Flag })
 	switch {
 	case s.Value == "":
 	case strings.HasPrefix(s.Flag, "kv-type") && at >= 0:
 		r.Stated[at].Value = mergedTypes(r.Stated[at].Value, s.Value)
-	case s.Flag == "quant" && at >= 0:
+	case (s.Flag == "quant" || s.Flag == "load-mode") && at >= 0:
 		r.Stated[at].Value = s.Value
 	default:
 		r.Stated = append(r.Stated, s)
@@ -224,12 +231,14 @@ func towerQuant(name string) (string, error) {
 	return quant, nil
 }
 
-// none says that images are left out, where a switch is on.
-func none(value string) (string, error) {
-	if on, err := strconv.ParseBool(value); err != nil || !on {
-		return "", nil
+// switched is a word that a switch stands for where it is on.
+func switched(word string) func(string) (string, error) {
+	return func(value string) (string, error) {
+		if on, err := strconv.ParseBool(value); err != nil || !on {
+			return "", nil
+		}
+		return word, nil
 	}
-	return "none", nil
 }
 
 // repository and tag are the parts of a name such as Qwen/Qwen3-VL-8B-Instruct-GGUF:Q8_0.

@@ -34,8 +34,9 @@ type Request struct {
 
 	Machine *profile.Hardware // that Hardware would name; nil for none
 
-	Given func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
-	Notes []string               // what was assumed
+	Given    func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
+	FromFile []string               // of these, what stands in a file or a command of the engine's own
+	Notes    []string               // what was assumed
 
 	host, usable units.Bytes // memory of the hardware, and what of it a process may fill
 }
@@ -53,6 +54,9 @@ func (o *Request) Estimate(model *profile.Model) (*engine.Memory, error) {
 		return nil, err
 	}
 	if err := o.limit(model); err != nil {
+		return nil, err
+	}
+	if err := o.idle(model); err != nil {
 		return nil, err
 	}
 	return engine.Estimate(o.Engine, model, o.Options)

@@ -1,6 +1,7 @@
 package estimate
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,6 +51,48 @@ func TestRequestsThatAreRefused(t *testing.T) {
 		if err := complete(t, &r); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q: %v", want, err)
 		}
+	}
+}
+
+// What would change nothing with this model, these images or this device is refused, unless it stands in the engine's
+// own file, where the engine passes it over too.
+func TestIdleSettingsAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		model  string
+		given  []string
+		change func(*Request)
+		want   string
+	}{
+		{"qwen3-vl-2b", []string{"n-cpu-moe"}, func(r *Request) { r.Settings.ExpertLayers = 4 }, "has no experts"},
+		{"qwen3-vl-2b", []string{"cpu-moe"}, func(r *Request) { r.Settings.Experts = true }, "has no experts"},
+		{"qwen3-vl-30b-a3b", []string{"n-cpu-ffn"}, func(r *Request) { r.Settings.DenseLayers = 4 }, "but those of experts"},
+		{"qwen3-vl-2b", []string{"mmproj-quant"}, func(r *Request) { r.ImageSize = "none" }, "with --image none"},
+		{"qwen3-vl-2b", []string{"no-mmproj-offload"}, func(r *Request) { r.ImageSize = "none" }, "with --image none"},
+		{"qwen3-vl-2b", []string{"image-max-tokens"}, func(r *Request) { r.Settings.ImageMost = 1 << 40 }, "at most 262144"},
+		{"qwen3-vl-2b", []string{"no-mmap", "mlock"}, func(r *Request) { r.Settings.Mlock = true }, "give one"},
+		{"qwen3-vl-2b", []string{"load-mode", "mlock"}, func(r *Request) { r.Settings.LoadMode = "dio" }, "give one"},
+	} {
+		m, err := catalog.Model(c.model)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, own := range []bool{false, true} {
+			r := request("llama-server", "i5-10210u+gtx-1080")
+			r.Given = func(flag string) bool { return slices.Contains(c.given, flag) }
+			if c.change(&r); own {
+				r.FromFile = c.given
+			}
+			_, err := r.Estimate(&m)
+			if refused := err != nil && strings.Contains(err.Error(), c.want); refused == own {
+				t.Errorf("%v, of the engine's own file %v: %v", c.given, own, err)
+			}
+		}
+	}
+	r := request("llama-server", "")
+	r.Device, r.Settings.Draft, r.Settings.DraftLayers = "cpu", "qwen3-vl-2b", 5
+	r.Given = func(flag string) bool { return flag == "ngl-draft" }
+	if err := complete(t, &r); err == nil || !strings.Contains(err.Error(), "--ngl-draft has no effect without a card") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -22,9 +22,9 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
 	o.ImageMost, o.Embeddings, o.DraftMost, o.Speculation = f.ImageMost, f.Embeddings, f.DraftMost, f.Speculation
 	switch {
-	case f.NoMmap && f.LoadMode == "":
+	case f.NoMmap:
 		o.LoadMode = "none"
-	case f.Mlock && f.LoadMode == "":
+	case f.Mlock:
 		o.LoadMode = "mlock"
 	}
 	if cacheRAM {
@@ -84,7 +84,7 @@ type LlamaSettings struct {
 // onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
 var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "override-tensor", "cpu-moe",
 	"n-cpu-moe",
-	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload"}
+	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload", "ngl-draft"}
 
 // cardAsked is the first of these that was given, "" for none.
 func (o *Request) cardAsked() string {
@@ -92,7 +92,7 @@ func (o *Request) cardAsked() string {
 		return ""
 	}
 	for _, name := range onCard {
-		if o.given(name) {
+		if o.typed(name) && !(name == "ngl-draft" && o.Settings.DraftLayers == 0) {
 			return name
 		}
 	}

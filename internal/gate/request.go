@@ -97,6 +97,7 @@ func (r *Request) Read(set func(flag, value string) error) error {
 		if given[s.Flag] {
 			continue
 		}
+		r.FromFile = append(r.FromFile, s.Flag)
 		if err := set(s.Flag, s.Value); err != nil {
 			return fmt.Errorf("reading --config: %s: --%s: %w", r.Config, s.Flag, err)
 		}

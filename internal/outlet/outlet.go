@@ -26,8 +26,15 @@ type Target struct {
 	Shown  terminal.Sheet      // what stdout is shown on
 }
 
-// Open makes sure that a file can be written, before any work is done.
+// Open makes sure that a file can be written, before any work is done. A dash is stdout, which the result alone may
+// take.
 func (p Target) Open() (*Pending, error) {
+	if p.Path == "-" {
+		if p.Flag != "-o" {
+			return nil, fmt.Errorf("writing %s -: stdout is the result's: name a file (./- is one of that name)", p.Flag)
+		}
+		p.Path = ""
+	}
 	if p.Path == "" || filepath.Clean(p.Path) == "/dev/stdout" { // opened anew, that would be written from its start
 		return &Pending{to: p.Stdout, clean: p.Clean, sheet: p.Shown}, nil
 	}

@@ -47,6 +47,8 @@ func (s *Source) Predict() (p Prediction, err error) {
 		}
 		return p, nil
 	case p.Engine == nil:
+		p.Warnings = append(p.Warnings,
+			"nothing is predicted: --engine names whose estimate to hold against the run, --estimate a file of one")
 		return p, nil
 	case p.Engine.Spellings != nil:
 		read, err := p.Engine.ReadCommand(s.Command[1:])
@@ -79,6 +81,7 @@ func (s *Source) fromCommand(p *Prediction, read engine.Reading) error {
 		if stated.Flag == "model" && !strings.HasSuffix(stated.Value, ".gguf") {
 			r.ImageSize = ""
 		}
+		r.FromFile = append(r.FromFile, stated.Flag)
 		if err := s.Set(stated.Flag, stated.Value); err != nil {
 			return fmt.Errorf("reading the command: --%s: %w", stated.Flag, err)
 		}

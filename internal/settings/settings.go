@@ -37,7 +37,7 @@ var ownVariables = []string{"VLMEM_LIBCUDA", "VLMEM_LEVEL", "VLMEM_PREVIOUS", "V
 	"VLMEM_LIMIT_BYTES", "VLMEM_SHARED_DATA"}
 
 // Apply sets the flags that were not given. Known are the names of the flags of every command, and lookup is the
-// environment.
+// environment. A dash is stdout, as where no output is named.
 func Apply(flags *pflag.FlagSet, known []string, lookup func(string) (string, bool)) error {
 	for _, source := range []func() (*viper.Viper, string, error){
 		func() (*viper.Viper, string, error) { return fromEnvironment(lookup, known), "", nil },
@@ -51,6 +51,9 @@ func Apply(flags *pflag.FlagSet, known []string, lookup func(string) (string, bo
 		if err := setFlags(flags, v, name); err != nil {
 			return err
 		}
+	}
+	if output := flags.Lookup("output"); output != nil && output.Value.String() == "-" {
+		return output.Value.Set("")
 	}
 	return nil
 }
@@ -127,8 +130,21 @@ func setFlags(flags *pflag.FlagSet, v *viper.Viper, file string) error {
 			}
 			failed = fmt.Errorf("reading settings %s: %s: %w", where, f.Name, err)
 		}
+		_ = flags.SetAnnotation(f.Name, settled, []string{file}) // it fails for unknown flags alone
 	})
 	return failed
+}
+
+// settled marks a flag that settings set, not the command line.
+const settled = "settings"
+
+// Typed reports whether a person gave a flag on the command line: what stands in settings holds for every command, and
+// goes where it has an effect.
+func Typed(flags *pflag.FlagSet) func(flag string) bool {
+	return func(name string) bool {
+		f := flags.Lookup(name)
+		return f != nil && f.Changed && f.Annotations[settled] == nil
+	}
 }
 
 // setFlag takes a list for flags that hold one, and a plain value for any.

@@ -1,0 +1,78 @@
+package advise
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/vlmem/vlmem/internal/engine"
+)
+
+// Malloc is the target that is no engine: the C library's heap of any process on the CPU.
+const Malloc = "malloc"
+
+// Targets are what files can be written for.
+func Targets() []string { return append(engine.Names((*engine.Engine).Writes), Malloc) }
+
+// Ask is which of its answers advise is asked for: a configuration, a target's files, or a comparison.
+type Ask struct {
+	Target  string // "" for a configuration
+	Compare bool
+	Grow    string // context, image or concurrency, "" for none
+	Want    Want
+}
+
+// clash is flags that have no effect on an answer, and why.
+type clash struct {
+	with  string // the answer
+	where bool
+	flags string
+	why   string
+}
+
+func (a Ask) clashes(traced bool) []clash {
+	allocators := engine.Names((*engine.Engine).Allocates)
+	allocator, files := slices.Contains(allocators, a.Target), a.Target != ""
+	elsewhere := "it goes with --for " + strings.Join(allocators, " or ")
+	heap := allocator || a.Target == Malloc
+	answer := "--for " + a.Target
+	return []clash{
+		{"", !allocator, "trace torch device device-memory", "is of PYTORCH_ALLOC_CONF: " + elsewhere},
+		{answer, files, "explain", "is the long form of the configuration; an engine's files carry their reasons"},
+		{answer, files, "compare", "lists models"},
+		{answer, files, "prefer min-tokens-per-second max-first-token",
+			"chooses a precision for the configuration: name it with --precision"},
+		{answer, files, "report", "is the page of a configuration"},
+		{answer, files, "seeds", "counts the samples that the configuration's pools are sized from"},
+		{answer, files && !heap, "mix", "is what samples are drawn from, and an engine's files are written for " +
+			"the largest request"},
+		{answer, heap, "grow precision assume-idle", "is of what fits a machine, and a heap's settings are chosen by replay"},
+		{"--trace", traced, "mix context image concurrency",
+			"is of the model's own requests, and the recording takes their place"},
+		{"--compare", a.Compare, "report explain", "is of the configuration"},
+		{"--compare", a.Compare, "grow", "grows one model's limit, and models are listed as they fit"},
+		{"--compare", a.Compare, "seeds mix", "is of samples, and models are compared without"},
+	}
+}
+
+// Check refuses flags that have no effect on what is asked for; typed says which ones a person gave.
+func (a Ask) Check(typed func(flag string) bool) error {
+	if a.Target != "" && !slices.Contains(Targets(), a.Target) {
+		return fmt.Errorf("unknown --for %q: want one of %s", a.Target, strings.Join(Targets(), ", "))
+	}
+	for _, c := range a.clashes(typed("trace")) {
+		for flag := range strings.FieldsSeq(c.flags) {
+			switch {
+			case !c.where || !typed(flag):
+			case c.with == "":
+				return fmt.Errorf("--%s %s", flag, c.why)
+			default:
+				return fmt.Errorf("--%s %s: it does not go with %s", flag, c.why, c.with)
+			}
+		}
+	}
+	if a.Grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, a.Grow) {
+		return fmt.Errorf("unknown --grow %q: want context, image or concurrency", a.Grow)
+	}
+	return a.Want.Check()
+}

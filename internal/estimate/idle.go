@@ -1,0 +1,81 @@
+package estimate
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/settings"
+)
+
+// typed reports whether a setting was given by the person who asks. One that stands in an engine's own file or command
+// is taken as the engine takes it: what has no effect there is passed over there too.
+func (o *Request) typed(flag string) bool { return o.given(flag) && !slices.Contains(o.FromFile, flag) }
+
+// towerFlags say something of images, or of the tower that reads them.
+var towerFlags = []string{"mmproj", "mmproj-quant", "no-mmproj-offload", "image-max-tokens", "images", "frames",
+	"image-limit"}
+
+// idle refuses a flag that would change nothing with this model, these images and this device.
+func (o *Request) idle(m *profile.Model) error {
+	if err := o.idleTower(m); err != nil {
+		return err
+	}
+	if err := o.idleOverrides(m); err != nil {
+		return err
+	}
+	s := &o.Settings
+	if most := settings.AtMost("image-max-tokens", s.ImageMost, m.Text.MaxPositions); o.typed("image-max-tokens") {
+		if err := settings.Within(most); err != nil { // more tokens of an image than the model has positions
+			return err
+		}
+	}
+	for _, other := range []string{"no-mmap", "mlock"} {
+		if o.typed("load-mode") && o.typed(other) {
+			return fmt.Errorf("--load-mode %s and --%s both say how the file is loaded: give one", s.LoadMode, other)
+		}
+	}
+	if o.typed("no-mmap") && o.typed("mlock") {
+		return errors.New("--no-mmap and --mlock both say how the file is loaded, none and mlock of --load-mode: give one")
+	}
+	return nil
+}
+
+// idleTower refuses what speaks of images where none are read.
+func (o *Request) idleTower(m *profile.Model) error {
+	why := "with --image none"
+	switch {
+	case m.TextOnly():
+		why = "on " + m.Name + ", which reads no images"
+	case o.ImageSize != "none":
+		return nil
+	}
+	for _, flag := range towerFlags {
+		if o.typed(flag) {
+			return fmt.Errorf("--%s has no effect %s: leave one of them out", flag, why)
+		}
+	}
+	return nil
+}
+
+// idleOverrides refuses to leave on the host what a model does not have.
+func (o *Request) idleOverrides(m *profile.Model) error {
+	experts := engine.ExpertLayers(m)
+	dense := m.Text.Layers - experts
+	for _, c := range []struct {
+		flag  string
+		there bool
+		what  string
+	}{
+		{"cpu-moe", experts > 0, "no experts; --n-cpu-ffn leaves a dense model's feed-forward weights on the host"},
+		{"n-cpu-moe", experts > 0, "no experts; --n-cpu-ffn leaves a dense model's feed-forward weights on the host"},
+		{"n-cpu-ffn", dense > 0, "no layers but those of experts; --n-cpu-moe leaves these on the host"},
+	} {
+		if o.typed(c.flag) && !c.there {
+			return fmt.Errorf("--%s has no effect: %s has %s", c.flag, m.Name, c.what)
+		}
+	}
+	return nil
+}
