@@ -156,9 +156,14 @@ func (o *adviseOptions) onScreen(env *environment, cmd *cobra.Command) *adviseOp
 	return o
 }
 
-func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
+// check refuses flags that have no effect on what is asked for.
+func (o *adviseOptions) check(cmd *cobra.Command) error {
 	ask := advise.Ask{Target: o.target, Compare: o.compare, Grow: o.grow, Want: o.want}
-	if err := ask.Check(settings.Typed(cmd.Flags())); err != nil {
+	return ask.Check(settings.Typed(cmd.Flags()))
+}
+
+func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
+	if err := o.check(cmd); err != nil {
 		return err
 	}
 	if cmd.Flags().Changed("shard") {

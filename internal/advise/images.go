@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/speed"
 )
 
@@ -31,13 +32,17 @@ func imagesAround(width, height int) [][2]int {
 // rooms are what the engine's precision leaves beside each size of image; what lies on the card is settled anew for
 // each.
 func (in *Inputs) rooms(precision string) (list []Room) {
+	e, err := engine.Lookup("engine", in.Engine, deployable)
+	if err != nil {
+		return nil
+	}
 	for _, image := range imagesAround(in.Limits.ImageWidth, in.Limits.ImageHeight) {
 		try := *in
 		try.Precision, try.Want = precision, Want{}
 		try.Limits.ImageWidth, try.Limits.ImageHeight = image[0], image[1]
 		r := Room{Image: try.Limits.Image()}
-		if b, d, err := try.serve(); err == nil && d.Memory.Quant == precision {
-			r.Context = try.laidOut(precision, b).Context
+		if _, d, err := try.serve(); err == nil && d.Memory.Quant == precision {
+			r.Context = try.mostContext(e, &d)
 			try.Limits.ContextTokens = r.Context
 			if f := try.forecastServed(&d); f != nil {
 				r.Full = &f.DecodeFull
