@@ -82,9 +82,9 @@ func (f features) repacks(t ggml.Type, rows int64) bool {
 	return false
 }
 
-// amxTakes reports whether a matrix is laid out in tiles.
+// amxTakes reports whether a matrix is laid out in tiles. A vector, as the gate of a shared expert is, has one row.
 func (f features) amxTakes(t ggml.Type, shape []int64) bool {
-	if !f.amx || shape[1]%32 != 0 {
+	if !f.amx || len(shape) < 2 || shape[1]%32 != 0 {
 		return false
 	}
 	step := map[string]int64{"q4_0": 32, "q4_1": 32, "q8_0": 32, "q4_k": 256, "q5_k": 256, "q6_k": 256, "iq4_xs": 256,

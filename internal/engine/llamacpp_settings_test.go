@@ -87,6 +87,18 @@ func TestLlamaSettingsAsTheEngine(t *testing.T) {
 	}
 }
 
+// The gate of a shared expert is a vector, which no tile takes.
+func TestVectorsAreNoTiles(t *testing.T) {
+	o := Options{Device: "cpu", Llama: LlamaOptions{CPU: &profile.CPU{ISA: []string{"avx2", "avx512f", "amx_int8"}}}}
+	r, err := recipeByName("q4_k_m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := PlaceLlama(model(t, "qwen3.5-122b-a10b"), r, o); p.sum(OnHostMemory, BufferAMX) == 0 {
+		t.Error("no matrix is in tiles")
+	}
+}
+
 // What each CPU's build of v0.5.0 held besides the file, MiB, without mapping it: as it lies, repacked, in tiles.
 func TestLlamaWeightsByCPU(t *testing.T) {
 	avx2, zen4 := []string{"avx2"}, []string{"avx2", "avx512f", "avx512bw"}
