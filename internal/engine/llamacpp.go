@@ -159,7 +159,8 @@ func (c llamaContext) kvName() string {
 
 // decideFlash turns flash attention off where it is left to the engine and the cards have no kernel for the heads, and
 // refuses what a context refuses: heads of a quantised cache that are no whole blocks, which it looks at for flash
-// attention alone, and quantised values without flash attention.
+// attention alone, all keys of a token that are none, at whose view it aborts, and quantised values without flash
+// attention.
 func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 	head, valueHead := cacheHeads(&m.Text)
 	for _, x := range []struct {
@@ -172,6 +173,10 @@ func (c *llamaContext) decideFlash(m *profile.Model, o Options) error {
 			return fmt.Errorf("KV type %s: %s of %d elements are not whole blocks of %d; f16 works", x.kind.Name, x.name,
 				x.head, x.kind.Block)
 		}
+	}
+	if row := head * keyHeads(&m.Text); row%c.kType.Block != 0 {
+		return fmt.Errorf("KV type %s: the %d elements of a token's keys are not whole blocks of %d; f16 works",
+			c.kType.Name, row, c.kType.Block)
 	}
 	c.flashOn = o.Device != "gpu" || flashServed(o.Llama.backend(), &m.Text, c.kType, c.vType)
 	c.flash = o.FlashAttention != "off"
@@ -215,6 +220,14 @@ func cacheHeads(t *profile.Text) (keys, values int64) {
 		return int64(v.Latent.KVRank + v.Latent.RopeDim), int64(v.Latent.KVRank)
 	}
 	return int64(t.HeadDim), int64(t.HeadDim)
+}
+
+// keyHeads is how many heads of keys a token has: a latent cache holds one.
+func keyHeads(t *profile.Text) int64 {
+	if v := t.Variant; v != nil && v.Latent != nil {
+		return 1
+	}
+	return int64(t.KVHeads)
 }
 
 // likeCUDA reports whether the cards run ggml-cuda, which ROCm compiles too.

@@ -245,6 +245,14 @@ func TestLlamaRefusesAsTheEngine(t *testing.T) {
 			t.Errorf("%+v: %v, want %q", c.o.Llama, err, c.want)
 		}
 	}
+	// Keys of 8 heads of 80 elements are whole blocks where flash attention is off, those of one or three are none.
+	for heads, taken := range map[int]bool{8: true, 3: false, 1: false} {
+		odd.Text.KVHeads, odd.Text.Heads = heads, 24
+		o := Options{KVType: "q8_0,f16", FlashAttention: "off", Device: "cpu", Image: &Image{}}
+		if _, err := Estimate("llama-server", &odd, o); (err == nil) != taken {
+			t.Errorf("%d heads of keys without flash attention: %v", heads, err)
+		}
+	}
 	for _, text := range []string{"", "x", "=CPU", "ffn=GPU0", "ffn=CUDA99", "(=CPU"} {
 		if _, err := ParseOverride(text); err == nil {
 			t.Errorf("override %q is taken", text)
