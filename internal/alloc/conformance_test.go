@@ -4,7 +4,11 @@ import (
 	"errors"
 	"flag"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -18,12 +22,16 @@ var update = flag.Bool("update", false, "rewrite the states in testdata")
 
 const capacity = 64 << 20
 
-// conforming lists every policy, pool and manager of this package. Rivals run the suite in their own.
-var conforming = []struct {
+// subject is an allocator that the suite is run on.
+type subject struct {
 	name string
 	make func() (alloc.Allocator, error)
 	alloctest.Options
-}{
+}
+
+// conforming is every policy, pool and manager of this package: those that promise more than any policy must, and the
+// policies beside them. Rivals run the suite in their own.
+var conforming = withEveryPolicy([]subject{
 	{"bestfit", bare("bestfit"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
 	{"buddy", bare("buddy"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
 	{"buddy-lazy", bare("buddy-lazy"), alloctest.Options{}},
@@ -41,6 +49,17 @@ var conforming = []struct {
 	{"pool of vlmem", pool("vlmem", 0), alloctest.Options{Concurrent: true}},
 	{"pool of vlmem in huge pages", hugePool, alloctest.Options{Concurrent: true}},
 	{"pools", pools, alloctest.Options{Concurrent: true}},
+})
+
+// withEveryPolicy adds the policies that a list does not name, bare and with what every policy promises.
+func withEveryPolicy(list []subject) []subject {
+	for _, name := range alloc.PolicyNames() {
+		named := func(s subject) bool { return s.name == name }
+		if name != "plan" && !slices.ContainsFunc(list, named) { // plan has lives to know first: plan_test.go
+			list = append(list, subject{name, bare(name), alloctest.Options{}})
+		}
+	}
+	return list
 }
 
 // zones is vlmem with the zones of a program of many granules.
@@ -100,17 +119,37 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-func TestEveryPolicyConforms(t *testing.T) {
-	listed := map[string]bool{"plan": true} // in plan_test.go
-	for _, c := range conforming {
-		listed[c.name] = true
+// TestEveryPolicyHasAName: what makes a policy stands in the table of policies, from where the suite, bench, its help
+// and its completions take it.
+func TestEveryPolicyHasAName(t *testing.T) {
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, name := range alloc.PolicyNames() {
-		if !listed[name] {
-			t.Errorf("policy %s is not in the conformance list", name)
+	makers, table := map[string]string{}, ""
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range maker.FindAllStringSubmatch(string(text), -1) {
+			makers[m[1]] = file
+		}
+		if _, rest, ok := strings.Cut(string(text), "\nvar policies = "); ok {
+			table, _, _ = strings.Cut(rest, "\n}\n")
 		}
 	}
+	for name, file := range makers {
+		if !strings.Contains(table, ", "+name+"}") {
+			t.Errorf("%s: %s makes a policy and is not in policies (policy.go)", file, name)
+		}
+	}
+	if len(makers) != len(alloc.PolicyNames()) {
+		t.Errorf("%d makers of %d policies found", len(makers), len(alloc.PolicyNames()))
+	}
 }
+
+var maker = regexp.MustCompile(`(?m)^func (new\w+)\(limit int64, o PolicyOptions\) \(Policy, error\)`)
 
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/policy/*.txt")

@@ -217,9 +217,29 @@ func (l torchLoad) cacheType(name string) error {
 	return nil
 }
 
+// What PyTorch takes beside tensors, and how far a replay may be off. All are assumed: no release states them, and they
+// are round figures on the wide side.
+const (
+	// A context of CUDA with PyTorch's kernels in it, which differs by card, driver and wheel.
+	torchContext, leastTorchContext, mostTorchContext = 500 * units.MiB, 300 * units.MiB, 800 * units.MiB
+	// Reserved and not in use, as a share of what a call holds: between the median of recorded programs, 4 %, and their
+	// most, 16 %, which three times as much covers.
+	torchReserve, mostTorchReserve = 0.06, 3
+	// A cache that grows by concatenation holds a layer's old and new tensor at once, below 4 % of 28 layers and more, and
+	// leaves holes of every size it had: the rest is room for these.
+	mostCache = 1.15
+	// A replay knows each allocation, and not the blocks that the allocator rounds it to nor what kernels ask for.
+	mostReplayed, leastTower = 1.05, 0.9
+	// A decoder of another family than was recorded does the same work with temporary tensors of its own: half as much
+	// again.
+	mostForeign = 1.5
+	// A tower that is not replayed: half of one block's tensors at its peak, or twice as many.
+	leastForeignTower, mostForeignTower = 0.5, 2
+)
+
 // torchCard adds what PyTorch takes of a card beside tensors.
 func (mem *Memory) torchCard() {
-	mem.add("CUDA context", "device", 500*units.MiB, 300*units.MiB, 800*units.MiB, Assumed,
+	mem.add("CUDA context", "device", torchContext, leastTorchContext, mostTorchContext, Assumed,
 		"driver context, cuBLAS and cuDNN workspaces, PyTorch's kernels")
 	var call units.Bytes
 	for _, i := range mem.Items {
@@ -227,8 +247,8 @@ func (mem *Memory) torchCard() {
 			call += i.Bytes
 		}
 	}
-	reserve := scaled(call, 0.06)
-	mem.add("allocator", "device", reserve, 0, 3*reserve, Assumed,
+	reserve := scaled(call, torchReserve)
+	mem.add("allocator", "device", reserve, 0, mostTorchReserve*reserve, Assumed,
 		"reserved but not in use by PyTorch's caching allocator: 4 %% in the median of recorded programs, 16 %% at most")
 }
 
@@ -286,13 +306,11 @@ func (mem *Memory) torchCall(m *profile.Model, o Options, c call) error {
 	compute := max(p.prefill-p.visionBytes-output-replayed+kept(c.prompt)-cache, cache/units.Bytes(m.Text.Layers))
 	vision := max(p.visionBytes, p.all-compute-output-cache)
 	lowest := max(0, min(least.prefill, oldPeak)-p.visionBytes-output-cache)
-	// A cache that grows by concatenation holds a layer's old and new tensor at once, and leaves holes of every size it
-	// had.
-	mem.add(KVCache, o.place(), cache, cache, scaled(cache, 1.15), Derived,
+	mem.add(KVCache, o.place(), cache, cache, scaled(cache, mostCache), Derived,
 		"%s; the cache grows by copying and leaves holes", cached(&m.Text, c))
-	source, most, as := Derived, 1.05, ""
+	source, most, as := Derived, mostReplayed, ""
 	if v := m.Text.Variant; v != nil && v.Architecture != "qwen3" && v.Linear == nil {
-		source, most, as = Assumed, 1.5, ", as Qwen3-VL's decoder of this size would"
+		source, most, as = Assumed, mostForeign, ", as Qwen3-VL's decoder of this size would"
 	}
 	mem.add(Compute, o.place(), compute, min(compute, lowest), scaled(compute, most), source,
 		"prefill of %d tokens with %s attention, allocation by allocation%s", c.prompt*c.sequences, attention, as)
@@ -326,7 +344,7 @@ func (mem *Memory) torchVision(m *profile.Model, o Options, c call, replayed uni
 	what := fmt.Sprintf("%dx%d, %d patches, %d tokens", c.grid.Width, c.grid.Height, c.grid.Patches, c.grid.Tokens)
 	v := m.Vision
 	if v.Kind == "" || v.Kind == profile.Qwen25Tower {
-		mem.add(Vision, o.place(), replayed, scaled(replayed, 0.9), scaled(replayed, 1.05), Derived,
+		mem.add(Vision, o.place(), replayed, scaled(replayed, leastTower), scaled(replayed, mostReplayed), Derived,
 			"%s: pixels, features, and the tower's peak beyond the rest", what)
 		return
 	}
@@ -334,7 +352,7 @@ func (mem *Memory) torchVision(m *profile.Model, o Options, c call, replayed uni
 	block := n * int64(8*v.HiddenSize+2*v.IntermediateSize) * c.element
 	features := int64(c.grid.Tokens*c.sequences) * int64(v.OutHiddenSize) * c.element
 	size := units.Bytes(c.grid.PixelBytes()*int64(c.sequences) + block + features)
-	mem.add(Vision, o.place(), size, scaled(size, 0.5), scaled(size, 2), Assumed,
+	mem.add(Vision, o.place(), size, scaled(size, leastForeignTower), scaled(size, mostForeignTower), Assumed,
 		"%s: pixels, features and one block of a %s tower, which is not replayed", what, v.Kind)
 }
 
