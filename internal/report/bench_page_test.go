@@ -11,7 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/tiling/contest"
 )
@@ -108,18 +110,51 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-func TestPageInABrowser(t *testing.T) {
+// TestPagesInABrowser: at a desk's width and a telephone's no label is cut, none stands upon another, nothing is said on
+// the console, and the icicle is drawn.
+func TestPagesInABrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
-	file := filepath.Join(t.TempDir(), "page.html")
-	if err := os.WriteFile(file, []byte(renderPage(t)), 0o644); err != nil {
+	check, err := os.ReadFile("testdata/boxes.js")
+	if err != nil {
 		t.Fatal(err)
 	}
+	var probe, estimate bytes.Buffer
+	if err := MachinePage(&probe, About{Command: "vlmem probe"}, staircaseOf()); err != nil {
+		t.Fatal(err)
+	}
+	mem := &engine.Memory{Model: "model", Device: "gpu", CardBytes: 100, Items: []engine.Item{{Name: "weights", Where: "device",
+		Bytes: 90, Low: 80, High: 120, Why: strings.Repeat("why ", 40)}}}
+	err = EstimatePage(&estimate, About{Command: "vlmem estimate"}, mem, advise.Standing{Verdict: "fits"}, "machine", roofOf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, page := range map[string]string{"bench": renderPage(t), "probe": probe.String(), "estimate": estimate.String()} {
+		file := filepath.Join(t.TempDir(), name+".html")
+		page = strings.Replace(page, "</body>", "<script>"+string(check)+"</script></body>", 1)
+		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, width := range []string{"1280", "400"} {
+			dom := inBrowser(t, file, width)
+			if _, found, _ := strings.Cut(dom, `<pre id="found">`); !strings.HasPrefix(found, "nothing</pre>") {
+				t.Errorf("%s at %s: %.600s", name, width, found)
+			}
+			if name == "bench" && !strings.Contains(dom, `aria-label="kv_cache, 4 KiB"`) {
+				t.Error("the icicle was not drawn")
+			}
+		}
+	}
+}
+
+// inBrowser is the page as a browser has it once it is loaded.
+func inBrowser(t *testing.T, file, width string) string {
+	t.Helper()
 	cmd := exec.Command(browser(t), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-		"--disable-background-networking",
-		"--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(), "--enable-logging=stderr", "--v=0",
-		"--virtual-time-budget=2000", "--dump-dom", "file://"+file)
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
+		"--enable-logging=stderr", "--v=0", "--virtual-time-budget=2000", "--window-size="+width+",2000", "--dump-dom",
+		"file://"+file)
 	var dom, log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &dom, &log
 	cmd.WaitDelay = time.Second
@@ -131,7 +166,5 @@ func TestPageInABrowser(t *testing.T) {
 			t.Errorf("the console says %s", strings.TrimSpace(line))
 		}
 	}
-	if !strings.Contains(dom.String(), `aria-label="kv_cache, 4 KiB"`) {
-		t.Error("the icicle was not drawn")
-	}
+	return dom.String()
 }

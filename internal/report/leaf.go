@@ -190,7 +190,7 @@ func drawn(draw func(width float64) *chart) []*chart { return []*chart{draw(720)
 
 // newChart is an empty field of a width between values.
 func newChart(width float64, label string, lowX, highX, lowY, highY float64) *chart {
-	c := &chart{Label: label, Width: width, Height: 320, x: span{lowX, highX, 70, width - 20, false},
+	c := &chart{Label: label, Width: width, Height: 336, x: span{lowX, highX, 70, width - 20, false},
 		y: span{lowY, highY, 280, 50, false}}
 	c.Lines = append(c.Lines, ruler{"grid", c.x.from, c.y.from, c.x.to, c.y.from})
 	return c
@@ -204,7 +204,7 @@ func newPlain(width float64, label string, highX, highY float64) *chart {
 }
 
 // The size of a label's letters, in the chart's units: no letter of a system's font is wider on average.
-const letterWidth, letterHeight = 7.2, 13.0
+const letterWidth, letterHeight = 7.2, 15.0
 
 // box is the room that a label takes.
 func (p placed) box() (left, top, right, bottom float64) {
@@ -278,7 +278,7 @@ func (c *chart) axisX(title string, values []float64, text func(float64) string)
 	for _, v := range values {
 		c.label(c.x.at(v), c.y.from+18, "middle", text(v))
 	}
-	c.label(c.x.to, c.y.from+35, "end", title)
+	c.label(c.x.to, c.y.from+51, "end", title)
 }
 
 func (c *chart) axisY(title string, values []float64, text func(float64) string) {
@@ -294,7 +294,7 @@ func (c *chart) axisY(title string, values []float64, text func(float64) string)
 func (c *chart) mark(v float64, name string) {
 	x := c.x.at(v)
 	c.Lines = append(c.Lines, ruler{"mark", x, c.y.to - 6, x, c.y.from})
-	c.label(x, 28, "middle", name)
+	c.label(x, 30, "middle", name)
 }
 
 // curve draws points; those that lie on a level with both neighbours are left out.
