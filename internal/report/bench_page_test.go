@@ -110,8 +110,8 @@ func browser(t *testing.T) string {
 	return ""
 }
 
-// TestPagesInABrowser: at a desk's width and a telephone's no label is cut, none stands upon another, nothing is said on
-// the console, and the icicle is drawn.
+// TestPagesInABrowser: at a desk's width and a telephone's no label is cut, none stands upon another, nothing is said
+// on the console, and the icicle is drawn.
 func TestPagesInABrowser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -124,13 +124,14 @@ func TestPagesInABrowser(t *testing.T) {
 	if err := MachinePage(&probe, About{Command: "vlmem probe"}, staircaseOf()); err != nil {
 		t.Fatal(err)
 	}
-	mem := &engine.Memory{Model: "model", Device: "gpu", CardBytes: 100, Items: []engine.Item{{Name: "weights", Where: "device",
-		Bytes: 90, Low: 80, High: 120, Why: strings.Repeat("why ", 40)}}}
+	mem := &engine.Memory{Model: "model", Device: "gpu", CardBytes: 100, Items: []engine.Item{{Name: "weights",
+		Where: "device", Bytes: 90, Low: 80, High: 120, Why: strings.Repeat("why ", 40)}}}
 	err = EstimatePage(&estimate, About{Command: "vlmem estimate"}, mem, advise.Standing{Verdict: "fits"}, "machine", roofOf())
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, page := range map[string]string{"bench": renderPage(t), "probe": probe.String(), "estimate": estimate.String()} {
+	pages := map[string]string{"bench": renderPage(t), "probe": probe.String(), "estimate": estimate.String()}
+	for name, page := range pages {
 		file := filepath.Join(t.TempDir(), name+".html")
 		page = strings.Replace(page, "</body>", "<script>"+string(check)+"</script></body>", 1)
 		if err := os.WriteFile(file, []byte(page), 0o644); err != nil {
