@@ -126,7 +126,8 @@ func TestPagesInABrowser(t *testing.T) {
 	}
 	mem := &engine.Memory{Model: "model", Device: "gpu", CardBytes: 100, Items: []engine.Item{{Name: "weights",
 		Where: "device", Bytes: 90, Low: 80, High: 120, Why: strings.Repeat("why ", 40)}}}
-	err = EstimatePage(&estimate, About{Command: "vlmem estimate"}, mem, advise.Standing{Verdict: "fits"}, "machine", roofOf())
+	about := About{Command: "vlmem estimate"}
+	err = EstimatePage(&estimate, about, mem, advise.Standing{Verdict: "fits"}, "machine", roofOf())
 	if err != nil {
 		t.Fatal(err)
 	}
