@@ -271,7 +271,7 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 		if err != nil {
 			return advice, err
 		}
-		short.WouldFit = append(short.WouldFit, in.Smaller(models)...)
+		short.Name(in.Smaller(models))
 	}
 	return advice, err
 }

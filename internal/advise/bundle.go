@@ -33,10 +33,7 @@ func WriteFor(target, grow string, in Inputs, models []profile.Model) (Bundle, e
 	}
 	var short *Shortfall
 	if errors.As(err, &short) {
-		short.WouldFit = append(short.WouldFit, in.smallerOn(target, models)...)
-		if len(short.WouldFit) == 0 {
-			short.WouldFit = []string{fmt.Sprintf("a machine with %s more %s", short.Missing, short.Where)}
-		}
+		short.Name(in.smallerOn(target, models))
 	}
 	if err != nil {
 		return Bundle{}, err

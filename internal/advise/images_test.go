@@ -2,6 +2,7 @@ package advise
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -50,6 +51,57 @@ func TestRoomsAreThoseOfTheChoices(t *testing.T) {
 	} {
 		if got := imagesAround(asked[0], asked[1]); !slices.Equal(got, want) {
 			t.Errorf("around %v: %v, want %v", asked, got, want)
+		}
+	}
+}
+
+// TestGrownAsDeployed grows the context of a configuration and of the engine's own files on a card that holds the best
+// weights beside a short context: both keep them, and the table says the same of the row that was taken.
+func TestGrownAsDeployed(t *testing.T) {
+	laptop, err := profiles.Hardware("i5-10210u")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card, err := profiles.Hardware("gtx-1080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	model, err := profiles.Model("qwen3-vl-2b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	card.GPUs[0].MemoryBytes, laptop.Memory.TotalBytes = 19476146134, 71975232349
+	in := Inputs{Hardware: profile.Combine(laptop, card), Model: model, Engine: "llama-server", Given: []string{"context"},
+		Known:  &Estimates{},
+		Limits: Limits{ContextTokens: 4097, ImageWidth: 400, ImageHeight: 300, Concurrency: 2}}
+	files, err := WriteFor("llama-server", "context", in, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Settle("context"); err != nil {
+		t.Fatal(err)
+	}
+	b, ok := in.placeAlone()
+	if !ok || b.Precision.Value != files.Estimate.Quant || b.Precision.Value != "f16" {
+		t.Errorf("%s, and %s in the files", b.Precision.Value, files.Estimate.Quant)
+	}
+	if got := in.Limits.ContextTokens * in.Limits.Concurrency; got != files.Estimate.ContextTokens || got < 200000 {
+		t.Errorf("%d tokens, and %d in the files", got, files.Estimate.ContextTokens)
+	}
+	for _, c := range in.servedChoices() {
+		if c.Precision == b.Precision.Value && c.Context != in.Limits.ContextTokens {
+			t.Errorf("the table has room for %d tokens of %d", c.Context, in.Limits.ContextTokens)
+		}
+	}
+}
+
+// What does not fit says what would: models, or by how much a machine is too small where none is small enough.
+func TestAShortfallNamesWhatWouldFit(t *testing.T) {
+	for want, models := range map[string][]string{"--model a, or --model b": {"--model a", "--model b"},
+		"a machine, or a limit of its group, with 3 GiB more in host memory": nil} {
+		s := Shortfall{Missing: 3 << 30, Where: "in host memory"}
+		if s.Name(models); !strings.HasSuffix(s.Error(), "what would fit: "+want) {
+			t.Errorf("%v, want %q", &s, want)
 		}
 	}
 }

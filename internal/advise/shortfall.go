@@ -38,6 +38,13 @@ func (s *Shortfall) Error() string {
 	return text
 }
 
+// Name adds models that would fit; where nothing would, a machine with as much more as is missing.
+func (s *Shortfall) Name(models []string) {
+	if s.WouldFit = append(s.WouldFit, models...); len(s.WouldFit) == 0 {
+		s.WouldFit = []string{fmt.Sprintf("a machine, or a limit of its group, with %s more %s", s.Missing, s.Where)}
+	}
+}
+
 // nearer keeps an attempt that lacks so much at the upper end of its interval and at its middle, where it lacks less
 // than what was kept: one that the middle of its interval lets in goes before all others.
 func (s *Shortfall) nearer(most, middle units.Bytes, where, precision string, l Limits) {
