@@ -1,5 +1,7 @@
 package workload
 
+import "github.com/vlmem/vlmem/internal/profile"
+
 // attend is one call of scaled dot-product attention.
 type attend struct {
 	batch, heads, kvHeads int64
@@ -20,6 +22,8 @@ func (p *program) attention(a attend) (out block, weights []block) {
 		return p.mathAttention(a), nil
 	case p.attn == NoFlash:
 		return p.efficient(a), nil
+	case p.attn == CuDNN:
+		return p.cudnn(a), nil
 	}
 	return p.flash(a), nil
 }
@@ -63,6 +67,38 @@ func (p *program) flash(a attend) block {
 		p.free(mask)
 	}
 	return out
+}
+
+// cudnn is the kernel of cuDNN without gradients: seed and offset of a random generator, its output and, but for one
+// query without a mask, a workspace. As recorded on an H100 (torch 2.11, cuDNN 9.19).
+func (p *program) cudnn(a attend) block {
+	var mask []block
+	if a.mask {
+		mask = append(mask, p.additive("sdpa.mask", a.batch*a.keys, p.elem))
+	}
+	seed, offset := p.alloc("sdpa.rng", 8), p.alloc("sdpa.rng", 8)
+	out := p.alloc("sdpa", a.outputs()*p.elem)
+	if split := a.split(); split > 1 {
+		p.temporary("sdpa.workspace", split*a.batch*a.heads*(4*a.dim+8)+128)
+	} else if a.mask || !a.token {
+		p.temporary("sdpa.workspace", 256)
+	}
+	p.free(seed, offset)
+	p.free(mask...)
+	return out
+}
+
+// split is over how many parts cuDNN spreads the keys of a lone query, each with an output and two statistics in fp32: a
+// power of two at about 128 keys each. Seen: one part at 332 to 396 keys, 4 at 546 and 912, 16 at 2,072.
+func (a *attend) split() int64 {
+	parts := int64(1)
+	if a.mask || !a.token || a.keys < 512 {
+		return parts
+	}
+	for 2*parts*128 <= a.keys {
+		parts *= 2
+	}
+	return parts
 }
 
 // additive is a mask of n booleans turned into zeros and minus infinity, of size bytes each.
@@ -197,7 +233,7 @@ func (p *program) softmax(a attend, scores block) block {
 		p.free(scores)
 		return weights
 	}
-	if !p.cpu { // the GPU's kernel casts as it reads
+	if !p.cpu && p.dtype == profile.FP16 { // the GPU's kernel casts as it reads, fp16 alone
 		wide := p.alloc("eager.softmax", 4*a.scores())
 		weights := p.alloc("eager.to_16bit", a.scores()*p.elem)
 		p.free(wide, scores)

@@ -129,8 +129,10 @@ func (p *program) scatter(embeds block, x images, rows int64) (out block, held [
 	p.free(images, videos)
 	out = p.keep(trace.TextEmbeddings, "masked_scatter", rows*d*p.elem)
 	if !p.cpu { // the kernel wants the mask in full and its prefix sum
+		sums := p.alloc("masked_scatter.prefix_sum", 8*rows*d)
 		whole := p.alloc("masked_scatter.mask", rows*d)
-		p.free(p.alloc("masked_scatter.prefix_sum", 8*rows*d), whole)
+		p.prefixStorage(rows*d, 8)
+		p.free(whole, sums)
 	}
 	p.free(embeds)
 	return out, []block{embedded, videoMask, imageMask}
@@ -220,9 +222,9 @@ func (p *program) decoderLayer(s pass, cache *kvCache, layer int) block {
 	var down block
 	switch {
 	case t.MoE != nil && t.Variant != nil && t.Variant.SharedSize > 0:
-		down = p.sharedExperts(rows, norm)
+		down = p.sharedExperts(rows, s.past == 0, norm)
 	case t.MoE != nil:
-		down = p.experts(rows, norm)
+		down = p.experts(rows, s.past == 0)
 		p.free(norm)
 	default:
 		down = p.mlp(rows, d, int64(t.IntermediateSize))
@@ -339,12 +341,12 @@ func (p *program) addDeepstack(s pass) block {
 	d := int64(p.model.Text.HiddenSize)
 	p.module = "decoder.deepstack"
 	out := p.alloc("clone", s.rows()*d*p.elem)
-	where := p.nonzero(s.vision, 2)
+	where := p.nonzero(s.rows(), s.vision, 2)
 	rows := p.alloc("index", s.vision*d*p.elem)
 	p.free(where)
 	sum := p.alloc("add", s.vision*d*p.elem)
 	p.free(rows)
-	p.free(p.nonzero(s.vision, 2))
+	p.free(p.nonzero(s.rows(), s.vision, 2))
 	p.free(sum)
 	return out
 }

@@ -15,7 +15,9 @@ func (g *generation) prepare() {
 	}
 	text := g.textPositions(rows)
 	types := g.alloc("any", 1)
-	g.temporary("types.bool", rows)
+	if g.cpu {
+		g.temporary("types.bool", rows)
+	}
 	g.free(types)
 	if len(g.x.grids) == 0 {
 		deltas := g.alloc("rope_deltas", 8*g.batch)
@@ -81,6 +83,9 @@ func (p *program) anyOf(n int64) {
 // textPositions numbers the tokens that the mask lets through.
 func (g *generation) textPositions(rows int64) block {
 	sums := g.alloc("cumsum", 8*rows)
+	if g.batch == 1 { // several rows are summed without
+		g.prefixStorage(rows, 8)
+	}
 	less := g.integerOp("sub", 8*rows)
 	g.free(sums)
 	masked := g.integerOp("eq", rows)
@@ -123,7 +128,7 @@ func (g *generation) sequencePositions(sequence int, l *positionLocals) (end blo
 	g.free(l.whole...)
 	l.whole = []block{whole}
 	mask := g.alloc("mask.bool", g.prompt)
-	g.free(g.nonzero(g.prompt, 1), mask)
+	g.free(g.nonzero(g.prompt, g.prompt, 1), mask)
 	highest := g.alloc("max", 8)
 	after := g.integerOp("add", 8)
 	g.free(highest)
@@ -135,7 +140,7 @@ func (g *generation) sequencePositions(sequence int, l *positionLocals) (end blo
 // selectTokens picks the tokens of a sequence, or their types, that the mask lets through.
 func (g *generation) selectTokens() block {
 	mask := g.alloc("mask.bool", g.prompt)
-	where := g.nonzero(g.prompt, 1)
+	where := g.nonzero(g.prompt, g.prompt, 1)
 	out := g.alloc("index", 8*g.prompt)
 	g.free(where, mask)
 	return out
@@ -220,9 +225,11 @@ func (g *generation) visionTimes(grid profile.Grid, l *positionLocals) block {
 		number, cast := g.alloc("number", 8), g.alloc("number", 4)
 		scaled := g.mixed("mul", 4, 4)
 		g.free(cast, number, order)
-		order = scaled
+		return g.wholeTimes(scaled, n)
 	}
-	return g.wholeTimes(order, n)
+	scaled := g.alloc("mul", 4)
+	g.free(order)
+	return g.wholeTimes(scaled, n)
 }
 
 // wholeTimes frees n times and returns them as integers.

@@ -19,6 +19,7 @@ type program struct {
 	fp32    bool  // activations are fp32, so casts to fp32 return their input
 	cpu     bool
 	attn    Attention
+	hopper  bool  // a card of sm_90 or newer
 	fused   bool  // the gated delta rule runs in kernels of flash-linear-attention
 	threads int64 // that share a CPU attention kernel's scratch
 
@@ -36,7 +37,7 @@ func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
-		cpu: o.Device == CPU, attn: o.Attention, fused: o.Fused, threads: int64(max(o.Threads, 1)),
+		cpu: o.Device == CPU, hopper: o.Hopper, attn: o.Attention, fused: o.Fused, threads: int64(max(o.Threads, 1)),
 	}
 }
 
@@ -107,12 +108,10 @@ func (p *program) mean(bytes int64) block {
 	return out
 }
 
-// sumOfBools counts the true elements of n. The CPU casts them to integers first.
+// sumOfBools counts the true elements of n, cast to integers first.
 func (p *program) sumOfBools(n int64) block {
 	out := p.alloc("sum", 8)
-	if p.cpu {
-		p.temporary("to_int64", 8*n)
-	}
+	p.temporary("to_int64", 8*n)
 	return out
 }
 
@@ -123,14 +122,34 @@ func (p *program) linear(op string, kind trace.Kind, rows, width int64) block {
 	out := p.keep(kind, op, rows*width*p.elem)
 	if !p.cpu && !p.workspace {
 		p.workspace = true
-		p.blas = p.alloc("cublas_workspace", cublasWorkspace)
+		p.blas = p.alloc("cublas_workspace", p.cublasWorkspace())
 	}
 	return out
 }
 
-// cublasWorkspace is what PyTorch gives cuBLAS per handle and stream before sm_90 (CUDABlas.cpp: 4096 KiB × 2 + 16 KiB
-// × 8).
-const cublasWorkspace = 2*4096<<10 + 8*16<<10
+// cublasWorkspace is what PyTorch gives cuBLAS per handle and stream: 4096 KiB × 8 from sm_90 on, seen on an H100, and
+// before 4096 KiB × 2 + 16 KiB × 8 (CUDABlas.cpp of 2.11).
+func (p *program) cublasWorkspace() int64 {
+	if p.hopper {
+		return 8 * 4096 << 10
+	}
+	return 2*4096<<10 + 8*16<<10
+}
+
+// prefixStorage is the temporary storage of cub for a prefix sum over n values of so many bytes, on a GPU: a state of each tile of
+// 896 values, 8 bytes or, for values of 8 bytes, 16, and of 32 tiles beside, rounded up to 256, and two rounds more, less
+// one byte. Fitted to recordings of an H100 (torch 2.11), which it gives to the byte.
+func (p *program) prefixStorage(n, width int64) {
+	if p.cpu {
+		return
+	}
+	state := int64(8)
+	if width == 8 {
+		state = 16
+	}
+	tiles := (n+895)/896 + 32
+	p.temporary("scan.storage", (state*tiles+255)/256*256+511)
+}
 
 // layerNorm keeps its result; mean and reciprocal deviation of each row, in fp32 on a GPU, go at once.
 func (p *program) layerNorm(op string, rows, width int64) block {
@@ -237,8 +256,15 @@ func (p *program) rotate(n, size int64) block {
 	return out
 }
 
-// nonzero is the index list of count true elements, int64 per dimension. The temporary storage of cub on a GPU, some
-// KiB, is not modelled.
-func (p *program) nonzero(count, dimensions int64) block {
-	return p.alloc("nonzero", 8*count*dimensions)
+// nonzero is the index list of count true elements among n, int64 per dimension. A GPU counts them first, into 4 bytes.
+func (p *program) nonzero(n, count, dimensions int64) block {
+	if p.cpu {
+		return p.alloc("nonzero", 8*count*dimensions)
+	}
+	number := p.alloc("nonzero.count", 4)
+	p.temporary("nonzero.storage", 1)
+	out := p.alloc("nonzero", 8*count*dimensions)
+	p.prefixStorage(n, 4)
+	p.free(number)
+	return out
 }

@@ -119,7 +119,7 @@ func TestVisionBlockPeak(t *testing.T) {
 	p.visionBlock(gather(false, grid), p.alloc("x", 2*n*c))
 	cublas := p.blas
 	p.free(cublas)
-	if got, want := peak(p.events.Trace()), 34*n*c+cublasWorkspace; got != want {
+	if got, want := peak(p.events.Trace()), 34*n*c+(&program{}).cublasWorkspace(); got != want {
 		t.Errorf("peak of %d bytes, want %d", got, want)
 	}
 }

@@ -108,12 +108,24 @@ func (p *program) repeatInterleave(images, n int64) block {
 // spread is what repeating images elements to n makes: cumulative counts, indices, and what they gather.
 func (p *program) spread(name string, images, n, bytes int64) block {
 	sums := p.alloc("cumsum", 8*images)
-	p.temporary("flag", 8)
+	p.prefixStorage(images, 8)
+	p.countsOf(images)
 	index := p.alloc("index", 8*n)
 	p.free(sums)
 	out := p.alloc(name, bytes)
 	p.free(index)
 	return out
+}
+
+// countsOf asks whether any count is negative.
+func (p *program) countsOf(images int64) {
+	if p.cpu {
+		p.temporary("flag", 8)
+		return
+	}
+	signs := p.alloc("flag", images)
+	p.temporary("all", 1)
+	p.free(signs)
 }
 
 // interpolation gives each patch its four neighbours in the learned grid of positions, as int64 [N, 4], and their
@@ -143,6 +155,7 @@ func (p *program) patchOrder(n, images int64) (locals []block) {
 	heights := p.repeatInterleave(images, n)
 	widths := p.repeatInterleave(images, n)
 	sums := p.alloc("cumsum", 8*images)
+	p.prefixStorage(images, 8)
 	padded := p.alloc("pad", 8*images)
 	p.free(sums)
 	starts := p.repeatInterleave(images, n)
@@ -225,6 +238,9 @@ func (p *program) mixed(op string, bytes, cast int64) block {
 func (p *program) positionIDs(x images) block {
 	p.module = "vision.positions"
 	merge := p.alloc("merge", 8)
+	if !p.cpu && len(x.grids) > 1 { // one number for all images, laid out to be read by the host
+		p.temporary("merge.contiguous", 8*int64(len(x.grids)))
+	}
 	var each, locals []block
 	for _, g := range x.grids {
 		plane := int64(g.Patches / g.Temporal)
@@ -268,7 +284,9 @@ func (p *program) cumulativeLengths(x images) block {
 	each := p.repeatAreas(int64(len(x.grids)), count)
 	p.free(areas)
 	sums := p.alloc("cumsum", 4*count)
-	p.temporary("cumsum.cast", 4*count)
+	cast := p.alloc("cumsum.cast", 4*count)
+	p.prefixStorage(count, 4)
+	p.free(cast)
 	out := p.alloc("cu_seqlens", 4*(count+1))
 	p.free(sums, each)
 	return out
@@ -286,8 +304,15 @@ func (p *program) repeatAreas(images, n int64) block {
 // repeatColumn repeats elements of width bytes as often as a column of the grid says.
 func (p *program) repeatColumn(images, n, width int64) block {
 	repeats, sums := p.alloc("contiguous", 8*images), p.alloc("cumsum", 8*images)
-	flag, copied := p.alloc("flag", 8), p.alloc("contiguous", 8*images)
-	p.free(copied, flag)
+	if p.cpu {
+		flag, copied := p.alloc("flag", 8), p.alloc("contiguous", 8*images)
+		p.free(copied, flag)
+	} else {
+		copied := p.alloc("contiguous", 8*images)
+		p.prefixStorage(images, 8)
+		p.free(copied)
+		p.countsOf(images)
+	}
 	index := p.alloc("index", 8*n)
 	p.free(sums, repeats)
 	out := p.alloc("repeat_interleave", width*n)

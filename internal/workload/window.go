@@ -133,7 +133,7 @@ func (p *program) windowsOf(w windowed, locals []block) (order block, left []blo
 		square = reorder(square)
 	}
 	inside = p.integerOp("ne", w.padded)
-	where := p.nonzero(w.tokens, 1)
+	where := p.nonzero(w.padded, w.tokens, 1)
 	kept := p.alloc("index", 8*w.tokens)
 	p.free(where, inside)
 	drop(3)

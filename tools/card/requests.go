@@ -26,11 +26,31 @@ type entry struct {
 	Device   string    `json:"device"`
 	Error    string    `json:"error"`
 	Settings *settings `json:"settings"`
-	Seen     struct {
-		Begin struct {
-			Blocks int `json:"active.all.current"` // that were live when the recording began: weights and inputs
-		} `json:"begin"`
-	} `json:"seen"`
+	Seen     seen      `json:"seen"`
+}
+
+// seen is what torch says after a request; of the other recordings, which say it in words, nothing is read.
+type seen struct {
+	Peak  int64 `json:"allocated_bytes.all.peak"`
+	Begin struct {
+		Blocks int `json:"active.all.current"` // that were live when the recording began: weights and inputs
+	} `json:"begin"`
+	Pace *pace `json:"pace"`
+}
+
+// pace is PyTorch's speed, unrecorded.
+type pace struct {
+	First  float64 `json:"first_token_s"` // with the image and the prompt
+	Decode float64 `json:"decode_tokens_per_s"`
+	Prompt int     `json:"prompt_tokens"`
+}
+
+func (s *seen) UnmarshalJSON(data []byte) error {
+	if len(data) > 0 && data[0] != '{' {
+		return nil
+	}
+	type plain seen
+	return json.Unmarshal(data, (*plain)(s))
 }
 
 // settings are what snapshots.py ran, as it names them.
@@ -143,7 +163,7 @@ func (q request) generated() (*trace.Trace, error) {
 		return nil, err
 	}
 	o := workload.Options{Images: s.Images, Frames: s.Frames, PromptTokens: s.Text, DecodeTokens: s.Steps, Batch: s.Batch,
-		DType: profile.DType(s.DType), Attention: workload.Flash, Cache: workload.Cache(s.Cache), Device: workload.CUDA}
+		DType: profile.DType(s.DType), Attention: workload.CuDNN, Cache: workload.Cache(s.Cache), Device: workload.CUDA, Hopper: true}
 	if s.Attention == "eager" {
 		o.Attention = workload.Eager
 	}
@@ -162,7 +182,8 @@ type course struct {
 	bytes, peak, live int64
 }
 
-// courseOf leaves out what was live before the request: the first blocks of a snapshot, or all before its mark.
+// courseOf leaves out what was live before the request: the first blocks of a snapshot, or all before its mark, and the
+// workspace of cuBLAS, which a warmed-up process holds already.
 func courseOf(t *trace.Trace, before int, marked bool) course {
 	var c course
 	own := make([]int64, t.Slots) // bytes of a block that the request made
@@ -173,7 +194,7 @@ func courseOf(t *trace.Trace, before int, marked bool) course {
 			begun = begun || t.Tags[e.Tag] == "prepare"
 		case trace.OpAlloc:
 			own[e.Slot] = 0
-			if before--; before >= 0 || !begun {
+			if before--; before >= 0 || !begun || strings.HasSuffix(t.Tags[e.Tag], ".cublas_workspace") {
 				continue
 			}
 			own[e.Slot] = e.Size

@@ -114,7 +114,7 @@ export work root here python device library libraries quick brief
   "$python" -c 'import transformers.models.qwen3_vl.modeling_qwen3_vl, transformers.generation') >/dev/null 2>&1 &
 step conformance 60 bash -c 'conformance env'
 step probe 45 bash -c probe
-step snapshots 140 env PYTHONPATH="$work/transformers" "$python" "$here/snapshots.py" "$work/snapshots" --device $device $quick \
+step snapshots 140 env PYTHONPATH="$work/transformers" "$python" "$here/snapshots.py" "$work/snapshots" --device $device $quick ${RUNS:+--runs $RUNS} \
   --seconds $([ $brief ] && echo 6 || echo 115)
 step older 25 "$python" "$here/snapshots.py" "$work/older" --device $device $quick --runs 2b,2b-1920x1088 --seconds $([ $brief ] && echo 3 || echo 18)
 step context 25 "$python" "$here/context.py" "$work/small/context.json" --device $device
@@ -122,9 +122,9 @@ step rates 30 "$python" "$here/rates.py" "$work/small/rates.json" --device $devi
 step pools 30 bash -c pools
 step tiles 60 bash -c tiles
 step pluggable 45 bash -c pluggable
-step llama 75 bash -c "llama $models"
-step serve 60 bash -c serve
-step sanitize 25 bash -c sanitize
+step llama 110 bash -c "llama $models"
+step serve 75 bash -c serve
+step sanitize 45 bash -c sanitize
 
 # What vlmem makes of the snapshots, while the card is still here: addresses against the rival, and the compact trace.
 for file in "$work"/snapshots/*.pickle; do

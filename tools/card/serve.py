@@ -92,7 +92,7 @@ def main():
     for name in ("server", "vlmem", "scratch"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seconds", type=float, default=45)
+    parser.add_argument("--seconds", type=float, default=60)
     o = parser.parse_args()
     end, runs = time.monotonic() + o.seconds, []
     for name, settings in [("tiny", ["-c", "1024", "-t", "2"])] if o.quick else SETTINGS:

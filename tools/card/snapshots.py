@@ -45,6 +45,15 @@ def runs():
     yield dict(name="2b-video", image="320x256", frames=8, **FULL)
     yield dict(name="30b-a3b", model="30b-a3b", experts=16, **PART)
     yield dict(name="4b-expandable-1920x1088", model="4b", image="1920x1088", expandable=True, **PART)
+    yield dict(name="4b-800x608", model="4b", image="800x608", **PART)
+    yield dict(name="4b-1024x1024", model="4b", image="1024x1024", steps=4, **PART)
+    yield dict(name="4b-1440x1088-fp16", model="4b", image="1440x1088", dtype="fp16", steps=4, **PART)
+    yield dict(name="2b-2048x1536", image="2048x1536", steps=4, **PART)
+    yield dict(name="8b-batch-3", model="8b", image="640x960", batch=3, images=2, steps=4, **PART)
+    yield dict(name="2b-long", image="320x256", text=5000, steps=4, **PART)
+    yield dict(name="4b-eager-fp16", model="4b", attention="eager", dtype="fp16", steps=4, **PART)
+    yield dict(name="30b-a3b-batch", model="30b-a3b", experts=32, batch=2, image="512x512", steps=4, **PART)
+    yield dict(name="2b-static-1280x704", cache="static", image="1280x704", steps=4, **PART)
 
 
 def generate(model, given, o):
