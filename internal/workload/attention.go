@@ -88,8 +88,8 @@ func (p *program) cudnn(a attend) block {
 	return out
 }
 
-// split is over how many parts cuDNN spreads the keys of a lone query, each with an output and two statistics in fp32: a
-// power of two at about 128 keys each. Seen: one part at 332 to 396 keys, 4 at 546 and 912, 16 at 2,072.
+// split is over how many parts cuDNN spreads the keys of a lone query, each with an output and two statistics in fp32:
+// a power of two at about 128 keys each. Seen: one part at 332 to 396 keys, 4 at 546 and 912, 16 at 2,072.
 func (a *attend) split() int64 {
 	parts := int64(1)
 	if a.mask || !a.token || a.keys < 512 {

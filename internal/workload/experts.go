@@ -67,7 +67,8 @@ func (p *program) batched(rows int64) block {
 func (p *program) groupedProduct(op string, pairs, width int64) block {
 	out := p.linear(op, trace.General, pairs, width)
 	if p.hopper {
-		arguments, state := p.alloc("grouped.arguments", 60*int64(p.model.Text.MoE.Experts)), p.alloc("grouped.state", 512*132)
+		arguments, state := p.alloc("grouped.arguments", 60*int64(p.model.Text.MoE.Experts)), p.alloc("grouped.state",
+			512*132)
 		p.free(state, arguments)
 	}
 	return out

@@ -136,9 +136,9 @@ func (p *program) cublasWorkspace() int64 {
 	return 2*4096<<10 + 8*16<<10
 }
 
-// prefixStorage is the temporary storage of cub for a prefix sum over n values of so many bytes, on a GPU: a state of each tile of
-// 896 values, 8 bytes or, for values of 8 bytes, 16, and of 32 tiles beside, rounded up to 256, and two rounds more, less
-// one byte. Fitted to recordings of an H100 (torch 2.11), which it gives to the byte.
+// prefixStorage is the temporary storage of cub for a prefix sum over n values of so many bytes, on a GPU: a state of
+// each tile of 896 values, 8 bytes or, for values of 8 bytes, 16, and of 32 tiles beside, rounded up to 256, and two
+// rounds more, less one byte. Fitted to recordings of an H100 (torch 2.11), which it gives to the byte.
 func (p *program) prefixStorage(n, width int64) {
 	if p.cpu {
 		return

@@ -14,8 +14,8 @@ type Attention string
 
 // The implementations. Flash is sdpa with a fused kernel that takes grouped queries. NoFlash is sdpa below sm_80, with
 // releases of PyTorch whose memory-efficient kernel refuses grouped queries (2.9 did, 2.14 no longer): the tower gets
-// that kernel, the decoder none. Math is sdpa without any fused kernel. CuDNN is what sdpa takes from sm_90 on in 16 bits. Eager is
-// attn_implementation="eager".
+// that kernel, the decoder none. Math is sdpa without any fused kernel. CuDNN is what sdpa takes from sm_90 on in 16
+// bits. Eager is attn_implementation="eager".
 const (
 	Flash   Attention = "flash"
 	CuDNN   Attention = "cudnn"

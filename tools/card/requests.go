@@ -163,7 +163,8 @@ func (q request) generated() (*trace.Trace, error) {
 		return nil, err
 	}
 	o := workload.Options{Images: s.Images, Frames: s.Frames, PromptTokens: s.Text, DecodeTokens: s.Steps, Batch: s.Batch,
-		DType: profile.DType(s.DType), Attention: workload.CuDNN, Cache: workload.Cache(s.Cache), Device: workload.CUDA, Hopper: true}
+		DType: profile.DType(s.DType), Attention: workload.CuDNN, Cache: workload.Cache(s.Cache), Device: workload.CUDA,
+		Hopper: true}
 	if s.Attention == "eager" {
 		o.Attention = workload.Eager
 	}
