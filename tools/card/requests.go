@@ -165,11 +165,11 @@ func (q request) generated() (*trace.Trace, error) {
 	o := workload.Options{Images: s.Images, Frames: s.Frames, PromptTokens: s.Text, DecodeTokens: s.Steps, Batch: s.Batch,
 		DType: profile.DType(s.DType), Attention: workload.CuDNN, Cache: workload.Cache(s.Cache), Device: workload.CUDA,
 		Hopper: true}
+	if q.cpu {
+		o.Attention, o.Device, o.Hopper, o.Threads = workload.Flash, workload.CPU, false, 1
+	}
 	if s.Attention == "eager" {
 		o.Attention = workload.Eager
-	}
-	if q.cpu {
-		o.Device, o.Threads = workload.CPU, 1
 	}
 	if _, err := fmt.Sscanf(s.Image, "%dx%d", &o.Width, &o.Height); err != nil {
 		return nil, fmt.Errorf("image %q: %w", s.Image, err)
