@@ -48,11 +48,14 @@ func (in *Inputs) estimate(e *engine.Engine, o engine.Options) (*engine.Memory, 
 	}
 	k := in.estimateKey(e, o)
 	in.Known.mu.Lock()
-	defer in.Known.mu.Unlock()
-	if mem := in.Known.known[k]; mem != nil {
+	mem := in.Known.known[k]
+	in.Known.mu.Unlock()
+	if mem != nil {
 		return mem, nil
 	}
-	mem, err := engine.Estimate(e.Name, &in.Model, o)
+	mem, err := engine.Estimate(e.Name, &in.Model, o) // unlocked: two that ask at once compute the same twice, seldom
+	in.Known.mu.Lock()
+	defer in.Known.mu.Unlock()
 	if err == nil {
 		if in.Known.known == nil {
 			in.Known.known = map[estimateKey]*engine.Memory{}

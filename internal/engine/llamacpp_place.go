@@ -152,7 +152,8 @@ func (p *Placement) put(t PlacedTensor, card int, op weightOperation, o Options)
 			home = home.Packed()
 		}
 	}
-	t.Shared = slices.ContainsFunc(p.Tensors, func(other PlacedTensor) bool {
+	_, again := p.homes[t.Name] // few are: the list is searched for these alone
+	t.Shared = again && slices.ContainsFunc(p.Tensors, func(other PlacedTensor) bool {
 		return other.Name == t.Name && other.Card == t.Card && other.Buffer == t.Buffer
 	})
 	name := t.Name
