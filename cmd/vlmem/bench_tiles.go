@@ -53,14 +53,15 @@ shared-memory rule and llama.cpp's table.
 With --gpu every compiled kernel that can do a shape runs on this machine's first card, once its
 result agrees with the CPU's. Timings are kept by card and driver; --again takes them anew.`,
 		Example: `  vlmem bench tiles
-  vlmem bench tiles --shapes 1024x1024x1024,attention:1024x1024x64 --grid
+  vlmem bench tiles --shapes attention:1024x1024x64 --grid
   vlmem bench tiles --hardware i5-10210u+gtx-1080 --shapes attention:2048x2048x128
   vlmem bench tiles --format json -o tiles.json`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchTiles(env, cmd.Context(), &o) },
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxHEADDIM")
+	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxDIM")
+	flags.Lookup("shapes").DefValue = "a square one, two of a decoder, its attention"
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
 	flags.StringVar(&o.kernel, "kernel", "",
 		"register kernel: avx512, avx2, portable or go (default: the first of these that runs here)")
