@@ -310,7 +310,7 @@ are not included. Mixes are written as a stream, however long they are.`,
 	flags.IntVar(&o.request.DecodeTokens, "decode", 64, "of one request: decode steps after the prefill")
 	flags.IntVar(&o.request.Batch, "batch", 1, "of one request: sequences at once")
 	flags.StringVar(&o.dtype, "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
-	flags.StringVar(&o.attention, "attention", "flash", "of one request: flash, no-flash (below sm_80), math, eager")
+	flags.StringVar(&o.attention, "attention", "flash", "flash, cudnn (sm_90), no-flash (below sm_80), math or eager")
 	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
 	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
 	flags.IntVar(&o.context, "ctx", 4096,
@@ -400,6 +400,7 @@ func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
 		t, err = engine.Request(o.engine, model, o.context, r)
 	} else {
 		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
+		r.Hopper = r.Attention == workload.CuDNN
 		r.Cache, r.Device = workload.Cache(o.cache), workload.Device(o.device)
 		t, err = workload.Request(model, r)
 	}

@@ -89,10 +89,11 @@ func (p *program) cudnn(a attend) block {
 }
 
 // split is over how many parts cuDNN spreads the keys of a lone query, each with an output and two statistics in fp32:
-// a power of two at about 128 keys each. Seen: one part at 332 to 396 keys, 4 at 546 and 912, 16 at 2,072.
+// a power of two at about 128 keys each. Seen: one part at 332 to 512 keys, 4 from 513 and at 912, 8 at 1,056 and
+// 1,562, 16 at 2,072 and 3,104, 32 at 5,083.
 func (a *attend) split() int64 {
 	parts := int64(1)
-	if a.mask || !a.token || a.keys < 512 {
+	if a.mask || !a.token || a.keys <= 512 {
 		return parts
 	}
 	for 2*parts*128 <= a.keys {

@@ -19,7 +19,7 @@ type program struct {
 	fp32    bool  // activations are fp32, so casts to fp32 return their input
 	cpu     bool
 	attn    Attention
-	hopper  bool  // a card of sm_90 or newer
+	hopper  bool  // a card of sm_90 or sm_100
 	fused   bool  // the gated delta rule runs in kernels of flash-linear-attention
 	threads int64 // that share a CPU attention kernel's scratch
 
@@ -256,13 +256,18 @@ func (p *program) rotate(n, size int64) block {
 	return out
 }
 
-// nonzero is the index list of count true elements among n, int64 per dimension. A GPU counts them first, into 4 bytes.
+// nonzero is the index list of count true elements among n, int64 per dimension. A GPU counts them first, into 4 bytes:
+// an H100 with so much storage.
 func (p *program) nonzero(n, count, dimensions int64) block {
 	if p.cpu {
 		return p.alloc("nonzero", 8*count*dimensions)
 	}
 	number := p.alloc("nonzero.count", 4)
-	p.temporary("nonzero.storage", 1)
+	counting := int64(1)
+	if n > 4096 { // in several blocks; seen at 5,082, and one block at 3,104
+		counting = 21503
+	}
+	p.temporary("nonzero.storage", counting)
 	out := p.alloc("nonzero", 8*count*dimensions)
 	p.prefixStorage(n, 4)
 	p.free(number)

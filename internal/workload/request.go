@@ -56,7 +56,7 @@ type Options struct {
 	Cache         Cache         // dynamic
 	Device        Device        // cuda
 	Threads       int           // of the CPU; 1
-	Hopper        bool          // the card is sm_90 or newer
+	Hopper        bool          // the card is sm_90 or sm_100
 	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
 
 	// Into is memory of events that are not used any more, where the trace may lie; nil for new.

@@ -55,7 +55,7 @@ func TestDryRequests(t *testing.T) {
 	}
 }
 
-// On a card the generated sequence is within 1 % of the recorded one in count, bytes and peak.
+// On a card the generated sequence is within 1 % of the recorded one in count and bytes, and its peak is the recorded.
 func TestCardRequests(t *testing.T) {
 	for name, r := range runs(t, false) {
 		requests, err := r.requests()
@@ -68,12 +68,45 @@ func TestCardRequests(t *testing.T) {
 				t.Error(err)
 				continue
 			}
+			if recorded.peak != generated.peak || recorded.allocations == 0 {
+				t.Errorf("%s: %s: a peak of %d bytes in %d allocations, recorded %d in %d", name, q.Name, generated.peak,
+					generated.allocations, recorded.peak, recorded.allocations)
+			}
 			for what, v := range map[string][2]int64{"allocations": {int64(recorded.allocations), int64(generated.allocations)},
-				"bytes": {recorded.bytes, generated.bytes}, "peak": {recorded.peak, generated.peak}} {
+				"bytes": {recorded.bytes, generated.bytes}} {
 				if d := v[1] - v[0]; 100*max(d, -d) > v[0] {
 					t.Errorf("%s: %s: %d %s, recorded %d", name, q.Name, v[1], what, v[0])
 				}
 			}
+		}
+	}
+}
+
+// PyTorch's allocator on a card: every address as vlmem's rival places it. A captured graph's private pool, which a
+// snapshot does not name at each allocation, is the exception.
+func TestCardAddresses(t *testing.T) {
+	for name, r := range runs(t, false) {
+		total := 0
+		for line := range bytes.Lines(r.small["checks.jsonl"]) {
+			var c struct {
+				File    string
+				Devices []struct {
+					Total   int `json:"addresses_total"`
+					Matched int `json:"addresses_matched"`
+				}
+			}
+			if err := json.Unmarshal(line, &c); err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range c.Devices {
+				total += d.Total
+				if d.Matched != d.Total && !strings.HasSuffix(c.File, "graph-and-pool.pickle") {
+					t.Errorf("%s: %s: %d of %d addresses", name, c.File, d.Matched, d.Total)
+				}
+			}
+		}
+		if total == 0 {
+			t.Errorf("%s: no address was checked", name)
 		}
 	}
 }
@@ -104,8 +137,13 @@ func TestCardTiles(t *testing.T) {
 	}
 }
 
+// speedMisses are the runs whose speed is not predicted as it should be. An entry goes once it is.
+var speedMisses = map[string]string{
+	"h100-580": "decoding is 1.3 to 1.7 times as fast as predicted: public rows of this card are of 2025's llamafile",
+}
+
 // llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of
-// four rates lie inside their intervals.
+// four rates lie inside their intervals; or it is a known miss, and still one.
 func TestCardSpeed(t *testing.T) {
 	for name, r := range runs(t, false) {
 		list, err := r.paces()
@@ -124,8 +162,10 @@ func TestCardSpeed(t *testing.T) {
 				p.predicted.High)
 		}
 		slices.Sort(errors)
-		if errors[len(errors)/2] > 0.3 || 4*inside < 3*len(list) {
-			t.Errorf("%s: median error %.0f %%, %d of %d inside", name, 100*errors[len(errors)/2], inside, len(list))
+		missed := errors[len(errors)/2] > 0.3 || 4*inside < 3*len(list)
+		if known := speedMisses[name]; missed != (known != "") {
+			t.Errorf("%s: median error %.0f %%, %d of %d inside; known: %q", name, 100*errors[len(errors)/2], inside,
+				len(list), known)
 		}
 	}
 }
@@ -143,7 +183,7 @@ func TestPaces(t *testing.T) {
 	r := &results{small: map[string][]byte{"probe.json": data,
 		"llama.log": []byte("qwen3-vl-2b-q8_0,99,512,0,9000.00,200.00\nqwen3-vl-2b-q8_0,99,512,4096,9000.00,190.00\n")}}
 	list, err := r.paces()
-	if err != nil || len(list) != 4 {
+	if err != nil || len(list) != 3 {
 		t.Fatal(list, err)
 	}
 	for _, p := range list {

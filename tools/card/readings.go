@@ -109,7 +109,7 @@ func (r *results) reading(s step) (string, error) {
 	}
 	readers := map[string]func() (string, error){"probe": r.probe, "conformance": r.conformance, "snapshots": r.snapshots,
 		"context": r.context, "rates": r.rates, "pools": r.pools, "tiles": r.tiles, "llama": r.llama,
-		"pluggable": r.pluggable, "sanitize": r.sanitize}
+		"pluggable": r.pluggable, "sanitize": r.sanitize, "older": r.older, "serve": r.serve}
 	if read, ok := readers[s.name]; ok {
 		return read()
 	}
@@ -213,6 +213,43 @@ func (r *results) snapshots() (string, error) {
 		}
 	}
 	return fmt.Sprintf("%d requests recorded, %d generated to the byte", len(requests), equal), nil
+}
+
+// older is what was recorded with the machine's own transformers.
+func (r *results) older() (string, error) {
+	entries, err := readEntries(r.small["older.jsonl"])
+	if err != nil || len(entries) < 2 {
+		return "nothing recorded", err
+	}
+	e := entries[1]
+	return fmt.Sprintf("transformers %s: %d MiB allocated at most in %s", entries[0].Transformers, e.Seen.Peak>>20,
+		e.Name), nil
+}
+
+// serve says how far off vlmem's prediction of llama-server was, by the total that was seen.
+func (r *results) serve() (string, error) {
+	var runs []struct {
+		Model    string
+		Observed struct {
+			Items []struct {
+				Name      string
+				Predicted float64 `json:"predicted_bytes"`
+				Seen      float64 `json:"seen_bytes"`
+			}
+		}
+	}
+	if err := r.decode("serve.json", &runs); err != nil {
+		return "", err
+	}
+	var said []string
+	for _, run := range runs {
+		for _, i := range run.Observed.Items {
+			if i.Name == "total" && i.Predicted > 0 {
+				said = append(said, fmt.Sprintf("%s %+.1f %%", run.Model, 100*(i.Seen/i.Predicted-1)))
+			}
+		}
+	}
+	return fmt.Sprintf("%d servers; total seen against predicted: %s", len(runs), strings.Join(said, ", ")), nil
 }
 
 func (r *results) context() (string, error) {

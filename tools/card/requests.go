@@ -20,13 +20,14 @@ import (
 
 // entry is a line of runs.jsonl: the versions first, then every recording.
 type entry struct {
-	Name     string    `json:"name"`
-	Torch    string    `json:"torch"`
-	Card     string    `json:"card"`
-	Device   string    `json:"device"`
-	Error    string    `json:"error"`
-	Settings *settings `json:"settings"`
-	Seen     seen      `json:"seen"`
+	Name         string    `json:"name"`
+	Torch        string    `json:"torch"`
+	Transformers string    `json:"transformers"`
+	Card         string    `json:"card"`
+	Device       string    `json:"device"`
+	Error        string    `json:"error"`
+	Settings     *settings `json:"settings"`
+	Seen         seen      `json:"seen"`
 }
 
 // seen is what torch says after a request; of the other recordings, which say it in words, nothing is read.

@@ -5,13 +5,16 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/csv"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -128,7 +131,29 @@ func openKept(folder string) (*results, error) {
 
 // kept are the small results that tests hold vlmem to; logs and lists of everything stay behind.
 var kept = []string{"runs.jsonl", "probe.json", "context.json", "rates.json", "pools.json", "tiles.json", "llama.log",
-	"pluggable.json"}
+	"pluggable.json", "serve.json", "checks.jsonl"}
+
+// buffersAndRates are the lines of llama.cpp's log that say what it took and how fast it was.
+func buffersAndRates(log []byte) []byte {
+	var kept []byte
+	for line := range bytes.Lines(log) {
+		if bytes.Contains(line, []byte("buffer size =")) || bytes.Contains(line, []byte("-q8_0,")) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
+}
+
+// checks are the answers of `trace check`, a line each.
+func (r *results) checks() []byte {
+	var lines bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(r.small)) {
+		if strings.HasPrefix(name, "check-") && json.Compact(&lines, r.small[name]) == nil {
+			lines.WriteByte('\n')
+		}
+	}
+	return lines.Bytes()
+}
 
 // keep writes the small results and, as vlmem's own traces, the recorded requests to a folder of testdata.
 func (r *results) keep(folder string) error {
@@ -136,8 +161,10 @@ func (r *results) keep(folder string) error {
 		return fmt.Errorf("keeping a run: %w", err)
 	}
 	var failed []error
+	r.small["llama.log"] = buffersAndRates(r.small["llama.log"])
+	r.small["checks.jsonl"] = r.checks()
 	for _, name := range kept {
-		if data, ok := r.small[name]; ok {
+		if data := r.small[name]; len(data) > 0 {
 			failed = append(failed, os.WriteFile(filepath.Join(folder, name), data, 0o644))
 		}
 	}

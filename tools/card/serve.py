@@ -45,7 +45,7 @@ def ready(p, end):
 def ask(tokens, sides):
     post("/completion", dict(prompt=[300 + i % 1000 for i in range(tokens)], n_predict=32, temperature=0, ignore_eos=True, cache_prompt=False))
     for side in sides:
-        url = "data:image/png;base64," + base64.b64encode(answer.png(side)).decode()
+        url = "data:image/png;base64," + base64.b64encode(answer.png(side, side)).decode()
         for text in ("a", "b"):  # the first of a size reserves, so that the second is the one to time
             content = [dict(type="image_url", image_url=dict(url=url)), dict(type="text", text=text)]
             post("/v1/chat/completions", dict(messages=[dict(role="user", content=content)], max_tokens=4, cache_prompt=False))

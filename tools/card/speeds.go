@@ -18,8 +18,8 @@ type paced struct {
 	predicted speed.Range
 }
 
-// paces predicts every row of llama.cpp's on the machine that probe.json describes: decoding at the row's depth, and
-// the prompt.
+// paces predicts every row of llama.cpp's on the machine that probe.json describes: decoding at the row's depth, and,
+// with an empty cache, the prompt; how fast a prompt is behind a filled cache is not predicted.
 func (r *results) paces() ([]paced, error) {
 	rows, err := r.llamaRows()
 	if err != nil || len(rows) == 0 {
@@ -74,9 +74,8 @@ func (w llamaRow) paces(machine string) ([]paced, error) {
 	if err != nil || f == nil {
 		return nil, err
 	}
-	at := f.Decode
 	if depth > 0 {
-		at = f.DecodeFull
+		return []paced{{w.name + " decode at " + w.depth, decode, f.DecodeFull}}, nil
 	}
-	return []paced{{w.name + " decode at " + w.depth, decode, at}, {w.name + " prefill at " + w.depth, prefill, f.Prefill}}, nil
+	return []paced{{w.name + " decode at 0", decode, f.Decode}, {w.name + " prefill", prefill, f.Prefill}}, nil
 }

@@ -66,7 +66,7 @@ func TestOnACard(t *testing.T) {
 // The stand-in driver runs none of our kernels: a failing launch must be named and leave nothing on the card.
 func TestFailuresLeaveNothingBehind(t *testing.T) {
 	for name, o := range map[string]standin.Options{
-		"launch": {}, "second allocation": {Fail: []string{"cuMemAlloc_v2:2:2"}},
+		"launch": {Card: "p6000"}, "second allocation": {Fail: []string{"cuMemAlloc_v2:2:2"}},
 		"module": {Fail: []string{"cuModuleLoadDataEx:1:218"}},
 		"event":  {Fail: []string{"cuEventCreate:2:2"}}, "stream": {Fail: []string{"cuStreamCreate:1:2"}},
 	} {
