@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # build.sh: puts what a machine with a card needs and may lack into tools/card/carry, which git ignores: the program, the
 # Python module's library and the test binaries (cgo, amd64), the stand-in driver for dry runs, and, with npm at hand, llama.cpp's CUDA library.
-# Run from anywhere; two minutes, and eight more to compile llama.cpp's server; LLAMA_SERVER names one linked with the package's CUDA
-# libraries before. At most 48 MiB.
+# Run from anywhere; two minutes, and with llama.cpp half an hour on two processors: its server and its CUDA code are compiled.
+# LLAMA_SERVER and LLAMA_CUDA name those of an earlier run (tar -xJf carry.tar.xz llama). At most 48 MiB.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd); root=$(cd "$here/../.." && pwd); carry=$here/carry
 cd "$root"
@@ -32,13 +32,21 @@ llama() {
     for archive in *.tgz; do mkdir "${archive%.tgz}"; tar xzf "$archive" -C "${archive%.tgz}" --strip-components=1; done
     git -c advice.detachedHead=false clone -q node-llama-cpp-3.22.1/llama/gitRelease.bundle source)
   local bins=$scratch/node-llama-cpp-linux-x64-cuda-3.22.1/bins/linux-x64-cuda
-  python3 "$here/slim.py" "$bins/libggml-cuda.so" 90 "$carry/llama/libggml-cuda.so"
+  if [ -n "${LLAMA_CUDA:-}" ]; then cp "$LLAMA_CUDA" "$carry/llama/libggml-cuda.so"; else slimmed "$scratch" "$bins/libggml-cuda.so"; fi
   cp "$bins"/libllama.cuda.v*.so "$bins"/libggml.cuda.v*.so "$bins/libggml-base.so" "$bins/libllama-common.so" "$carry/llama/"
   cp "$bins"/libggml-cpu-{x64,haswell,skylakex,sapphirerapids}.so "$carry/llama/"
   g++ -std=c++17 -O1 -I"$scratch/source/include" -I"$scratch/source/ggml/include" "$root/tools/reference/llamacpp/speed.cpp" -o "$carry/llama/speed" \
     "$bins"/libllama.cuda.v*.so "$bins"/libggml.cuda.v*.so "$bins/libggml-base.so" \
     -Wl,-rpath,'$ORIGIN' -Wl,--unresolved-symbols=ignore-in-shared-libs
   if [ -n "${LLAMA_SERVER:-}" ]; then cp "$LLAMA_SERVER" "$carry/llama/llama-server"; else server "$scratch" "$bins"; fi
+}
+
+# slimmed SCRATCH LIBRARY: its code for the card alone, compiled by the release of ptxas that the library was built with.
+slimmed() {
+  python3 -m pip install -q --target "$1/site" zstandard==0.25.0
+  python3 -m pip download -q --no-deps -d "$1" nvidia-cuda-nvcc==13.1.115 && python3 -m zipfile -e "$1"/nvidia_cuda_nvcc-*.whl "$1/nvcc"
+  chmod +x "$1"/nvcc/nvidia/cu13/bin/*
+  PYTHONPATH="$1/site" python3 "$here/slim.py" "$2" 90 "$carry/llama/libggml-cuda.so" "$1/nvcc/nvidia/cu13/bin"
 }
 
 # server SCRATCH BINS: llama.cpp's own server without its page, linked with the package's libraries.
