@@ -47,7 +47,7 @@ func TestSpeedsThatCannotBe(t *testing.T) {
 		{[]string{"--prefer", "beauty"}, exitUsage, "want precision, speed, context"},
 		{[]string{"--min-tokens-per-second", "-1"}, exitUsage, "want 0 to a million"},
 		{[]string{"--max-first-token", "NaN"}, exitUsage, "want 0 to a million"},
-		{[]string{"--compare", "--explain"}, exitUsage, "neither --explain nor --grow"},
+		{[]string{"--compare", "--explain"}, exitUsage, "does not go with --compare"},
 		{[]string{"--for", "vllm", "--prefer", "speed"}, exitUsage, "--precision"},
 		{[]string{"--min-tokens-per-second", "900", "--seeds", "1"}, exitUnable, "the fastest, q4_k_m, writes"},
 		{[]string{"--compare", "--min-tokens-per-second", "90000"}, exitUnable, "no built-in model fits"},

@@ -246,7 +246,7 @@ func TestDeviceByNumber(t *testing.T) {
 		{[]string{"advise", "--for", "pytorch", "--trace", path, "--device", "1"}, 0, "expandable_segments:True"},
 		{[]string{"advise", "--for", "pytorch", "--trace", path, "--device", "2"}, 2, "no device 2 with a history"},
 		{[]string{"advise", "--for", "pytorch", "--device", "1"}, 2, "--device chooses a card of a recording"},
-		{[]string{"advise", "--device", "1"}, 2, "they go with --for pytorch"},
+		{[]string{"advise", "--device", "1"}, 2, "it goes with --for pytorch"},
 		{[]string{"trace", "import", path, "--device", "1"}, 0, "vlmem-trace 1"},
 	} {
 		r := vlmem(t, nil, c.args...)

@@ -44,7 +44,7 @@ func runMerge(env *environment, ctx context.Context, out *output, paths []string
 		w.Discard()
 		return finishAdvice(env, ctx, *out, &m)
 	}
-	if err := (report.Bench{Results: m.Results, Notes: m.Notes}).Write(w, out.format); err != nil {
+	if err := (report.Bench{Results: m.Results, Notes: m.Notes, Beside: m.Work.Beside()}).Write(w, out.format); err != nil {
 		return err
 	}
 	return w.Commit()

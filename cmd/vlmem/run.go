@@ -153,7 +153,6 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	addSettings(flags, &source.Request)
 	source.Set = flags.Flags().Set
 	what, err := source.Predict()
-	warnAll(env, what.Warnings)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +164,11 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 		return nil, err
 	}
 	p.observation.Set = p.options.Set
-	return p, o.openFiles(env, p)
+	if err := o.openFiles(env, p); err != nil {
+		return nil, err
+	}
+	warnAll(env, what.Warnings)
+	return p, nil
 }
 
 // openFiles checks --save and --report before anything runs.

@@ -57,7 +57,7 @@ func TestTraceGenRefuses(t *testing.T) {
 		{"--image 640", "want WIDTHxHEIGHT"},
 		{"--image 64000x10", "aspect ratio"},
 		{"--dtype int4", "want fp32, bf16 or fp16"},
-		{"--attention paged", "want flash, no-flash, math or eager"},
+		{"--attention paged", "want flash, cudnn, no-flash, math or eager"},
 		{"--engine vllm", "want llama.cpp or transformers"},
 		{"--engine llama.cpp --cache static", "has no effect"},
 		{"--ctx 100", "needs --engine llama.cpp"},

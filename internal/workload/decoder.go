@@ -129,13 +129,23 @@ func (p *program) scatter(embeds block, x images, rows int64) (out block, held [
 	p.free(images, videos)
 	out = p.keep(trace.TextEmbeddings, "masked_scatter", rows*d*p.elem)
 	if !p.cpu { // the kernel wants the mask in full and its prefix sum
-		sums := p.alloc("masked_scatter.prefix_sum", 8*rows*d)
-		whole := p.alloc("masked_scatter.mask", rows*d)
-		p.prefixStorage(rows*d, 8)
-		p.free(whole, sums)
+		p.maskedScatter(rows * d)
 	}
 	p.free(embeds)
 	return out, []block{embedded, videoMask, imageMask}
+}
+
+// maskedScatter is the mask of n elements in full and its prefix sum, in the order that the card takes them.
+func (p *program) maskedScatter(n int64) {
+	if !p.hopper {
+		whole := p.alloc("masked_scatter.mask", n)
+		p.free(p.alloc("masked_scatter.prefix_sum", 8*n), whole)
+		return
+	}
+	sums := p.alloc("masked_scatter.prefix_sum", 8*n)
+	whole := p.alloc("masked_scatter.mask", n)
+	p.prefixStorage(n, 8)
+	p.free(whole, sums)
 }
 
 // eagerMask is the additive mask [batch, 1, new tokens, keys] of eager attention.

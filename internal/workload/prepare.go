@@ -15,7 +15,7 @@ func (g *generation) prepare() {
 	}
 	text := g.textPositions(rows)
 	types := g.alloc("any", 1)
-	if g.cpu {
+	if !g.hopper {
 		g.temporary("types.bool", rows)
 	}
 	g.free(types)
@@ -226,6 +226,9 @@ func (g *generation) visionTimes(grid profile.Grid, l *positionLocals) block {
 		scaled := g.mixed("mul", 4, 4)
 		g.free(cast, number, order)
 		return g.wholeTimes(scaled, n)
+	}
+	if !g.hopper {
+		return g.wholeTimes(order, n)
 	}
 	scaled := g.alloc("mul", 4)
 	g.free(order)

@@ -111,7 +111,9 @@ func (p *program) mean(bytes int64) block {
 // sumOfBools counts the true elements of n, cast to integers first.
 func (p *program) sumOfBools(n int64) block {
 	out := p.alloc("sum", 8)
-	p.temporary("to_int64", 8*n)
+	if p.cpu || p.hopper {
+		p.temporary("to_int64", 8*n)
+	}
 	return out
 }
 
@@ -140,7 +142,7 @@ func (p *program) cublasWorkspace() int64 {
 // each tile of 896 values, 8 bytes or, for values of 8 bytes, 16, and of 32 tiles beside, rounded up to 256, and two
 // rounds more, less one byte. Fitted to recordings of an H100 (torch 2.11), which it gives to the byte.
 func (p *program) prefixStorage(n, width int64) {
-	if p.cpu {
+	if !p.hopper {
 		return
 	}
 	state := int64(8)
@@ -259,7 +261,7 @@ func (p *program) rotate(n, size int64) block {
 // nonzero is the index list of count true elements among n, int64 per dimension. A GPU counts them first, into 4 bytes:
 // an H100 with so much storage.
 func (p *program) nonzero(n, count, dimensions int64) block {
-	if p.cpu {
+	if !p.hopper {
 		return p.alloc("nonzero", 8*count*dimensions)
 	}
 	number := p.alloc("nonzero.count", 4)

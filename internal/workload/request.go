@@ -323,7 +323,7 @@ func (g *generation) advance(logits block, last bool) {
 		g.free(old.logits)
 	}
 	next.next = g.alloc("argmax", 8*b)
-	if !g.cpu { // blocks of a reduction meet in memory: 38 of them for a vocabulary of 151,936 on an H100
+	if g.hopper { // blocks of a reduction meet in memory: 38 of them for a vocabulary of 151,936 on an H100
 		partial, semaphore := g.alloc("argmax.partial", 304*b), g.alloc("argmax.semaphore", 4*b)
 		g.free(semaphore, partial)
 	}
@@ -383,7 +383,7 @@ func (g *generation) stop() block {
 	}
 	running := g.alloc("stop.not", b)
 	g.free(either)
-	if !g.cpu { // the GPU's kernel casts as it reads
+	if g.hopper { // the kernel casts as it reads
 		out := g.alloc("unfinished", 8*b)
 		g.free(running)
 		return out

@@ -119,7 +119,7 @@ func (p *program) spread(name string, images, n, bytes int64) block {
 
 // countsOf asks whether any count is negative.
 func (p *program) countsOf(images int64) {
-	if p.cpu {
+	if !p.hopper {
 		p.temporary("flag", 8)
 		return
 	}
@@ -238,7 +238,7 @@ func (p *program) mixed(op string, bytes, cast int64) block {
 func (p *program) positionIDs(x images) block {
 	p.module = "vision.positions"
 	merge := p.alloc("merge", 8)
-	if !p.cpu && len(x.grids) > 1 { // one number for all images, laid out to be read by the host
+	if p.hopper && len(x.grids) > 1 { // one number for all images, laid out to be read by the host
 		p.temporary("merge.contiguous", 8*int64(len(x.grids)))
 	}
 	var each, locals []block
@@ -304,7 +304,7 @@ func (p *program) repeatAreas(images, n int64) block {
 // repeatColumn repeats elements of width bytes as often as a column of the grid says.
 func (p *program) repeatColumn(images, n, width int64) block {
 	repeats, sums := p.alloc("contiguous", 8*images), p.alloc("cumsum", 8*images)
-	if p.cpu {
+	if !p.hopper {
 		flag, copied := p.alloc("flag", 8), p.alloc("contiguous", 8*images)
 		p.free(copied, flag)
 	} else {

@@ -13,10 +13,11 @@
 // fitted to a case: the same code gives every size of model, image, batch and type.
 //
 // How true it is. Recordings of transformers on a CPU stand in testdata, made by tools/reference; a test holds the
-// generated sequence against them. What a GPU allocates differently was read in the sources of PyTorch and held against
-// recordings of an H100 (PyTorch 2.11, tools/card/testdata): no tensors for Python numbers, statistics of norms in
-// fp32, cuDNN's attention with its workspace, the workspace of cuBLAS, cub's temporary storage, full masks in
-// masked_scatter, the weights of chosen experts copied at each decode step. Twenty-three requests agree in their peak
-// to the byte, nine of them recorded after the rules were written. Not modelled: the storage of a sort of more than
-// 4,096 rows by expert, 90 KB. What older cards do otherwise, their own fused attention, is from the sources still.
+// generated sequence against them. What a GPU allocates differently was read in the sources of PyTorch: no tensors for
+// Python numbers, statistics of norms in fp32, the state of the random generator beside fused attention, the workspace
+// of cuBLAS, full masks in masked_scatter. A card of sm_90 or sm_100 gets what an H100 recorded (PyTorch 2.11,
+// tools/card/testdata) on top: cuDNN's attention with its workspace, cub's temporary storage, and a few casts less and
+// more. Twenty-three requests agree in their peak to the byte, nine of them recorded after the rules were written; not
+// modelled is the storage of a sort of more than 4,096 rows by expert, 90 KB. Older cards keep to the sources until
+// one of them is recorded: they have cub's storage too.
 package workload
