@@ -44,7 +44,8 @@ func runMerge(env *environment, ctx context.Context, out *output, paths []string
 		w.Discard()
 		return finishAdvice(env, ctx, *out, &m)
 	}
-	if err := (report.Bench{Results: m.Results, Notes: m.Notes, Beside: m.Work.Beside()}).Write(w, out.format); err != nil {
+	merged := report.Bench{Results: m.Results, Notes: m.Notes, Beside: m.Work.Beside()}
+	if err := merged.Write(w, out.format); err != nil {
 		return err
 	}
 	return w.Commit()
