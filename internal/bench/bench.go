@@ -168,7 +168,7 @@ func (o *Options) entrants(t *trace.Trace) ([]replay.Entrant, error) {
 		if name == "malloc" || name == "go" || name == "pytorch" && t.Host {
 			continue
 		}
-		options := alloc.Options{Capacity: o.Capacity, Granule: o.Granule}
+		options := alloc.Options{Capacity: o.Capacity, Granule: o.Granule, Alone: true} // a replay is one goroutine
 		if name == "plan" {
 			var err error
 			if options.Plan, err = planned(t); err != nil {

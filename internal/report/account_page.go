@@ -143,8 +143,8 @@ func (e Explanation) heldSection(total int64) leafSection {
 // grownSections are what each step leaves behind.
 func (e Explanation) grownSections() (list []leafSection) {
 	for _, g := range e.Growth {
-		s := leafSection{Title: "What grows on " + deviceName(g.Device), Text: growthWords(g), Columns: []string{"site", "a step",
-			"steps"}}
+		s := leafSection{Title: "What grows on " + deviceName(g.Device), Text: growthWords(g),
+			Columns: []string{"site", "a step", "steps"}}
 		for _, x := range g.Leaks[:min(len(g.Leaks), e.Top)] {
 			s.Rows = append(s.Rows, []string{x.Name, units.Bytes(x.PerStep).String(), fmt.Sprintf("%d of %d", x.Steps, g.Steps)})
 		}

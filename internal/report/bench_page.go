@@ -394,11 +394,13 @@ func sitesSection(t NamedTimeline) leafSection {
 	for _, h := range t.Holds {
 		sum += h.Bytes
 	}
-	s := leafSection{Title: "Who held memory when most was live", Icicle: true, Columns: []string{"site", "bytes", "blocks",
-		"share"}, Text: fmt.Sprintf("%s of %s, each as wide as what it holds. A click, or Enter, makes a part the whole width; "+
-		"Escape goes back, arrow keys move.", units.Bytes(sum), t.Name)}
+	s := leafSection{Title: "Who held memory when most was live", Icicle: true,
+		Columns: []string{"site", "bytes", "blocks", "share"},
+		Text: fmt.Sprintf("%s of %s, each as wide as what it holds. A click, or Enter, makes a part the whole width; "+
+			"Escape goes back, arrow keys move.", units.Bytes(sum), t.Name)}
 	for _, h := range t.Holds[:min(len(t.Holds), sitesShown)] {
-		s.Rows = append(s.Rows, []string{h.Site, units.Bytes(h.Bytes).String(), units.Grouped(h.Blocks), share100(h.Bytes, sum)})
+		bytes, share := units.Bytes(h.Bytes).String(), share100(h.Bytes, sum)
+		s.Rows = append(s.Rows, []string{h.Site, bytes, units.Grouped(h.Blocks), share})
 	}
 	return s
 }

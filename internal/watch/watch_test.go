@@ -157,7 +157,8 @@ func TestExporter(t *testing.T) {
 		t.Fatal(err)
 	}
 	code, text := get("/metrics")
-	if code != http.StatusOK || !strings.Contains(text, `budget="host"} 60`) || !strings.Contains(text, `budget="host"} 100`) {
+	if code != http.StatusOK || !strings.Contains(text, `budget="host"} 60`) ||
+		!strings.Contains(text, `budget="host"} 100`) {
 		t.Errorf("%d: %s", code, text)
 	}
 	if code, _ := get("/"); code != http.StatusNotFound {

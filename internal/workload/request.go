@@ -103,6 +103,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("element type %q: want fp32, bf16 or fp16", o.DType)
 	case !slices.Contains([]Attention{Flash, CuDNN, NoFlash, Math, Eager}, o.Attention):
 		return fmt.Errorf("attention %q: want flash, cudnn, no-flash, math or eager", o.Attention)
+	case o.Attention == CuDNN && (o.Device == CPU || o.DType == profile.FP32):
+		return errors.New("attention cudnn: want a card and bf16 or fp16")
 	case o.Cache != Dynamic && o.Cache != Static:
 		return fmt.Errorf("cache %q: want dynamic or static", o.Cache)
 	case o.Device != CUDA && o.Device != CPU:

@@ -17,7 +17,7 @@
 // Python numbers, statistics of norms in fp32, the state of the random generator beside fused attention, the workspace
 // of cuBLAS, full masks in masked_scatter. A card of sm_90 or sm_100 gets what an H100 recorded (PyTorch 2.11,
 // tools/card/testdata) on top: cuDNN's attention with its workspace, cub's temporary storage, and a few casts less and
-// more. Twenty-three requests agree in their peak to the byte, nine of them recorded after the rules were written; not
-// modelled is the storage of a sort of more than 4,096 rows by expert, 90 KB. Older cards keep to the sources until
-// one of them is recorded: they have cub's storage too.
+// more. Twenty-three requests, 22 of them kept, agree in their peak to the byte, nine of them recorded after the rules
+// were written; not modelled is the storage of a sort of more than 4,096 rows by expert, 90 KB. Older cards keep to the
+// sources until one of them is recorded: they have cub's storage too.
 package workload

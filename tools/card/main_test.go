@@ -7,10 +7,14 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
+	"github.com/vlmem/vlmem/internal/tiling/card"
 	"github.com/vlmem/vlmem/profiles"
 )
 
@@ -55,12 +59,15 @@ func TestDryRequests(t *testing.T) {
 	}
 }
 
-// On a card the generated sequence is within 1 % of the recorded one in count and bytes, and its peak is the recorded.
+// unsorted are requests of which the storage of a sort is not generated.
+var unsorted = map[string]int{"30b-a3b-batch": 4}
+
+// On a card the generated sequence has the recorded one's peak, bytes and count, but for storage that is known to lack.
 func TestCardRequests(t *testing.T) {
 	for name, r := range runs(t, false) {
 		requests, err := r.requests()
-		if err != nil {
-			t.Fatal(err)
+		if err != nil || len(requests) == 0 {
+			t.Fatalf("%s: %d requests, %v", name, len(requests), err)
 		}
 		for _, q := range requests {
 			recorded, generated, err := q.compare()
@@ -68,15 +75,9 @@ func TestCardRequests(t *testing.T) {
 				t.Error(err)
 				continue
 			}
-			if recorded.peak != generated.peak || recorded.allocations == 0 {
-				t.Errorf("%s: %s: a peak of %d bytes in %d allocations, recorded %d in %d", name, q.Name, generated.peak,
-					generated.allocations, recorded.peak, recorded.allocations)
-			}
-			for what, v := range map[string][2]int64{"allocations": {int64(recorded.allocations), int64(generated.allocations)},
-				"bytes": {recorded.bytes, generated.bytes}} {
-				if d := v[1] - v[0]; 100*max(d, -d) > v[0] {
-					t.Errorf("%s: %s: %d %s, recorded %d", name, q.Name, v[1], what, v[0])
-				}
+			if recorded.peak != generated.peak || recorded.allocations != generated.allocations+unsorted[q.Name] ||
+				unsorted[q.Name] == 0 && recorded != generated || 1000*(recorded.bytes-generated.bytes) > recorded.bytes {
+				t.Errorf("%s: %s: recorded %+v, generated %+v", name, q.Name, recorded, generated)
 			}
 		}
 	}
@@ -111,20 +112,37 @@ func TestCardAddresses(t *testing.T) {
 	}
 }
 
-// What a process holds on a card beside its tensors lies in the interval that estimates assume for it: 200 to 800 MiB.
+// What a process holds on a card beside its tensors lies in the interval that transformers' estimate assumes for it.
 func TestCardContext(t *testing.T) {
+	o := estimate.Request{Model: "qwen3-vl-2b", Engine: "transformers", Hardware: "h100", ImageSize: "none"}
+	m, err := o.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := o.Estimate(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(mem.Items, func(i engine.Item) bool { return i.Name == "CUDA context" })
+	if at < 0 {
+		t.Fatal("the estimate has no context")
+	}
 	for name, r := range runs(t, false) {
 		var c contextResult
 		if err := r.decode("context.json", &c); err != nil {
 			t.Fatal(err)
 		}
-		if bytes, ok := c.outside(); ok && (bytes < 200<<20 || bytes > 800<<20) {
-			t.Errorf("%s: %d MiB", name, bytes>>20)
+		bytes, ok := c.outside()
+		if i := mem.Items[at]; !ok || bytes < int64(i.Low) || bytes > int64(i.High) {
+			t.Errorf("%s: %d MiB, %v; the estimate says %v to %v", name, bytes>>20, ok, i.Low, i.High)
 		}
 	}
 }
 
-// The model of tiles orders a card's kernels as the card does.
+// tileMisses are the shapes of a run whose kernels the model of tiles does not order. An entry goes once it does.
+var tileMisses = map[string][]string{"h100-580": {"1024x1024x1024", "512x2560x4096"}}
+
+// The model of tiles orders a card's kernels as the card does: over all, and those of each shape that is no known miss.
 func TestCardTiles(t *testing.T) {
 	for name, r := range runs(t, false) {
 		var v tilesResult
@@ -134,13 +152,59 @@ func TestCardTiles(t *testing.T) {
 		if v.Agreement == nil || *v.Agreement < 0.8 {
 			t.Errorf("%s: rank correlation %v, want 0.8 or more", name, v.Agreement)
 		}
+		for _, s := range v.Shapes {
+			ordered := card.Agreement(s.Kernels) >= 0.7
+			if known := slices.Contains(tileMisses[name], s.Shape); ordered == known {
+				t.Errorf("%s: %s: rank correlation %.2f, a known miss: %v", name, s.Shape, card.Agreement(s.Kernels), known)
+			}
+		}
+	}
+}
+
+// llama.cpp's buffers on a card are those of its estimate, to the hundredth of a MiB that its log prints.
+func TestCardBuffers(t *testing.T) {
+	for name, r := range runs(t, false) {
+		loads, err := r.buffers()
+		if err != nil || len(loads) == 0 {
+			t.Fatalf("%s: %d loads, %v", name, len(loads), err)
+		}
+		for _, l := range loads {
+			mem, err := l.row.estimated()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(l.seen) < 6 {
+				t.Errorf("%s at %s: %d buffers", l.row.name, l.row.depth, len(l.seen))
+			}
+			for what, seen := range l.seen {
+				at := slices.IndexFunc(mem.Items, func(i engine.Item) bool { return i.Name+" "+i.Where == what })
+				if at < 0 || math.Abs(float64(mem.Items[at].Bytes)/(1<<20)-seen) > 0.011 {
+					t.Errorf("%s at %s: %s of %.2f MiB, estimated otherwise: %+v", l.row.name, l.row.depth, what, seen, mem.Items)
+				}
+			}
+		}
+	}
+}
+
+// Nothing of the machine that ran them stands in kept results.
+func TestCardResultsNameNoMachine(t *testing.T) {
+	words := regexp.MustCompile(`/tmp/|/work/|/home/|"kernel":|"fingerprint":|GPU-[1-9a-f]|process_api`)
+	for name, r := range runs(t, false) {
+		for file, data := range r.small {
+			if found := words.Find(data); found != nil {
+				t.Errorf("%s/%s holds %q", name, file, found)
+			}
+		}
 	}
 }
 
 // speedMisses are the runs whose speed is not predicted as it should be. An entry goes once it is.
 var speedMisses = map[string]string{
-	"h100-580": "decoding is 1.3 to 1.7 times as fast as predicted: public rows of this card are of 2025's llamafile",
+	"h100-580": "decoding is 1.2 to 1.7 times as fast as predicted: public rows of this card are of 2025's llamafile",
 }
+
+// mostMissed is how far off a known miss may be: seen over predicted.
+const mostMissed = 1.7
 
 // llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of
 // four rates lie inside their intervals; or it is a known miss, and still one.
@@ -157,6 +221,9 @@ func TestCardSpeed(t *testing.T) {
 			errors = append(errors, math.Abs(p.predicted.Median/p.seen-1))
 			if p.predicted.Low <= p.seen && p.seen <= p.predicted.High {
 				inside++
+			}
+			if p.seen > mostMissed*p.predicted.Median || p.predicted.Median > mostMissed*p.seen {
+				t.Errorf("%s: %s: further off than a known miss may be", name, p.what)
 			}
 			t.Logf("%s: %s: %.1f, predicted %.1f (%.1f to %.1f)", name, p.what, p.seen, p.predicted.Median, p.predicted.Low,
 				p.predicted.High)

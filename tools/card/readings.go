@@ -171,12 +171,15 @@ func (r *results) tests(name string) (string, error) {
 // sanitize is the suites' outcome and what compute-sanitizer counted in them.
 func (r *results) sanitize() (string, error) {
 	said, err := r.tests("sanitize.log")
-	errors := 0
+	errors, summaries := 0, 0
 	for line := range strings.Lines(string(r.small["sanitize.log"])) {
 		var n int
 		if _, e := fmt.Sscanf(line, "========= ERROR SUMMARY: %d error", &n); e == nil {
-			errors += n
+			errors, summaries = errors+n, summaries+1
 		}
+	}
+	if err == nil && summaries == 0 {
+		err = fmt.Errorf("sanitize.log holds no summary of compute-sanitizer")
 	}
 	return fmt.Sprintf("%s; compute-sanitizer counts %d errors", said, errors), err
 }

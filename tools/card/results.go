@@ -14,6 +14,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,6 +134,18 @@ func openKept(folder string) (*results, error) {
 var kept = []string{"runs.jsonl", "probe.json", "context.json", "rates.json", "pools.json", "tiles.json", "llama.log",
 	"pluggable.json", "serve.json", "checks.jsonl"}
 
+// nameless leaves out what tells one machine of its kind from another: temporary folders, the kernel's name, control
+// groups' paths, the card's number and fingerprints.
+func nameless(data []byte) []byte {
+	for _, what := range []struct{ pattern, instead string }{
+		{`/tmp/tmp\.\w+/(snapshots/)?`, ""}, {`(?m)^\s*"kernel": "[^"]*",\n`, ""}, {`,\n\s*"fingerprint": "[^"]*"`, ""},
+		{`/sys/fs/cgroup/[^"/]+/`, "/sys/fs/cgroup/group/"}, {`GPU-[0-9a-f-]{36}`, "GPU-00000000-0000-0000-0000-000000000000"},
+	} {
+		data = regexp.MustCompile(what.pattern).ReplaceAll(data, []byte(what.instead))
+	}
+	return data
+}
+
 // buffersAndRates are the lines of llama.cpp's log that say what it took and how fast it was.
 func buffersAndRates(log []byte) []byte {
 	var kept []byte
@@ -165,7 +178,7 @@ func (r *results) keep(folder string) error {
 	r.small["checks.jsonl"] = r.checks()
 	for _, name := range kept {
 		if data := r.small[name]; len(data) > 0 {
-			failed = append(failed, os.WriteFile(filepath.Join(folder, name), data, 0o644))
+			failed = append(failed, os.WriteFile(filepath.Join(folder, name), nameless(data), 0o644))
 		}
 	}
 	requests, err := r.requests()

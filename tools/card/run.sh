@@ -31,6 +31,7 @@ if [ "$dry" = --dry ]; then
 else
   export VLMEM_TEST_LIBCUDA=$library
 fi
+rm -f "$out"/snapshots-*.tar.gz
 echo step,seconds,exit >"$out/steps.csv"
 
 # step NAME SECONDS COMMAND...: output in small/NAME.log, its exit (124: cut) in steps.csv.
@@ -138,17 +139,17 @@ for file in "$work"/older/*; do
 done
 tar -C "$work/small" -czf "$out/results.tar.gz" .
 
-# pack fills archives with snapshots until one would pass 15 MiB; six at most, in the order of runs.jsonl.
+# pack fills archives with snapshots until one would pass 15 MiB; six at most, oldest first. What is left out is printed.
 pack() {
   local n=1 file list=()
+  fits() { tar -C "$work/snapshots" -czf "$work/next.tar.gz" "$@" && [ "$(stat -c %s "$work/next.tar.gz")" -le $((15 << 20)) ]; }
   for file in $(cd "$work/snapshots" && ls -tr *.pickle *.txt.gz 2>/dev/null); do
-    list+=("$file")
-    tar -C "$work/snapshots" -czf "$work/next.tar.gz" "${list[@]}"
-    if [ "$(stat -c %s "$work/next.tar.gz")" -gt $((15 << 20)) ]; then
-      n=$((n + 1)); list=("$file"); [ $n -le 6 ] || return
-      tar -C "$work/snapshots" -czf "$work/next.tar.gz" "${list[@]}"
-      [ "$(stat -c %s "$work/next.tar.gz")" -le $((15 << 20)) ] || { n=$((n - 1)); list=(); continue; }
+    if ! fits "$file"; then echo "left out, too large: $file"; continue; fi
+    if ! fits "${list[@]}" "$file"; then
+      n=$((n + 1)); list=(); [ $n -le 6 ] || { echo "left out from here on: $file"; return; }
+      fits "$file"
     fi
+    list+=("$file")
     cp "$work/next.tar.gz" "$out/snapshots-$n.tar.gz"
   done
 }

@@ -119,7 +119,8 @@ func (b *bench) inputs() error {
 	if err != nil {
 		return fmt.Errorf("making a trace: %w", err)
 	}
-	advise := []string{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--image", "64x64", "--context", "256"}
+	advise := []string{"advise", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--image", "64x64",
+		"--context", "256"}
 	bench := []string{"bench", "--image", "64x64", "--decode", "1", "--repeats", "0", "--allocators", "vlmem,bestfit"}
 	for _, c := range []struct {
 		name string
@@ -127,7 +128,8 @@ func (b *bench) inputs() error {
 	}{
 		{"config.yaml", append(advise, "--seeds", "1")},
 		{"shard0", append(bench, "--shard", "0/2")}, {"shard1", append(bench, "--shard", "1/2")},
-		{"seeds0", append(advise, "--seeds", "2", "--shard", "0/2")}, {"seeds1", append(advise, "--seeds", "2", "--shard", "1/2")},
+		{"seeds0", append(advise, "--seeds", "2", "--shard", "0/2")},
+		{"seeds1", append(advise, "--seeds", "2", "--shard", "1/2")},
 	} {
 		args := append(slices.Clone(c.args), "-o", filepath.Join(b.folder, c.name))
 		if text, err := exec.Command(b.binary, args...).CombinedOutput(); err != nil {

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -92,6 +94,26 @@ func said(stderr string) int {
 	return strings.Count(stderr, "vlmem: ended by a signal: ") + strings.Count(stderr, "\nended by SIG")
 }
 
+// wholeAs is whether data is as whole as a result of the same command: JSON to its end where that is JSON, else lines,
+// and no less than half as much.
+func wholeAs(result, data []byte) bool {
+	if isJSON(result) {
+		return isJSON(data)
+	}
+	return bytes.HasSuffix(data, []byte("\n")) && len(data) > len(result)/2
+}
+
+// isJSON is whether data is one JSON document, or several.
+func isJSON(data []byte) bool {
+	documents := json.NewDecoder(bytes.NewReader(data))
+	for n := 0; ; n++ {
+		var document json.RawMessage
+		if err := documents.Decode(&document); err != nil {
+			return n > 0 && errors.Is(err, io.EOF)
+		}
+	}
+}
+
 func (b *bench) interruptOne(s *signalled, signal syscall.Signal, want int, command []string, out string, whole []byte,
 	usual time.Duration) error {
 	if err := os.WriteFile(out, []byte("old"), 0o600); err != nil {
@@ -110,7 +132,7 @@ func (b *bench) interruptOne(s *signalled, signal syscall.Signal, want int, comm
 		return err
 	}
 	kept := string(data) == "old" || bytes.Equal(data, whole) ||
-		slices.Contains(live, command[0]) && (json.Valid(data) || bytes.HasSuffix(data, []byte("\n")))
+		slices.Contains(live, command[0]) && wholeAs(whole, data)
 	why := ""
 	switch {
 	case len(left) != 1:
