@@ -41,7 +41,7 @@ type PolicyOptions struct {
 	Plan    *Plan // plan: what an earlier run needs; nil for nothing
 }
 
-// policies is the name table. A policy joins it, its own file, and the list in conformance_test.go.
+// policies is the name table. A policy is a file of its own and a line here.
 var policies = []struct {
 	name string
 	new  func(limit int64, o PolicyOptions) (Policy, error)
