@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -9,21 +10,23 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
+// laptopWith is the laptop, a card beside it, and a model.
+func laptopWith(t *testing.T, name string) (laptop, card profile.Hardware, model profile.Model) {
+	t.Helper()
+	var errs [3]error
+	laptop, errs[0] = profiles.Hardware("i5-10210u")
+	card, errs[1] = profiles.Hardware("gtx-1080")
+	model, errs[2] = profiles.Model(name)
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
+	}
+	return laptop, card, model
+}
+
 // TestRoomsAreThoseOfTheChoices: beside the image asked for, the room is the choice's own; a larger image never leaves
 // more where all layers stay on the card.
 func TestRoomsAreThoseOfTheChoices(t *testing.T) {
-	laptop, err := profiles.Hardware("i5-10210u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	card, err := profiles.Hardware("gtx-1080")
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := profiles.Model("qwen3-vl-4b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	laptop, card, model := laptopWith(t, "qwen3-vl-4b")
 	for _, image := range [][2]int{{640, 480}, {1280, 720}, {3840, 2160}} {
 		in := Inputs{Hardware: profile.Combine(laptop, card), Model: model, Engine: "llama-server", Limits: Limits{
 			ContextTokens: 9000, ImageWidth: image[0], ImageHeight: image[1], Concurrency: 1}}
@@ -58,18 +61,7 @@ func TestRoomsAreThoseOfTheChoices(t *testing.T) {
 // TestGrownAsDeployed grows the context of a configuration and of the engine's own files on a card that holds the best
 // weights beside a short context: both keep them, and the table says the same of the row that was taken.
 func TestGrownAsDeployed(t *testing.T) {
-	laptop, err := profiles.Hardware("i5-10210u")
-	if err != nil {
-		t.Fatal(err)
-	}
-	card, err := profiles.Hardware("gtx-1080")
-	if err != nil {
-		t.Fatal(err)
-	}
-	model, err := profiles.Model("qwen3-vl-2b")
-	if err != nil {
-		t.Fatal(err)
-	}
+	laptop, card, model := laptopWith(t, "qwen3-vl-2b")
 	card.GPUs[0].MemoryBytes, laptop.Memory.TotalBytes = 19476146134, 71975232349
 	in := Inputs{Hardware: profile.Combine(laptop, card), Model: model, Engine: "llama-server", Given: []string{"context"},
 		Known:  &Estimates{},
