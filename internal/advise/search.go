@@ -275,20 +275,25 @@ func (a *attempt) recall(b *Budget) {
 	if b.ExpertsOnHost != nil {
 		a.experts = b.ExpertsOnHost.Value
 	}
-	if b.Savings != nil {
-		for name := range strings.SplitSeq(b.Savings.Value, ", ") {
-			a.savings = append(a.savings, engine.Saving(name))
-		}
+	a.savings = append(a.savings, b.savings()...)
+}
+
+// savings are those that a budget was reckoned with.
+func (b *Budget) savings() (list []engine.Saving) {
+	if b.Savings == nil {
+		return nil
 	}
+	for name := range strings.SplitSeq(b.Savings.Value, ", ") {
+		list = append(list, engine.Saving(name))
+	}
+	return list
 }
 
 // cache is the type of the cache that a budget was reckoned with, "" for the engine's own.
 func (b *Budget) cache() string {
-	if b.Savings != nil {
-		for _, kind := range []string{"q8_0", "q4_0"} {
-			if strings.Contains(b.Savings.Value, "cache in "+kind) {
-				return kind
-			}
+	for _, s := range b.savings() {
+		if kind := s.CacheType(); kind != "" {
+			return kind
 		}
 	}
 	return ""

@@ -43,6 +43,11 @@ const (
 // smallBatch is a micro-batch of half the usual tokens: the compute buffer shrinks nearly as much.
 const smallBatch = llamaUBatch / 2
 
+// CacheType is the type that a saving gives keys and values, "" for one that leaves them.
+func (s Saving) CacheType() string {
+	return map[Saving]string{SmallCache: "q8_0", SmallestCache: "q4_0"}[s]
+}
+
 // cheapSavings cost next to nothing. What an image or an answer suffers from comes after these.
 var cheapSavings = []Saving{SmallBatches, SmallTower, SmallCache}
 
@@ -80,7 +85,7 @@ func (e *Engine) Spare(s Saving, m *profile.Model, o *Options) Word {
 		return NoCard
 	case s == ExpertsAway: // how many layers' is another setting
 	default:
-		kind := map[Saving]string{SmallCache: "q8_0", SmallestCache: "q4_0"}[s]
+		kind := s.CacheType()
 		if !holdsCache(m, o, kind) {
 			return NotServed
 		}
