@@ -151,12 +151,12 @@ func (c *checker) entry(i int) bool {
 	e := &c.rec.Entries[i]
 	switch e.Action {
 	case snapshot.Alloc:
-		return c.alloc(e)
+		return c.alloc(i)
 	case c.release:
 		c.free(e)
 	case snapshot.SegmentAlloc, snapshot.SegmentMap:
 		c.out.SegmentsTotal++
-		c.driver.pending = append(c.driver.pending, *e)
+		c.driver.pending = append(c.driver.pending, offered{*e, c.pairAt(i)})
 	case snapshot.SegmentFree, snapshot.SegmentUnmap:
 		c.refused(i)
 		c.giveBack(e)
@@ -166,20 +166,22 @@ func (c *checker) entry(i int) bool {
 	return true
 }
 
-// request is the pool, stream and rounded size of an allocation.
-func (c *checker) request(e *snapshot.Entry) (p int32, stream uint16, size int64) {
+// request is the pool, stream and rounded size of the allocation that entry i is.
+func (c *checker) request(i int) (p int32, stream uint16, size int64) {
+	e := &c.rec.Entries[i]
 	size = c.a.cfg.round(min(e.Size, maxRequest))
-	p = c.pairAt(e)
+	p = c.pairAt(i)
 	if size > smallLimit {
 		p++
 	}
 	return p, c.stream(e.Stream), size
 }
 
-// alloc predicts where a block goes and compares.
-func (c *checker) alloc(e *snapshot.Entry) bool {
+// alloc predicts where the block of entry n goes and compares.
+func (c *checker) alloc(n int) bool {
 	defer func() { c.freed, c.retried = false, false }()
-	p, stream, size := c.request(e)
+	e := &c.rec.Entries[n]
+	p, stream, size := c.request(n)
 	i := c.a.search(p, stream, size)
 	if len(c.driver.pending) == 0 && (i == none || c.a.blocks[i].addr != e.Addr) && !c.covered(e.Addr) {
 		c.out.Unplaced++
@@ -397,7 +399,7 @@ func (c *checker) refused(i int) {
 		if e.Action != snapshot.Alloc && e.Action != snapshot.OutOfMemory {
 			continue
 		}
-		p, stream, size := c.request(e)
+		p, stream, size := c.request(k)
 		if got := c.a.take(p, stream, size); got != none {
 			c.a.cacheMerged(got, p)
 		}
@@ -412,7 +414,7 @@ func (c *checker) leftovers() {
 	c.driver.asked = 0
 	for _, e := range c.driver.pending {
 		if e.Action == snapshot.SegmentAlloc {
-			p := c.pairAt(&e)
+			p := e.pair
 			if e.Size != smallSegment {
 				p++
 			}
@@ -443,19 +445,8 @@ func (c *checker) pair(id snapshot.PoolID) int32 {
 	return p
 }
 
-// pairAt is the pools that serve an entry: those it names, or those of the segment that it lies in.
-func (c *checker) pairAt(e *snapshot.Entry) int32 {
-	if p := e.Pool(); p != nil {
-		return c.pair(*p)
-	}
-	if len(c.private) == 1 {
-		return smallPool
-	}
-	if i := c.blockAt(e.Addr); i != none {
-		return c.a.segments[c.a.blocks[i].segment].pool &^ 1
-	}
-	return smallPool
-}
+// pairAt is the pools that serve entry i. An allocation that names none is of the segment it lies in, which may be new.
+func (c *checker) pairAt(i int) int32 { return c.pair(c.rec.PoolAt(i)) }
 
 func (c *checker) poolOf(s snapshot.Segment) int32 {
 	p := c.pair(s.Pool)

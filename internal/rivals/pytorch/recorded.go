@@ -5,10 +5,16 @@ import "github.com/vlmem/vlmem/internal/trace/snapshot"
 // recorded is the device of a recording. It answers with the segment events that the recording holds between two
 // allocations, in their order, and with out of memory where the recording holds none.
 type recorded struct {
-	pending []snapshot.Entry // segment_alloc and segment_map entries not asked for yet
-	asked   int              // of them, how many were asked for exactly: with the recorded size, and address where mapped
+	pending []offered // segment_alloc and segment_map entries not asked for yet
+	asked   int       // of them, how many were asked for exactly: with the recorded size, and address where mapped
 
 	unmapped hole // what was last given back
+}
+
+// offered is a segment's entry and the pools that it was taken for.
+type offered struct {
+	snapshot.Entry
+	pair int32
 }
 
 func (d *recorded) malloc(size int64) (int64, bool) {

@@ -98,7 +98,7 @@ func (u *undo) frees() int {
 
 func (u *undo) entry(i int) {
 	e := &u.r.Entries[i]
-	if u.private && e.Pool() == nil && (e.Action == Alloc || e.Action == u.release || e.Action == OutOfMemory) {
+	if u.private && e.Pool() == nil {
 		u.notePool(i, u.regions.poolAt(e.Addr))
 	}
 	switch e.Action {
