@@ -8,12 +8,12 @@
 //
 // holds to the byte. Weights follow from the model and a precision; the KV cache is tokens · bytes per token; vision
 // and compute are the largest live sums of a replayed request at the limits that are set (context, image, requests at
-// once); pools is what the pools' maxima hold beyond those; other is what the driver and the process take, and
-// while it is solved what else runs; free is the rest. A setting that the user gave is kept. The precision is the
-// highest that lies wholly on the card; where none does, the lowest with as many decoder layers on the card as fit and
-// the rest in host memory; without a card, the highest that lies in host memory. Settle then shortens the context and
-// shrinks the image, as far as the user left them open. Where that too fails, Shortfall says by how much and what would
-// fit. Each item has an interval (interval.go).
+// once); pools is what the pools' maxima hold beyond those; other is what the driver and the process take and what
+// else runs, which is solved for to the byte and written in steps of an eighth of the capacity; free is the rest. A
+// setting that the user gave is kept. The precision is the highest that lies wholly on the card; where none does, the
+// lowest with as many decoder layers on the card as fit and the rest in host memory; without a card, the highest that
+// lies in host memory. Settle then shortens the context and shrinks the image, as far as the user left them open.
+// Where that too fails, Shortfall says by how much and what would fit. Each item has an interval (interval.go).
 //
 // # Pools
 //
@@ -184,7 +184,7 @@ func Make(in Inputs) (Advice, error) {
 		return Advice{}, err
 	}
 	now := in.headline(budget)
-	in.emptied(&budget)
+	in.inSteps(&budget)
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
 		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),

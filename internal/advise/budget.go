@@ -51,6 +51,9 @@ type Side struct {
 	Free     Value[units.Bytes] `yaml:"free_bytes" json:"free_bytes"`
 	// Intervals are the least and the most that each item may turn out to be.
 	Intervals Intervals `yaml:"intervals" json:"intervals"`
+	// Fillable is what a process may fill beside what runs now; nil where that is not known. It is another at every run,
+	// and so no part of a configuration.
+	Fillable *Value[units.Bytes] `yaml:"-" json:"fillable_bytes,omitempty"`
 }
 
 func (p *Side) used() units.Bytes {
@@ -230,6 +233,9 @@ func (in *Inputs) device() *Side {
 		if p.Capacity.Value > g.MemoryBytes { // the driver keeps a part to itself
 			p.Other.Value = max(in.process().Mid, p.Other.Value-(p.Capacity.Value-g.MemoryBytes))
 			p.Capacity = derived(g.MemoryBytes, "the card's memory, which is the host's")
+			if p.Fillable != nil {
+				p.Fillable.Value = min(p.Fillable.Value, g.MemoryBytes)
+			}
 		}
 		p.Other.Value += profile.ContextBytes
 		p.Other.Why += ", 0.25 GiB for the driver's context"
@@ -241,27 +247,30 @@ func (in *Inputs) device() *Side {
 		p.Capacity.Source = Measured
 		p.Other = measured(g.MemoryBytes-g.FreeBytes+profile.ContextBytes,
 			"in use now, and an assumed 256 MiB for the driver's context")
+		p.Fillable = new(measured(g.FreeBytes, "free on the card now"))
 	}
 	return &p
 }
 
-// emptied takes what else runs now out of a budget that was solved beside it: a configuration is kept, and what runs
-// changes. What stays is the engine's own process, and on a card the driver's context.
-func (in *Inputs) emptied(b *Budget) {
+// steps is how finely a configuration tells what else runs: in eighths of the capacity.
+const steps = 8
+
+// inSteps rounds what else runs upwards, so that two runs write the same configuration and what it calls free can be
+// filled; by no more than the items leave. Fillable has it to the byte.
+func (in *Inputs) inSteps(b *Budget) {
 	if in.unified() {
 		return // one memory, of which each place's capacity follows from the other's items
 	}
-	h := in.process()
-	const others = "; what else runs is told apart"
-	if p := &b.Host; p.Other.Source == Measured {
-		p.Other = assumed(h.Mid, h.Why+others)
-		p.Intervals.Other = evidence.Between(h.Low, h.High, "a process of 256 MiB to 1 GiB", Assumed)
-		p.settle()
-		p.boundFree()
-	}
-	if p := b.Device; p != nil && p.Other.Source == Measured {
-		p.Other = assumed(profile.ContextBytes, "driver context and kernels"+others)
-		p.Intervals.Other = in.otherRange(p, true)
+	for _, p := range []*Side{b.Device, &b.Host} {
+		if p == nil || p.Fillable == nil {
+			continue
+		}
+		step := max(1, p.Capacity.Value/steps)
+		taken := p.Capacity.Value - p.Fillable.Value
+		more := max(0, min((taken+step-1)/step*step-taken, p.Free.Value))
+		p.Other = derived(p.Other.Value+more, p.Other.Why+"; what is in use up to the next eighth of the capacity")
+		o := &p.Intervals.Other
+		o.Low, o.High = o.Low+more, o.High+more
 		p.settle()
 		p.boundFree()
 	}
@@ -290,6 +299,7 @@ func (in *Inputs) hostMemory() Side {
 		p.Capacity.Source = Measured
 		h := in.process()
 		p.Other = measured(room.Taken+h.Mid, "in use now, and "+h.Why)
+		p.Fillable = new(measured(room.Capacity-room.Taken, "what "+room.Why+" leaves a process now"))
 		return p
 	}
 	// The system takes its part of the machine; a limit below the total leaves that part out.

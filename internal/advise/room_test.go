@@ -33,6 +33,64 @@ func TestBudgetPlansWithWhatIsLeft(t *testing.T) {
 	}
 }
 
+// TestWhatIsCalledFreeCanBeFilled: whichever bound binds, no figure of a budget promises more than it leaves, and what
+// runs a little more writes the same configuration.
+func TestWhatIsCalledFreeCanBeFilled(t *testing.T) {
+	host := profile.NewBound("host memory", "/proc/meminfo", 32*units.GiB, 30*units.GiB)
+	high := profile.NewBound("control group /a, throttles", "/sys/fs/cgroup/a/memory.high", 12*units.GiB, 7*units.GiB)
+	high.Throttles = true
+	space := profile.NewBound("address space", "/proc/self/limits", 9*units.GiB, 8*units.GiB)
+	space.Virtual = true
+	for name, bounds := range map[string][]profile.Bound{
+		"host":   {host},
+		"group":  {host, profile.NewBound("control group /a", "/sys/fs/cgroup/a/memory.max", 10*units.GiB, 7*units.GiB)},
+		"high":   {host, high},
+		"space":  {host, space},
+		"nested": {host, profile.NewBound("control group /a/b", "", 20*units.GiB, 15*units.GiB), high},
+		// Pages need tables, addresses none: of these two the group's lets less be filled.
+		"alike": {host, profile.NewBound("control group /a", "", 9*units.GiB, 8*units.GiB+units.MiB), space},
+	} {
+		in := inputs(t, "qwen3-vl-2b", "i5-10210u", "gtx-1080")
+		in.Hardware.GPUs[0].FreeBytes = in.Hardware.GPUs[0].MemoryBytes - 1234*units.MiB
+		m := &profile.Memory{TotalBytes: 32 * units.GiB, PageBytes: 4 * units.KiB, Bounds: bounds}
+		m.Bind()
+		in.Hardware.Memory = m
+		made := func() advise.Budget {
+			a, err := advise.Make(in)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			check(t, name, a.Budget.Host)
+			check(t, name, *a.Budget.Device)
+			return a.Budget
+		}
+		first := made()
+		if got := first.Host.Fillable; got == nil || got.Value != *m.FillableBytes {
+			t.Errorf("%s: %v may be filled, want %s", name, got, *m.FillableBytes)
+		}
+		for where, p := range map[string]struct {
+			*advise.Side
+			own units.Bytes // of other, what is not in use now
+		}{"host": {&first.Host, 512 * units.MiB}, "card": {first.Device, 256 * units.MiB}} {
+			if left := p.Capacity.Value - (p.Other.Value - p.own); left > p.Fillable.Value || p.Free.Value < 0 {
+				t.Errorf("%s, %s: the account leaves %s of %s, %s free", name, where, left, p.Fillable.Value, p.Free.Value)
+			}
+		}
+		for i := range m.Bounds {
+			m.Bounds[i] = profile.NewBound(m.Bounds[i].Name, m.Bounds[i].Source, m.Bounds[i].LimitBytes,
+				m.Bounds[i].LeftBytes-10*units.MiB)
+		}
+		in.Hardware.GPUs[0].FreeBytes -= 10 * units.MiB
+		again := made()
+		for where, p := range map[string][2]advise.Side{"host": {first.Host, again.Host},
+			"card": {*first.Device, *again.Device}} {
+			if p[0].Other.Value != p[1].Other.Value || p[0].Free.Value != p[1].Free.Value {
+				t.Errorf("%s, %s: %s free, then %s", name, where, p[0].Free.Value, p[1].Free.Value)
+			}
+		}
+	}
+}
+
 // TestThreadsAreThoseOfTheProcess holds the quota against every place that names threads.
 func TestThreadsAreThoseOfTheProcess(t *testing.T) {
 	quota := 2.0

@@ -12,9 +12,10 @@ import (
 //
 //	left = max(0, limit − held)
 //
-// held is what is there now and cannot be dropped without cost. What binds is the bound with the least left; totals
-// bind nobody. Reclaimable is the part of held that the kernel can drop under pressure, page cache in use, slab, ZFS's
-// ARC: it can be had, but whoever reads those files again pays for it, so no plan counts on it.
+// held is what is there now and cannot be dropped without cost. What binds is the bound that lets a process fill
+// least (Fillable); totals bind nobody. Reclaimable is the part of held that the kernel can drop under pressure, page
+// cache in use, slab, ZFS's ARC: it can be had, but whoever reads those files again pays for it, so no plan counts on
+// it.
 type Bound struct {
 	Name        string      `yaml:"name" json:"name"` // one of the Bound constants, with the group or nodes it is of
 	LimitBytes  units.Bytes `yaml:"limit_bytes" json:"limit_bytes"`
@@ -49,11 +50,11 @@ func (b *Bound) Fillable(page units.Bytes) units.Bytes {
 	return b.LeftBytes / (entries + 1) * entries
 }
 
-// Binding is the bound with the least left, the first of equals, nil where nothing of the kind is known.
+// Binding is the bound that lets a process fill least, the first of equals, nil where nothing of the kind is known.
 func (m *Memory) Binding() *Bound {
 	var least *Bound
 	for i := range m.Bounds {
-		if b := &m.Bounds[i]; least == nil || b.LeftBytes < least.LeftBytes {
+		if b := &m.Bounds[i]; least == nil || b.Fillable(m.PageBytes) < least.Fillable(m.PageBytes) {
 			least = b
 		}
 	}

@@ -32,14 +32,17 @@ mkfifo "$work/held"
 (echo $BASHPID > "$group/cgroup.procs"; echo $BASHPID > "$work/holder"; exec "$work/fill" $((1 << 30)) hold) > "$work/held" &
 cat "$work/held" # ends when the gibibyte is held
 
-# room is what advise leaves a process: capacity less what is in use, which other_bytes holds beside 512 MiB for a process.
+# room is what advise says that a process may fill. What its account leaves, capacity less what is in use, which other_bytes holds
+# beside 512 MiB for a process, must be no more.
 room() {
   "$work/vlmem" probe --reported --format json > "$work/probe.json"
   "$work/vlmem" advise --hardware "$work/probe.json" --model qwen3-vl-2b --format json 2> /dev/null > "$work/advice.json"
   python3 -c 'import json, sys
 host = json.load(open(sys.argv[1]))["budget"]["host"]
-of = lambda key: host[key]["value"] if isinstance(host[key], dict) else host[key]
-print(of("capacity_bytes") - of("other_bytes") + (512 << 20))' "$work/advice.json"
+of = lambda key: host[key]["value"]
+account = of("capacity_bytes") - of("other_bytes") + (512 << 20)
+assert account <= of("fillable_bytes"), (account, of("fillable_bytes"))
+print(of("fillable_bytes"))' "$work/advice.json"
 }
 # fills BYTES WANTED: runs the program and holds whether it lived.
 fills() {
