@@ -88,7 +88,8 @@ func (s *stressor) step() {
 	case k < 9 || len(s.held) == 0:
 		x, err := s.o.Allocate([]int{1 + s.random.IntN(1<<15)}, INT8, Kind(s.random.IntN(4)))
 		if s.only(err, ErrClosed, ErrPressure, ErrOutOfMemory) && err == nil {
-			s.only(x.Use(func(b []byte) error { copy(b, bytes.Repeat([]byte{s.mark}, len(b))); return nil }), ErrClosed, ErrNotLive)
+			s.only(x.Use(func(b []byte) error { copy(b, bytes.Repeat([]byte{s.mark}, len(b))); return nil }), ErrClosed,
+				ErrNotLive)
 			s.held = append(s.held, x)
 		}
 	case k < 17:

@@ -27,8 +27,9 @@ func TestFind(t *testing.T) {
 			t.Errorf("%s: %s %q, want %v, %v", typed, m.Name, quant, want, err)
 		}
 	}
-	for typed, want := range map[string]string{"qwen3-vl-9b": "did you mean qwen3-vl-", "Qwen/Qwen3-VL-8": "did you mean qwen3-vl-8b",
-		"gpt-9000-turbo": "want one of ", "": `unknown model ""`, "x:y:z": "unknown model"} {
+	for typed, want := range map[string]string{"qwen3-vl-9b": "did you mean qwen3-vl-",
+		"Qwen/Qwen3-VL-8": "did you mean qwen3-vl-8b",
+		"gpt-9000-turbo":  "want one of ", "": `unknown model ""`, "x:y:z": "unknown model"} {
 		if _, _, err := Find(typed); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", typed, err, want)
 		}

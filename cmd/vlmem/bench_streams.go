@@ -71,7 +71,8 @@ func addBackendFlag(cmd *cobra.Command, o *benchStreamsOptions) {
 
 // runBackend is bench --backend: bench streams, with none of bench's other flags.
 func (o *benchOptions) runBackend(env *environment, cmd *cobra.Command) error {
-	for _, name := range []string{"trace", "device", "decode", "allocators", "touch", "limit", "granule", "save", "against",
+	for _, name := range []string{"trace", "device", "decode", "allocators", "touch", "limit", "granule", "save",
+		"against",
 		"report", "shard"} {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s has no meaning with --backend: vlmem bench streams takes --on, --hardware, --model, "+

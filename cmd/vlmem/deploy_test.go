@@ -154,7 +154,8 @@ func TestManifestsRunWhatVlmemTakes(t *testing.T) {
 				whole := c.Image != "" // the others are patches
 				if whole && (pod.HostNetwork || pod.HostPID || pod.Token == nil || *pod.Token || s.Privileged ||
 					s.Escalation == nil ||
-					*s.Escalation || !s.ReadOnlyRoot || len(s.Capabilities.Add) > 0 || !slices.Equal(s.Capabilities.Drop, []string{"ALL"}) ||
+					*s.Escalation || !s.ReadOnlyRoot || len(s.Capabilities.Add) > 0 ||
+					!slices.Equal(s.Capabilities.Drop, []string{"ALL"}) ||
 					!(s.NonRoot || pod.SecurityContext.NonRoot) && c.Name != "probe") {
 					t.Errorf("%s: container %s has more privileges than it needs: %+v", path, c.Name, s)
 				}

@@ -111,8 +111,9 @@ func TestCardFlagsNeedACard(t *testing.T) {
 
 // A zero that was given is not what is left out.
 func TestCountsOfNothingAreRefused(t *testing.T) {
-	for flag, engine := range map[string]string{"--cards 0": "llama-server", "--ngl -7": "llama-server", "--parallel 0": "vllm",
-		"--ubatch 0": "llama.cpp", "--batch -1": "vllm", "--utilization 0": "sglang", "--tensor-parallel 0": "vllm",
+	for flag, engine := range map[string]string{"--cards 0": "llama-server", "--ngl -7": "llama-server",
+		"--parallel 0": "vllm",
+		"--ubatch 0":   "llama.cpp", "--batch -1": "vllm", "--utilization 0": "sglang", "--tensor-parallel 0": "vllm",
 		"--frames 0": "transformers"} {
 		args := append([]string{"estimate", "--model", "qwen3-vl-2b", "--engine", engine}, strings.Fields(flag)...)
 		r := vlmem(t, nil, args...)

@@ -88,7 +88,8 @@ func TestEstimateCheckpoint(t *testing.T) {
  "text_config": {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8, "head_dim": 128,
   "intermediate_size": 6144, "vocab_size": 151936, "max_position_embeddings": 262144},
  "vision_config": {"depth": 24, "hidden_size": 1024, "num_heads": 16, "intermediate_size": 4096, "in_channels": 3, "patch_size": 16,
-  "temporal_patch_size": 2, "spatial_merge_size": 2, "num_position_embeddings": 2304, "out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]}}`
+  "temporal_patch_size": 2, "spatial_merge_size": 2, "num_position_embeddings": 2304, "out_hidden_size": 2048,
+  "deepstack_visual_indexes": [5, 11, 17]}}`
 	header := `{"a":{"dtype":"BF16","shape":[1000],"data_offsets":[0,2000]}}`
 	file := append(binary.LittleEndian.AppendUint64(nil, uint64(len(header))), header...)
 	for name, data := range map[string][]byte{"config.json": []byte(config), "model-1.safetensors": file,
@@ -173,8 +174,9 @@ func TestEstimateGGUFInParts(t *testing.T) {
 
 // A decoder without images is estimated from its config.json, and everything that needs images says that it has none.
 func TestEstimateWithoutImages(t *testing.T) {
-	config := `{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 64,
- "intermediate_size": 8192, "vocab_size": 128256, "max_position_embeddings": 131072, "tie_word_embeddings": true}`
+	config := `{"model_type": "llama", "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+ "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 8192, "vocab_size": 128256, "max_position_embeddings": 131072,
+	"tie_word_embeddings": true}`
 	path := write(t, "config.json", config)
 	for _, engine := range []string{"llama.cpp", "llama-server", "ollama", "transformers", "vllm", "sglang"} {
 		r := vlmem(t, nil, "estimate", "--model", path, "--engine", engine, "--hardware", "a100-80gb", "--ctx", "8192",

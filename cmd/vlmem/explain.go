@@ -26,9 +26,9 @@ func newExplainCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain RECORDING [LATER]",
 		Short: "Say why a recorded program ran out of memory, and what holds it",
-		Long: `explain gives the account of a recording, of each device: every reserved byte is live, rounding, cached (free, and can
-go back to the driver) or stranded (free, beside live blocks). It answers each request that was refused: what was asked, what
-was free, which rule of the allocator kept it, and under which settings a replay serves it, or that none can and by how much.
+		Long: `explain gives the account of a recording, of each device: every reserved byte is live, rounding, cached (free,
+and can go back to the driver) or stranded (free, beside live blocks). Each request that was refused is answered: what was
+asked and free, which rule of the allocator kept it, and which settings serve it in a replay, or how much is missing.
 
 Then it lists what lives at a moment by site, stack, phase, module, pool or stream. A state without history has an account
 too. Where the program runs in steps, what each step leaves behind is listed by the stack that asked for it; with a second,

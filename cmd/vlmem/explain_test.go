@@ -64,7 +64,8 @@ func memoryProfile(t *testing.T) string {
 		return &profile.Sample{Location: at, Value: []int64{count, bytes},
 			Label: map[string][]string{"kind": {"buffer"}, "device": {device}}}
 	}
-	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: "allocations", Unit: "count"}, {Type: "space", Unit: "bytes"}},
+	p := &profile.Profile{SampleType: []*profile.ValueType{{Type: "allocations", Unit: "count"},
+		{Type: "space", Unit: "bytes"}},
 		Sample: []*profile.Sample{buffer("cpu:0", 4, 4<<20), buffer("gpu:1", 3, 10),
 			{Location: at[1:], Value: []int64{1, 0}, Label: map[string][]string{"kind": {"executable"}}}},
 		Location: at, Function: []*profile.Function{weights, ones}}
@@ -91,7 +92,8 @@ func TestExplainMemoryProfile(t *testing.T) {
 	}{
 		{[]string{"explain", path}, 0, "host: a state without history: 4 MiB live in 4 blocks"},
 		{[]string{"explain", path, "--format", "html"}, 0, "device 1"},
-		{[]string{"explain", path, "--by", "stack", "--format", "folded"}, 0, "me/train.py:2 weights;numpy/lax_numpy.py:88 ones 4194304"},
+		{[]string{"explain", path, "--by", "stack", "--format", "folded"}, 0,
+			"me/train.py:2 weights;numpy/lax_numpy.py:88 ones 4194304"},
 		{[]string{"trace", "info", path}, 0, "4 MiB"},
 		{[]string{"trace", "export", path, "--to", "snapshot"}, 3, "which no allocator can replay; vlmem explain"},
 		{[]string{"bench", "--trace", path}, 3, "a state without history, which no allocator can replay; vlmem explain"},

@@ -29,8 +29,9 @@ func newFleetCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "fleet HARDWARE... --model MODEL...",
 		Short: "Say which model fits which machine, and how many serve a mix",
-		Long: `fleet places every model on every machine as advise does: the weights, context and speed that it runs at there. With --mix
-it says how many machines of each kind serve the mix's requests, and how much of their time is left.
+		Long: `fleet places every model on every machine as advise does: the weights, context and speed that it runs at
+there. With --mix it says how many machines of each kind serve the mix's requests, and how much of their time is
+left.
 
 HARDWARE is what --hardware of advise takes, captured files of probe --save among them, with *, ? and [...] in any part: of
 machines in the first, of cards after a +. Machines of one name and memory are one kind; its figures are those of the slowest.

@@ -110,8 +110,9 @@ func TestFleetJoinsMachinesThatAreAlike(t *testing.T) {
 		s.Spare > want+1e-9 {
 		t.Errorf("%+v, want %g spare", *s, want)
 	}
-	for format, want := range map[string]string{"table": "2 of 3", "yaml": "machines_that_fit: 2", "markdown": "| 2 of 3 |",
-		"csv": "i5-10210u,3,qwen3-vl-2b,2,", "html": "3 machines"} {
+	for format, want := range map[string]string{"table": "2 of 3", "yaml": "machines_that_fit: 2",
+		"markdown": "| 2 of 3 |",
+		"csv":      "i5-10210u,3,qwen3-vl-2b,2,", "html": "3 machines"} {
 		r := vlmem(t, nil, "fleet", folder+"/*.yaml", "--model", "qwen3-vl-2b", "--mix", "chat", "--format", format)
 		if r.code != 0 || !strings.Contains(r.stdout, want) {
 			t.Errorf("%s: exit %d, %q is not in %s%s", format, r.code, want, r.stdout, r.stderr)

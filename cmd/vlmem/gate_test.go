@@ -43,8 +43,10 @@ func TestGateOfSettings(t *testing.T) {
 		{"llama-server", "--model Qwen3VL-235B-A22B-Instruct-Q8_0.gguf\n", "", 2, "names no model that is here"},
 		{"vllm", "max-model-len: 4096\n", "", 2, "names no model that is here"},
 		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax_model_len: 262144\n", "", 1, "does not fit"},
-		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\ncpu-offload-gb: 8\n", "--image 1280x720", 4, "cpu-offload-gb"},
-		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\nport: 80\n", "--image 1280x720", 0, "not looked at: port"},
+		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\ncpu-offload-gb: 8\n", "--image 1280x720", 4,
+			"cpu-offload-gb"},
+		{"vllm", "model: Qwen/Qwen3-VL-8B-Instruct\nmax-model-len: 4096\nport: 80\n", "--image 1280x720", 0,
+			"not looked at: port"},
 	} {
 		path := filepath.Join(t.TempDir(), "settings")
 		if err := os.WriteFile(path, []byte(c.settings), 0o644); err != nil {

@@ -47,7 +47,8 @@ func TestNoNameBreaksOutOfAWriter(t *testing.T) {
 			append(bench, "--format", "csv"), append(bench, "--format", "benchfmt"), append(bench, "--format", "github"),
 			append(bench, "--format", "yaml"), append(bench, "--format", "json"), append(bench, "--format", "junit"),
 			{"trace", "info", trace, "--format", "json"}, {"trace", "info", trace, "--format", "yaml"},
-			{"trace", "export", trace, "--to", "csv"}, {"trace", "export", trace, "--to", "perfetto"}, {"trace", "import", trace},
+			{"trace", "export", trace, "--to", "csv"}, {"trace", "export", trace, "--to", "perfetto"},
+			{"trace", "import", trace},
 			{"trace", "info", filepath.Join(folder, strings.Map(fileName, name))},
 			{"estimate", "--model", filepath.Join(folder, strings.Map(fileName, name)+".gguf")},
 		} {
@@ -161,7 +162,8 @@ func readAs(t *testing.T, what, format, text string) {
 				t.Errorf("%s: a row of %q", what, line)
 			}
 		}
-		if shown := strings.ReplaceAll(text, `\<`, ""); strings.Contains(shown, "<script") || strings.Contains(shown, "](java") {
+		if shown := strings.ReplaceAll(text, `\<`, ""); strings.Contains(shown, "<script") ||
+			strings.Contains(shown, "](java") {
 			t.Errorf("%s: %q", what, text)
 		}
 	}

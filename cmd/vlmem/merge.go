@@ -14,11 +14,12 @@ func newMergeCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "merge FILE...",
 		Short: "Join the shards of a benchmark or a configuration into one result",
-		Long: `merge joins the files of all shards of one benchmark, in any order. Bytes and counts are those of one run that was never
-cut, byte for byte; times keep the fingerprint of the machine that took them. A shard that is missing or there twice is named, and
-so are files of different work.
+		Long: `merge joins the files of all shards of one benchmark, in any order. Bytes and counts are those of one run
+that was never cut, byte for byte; times keep the fingerprint of the machine that took them. A shard that is missing
+or there twice is named, and so are files of different work.
 
-Shards of advise give its configuration, in yaml unless told json; machine, model and mix are read again and must be the same.`,
+Shards of advise give its configuration, in yaml unless told json; machine, model and mix are read again
+and must be the same.`,
 		Example: `  vlmem bench --repeats 0 --shard 0/2 -o shard-0.json
   vlmem bench --repeats 0 --shard 1/2 -o shard-1.json
   vlmem merge shard-0.json shard-1.json`,

@@ -11,8 +11,9 @@ import (
 // TestRatesMoveTheSpeed gives one run of llama-bench: what it measured comes back, marked observed.
 func TestRatesMoveTheSpeed(t *testing.T) {
 	bench := filepath.Join(t.TempDir(), "bench.json")
-	text := `[{"model_filename":"m.gguf","model_type":"qwen3 4B Q4_K - Medium","model_size":2491000000,"model_n_params":4022468096,
-		"n_gpu_layers":99,"n_ubatch":512,"n_prompt":0,"n_gen":128,"n_depth":0,"avg_ts":40.25,"backends":"CUDA"}]`
+	text := `[{"model_filename":"m.gguf","model_type":"qwen3 4B Q4_K - Medium","model_size":2491000000,
+		"model_n_params":4022468096,"n_gpu_layers":99,"n_ubatch":512,"n_prompt":0,"n_gen":128,
+		"n_depth":0,"avg_ts":40.25,"backends":"CUDA"}]`
 	if err := os.WriteFile(bench, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}

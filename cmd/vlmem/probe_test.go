@@ -14,7 +14,8 @@ func capture(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for path, content := range map[string]string{
-		"proc/cpuinfo": "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Test CPU\nphysical id\t: 0\ncore id\t: 0\n\n",
+		"proc/cpuinfo": "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Test CPU\nphysical id\t: 0\ncore id\t: " +
+			"0\n\n",
 		"proc/meminfo": "MemTotal: 1048576 kB\nMemAvailable: 524288 kB\n",
 	} {
 		file := filepath.Join(dir, path)

@@ -82,7 +82,8 @@ func TestRunTeachesEstimate(t *testing.T) {
 // observedRun is the file of a run of llama.cpp that showed a process of 40 MiB.
 func observedRun(t *testing.T) string {
 	t.Helper()
-	o := &observation.Observation{Schema: observation.Schema, Interval: 1, Command: []string{"engine"}, Engine: "llama.cpp",
+	o := &observation.Observation{Schema: observation.Schema, Interval: 1, Command: []string{"engine"},
+		Engine: "llama.cpp",
 		Device: "cpu", Machine: observation.Machine{Name: "laptop"}, Started: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
 		Items: []observation.Item{{Name: observation.Process, Where: "host", Seen: 40 << 20, Witness: "kernel"}}}
 	var text strings.Builder

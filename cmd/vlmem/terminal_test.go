@@ -75,7 +75,8 @@ func TestTerminalsOfAllWidths(t *testing.T) {
 		{"gate", "--for", "vllm", "--model", "qwen3-vl-8b", "--hardware", "rtx-4090"}, {"verify", config, "--seeds", "1"},
 		{"fleet", "i5-10210u+gtx-1080", "rtx-4090", "--model", "qwen3-vl-4b", "--model", "qwen3-vl-8b"},
 		{"advise", "--hardware", "i5-10210u+gtx-1080", "--model", "qwen3-vl-4b", "--seeds", "1", "--image", "64x64"},
-		{"advise", "--hardware", "i5-10210u+gtx-1080", "--compare", "--model", "qwen3-vl-4b"}, {"probe", "--reported"}, {"watch", "--once"},
+		{"advise", "--hardware", "i5-10210u+gtx-1080", "--compare", "--model", "qwen3-vl-4b"}, {"probe", "--reported"},
+		{"watch", "--once"},
 		{"bench", "tiles", "--hardware", "i5-10210u+gtx-1080"}, {"advice"}, {"estimate", "--hardware", "gtx-1090"}}
 	var visit func(*cobra.Command, []string)
 	visit = func(c *cobra.Command, path []string) {

@@ -27,9 +27,9 @@ import (
 )
 
 // traceFiles says which files the trace commands read.
-const traceFiles = `A file is one of these, gzipped or not, told apart by how it begins: vlmem's own trace (docs/trace-format.md), a
-snapshot of torch.cuda.memory._dump_snapshot, a flat recording CSV, a Chrome trace with Kineto's [memory] events, or a
-MiniMalloc CSV. Pickles are read without executing anything in them.`
+const traceFiles = `A file is one of these, gzipped or not, told apart by how it begins: vlmem's own trace
+(docs/trace-format.md), a snapshot of torch.cuda.memory._dump_snapshot, a flat recording CSV, a Chrome trace with
+Kineto's [memory] events, or a MiniMalloc CSV. Pickles are read without executing anything in them.`
 
 func newTraceCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
@@ -56,8 +56,8 @@ func newTraceInfoCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "info FILE",
 		Short: "Say what a trace holds: live and peak bytes, sizes, lifetimes, streams, sites",
-		Long: `info describes a trace: what is live at its peak and at its end, sizes and lifetimes, streams, kinds and the call sites
-that peak highest. The peak of requested bytes is the lower bound of what any allocator reserves.
+		Long: `info describes a trace: what is live at its peak and at its end, sizes and lifetimes, streams, kinds and
+the call sites that peak highest. The peak of requested bytes is the lower bound of what any allocator reserves.
 
 vlmem's own traces are read as a stream, in memory for what is live at once.
 
@@ -99,8 +99,9 @@ func newTraceImportCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE",
 		Short: "Turn a recording into vlmem's own trace format",
-		Long: `import writes a recording as vlmem's own trace: what was live at its start first, then every allocation and free, with
-the requested sizes and the innermost line of the program's own code as call site. Addresses are left behind.
+		Long: `import writes a recording as vlmem's own trace: what was live at its start first, then every allocation and
+free, with the requested sizes and the innermost line of the program's own code as call site. Addresses are left
+behind.
 
 ` + traceFiles,
 		Example: "  vlmem trace import snapshot.pickle -o run.vlmt",
@@ -134,9 +135,9 @@ func newTraceCheckCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Compare a recording's addresses with those of PyTorch's policy",
-		Long: `check replays a recording through vlmem's model of PyTorch's caching allocator, from the recorded start, and compares
-every address that it predicts, and every segment that it asks for, with the recorded ones. It exits with 1 where they
-differ and with 4 where the recording allows no prediction at all.
+		Long: `check replays a recording through vlmem's model of PyTorch's caching allocator, from the recorded start,
+and compares every address that it predicts, and every segment that it asks for, with the recorded ones. It exits
+with 1 where they differ and with 4 where the recording allows no prediction at all.
 
 Taken from the recording: the segments and blocks at its start, the base addresses of segments, and the moments at
 which memory goes back to the driver and at which frees complete. Settings are those the recording states.`,
@@ -285,9 +286,9 @@ func newTraceGenCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gen",
 		Short: "Generate a trace of a model's memory from its architecture",
-		Long: `gen writes the allocations and frees that a model makes: of one request to transformers, of one to llama.cpp, or of
-a mix of requests served with continuous batching and a paged KV cache. Equal options and seed give equal traces. Weights
-are not included. Mixes are written as a stream, however long they are.`,
+		Long: `gen writes the allocations and frees that a model makes: of one request to transformers, of one to
+llama.cpp, or of a mix of requests served with continuous batching and a paged KV cache. Equal options and seed give
+equal traces. Weights are not included. Mixes are written as a stream, however long they are.`,
 		Example: `  vlmem trace gen --mix documents --model qwen3-vl-4b --requests 200 --seed 7 -o documents.trace.gz
   vlmem trace gen --model qwen3-vl-8b --image 1920x1080 --decode 64 --dtype fp16 --attention no-flash -o pascal.trace
   vlmem trace gen --engine llama.cpp --image 4032x3024 --ctx 8192 -o llama.trace`,
@@ -445,7 +446,8 @@ func newTracePlanCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan FILE",
 		Short: "Pack the lifetimes of a trace into the lowest arena",
-		Long: `Packs the blocks of a trace, whose lifetimes are all known, into one arena: the least memory a program seen before needs.
+		Long: `Packs the blocks of a trace, whose lifetimes are all known, into one arena: the least memory a program seen
+before needs.
 
 The lower bound is the largest sum of requested bytes live at one time. A packing is optimal where it meets that bound or
 where the search has refuted every lower height. The packing depends on --effort alone, unless --patience ends it early.

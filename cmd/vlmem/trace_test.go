@@ -84,7 +84,8 @@ func TestTraceCheckVerdicts(t *testing.T) {
 		{"start.csv", "init_segment,4194304,2097152,0,small\n", 4,
 			"vlmem: PATH: the recording holds no allocations to compare\n"},
 		{"nothing.csv", "alloc,4194304,100,0,2\n", 4,
-			"vlmem: device 0: 1 allocations lie in no segment that the recording holds, so their addresses cannot be predicted\nvlmem: device 0: the recording allows no prediction\n"},
+			"vlmem: device 0: 1 allocations lie in no segment that the recording holds, so their addresses cannot be " +
+				"predicted\nvlmem: device 0: the recording allows no prediction\n"},
 	} {
 		path := write(t, c.name, header+c.rows)
 		r := vlmem(t, nil, "trace", "check", path, "--format", "json")

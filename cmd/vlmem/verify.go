@@ -28,9 +28,10 @@ func newVerifyCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify CONFIG",
 		Short: "Hold a configuration against this machine and other requests",
-		Long: `verify reads a configuration of advise back, strictly, and looks at what it claims: the sums of its budget, the model's
-weights and cache, a request at the limits, the pools' maxima over seeds that had no part in sizing them, and, where it is
-of this machine, the memory that is free and the caches and bandwidth that the tiles rest on, timed again.
+		Long: `verify reads a configuration of advise back, strictly, and looks at what it claims: the sums of its budget,
+the model's weights and cache, a request at the limits, the pools' maxima over seeds that had no part in sizing
+them, and, where it is of this machine, the memory that is free and the caches and bandwidth that the tiles rest on,
+timed again.
 
 With --run the pools of the configuration serve a request at the limits in this machine's memory: every page of every
 tensor is written, and read back when it goes.

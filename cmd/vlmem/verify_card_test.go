@@ -49,7 +49,8 @@ func TestVerifyOnACard(t *testing.T) {
 	if room := idle["device room"]; code != 0 || !room.Holds() || room.Absent || room.Seen < 10*gib {
 		t.Errorf("idle: exit %d, %+v", code, room)
 	}
-	for _, what := range []string{"budget.device", "budget.host", "device weights", "device vision", "pools.general.max", "host room"} {
+	for _, what := range []string{"budget.device", "budget.host", "device weights", "device vision", "pools.general.max",
+		"host room"} {
 		if c, ok := idle[what]; !ok || !c.Holds() {
 			t.Errorf("idle: %s: %+v", what, c)
 		}

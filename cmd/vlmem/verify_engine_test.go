@@ -79,8 +79,9 @@ terminate called after throwing an instance of 'std::runtime_error'
 EOF
 echo '[New LWP 7097]'; exit 134`
 	for want, script := range map[string]string{
-		"exit status 134: 0.00.018.018 E llama_model_load: error loading model":  crash,
-		"exit status 1: error: invalid argument: --fit-print":                    "echo error: invalid argument: --fit-print >&2; exit 1",
+		"exit status 134: 0.00.018.018 E llama_model_load: error loading model": crash,
+		"exit status 1: error: invalid argument: --fit-print": "echo error: invalid argument: " +
+			"--fit-print >&2; exit 1",
 		"exit status 1: it said nothing":                                         "exit 1",
 		"no line of a device and its model, context and compute MiB; --fit-prin": "echo -c 4096 -ngl -1",
 	} {

@@ -93,7 +93,9 @@ func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 		}
 	}
 	said := c.said.String()
-	for _, want := range []string{"the cards' last reading stands: running nvidia-smi: exit status 15: Unable to determine", "stands: reading nvidia-smi's XML"} {
+	for _, want := range []string{
+		"the cards' last reading stands: running nvidia-smi: exit status 15: Unable to determine",
+		"stands: reading nvidia-smi's XML"} {
 		if !strings.Contains(said, want) || strings.Count(said, "\n") != 2 {
 			t.Errorf("no %q among two lines of\n%s", want, said)
 		}

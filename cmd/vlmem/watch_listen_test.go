@@ -39,7 +39,8 @@ func TestScrapesAreWellFormed(t *testing.T) {
 	if code, _, _ := scrape(t, e, "/metrics"); code != http.StatusServiceUnavailable {
 		t.Errorf("before the first reading: %d", code)
 	}
-	full := pressure.Reading{Stall: &pressure.Stall{Some: 0.1}, Unread: []pressure.Unread{{Name: "card \"é\"\x01", Last: true}},
+	full := pressure.Reading{Stall: &pressure.Stall{Some: 0.1}, Unread: []pressure.Unread{
+		{Name: "card \"é\"\x01", Last: true}},
 		Budgets: []pressure.Budget{{Name: "host", Used: units.GiB, Limit: 4 * units.GiB}, {Name: `card\0`, Limit: units.GiB}}}
 	for range 50 {
 		if err := e.Show(full, pressure.State{Level: pressure.High}); err != nil {
@@ -51,7 +52,8 @@ func TestScrapesAreWellFormed(t *testing.T) {
 		t.Errorf("%d, %s", code, kind)
 	}
 	wellFormed(t, body)
-	for _, want := range []string{`{budget="card\\0"} 0`, "{budget=\"card \\\"é\\\"\x01\"} 1", "vlmem_pressure_level 2\n"} {
+	for _, want := range []string{`{budget="card\\0"} 0`, "{budget=\"card \\\"é\\\"\x01\"} 1",
+		"vlmem_pressure_level 2\n"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %q in\n%s", want, body)
 		}
@@ -67,7 +69,8 @@ func wellFormed(t *testing.T, page string) {
 	if !strings.HasSuffix(page, "\n") || strings.Contains(page, "\n\n") {
 		t.Errorf("the last line has no end, or one is empty: %q", page)
 	}
-	sample := regexp.MustCompile(`^(vlmem_[a-z_]+)(\{[a-z]+="(?:[^"\\]|\\["\\n])*"\})? [0-9.e+-]+$`) // no third column: a timestamp
+	// no third column: a timestamp
+	sample := regexp.MustCompile(`^(vlmem_[a-z_]+)(\{[a-z]+="(?:[^"\\]|\\["\\n])*"\})? [0-9.e+-]+$`)
 	help, kind, series := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	current := ""
 	for line := range strings.Lines(page) {

@@ -221,7 +221,8 @@ func (in *Inputs) unfused(largest Demand) []evidence.Warning {
 	if more <= 0 {
 		return nil
 	}
-	return []evidence.Warning{evidence.Warn(Unfused, "PyTorch up to 2.9 has no fused attention for grouped queries below compute capability 8.0: the largest request would take %s more there", more)}
+	return []evidence.Warning{evidence.Warn(Unfused, "PyTorch up to 2.9 has no fused attention for grouped queries "+
+		"below compute capability 8.0: the largest request would take %s more there", more)}
 }
 
 func (in *Inputs) machine() Machine {
@@ -355,7 +356,8 @@ func (in *Inputs) headline(b Budget) []string {
 		fmt.Sprintf("%s (%s, kv %s) on %s", in.Model.Name, b.Precision.Value, cmp.Or(b.cache(), string(in.cacheType())),
 			in.Hardware.Name),
 		fmt.Sprintf("%s: %s of %s %s at %s tokens and images up to %s; the next limit is %s",
-			b.verdictWords(), place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)), in.Limits.Image(),
+			b.verdictWords(), place.used(), place.Capacity.Value, where, units.Grouped(int64(b.ContextTokens.Value)),
+			in.Limits.Image(),
 			b.NextLimit.Value),
 	}
 }

@@ -52,7 +52,8 @@ func TestTheParts(t *testing.T) {
 	same(t, "cache: 100 tokens are seven pages of 16 for each of three", in.kvPool().Max.Value, roundUp(perToken*112*3))
 
 	pools := Pools{General: Pool{Max: Value[units.Bytes]{Value: 10 * units.GiB}}}
-	l := in.weigh(need(map[string]int64{"general": 1 << 20, "text_embeddings": 1 << 19, "vision_features": 1 << 18}), pools)
+	l := in.weigh(need(map[string]int64{"general": 1 << 20, "text_embeddings": 1 << 19, "vision_features": 1 << 18}),
+		pools)
 	same(t, "compute", l.compute, 1<<20+1<<19)
 	same(t, "vision", l.vision, 1<<18)
 	same(t, "what the pools hold beyond the rest", l.pools, 10*units.GiB-perToken*300-1<<20-1<<19-1<<18)
@@ -79,8 +80,9 @@ func TestHostMemoryUnderALimit(t *testing.T) {
 func TestChoose(t *testing.T) {
 	const mib = 1 << 20
 	in := arithmetic(t)
-	p := in.choose(map[string][]int64{"vlmem": {400 * mib, 120 * mib, 250 * mib}, "bestfit": {300 * mib, 100 * mib, 200 * mib},
-		"buddy": {800 * mib, 200 * mib, 400 * mib}}, []int64{290 * mib, 90 * mib, 190 * mib})
+	p := in.choose(map[string][]int64{"vlmem": {400 * mib, 120 * mib, 250 * mib},
+		"bestfit": {300 * mib, 100 * mib, 200 * mib},
+		"buddy":   {800 * mib, 200 * mib, 400 * mib}}, []int64{290 * mib, 90 * mib, 190 * mib})
 	same(t, "policy", p.Policy.Value, "bestfit")
 	same(t, "initial", p.Initial.Value, 200*units.MiB)
 	same(t, "most", p.Max.Value, roundUp(315*units.MiB))

@@ -107,8 +107,9 @@ func TestProcessorsDoNotMatterToWhatLiesOnTheCard(t *testing.T) {
 		t.Skip("solves for seconds")
 	}
 	e := engine.Anywhere()
-	sse, amx := &profile.CPU{Model: "x", ISA: []string{"sse4_2"}}, &profile.CPU{Model: "x", ISA: []string{"avx2", "avx512f",
-		"avx512bw", "avx512_vnni", "amx_int8", "amx_tile"}}
+	sse, amx := &profile.CPU{Model: "x", ISA: []string{"sse4_2"}}, &profile.CPU{Model: "x",
+		ISA: []string{"avx2", "avx512f",
+			"avx512bw", "avx512_vnni", "amx_int8", "amx_tile"}}
 	for _, name := range profiles.ModelNames() {
 		m, err := profiles.Model(name)
 		if err != nil {

@@ -225,7 +225,8 @@ func TestNewerMinorIsReadWithAWarning(t *testing.T) {
 	if a, err := advise.Decode("c.yaml", plain("vlmem/v1", "")); err != nil || len(a.Warnings) != 0 {
 		t.Errorf("this version: %v, %v", a.Warnings, err)
 	}
-	for _, schema := range []string{"vlmem/v1.0", "vlmem/v1.02", "vlmem/v1.x", "vlmem/v2", "vlmem/v2.1", "vlmem/v10", `""`} {
+	for _, schema := range []string{"vlmem/v1.0", "vlmem/v1.02", "vlmem/v1.x", "vlmem/v2", "vlmem/v2.1", "vlmem/v10",
+		`""`} {
 		if _, err := advise.Decode("c.yaml", plain(schema, "")); err == nil {
 			t.Errorf("schema %s is read", schema)
 		}

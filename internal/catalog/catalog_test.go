@@ -63,7 +63,8 @@ func TestHardware(t *testing.T) {
 	if err != nil || len(mine.GPUs) != 1 || mine.GPUs[0].MemoryBytes != 4<<30 || mine.Name != "i5-10210u+my-card" {
 		t.Errorf("%+v, %v", mine.GPUs, err)
 	}
-	for spec, want := range map[string]string{"i5-10210v": "vlmem profiles lists", folder + "/none.yaml": "reading --hardware",
+	for spec, want := range map[string]string{"i5-10210v": "vlmem profiles lists", folder +
+		"/none.yaml": "reading --hardware",
 		text(t, folder+"/x.json", "{"): "x.json"} {
 		if _, err := Hardware(spec); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", spec, err, want)

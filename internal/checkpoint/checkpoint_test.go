@@ -78,7 +78,8 @@ func TestFilesThatALoadReads(t *testing.T) {
 func TestProcessorsLimits(t *testing.T) {
 	for name, text := range map[string]string{
 		"preprocessor_config.json": `{"size": {"longest_edge": 1048576, "shortest_edge": 65536}}`,
-		"processor_config.json":    `{"image_processor": {"min_pixels": 65536, "max_pixels": 1048576}, "video_processor": {}}`,
+		"processor_config.json": `{"image_processor": {"min_pixels": 65536, "max_pixels": 1048576},
+ "video_processor": {}}`,
 	} {
 		m, err := Configuration(folder(t, map[string]string{"config.json": config, name: text}))
 		if err != nil {
@@ -88,7 +89,8 @@ func TestProcessorsLimits(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, g, err)
 		}
 	}
-	if _, err := Configuration(folder(t, map[string]string{"config.json": config, "preprocessor_config.json": "{"})); err == nil {
+	if _, err := Configuration(folder(t, map[string]string{"config.json": config,
+		"preprocessor_config.json": "{"})); err == nil {
 		t.Error("half a file is taken")
 	}
 }
@@ -96,7 +98,8 @@ func TestProcessorsLimits(t *testing.T) {
 // ModelOpt says its quantisation beside config.json.
 func TestModelOptBesideTheConfiguration(t *testing.T) {
 	m, err := Configuration(folder(t, map[string]string{"config.json": config,
-		"hf_quant_config.json": `{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}}`}))
+		"hf_quant_config.json": `{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", ` +
+			`"exclude_modules": ["lm_head"]}}`}))
 	if err != nil || m.Quantisation == nil || m.Quantisation.Name != "nvfp4" {
 		t.Errorf("%+v, %v", m.Quantisation, err)
 	}
@@ -107,12 +110,14 @@ func TestFoundByName(t *testing.T) {
 	root := folder(t, map[string]string{
 		"hub/models--Qwen--Qwen3-VL-8B-Instruct/refs/main":                    "abc123\n",
 		"hub/models--Qwen--Qwen3-VL-8B-Instruct/snapshots/abc123/config.json": config,
-		"ollama/manifests/registry.ollama.ai/library/qwen3-vl/8b": `{"layers": [{"mediaType": "application/vnd.ollama.image.model",
- "digest": "sha256:aa"}, {"mediaType": "application/vnd.ollama.image.projector", "digest": "sha256:bb"}]}`,
+		"ollama/manifests/registry.ollama.ai/library/qwen3-vl/8b": `{"layers": [
+ {"mediaType": "application/vnd.ollama.image.model", "digest": "sha256:aa"},
+	{"mediaType": "application/vnd.ollama.image.projector", "digest": "sha256:bb"}]}`,
 	})
 	p := Places{Hub: filepath.Join(root, "hub"), Ollama: filepath.Join(root, "ollama")}
 	want := filepath.Join(root, "hub", "models--Qwen--Qwen3-VL-8B-Instruct", "snapshots", "abc123")
-	for name, found := range map[string]string{"Qwen/Qwen3-VL-8B-Instruct": want, "Qwen/Other": "", "../../x": "", "x": ""} {
+	for name, found := range map[string]string{"Qwen/Qwen3-VL-8B-Instruct": want, "Qwen/Other": "", "../../x": "",
+		"x": ""} {
 		if got := p.Snapshot(name); got != found {
 			t.Errorf("%s: %q, want %q", name, got, found)
 		}

@@ -49,7 +49,8 @@ func TestParseSMI(t *testing.T) {
 }
 
 func TestParseSMINotAvailable(t *testing.T) {
-	s, err := ParseSMI(strings.NewReader(`<nvidia_smi_log><gpu id="00000000:01:00.0"><fb_memory_usage><total>N/A</total></fb_memory_usage></gpu></nvidia_smi_log>`))
+	s, err := ParseSMI(strings.NewReader(`<nvidia_smi_log><gpu ` +
+		`id="00000000:01:00.0"><fb_memory_usage><total>N/A</total></fb_memory_usage></gpu></nvidia_smi_log>`))
 	if err != nil || s.GPUs[0].TotalBytes != nil || s.GPUs[0].PCIeWidth != nil {
 		t.Errorf("what is not available is not absent: %+v, %v", s, err)
 	}
@@ -60,7 +61,8 @@ func TestParseSMINotAvailable(t *testing.T) {
 }
 
 func FuzzParseSMI(f *testing.F) {
-	f.Add(`<nvidia_smi_log><driver_version>580.95.05</driver_version><gpu id="00000000:01:00.0"><fb_memory_usage><total>8192 MiB</total></fb_memory_usage></gpu></nvidia_smi_log>`)
+	f.Add(`<nvidia_smi_log><driver_version>580.95.05</driver_version><gpu ` +
+		`id="00000000:01:00.0"><fb_memory_usage><total>8192 MiB</total></fb_memory_usage></gpu></nvidia_smi_log>`)
 	f.Add(`<nvidia_smi_log><gpu id=":"><max_clocks><sm_clock> MHz</sm_clock></max_clocks></gpu></nvidia_smi_log>`)
 	f.Fuzz(func(t *testing.T, text string) {
 		s, err := ParseSMI(strings.NewReader(text))

@@ -14,10 +14,12 @@ func TestReadCommand(t *testing.T) {
 		unreckoned []string
 		err        string
 	}{
-		{&llamaServer, "-m a-Q8_0.gguf --mmproj=b-F16.gguf -c 8192 -ub 256 -ctk q8_0 --no-mmap --port 80 -np 2 -kvu -ngl -7 -cram 0",
+		{&llamaServer, "-m a-Q8_0.gguf --mmproj=b-F16.gguf -c 8192 -ub 256 -ctk q8_0 --no-mmap --port 80 -np 2 -kvu -ngl " +
+			"-7 -cram 0",
 			[]Stated{{"quant", "q8_0"}, {"mmproj-quant", "f16"}, {"ctx", "8192"}, {"ubatch", "256"}, {"kv-type", "q8_0,f16"},
 				{"load-mode", "none"}, {"parallel", "2"}, {"kv-unified", "true"}, {"ngl", "-1"}, {"cache-ram", "0"}}, nil, ""},
-		{&llamaCPP, "-ctv q4_0 -ctk q8_0 -fa --no-repack -lm none", []Stated{{"kv-type", "q8_0,q4_0"}, {"flash-attention", "on"},
+		{&llamaCPP, "-ctv q4_0 -ctk q8_0 -fa --no-repack -lm none", []Stated{{"kv-type", "q8_0,q4_0"},
+			{"flash-attention", "on"},
 			{"no-repack", "true"}, {"load-mode", "none"}}, nil, ""},
 		{&llamaServer, "--lora x -hf Qwen/Qwen3-VL-2B-Instruct-GGUF:Q8_0",
 			[]Stated{{"model", "Qwen/Qwen3-VL-2B-Instruct-GGUF"}, {"quant", "q8_0"}}, []string{"lora"}, ""},

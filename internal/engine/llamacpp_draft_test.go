@@ -18,9 +18,12 @@ func TestLlamaDraftsAsTheEngine(t *testing.T) {
 		o     Options
 		want  [2][]float64 // weights, cache, compute, output
 	}{
-		{"b9873", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74}, {1050.43, 1008, 79.17, 1.74}}},
-		{"b11063", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74}, {1050.43, 1008, 79.17, 1.74}}},
-		{"b11549", Options{Context: 8192, Sequences: 1}, [2][]float64{{4076.43, 1152, 137.02, 0.58}, {1050.43, 896, 108.02, 0.58}}},
+		{"b9873", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74},
+			{1050.43, 1008, 79.17, 1.74}}},
+		{"b11063", Options{Context: 9000, Sequences: 3}, [2][]float64{{4076.43, 1296, 110.23, 1.74},
+			{1050.43, 1008, 79.17, 1.74}}},
+		{"b11549", Options{Context: 8192, Sequences: 1}, [2][]float64{{4076.43, 1152, 137.02, 0.58},
+			{1050.43, 896, 108.02, 0.58}}},
 	} {
 		c.o.Quant, c.o.Device, c.o.Image = "q8_0", "cpu", &Image{}
 		c.o.Llama = LlamaOptions{Build: c.build, CacheRAM: new(int), Draft: &Draft{Model: model(t, "qwen3-vl-2b"),

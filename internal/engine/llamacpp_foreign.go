@@ -10,7 +10,8 @@ import (
 )
 
 // llamaDecoders are the architectures whose graphs are built here, exactly or nearly.
-var llamaDecoders = []string{"qwen3vl", "qwen3vlmoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "llama", "gemma2", "gemma3",
+var llamaDecoders = []string{"qwen3vl", "qwen3vlmoe", "qwen2", "qwen2vl", "qwen3", "qwen3moe", "llama", "gemma2",
+	"gemma3",
 	"deepseek2", "qwen35", "qwen35moe"}
 
 // llamaRefuses is the refusal for a decoder whose graph is not built here, nil for one that is.
@@ -37,7 +38,8 @@ func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 	if err != nil {
 		return err
 	}
-	bytes := map[string]int64{"": 2, "f16": 2, "fp16": 2, "bf16": 2, "f32": 4, "fp32": 4}[strings.ToLower(o.ProjectorQuant)]
+	bytes := map[string]int64{"": 2, "f16": 2, "fp16": 2, "bf16": 2, "f32": 4,
+		"fp32": 4}[strings.ToLower(o.ProjectorQuant)]
 	if bytes == 0 {
 		return fmt.Errorf("projector quantisation %q: want f32, f16 or bf16 for a %s tower", o.ProjectorQuant, m.Vision.Kind)
 	}

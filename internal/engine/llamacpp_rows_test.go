@@ -121,7 +121,8 @@ func TestLlamaRowsOfTheEngine(t *testing.T) {
 			map[string]float64{Compute: 36.02, VisionWeights: 781.42, Vision: 322.49}},
 		{"types of a file", "qwen3-vl-8b", "", Options{Context: 8192, Image: &Image{}, Files: file},
 			map[string]float64{Weights: 4834.77, KVCache: 1152, Compute: 128.02}, map[string]float64{Weights: 333.84}},
-		{"types of a file, 20 layers", "qwen3-vl-8b", "", Options{Context: 8192, Image: &Image{}, Files: file, HostLayers: 17},
+		{"types of a file, 20 layers", "qwen3-vl-8b", "", Options{Context: 8192, Image: &Image{}, Files: file,
+			HostLayers: 17},
 			map[string]float64{Weights: 2849.47, KVCache: 608, Compute: 165.63},
 			map[string]float64{Weights: 2319.14, KVCache: 544, Compute: 48.02}},
 		{"windows, 30 of 62 layers", "gemma-3-27b", "", windowMost,
@@ -134,7 +135,8 @@ func TestLlamaRowsOfTheEngine(t *testing.T) {
 			map[string]float64{KVCache: 2196, Compute: 412.01}, map[string]float64{Compute: 60.01}},
 		{"compressed cache, 10 layers", "deepseek-v3", "", latentLayers, map[string]float64{Compute: 4092.50}, nil},
 		{"compressed cache, large batches", "deepseek-v3", "", latentLong, map[string]float64{Compute: 2032.02}, nil},
-		{"compressed cache without flash attention", "deepseek-v3", "", latentPlain, map[string]float64{Compute: 4497.02}, nil},
+		{"compressed cache without flash attention", "deepseek-v3", "", latentPlain, map[string]float64{Compute: 4497.02},
+			nil},
 	} {
 		r.o.Llama.Build = LlamaVersion
 		r.hold(t)
@@ -208,7 +210,8 @@ func TestLlamaRowsOfPublicLogs(t *testing.T) {
 		{"2026, ROCm, 20 layers", "qwen2.5-7b", "llama.cpp", backend("rocm", on("b8156", Options{Context: 65536, Batch: 512,
 			KVType: "q8_0", Sequences: 4, Unified: true, HostLayers: 8})),
 			map[string]float64{KVCache: 1360, Compute: 304}, map[string]float64{KVCache: 544, Output: 2.32, Compute: 142.02}},
-		{"2026, a card", "qwen2.5-7b", "", on(LlamaVersion, Options{Context: 16384, KVType: "q8_0", Sequences: 4, Unified: true}),
+		{"2026, a card", "qwen2.5-7b", "", on(LlamaVersion, Options{Context: 16384, KVType: "q8_0", Sequences: 4,
+			Unified: true}),
 			map[string]float64{Weights: 4168.09, KVCache: 476, Compute: 148.09}, nil},
 		{"December 2025", "qwen3-30b-a3b", "llama.cpp", on("b7551", Options{Context: 65536, Sequences: 4, Unified: true}),
 			map[string]float64{KVCache: 6144, Compute: 300.75}, map[string]float64{Output: 2.32, Compute: 132.01}},

@@ -328,15 +328,18 @@ func TestParseSharedLlamaLogs(t *testing.T) {
 
 // Widths of caches, and builds as programs name them.
 func TestCacheBitsAndVersions(t *testing.T) {
-	for text, want := range map[string]float64{"q4_0": 4.5, "q8_0,f16": 12.25, "f16": 16, "": 16, "auto": 16, "fp8_e4m3": 8, "u8": 8,
+	for text, want := range map[string]float64{"q4_0": 4.5, "q8_0,f16": 12.25, "f16": 16, "": 16, "auto": 16,
+		"fp8_e4m3": 8, "u8": 8,
 		"F32": 32, "bf16": 16, "q5_1": 6} {
 		if got := CacheBits(text); got != want {
 			t.Errorf("%s: %g bits, want %g", text, got, want)
 		}
 	}
-	for said, want := range map[string]string{"load_backend: loaded CPU\nversion: 11063 (1a2b3c4)\nbuilt with GNU": "b11063",
-		"version: 0.6.1-dev (build 0, commit 1a2b3c4)\n": "v0.6.1", "version: 0.5.0 (build 11063, commit 1a2b)": "b11063",
-		"version: 0 (unknown)": "", "": ""} {
+	for said, want := range map[string]string{
+		"load_backend: loaded CPU\nversion: 11063 (1a2b3c4)\nbuilt with GNU": "b11063",
+		"version: 0.6.1-dev (build 0, commit 1a2b3c4)\n":                     "v0.6.1",
+		"version: 0.5.0 (build 11063, commit 1a2b)":                          "b11063",
+		"version: 0 (unknown)":                                               "", "": ""} {
 		if got := versionIn(said); got != want {
 			t.Errorf("%q: %s, want %s", said, got, want)
 		}

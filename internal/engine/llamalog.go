@@ -32,11 +32,14 @@ type LlamaLog struct {
 // in a line that names no device, and which it is before that. The table at the end has whole MiB of model, context and
 // compute.
 var (
-	llamaBuffer    = regexp.MustCompile(`(\w+):\s+(\S+)\s+(?:(model|KV|compute|output)\s+)?buffer size\s*=\s*([0-9.]+) MiB`)
+	llamaBuffer = regexp.MustCompile(
+		`(\w+):\s+(\S+)\s+(?:(model|KV|compute|output)\s+)?buffer size\s*=\s*([0-9.]+) MiB`)
 	llamaTowerSize = regexp.MustCompile(`(?:load_hparams|clip_model_load): model size:\s+([0-9.]+) Mi?B`)
 	llamaTowerAt   = regexp.MustCompile(`CLIP using (\S+) backend`)
-	llamaTable     = regexp.MustCompile(`breakdown_print: \|\s+- (\S+)[^|]*\|\D*(?:\d+ = \d+ \+ \()?\s*\d+ =\s*(\d+) \+\s*(\d+) \+\s*(\d+)`)
-	llamaNumber    = regexp.MustCompile(`(?:print_info|llm_load_print_meta|llama_context|llama_new_context_with_model): (\w+(?: \w+)?)\s*= (.+)`)
+	llamaTable     = regexp.MustCompile(`breakdown_print: \|\s+- (\S+)[^|]*\|\D*(?:\d+ = \d+ \+ \()?\s*\d+ =\s*(\d+) ` +
+		`\+\s*(\d+) \+\s*(\d+)`)
+	llamaNumber = regexp.MustCompile(
+		`(?:print_info|llm_load_print_meta|llama_context|llama_new_context_with_model): (\w+(?: \w+)?)\s*= (.+)`)
 	llamaMeta      = regexp.MustCompile(`- kv\s+\d+:\s+(\S+) (\w+)\s+= (.*)`)
 	llamaTensors   = regexp.MustCompile(`loaded meta data with \d+ key-value pairs and (\d+) tensors from (.*) \(version`)
 	llamaOffloaded = regexp.MustCompile(`offloaded (\d+)/(\d+) layers to GPU`)

@@ -41,8 +41,9 @@ var (
 
 // llamaSpellings are llama-server's arguments by long name.
 func llamaSpellings() map[string][]spelling {
-	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch", "ubatch-size": "ubatch",
-		"flash-attn": "flash-attention", "no-warmup": "no-warmup",
+	m := plainly(map[string]string{"ctx-size": "ctx", "parallel": "parallel", "batch-size": "batch",
+		"ubatch-size": "ubatch",
+		"flash-attn":  "flash-attention", "no-warmup": "no-warmup",
 		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
 		"n-cpu-ffn": "n-cpu-ffn", "override-tensor": "override-tensor", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
@@ -62,7 +63,8 @@ func llamaSpellings() map[string][]spelling {
 	for _, name := range []string{"spec-draft-model", "model-draft"} {
 		m[name] = []spelling{{"model-draft", fileNeeded}}
 	}
-	for k, v := range map[string]string{"cache-type-k-draft": "cache-type-v-draft", "spec-draft-type-k": "spec-draft-type-v"} {
+	for k, v := range map[string]string{"cache-type-k-draft": "cache-type-v-draft",
+		"spec-draft-type-k": "spec-draft-type-v"} {
 		m[k], m[v] = []spelling{{"kv-type-draft", keysOf}}, []spelling{{"kv-type-draft", valuesOf}}
 	}
 	for _, name := range []string{"spec-draft-ngl", "gpu-layers-draft", "n-gpu-layers-draft"} {

@@ -268,7 +268,8 @@ func TestSGLangStatic(t *testing.T) {
 		}
 	}
 	// with what nvidia-smi says of the cards, by ServerArgs of 0.5.23
-	for name, want := range map[string]float64{"rtx-3090": 0.6659, "a100-80gb": 0.7731, "h200": 0.8388, "b200": 0.7925, "rtx-5090": 0.7296} {
+	for name, want := range map[string]float64{"rtx-3090": 0.6659, "a100-80gb": 0.7731, "h200": 0.8388, "b200": 0.7925,
+		"rtx-5090": 0.7296} {
 		r, err := newSGLangRun(model(t, "qwen3-vl-8b"), Options{GPU: card(t, name)})
 		if err != nil || math.Abs(r.share-want) > 0.0015 {
 			t.Errorf("8B on %s: %.4f, want %.4f, %v", name, r.share, want, err)

@@ -79,7 +79,8 @@ func missingItems(t *testing.T, e *Engine) []string {
 	mem.sum()
 	if mem.Quant == "" || mem.KVType == "" || mem.ContextTokens == 0 || mem.WeightsBytes == 0 ||
 		mem.KVCacheBytes == 0 || mem.ComputeBytes+mem.VisionBytes == 0 {
-		return []string{"Estimate: the types of weights and cache, the context, or one of the items weights, KV cache, compute or vision"}
+		return []string{"Estimate: the types of weights and cache, the context, or one of the items weights, KV cache, " +
+			"compute or vision"}
 	}
 	return nil
 }

@@ -214,7 +214,8 @@ func TestTransformersMapsWhatItDoesNotCast(t *testing.T) {
 		device, quant, backing string
 		files                  float64 // of the weights
 		own                    int
-	}{{"cpu", "bfloat16", BackedFile, 0, 2}, {"cpu", "float32", "", 0.5, 3}, {"cpu", "float16", "", 1, 3}, {"gpu", "bfloat16", "", 0, 0}} {
+	}{{"cpu", "bfloat16", BackedFile, 0, 2}, {"cpu", "float32", "", 0.5, 3}, {"cpu", "float16", "", 1, 3},
+		{"gpu", "bfloat16", "", 0, 0}} {
 		mem, err := Estimate("transformers", m, Options{Device: c.device, Quant: c.quant, Context: 2000})
 		if err != nil {
 			t.Fatal(err)

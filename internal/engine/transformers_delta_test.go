@@ -34,8 +34,8 @@ func TestGatedDeltaRuleRecorded(t *testing.T) {
 // The same of other decoders at 1,000 tokens: 512 wide, four layers, eight heads. Those whose operators are Qwen3's are
 // met within one per cent, the others lie in their intervals.
 func TestOtherDecodersRecorded(t *testing.T) {
-	const shape = `"dtype": "bfloat16", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2,
- "intermediate_size": 1024, "vocab_size": 1000, "max_position_embeddings": 8192`
+	const shape = `"dtype": "bfloat16", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+ "num_key_value_heads": 2, "intermediate_size": 1024, "vocab_size": 1000, "max_position_embeddings": 8192`
 	for _, c := range []struct {
 		kind, keys string
 		recorded   units.Bytes
@@ -43,14 +43,16 @@ func TestOtherDecodersRecorded(t *testing.T) {
 	}{
 		{"qwen2", "", 12_560_016, true}, {"llama", "", 12_560_024, true}, {"mistral", "", 12_560_056, true},
 		{"qwen3", `, "head_dim": 64`, 12_560_016, true},
-		{"qwen3_moe", `, "head_dim": 64, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256`, 14_704_080,
+		{"qwen3_moe", `, "head_dim": 64, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256`,
+			14_704_080,
 			true},
 		{"mixtral", `, "num_local_experts": 8`, 24_936_088, true},
 		{"gemma3_text", `, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 256`, 15_487_608, false},
 		{"gemma2", `, "head_dim": 64, "query_pre_attn_scalar": 64, "sliding_window": 256`, 92_464_040, false},
 		{"gpt_oss", `, "head_dim": 64, "num_local_experts": 8, "sliding_window": 128`, 104_272_096, false},
-		{"deepseek_v3", `, "num_key_value_heads": 8, "n_routed_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 256,
- "kv_lora_rank": 128, "q_lora_rank": 256, "first_k_dense_replace": 1`, 118_136_028, false},
+		{"deepseek_v3", `, "num_key_value_heads": 8, "n_routed_experts": 8, "num_experts_per_tok": 2,
+ "moe_intermediate_size": 256, "kv_lora_rank": 128, "q_lora_rank": 256,
+	"first_k_dense_replace": 1`, 118_136_028, false},
 	} {
 		keys := shape + c.keys
 		if c.kind == "deepseek_v3" {

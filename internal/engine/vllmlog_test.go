@@ -8,7 +8,9 @@ import (
 )
 
 func TestReadVLLMLog(t *testing.T) {
-	items, err := ReadVLLMLog(strings.NewReader(`INFO 11-28 01:00:00 [gpu_model_runner.py:5061] Model loading took 4.25 GiB memory and 3.141593 seconds
+	items, err := ReadVLLMLog(strings.NewReader("INFO 11-28 01:00:00 [gpu_model_runner.py:5061] Model loading took " +
+		"4.25 GiB memory " +
+		`and 3.141593 seconds
 INFO 11-28 01:00:09 [gpu_worker.py:441] Available KV cache memory: 12.34 GiB
 INFO 11-28 01:00:09 [kv_cache_utils.py:1316] GPU KV cache size: 115,520 tokens
 (Worker_TP1 pid=9) INFO 11-28 01:00:09 [gpu_worker.py:441] Available KV cache memory: 12.30 GiB

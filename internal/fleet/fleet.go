@@ -94,10 +94,11 @@ type Kind struct {
 // Answer is what becomes of one model on a kind's machines. Its figures are those of the slowest machine that it fits;
 // where it fits none, Missing and Why are of the nearest.
 type Answer struct {
-	Model     string          `yaml:"model" json:"model"`
-	Fits      []string        `yaml:"fits,omitempty" json:"fits"`         // machines
-	Verdict   string          `yaml:"verdict" json:"verdict"`             // fits, fits if, or why not
-	Missing   units.Bytes     `yaml:"missing_bytes" json:"missing_bytes"` // 0 where it fits or another reason stands against it
+	Model   string   `yaml:"model" json:"model"`
+	Fits    []string `yaml:"fits,omitempty" json:"fits"` // machines
+	Verdict string   `yaml:"verdict" json:"verdict"`     // fits, fits if, or why not
+	// 0 where it fits or another reason stands against it
+	Missing   units.Bytes     `yaml:"missing_bytes" json:"missing_bytes"`
 	Precision string          `yaml:"precision,omitempty" json:"precision,omitempty"`
 	Layers    int             `yaml:"layers_on_device" json:"layers_on_device"`
 	Of        int             `yaml:"of_layers,omitempty" json:"of_layers,omitempty"`
@@ -105,7 +106,8 @@ type Answer struct {
 	Image     string          `yaml:"image,omitempty" json:"image,omitempty"`
 	Room      int             `yaml:"context_room_tokens,omitempty" json:"context_room_tokens,omitempty"` // most
 	Speed     *speed.Forecast `yaml:"speed,omitempty" json:"speed,omitempty"`                             // nil: not known
-	Service   *Service        `yaml:"service,omitempty" json:"service,omitempty"`                         // nil without a mix
+	// nil without a mix
+	Service *Service `yaml:"service,omitempty" json:"service,omitempty"`
 
 	placed *advise.Placement // that the figures are of
 }

@@ -320,7 +320,8 @@ func BenchmarkGreedy(b *testing.B) {
 
 // A buffer's end is not part of its lifetime: what begins there may have its place.
 func TestNeighboursInTimeShareAPlace(t *testing.T) {
-	p := &Problem{Buffers: []Buffer{{Lower: 0, Upper: 3, Size: 8}, {Lower: 3, Upper: 5, Size: 8}, {Lower: 5, Upper: 9, Size: 8}}}
+	p := &Problem{Buffers: []Buffer{{Lower: 0, Upper: 3, Size: 8}, {Lower: 3, Upper: 5, Size: 8},
+		{Lower: 5, Upper: 9, Size: 8}}}
 	if s := packInOrder(p, []int{1, 0, 2}); s.Height != 8 {
 		t.Errorf("three in a row take %d bytes, want 8", s.Height)
 	}

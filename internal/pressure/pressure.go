@@ -228,8 +228,9 @@ func (s State) Advice() []string {
 			b.Limit, 100*b.Fraction(), over))
 	}
 	if s.Elsewhere {
-		return []string{fmt.Sprintf("tasks waited for memory %.0f %% of the last 10 s, but not for want of what this process "+
-			"may use (%s: %.0f %%): other programs, at limits of their own", 100*s.Stall.Some, b.Name, 100*b.Fraction())}
+		return []string{fmt.Sprintf(
+			"tasks waited for memory %.0f %% of the last 10 s, but not for want of what this process "+
+				"may use (%s: %.0f %%): other programs, at limits of their own", 100*s.Stall.Some, b.Name, 100*b.Fraction())}
 	}
 	if st := s.Stall; st != nil && st.Full >= s.settings.StallHigh {
 		list = append(list, fmt.Sprintf("all tasks waited for memory %.0f %% of the last 10 s: the machine works for "+

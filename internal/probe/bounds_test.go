@@ -62,9 +62,11 @@ func TestBounds(t *testing.T) {
 		{"memory.high alone", groups.with(group("a/b", "1073741824\n", "anon 0\n",
 			machine{"memory.max": "max\n", "memory.high": "4294967296\n"})), "control group /a/b, throttles",
 			3 * units.GiB},
-		{"address space", machine{"proc/self/limits": limits("Max address space         4294967296           unlimited            bytes")},
+		{"address space", machine{"proc/self/limits": limits("Max address space         4294967296           unlimited    " +
+			"        bytes")},
 			"address space", 4 * units.GiB},
-		{"data", machine{"proc/self/limits": limits("Max data size             1073741824           unlimited            bytes")},
+		{"data", machine{"proc/self/limits": limits("Max data size             1073741824           unlimited            " +
+			"bytes")},
 			"private writable mappings", units.GiB},
 		// Less the admin and the user reserve.
 		{"strict overcommit", strict, "commitments", 4*units.GiB - 136*units.MiB},

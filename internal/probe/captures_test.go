@@ -181,7 +181,9 @@ func parseXML(r io.Reader) (map[string]int, error) {
 }
 
 // unread matches the many files of a capture that nothing here reads, which are not worth the time to lay out.
-var unread = regexp.MustCompile(`^sys/(bus|class|firmware)/|^sys/devices/(pci|virtual|platform)|/(power|cpuidle|thermal_throttle|acpi_cppc|stats)/|/numastat$|/vmstat$`)
+var unread = regexp.MustCompile(
+	`^sys/(bus|class|firmware)/|^sys/devices/(pci|virtual|platform)|` +
+		`/(power|cpuidle|thermal_throttle|acpi_cppc|stats)/|/numastat$|/vmstat$`)
 
 // memoryDir is where Linux keeps files in memory: thousands of small ones take seconds on a disk.
 const memoryDir = "/dev/shm"

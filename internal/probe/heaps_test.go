@@ -19,7 +19,8 @@ func TestHeaps(t *testing.T) {
 		t.Skip(err)
 	}
 	h := profile.Hardware{Unknown: map[string]string{}, Cards: []profile.Card{
-		{Vendor: "Intel", Name: "Intel UHD", PCIID: "8086:9b41", PCIBusID: "0000:00:02.0", Driver: "i915", Backends: []string{"vulkan"}},
+		{Vendor: "Intel", Name: "Intel UHD", PCIID: "8086:9b41", PCIBusID: "0000:00:02.0", Driver: "i915",
+			Backends: []string{"vulkan"}},
 		{Vendor: "Intel", Name: "Intel Arc A770", PCIID: "8086:56a0", PCIBusID: "0000:03:00.0", Driver: "i915",
 			Backends: []string{"vulkan", "sycl"}},
 		{Vendor: "AMD", Name: "AMD unbound", PCIID: "1002:744c", PCIBusID: "0000:04:00.0"}}}

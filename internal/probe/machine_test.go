@@ -346,7 +346,8 @@ func TestCaptureStaysInside(t *testing.T) {
 // TestYAMLReadsBack holds that what probe writes is what --hardware takes, to the last field.
 func TestYAMLReadsBack(t *testing.T) {
 	h := reported(t, smallMachine())
-	m := Measurement{Unknown: map[string]string{"measured.l2_bytes": "no step"}, Warnings: []evidence.Warning{{Code: Disturbed, Text: "noisy"}}}
+	m := Measurement{Unknown: map[string]string{"measured.l2_bytes": "no step"},
+		Warnings: []evidence.Warning{{Code: Disturbed, Text: "noisy"}}}
 	m.L1Bytes, m.L1Interval = 32*units.KiB, &profile.Interval{Low: 28 * units.KiB, High: 36 * units.KiB, Confidence: 0.9}
 	m.DRAMReadBytesPerS, m.Costs = 2.5e10, map[string]float64{"page_fault": 5e-7}
 	m.Latency = []profile.LatencyPoint{{Bytes: 4096, Order: Random, Seconds: 1e-9}}
@@ -494,7 +495,8 @@ func TestCPUID(t *testing.T) {
 	}{
 		{"Intel", recording(4, registers{0x1c004121, 0x02c0003f, 0x3f}, registers{0x1c004122, 0x01c0003f, 0x3f},
 			registers{0x1c004143, 0x01c0003f, 0x3ff}, registers{0x1c03c163, 0x02c0003f, 0x1fff}, end),
-			"GenuineIntel", "L1d 48 KiB ways 12 shared 2 ×4, L1i 32 KiB ways 8 shared 2 ×4, L2 512 KiB ways 8 shared 2 ×4, L3 6 MiB ways 12 shared 8 ×1"},
+			"GenuineIntel", "L1d 48 KiB ways 12 shared 2 ×4, L1i 32 KiB ways 8 shared 2 ×4, L2 512 KiB ways 8 shared 2 ×4, " +
+				"L3 6 MiB ways 12 shared 8 ×1"},
 		{"AMD", recording(0x8000001d, registers{0x00000121, 0x01c0003f, 0x3f}, registers{0x0001c163, 0x03c0003f, 0x7fff},
 			end),
 			"AuthenticAMD", "L1d 32 KiB ways 8 shared 1 ×8, L3 32 MiB ways 16 shared 8 ×1"},

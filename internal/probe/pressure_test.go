@@ -30,9 +30,10 @@ const hostFiles = "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvaila
 
 func TestPressureReadsHostAndStall(t *testing.T) {
 	r, err := Pressure(plant(t, map[string]string{
-		"proc/meminfo":         hostFiles,
-		"proc/self/cgroup":     "0::/\n",
-		"proc/pressure/memory": "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=3.00 avg60=0.00 avg300=0.00 total=0\n",
+		"proc/meminfo":     hostFiles,
+		"proc/self/cgroup": "0::/\n",
+		"proc/pressure/memory": "some avg10=12.50 avg60=1.00 avg300=0.10 total=1\nfull avg10=3.00 avg60=0.00 avg300=0.00 " +
+			"total=0\n",
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +60,8 @@ func TestPressureReadsTheTightestGroup(t *testing.T) {
 			"sys/fs/cgroup/outer/inner/memory.pressure": "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n",
 		},
 		"version 1": {
-			"proc/self/mountinfo":                              "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+			"proc/self/mountinfo": "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw," +
+				"memory\n",
 			"proc/self/cgroup":                                 "4:memory:/inner\n",
 			"sys/fs/cgroup/memory/memory.limit_in_bytes":       "9223372036854771712\n",
 			"sys/fs/cgroup/memory/memory.usage_in_bytes":       "5000\n",

@@ -162,7 +162,8 @@ func TestShapes(t *testing.T) {
 				"dev/cpuset/job/cpuset.cpus": "0-1\n", "dev/cpuset/job/cpuset.mems": "0-1\n"}),
 			"1 packages 2 cores 2 threads; L1d×3/1 L2×1/4; nodes 0[2] 1[0]"}, // lstopo keeps the cache that the node hangs on
 		{"memory that is a cache", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 1<<20),
-			machine{"var/run/hwloc/knl_memoryside_cache": "version: 2\ncache_size: 2147483648\nassociativity: 1\nline_size: 64\nmemory_mode: Hybrid50\n"}),
+			machine{"var/run/hwloc/knl_memoryside_cache": "version: 2\ncache_size: 2147483648\nassociativity: 1\nline_size: " +
+				"64\nmemory_mode: Hybrid50\n"}),
 			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4 L3×2/2; nodes 0[2] 1[2]"},
 		{"memory that is a garbled cache", shape{1, 4,
 			1}.machine().with(machine{"var/run/hwloc/knl_memoryside_cache": "cache_size: much\nmemory_mode: Cache\n"}),

@@ -19,7 +19,8 @@ func TestDecodeNamesFileAndLine(t *testing.T) {
 		{"nothing in it", head, "f.yaml: neither cpu nor gpus nor cards is given"},
 		{"impossible", head + "cpu: {model: a, cores: 0, threads: 1, packages: 1, caches: []}\n",
 			"f.yaml: cpu.cores must be above zero"},
-		{"bad capability", head + "gpus: [{name: a, compute_capability: six, memory_bytes: 1, sm_count: 1, shared_memory_per_block_bytes: 1, max_threads_per_block: 1}]\n",
+		{"bad capability", head + "gpus: [{name: a, compute_capability: six, memory_bytes: 1, sm_count: 1, " +
+			"shared_memory_per_block_bytes: 1, max_threads_per_block: 1}]\n",
 			`gpus[0].compute_capability "six" is not of the form "6.1"`},
 	} {
 		_, err := DecodeHardware("f.yaml", []byte(c.text))

@@ -26,16 +26,18 @@ const HardwareSchema = "vlmem/hardware/v1"
 
 // Hardware is one machine. Sections that a profile or a probe knows nothing of are nil or empty.
 type Hardware struct {
-	Schema   string             `yaml:"schema" json:"schema"`
-	Name     string             `yaml:"name" json:"name"`
-	CPU      *CPU               `yaml:"cpu,omitempty" json:"cpu,omitempty"`
-	Memory   *Memory            `yaml:"memory,omitempty" json:"memory,omitempty"`
-	NUMA     []Node             `yaml:"numa,omitempty" json:"numa,omitempty"`
-	GPUs     []GPU              `yaml:"gpus,omitempty" json:"gpus,omitempty"`
-	Cards    []Card             `yaml:"cards,omitempty" json:"cards,omitempty"` // all that the kernel shows, GPUs among them
-	Measured *Measured          `yaml:"measured,omitempty" json:"measured,omitempty"`
-	System   *System            `yaml:"system,omitempty" json:"system,omitempty"`
-	Unknown  map[string]string  `yaml:"unknown,omitempty" json:"unknown,omitempty"` // field path → why it could not be read
+	Schema string  `yaml:"schema" json:"schema"`
+	Name   string  `yaml:"name" json:"name"`
+	CPU    *CPU    `yaml:"cpu,omitempty" json:"cpu,omitempty"`
+	Memory *Memory `yaml:"memory,omitempty" json:"memory,omitempty"`
+	NUMA   []Node  `yaml:"numa,omitempty" json:"numa,omitempty"`
+	GPUs   []GPU   `yaml:"gpus,omitempty" json:"gpus,omitempty"`
+	// all that the kernel shows, GPUs among them
+	Cards    []Card    `yaml:"cards,omitempty" json:"cards,omitempty"`
+	Measured *Measured `yaml:"measured,omitempty" json:"measured,omitempty"`
+	System   *System   `yaml:"system,omitempty" json:"system,omitempty"`
+	// field path → why it could not be read
+	Unknown  map[string]string  `yaml:"unknown,omitempty" json:"unknown,omitempty"`
 	Warnings []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
 	// Fingerprint is equal for probed machines whose figures may be compared with each other.
 	Fingerprint string `yaml:"fingerprint,omitempty" json:"fingerprint,omitempty"`

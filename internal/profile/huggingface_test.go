@@ -107,7 +107,8 @@ func TestDecodeHuggingFaceRefuses(t *testing.T) {
 		{"broken", []byte("{\n\"model_type\": \"qwen3_vl\",\n]"), "broken.json:3: "},
 		{"empty", nil, "broken.json:1: "},
 		{"a list", []byte("[]"), "broken.json:1: "},
-		{"another model", []byte(`{"model_type": "bert", "text_config": {"hidden_size": []}}`), `model_type "bert" is not known`},
+		{"another model", []byte(`{"model_type": "bert", "text_config": {"hidden_size": []}}`),
+			`model_type "bert" is not known`},
 		{"text value", config(t, func(_, text, _ map[string]any) { text["hidden_size"] = "wide" }),
 			"text_config.hidden_size is a string"},
 		{"text as a list", config(t, func(outer, _, _ map[string]any) { outer["text_config"] = []int{1} }),
@@ -165,7 +166,8 @@ func TestExpertsUnderEitherName(t *testing.T) {
 			t.Errorf("%s: %+v, %v, %v", name, m.Text.MoE, err, m.Replayable())
 		}
 	}
-	data := strings.Replace(string(config(t, nil)), `"rope_theta":5000000`, `"rope_theta":5000000,"x":[NaN,-Infinity,"Infinity"]`, 1)
+	data := strings.Replace(string(config(t, nil)), `"rope_theta":5000000`,
+		`"rope_theta":5000000,"x":[NaN,-Infinity,"Infinity"]`, 1)
 	if m, err := profile.DecodeHuggingFace("config.json", []byte(data)); err != nil || m.Text.HiddenSize != 2560 {
 		t.Errorf("numbers that Python writes: %v", err)
 	}

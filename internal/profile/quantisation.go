@@ -333,8 +333,9 @@ var named = map[string]string{
 	"nvfp4": `{"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head", "*visual*"]}`,
 }
 
-const w4a16 = `{"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head", "re:.*visual.*"],
- "config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 128, "type": "int", "symmetric": true}}}}`
+const w4a16 = `{"quant_method": "compressed-tensors", "format": "pack-quantized",
+ "ignore": ["lm_head", "re:.*visual.*"], "config_groups": {"group_0": {
+	"weights": {"num_bits": 4, "group_size": 128, "type": "int", "symmetric": true}}}}`
 
 // QuantisationNames are the schemes that QuantisationNamed knows.
 func QuantisationNames() []string { return slices.Sorted(maps.Keys(named)) }

@@ -10,17 +10,18 @@ import (
 func TestBytesOfOneMatrix(t *testing.T) {
 	x := Module{Name: "model.layers.0.mlp.up_proj", Kind: LinearModule, Part: LayersPart, Count: 1, Out: 9728, In: 2560}
 	for config, want := range map[string]int64{
-		`{"quant_method": "bitsandbytes", "load_in_4bit": true}`:                                                   14_008_384,
-		`{"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}`:                                                     14_008_384,
-		`{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_use_double_quant": true}`:                12_848_132,
-		`{"quant_method": "bitsandbytes", "load_in_8bit": true}`:                                                   24_942_592,
-		`{"quant_method": "torchao", "quant_type": "int8_weight_only"}`:                                            24_952_320,
-		`{"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig", "_data": {}}}}`: 24_942_592,
-		`{"quant_method": "torchao", "quant_type": {"default": {"_type": "IntxWeightOnlyConfig"}}}`:                25_487_360,
-		`{"quant_method": "torchao", "quant_type": "int4_weight_only"}`:                                            13_230_080,
-		`{"quant_method": "quanto", "weights": "int4"}`:                                                            13_230_080,
-		`{"quant_method": "quanto", "weights": "int8"}`:                                                            24_923_136,
-		`{"quant_method": "quanto", "weights": "int2"}`:                                                            7_004_160,
+		`{"quant_method": "bitsandbytes", "load_in_4bit": true}`:                                    14_008_384,
+		`{"load_in_4bit": true, "bnb_4bit_quant_type": "fp4"}`:                                      14_008_384,
+		`{"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_use_double_quant": true}`: 12_848_132,
+		`{"quant_method": "bitsandbytes", "load_in_8bit": true}`:                                    24_942_592,
+		`{"quant_method": "torchao", "quant_type": "int8_weight_only"}`:                             24_952_320,
+		`{"quant_method": "torchao", "quant_type": {"default": {"_type":
+			"Float8WeightOnlyConfig", "_data": {}}}}`: 24_942_592,
+		`{"quant_method": "torchao", "quant_type": {"default": {"_type": "IntxWeightOnlyConfig"}}}`: 25_487_360,
+		`{"quant_method": "torchao", "quant_type": "int4_weight_only"}`:                             13_230_080,
+		`{"quant_method": "quanto", "weights": "int4"}`:                                             13_230_080,
+		`{"quant_method": "quanto", "weights": "int8"}`:                                             24_923_136,
+		`{"quant_method": "quanto", "weights": "int2"}`:                                             7_004_160,
 		`{"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"weights":
  {"num_bits": 4, "group_size": 128, "symmetric": true}}}}`: 12_840_976,
 		`{"quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups": {"group_0": {"weights":
@@ -142,7 +143,8 @@ func TestStatesOfLinearAttention(t *testing.T) {
 
 // Which layers slide, and what stays of 100 and 5,000 tokens, as real caches of narrow models have it.
 func TestWindowsOfEachClass(t *testing.T) {
-	const narrow = `"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 100, "max_position_embeddings": 8192`
+	const narrow = `"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2, ` +
+		`"vocab_size": 100, "max_position_embeddings": 8192`
 	for _, c := range []struct {
 		kind, keys      string
 		tokens          int
@@ -183,7 +185,8 @@ func TestPositions(t *testing.T) {
 
 // Bits that no scheme has are refused where they stand, not multiplied.
 func TestBitsThatNoSchemeHas(t *testing.T) {
-	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`, `{"quant_method": "awq", "bits": 0}`,
+	for _, quantised := range []string{`{"quant_method": "gptq", "bits": 1000000000}`,
+		`{"quant_method": "awq", "bits": 0}`,
 		`{"quant_method": "compressed-tensors", "config_groups": {"a": {"weights": {"num_bits": 64}}}}`} {
 		text := decoder("qwen3", qwen3dense, `"quantization_config": `+quantised)
 		if _, err := DecodeHuggingFace("config.json", []byte(text)); err == nil ||

@@ -23,7 +23,8 @@ type Variant struct {
 	Latent     *Latent     `yaml:"latent,omitempty" json:"latent,omitempty"`
 	Linear     *Linear     `yaml:"linear,omitempty" json:"linear,omitempty"` // of the layers of linear attention
 	// of a mixture, the first that have a dense MLP
-	RouterBias    bool  `yaml:"router_bias,omitempty" json:"router_bias,omitempty"` // experts are picked with a bias for each
+	// experts are picked with a bias for each
+	RouterBias    bool  `yaml:"router_bias,omitempty" json:"router_bias,omitempty"`
 	DenseLayers   int   `yaml:"dense_layers,omitempty" json:"dense_layers,omitempty"`
 	DenseAt       []int `yaml:"dense_at,omitempty" json:"dense_at,omitempty"` // and others that have
 	SharedExperts int   `yaml:"shared_experts,omitempty" json:"shared_experts,omitempty"`

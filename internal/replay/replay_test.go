@@ -61,7 +61,8 @@ func TestCompareAccounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := Compare(context.Background(), &p, []Entrant{{Name: "bestfit", Open: bestfit}}, Options{Repeats: 2, Clock: ticks()})
+		got, err := Compare(context.Background(), &p, []Entrant{{Name: "bestfit", Open: bestfit}},
+			Options{Repeats: 2, Clock: ticks()})
 		if err != nil {
 			t.Fatal(err)
 		}

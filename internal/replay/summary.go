@@ -17,17 +17,19 @@ const (
 // Summary is what one allocator made of one workload. Sizes are in bytes, times in nanoseconds per operation. Fields
 // that a kind of run does not know are nil; times are absent where nothing was timed.
 type Summary struct {
-	Workload              string  `json:"workload" yaml:"workload"`
-	Allocator             string  `json:"allocator" yaml:"allocator"`
-	Kind                  string  `json:"kind" yaml:"kind"`
-	Events                int     `json:"events" yaml:"events"`
-	Operations            int     `json:"operations" yaml:"operations"`
-	Repeats               int     `json:"repeats" yaml:"repeats"`
-	NsPerOpMean           float64 `json:"ns_per_op_mean,omitempty" yaml:"ns_per_op_mean,omitempty"`
-	NsPerOpP50            float64 `json:"ns_per_op_p50,omitempty" yaml:"ns_per_op_p50,omitempty"`
-	NsPerOpP99            float64 `json:"ns_per_op_p99,omitempty" yaml:"ns_per_op_p99,omitempty"`
-	NsPerOpLow            float64 `json:"ns_per_op_low,omitempty" yaml:"ns_per_op_low,omitempty"`   // lowest mean of a repeat
-	NsPerOpHigh           float64 `json:"ns_per_op_high,omitempty" yaml:"ns_per_op_high,omitempty"` // highest mean of a repeat
+	Workload    string  `json:"workload" yaml:"workload"`
+	Allocator   string  `json:"allocator" yaml:"allocator"`
+	Kind        string  `json:"kind" yaml:"kind"`
+	Events      int     `json:"events" yaml:"events"`
+	Operations  int     `json:"operations" yaml:"operations"`
+	Repeats     int     `json:"repeats" yaml:"repeats"`
+	NsPerOpMean float64 `json:"ns_per_op_mean,omitempty" yaml:"ns_per_op_mean,omitempty"`
+	NsPerOpP50  float64 `json:"ns_per_op_p50,omitempty" yaml:"ns_per_op_p50,omitempty"`
+	NsPerOpP99  float64 `json:"ns_per_op_p99,omitempty" yaml:"ns_per_op_p99,omitempty"`
+	// lowest mean of a repeat
+	NsPerOpLow float64 `json:"ns_per_op_low,omitempty" yaml:"ns_per_op_low,omitempty"`
+	// highest mean of a repeat
+	NsPerOpHigh           float64 `json:"ns_per_op_high,omitempty" yaml:"ns_per_op_high,omitempty"`
 	LowerBoundBytes       int64   `json:"lower_bound_bytes" yaml:"lower_bound_bytes"`
 	PeakLiveBytes         int64   `json:"peak_live_bytes" yaml:"peak_live_bytes"`
 	PeakReservedBytes     int64   `json:"peak_reserved_bytes" yaml:"peak_reserved_bytes"`

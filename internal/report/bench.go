@@ -139,7 +139,8 @@ func (b Bench) csv(w io.Writer) error {
 		if r.PageFaults != nil {
 			faults = strconv.FormatInt(*r.PageFaults, 10)
 		}
-		_ = c.Write([]string{SpreadsheetCell(r.Workload), SpreadsheetCell(r.Allocator), SpreadsheetCell(r.Kind), strconv.Itoa(r.Operations),
+		_ = c.Write([]string{SpreadsheetCell(r.Workload), SpreadsheetCell(r.Allocator), SpreadsheetCell(r.Kind),
+			strconv.Itoa(r.Operations),
 			timed(r.NsPerOpMean), timed(r.NsPerOpP50), timed(r.NsPerOpP99),
 			strconv.FormatInt(r.LowerBoundBytes, 10), strconv.FormatInt(r.PeakLiveBytes, 10),
 			strconv.FormatInt(r.PeakReservedBytes, 10),

@@ -53,8 +53,10 @@ func renderPage(t *testing.T) string {
 func TestPageHoldsEverythingAndAsksForNothing(t *testing.T) {
 	text := renderPage(t)
 	for _, want := range []string{"2026-11-28 01:02 UTC", "m&amp;n", "<dd>v9</dd>", "<dt>machine</dt><dd>laptop</dd>",
-		"against the &lt;b&gt; run: ", "Against the saved run", "Reserved over the operations", "best&lt;fit", "The dashed line is",
-		"4 KiB live, 512 B committed and free", "Who held memory", `"n":"kv_cache"`, "where the caches end", "Tiles of a matrix"} {
+		"against the &lt;b&gt; run: ", "Against the saved run", "Reserved over the operations", "best&lt;fit",
+		"The dashed line is",
+		"4 KiB live, 512 B committed and free", "Who held memory", `"n":"kv_cache"`, "where the caches end",
+		"Tiles of a matrix"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -88,9 +90,11 @@ func TestStandingSaysWhoReservesLeast(t *testing.T) {
 			Overhead: float64(reserved)/100 - 1}
 	}
 	for want, runs := range map[string][]replay.Summary{
-		"addresses only: bestfit reserves least, 4.0 % above the lower bound, vlmem 9.0 %; doubtful": {run("vlmem", 109), run("bestfit", 104)},
-		"addresses only: vlmem reserves least, 2.0 % above the lower bound; good":                    {run("vlmem", 102), run("buddy", 140)},
-		"addresses only: buddy reserves least, 40.0 % above the lower bound; good":                   {run("buddy", 140)},
+		"addresses only: bestfit reserves least, 4.0 % above the lower bound, vlmem 9.0 %; doubtful": {run("vlmem", 109),
+			run("bestfit", 104)},
+		"addresses only: vlmem reserves least, 2.0 % above the lower bound; good": {run("vlmem", 102),
+			run("buddy", 140)},
+		"addresses only: buddy reserves least, 40.0 % above the lower bound; good": {run("buddy", 140)},
 	} {
 		if text, tone := (Bench{Results: runs}).standing(""); text+"; "+tone != want {
 			t.Errorf("got %s; %s, want %s", text, tone, want)

@@ -31,7 +31,8 @@ five.`,
 	"samples": "What pools and thresholds were sized from.",
 }
 
-const tradeIntro = `The precisions that fit, where their layers lie, how fast they write and how much context there is room for.`
+const tradeIntro = `The precisions that fit, where their layers lie, how fast they write and how much context there ` +
+	`is room for.`
 
 // Explain writes a configuration's long form: every value with its reason and source, by section.
 func Explain(w io.Writer, a advise.Advice) error {

@@ -113,7 +113,8 @@ func fleetCSV(w io.Writer, p *fleet.Plan) error {
 	for _, k := range p.Kinds {
 		for _, a := range k.Models {
 			row := []string{SpreadsheetCell(k.Name), fmt.Sprint(len(k.Machines)), SpreadsheetCell(a.Model),
-				fmt.Sprint(len(a.Fits)), a.Precision, fmt.Sprint(a.Layers), fmt.Sprint(a.Of), fmt.Sprint(a.Context), "", "", fmt.Sprint(int64(a.Missing)), "", "", "", "",
+				fmt.Sprint(len(a.Fits)), a.Precision, fmt.Sprint(a.Layers), fmt.Sprint(a.Of), fmt.Sprint(a.Context), "", "",
+				fmt.Sprint(int64(a.Missing)), "", "", "", "",
 				"", ""}
 			if f := a.Speed; f != nil {
 				row[8], row[9] = number(f.Decode.Median), number(f.FirstToken.Median)

@@ -76,7 +76,8 @@ func TestChartsAreTidy(t *testing.T) {
 	for _, c := range append(stairs[0].Charts, roof[0].Charts...) {
 		tidy(t, c)
 	}
-	for c, want := range map[*chart][]string{stairs[0].Charts[0]: {"L1 32 KiB", "L2 256 KiB", "L3 6 MiB", "time of one load"},
+	for c, want := range map[*chart][]string{stairs[0].Charts[0]: {"L1 32 KiB", "L2 256 KiB", "L3 6 MiB",
+		"time of one load"},
 		stairs[0].Charts[1]: {"L1 32 KiB", "L3 6 MiB"}, roof[0].Charts[1]: {"writing", "reading the prompt"},
 		roof[0].Charts[0]: {"writing", "reading the prompt", "operations a byte"}} {
 		var all []string
@@ -117,9 +118,11 @@ func TestPagesSayWhatTheyAreOf(t *testing.T) {
 		{Precision: "q8_0", Chosen: true, Context: 4096, Speed: roofOf()}, {Precision: "f16"}},
 		Next: &advise.Next{Files: &engine.Published{Repository: "Qwen/X"}, Command: []string{"llama-server", "-hf Qwen/X"}}}
 	a.Model.Name, a.Hardware.Name = name("model"), name("machine")
-	mem := &engine.Memory{Model: "model", Items: []engine.Item{{Name: "weights", Where: "device", Bytes: 10, Low: 9, High: 12}},
+	mem := &engine.Memory{Model: "model", Items: []engine.Item{{Name: "weights", Where: "device", Bytes: 10, Low: 9,
+		High: 12}},
 		CardBytes: 100, Device: "gpu"}
-	v := advise.Verification{Config: "c.yaml", Failed: 1, Claims: []advise.Claim{{What: "room", Claimed: 1, Low: 1, High: 2, Seen: 3},
+	v := advise.Verification{Config: "c.yaml", Failed: 1, Claims: []advise.Claim{
+		{What: "room", Claimed: 1, Low: 1, High: 2, Seen: 3},
 		{What: "card", Absent: true}}}
 	for title, write := range map[string]func(*bytes.Buffer) error{
 		"vlmem advise": func(b *bytes.Buffer) error { return AdvicePage(b, about, a) },
@@ -134,7 +137,8 @@ func TestPagesSayWhatTheyAreOf(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := b.String()
-		for _, want := range []string{"<title>" + title, "2026-11-28 01:02 UTC", "html=&lt;b&gt;.html", "<dd>v9</dd>", "<dt>machine</dt>",
+		for _, want := range []string{"<title>" + title, "2026-11-28 01:02 UTC", "html=&lt;b&gt;.html", "<dd>v9</dd>",
+			"<dt>machine</dt>",
 			"prefers-color-scheme: dark", "@media print", "max-width: 40rem"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%s lacks %q", title, want)

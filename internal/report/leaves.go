@@ -148,8 +148,9 @@ func roofChart(width float64, r *speed.Roof, low, high, bottom float64) *chart {
 	rate := func(v float64) string { return units.Rate(v).String() }
 	c.axisX("operations a byte", powers(10, low, high), func(v float64) string { return fmt.Sprintf("%g", v) })
 	c.axisY("operations a second", powers(10, bottom, 2*r.OpsPerS), operations)
-	c.curve("b", "roof: "+rate(r.BytesPerS)+", then "+operations(r.OpsPerS)+" operations a second", []float64{bottom / r.BytesPerS,
-		knee, high}, []float64{bottom, r.OpsPerS, r.OpsPerS})
+	c.curve("b", "roof: "+rate(r.BytesPerS)+", then "+operations(r.OpsPerS)+" operations a second",
+		[]float64{bottom / r.BytesPerS,
+			knee, high}, []float64{bottom, r.OpsPerS, r.OpsPerS})
 	for _, p := range r.Phases {
 		c.Dots = append(c.Dots, dot{"a", c.x.at(p.OpsPerByte), c.y.at(p.OpsPerS)})
 	}

@@ -29,7 +29,8 @@ func TestScreenSaysWhatToDownloadAndStart(t *testing.T) {
 	} {
 		var b strings.Builder
 		a := advise.Advice{Headline: []string{"fits: 5 of 8 GiB"}, Budget: advise.Budget{Engine: &name},
-			Next: &advise.Next{Files: tt.files, Decoder: 4 * units.GiB, Tower: units.GiB, Command: []string{"llama-server", "--parallel 1"}}}
+			Next: &advise.Next{Files: tt.files, Decoder: 4 * units.GiB, Tower: units.GiB,
+				Command: []string{"llama-server", "--parallel 1"}}}
 		if err := report.Screen(&b, a, "mine.yaml"); err != nil {
 			t.Fatal(err)
 		}

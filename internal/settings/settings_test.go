@@ -46,7 +46,8 @@ func TestTheNearestSourceDecides(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	for text, want := range map[string]string{"modle: x\n": "unknown key modle", "output: x\n": "the current folder may not",
+	for text, want := range map[string]string{"modle: x\n": "unknown key modle",
+		"output: x\n":     "the current folder may not",
 		"model: [a, b]\n": "a list of 2, want one value", "model: [\n": "reading settings vlmem.yaml"} {
 		write(File, text)
 		fresh := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -59,7 +60,8 @@ func TestTheNearestSourceDecides(t *testing.T) {
 }
 
 func TestUnknownVariables(t *testing.T) {
-	got := Unknown([]string{"VLMEM_MODEL=a", "VLMEM_MODLE=a", "VLMEM_LIBCUDA=x", "HOME=/", "VLMEM_TEST_X=1"}, []string{"model"})
+	got := Unknown([]string{"VLMEM_MODEL=a", "VLMEM_MODLE=a", "VLMEM_LIBCUDA=x", "HOME=/", "VLMEM_TEST_X=1"},
+		[]string{"model"})
 	if !slices.Equal(got, []string{"VLMEM_MODLE"}) {
 		t.Errorf("%v", got)
 	}

@@ -133,7 +133,8 @@ func (p Part) alike(q Part) error {
 	for _, list := range []struct {
 		what       string
 		one, other []string
-	}{{"flags", a.Work.Advise, b.Work.Advise}, {"settings", a.Work.Settings, b.Work.Settings}, {"units", a.Work.Units, b.Work.Units}} {
+	}{{"flags", a.Work.Advise, b.Work.Advise}, {"settings", a.Work.Settings, b.Work.Settings},
+		{"units", a.Work.Units, b.Work.Units}} {
 		for i := range max(len(list.one), len(list.other)) {
 			if one, other := at(list.one, i), at(list.other, i); one != other {
 				return differ(list.what, one, other)

@@ -169,7 +169,8 @@ func TestFilesThatNoShardWroteAreRefused(t *testing.T) {
 		shardText("0/2", "0", "9"):        "unit 9 is none of the 3",
 		shardText("0/2", "0", ""):         "unit 2 (c) of shard 0/2 is missing",
 		shardText("0/2", "0", "2") + "{}": "something follows the shard",
-		strings.Replace(shardText("0/2", "0", "2"), `"work":{`, `"work":{"advise":["model=m"],`, 1): "(a) has no figures of any pool",
+		strings.Replace(shardText("0/2", "0", "2"), `"work":{`, `"work":{"advise":["model=m"],`,
+			1): "(a) has no figures of any pool",
 	} {
 		if _, err := Read("x", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)

@@ -19,9 +19,11 @@ const (
 		"n_prompt,n_gen,n_depth,avg_ts\n" +
 		"\"abc\",\"CPU\",\"m.gguf\",\"llama 8B Q8_0\",\"8532934656\",\"8030261248\",\"99\",\"512\",\"0\",\"128\",\"0\"," +
 		"\"4.1\"\n"
-	serverReply = `{"model":"q","timings":{"prompt_n":300,"prompt_per_second":80.5,"predicted_n":100,"predicted_per_second":9.5}}`
-	ollamaReply = `{"model":"qwen3-vl:4b","prompt_eval_count":26,"prompt_eval_duration":342546000,"eval_count":298,"eval_duration":4710000000}`
-	vllmResult  = `{"model_id":"Qwen/Qwen3-VL-4B","max_concurrency":1,"median_tpot_ms":12.5,"median_ttft_ms":80}`
+	serverReply = `{"model":"q","timings":{"prompt_n":300,"prompt_per_second":80.5,"predicted_n":100,` +
+		`"predicted_per_second":9.5}}`
+	ollamaReply = `{"model":"qwen3-vl:4b","prompt_eval_count":26,"prompt_eval_duration":342546000,"eval_count":298,` +
+		`"eval_duration":4710000000}`
+	vllmResult = `{"model_id":"Qwen/Qwen3-VL-4B","max_concurrency":1,"median_tpot_ms":12.5,"median_ttft_ms":80}`
 )
 
 func TestEnginesOwnFigures(t *testing.T) {
@@ -33,12 +35,13 @@ func TestEnginesOwnFigures(t *testing.T) {
 		kind            string
 		layers          int
 	}{
-		"llama-bench JSON":  {benchJSON, 2, 40.25, 0, 4160, "q4_k", 99},
-		"llama-bench lines": {strings.NewReplacer("[", "", "]", "", "},", "}\n").Replace(benchJSON), 2, 40.25, 0, 4160, "q4_k", 99},
-		"llama-bench CSV":   {benchCSV, 1, 4.1, 0, 64, "q8_0", 0},
-		"llama-server":      {serverReply, 1, 9.5, 80.5, 350, "", -1},
-		"Ollama":            {ollamaReply, 1, 298 / 4.71, 0, 175, "", -1},
-		"vLLM":              {vllmResult, 1, 80, 0, 0, "", -1},
+		"llama-bench JSON": {benchJSON, 2, 40.25, 0, 4160, "q4_k", 99},
+		"llama-bench lines": {strings.NewReplacer("[", "", "]", "", "},", "}\n").Replace(benchJSON), 2, 40.25, 0, 4160,
+			"q4_k", 99},
+		"llama-bench CSV": {benchCSV, 1, 4.1, 0, 64, "q8_0", 0},
+		"llama-server":    {serverReply, 1, 9.5, 80.5, 350, "", -1},
+		"Ollama":          {ollamaReply, 1, 298 / 4.71, 0, 175, "", -1},
+		"vLLM":            {vllmResult, 1, 80, 0, 0, "", -1},
 	} {
 		got, err := speed.ReadTimings("f", []byte(tt.text))
 		if err != nil || len(got) != tt.n {

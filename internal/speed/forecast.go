@@ -24,21 +24,23 @@ type Request struct {
 // Forecast is how fast a model will answer. Rates are tokens per second, the others seconds. Ranges without a median
 // are not known.
 type Forecast struct {
-	Decode          Range    `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
-	DecodeFull      Range    `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
-	Prefill         Range    `yaml:"prefill_tokens_per_s" json:"prefill_tokens_per_s"`
-	Image           Range    `yaml:"image_s,omitempty" json:"image_s,omitzero"`
-	FirstToken      Range    `yaml:"first_token_s" json:"first_token_s"` // image, prompt and a step; loading left out
-	Prompt          int      `yaml:"prompt_tokens" json:"prompt_tokens"`
-	Pixels          string   `yaml:"image,omitempty" json:"image,omitempty"`
-	Class           string   `yaml:"class" json:"class"`
-	Rows            int      `yaml:"rows" json:"rows"` // measurements behind the interval
-	Sources         int      `yaml:"sources" json:"sources"`
-	Observed        int      `yaml:"observed,omitempty" json:"observed,omitempty"` // runs of this machine that moved the medians
-	ObservedPrefill int      `yaml:"observed_prefill,omitempty" json:"observed_prefill,omitempty"`
-	Thin            bool     `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
-	Assumed         []string `yaml:"assumed,omitempty" json:"assumed,omitempty"` // of the machine, where its profile is silent
-	Roof            *Roof    `yaml:"-" json:"-"`                                 // nil where it is not known
+	Decode     Range  `yaml:"decode_tokens_per_s" json:"decode_tokens_per_s"`           // with an empty cache
+	DecodeFull Range  `yaml:"decode_full_tokens_per_s" json:"decode_full_tokens_per_s"` // with the context full
+	Prefill    Range  `yaml:"prefill_tokens_per_s" json:"prefill_tokens_per_s"`
+	Image      Range  `yaml:"image_s,omitempty" json:"image_s,omitzero"`
+	FirstToken Range  `yaml:"first_token_s" json:"first_token_s"` // image, prompt and a step; loading left out
+	Prompt     int    `yaml:"prompt_tokens" json:"prompt_tokens"`
+	Pixels     string `yaml:"image,omitempty" json:"image,omitempty"`
+	Class      string `yaml:"class" json:"class"`
+	Rows       int    `yaml:"rows" json:"rows"` // measurements behind the interval
+	Sources    int    `yaml:"sources" json:"sources"`
+	// runs of this machine that moved the medians
+	Observed        int  `yaml:"observed,omitempty" json:"observed,omitempty"`
+	ObservedPrefill int  `yaml:"observed_prefill,omitempty" json:"observed_prefill,omitempty"`
+	Thin            bool `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
+	// of the machine, where its profile is silent
+	Assumed []string `yaml:"assumed,omitempty" json:"assumed,omitempty"`
+	Roof    *Roof    `yaml:"-" json:"-"` // nil where it is not known
 }
 
 // imageSpread is how far image times lie about the median: too few were measured for a percentile.

@@ -79,8 +79,9 @@ func TestMachinesAreRead(t *testing.T) {
 	for name, want := range map[string]struct {
 		arch   string
 		laptop bool
-	}{"gtx-1080": {"pascal61", false}, "t4": {"turing", false}, "rtx-3090": {"ampere", false}, "a100-80gb": {"ampere-dc", false},
-		"h200": {"hopper", false}, "mx350": {"pascal61", true}} {
+	}{"gtx-1080": {"pascal61", false}, "t4": {"turing", false}, "rtx-3090": {"ampere", false},
+		"a100-80gb": {"ampere-dc", false},
+		"h200":      {"hopper", false}, "mx350": {"pascal61", true}} {
 		h := hardware(t, name)
 		c := speed.CardOf(&h.GPUs[0])
 		if c == nil || c.Arch != want.arch || c.Laptop != want.laptop || c.BandwidthBytesPS <= 0 {
@@ -95,7 +96,8 @@ func TestMachinesAreRead(t *testing.T) {
 	if c := speed.CardOf(&profile.GPU{Name: "Card of tomorrow", ComputeCapability: "15.0"}); c != nil {
 		t.Errorf("a card without a bandwidth is read as %+v", c)
 	}
-	kinds := profile.Hardware{CPU: &profile.CPU{Model: "12th Gen Intel(R) Core(TM) i7-1280P", Cores: 14, ISA: []string{"avx2"},
+	kinds := profile.Hardware{CPU: &profile.CPU{Model: "12th Gen Intel(R) Core(TM) i7-1280P", Cores: 14,
+		ISA:   []string{"avx2"},
 		Kinds: []profile.CoreKind{{Name: "performance", Cores: 6}, {Name: "efficiency", Cores: 8}}}}
 	if host, guesses := speed.HostOf(kinds); host.Cores != 10 || host.Class != "laptop" || len(guesses) != 2 {
 		t.Errorf("six cores and eight small ones are read as %+v, %v", host, guesses)

@@ -56,9 +56,11 @@ func TestPredictionsLieWherePeopleMeasure(t *testing.T) {
 		query                            Query
 		decodeLow, decodeHigh, pLow, pHi float64
 	}{
-		"laptop": {Query{Host: laptop(), Work: fourBillion(0), Setting: Setting{"llama.cpp", "cpu", "q4_k", false, false, false}},
+		"laptop": {Query{Host: laptop(), Work: fourBillion(0), Setting: Setting{"llama.cpp", "cpu", "q4_k", false, false,
+			false}},
 			5, 13, 10, 70},
-		"gtx 1080": {Query{Card: card(), Work: fourBillion(1), Setting: Setting{"llama.cpp", "cuda", "q4_k", false, false, false}},
+		"gtx 1080": {Query{Card: card(), Work: fourBillion(1), Setting: Setting{"llama.cpp", "cuda", "q4_k", false, false,
+			false}},
 			40, 85, 500, 1800},
 		"half of the layers on the host": {Query{Card: card(), Host: laptop(), Work: fourBillion(0.5),
 			Setting: Setting{"llama.cpp", "cuda", "q4_k", false, false, false}}, 8, 25, 150, 1800},
@@ -127,7 +129,8 @@ func TestLogSecondsIsConvex(t *testing.T) {
 }
 
 func TestTypesHaveGroups(t *testing.T) {
-	for quant, want := range map[string]string{"Q4_K_M": "q4_k", "q4_0": "q4_0", "Q5_1": "q5", "Q6_K_L": "q6_k", "Q8_0": "q8_0",
+	for quant, want := range map[string]string{"Q4_K_M": "q4_k", "q4_0": "q4_0", "Q5_1": "q5", "Q6_K_L": "q6_k",
+		"Q8_0": "q8_0",
 		"BF16": "f16", "IQ4_XS": "iq4", "IQ2_M": "iq1-3", "Q3_K_S": "q2-3_k", "MXFP4": "fp4", "AWQ": "int4", "": "other"} {
 		if got := TypeOf(quant); got != want {
 			t.Errorf("%q is of %q, want %q", quant, got, want)

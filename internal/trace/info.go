@@ -8,10 +8,12 @@ import (
 
 // Info describes a trace: what a person asks of a recording before replaying it. Sizes are requested bytes.
 type Info struct {
-	Name       string          `json:"name" yaml:"name"`
-	Events     int64           `json:"events" yaml:"events"`
-	Allocs     int64           `json:"allocs" yaml:"allocs"`                                 // that the program made, without those at the start
-	Start      int64           `json:"start_blocks,omitempty" yaml:"start_blocks,omitempty"` // there before the first event
+	Name   string `json:"name" yaml:"name"`
+	Events int64  `json:"events" yaml:"events"`
+	// that the program made, without those at the start
+	Allocs int64 `json:"allocs" yaml:"allocs"`
+	// there before the first event
+	Start      int64           `json:"start_blocks,omitempty" yaml:"start_blocks,omitempty"`
 	StartBytes int64           `json:"start_bytes,omitempty" yaml:"start_bytes,omitempty"`
 	Refused    int             `json:"refused,omitempty" yaml:"refused,omitempty"` // requests that the device refused
 	Frees      int64           `json:"frees" yaml:"frees"`

@@ -181,7 +181,8 @@ func TestWriterRefuses(t *testing.T) {
 		events []Event
 		want   string
 	}{
-		{[]Event{{Op: OpFree}}, "event 0: free of slot 0, which is not live: a double free, or a block that was never allocated"},
+		{[]Event{{Op: OpFree}}, "event 0: free of slot 0, which is not live: a double free, or a block that was never " +
+			"allocated"},
 		{[]Event{{Op: OpAlloc, Size: -1}}, "event 0: allocation of -1 bytes: want at least 1"},
 		{[]Event{{Op: OpAlloc, Size: 1}, {Op: OpAlloc, Size: 1}}, "event 1: allocation in slot 0, which is live"},
 		{[]Event{{Op: OpAlloc, Size: 1, Tag: 1}}, "event 0: tag 1 is not in the table of 1"},

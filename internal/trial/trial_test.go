@@ -43,7 +43,8 @@ func TestServedRequestHolds(t *testing.T) {
 }
 
 func TestServedRequestTooLarge(t *testing.T) {
-	claims := served(t, &replay.Program{Slots: 2, Steps: []replay.Step{{Slot: 0, Size: 60 << 20}, {Slot: 1, Size: 60 << 20}}})
+	claims := served(t, &replay.Program{Slots: 2, Steps: []replay.Step{{Slot: 0, Size: 60 << 20},
+		{Slot: 1, Size: 60 << 20}}})
 	if claims[0].Holds() || !strings.Contains(claims[0].How, "tensor 2 of the request did not fit") || !claims[1].Holds() {
 		t.Errorf("%+v", claims)
 	}

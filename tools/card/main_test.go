@@ -330,7 +330,8 @@ func TestReadings(t *testing.T) {
 }
 
 func TestBadRuns(t *testing.T) {
-	for what, steps := range map[string]string{"empty": "", "header": "a,b,c\nprobe,1,0\n", "number": "step,seconds,exit\nprobe,x,0\n"} {
+	for what, steps := range map[string]string{"empty": "", "header": "a,b,c\nprobe,1,0\n",
+		"number": "step,seconds,exit\nprobe,x,0\n"} {
 		folder := t.TempDir()
 		if err := os.WriteFile(filepath.Join(folder, "steps.csv"), []byte(steps), 0o644); err != nil {
 			t.Fatal(err)

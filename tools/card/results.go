@@ -139,7 +139,8 @@ var kept = []string{"runs.jsonl", "probe.json", "context.json", "rates.json", "p
 func nameless(data []byte) []byte {
 	for _, what := range []struct{ pattern, instead string }{
 		{`/tmp/tmp\.\w+/(snapshots/)?`, ""}, {`(?m)^\s*"kernel": "[^"]*",\n`, ""}, {`,\n\s*"fingerprint": "[^"]*"`, ""},
-		{`/sys/fs/cgroup/[^"/]+/`, "/sys/fs/cgroup/group/"}, {`GPU-[0-9a-f-]{36}`, "GPU-00000000-0000-0000-0000-000000000000"},
+		{`/sys/fs/cgroup/[^"/]+/`, "/sys/fs/cgroup/group/"}, {`GPU-[0-9a-f-]{36}`,
+			"GPU-00000000-0000-0000-0000-000000000000"},
 	} {
 		data = regexp.MustCompile(what.pattern).ReplaceAll(data, []byte(what.instead))
 	}

@@ -56,7 +56,11 @@ func TestShadowCatches(t *testing.T) {
 		broken
 	}{
 		{lie: "none"},
-		{"overlap", "overlaps", broken{grant: func(b alloc.Block) alloc.Block { b.Offset = b.Offset / 2048 * 1024; return b }}},
+		{"overlap", "overlaps", broken{grant: func(
+			b alloc.Block) alloc.Block {
+			b.Offset = b.Offset / 2048 * 1024
+			return b
+		}}},
 		{"too small", "granted for", broken{grant: func(b alloc.Block) alloc.Block { b.Size = 1; return b }}},
 		{"below zero", "block at -", broken{grant: func(b alloc.Block) alloc.Block { b.Offset -= 1 << 30; return b }}},
 		{"alignment", "aligned", broken{grant: func(b alloc.Block) alloc.Block { b.Offset += 8; return b }}},

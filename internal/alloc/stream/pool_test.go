@@ -451,7 +451,8 @@ func TestPoolRefusesForeignAndLateBlocks(t *testing.T) {
 	b := grant(t, p, 1<<20, 0)
 	for _, change := range []func(*alloc.Block){
 		func(b *alloc.Block) { b.Size-- }, func(b *alloc.Block) { b.Size = 1 << 62 }, func(b *alloc.Block) { b.Offset++ },
-		func(b *alloc.Block) { b.Ref++ }, func(b *alloc.Block) { b.Ref = 1<<64 - 1 }, func(b *alloc.Block) { *b = alloc.Block{} },
+		func(b *alloc.Block) { b.Ref++ }, func(b *alloc.Block) { b.Ref = 1<<64 - 1 },
+		func(b *alloc.Block) { *b = alloc.Block{} },
 	} {
 		foreign := b
 		change(&foreign)

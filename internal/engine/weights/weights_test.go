@@ -157,7 +157,8 @@ func safetensors(header string) []byte {
 }
 
 func TestReadSafetensors(t *testing.T) {
-	got, err := ReadSafetensors(bytes.NewReader(safetensors(`{"__metadata__":{"format":"pt"},"b":{"dtype":"BF16","shape":[2,3],"data_offsets":[4,16]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`)))
+	got, err := ReadSafetensors(bytes.NewReader(safetensors(`{"__metadata__":{"format":"pt"},"b":{"dtype":"BF16",` +
+		`"shape":[2,3],"data_offsets":[4,16]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}`)))
 	want := []Tensor{{Name: "a", Type: "f32", Shape: []int64{1}, Bytes: 4},
 		{Name: "b", Type: "bf16", Shape: []int64{2, 3}, Bytes: 12}}
 	if err != nil || !reflect.DeepEqual(got, want) || Total(got) != 16 {

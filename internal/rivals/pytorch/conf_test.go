@@ -45,7 +45,9 @@ func TestParseConf(t *testing.T) {
 		{"roundup_power2_divisions:[64:8,128:2]", with(func(c *Config) { c.Roundup = [16]int64{8, 8, 8, 8, 8, 8, 8, 2} })},
 		{"pinned_use_background_threads:True,pinned_num_register_threads:8,release_lock_on_cudamalloc:False",
 			DefaultConfig()},
-		{"expandable_segments_reserve:40G,pinned_reserve_segment_size_mb:64,expandable_segments_reserve_by_class:[a:0.5,b:1G]", DefaultConfig()},
+		{"expandable_segments_reserve:40G,pinned_reserve_segment_size_mb:64," +
+			"expandable_segments_reserve_by_class:[a:0.5,b:1G]",
+			DefaultConfig()},
 	} {
 		got, err := ParseConf(c.conf)
 		if err != nil || got != c.want {

@@ -300,7 +300,8 @@ func perfettoDevice(event func(string, ...any), r *Recording) {
 	step := func(ts, addr, bytes, stream int64, site string) {
 		live += bytes
 		named, _ := json.Marshal(site) // a string always encodes
-		event(`{"ph":"i","s":"t","cat":"cpu_instant_event","name":"[memory]","pid":%d,"tid":%d,"ts":%d,"args":{"Device Type":%d,"Device Id":%d,"Addr":%d,"Bytes":%d,"Total Allocated":%d,"Site":%s}}`,
+		event(`{"ph":"i","s":"t","cat":"cpu_instant_event","name":"[memory]","pid":%d,"tid":%d,"ts":%d,"args":{"Device `+
+			`Type":%d,"Device Id":%d,"Addr":%d,"Bytes":%d,"Total Allocated":%d,"Site":%s}}`,
 			r.Device, stream, ts, kind, r.Device, addr, bytes, live, named)
 		event(`{"ph":"C","name":"live bytes","pid":%d,"ts":%d,"args":{"requested":%d}}`, r.Device, ts, live)
 	}

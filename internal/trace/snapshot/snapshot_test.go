@@ -274,7 +274,8 @@ func TestRecordings(t *testing.T) {
 		t.Fatalf("%d recordings, want 1", len(list))
 	}
 	r := list[0]
-	if want := []Live{{Address: 0, Requested: 100, Size: 100, Stream: 9, Stack: NoStack}}; !reflect.DeepEqual(r.Live, want) {
+	if want := []Live{{Address: 0, Requested: 100, Size: 100, Stream: 9, Stack: NoStack}}; !reflect.DeepEqual(r.Live,
+		want) {
 		t.Errorf("live at the start: %+v, want %+v", r.Live, want)
 	}
 	if want := []Segment{{Address: 0, TotalSize: segment, Small: true, Stack: NoStack}}; !reflect.DeepEqual(r.Segments,
