@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -68,5 +69,5 @@ func applySettings(env *environment, cmd *cobra.Command) error {
 			env.warn("%s is the name of no flag and has no effect: %s is that of --format", name, settings.Variable("format"))
 		}
 	}
-	return settings.Apply(cmd.Flags(), known, env.lookup)
+	return cmp.Or(settings.Filled(cmd.Flags()), settings.Apply(cmd.Flags(), known, env.lookup))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/vlmem/vlmem/internal/gate"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 type gateOptions struct {
@@ -47,7 +48,8 @@ It exits with 1 where a promise is broken, and with 4 where only the high end of
 }
 
 func runGate(env *environment, cmd *cobra.Command, o *gateOptions) error {
-	if err := cmp.Or(o.Check(), o.Read(cmd.Flags().Set), foreign(cmd, o.Engine)); err != nil {
+	set := func(flag, value string) error { return settings.InWords(cmd.Flags().Set(flag, value)) }
+	if err := cmp.Or(o.Check(), o.Read(set), foreign(cmd, o.Engine)); err != nil {
 		return err
 	}
 	var r gate.Result

@@ -355,6 +355,9 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
 	r := &o.request
+	if err := settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"); err != nil {
+		return err
+	}
 	return settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
 		settings.AtMost("frames", r.Frames, settings.MostFrames),
 		settings.AtMost("batch", r.Batch, settings.MostSequences),

@@ -116,7 +116,7 @@ func cacheTypes(text string) (keys, values ggml.Type, err error) {
 	}
 	types := make([]ggml.Type, 2)
 	for i, name := range []string{strings.TrimSpace(k), strings.TrimSpace(v)} {
-		if name == "" || name == "fp16" || name == "auto" {
+		if name == "" && text == "" || name == "fp16" || name == "auto" {
 			name = "f16"
 		}
 		kinds := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
@@ -446,6 +446,12 @@ func asLlama(m *profile.Model) *profile.Model {
 	return &whole
 }
 
+// LlamaWindow reports whether llama.cpp lets a layer of the model see a window of tokens alone.
+func LlamaWindow(m *profile.Model) bool {
+	m = asLlama(m)
+	return m.Text.Variant != nil && m.Text.Variant.Window > 0
+}
+
 // llamaCompute adds the buffers of the graph, and widens them where the graph or its split was not followed to the end.
 func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, o Options) {
 	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch,
@@ -593,7 +599,8 @@ func (mem *Memory) hostWeights(m *profile.Model, p *Placement, o Options, source
 	if o.Llama.mapped() {
 		mem.mappedWeights(p, o, source, why, low, high)
 	} else if plain := p.sum(OnHostMemory, BufferPlain); plain > 0 {
-		mem.add(Weights, "host", plain, scaled(plain, low), scaled(plain, high), source, "%s; read into memory", why)
+		mem.add(Weights, "host", plain, scaled(plain, low), scaled(plain, high), source, "%s; %s", why,
+			map[bool]string{true: "read into memory and locked", false: "read into memory"}[o.Llama.LoadMode == "mlock"])
 		mem.last().Backing = BackedAnonymous
 	}
 	if pinned := p.sum(OnHostMemory, BufferPinned); pinned > 0 {
@@ -620,15 +627,25 @@ func (mem *Memory) mappedWeights(p *Placement, o Options, source, why string, lo
 	mem.add(Weights, "host", plain, scaled(least, low), scaled(plain, high), source, "%s; mapped from the file", why)
 	it := mem.last()
 	it.Backing, it.MappedBytes = BackedFile, span
-	if o.Llama.LoadMode == "mlock" {
+	if o.Llama.LoadMode == "mmap+mlock" {
 		it.Backing, it.Why = BackedLocked, it.Why+" and locked"
 		return
 	}
 	it.Why += ", pages that the kernel can drop"
 }
 
-// mapped reports whether weights are read from the file's own pages.
-func (l *LlamaOptions) mapped() bool { return l.LoadMode != "none" && l.LoadMode != "dio" }
+// mapped reports whether weights are read from the file's own pages. Left to itself v0.5.0 maps none for OpenCL, whose
+// devices say that they do not take it (mmap_support).
+func (l *LlamaOptions) mapped() bool {
+	switch l.LoadMode {
+	case "", "auto":
+		return l.backend() != "opencl" || l.Build != "" && buildNumber(l.Build) < firstAutoLoad
+	}
+	return strings.HasPrefix(l.LoadMode, "mmap")
+}
+
+// firstAutoLoad is the first measured build that decides by its devices how a file is loaded.
+const firstAutoLoad = 11063
 
 // repackedWeights are copies in layouts of the CPU's own, beside the file's pages.
 func (mem *Memory) repackedWeights(m *profile.Model, p *Placement, o Options, source string) {

@@ -82,17 +82,16 @@ func buildRules(build string) ([]graphRules, error) {
 		}
 		return rules, nil
 	}
-	n, known := releases[build]
-	if m := buildName.FindStringSubmatch(build); m != nil {
-		n, _ = strconv.Atoi(m[1])
-		known = true
-	}
+	n := buildNumber(build)
+	known := n > 0
 	latest := []graphRules{epochs[len(epochs)-1].rules, epochs[len(epochs)-2].rules}
 	switch {
 	case releaseName.MatchString(build) && !known: // a release of its own scheme
 		return latest, nil
 	case !known:
 		return nil, fmt.Errorf("build %q: want bNNNN, as in b11549, or a release such as %s", build, LlamaVersion)
+	case n < firstGGUF:
+		return nil, fmt.Errorf("build %s: builds before b%d do not read GGUF", build, firstGGUF)
 	}
 	for i, e := range epochs {
 		if n >= e.first && n <= e.last {
@@ -103,6 +102,18 @@ func buildRules(build string) ([]graphRules, error) {
 		}
 	}
 	return latest, nil
+}
+
+// firstGGUF is the build that reads GGUF first (ggml-org/llama.cpp#2398, August 2023).
+const firstGGUF = 1046
+
+// buildNumber is the number of a build or a known release, 0 for another name.
+func buildNumber(build string) int {
+	if m := buildName.FindStringSubmatch(build); m != nil {
+		n, _ := strconv.Atoi(m[1])
+		return n
+	}
+	return releases[build]
 }
 
 // epochOf is the epoch that a measured build lies in.

@@ -56,7 +56,12 @@ func (l *LlamaOptions) guesses() int {
 	return most
 }
 
-func (l *LlamaOptions) draftMost() int { return orDefault(l.DraftMost, draftTokens) }
+func (l *LlamaOptions) draftMost() int {
+	if l.DraftMost == nil {
+		return draftTokens
+	}
+	return *l.DraftMost
+}
 
 // checkDraft refuses ways of guessing that are not known, and a draft where builds lay it out otherwise.
 func (l *LlamaOptions) checkDraft() error {
@@ -66,8 +71,8 @@ func (l *LlamaOptions) checkDraft() error {
 				kind, strings.Join(SpeculationTypes(), ", "))
 		}
 	}
-	if l.DraftMost < 0 || l.DraftMost > 1024 {
-		return fmt.Errorf("draft tokens %d: want 0 to 1024", l.DraftMost)
+	if n := l.draftMost(); n < 0 || n > 1024 {
+		return fmt.Errorf("draft tokens %d: want 0 to 1024", n)
 	}
 	if rules, err := buildRules(l.Build); l.Draft != nil && err == nil && l.Build != "" && rules[0].wholeBatch {
 		return fmt.Errorf("build %s: how builds before June 2026 lay out a draft model is not modelled", l.Build)

@@ -21,7 +21,7 @@ type LlamaOptions struct {
 	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: evenly
 	SplitMode  string     // layer or none; "" layer
 	Overrides  []Override // -ot, --n-cpu-moe and their like: where named tensors go
-	LoadMode   string     // mmap, mlock (mapped and locked), none or dio; "" mmap
+	LoadMode   string     // one of llamaLoadModes, "" auto
 	NoRepack   bool       // weights on the host stay as they lie in the file
 	NoKV       bool       // --no-kv-offload: the cache stays on the host
 	NoOps      bool       // --no-op-offload: what reads weights on the host runs there
@@ -31,7 +31,7 @@ type LlamaOptions struct {
 	CacheRAM   *int       // --cache-ram of llama-server in MiB, nil: 8,192; negative: no limit
 	ImageMost  int        // --image-max-tokens, 0: the model's own
 	Draft      *Draft     // --model-draft, nil for none
-	DraftMost  int        // --spec-draft-n-max: tokens that it guesses at once, 0: 3
+	DraftMost  *int       // --spec-draft-n-max: tokens that it guesses at once, nil: 3
 	// --spec-type: other ways of guessing, whose tokens are checked at once too
 	Speculation []string
 	CPU         *profile.CPU
@@ -48,6 +48,10 @@ type Fit struct {
 	Least  int         // tokens of context, 0: 4,096
 }
 
+// llamaLoadModes are how a file is loaded. auto maps it, unless a card's backend does not take what is mapped; mlock reads
+// and locks it since August 2026 (ggml-org/llama.cpp#26135), as --no-mmap with --mlock did before there were modes.
+var llamaLoadModes = []string{"auto", "mmap", "mmap+mlock", "mlock", "none", "dio"}
+
 // LlamaBackends are the backends of cards that llama.cpp has and that are told apart here. The rules are CUDA's and
 // ROCm's; those of the others were read, not run, and their intervals are wide.
 var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl"}
@@ -56,34 +60,41 @@ var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl"
 // counts.
 type Override struct {
 	Pattern *regexp.Regexp
-	Card    int // OnHostMemory, or which card
+	Card    int    // OnHostMemory, or which card
+	Backend string // whose card it is, "" for the host
 }
 
 // OnHostMemory is the host instead of a card.
 const OnHostMemory = -1
 
-// ParseOverride reads one PATTERN=BUFFER of -ot: CPU, or a backend's name and a card's number, as in CUDA0.
+// bufferNames are what backends call the buffers of their cards before the number, which OpenCL leaves out: -ot takes
+// these and CPU alone, letter by letter (parse_tensor_buffer_overrides of v0.5.0's common/arg.cpp).
+var bufferNames = map[string]string{"CUDA": "cuda", "ROCm": "rocm", "Vulkan": "vulkan", "SYCL": "sycl", "MTL": "metal",
+	"Metal": "metal", "OpenCL": "opencl"}
+
+// ParseOverride reads one PATTERN=BUFFER of -ot: CPU, or a backend's name and a card's number, as in CUDA0. The first =
+// ends the pattern.
 func ParseOverride(text string) (Override, error) {
-	i := strings.LastIndex(text, "=")
-	if i <= 0 {
+	before, name, found := strings.Cut(text, "=")
+	if !found || before == "" {
 		return Override{}, fmt.Errorf("%q: want PATTERN=CPU or PATTERN=CUDA0", text)
 	}
-	pattern, err := regexp.Compile(text[:i])
+	pattern, err := regexp.Compile(before)
 	if err != nil {
 		return Override{}, fmt.Errorf("%q: %w", text, err)
 	}
-	name := strings.ToLower(text[i+1:])
-	if name == "cpu" || name == "cuda_host" {
-		return Override{pattern, OnHostMemory}, nil
+	if name == "CPU" {
+		return Override{Pattern: pattern, Card: OnHostMemory}, nil
 	}
 	letters := strings.TrimRight(name, "0123456789")
-	card, err := strconv.Atoi(name[len(letters):])
-	for _, b := range append([]string{"hip", "mtl"}, LlamaBackends...) {
-		if letters == b && err == nil && card < mostCards {
-			return Override{pattern, card}, nil
-		}
+	number := name[len(letters):]
+	if letters == "OpenCL" && number == "" {
+		number = "0"
 	}
-	return Override{}, fmt.Errorf("%q: unknown buffer %q, want CPU or a card such as CUDA0", text, text[i+1:])
+	if card, err := strconv.Atoi(number); bufferNames[letters] != "" && err == nil && card < mostCards {
+		return Override{pattern, card, bufferNames[letters]}, nil
+	}
+	return Override{}, fmt.Errorf("%q: unknown buffer %q, want CPU or a card such as CUDA0", text, name)
 }
 
 // mostCards is llama.cpp's limit of devices (llama_max_devices).
@@ -104,11 +115,12 @@ func DenseOnHost(layers int) []Override { return onHost(densePattern, layers) }
 
 func onHost(pattern string, layers int) []Override {
 	if layers < 0 {
-		return []Override{{regexp.MustCompile(pattern), OnHostMemory}}
+		return []Override{{Pattern: regexp.MustCompile(pattern), Card: OnHostMemory}}
 	}
 	var list []Override
 	for i := range layers {
-		list = append(list, Override{regexp.MustCompile(fmt.Sprintf(`blk\.%d%s`, i, pattern)), OnHostMemory})
+		at := regexp.MustCompile(fmt.Sprintf(`blk\.%d%s`, i, pattern))
+		list = append(list, Override{Pattern: at, Card: OnHostMemory})
 	}
 	return list
 }
@@ -134,12 +146,29 @@ func (l *LlamaOptions) check() error {
 		known       []string
 	}{
 		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "none"}},
-		{"load mode", l.LoadMode, []string{"mmap", "mlock", "none", "dio"}},
+		{"load mode", l.LoadMode, llamaLoadModes},
 	} {
 		if f.value != "" && !slices.Contains(f.known, f.value) {
 			return fmt.Errorf("%s %q: want %s", f.name, f.value, strings.Join(f.known, ", "))
 		}
 	}
+	if err := l.checkCards(); err != nil {
+		return err
+	}
+	if c := l.CacheRAM; c != nil && (*c < -1 || *c > math.MaxInt32) {
+		return fmt.Errorf("prompt cache of %d MiB: want MiB from 0 on, or -1 for no limit", *c)
+	}
+	if l.ImageMost < 0 {
+		return fmt.Errorf("image tokens %d: want 0 and more", l.ImageMost)
+	}
+	if _, err := buildRules(l.Build); err != nil {
+		return err
+	}
+	return l.checkDraft()
+}
+
+// checkCards refuses what several cards, or the backend of one, do not take.
+func (l *LlamaOptions) checkCards() error {
 	var sum float64
 	for _, s := range l.Shares {
 		if s < 0 || math.IsNaN(s) || math.IsInf(s, 0) {
@@ -150,16 +179,19 @@ func (l *LlamaOptions) check() error {
 	if len(l.Shares) > 0 && (sum == 0 || len(l.Shares) > max(l.Cards, 1)) {
 		return fmt.Errorf("tensor split %v: want a share for each of %d cards, not all of them 0", l.Shares, max(l.Cards, 1))
 	}
+	if len(l.Shares) >= mostCards {
+		return fmt.Errorf("tensor split of %d shares: llama.cpp takes fewer than %d", len(l.Shares), mostCards)
+	}
 	for _, o := range l.Overrides {
-		if o.Card >= max(l.Cards, 1) {
-			return fmt.Errorf("%s: card %d of %d", o.Pattern, o.Card, max(l.Cards, 1))
+		switch {
+		case o.Card >= max(l.Cards, 1):
+			return fmt.Errorf("override %s: card %d of %d, of which the first is 0", o.Pattern, o.Card, max(l.Cards, 1))
+		case o.Backend != "" && o.Backend != l.backend():
+			return fmt.Errorf("override %s: a card of %s, where the backend is %s", o.Pattern, o.Backend, l.backend())
 		}
 	}
-	if l.ImageMost < 0 {
-		return fmt.Errorf("image tokens %d: want 0 and more", l.ImageMost)
+	if l.backend() == "metal" && l.Cards > 1 {
+		return fmt.Errorf("cards %d: Metal's backend takes the system's default card alone", l.Cards)
 	}
-	if _, err := buildRules(l.Build); err != nil {
-		return err
-	}
-	return l.checkDraft()
+	return nil
 }

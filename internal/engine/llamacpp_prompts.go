@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"fmt"
+
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -28,15 +30,15 @@ func (mem *Memory) keptPrompts(m *profile.Model, c llamaContext, o Options) {
 			"up to %d a slot of the layers that see a window, %s each", checkpointsOfSlot, window)
 		mem.last().Backing = BackedAnonymous
 	}
-	most := units.Bytes(limit) * units.MiB
+	most, why := units.Bytes(limit)*units.MiB, fmt.Sprintf("at most --cache-ram %d MiB; --cache-ram 0 keeps none", limit)
 	switch {
 	case limit == 0:
 		return
 	case limit < 0: // the context's tokens are the only limit
-		most = state
+		most, why = state, "--cache-ram -1 lets it hold the tokens of a whole context"
 	}
 	mem.add(PromptCache, "host", min(state, most), 0, most, Derived,
-		"a full context's worth of prompts; empty at start, at most --cache-ram %d MiB; --cache-ram 0 keeps none", limit)
+		"a full context's worth of prompts; empty at start, %s", why)
 	mem.last().Backing = BackedAnonymous
 }
 

@@ -47,7 +47,7 @@ var (
 	llamaBuildLine = regexp.MustCompile(`build(?:_info)?: b?(\d{4,6})\b`)
 	llamaFeature   = regexp.MustCompile(`(\w+) = 1 \|`)
 	llamaInputs    = regexp.MustCompile(`input tensors = (\d+)$`)
-	llamaLoadMode  = regexp.MustCompile(`load_mode = (\w+)`)
+	llamaLoadMode  = regexp.MustCompile(`load_mode = ([\w+]+)`)
 )
 
 // ReadLlamaLog reads the buffers that a llama.cpp program printed while it loaded, as items to hold against an

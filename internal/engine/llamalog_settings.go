@@ -105,7 +105,7 @@ func (l *LlamaLog) llama() LlamaOptions {
 	case l.Numbers["inputs"] == 6 && l.Numbers["n_swa"] == 0:
 		o.Build = LlamaVersion
 	}
-	if mode := l.Texts["load_mode"]; slices.Contains([]string{"mmap", "mlock", "none", "dio"}, mode) {
+	if mode := l.Texts["load_mode"]; slices.Contains(llamaLoadModes, mode) {
 		o.LoadMode = mode
 	}
 	onHost := l.Numbers["cards"] > 0

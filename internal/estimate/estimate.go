@@ -77,7 +77,7 @@ func (o *Request) limit(model *profile.Model) error {
 	if o.GPULayers >= 0 {
 		o.HostLayers = max(0, model.Text.Blocks()+1-o.GPULayers)
 	}
-	if err := o.Settings.read(&o.Llama, o.given("cache-ram")); err != nil {
+	if err := o.Settings.read(&o.Llama, o.given); err != nil {
 		return err
 	}
 	return o.draft()
@@ -120,6 +120,7 @@ func (o *Request) counts() error {
 	for _, f := range []count{
 		{"batch", o.Batch}, {"ubatch", o.UBatch}, {"parallel", o.Sequences}, {"outputs", o.Outputs}, {"frames", o.Frames},
 		{"prompt", o.PromptTokens}, {"tensor-parallel", o.TensorParallel}, {"cards", o.Settings.Cards},
+		{"image-max-tokens", o.Settings.ImageMost}, {"images", o.Images},
 	} {
 		if f.value < 1 && o.given(f.name) {
 			return fmt.Errorf("--%s %d: want at least 1", f.name, f.value)
@@ -197,6 +198,12 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 
 // device is the card where there is one, or where one was asked for.
 func (o *Request) device(e *engine.Engine) error {
+	if o.Settings.Backend == cpuBackend {
+		if o.Device == "gpu" {
+			return errors.New("--backend cpu computes on the processor alone: leave --device gpu out")
+		}
+		o.Device, o.GPU = "cpu", nil
+	}
 	switch {
 	case o.Device == "gpu" && e.Host:
 		return fmt.Errorf("--device gpu: %s is modelled on the processor alone", e.Name)
@@ -207,6 +214,9 @@ func (o *Request) device(e *engine.Engine) error {
 		o.Device = "cpu"
 	}
 	if name := o.cardAsked(); name != "" && o.Device == "cpu" {
+		if o.Settings.Backend == cpuBackend {
+			return fmt.Errorf("--%s has no effect with --backend cpu: leave one of them out", name)
+		}
 		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
 	}
 	return nil
@@ -231,7 +241,8 @@ func (o *Request) Check() error {
 	if err := settings.Within(settings.AtMost("ctx", o.Context, settings.MostTokens),
 		settings.AtMost("prompt", o.PromptTokens, settings.MostTokens),
 		settings.AtMost("batch", o.Batch, settings.MostBatch), settings.AtMost("ubatch", o.UBatch, settings.MostBatch),
-		settings.AtMost("outputs", o.Outputs, settings.MostBatch),
+		settings.AtMost("outputs", o.Outputs, settings.MostBatch), settings.AtMost("ngl", o.GPULayers, settings.MostTokens),
+		settings.AtMost("ngl-draft", o.Settings.DraftLayers, settings.MostTokens),
 		settings.AtMost("parallel", o.Sequences, settings.MostSequences)); err != nil || o.Utilization == 0 {
 		return err
 	}

@@ -69,7 +69,7 @@ func TestIdleSettingsAreRefused(t *testing.T) {
 		{"qwen3-vl-2b", []string{"mmproj-quant"}, func(r *Request) { r.ImageSize = "none" }, "with --image none"},
 		{"qwen3-vl-2b", []string{"no-mmproj-offload"}, func(r *Request) { r.ImageSize = "none" }, "with --image none"},
 		{"qwen3-vl-2b", []string{"image-max-tokens"}, func(r *Request) { r.Settings.ImageMost = 1 << 40 }, "at most 262144"},
-		{"qwen3-vl-2b", []string{"no-mmap", "mlock"}, func(r *Request) { r.Settings.Mlock = true }, "give one"},
+		{"qwen3-vl-2b", []string{"swa-full"}, func(r *Request) { r.Settings.FullWindow = true }, "sees a window"},
 		{"qwen3-vl-2b", []string{"load-mode", "mlock"}, func(r *Request) { r.Settings.LoadMode = "dio" }, "give one"},
 	} {
 		m, err := catalog.Model(c.model)
@@ -93,6 +93,63 @@ func TestIdleSettingsAreRefused(t *testing.T) {
 	r.Given = func(flag string) bool { return flag == "ngl-draft" }
 	if err := complete(t, &r); err == nil || !strings.Contains(err.Error(), "--ngl-draft has no effect without a card") {
 		t.Errorf("%v", err)
+	}
+}
+
+// --backend cpu is what a machine without a card has, and says nothing that needs one. --no-mmap with --mlock reads and
+// locks, in whichever order they stood.
+func TestBackendsAndLoadModes(t *testing.T) {
+	m, err := catalog.Model("qwen3-vl-4b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := func(hardware string, change func(*Request), given ...string) (*engine.Memory, error) {
+		r := request("llama-server", hardware)
+		r.Quant = "q4_k_m"
+		change(&r)
+		r.Given = func(flag string) bool { return slices.Contains(given, flag) }
+		return r.Estimate(&m)
+	}
+	cpu := func(r *Request) { r.Settings.Backend = "cpu" }
+	alone, err := of("i5-10210u", func(*Request) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, hardware := range []string{"i5-10210u", "i5-10210u+gtx-1080"} {
+		mem, err := of(hardware, cpu, "backend")
+		if err != nil || !slices.EqualFunc(mem.Items, alone.Items, func(a, b engine.Item) bool { return a == b }) {
+			t.Errorf("%s: %v, %+v", hardware, err, mem)
+		}
+	}
+	for given, change := range map[string]func(*Request){
+		"ngl":           func(r *Request) { cpu(r); r.GPULayers = 4 },
+		"cards":         func(r *Request) { cpu(r); r.Settings.Cards = 2 },
+		"no-kv-offload": func(r *Request) { cpu(r); r.Settings.NoKV = true },
+		"device":        func(r *Request) { cpu(r); r.Device = "gpu" },
+	} {
+		if _, err := of("i5-10210u+gtx-1080", change, given, "backend"); err == nil ||
+			!strings.Contains(err.Error(), "--backend cpu") {
+			t.Errorf("--%s with --backend cpu: %v", given, err)
+		}
+	}
+	for _, c := range []struct {
+		mmap, mlock bool
+		mode        string
+		backing     string
+		says        string
+	}{
+		{false, false, "", engine.BackedFile, "can drop"}, {true, false, "", engine.BackedAnonymous, "read into memory"},
+		{false, true, "", engine.BackedLocked, "and locked"}, {true, true, "", engine.BackedAnonymous, "memory and locked"},
+		{mode: "mmap+mlock", backing: engine.BackedLocked, says: "and locked"},
+		{mode: "mlock", backing: engine.BackedAnonymous, says: "memory and locked"},
+		{mode: "auto", backing: engine.BackedFile, says: "can drop"},
+	} {
+		mem, err := of("i5-10210u", func(r *Request) {
+			r.Settings.NoMmap, r.Settings.Mlock, r.Settings.LoadMode = c.mmap, c.mlock, c.mode
+		})
+		if err != nil || mem.Items[0].Backing != c.backing || !strings.Contains(mem.Items[0].Why, c.says) {
+			t.Errorf("%+v: %v, %+v", c, err, mem.Items[0])
+		}
 	}
 }
 

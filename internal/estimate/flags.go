@@ -76,7 +76,7 @@ func (o *Request) addLlamaFlags(flags *pflag.FlagSet) {
 		"llama.cpp: which build, bNNNN, vX.Y.Z, or auto for llama-server's in PATH (default: any, by the rules of "+
 			engine.LlamaVersion+")")
 	flags.StringVar(&f.Backend, "backend", "", "llama.cpp: of the cards, "+strings.Join(engine.LlamaBackends, ", ")+
-		" (default cuda)")
+		" (default cuda); cpu leaves them alone, as --device none does")
 	flags.IntVar(&f.Cards, "cards", 0, "llama.cpp: alike cards that the layers are shared out over (default 1)")
 	flags.StringVar(&f.Shares, "tensor-split", "", "llama.cpp's -ts: shares of the cards, as in 3,1 (default: even)")
 	flags.StringVar(&f.SplitMode, "split-mode", "", "llama.cpp's -sm: layer or none (default layer)")
@@ -86,9 +86,11 @@ func (o *Request) addLlamaFlags(flags *pflag.FlagSet) {
 	flags.IntVar(&f.ExpertLayers, "n-cpu-moe", 0, "llama.cpp: the experts of the first so many layers stay on the host")
 	flags.IntVar(&f.DenseLayers, "n-cpu-ffn", 0, "llama.cpp: the same of a dense model's feed-forward weights")
 	flags.BoolVar(&f.NoRepack, "no-repack", false, "llama.cpp: weights on the host are not copied into the CPU's layout")
-	flags.StringVar(&f.LoadMode, "load-mode", "", "llama.cpp's -lm: mmap, mlock, none or dio (default mmap)")
+	flags.StringVar(&f.LoadMode, "load-mode", "", "llama.cpp's -lm: auto, mmap, mmap+mlock, mlock, none or dio "+
+		"(default auto, which maps what the card's backend lets it)")
 	flags.BoolVar(&f.NoMmap, "no-mmap", false, "llama.cpp: weights are read, not mapped; the same as --load-mode none")
-	flags.BoolVar(&f.Mlock, "mlock", false, "llama.cpp: mapped weights are locked; the same as --load-mode mlock")
+	flags.BoolVar(&f.Mlock, "mlock", false, "llama.cpp: weights are locked; the same as --load-mode mmap+mlock, "+
+		"or with --no-mmap mlock")
 	flags.BoolVar(&f.NoKV, "no-kv-offload", false, "llama.cpp: the KV cache stays on the host")
 	flags.BoolVar(&f.NoOps, "no-op-offload", false, "llama.cpp: what reads weights on the host is computed there")
 	flags.BoolVar(&f.NoTower, "no-mmproj-offload", false, "llama.cpp: the vision tower stays on the host")

@@ -1,7 +1,6 @@
 package estimate
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -26,6 +25,9 @@ func (o *Request) idle(m *profile.Model) error {
 	if err := o.idleOverrides(m); err != nil {
 		return err
 	}
+	if o.typed("swa-full") && !engine.LlamaWindow(m) {
+		return fmt.Errorf("--swa-full has no effect: no layer of %s sees a window", m.Name)
+	}
 	s := &o.Settings
 	if most := settings.AtMost("image-max-tokens", s.ImageMost, m.Text.MaxPositions); o.typed("image-max-tokens") {
 		if err := settings.Within(most); err != nil { // more tokens of an image than the model has positions
@@ -36,9 +38,6 @@ func (o *Request) idle(m *profile.Model) error {
 		if o.typed("load-mode") && o.typed(other) {
 			return fmt.Errorf("--load-mode %s and --%s both say how the file is loaded: give one", s.LoadMode, other)
 		}
-	}
-	if o.typed("no-mmap") && o.typed("mlock") {
-		return errors.New("--no-mmap and --mlock both say how the file is loaded, none and mlock of --load-mode: give one")
 	}
 	return nil
 }

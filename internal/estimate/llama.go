@@ -9,8 +9,8 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 )
 
-// read puts the settings into options; cacheRAM says whether that of the cache was given.
-func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
+// read puts the settings into options; given says which numbers are the user's, for which 0 is not the default.
+func (f *LlamaSettings) read(o *engine.LlamaOptions, given func(flag string) bool) error {
 	o.Build, o.Backend, o.Cards, o.SplitMode, o.LoadMode = f.Build, f.Backend, f.Cards, f.SplitMode, f.LoadMode
 	if o.Build == "auto" {
 		build, err := engine.InstalledLlama()
@@ -20,18 +20,28 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, cacheRAM bool) error {
 		o.Build = build
 	}
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
-	o.ImageMost, o.Embeddings, o.DraftMost, o.Speculation = f.ImageMost, f.Embeddings, f.DraftMost, f.Speculation
-	switch {
+	o.ImageMost, o.Embeddings, o.Speculation = f.ImageMost, f.Embeddings, f.Speculation
+	switch { // as builds understood the two before there were modes, in whichever order they stood
+	case f.NoMmap && f.Mlock:
+		o.LoadMode = "mlock"
 	case f.NoMmap:
 		o.LoadMode = "none"
 	case f.Mlock:
-		o.LoadMode = "mlock"
+		o.LoadMode = "mmap+mlock"
 	}
-	if cacheRAM {
+	if o.Backend == cpuBackend {
+		o.Backend = ""
+	}
+	if given("cache-ram") {
 		o.CacheRAM = &f.CacheRAM
 	}
-	if f.ExpertLayers < 0 || f.DenseLayers < 0 || f.ExpertLayers > 4096 || f.DenseLayers > 4096 {
-		return fmt.Errorf("--n-cpu-moe %d, --n-cpu-ffn %d: want 0 to 4096 layers", f.ExpertLayers, f.DenseLayers)
+	if given("spec-draft-n-max") {
+		o.DraftMost = &f.DraftMost
+	}
+	for _, c := range []count{{"n-cpu-moe", f.ExpertLayers}, {"n-cpu-ffn", f.DenseLayers}} {
+		if c.value < 0 || c.value > 4096 {
+			return fmt.Errorf("--%s %d: want 0 to 4096 layers", c.name, c.value)
+		}
 	}
 	for _, text := range f.Overrides {
 		for _, one := range strings.Split(text, ",") {
@@ -54,10 +64,10 @@ func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
 	if f.Shares == "" {
 		return nil
 	}
-	for _, text := range strings.FieldsFunc(f.Shares, func(r rune) bool { return r == ',' || r == '/' }) {
-		share, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+	for _, text := range strings.Split(strings.ReplaceAll(f.Shares, "/", ","), ",") {
+		share, err := strconv.ParseFloat(strings.TrimSpace(text), 32) // as llama.cpp holds them
 		if err != nil {
-			return fmt.Errorf("--tensor-split %s: %q is no number", f.Shares, text)
+			return fmt.Errorf("--tensor-split %s: %q is no number that a share can be", f.Shares, text)
 		}
 		o.Shares = append(o.Shares, share)
 	}
@@ -81,6 +91,9 @@ type LlamaSettings struct {
 	CacheRAM, ImageMost                         int
 }
 
+// cpuBackend stands for a build without a backend of cards, or --device none.
+const cpuBackend = "cpu"
+
 // onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
 var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "override-tensor", "cpu-moe",
 	"n-cpu-moe",
@@ -88,11 +101,10 @@ var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "
 
 // cardAsked is the first of these that was given, "" for none.
 func (o *Request) cardAsked() string {
-	if o.GPULayers == 0 { // -ngl 0 asks for what a machine without a card has
-		return ""
-	}
-	for _, name := range onCard {
-		if o.typed(name) && !(name == "ngl-draft" && o.Settings.DraftLayers == 0) {
+	for _, name := range onCard { // -ngl 0 asks for what a machine without a card has
+		no := name == "ngl-draft" && o.Settings.DraftLayers == 0 || name == "backend" && o.Settings.Backend == cpuBackend ||
+			name == "ngl" && o.GPULayers == 0
+		if o.typed(name) && !no {
 			return name
 		}
 	}

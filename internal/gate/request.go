@@ -99,7 +99,7 @@ func (r *Request) Read(set func(flag, value string) error) error {
 		}
 		r.FromFile = append(r.FromFile, s.Flag)
 		if err := set(s.Flag, s.Value); err != nil {
-			return fmt.Errorf("reading --config: %s: --%s: %w", r.Config, s.Flag, err)
+			return fmt.Errorf("reading --config: %s: %w", r.Config, err)
 		}
 	}
 	return r.Request.Check()

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/spf13/pflag"
+
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -30,6 +32,16 @@ func Within(flags ...Most) error {
 	for _, f := range flags {
 		if f.value > f.limit {
 			return fmt.Errorf("--%s %d: at most %d make sense", f.flag, f.value, f.limit)
+		}
+	}
+	return nil
+}
+
+// FromOne refuses counts that were given and are none: left out they are the program's own.
+func FromOne(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if n, err := flags.GetInt(name); err == nil && n < 1 && flags.Changed(name) {
+			return fmt.Errorf("--%s %d: want at least 1", name, n)
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,8 +34,42 @@ func OtherWords(flags *pflag.FlagSet) {
 	})
 }
 
+// InWords says in a line of our own what a flag's value should be, where Go's parser of numbers refused it.
+func InWords(err error) error {
+	var value *pflag.InvalidValueError
+	var number *strconv.NumError
+	if !errors.As(err, &value) || !errors.As(err, &number) {
+		return err
+	}
+	f := value.GetFlag()
+	want := map[string]string{"bool": "true or false", "float64": "a number", "float32": "a number"}[f.Value.Type()]
+	switch {
+	case want == "" && errors.Is(err, strconv.ErrRange):
+		want = "a smaller whole number"
+	case want == "":
+		want = "a whole number"
+	}
+	return fmt.Errorf("--%s %q: want %s", f.Name, value.GetValue(), want)
+}
+
+// Filled refuses a flag of the command line whose text is empty, as an unset variable of a script leaves it: it would be
+// taken for one that was not given.
+func Filled(flags *pflag.FlagSet) (err error) {
+	flags.Visit(func(f *pflag.Flag) {
+		text := f.Value.String()
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			text = strings.Join(list.GetSlice(), "")
+		}
+		if err == nil && text == "" {
+			err = fmt.Errorf("--%s is given without a value: leave it out for the default", f.Name)
+		}
+	})
+	return err
+}
+
 // DidYouMean adds the flags of a command that look like one that it does not have.
 func DidYouMean(flags *pflag.FlagSet, err error) error {
+	err = InWords(err)
 	var missing *pflag.NotExistError
 	if !errors.As(err, &missing) {
 		return err
