@@ -51,7 +51,8 @@ func TestLlamaDraftRefusals(t *testing.T) {
 		l    LlamaOptions
 		want string
 	}{
-		{LlamaOptions{Speculation: []string{"draft-mtp"}}, "not modelled"}, {LlamaOptions{DraftMost: new(-1)}, "draft tokens"},
+		{LlamaOptions{Speculation: []string{"draft-mtp"}}, "not modelled"},
+		{LlamaOptions{DraftMost: new(-1)}, "draft tokens"},
 		{LlamaOptions{Draft: draft, Build: "b8672"}, "before June 2026"}, {LlamaOptions{Draft: other}, "vocabulary"},
 		{LlamaOptions{Draft: &Draft{Model: draft.Model, Quant: "q9"}}, "unknown quantisation"},
 		{LlamaOptions{Draft: &Draft{Model: draft.Model, KVType: "q9"}}, "KV type"},

@@ -48,8 +48,9 @@ type Fit struct {
 	Least  int         // tokens of context, 0: 4,096
 }
 
-// llamaLoadModes are how a file is loaded. auto maps it, unless a card's backend does not take what is mapped; mlock reads
-// and locks it since August 2026 (ggml-org/llama.cpp#26135), as --no-mmap with --mlock did before there were modes.
+// llamaLoadModes are how a file is loaded. auto maps it, unless a card's backend does not take what is mapped; mlock
+// reads and locks it since August 2026 (ggml-org/llama.cpp#26135), as --no-mmap with --mlock did before there were
+// modes.
 var llamaLoadModes = []string{"auto", "mmap", "mmap+mlock", "mlock", "none", "dio"}
 
 // LlamaBackends are the backends of cards that llama.cpp has and that are told apart here. The rules are CUDA's and

@@ -67,7 +67,8 @@ func TestLlamaSettingsAsTheEngine(t *testing.T) {
 			Llama: LlamaOptions{Overrides: []Override{{Pattern: regexp.MustCompile("token_embd"), Card: 0}}}},
 			[3]float64{1050.43, 448, 64.02}, [3]float64{0, 0, 20.02}},
 		{"cache and what surrounds it on the host: flash attention is off", "2b", Options{Context: 8192, Sequences: 1,
-			Llama: LlamaOptions{NoKV: true, Overrides: []Override{{Pattern: regexp.MustCompile(`output\.weight`), Card: OnHostMemory}}}},
+			Llama: LlamaOptions{NoKV: true,
+				Overrides: []Override{{Pattern: regexp.MustCompile(`output\.weight`), Card: OnHostMemory}}}},
 			[3]float64{987.43, 0, 68.01}, [3]float64{306.43, 896.00, 312.02}},
 		// Single tokens over a cache in f32 on the host need more there than a prompt, which leaves for the card.
 		{"f32 cache, small batches", "2b", Options{Context: 3000, Sequences: 4, Unified: true, UBatch: 64, KVType: "f32",

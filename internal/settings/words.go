@@ -52,8 +52,8 @@ func InWords(err error) error {
 	return fmt.Errorf("--%s %q: want %s", f.Name, value.GetValue(), want)
 }
 
-// Filled refuses a flag of the command line whose text is empty, as an unset variable of a script leaves it: it would be
-// taken for one that was not given.
+// Filled refuses a flag of the command line whose text is empty, as an unset variable of a script leaves it: it would
+// be taken for one that was not given.
 func Filled(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		text := f.Value.String()
