@@ -1,14 +1,20 @@
 package vlmem
 
 import (
+	"fmt"
 	"go/ast"
+	"go/constant"
 	"go/parser"
 	"go/token"
-	"path"
+	"go/types"
+	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
+	"strings"
 	"testing"
+	"unicode"
+
+	"golang.org/x/tools/go/packages"
 )
 
 // prose are the fields and variables that hold sentences for people: warnings, reasons, notes, errors. What a program
@@ -27,117 +33,626 @@ var outsiders = map[string]string{
 	"internal/placement/machine.go":     "the parts of a model, named by this room alone",
 	"internal/settings/words.go":        "flags",
 	"internal/probe/cards.go":           "AMD's cards by model, where the kernel tells no more",
-	"internal/engine/engine.go":         "items, of a closed list of constants",
 	"internal/engine/llamacpp_cpu.go":   "types of GGUF",
+	"tools/card/readings.go":            "items in the JSON that a run left",
 	"internal/engine/llamacpp_place.go": "tensors of a GGUF file, by pattern as llama.cpp does",
 }
 
-// searches are the functions that look for words in their first argument.
-var searches = []string{"Contains", "ContainsAny", "HasPrefix", "HasSuffix", "Index", "LastIndex", "EqualFold", "Cut",
-	"CutPrefix", "CutSuffix", "Count"}
+// layout are the files that look at a sentence to draw it, and what they look for.
+var layout = map[string]string{
+	"internal/report/table.go":   "outcomes of closed lists, shown in colour",
+	"internal/report/visible.go": "characters that a terminal would obey",
+	"internal/report/fold.go":    "codes of colours, which take no columns",
+}
 
+// TestNothingBranchesOnTheWordsOfAMessage follows sentences through the whole program: variables, fields, parameters
+// and results that hold one, and what is cut from it or joined of it.
 func TestNothingBranchesOnTheWordsOfAMessage(t *testing.T) {
-	for _, file := range goFiles(t) {
-		fset := token.NewFileSet()
-		parsed, err := parser.ParseFile(fset, file, nil, 0)
+	list, err := packages.Load(&packages.Config{Mode: packages.LoadSyntax}, "./...")
+	if err != nil || packages.PrintErrors(list) > 0 {
+		t.Fatal("loading the program", err)
+	}
+	f := follower{held: map[types.Object]bool{}}
+	for _, p := range list {
+		if !strings.HasSuffix(p.PkgPath, "/alloctest") { // its scripts hold what tests expect
+			f.parts = append(f.parts, part{p.Syntax, p.TypesInfo})
+		}
+	}
+	root, err := filepath.Abs(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	needed := map[string]bool{}
+	for _, s := range f.searches() {
+		at := list[0].Fset.Position(s.at)
+		file, err := filepath.Rel(root, at.Filename)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if outsiders[file] != "" && len(proseSearches(parsed, false)) == 0 {
-			t.Errorf("%s: searches no name, and needs no line in outsiders", file)
+		file = filepath.ToSlash(file)
+		if s.name && outsiders[file] != "" || !s.name && layout[file] != "" {
+			needed[file] = true
+		} else {
+			t.Errorf("%s:%d: decides by the words of a message or a name: give it a code, a kind or a field", file, at.Line)
 		}
-		for _, found := range proseSearches(parsed, outsiders[file] != "") {
-			at := fset.Position(found)
-			t.Errorf("%s:%d: decides by the words of a message or a name: give it a code, a kind or a field",
-				path.Clean(file), at.Line)
+	}
+	for _, exempt := range []map[string]string{outsiders, layout} {
+		for file := range exempt {
+			if !needed[file] {
+				t.Errorf("%s: searches no words, and needs no line above", file)
+			}
 		}
 	}
 }
 
 // TestProseSearchesAreFound holds the finder to what it must see and must leave alone.
 func TestProseSearchesAreFound(t *testing.T) {
-	for text, want := range map[string]int{
-		`strings.Contains(w.Text, "card")`:                     1,
-		`strings.HasPrefix(strings.ToLower(warning), "slow")`:  1,
-		`strings.Index(err.Error(), "no space")`:               1,
-		`strings.Contains(" "+r.Why+" ", word)`:                1,
-		`pattern.MatchString(r.Why)`:                           1,
-		`strings.HasPrefix(budget.Name, "device")`:             1,
-		`budget.Name == "the host's memory"`:                   1,
-		`w.Text != "slow"`:                                     1,
-		`w.Text == ""`:                                         0,
-		`w.Code == "slow"`:                                     0,
-		`strings.Contains(path, "/lib/")`:                      0,
-		`strings.Contains(lines.Text(), "model name")`:         0,
-		`strings.TrimSpace(w.Text) == ""`:                      0,
-		`strings.Join(strings.Fields(err.Error()), " ") == ""`: 0,
-	} {
-		file, err := parser.ParseFile(token.NewFileSet(), "x.go", "package x\nvar _ = "+text, 0)
+	fset := token.NewFileSet()
+	std := standard{}
+	list, err := packages.Load(&packages.Config{Mode: packages.LoadTypes}, "bytes", "errors", "fmt", "regexp", "slices",
+		"strings")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range list {
+		std[p.PkgPath] = p.Types
+	}
+	for text, want := range proseCases {
+		source := fmt.Sprintf(proseFrame, text)
+		file, err := parser.ParseFile(fset, "x.go", source, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := len(proseSearches(file, false)); got != want {
+		info := &types.Info{Types: map[ast.Expr]types.TypeAndValue{}, Defs: map[*ast.Ident]types.Object{},
+			Uses: map[*ast.Ident]types.Object{}, Selections: map[*ast.SelectorExpr]*types.Selection{}}
+		if _, err := (&types.Config{Importer: std}).Check("x", fset, []*ast.File{file}, info); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		f := follower{held: map[types.Object]bool{}, parts: []part{{[]*ast.File{file}, info}}}
+		if got := len(f.searches()); got != want {
 			t.Errorf("%s: %d found, want %d", text, got, want)
 		}
 	}
 }
 
-// proseSearches finds the places of a file that decide by the words of a message, or of a name unless names are
-// another program's.
-func proseSearches(file *ast.File, foreignNames bool) (found []token.Pos) {
-	sentence := func(e ast.Expr) bool { return speaks(e, foreignNames) }
+// standard are packages of the standard library, imported.
+type standard map[string]*types.Package
+
+func (s standard) Import(path string) (*types.Package, error) { return s[path], nil }
+
+// proseFrame is the file around a case, in which each import has a use.
+const proseFrame = `package x
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+type Code string
+
+type Warning struct {
+	Code Code
+	Text string
+	Name string
+}
+
+func (w Warning) String() string { return w.Text }
+
+type row struct{ label, Why string }
+
+func warnings() []Warning { return nil }
+
+func about(w Warning) string { return strings.TrimSpace(w.Text) }
+
+func has(s, word string) bool { return slices.Contains([]string{"a"}, s) && word != "" }
+
+var _, _, _, _ = bytes.Contains, errors.New, fmt.Sprint, regexp.MustCompile
+
+func f(w Warning, ws []Warning, err error, path string, seen map[string]bool, r row) any {
+	%s
+}
+`
+
+// proseCases are bodies of a function, and how often they decide by words.
+var proseCases = map[string]int{
+	`return strings.Contains(w.Text, "card")`:                                                           1,
+	`return strings.Contains(ws[0].Text, "card")`:                                                       1,
+	`return strings.Contains((w.Text), "card")`:                                                         1,
+	`return strings.Contains((&w).Text, "card")`:                                                        1,
+	`return strings.Contains(warnings()[0].Text, "card")`:                                               1,
+	`for _, x := range ws { if strings.Contains(x.Text, "card") { return 1 } }; return 0`:               1,
+	`s := w.Text; t := s; return strings.HasPrefix(t, "card")`:                                          1,
+	`var s string; s = w.Text; return strings.HasSuffix(s, "card")`:                                     1,
+	`return strings.Contains(about(w), "card")`:                                                         1,
+	`return strings.Contains(w.String(), "card")`:                                                       1,
+	`return strings.Contains(fmt.Sprint(w), "card")`:                                                    1,
+	`return strings.Contains(fmt.Sprintf("%%v", err), "card")`:                                          1,
+	`return strings.Index(err.Error(), "no space")`:                                                     1,
+	`e := err.Error(); return e == "no space"`:                                                          1,
+	`return strings.Contains(strings.Join([]string{w.Text}, " "), "card")`:                              1,
+	`var l []string; for _, x := range ws { l = append(l, x.Text) }; return slices.Contains(l, "card")`: 1,
+	`var b strings.Builder; b.WriteString(w.Text); return strings.Contains(b.String(), "card")`:         1,
+	`var b strings.Builder; fmt.Fprint(&b, err); return strings.Contains(b.String(), "card")`:           1,
+	`return strings.ContainsRune(w.Text, 'c')`:                                                          1,
+	`return strings.ContainsAny(w.Text, "abc")`:                                                         1,
+	`return strings.IndexByte(w.Text, 'c')`:                                                             1,
+	`return strings.EqualFold("card", w.Text)`:                                                          1,
+	`return strings.Count(w.Text, "card") > 0`:                                                          1,
+	`_, _, ok := strings.Cut(w.Text, "card"); return ok`:                                                1,
+	`return len(strings.Split(w.Text, "card")) > 1`:                                                     1,
+	`return strings.Fields(w.Text)[0] == "card"`:                                                        1,
+	`return w.Text[0] == 'c'`:                                                                           1,
+	`return w.Text[:4] == "card"`:                                                                       1,
+	`for _, c := range w.Text { if c == 'c' { return 1 } }; return 0`:                                   1,
+	`return bytes.Contains([]byte(w.Text), []byte("card"))`:                                             1,
+	`return regexp.MustCompile("card").MatchString(w.Text)`:                                             1,
+	`return regexp.MustCompile("card").FindString(w.Text) != ""`:                                        1,
+	`ok, _ := regexp.MatchString("card", w.Text); return ok`:                                            1,
+	`return w.Text == "card"`:                                                                           1,
+	`const word = "card"; return word != w.Text`:                                                        1,
+	`word := "card"; return w.Text == word`:                                                             1,
+	`switch w.Text { case "card": return 1 }; return 0`:                                                 1,
+	`switch { case r.Why == "card": return 1 }; return 0`:                                               1,
+	`switch strings.ToLower(r.Why) { case "card": return 1 }; return 0`:                                 1,
+	`return map[string]int{"card": 1}[w.Text]`:                                                          1,
+	`return seen[w.Text]`:                                                                               1,
+	`return slices.Contains([]string{"card"}, w.Text)`:                                                  1,
+	`r.label = w.Text; return strings.Contains(r.label, "card")`:                                        1,
+	`x := row{label: w.Text}; return x.label == "card"`:                                                 1,
+	`x := row{w.Text, ""}; return x.label == "card"`:                                                    1,
+	`return has(w.Text, "card")`:                                                                        1,
+	`return strings.ReplaceAll(w.Text, "card", "") == strings.ReplaceAll(ws[0].Text, "x", "")`:          1,
+	`var n int; fmt.Sscanf(w.Text, "card %%d", &n); return n`:                                           1,
+	`return strings.HasPrefix(w.Name, "device")`:                                                        1,
+	`return (w.Name) == "device"`:                                                                       1,
+	`switch w.Name { case "device": return 1 }; return 0`:                                               1,
+
+	`return w.Text == ""`:                                         0,
+	`return w.Code == "slow"`:                                     0,
+	`return strings.Contains(path, "/lib/")`:                      0,
+	`return strings.TrimSpace(w.Text) == ""`:                      0,
+	`return strings.Join(strings.Fields(err.Error()), " ") == ""`: 0,
+	`return strings.Split(w.Text, "\n")`:                          0,
+	`return strings.ContainsRune(w.Text, '\n')`:                   0,
+	`if !seen[w.Text] { seen[w.Text] = true }; return 0`:          0, // told once
+	`return ws[0].Text == w.Text`:                                 0,
+	`return errors.Is(err, nil) || err == nil`:                    0,
+	`return w.Name == path`:                                       0, // looked up
+	`return strings.ReplaceAll(w.Text, "card", "it")`:             0,
+	`text := path; return text == "card"`:                         0, // what a parser reads is called text
+}
+
+// part is a package as it is followed.
+type part struct {
+	files []*ast.File
+	info  *types.Info
+}
+
+// follower finds what holds sentences, and where a program decides by their words. It is blind to what goes through an
+// interface, a channel or a function's value.
+type follower struct {
+	parts []part
+	held  map[types.Object]bool // variables, fields, parameters and functions whose results are sentences
+	more  bool                  // something was found to hold one in this round
+}
+
+// search is a place that decides by the words of a sentence, or of a name.
+type search struct {
+	at   token.Pos
+	name bool
+}
+
+// searches are all such places.
+func (f *follower) searches() (found []search) {
+	for f.more = true; f.more; {
+		f.more = false
+		for _, p := range f.parts {
+			for _, file := range p.files {
+				f.follow(p.info, file)
+			}
+		}
+	}
+	for _, p := range f.parts {
+		for _, file := range p.files {
+			ast.Inspect(file, func(n ast.Node) bool {
+				for _, name := range []bool{false, true} {
+					if n != nil && f.decides(p.info, n, name) {
+						found = append(found, search{n.Pos(), name})
+						break
+					}
+				}
+				return true
+			})
+		}
+	}
+	return found
+}
+
+// follow marks what a file gives a sentence to.
+func (f *follower) follow(info *types.Info, file *ast.File) {
+	var functions []*types.Func
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {
+		case *ast.FuncDecl:
+			fn, _ := info.Defs[n.Name].(*types.Func)
+			functions = append(functions[:0], fn)
+			f.results(info, fn, n)
+		case *ast.AssignStmt:
+			f.assign(info, n.Lhs, n.Rhs)
+		case *ast.ValueSpec:
+			names := make([]ast.Expr, len(n.Names))
+			for i, name := range n.Names {
+				names[i] = name
+			}
+			f.assign(info, names, n.Values)
+		case *ast.RangeStmt:
+			if f.speaks(info, n.X) && n.Value != nil {
+				f.hold(info, n.Value)
+			}
+		case *ast.CompositeLit:
+			f.fields(info, n)
 		case *ast.CallExpr:
-			f, ok := n.Fun.(*ast.SelectorExpr)
-			if !ok || len(n.Args) == 0 || !sentence(n.Args[0]) {
-				break
+			f.arguments(info, n)
+		}
+		return true
+	})
+}
+
+// results marks a function that returns a sentence.
+func (f *follower) results(info *types.Info, fn *types.Func, d *ast.FuncDecl) {
+	if d.Body == nil || fn == nil {
+		return
+	}
+	ast.Inspect(d.Body, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncLit:
+			return false
+		case *ast.ReturnStmt:
+			for _, r := range n.Results {
+				if f.speaks(info, r) {
+					f.mark(fn)
+				}
 			}
-			pkg, _ := f.X.(*ast.Ident)
-			if pkg != nil && pkg.Name == "strings" && slices.Contains(searches, f.Sel.Name) || f.Sel.Name == "MatchString" {
-				found = append(found, n.Pos())
-			}
-		case *ast.BinaryExpr:
-			compared := n.Op == token.EQL || n.Op == token.NEQ
-			if compared && (sentence(n.X) && words(n.Y) || sentence(n.Y) && words(n.X)) {
-				found = append(found, n.Pos())
-			}
-		case *ast.SwitchStmt:
-			if n.Tag != nil && sentence(n.Tag) {
-				found = append(found, n.Pos())
+			if len(n.Results) == 0 {
+				for v := range fn.Signature().Results().Variables() {
+					if f.held[v] {
+						f.mark(fn)
+					}
+				}
 			}
 		}
 		return true
 	})
-	return found
 }
 
-// speaks reports whether an expression is a sentence, or is made of one.
-func speaks(e ast.Expr, foreignNames bool) bool {
+func (f *follower) assign(info *types.Info, to, from []ast.Expr) {
+	for i, x := range to {
+		if pair, ok := x.(*ast.IndexExpr); ok && f.speaks(info, pair.Index) {
+			f.hold(info, pair.X) // a set of sentences
+		}
+		if len(from) == len(to) && f.speaks(info, from[i]) || len(from) == 1 && len(to) > 1 && f.speaks(info, from[0]) {
+			f.hold(info, x)
+		}
+	}
+}
+
+// fields marks the fields of a literal that are given sentences.
+func (f *follower) fields(info *types.Info, lit *ast.CompositeLit) {
+	s, ok := info.TypeOf(lit).Underlying().(*types.Struct)
+	if !ok {
+		return
+	}
+	for i, e := range lit.Elts {
+		if pair, ok := e.(*ast.KeyValueExpr); ok {
+			if key, ok := pair.Key.(*ast.Ident); ok && f.speaks(info, pair.Value) {
+				f.mark(info.Uses[key])
+			}
+		} else if f.speaks(info, e) {
+			f.mark(s.Field(i))
+		}
+	}
+}
+
+// arguments marks the parameters of the program's own functions, and a buffer that a sentence is written to.
+func (f *follower) arguments(info *types.Info, call *ast.CallExpr) {
+	fn := callee(info, call)
+	if fn == nil {
+		return
+	}
+	params := fn.Signature().Params()
+	spoken := false
+	for i, a := range call.Args {
+		if f.speaks(info, a) || formats(fn) && carriesError(info.TypeOf(a)) {
+			spoken = true
+			if at := min(i, params.Len()-1); at >= 0 && f.ours(fn) {
+				f.mark(params.At(at))
+			}
+		}
+	}
+	if !spoken {
+		return
+	}
+	if s, ok := call.Fun.(*ast.SelectorExpr); ok && strings.HasPrefix(fn.Name(), "Write") {
+		f.hold(info, s.X)
+	}
+	if strings.HasPrefix(fn.Name(), "Fprint") {
+		f.hold(info, call.Args[0])
+	}
+}
+
+// ours reports whether a function is of the program that is followed.
+func (f *follower) ours(fn *types.Func) bool {
+	return fn.Pkg() != nil && (within(fn.Pkg().Path(), module) || fn.Pkg().Path() == "x")
+}
+
+// hold marks the variable or field that an expression is, or is a part of.
+func (f *follower) hold(info *types.Info, e ast.Expr) {
 	switch e := e.(type) {
 	case *ast.Ident:
-		return prose.MatchString(e.Name) && e.Name != "text" // what a parser reads is called text
-	case *ast.SelectorExpr:
-		return prose.MatchString(e.Sel.Name) || e.Sel.Name == "Name" && !foreignNames
-	case *ast.BinaryExpr:
-		return speaks(e.X, foreignNames) || speaks(e.Y, foreignNames)
-	case *ast.CallExpr:
-		f, ok := e.Fun.(*ast.SelectorExpr)
-		if ok && f.Sel.Name == "Error" {
-			return true
+		if o := info.ObjectOf(e); o != nil {
+			f.mark(o)
 		}
-		return ok && len(e.Args) > 0 && (f.Sel.Name == "ToLower" || f.Sel.Name == "TrimSpace") &&
-			speaks(e.Args[0], foreignNames)
+	case *ast.SelectorExpr:
+		f.mark(info.Uses[e.Sel])
+	case *ast.IndexExpr:
+		f.hold(info, e.X)
+	case *ast.StarExpr:
+		f.hold(info, e.X)
+	case *ast.UnaryExpr:
+		f.hold(info, e.X)
+	case *ast.ParenExpr:
+		f.hold(info, e.X)
+	}
+}
+
+func (f *follower) mark(o types.Object) {
+	if o == nil || f.held[o] || o.Name() == "_" {
+		return
+	}
+	if v, ok := o.(*types.Var); ok && !carriesWords(v.Type()) {
+		return
+	}
+	f.held[o], f.more = true, true
+}
+
+// speaks reports whether an expression is a sentence, or is cut from one or joined of one.
+func (f *follower) speaks(info *types.Info, e ast.Expr) bool {
+	switch e := e.(type) {
+	case *ast.ParenExpr:
+		return f.speaks(info, e.X)
+	case *ast.StarExpr:
+		return f.speaks(info, e.X)
+	case *ast.UnaryExpr:
+		return f.speaks(info, e.X)
+	case *ast.IndexExpr:
+		return f.speaks(info, e.X)
+	case *ast.SliceExpr:
+		return f.speaks(info, e.X)
+	case *ast.BinaryExpr:
+		return e.Op == token.ADD && (f.speaks(info, e.X) || f.speaks(info, e.Y))
+	case *ast.Ident:
+		return f.tells(info.ObjectOf(e)) && e.Name != "text" || f.held[info.ObjectOf(e)] // a parser reads a text
+	case *ast.SelectorExpr:
+		return f.tells(info.Uses[e.Sel]) || f.held[info.Uses[e.Sel]]
+	case *ast.CompositeLit:
+		switch info.TypeOf(e).Underlying().(type) {
+		case *types.Slice, *types.Array, *types.Map:
+			return slices.ContainsFunc(e.Elts, func(x ast.Expr) bool { return f.speaks(info, x) })
+		}
+	case *ast.KeyValueExpr:
+		return f.speaks(info, e.Key) || f.speaks(info, e.Value)
+	case *ast.CallExpr:
+		return f.returns(info, e)
 	}
 	return false
 }
 
-// words reports whether an expression is a literal that says something.
-func words(e ast.Expr) bool {
-	lit, ok := e.(*ast.BasicLit)
-	if !ok || lit.Kind != token.STRING {
+// tells reports whether a variable or field is one for sentences by its name.
+func (f *follower) tells(o types.Object) bool {
+	v, ok := o.(*types.Var)
+	return ok && prose.MatchString(v.Name()) && plainWords(v.Type())
+}
+
+// returns reports whether a call gives a sentence.
+func (f *follower) returns(info *types.Info, call *ast.CallExpr) bool {
+	spoken := func() bool {
+		return slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return f.speaks(info, a) })
+	}
+	if info.Types[call.Fun].IsType() {
+		return spoken() && carriesWords(info.TypeOf(call))
+	}
+	fn := callee(info, call)
+	if fn == nil {
+		name, ok := call.Fun.(*ast.Ident)
+		return ok && name.Name == "append" && spoken()
+	}
+	s, method := call.Fun.(*ast.SelectorExpr)
+	method = method && fn.Signature().Recv() != nil
+	switch {
+	case f.ours(fn):
+		return f.held[fn]
+	case method && fn.Name() == "Error":
+		return true
+	case method:
+		return carriesWords(info.TypeOf(call)) && (f.speaks(info, s.X) || spoken())
+	case formats(fn) && slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return carriesError(info.TypeOf(a)) }):
+		return carriesWords(info.TypeOf(call))
+	}
+	return carriesWords(info.TypeOf(call)) && spoken()
+}
+
+// seekers are functions that look for words.
+var seekers = regexp.MustCompile(
+	`^(Contains|ContainsAny|ContainsRune|ContainsFunc|HasPrefix|HasSuffix|Index|IndexAny|` +
+		`IndexByte|IndexRune|IndexFunc|LastIndex|LastIndexAny|LastIndexByte|EqualFold|Equal|Compare|Cut|CutPrefix|` +
+		`CutSuffix|` +
+		`Count|Split|SplitN|SplitAfter|Match|MatchString|Find.*|Sscanf?|Sscanln|BinarySearch)$`)
+
+// decides reports whether a node looks for words in a sentence, or in a name. What holds no letter is layout.
+func (f *follower) decides(info *types.Info, n ast.Node, name bool) bool {
+	speaks := f.speaks
+	if name {
+		speaks = names
+	}
+	switch n := n.(type) {
+	case *ast.CallExpr:
+		fn := callee(info, n)
+		if fn == nil || f.ours(fn) || !seekers.MatchString(fn.Name()) {
+			return false
+		}
+		spoken, sought := 0, fn.Pkg().Path() == "regexp"
+		for _, a := range n.Args {
+			if speaks(info, a) {
+				spoken++
+			} else if !name || literal(a) {
+				sought = sought || letters(info, a)
+			}
+		}
+		return spoken > 0 && sought
+	case *ast.BinaryExpr:
+		if !slices.Contains(comparisons, n.Op) || info.Types[n.X].IsNil() || info.Types[n.Y].IsNil() {
+			return false
+		}
+		x, y := speaks(info, n.X), speaks(info, n.Y)
+		if x && y {
+			return !name && (called(n.X) || called(n.Y))
+		}
+		if name && !literal(n.X) && !literal(n.Y) {
+			return false // a name looked up, or one of a closed list of constants
+		}
+		return x && letters(info, n.Y) || y && letters(info, n.X)
+	case *ast.SwitchStmt:
+		return n.Tag != nil && speaks(info, n.Tag) && (!name || literals(n.Body))
+	case *ast.IndexExpr:
+		_, table := info.TypeOf(n.X).Underlying().(*types.Map)
+		return table && !name && speaks(info, n.Index) && !speaks(info, n.X)
+	}
+	return false
+}
+
+var comparisons = []token.Token{token.EQL, token.NEQ, token.LSS, token.GTR, token.LEQ, token.GEQ}
+
+// letters reports whether what is sought holds letters, or is not known here.
+func letters(info *types.Info, e ast.Expr) bool {
+	v := info.Types[e].Value
+	if v == nil {
+		return true
+	}
+	if v.Kind() == constant.Int {
+		n, _ := constant.Int64Val(v)
+		return unicode.IsLetter(rune(n))
+	}
+	return v.Kind() == constant.String && strings.ContainsFunc(constant.StringVal(v), unicode.IsLetter)
+}
+
+// called reports whether an expression is worked out by a call: what is cut from two sentences is not two.
+func called(e ast.Expr) bool {
+	_, ok := ast.Unparen(e).(*ast.CallExpr)
+	return ok
+}
+
+func literal(e ast.Expr) bool {
+	_, ok := ast.Unparen(e).(*ast.BasicLit)
+	return ok
+}
+
+// literals reports whether a case of a switch is a literal.
+func literals(cases *ast.BlockStmt) bool {
+	return slices.ContainsFunc(cases.List, func(s ast.Stmt) bool {
+		return slices.ContainsFunc(s.(*ast.CaseClause).List, literal)
+	})
+}
+
+// names reports whether an expression is a field Name, or is cut from one.
+func names(info *types.Info, e ast.Expr) bool {
+	switch e := ast.Unparen(e).(type) {
+	case *ast.SelectorExpr:
+		v, ok := info.Uses[e.Sel].(*types.Var)
+		return ok && v.Name() == "Name" && plainWords(v.Type())
+	case *ast.BinaryExpr:
+		return e.Op == token.ADD && (names(info, e.X) || names(info, e.Y))
+	case *ast.CallExpr:
+		fn := callee(info, e)
+		return fn != nil && (fn.Name() == "ToLower" || fn.Name() == "TrimSpace") && len(e.Args) > 0 && names(info, e.Args[0])
+	}
+	return false
+}
+
+// callee is the function or method that a call names, nil where it calls a value or a built-in.
+func callee(info *types.Info, call *ast.CallExpr) *types.Func {
+	var name *ast.Ident
+	switch fun := ast.Unparen(call.Fun).(type) {
+	case *ast.Ident:
+		name = fun
+	case *ast.SelectorExpr:
+		name = fun.Sel
+	case *ast.IndexExpr:
+		name, _ = fun.X.(*ast.Ident)
+	}
+	if name == nil {
+		return nil
+	}
+	fn, _ := info.Uses[name].(*types.Func)
+	if fn == nil {
+		return nil
+	}
+	return fn.Origin()
+}
+
+// formats reports whether a function writes values as text.
+func formats(fn *types.Func) bool {
+	return fn.Pkg() != nil && fn.Pkg().Path() == "fmt" && fn.Name() != "Errorf"
+}
+
+// carriesError reports whether a value is an error or a warning, whose text is a sentence.
+func carriesError(t types.Type) bool {
+	if types.Implements(t, types.Universe.Lookup("error").Type().Underlying().(*types.Interface)) {
+		return true
+	}
+	n, ok := types.Unalias(t).(*types.Named)
+	return ok && n.Obj().Name() == "Warning"
+}
+
+// plainWords reports whether a type is string, or a list of them: one with a name of its own is a code.
+func plainWords(t types.Type) bool {
+	switch t := types.Unalias(t).(type) {
+	case *types.Basic:
+		return t.Info()&types.IsString != 0
+	case *types.Slice:
+		return plainWords(t.Elem())
+	case *types.Map:
+		return plainWords(t.Elem())
+	}
+	return false
+}
+
+// carriesWords reports whether a value can hold a sentence or part of one.
+func carriesWords(t types.Type) bool {
+	if t == nil {
 		return false
 	}
-	s, err := strconv.Unquote(lit.Value)
-	return err == nil && s != ""
+	switch u := t.Underlying().(type) {
+	case *types.Basic:
+		return u.Info()&types.IsString != 0 || u.Kind() == types.Byte || u.Kind() == types.Rune
+	case *types.Slice:
+		return carriesWords(u.Elem())
+	case *types.Array:
+		return carriesWords(u.Elem())
+	case *types.Map:
+		return carriesWords(u.Elem()) || carriesWords(u.Key())
+	case *types.Pointer:
+		return carriesWords(u.Elem())
+	case *types.Tuple:
+		for v := range u.Variables() {
+			if carriesWords(v.Type()) {
+				return true
+			}
+		}
+	}
+	n, ok := types.Unalias(t).(*types.Named)
+	return ok && (n.Obj().Name() == "Builder" || n.Obj().Name() == "Buffer")
 }

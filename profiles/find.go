@@ -9,7 +9,7 @@ import (
 )
 
 // endings are what repositories append to a model's name and which format of its weights they say with it.
-var endings = []struct{ text, quant string }{
+var endings = []struct{ end, quant string }{
 	{"-gguf", ""}, {"-instruct", ""}, {"-thinking", ""}, {"-it", ""}, {"-hf", ""}, {"-unsloth-bnb-4bit", "nf4"},
 	{"-bnb-4bit", "nf4"}, {"-fp8", "fp8"}, {"-fp8-dynamic", "fp8"}, {"-awq", "awq"}, {"-awq-4bit", "awq"},
 	{"-awq-int4", "awq"}, {"-gptq-int4", "gptq"}, {"-gptq", "gptq"}, {"-w4a16", "w4a16"}, {"-quantized.w4a16", "w4a16"},
@@ -39,7 +39,7 @@ func Find(typed string) (m profile.Model, quant string, err error) {
 	for again := true; again; {
 		again = false
 		for _, e := range endings {
-			if cut, ok := strings.CutSuffix(name, e.text); ok && cut != "" {
+			if cut, ok := strings.CutSuffix(name, e.end); ok && cut != "" {
 				name, again = cut, true
 				if e.quant != "" {
 					quant = e.quant

@@ -330,11 +330,11 @@ func (o *benchOptions) openShare(env *environment, cmd *cobra.Command) (*shard.S
 	}
 	o.out.format = "json"
 	share, err := shard.NewShare(o.shard,
-		append(shard.Beside(bench.Beside(o.traces, o.models)), "granule="+o.granule, "limit="+o.limit,
-			fmt.Sprintf("repeats=%d", o.repeats)), env.lookup)
+		[]string{"granule=" + o.granule, "limit=" + o.limit, fmt.Sprintf("repeats=%d", o.repeats)}, env.lookup)
 	if err != nil {
 		return nil, fmt.Errorf("--shard %w", err)
 	}
+	share.Work.Beside = bench.Beside(o.traces, o.models)
 	return share, nil
 }
 

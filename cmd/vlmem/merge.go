@@ -45,7 +45,7 @@ func runMerge(env *environment, ctx context.Context, out *output, paths []string
 		w.Discard()
 		return finishAdvice(env, ctx, *out, &m)
 	}
-	merged := report.Bench{Results: m.Results, Notes: m.Notes, Beside: m.Work.Beside()}
+	merged := report.Bench{Results: m.Results, Notes: m.Notes, Beside: m.Work.Beside}
 	if err := merged.Write(w, out.format); err != nil {
 		return err
 	}

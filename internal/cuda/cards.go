@@ -116,8 +116,9 @@ func KernelDriver(root string) (version string, open bool) {
 
 // Finding is what is wrong with one card.
 type Finding struct {
-	Card Card
-	Text string // one line with the remedy
+	Card  Card
+	Text  string // one line with the remedy
+	fault string // the line without the card: equal where cards share what is wrong with the machine
 	// Hidden: the driver serves the card and does not show it to this process, as in a container that is given
 	// others. That is as somebody wanted it.
 	Hidden bool
@@ -140,9 +141,7 @@ func Diagnose(root string, err error, listed []string) []Finding {
 		}
 		f := m.diagnose(c)
 		// The machine's own faults are told once, not for each of its cards.
-		same := func(o Finding) bool {
-			return strings.ReplaceAll(o.Text, o.Card.String(), "") == strings.ReplaceAll(f.Text, c.String(), "")
-		}
+		same := func(o Finding) bool { return o.fault == f.fault }
 		if f.Hidden || !slices.ContainsFunc(found, same) {
 			found = append(found, f)
 		}
@@ -186,7 +185,8 @@ type facts struct {
 
 func (m facts) diagnose(c Card) Finding {
 	say := func(format string, args ...any) Finding {
-		return Finding{Card: c, Text: c.String() + " is present, but " + fmt.Sprintf(format, args...)}
+		fault := fmt.Sprintf(format, args...)
+		return Finding{Card: c, Text: c.String() + " is present, but " + fault, fault: fault}
 	}
 	g := c.generation()
 	want := "install the NVIDIA driver"

@@ -87,7 +87,7 @@ func Variable(flag string) string {
 }
 
 // fromFile reads an ordinary file, not following it where it would wait: a pipe there is refused.
-func fromFile(path string, known, refused []string) (*viper.Viper, string, error) {
+func fromFile(path string, known, barred []string) (*viper.Viper, string, error) {
 	v := viper.New()
 	if path == "" {
 		return v, "", nil
@@ -109,7 +109,7 @@ func fromFile(path string, known, refused []string) (*viper.Viper, string, error
 			return nil, "", fmt.Errorf("reading settings %s: unknown key %s: keys are the names of flags, such as model or "+
 				"format",
 				path, key)
-		case slices.Contains(refused, key):
+		case slices.Contains(barred, key):
 			return nil, "", fmt.Errorf("reading settings %s: %s writes or runs something, which the current folder may not "+
 				"ask for: give --%s, or put it into the user's configuration", path, key, key)
 		}

@@ -134,7 +134,7 @@ func (p Part) alike(q Part) error {
 		what       string
 		one, other []string
 	}{{"flags", a.Work.Advise, b.Work.Advise}, {"settings", a.Work.Settings, b.Work.Settings},
-		{"units", a.Work.Units, b.Work.Units}} {
+		{"units", a.Work.Units, b.Work.Units}, {"files", a.Work.Beside, b.Work.Beside}} {
 		for i := range max(len(list.one), len(list.other)) {
 			if one, other := at(list.one, i), at(list.other, i); one != other {
 				return differ(list.what, one, other)

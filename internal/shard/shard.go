@@ -116,6 +116,7 @@ type Work struct {
 	// Advise is the flags of a configuration, NAME=VALUE, that is finished from what its samples showed; nil for a
 	// benchmark.
 	Advise []string `json:"advise,omitempty"`
+	Beside []string `json:"beside,omitempty"` // what the figures of the work leave out
 }
 
 // Outcome is what became of one unit: a result, or where it was left out, notes alone.

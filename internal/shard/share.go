@@ -3,7 +3,6 @@ package shard
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/replay"
 )
@@ -72,25 +71,4 @@ func NewShare(spec string, settings []string, lookup func(string) (string, bool)
 func (p *Share) File(version, fingerprint string) File {
 	return File{Version: version, Fingerprint: fingerprint, Shard: p.Number, Work: p.Work,
 		Outcomes: slices.Concat([]Outcome{}, p.Outcomes)}
-}
-
-// besideSetting begins a setting that says what the figures of the work leave out.
-const besideSetting = "beside="
-
-// Beside are such settings.
-func Beside(notes []string) (settings []string) {
-	for _, note := range notes {
-		settings = append(settings, besideSetting+note)
-	}
-	return settings
-}
-
-// Beside is what the figures of the work leave out.
-func (w *Work) Beside() (notes []string) {
-	for _, s := range w.Settings {
-		if note, found := strings.CutPrefix(s, besideSetting); found {
-			notes = append(notes, note)
-		}
-	}
-	return notes
 }
