@@ -21,6 +21,7 @@ import (
 	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/shard"
 	"github.com/vlmem/vlmem/internal/speed"
+	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/workload"
 	"github.com/vlmem/vlmem/profiles"
 )
@@ -254,6 +255,7 @@ func (o *adviseOptions) advice(env *environment, in advise.Inputs) (advise.Advic
 	if err == nil {
 		err = in.Settle(o.grow)
 	}
+	in.Runs = func() ([]*trace.Trace, error) { return in.TorchTraces(nil, mix, &advise.TorchOptions{}) }
 	switch {
 	case err != nil:
 	case o.merged != nil:

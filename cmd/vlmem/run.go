@@ -57,7 +57,7 @@ signal's number where one ended it.`,
 	flags := cmd.Flags()
 	flags.SetInterspersed(false)
 	flags.StringVar(&o.config, "config", "",
-		"configuration of advise: its threads are set, and with --engine its settings are predicted")
+		"configuration of advise: its environment is set, and with --engine its settings are predicted")
 	flags.StringVar(&o.engine, "engine", "", "whose estimate is held against the run: "+strings.Join(estimatedEngines(),
 		", "))
 	flags.StringVar(&o.estimate, "estimate", "", "what was predicted: a file of vlmem estimate --format json")
@@ -141,15 +141,15 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	if err != nil {
 		return nil, err
 	}
-	p := &runPlan{options: child.Options{Command: command, Interval: o.interval}}
-	p.observation = observation.New(command, o.interval, o.config, hardware)
+	p := &runPlan{options: child.Options{Command: command, Interval: o.interval},
+		observation: observation.New(command, o.interval, o.config, hardware)}
 	if o.limit != "" {
 		if p.options.Limit, err = units.ParseBytes(o.limit); err != nil || p.options.Limit <= 0 {
 			return nil, fmt.Errorf("--limit %s: want a size above zero, such as 6GiB", o.limit)
 		}
 	}
-	flags := &cobra.Command{} // of estimate, to set what the command says
 	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: command, Machine: hardware}
+	flags := &cobra.Command{} // of estimate, to set what the command says
 	addSettings(flags, &source.Request)
 	source.Set = flags.Flags().Set
 	what, err := source.Predict()
@@ -160,15 +160,15 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	if err := o.lessons.apply(env, p.predicted); err != nil {
 		return nil, err
 	}
-	if p.options.Set, err = predict.Variables(o.config, o.environment); err != nil {
+	start, err := predict.StartOf(o.config, o.environment, env.lookup)
+	if err != nil {
 		return nil, err
 	}
-	p.observation.Set = p.options.Set
-	if err := o.openFiles(env, p); err != nil {
-		return nil, err
+	p.options.Set, p.options.Binding, p.observation.Set = start.Set, start.Binding, start.Set
+	if err = o.openFiles(env, p); err == nil {
+		warnAll(env, append(what.Warnings, start.Kept...))
 	}
-	warnAll(env, what.Warnings)
-	return p, nil
+	return p, err
 }
 
 // openFiles checks --save and --report before anything runs.

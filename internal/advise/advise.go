@@ -45,6 +45,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/speed"
+	"github.com/vlmem/vlmem/internal/trace"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -90,6 +91,8 @@ type Inputs struct {
 	Unfused func(Limits) (Demand, error)
 	asked   *Limits // the limits as they were asked for, where Settle shortened them; nil where it did not
 	held    string  // the precision that Settle grew a limit with, "" where it grew none
+	// Runs draws runs of requests as PyTorch's allocator sees them; nil where nobody does.
+	Runs func() ([]*trace.Trace, error)
 	// Seen is what sampled requests within the limits showed, one for each seed, as Draw or shards replayed them.
 	Seen []Seen
 }
@@ -110,21 +113,23 @@ func (d Demand) live(pools ...string) int64 {
 
 // Advice is a configuration. Its YAML form carries each value's evidence as a comment.
 type Advice struct {
-	Headline []string           `yaml:"-" json:"headline"`
-	Now      []string           `yaml:"-" json:"now"` // the headline beside what else runs, which the verdict rests on
-	Schema   string             `yaml:"schema" json:"schema"`
-	Hardware Machine            `yaml:"hardware" json:"hardware"`
-	Model    Subject            `yaml:"model" json:"model"`
-	Budget   Budget             `yaml:"budget" json:"budget"`
-	Speed    *Rates             `yaml:"speed,omitempty" json:"speed,omitempty"` // nil where the machine is not known
-	Pools    Pools              `yaml:"pools" json:"pools"`
-	Tiles    Tiles              `yaml:"tiles" json:"tiles"`
-	Pressure Pressure           `yaml:"pressure" json:"pressure"`
-	Streams  Streams            `yaml:"streams" json:"streams"`
-	Samples  Sampling           `yaml:"samples" json:"samples"`
-	Choices  []Choice           `yaml:"-" json:"choices,omitempty"` // the precisions that fit, by falling quality
-	Next     *Next              `yaml:"-" json:"next,omitempty"`    // nil where no engine is named
-	Warnings []evidence.Warning `yaml:"-" json:"warnings,omitempty"`
+	Headline []string `yaml:"-" json:"headline"`
+	Now      []string `yaml:"-" json:"now"` // the headline beside what else runs, which the verdict rests on
+	Schema   string   `yaml:"schema" json:"schema"`
+	Hardware Machine  `yaml:"hardware" json:"hardware"`
+	Model    Subject  `yaml:"model" json:"model"`
+	Budget   Budget   `yaml:"budget" json:"budget"`
+	Speed    *Rates   `yaml:"speed,omitempty" json:"speed,omitempty"` // nil where the machine is not known
+	Pools    Pools    `yaml:"pools" json:"pools"`
+	Tiles    Tiles    `yaml:"tiles" json:"tiles"`
+	Pressure Pressure `yaml:"pressure" json:"pressure"`
+	Streams  Streams  `yaml:"streams" json:"streams"`
+	// Environment is nil where nothing of a program's start is chosen.
+	Environment *Environment       `yaml:"environment,omitempty" json:"environment,omitempty"`
+	Samples     Sampling           `yaml:"samples" json:"samples"`
+	Choices     []Choice           `yaml:"-" json:"choices,omitempty"` // the precisions that fit, by falling quality
+	Next        *Next              `yaml:"-" json:"next,omitempty"`    // nil where no engine is named
+	Warnings    []evidence.Warning `yaml:"-" json:"warnings,omitempty"`
 }
 
 // Sampling is what pools and thresholds were sized from, so that it can be drawn again.
@@ -183,12 +188,19 @@ func Make(in Inputs) (Advice, error) {
 	if err != nil {
 		return Advice{}, err
 	}
+	start, err := in.environment(&budget)
+	if err != nil {
+		return Advice{}, err
+	}
 	now := in.headline(budget)
 	in.inSteps(&budget)
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
 		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
 		Warnings: append(in.Hardware.Warnings, warnings...),
+	}
+	if start != (Environment{}) {
+		a.Environment = &start
 	}
 	a.Warnings = append(a.Warnings, in.unfused(largest)...)
 	a.Headline, a.Choices, a.Next = in.headline(budget), choices, in.next(&budget)

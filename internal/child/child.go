@@ -39,6 +39,7 @@ var ErrNoGroup = verdict.Unable.Of(errors.New("no control group can be made here
 type Options struct {
 	Command  []string
 	Set      []string // NAME=value, over this process's environment
+	Binding  Binding
 	Stdin    *os.File
 	Stdout   *os.File
 	Stderr   *os.File

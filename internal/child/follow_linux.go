@@ -100,8 +100,17 @@ func (f *follower) start() (<-chan error, error) {
 	return ended, nil
 }
 
-// startInGroup starts the program on this thread, which is in the group meanwhile.
+// startInGroup starts the program on this thread, which is bound and in the group meanwhile.
 func (f *follower) startInGroup() error {
+	notes, unbind, err := f.options.Binding.hold()
+	f.o.Warnings = append(f.o.Warnings, notes...)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.startHere(), unbind())
+}
+
+func (f *follower) startHere() error {
 	switch {
 	case f.own == nil:
 		return f.cmd.Start()

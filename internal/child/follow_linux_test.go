@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -177,5 +178,71 @@ func TestTapAndEnvironment(t *testing.T) {
 		Tap:    &tap}, nil)
 	if err != nil || o.Ended.Code != 0 || tap.String() != "blue\n" {
 		t.Errorf("it wrote %q, %v", tap.String(), err)
+	}
+}
+
+// A program is kept to the CPUs that are asked for, and this process is where it was.
+func TestBinding(t *testing.T) {
+	var mine unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &mine); err != nil {
+		t.Skip(err)
+	}
+	text, _ := os.ReadFile("/sys/devices/system/cpu/online")
+	if online, err := parseRanges(strings.TrimSpace(string(text))); err != nil || mine.Count() < len(online) {
+		t.Skipf("this process has %d CPUs of %q", mine.Count(), text)
+	}
+	cpu := 0
+	for !mine.IsSet(cpu) {
+		cpu++
+	}
+	var tap bytes.Buffer
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	command := []string{"sh", "-c", "grep Cpus_allowed_list /proc/self/status"}
+	o, err := followed(t, Options{Command: command, Binding: Binding{CPUs: []int{cpu, mostNumber - 1}}, Stdout: null,
+		Tap: &tap}, nil)
+	if f := strings.Fields(tap.String()); err != nil || len(f) != 2 || f[1] != strconv.Itoa(cpu) {
+		t.Errorf("it may use %q, want CPU %d: %v, %v", tap.String(), cpu, o.Warnings, err)
+	}
+	if _, err := followed(t, Options{Command: command, Binding: Binding{CPUs: []int{mostNumber - 1}}}, nil); err == nil {
+		t.Error("a CPU that is not there was taken")
+	}
+	for range 50 { // on whichever of its threads
+		var now unix.CPUSet
+		if err := unix.SchedGetaffinity(0, &now); err != nil || now != mine {
+			t.Fatalf("this process has CPUs %v, had %v: %v", now, mine, err)
+		}
+	}
+}
+
+// What was narrowed before stays so, with a note.
+func TestBindingKeepsTheUsersOwn(t *testing.T) {
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil || before.Count() < 2 {
+		t.Skip("one CPU cannot be narrowed")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var one unix.CPUSet
+	for n := range mostNumber {
+		if before.IsSet(n) {
+			one.Set(n)
+			break
+		}
+	}
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		t.Skip(err)
+	}
+	defer unix.SchedSetaffinity(0, &before)
+	notes, leave, err := Binding{CPUs: []int{0, 1}}.hold()
+	if err != nil || len(notes) != 1 || leave() != nil {
+		t.Errorf("notes %q, %v", notes, err)
+	}
+	var now unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &now); err != nil || now != one {
+		t.Errorf("the thread has %v, had %v: %v", now, one, err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
-	"github.com/vlmem/vlmem/internal/child"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -119,26 +118,4 @@ func (s *Source) fromConfig(p *Prediction) error {
 	d, err := advise.Deploy(s.Engine, in)
 	p.Memory = d.Memory
 	return err
-}
-
-// Variables gathers what is set for the program, NAME=value: the threads of the configuration of a file, and the lines
-// of another. Both may be "".
-func Variables(config, lines string) (set []string, err error) {
-	if config != "" {
-		a, err := advise.ReadFile(config)
-		if err != nil {
-			return nil, err
-		}
-		if c := a.Tiles.CPU; c != nil && c.Threads.Value > 0 {
-			set = append(set, fmt.Sprintf("OMP_NUM_THREADS=%d", c.Threads.Value))
-		}
-	}
-	if lines == "" {
-		return set, nil
-	}
-	more, err := child.ReadVariables(lines)
-	if err != nil {
-		return nil, fmt.Errorf("reading --env: %w", err)
-	}
-	return append(set, more...), nil
 }

@@ -108,22 +108,3 @@ func TestNearestSource(t *testing.T) {
 		}
 	}
 }
-
-// Threads are the configuration's, and lines of a file come after them.
-func TestVariables(t *testing.T) {
-	lines := file(t, "x.env", "# a comment\nA=1\nB=two words\n")
-	for _, c := range []struct {
-		config, lines string
-		want          []string
-		refused       string
-	}{
-		{"", "", nil, ""}, {"", lines, []string{"A=1", "B=two words"}, ""},
-		{"", lines + "x", nil, "reading --env"}, {lines, "", nil, "x.env"},
-	} {
-		got, err := Variables(c.config, c.lines)
-		if !slices.Equal(got, c.want) || (err == nil) != (c.refused == "") ||
-			err != nil && !strings.Contains(err.Error(), c.refused) {
-			t.Errorf("%q, %v, want %q", got, err, c.want)
-		}
-	}
-}

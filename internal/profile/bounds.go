@@ -144,14 +144,29 @@ func (h *Hardware) quotaThreads() (int, bool) {
 	return max(1, int(math.Floor(*h.System.CPUQuota+1e-9))), true
 }
 
+// strong are the kinds of cores above efficiency and low power.
+func (c *CPU) strong() []CoreKind {
+	return slices.DeleteFunc(slices.Clone(c.Kinds),
+		func(k CoreKind) bool { return k.Name == "efficiency" || k.Name == "low-power" })
+}
+
+// StrongCPUs are the logical CPUs of the cores above efficiency and low power, ascending; none where cores are alike.
+func (c *CPU) StrongCPUs() (list []int) {
+	if len(c.Kinds) < 2 {
+		return nil
+	}
+	for _, k := range c.strong() {
+		list = append(list, k.CPUs...)
+	}
+	slices.Sort(list)
+	return list
+}
+
 // strongCores counts the allowed cores of the kinds above efficiency and low power; 0 where there are none, or where
 // cores do not differ.
 func strongCores(c *CPU) int {
 	var n int
-	for _, k := range c.Kinds {
-		if k.Name == "efficiency" || k.Name == "low-power" {
-			continue
-		}
+	for _, k := range c.strong() {
 		may := len(k.CPUs)
 		if len(c.Allowed) > 0 {
 			may = 0
