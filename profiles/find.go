@@ -57,7 +57,6 @@ func Find(typed string) (m profile.Model, quant string, err error) {
 // completed is the built-in name that equals a normalised one, or that alone begins with it and goes on with a part of
 // its own (qwen3-vl-30b: qwen3-vl-30b-a3b).
 func completed(name string) string {
-	bare := func(s string) string { return strings.NewReplacer("-", "", "_", "", ".", "").Replace(s) }
 	var longer []string
 	for _, known := range ModelNames() {
 		if bare(known) == bare(name) {
@@ -73,15 +72,50 @@ func completed(name string) string {
 	return ""
 }
 
-// suggestion offers the nearest built-in names.
-func suggestion(name string) string {
-	names := ModelNames()
-	slices.SortStableFunc(names, func(a, b string) int { return distance(a, name) - distance(b, name) })
-	if distance(names[0], name) > len(name)/2 {
-		return fmt.Sprintf("want one of %s, a folder, a config.json or a GGUF file", strings.Join(ModelNames(), ", "))
+// bare is a name without what people separate its parts by.
+func bare(s string) string { return strings.NewReplacer("-", "", "_", "", ".", "", " ", "").Replace(s) }
+
+// FindHardware reads a built-in machine or card by its name as people type it: RTX 3090, i5_10210U. The error of an
+// unknown one offers the nearest.
+func FindHardware(typed string) (profile.Hardware, error) {
+	name := strings.ToLower(typed)
+	for _, known := range HardwareNames() {
+		if bare(known) == bare(name) {
+			return Hardware(known)
+		}
 	}
-	return fmt.Sprintf("did you mean %s? A folder, a config.json or a GGUF file is taken as well",
-		strings.Join(names[:min(3, len(names))], ", "))
+	near := ""
+	if names := nearest(HardwareNames(), name); len(names) > 0 {
+		near = fmt.Sprintf("did you mean %s? ", strings.Join(names, ", "))
+	}
+	return profile.Hardware{}, fmt.Errorf("unknown hardware %q: %svlmem profiles lists the built-in ones; files end in "+
+		".yaml or .json", typed, near)
+}
+
+// suggestion offers the nearest built-in models.
+func suggestion(name string) string {
+	if near := nearest(ModelNames(), name); len(near) > 0 {
+		return fmt.Sprintf("did you mean %s? A folder, a config.json or a GGUF file is taken as well",
+			strings.Join(near, ", "))
+	}
+	return fmt.Sprintf("want one of %s, a folder, a config.json or a GGUF file", strings.Join(ModelNames(), ", "))
+}
+
+// nearest are three names at most: those that begin as the given one does, then those that differ in the fewest
+// letters; none where half of the letters differ in all.
+func nearest(names []string, name string) []string {
+	far := func(known string) int {
+		if name != "" && strings.HasPrefix(known, name) {
+			return 0
+		}
+		return distance(known, name)
+	}
+	names = slices.Clone(names)
+	slices.SortStableFunc(names, func(a, b string) int { return far(a) - far(b) })
+	if far(names[0]) > len(name)/2 {
+		return nil
+	}
+	return names[:min(3, len(names))]
 }
 
 // distance is the least number of letters to add, drop or change.

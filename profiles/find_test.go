@@ -35,3 +35,24 @@ func TestFind(t *testing.T) {
 		}
 	}
 }
+
+// Hardware is found as people write it, and what is unknown gets the names that begin alike first.
+func TestFindHardware(t *testing.T) {
+	for typed, want := range map[string]string{"RTX 3090": "rtx-3090", "i5_10210U": "i5-10210u", "gtx1080": "gtx-1080"} {
+		if h, err := FindHardware(typed); err != nil || h.Name != want {
+			t.Errorf("%s: %q, %v; want %s", typed, h.Name, err, want)
+		}
+	}
+	for typed, want := range map[string]string{
+		"gtx-1050": `unknown hardware "gtx-1050": did you mean gtx-1050-2gb, gtx-1050-3gb, gtx-1050-ti`,
+		"i5-10210": "did you mean i5-10210u",
+		"rtx-309":  "did you mean rtx-309",
+		"nope":     `unknown hardware "nope"`,
+		"":         `unknown hardware ""`,
+	} {
+		if _, err := FindHardware(typed); err == nil || !strings.HasPrefix(err.Error(), "unknown hardware") ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", typed, err, want)
+		}
+	}
+}

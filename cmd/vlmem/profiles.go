@@ -50,7 +50,7 @@ func showProfile(env *environment, out *output, name string) error {
 	}
 	return out.write(env, func(w *outlet.Pending) error {
 		var value any
-		if h, err := profiles.Hardware(name); err == nil {
+		if h, err := profiles.FindHardware(name); err == nil {
 			value = h
 		} else if m, err := catalog.Model(name); err == nil {
 			value = m

@@ -40,6 +40,7 @@ import (
 	"cmp"
 	"fmt"
 
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -221,6 +222,9 @@ func Make(in Inputs) (Advice, error) {
 func (in *Inputs) unfused(largest Demand) []evidence.Warning {
 	if in.Unfused == nil || in.gpu() == nil {
 		return nil
+	}
+	if e, err := engine.Lookup("engine", in.Engine, deployable); err == nil && e.Weights == engine.GGUF {
+		return nil // what serves is no PyTorch
 	}
 	if major, _, err := in.gpu().Capability(); err != nil || major >= 8 {
 		return nil

@@ -126,11 +126,7 @@ func hardwarePart(name string) (profile.Hardware, error) {
 		}
 		return profile.DecodeHardware(name, data)
 	}
-	h, err := profiles.Hardware(strings.ToLower(name))
-	if err != nil {
-		return profile.Hardware{}, fmt.Errorf("%w: vlmem profiles lists the built-in ones; files end in .yaml or .json", err)
-	}
-	return h, nil
+	return profiles.FindHardware(name)
 }
 
 // isFile tells a path from a built-in name: built-in names have neither separator nor ending.

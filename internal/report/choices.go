@@ -47,14 +47,25 @@ func Rooms(w io.Writer, choices []advise.Choice) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	if _, err := fmt.Fprintf(w, "\n%s\n", fold(w, roomWords)); err != nil {
+	if _, err := fmt.Fprintf(w, "\n%s\n", fold(w, roomWords(choices))); err != nil {
 		return err
 	}
 	headers[0] = strings.ToUpper(headers[0])
 	return Table(w, headers, rows)
 }
 
-const roomWords = "context that fits beside an image of a size, and tokens a second once it is full"
+// roomWords say what the map shows and, where a larger image leaves more room, why.
+func roomWords(choices []advise.Choice) string {
+	words := "context that fits beside an image of a size, and tokens a second once it is full"
+	for _, c := range choices {
+		for i := 1; i < len(c.Rooms); i++ {
+			if c.Rooms[i].Context > c.Rooms[i-1].Context {
+				return words + "; where it grows with the image, fewer layers lie on the card"
+			}
+		}
+	}
+	return words
+}
 
 // roomCells are the columns and rows of the map.
 func roomCells(choices []advise.Choice) (columns []string, rows [][]string) {

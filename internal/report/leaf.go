@@ -285,7 +285,7 @@ func (c *chart) axisY(title string, values []float64, text func(float64) string)
 	for _, v := range values {
 		y := c.y.at(v)
 		c.Lines = append(c.Lines, ruler{"grid", c.x.from, y, c.x.to, y})
-		c.label(c.x.from-6, y+4, "end", text(v))
+		c.label(c.x.from-6, min(y+4, c.y.from-1), "end", text(v)) // the lowest stands above the other axis's first
 	}
 	c.label(0, 14, "start", title)
 }

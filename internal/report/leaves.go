@@ -96,7 +96,7 @@ func choiceSections(choices []advise.Choice) (list []leafSection) {
 	}
 	if columns, rows := roomCells(choices); len(rows) > 0 {
 		list = append(list, leafSection{Title: "Room for context, by image", Columns: columns, Rows: rows,
-			Text: "The context that fits beside an image of a size, and the tokens a second once it is full."})
+			Text: "The " + roomWords(choices) + "."})
 	}
 	for _, c := range choices {
 		if c.Chosen && c.Speed != nil {

@@ -123,7 +123,7 @@ func on(h profile.Hardware, w Work, s Setting) (Query, error) {
 	} else {
 		q.Setting.Backend = "cpu"
 	}
-	if w.HostBytes > 0 || w.HostExpertBytes > 0 {
+	if w.HostBytes > 0 || w.HostExpertBytes > 0 || q.Card == nil {
 		if q.Host, _ = HostOf(h); q.Host == nil {
 			return q, fmt.Errorf("%s names no processor: join it to a machine, as in i5-10210u+%s", h.Name, h.Name)
 		}
@@ -132,6 +132,11 @@ func on(h profile.Hardware, w Work, s Setting) (Query, error) {
 }
 
 func sum(a, b Range) Range { return Range{a.Median + b.Median, a.Low + b.Low, a.High + b.High} }
+
+// expertsOf is the parameters of all experts: three matrices each.
+func expertsOf(m *profile.Model) int {
+	return m.Text.Layers * 3 * m.Text.HiddenSize * m.Text.MoE.IntermediateSize * m.Text.MoE.Experts
+}
 
 // workOf counts what a token reads and computes: of untied embeddings one row, of experts those that are asked.
 func workOf(m *profile.Model, l Lay) Work {
@@ -148,13 +153,17 @@ func workOf(m *profile.Model, l Lay) Work {
 	if l.HostBytes < row {
 		card -= row - l.HostBytes
 	}
-	if l.CardBytes > 0 && l.HostLayers == 0 && (t.MoE == nil || host < 0.1*bytes) {
+	least := bytes // of experts that lie there: half of what one layer has
+	if t.MoE != nil {
+		least = float64(expertsOf(m)) / all * bytes / float64(2*t.Layers)
+	}
+	if l.CardBytes > 0 && l.HostLayers == 0 && host < least {
 		host = 0 // the table alone: of a tied one the card reads its own copy
 	}
 	ops := 2 * (all - float64(p.Embed)*map[bool]float64{true: 0, false: 1}[t.TiedEmbeddings])
 	if moe := t.MoE; moe != nil {
 		w.Experts = true
-		experts := float64(t.Layers) * 3 * float64(t.HiddenSize) * float64(moe.IntermediateSize) * float64(moe.Experts)
+		experts := float64(expertsOf(m))
 		asked := float64(moe.ExpertsPerToken) / float64(moe.Experts)
 		share := experts / all
 		ops -= 2 * experts * (1 - asked)

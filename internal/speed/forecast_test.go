@@ -75,6 +75,32 @@ func TestExpertsOnTheHostAreReadInPart(t *testing.T) {
 	}
 }
 
+// Experts of three layers of forty-eight lie on the host: a fifteenth of the weights, which is no table of embeddings.
+func TestFewExpertsOnTheHost(t *testing.T) {
+	m, err := profiles.Model("qwen3-vl-30b-a3b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := speed.Fitted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := profile.Combine(hardware(t, "i5-10210u"), hardware(t, "rtx-4090"))
+	forecast := func(l speed.Lay) speed.Forecast {
+		f, err := c.Forecast(&m, h, l, llama, speed.Request{Context: 4096, Prompt: 512, UBatch: 512}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	few := forecast(speed.Lay{CardBytes: 23e9, HostBytes: 1.75e9, KVBytesPerToken: 98304})
+	none := forecast(speed.Lay{CardBytes: 24.5e9, HostBytes: 0.25e9, KVBytesPerToken: 98304})
+	if few.Class != "experts on the host" || none.Class != "nvidia, experts" || few.Decode.Median < 20 ||
+		few.Decode.Median > none.Decode.Median {
+		t.Errorf("%s: %v, %s: %v", few.Class, few.Decode, none.Class, none.Decode)
+	}
+}
+
 func TestMachinesAreRead(t *testing.T) {
 	for name, want := range map[string]struct {
 		arch   string
@@ -112,5 +138,9 @@ func TestForecastNeedsAMachine(t *testing.T) {
 		speed.Request{Context: 4096, Prompt: 10, UBatch: 512}, nil)
 	if err == nil || !strings.Contains(err.Error(), "names no processor") {
 		t.Errorf("layers on a host that nobody named: %v", err)
+	}
+	request := speed.Request{Context: 4096, Prompt: 10, UBatch: 512}
+	if f, err := c.Forecast(&m, h, speed.Lay{}, llama, request, nil); err == nil {
+		t.Errorf("a model that lies nowhere writes %v", f.Decode)
 	}
 }
