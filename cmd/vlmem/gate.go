@@ -25,7 +25,7 @@ func newGateCmd(env *environment) *cobra.Command {
 		Long: `gate is for continuous integration. It looks at bytes alone, so a busy machine changes no answer.
 
 With --hardware it holds a model under an engine's settings to a machine's memory: settings of --config, a file that the engine
-reads (llama-server's arguments, vLLM's YAML), and of flags, those of estimate. With --snapshot it holds a recorded peak.
+reads (llama-server's arguments or preset, a Modelfile, vLLM's YAML, or another that advise writes), and of flags, those of estimate. With --snapshot it holds a recorded peak.
 
 It exits with 1 where a promise is broken, and with 4 where only the high end of an estimate breaks it.`,
 		Example: `  vlmem gate --for vllm --config vllm.yaml --hardware rtx-4090
@@ -38,7 +38,8 @@ It exits with 1 where a promise is broken, and with 4 where only the high end of
 	flags := cmd.Flags()
 	flags.StringVar(&o.Engine, "for", o.Engine, flags.Lookup("engine").Usage)
 	_ = flags.MarkHidden("engine")
-	flags.StringVar(&o.Config, "config", "", "file of the engine's own settings; flags count before it")
+	flags.StringArrayVar(&o.Config, "config", nil,
+		"file of the engine's own settings; flags count before it; may be repeated, as for Ollama's Modelfile and ollama.env")
 	flags.StringVar(&o.Snapshot, "snapshot", "", "recording of a program, as vlmem explain reads it")
 	flags.StringVar(&o.Most, "max-peak", "", "with --snapshot: most that a device may hold at once, such as 7.5GiB")
 	flags.StringVar(&o.Baseline, "baseline", "", "with --snapshot: an earlier recording, whose peak must not be passed")

@@ -18,6 +18,7 @@ var llamaCPP = Engine{
 	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
 	Replay: Arenas, Estimate: estimateLlama,
 	ReadLog: ReadLlamaLog, Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
+	Opposites: llamaOpposites, Variables: llamaVariables,
 	Unreckoned: llamaUnreckoned,
 }
 
@@ -108,6 +109,9 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	return c, c.decideFlash(m, o)
 }
 
+// llamaCacheTypes are the types that llama.cpp keeps keys and values in (kv_cache_types of v0.5.0's common/arg.cpp).
+var llamaCacheTypes = []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
+
 // cacheTypes reads a type of the cache, or those of keys and values apart.
 func cacheTypes(text string) (keys, values ggml.Type, err error) {
 	k, v, apart := strings.Cut(strings.ToLower(text), ",")
@@ -119,9 +123,9 @@ func cacheTypes(text string) (keys, values ggml.Type, err error) {
 		if name == "" && text == "" || name == "fp16" || name == "auto" {
 			name = "f16"
 		}
-		kinds := []string{"f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1"}
-		if !slices.Contains(kinds, name) {
-			return keys, values, fmt.Errorf("KV type %q: llama.cpp takes %s, or K,V", text, strings.Join(kinds, ", "))
+		if !slices.Contains(llamaCacheTypes, name) {
+			return keys, values, fmt.Errorf("KV type %q: llama.cpp takes %s, or K,V", text,
+				strings.Join(llamaCacheTypes, ", "))
 		}
 		types[i], _ = ggml.TypeByName(name)
 	}

@@ -18,7 +18,8 @@ var llamaServer = Engine{
 	Kernels:  llamaCPP.Name,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
 	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
-	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches, Unreckoned: llamaUnreckoned,
+	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
+	Opposites: llamaOpposites, Variables: llamaVariables, Unreckoned: llamaUnreckoned,
 }
 
 // The arguments of llama.cpp's programs (common/arg.cpp of v0.5.0) that decide memory and are not reckoned, those that
@@ -27,13 +28,22 @@ var (
 	llamaUnreckoned = []string{"spec-draft-hf", "hf-repo-draft", "spec-draft-override-tensor", "spec-draft-cpu-moe",
 		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
 		"models-preset", "models-max", "model-url", "mmproj-url", "direct-io", "fit-ctx", "fit-target"}
-	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-repack", "no-kv-offload", "no-mmproj",
+	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-device", "no-repack",
+		"no-kv-offload", "no-mmproj",
 		"no-mmproj-offload", "no-op-offload", "swa-full", "kv-unified",
 		"direct-io", "embeddings", "embedding"}
+	// switches that turn on what is on unless told otherwise, or off what is off, by those that are known
+	llamaOpposites = map[string]string{"warmup": "no-warmup", "mmap": "no-mmap", "repack": "no-repack",
+		"kv-offload": "no-kv-offload", "mmproj-auto": "no-mmproj", "mmproj-offload": "no-mmproj-offload",
+		"op-offload": "no-op-offload", "no-kv-unified": "kv-unified", "no-direct-io": "direct-io"}
+	// variables of the environment (LLAMA_ARG_ before them) whose names differ from the arguments'
+	llamaVariables = map[string]string{"n-parallel": "parallel", "batch": "batch-size", "ubatch": "ubatch-size",
+		"n-gpu-layers-draft": "gpu-layers-draft", "spec-draft-cache-type-k": "spec-draft-type-k",
+		"spec-draft-cache-type-v": "spec-draft-type-v"}
 	llamaShorts = map[string]string{"m": "model", "mm": "mmproj", "mmu": "mmproj-url", "mu": "model-url", "hf": "hf-repo",
 		"hfr": "hf-repo", "c": "ctx-size", "b": "batch-size", "ub": "ubatch-size", "np": "parallel", "fa": "flash-attn",
 		"ctk": "cache-type-k", "ctv": "cache-type-v", "cram": "cache-ram", "kvu": "kv-unified", "nkvo": "no-kv-offload",
-		"nr": "no-repack", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
+		"nr": "no-repack", "kvo": "kv-offload", "no-kvu": "no-kv-unified", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
 		"ncmoe": "n-cpu-moe", "ncffn": "n-cpu-ffn", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft", "ngld": "gpu-layers-draft",
 		"ctkd": "cache-type-k-draft", "ctvd": "cache-type-v-draft",
 		"mg": "main-gpu", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
@@ -56,9 +66,10 @@ func llamaSpellings() map[string][]spelling {
 	m["gpu-layers"] = m["n-gpu-layers"]
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}
 	m["mmproj"] = []spelling{{"mmproj", fileHere}, {"mmproj-quant", towerQuant}}
-	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mlock"} {
+	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mmap+mlock"} {
 		m[name] = []spelling{{"load-mode", switched(mode)}}
 	}
+	m["no-device"] = []spelling{{"backend", switched("cpu")}}
 	m["no-mmproj"] = []spelling{{"image", switched("none")}}
 	for _, name := range []string{"spec-draft-model", "model-draft"} {
 		m[name] = []spelling{{"model-draft", fileNeeded}}

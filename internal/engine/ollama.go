@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -20,6 +21,8 @@ var ollama = Engine{
 	Shared: "q4_k_m", Savings: []Saving{SmallBatches, SmallTower, SmallCache, SmallestCache},
 	Effects:  slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" }),
 	Estimate: estimateOllama, Write: writeOllama,
+	Spellings: ollamaSpellings(), Modelfiles: true,
+	Unreckoned: []string{"adapter", "draft", "main-gpu", "OLLAMA-SCHED-SPREAD", "num-parallel"},
 }
 
 // estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention
@@ -140,4 +143,54 @@ func ollamaFile(path string) string {
 		return path
 	}
 	return "./" + path
+}
+
+// ollamaSpellings are parameters of a Modelfile and variables of the server.
+func ollamaSpellings() map[string][]spelling {
+	m := plainly(map[string]string{"num-ctx": "ctx", "num-batch": "batch", "OLLAMA-KV-CACHE-TYPE": "kv-type"})
+	m["num-gpu"] = []spelling{{"ngl", allLayers}}
+	m["from"] = []spelling{{"model", ollamaModel}, {"quant", ollamaQuant}}
+	m["projector"] = []spelling{{"mmproj", fileHere}, {"mmproj-quant", towerQuant}}
+	m["use-mmap"] = []spelling{{"load-mode", func(v string) (string, error) {
+		return map[string]string{"false": "none"}[v], nil
+	}}}
+	m["OLLAMA-FLASH-ATTENTION"] = []spelling{{"flash-attention", func(v string) (string, error) {
+		on, err := strconv.ParseBool(v)
+		return map[bool]string{true: "on", false: "off"}[on], err
+	}}}
+	nonzero := func(v string) (string, error) { return strings.TrimPrefix(v, "0"), nil }
+	m["OLLAMA-NUM-PARALLEL"] = []spelling{{"parallel", nonzero}}
+	m["OLLAMA-CONTEXT-LENGTH"] = []spelling{{"ctx", nonzero}}
+	return m
+}
+
+// ollamaModel is what FROM names: a file that is here, or a model of the library, qwen3-vl:4b-instruct as qwen3-vl-4b.
+func ollamaModel(from string) (string, error) {
+	if here, _ := fileHere(from); here != "" || ollamaIsFile(from) {
+		return here, nil
+	}
+	name, tag, _ := strings.Cut(from[strings.LastIndex(from, "/")+1:], ":")
+	size, _, _ := strings.Cut(tag, "-")
+	if size == "" || size == "latest" {
+		return from, nil
+	}
+	return name + "-" + size, nil
+}
+
+func ollamaIsFile(from string) bool {
+	return strings.HasSuffix(strings.ToLower(from), ".gguf") || strings.HasPrefix(from, ".") ||
+		strings.HasPrefix(from, "/")
+}
+
+// ollamaQuant is the type of what FROM names: at the end of a file's name, or of a tag.
+func ollamaQuant(from string) (string, error) {
+	if ollamaIsFile(from) {
+		return quantOf(from)
+	}
+	_, tag, _ := strings.Cut(from, ":")
+	last := strings.ToLower(tag[strings.LastIndex(tag, "-")+1:])
+	if _, err := recipeByName(last); err != nil || last == "" {
+		return "", nil
+	}
+	return last, nil
 }

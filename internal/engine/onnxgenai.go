@@ -12,6 +12,11 @@ var onnxGenAI = Engine{
 	Name: "onnxruntime-genai", Product: "ONNX Runtime GenAI", Version: "0.18.0", Page: "ONNX Runtime GenAI 0.18",
 	Least: 10, CPU: true, Host: true, Weights: Exported, Ladder: []string{"fp32", "int4"},
 	Estimate: estimateONNX, Write: writeONNX,
+	Spellings: map[string][]spelling{
+		"search.max-length": {{"ctx", nil}}, "search.batch-size": {{"parallel", nil}},
+		"model-path": {{"model", modelOfExport(onnxForms)}, {"quant", quantOfExport(onnxForms)}},
+	},
+	Unreckoned: []string{"search.num-beams"},
 }
 
 // onnxForms are the builder's precisions for a CPU. int4 has blocks of 32 with a scale in f32 and a 4-bit zero, and

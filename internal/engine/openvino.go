@@ -12,6 +12,12 @@ var openVINO = Engine{
 	Name: "openvino", Product: "OpenVINO GenAI", Version: "2026.4.1", Page: "OpenVINO GenAI 2026.4",
 	Least: 10, CPU: true, Host: true, Weights: Exported, Ladder: []string{"fp16", "int8", "int4"},
 	Estimate: estimateOpenVINO, Write: writeOpenVINO,
+	Effects: []string{"kv-type"},
+	Spellings: map[string][]spelling{
+		"pipeline.models-path":        {{"model", modelOfExport(openVINOForms)}, {"quant", quantOfExport(openVINOForms)}},
+		"pipeline.KV-CACHE-PRECISION": {{"kv-type", nil}},
+	},
+	Unreckoned: []string{"pipeline.NUM-STREAMS", "pipeline.draft-model", "pipeline.scheduler-config"},
 }
 
 // openVINOForms are the weights that the exporter writes (--weight-format). With int4 the tower, the embeddings and the

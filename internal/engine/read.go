@@ -1,17 +1,14 @@
 package engine
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-
-	"go.yaml.in/yaml/v4"
 )
 
 // Stated is a setting that a file of an engine states, as estimate's flag takes it.
@@ -37,6 +34,7 @@ type Reading struct {
 	Stated     []Stated
 	Unreckoned []string // settings that decide memory and that no estimate knows
 	Left       []string // settings that are not looked at
+	Moved      bool     // of the unreckoned, one takes weights off the card
 }
 
 // Names says that a setting is stated.
@@ -44,15 +42,17 @@ func (r Reading) Names(flag string) bool {
 	return slices.ContainsFunc(r.Stated, func(s Stated) bool { return s.Flag == flag })
 }
 
-// ReadSettings reads a file of the engine's own settings: lines of --name and value, or of name = value, as
-// llama-server takes them, or YAML of names without dashes as vLLM does. Names may be written with _ for -, as both
-// engines take them.
+// ReadSettings reads a file of the engine's own settings, as the engine reads it and as advise writes it. Names may be
+// written with _ for -, short, or as variables of the environment, where the engine takes them so.
 func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if e.Spellings == nil {
 		return r, fmt.Errorf("%s: settings of %s are not read; of %s they are", name, e.Name,
 			strings.Join(Names(func(e *Engine) bool { return e.Spellings != nil }), ", "))
 	}
-	pairs, err := settingsIn(name, data)
+	if strings.HasSuffix(name, ".py") {
+		return r, fmt.Errorf("%s is a program, which is not run here: want the JSON that advise writes beside it", name)
+	}
+	pairs, err := e.settingsIn(name, data)
 	if err != nil {
 		return r, err
 	}
@@ -60,7 +60,7 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 		return r, fmt.Errorf("%s is a configuration of vlmem's own: want the file that %s reads, which "+
 			"vlmem advise --for %s writes", name, e.Name, e.Name)
 	}
-	if r, err = e.reading(name+": ", pairs); err == nil && slices.Contains(e.Effects, "build") {
+	if r, err = e.reading(name+": ", pairs); err == nil && slices.Contains(e.Effects, "build") && !e.Modelfiles {
 		r.state(Stated{"build", e.writtenFor(data)})
 	}
 	return r, err
@@ -80,9 +80,16 @@ func (e *Engine) writtenFor(data []byte) string {
 // reading sorts names and values by what they mean for memory; where they stand goes before what is wrong with them.
 func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	for _, p := range pairs {
-		key := strings.ReplaceAll(p.Flag, "_", "-")
+		key := e.longName(p.Flag)
+		if p, err = e.upright(key, p); err != nil {
+			return r, fmt.Errorf("%s%s: %w", where, key, err)
+		}
+		key = e.longName(p.Flag)
 		spellings, ok := e.Spellings[key]
 		switch {
+		case key == deviceMap && strings.HasPrefix(p.Value, "{"):
+			r.Unreckoned, r.Moved = append(r.Unreckoned, "device_map of modules"), true
+			continue
 		case !ok && slices.Contains(e.Unreckoned, key):
 			r.Unreckoned = append(r.Unreckoned, key)
 		case !ok:
@@ -101,6 +108,25 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	return r, nil
 }
 
+// upright is a setting whose value decides what it is: a switch by the word that it is on or off with, --warmup as
+// --no-warmup is not, and a list of devices, of which none and a number of alike cards are known.
+func (e *Engine) upright(key string, p Stated) (Stated, error) {
+	if e.switches(key) {
+		on := slices.Contains([]string{"true", "on", "enabled", "1"}, p.Value)
+		if !on && !slices.Contains([]string{"false", "off", "disabled", "0"}, p.Value) {
+			return p, fmt.Errorf("%q: want true or false", p.Value)
+		}
+		if other := e.Opposites[key]; other != "" {
+			key, on = other, !on
+		}
+		return Stated{key, strconv.FormatBool(on)}, nil
+	}
+	if key == "device" && p.Value == "none" && slices.Contains(e.Effects, "backend") {
+		return Stated{"no-device", "true"}, nil
+	}
+	return p, nil
+}
+
 // state adds a setting. A cache's types are those of keys and of values, each f16 unless told; what is made of a
 // checkpoint's type counts, the later of two load modes, and an image that is left out stays so.
 func (r *Reading) state(s Stated) {
@@ -109,6 +135,9 @@ func (r *Reading) state(s Stated) {
 	case s.Value == "":
 	case strings.HasPrefix(s.Flag, "kv-type") && at >= 0:
 		r.Stated[at].Value = mergedTypes(r.Stated[at].Value, s.Value)
+	case s.Flag == "load-mode" && at >= 0 && slices.Contains([]string{"none mmap+mlock", "mmap+mlock none"},
+		r.Stated[at].Value+" "+s.Value):
+		r.Stated[at].Value = "mlock" // --no-mmap and --mlock, in whichever order
 	case (s.Flag == "quant" || s.Flag == "load-mode") && at >= 0:
 		r.Stated[at].Value = s.Value
 	default:
@@ -116,9 +145,17 @@ func (r *Reading) state(s Stated) {
 	}
 }
 
-// keysOf and valuesOf are the types of a cache of which one is told.
-func keysOf(v string) (string, error)   { return v + ",f16", nil }
-func valuesOf(v string) (string, error) { return "f16," + v, nil }
+// keysOf and valuesOf are the types of a cache of which one is told, in the words that llama.cpp takes letter by
+// letter.
+func keysOf(v string) (string, error)   { return v + ",f16", cacheWord(v) }
+func valuesOf(v string) (string, error) { return "f16," + v, cacheWord(v) }
+
+func cacheWord(v string) error {
+	if !slices.Contains(llamaCacheTypes, v) {
+		return fmt.Errorf("%q: want one of %s", v, strings.Join(llamaCacheTypes, ", "))
+	}
+	return nil
+}
 
 // mergedTypes joins two such pairs, of which the later counts where both tell.
 func mergedTypes(a, b string) string {
@@ -131,68 +168,6 @@ func mergedTypes(a, b string) string {
 		values = v
 	}
 	return keys + "," + values
-}
-
-// settingsIn are the names and values of a file, in its order.
-func settingsIn(name string, data []byte) (list []Stated, err error) {
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	sections := false
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		rest, dashed := strings.CutPrefix(line, "--")
-		switch {
-		case line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, ";"):
-		case strings.HasPrefix(line, "[") && strings.HasSuffix(line, "]"):
-			sections = true
-		case !dashed && !sections && len(list) == 0 && !assigns(line):
-			return yamlSettings(name, data)
-		case !dashed && !sections && !assigns(line):
-			return nil, fmt.Errorf("%s:%d: want a line of --name and value, found %q", name, n, line)
-		default:
-			key, value := rest, "true"
-			if at := strings.IndexAny(rest, " \t="); at >= 0 {
-				key, value = rest[:at], strings.TrimLeft(rest[at:], " \t=")
-			}
-			list = append(list, Stated{key, strings.Trim(strings.TrimSpace(value), `"'`)})
-		}
-	}
-	return list, lines.Err()
-}
-
-// assigns tells name = value, which may stand before the first section, from YAML, whose names end with a colon.
-func assigns(line string) bool {
-	name, _, ok := strings.Cut(line, "=")
-	return ok && !strings.Contains(name, ":")
-}
-
-func yamlSettings(name string, data []byte) (list []Stated, err error) {
-	var document yaml.Node
-	if err := yaml.Unmarshal(data, &document); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s: want lines of --name and value, or YAML of names and values", name)
-	}
-	for pairs := document.Content[0].Content; len(pairs) > 1; pairs = pairs[2:] {
-		node := pairs[1]
-		if node.Kind == yaml.AliasNode {
-			node = node.Alias
-		}
-		value := node.Value
-		if node.Kind != yaml.ScalarNode {
-			var tree any
-			if err := node.Decode(&tree); err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
-			}
-			text, err := json.Marshal(tree)
-			if err != nil {
-				return nil, fmt.Errorf("%s:%d: %w", name, node.Line, err)
-			}
-			value = string(text)
-		}
-		list = append(list, Stated{pairs[0].Value, value})
-	}
-	return list, nil
 }
 
 // quantSuffix is where names of GGUF files hold their type.
@@ -287,4 +262,54 @@ func largestImage(value string) (string, error) {
 		return "", nil // a count
 	}
 	return fmt.Sprintf("%dx%d", sides.Width, sides.Height), nil
+}
+
+// imageOfArea is an image as large as an image processor's limit, whose sides are whole tokens of 32 pixels: the
+// squarest of them.
+func imageOfArea(value string) (string, error) {
+	var limits struct {
+		Longest int `json:"longest_edge"`
+		Size    struct {
+			Longest int `json:"longest_edge"`
+		} `json:"size"`
+		Image struct {
+			Size struct {
+				Longest int `json:"longest_edge"`
+			} `json:"size"`
+		} `json:"image"`
+	}
+	if err := json.Unmarshal([]byte(value), &limits); err != nil {
+		return "", fmt.Errorf("want JSON of sizes, found %q", value)
+	}
+	const side = 32
+	tokens := max(limits.Longest, limits.Size.Longest, limits.Image.Size.Longest) / (side * side)
+	for n := int(math.Sqrt(float64(tokens))); n > 0; n-- {
+		if tokens%n == 0 {
+			return fmt.Sprintf("%dx%d", side*(tokens/n), side*n), nil
+		}
+	}
+	return "", nil
+}
+
+// modelOfExport and quantOfExport are the model and the precision in a folder's name, as advise names what an engine's
+// own tool exports.
+func modelOfExport(forms []Form) func(string) (string, error) {
+	return func(folder string) (string, error) {
+		name := folder[strings.LastIndexAny(strings.TrimRight(folder, "/"), "/")+1:]
+		for _, f := range forms {
+			name = strings.TrimSuffix(strings.TrimRight(name, "/"), f.Suffix)
+		}
+		return name, nil
+	}
+}
+
+func quantOfExport(forms []Form) func(string) (string, error) {
+	return func(folder string) (string, error) {
+		for _, f := range forms {
+			if strings.HasSuffix(strings.TrimRight(folder, "/"), f.Suffix) {
+				return f.Name, nil
+			}
+		}
+		return "", nil
+	}
 }

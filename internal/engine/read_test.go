@@ -46,7 +46,45 @@ func TestReadSettings(t *testing.T) {
 		{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
 		{&llamaServer, "--ctx-size 1\nctx\n", nil, nil, `f:2: want a line of --name and value, found "ctx"`},
 		{&llamaServer, "--model m.gguf\n", nil, nil, "does not end with the type of its weights"},
-		{&transformers, "", nil, nil, "settings of transformers are not read; of llama.cpp, llama-server, vllm they are"},
+		{&pytorch, "", nil, nil, "settings of pytorch are not read; of llama.cpp, llama-server, ollama"},
+		{&transformers, "{\"from_pretrained\": {\"pretrained_model_name_or_path\": \"Qwen/x\", \"dtype\": \"float16\", " +
+			"\"attn_implementation\": \"eager\", \"device_map\": \"cpu\"}, \"image_processor\": {\"size\": " +
+			"{\"longest_edge\": 901120}}, \"generate\": {\"max_cache_len\": 4096}}",
+			[]Stated{{"flash-attention", "off"}, {"device", "cpu"}, {"quant", "float16"}, {"model", "Qwen/x"}, {"ctx", "4096"},
+				{"image", "1280x704"}}, nil, ""},
+		{&transformers, "{\"from_pretrained\": {\"device_map\": {\"model.visual\": 0, \"lm_head\": \"cpu\"}}}", nil,
+			[]string{"device_map of modules"}, ""},
+		{&sglang, "model-path: \"Qwen/x\"\ncontext-length: 4096\nmem-fraction-static: 0.8\nmm-process-config: " +
+			"{\"image\": {\"size\": {\"longest_edge\": 1048576}}}\n", []Stated{{"model", "Qwen/x"}, {"ctx", "4096"},
+			{"utilization", "0.8"}, {"image", "1024x1024"}}, nil, ""},
+		{&openVINO, "{\"pipeline\": {\"models_path\": \"a/qwen3-vl-2b-int8-ov\", \"KV_CACHE_PRECISION\": \"u4\"}}",
+			[]Stated{{"kv-type", "u4"}, {"model", "qwen3-vl-2b"}, {"quant", "int8"}}, nil, ""},
+		{&onnxGenAI, "{\"search\": {\"max_length\": 2048}}", []Stated{{"ctx", "2048"}}, nil, ""},
+		{&ollama, "# a note\nFROM ./Qwen3VL-2B-Q4_K_M.gguf\nFROM ./mmproj-F16.gguf\nTEMPLATE \"\"\"a\nFROM b\n\"\"\"\n" +
+			"PARAMETER num_ctx 4096\nparameter num_gpu 12\nADAPTER a.gguf\nSYSTEM be short\n", []Stated{{"quant", "q4_k_m"},
+			{"mmproj-quant", "f16"}, {"ctx", "4096"}, {"ngl", "12"}}, []string{"adapter"}, ""},
+		{&ollama, "FROM qwen3-vl:4b-instruct-q8_0\n", []Stated{{"model", "qwen3-vl-4b"}, {"quant", "q8_0"}}, nil, ""},
+		{&ollama, "FROM a/b.gguf\nPARAMETER num_ctx\n", nil, nil, "f:2: PARAMETER num_ctx is without its value"},
+		{&ollama, "FROM a\nSET x\n", nil, nil, `f:2: want an instruction such as FROM or PARAMETER, found "SET x"`},
+		{&ollama, "# a\nOLLAMA_CONTEXT_LENGTH=8192\nOLLAMA_KV_CACHE_TYPE=q8_0\nexport OLLAMA_FLASH_ATTENTION=1\n" +
+			"OLLAMA_NUM_PARALLEL=0\n", []Stated{{"ctx", "8192"}, {"kv-type", "q8_0"}, {"flash-attention", "on"}}, nil, ""},
+		{&llamaServer, "-m m-Q8_0.gguf -c 4096 -fa on\n-ctk q8_0 -ctv q4_0 -np 2 \\\n  -ngl 99 -b 1024 -ub 256\n" +
+			"-ot 'blk\\.[0-3]\\.=CPU' --port 80 -kvu --warmup -dev none -nkvo",
+			[]Stated{{"quant", "q8_0"}, {"ctx", "4096"}, {"flash-attention", "on"}, {"kv-type", "q8_0,q4_0"}, {"parallel", "2"},
+				{"ngl", "99"}, {"batch", "1024"}, {"ubatch", "256"}, {"override-tensor", `blk\.[0-3]\.=CPU`},
+				{"kv-unified", "true"}, {"no-warmup", "false"}, {"backend", "cpu"}, {"no-kv-offload", "true"}},
+			[]string{"port"}, ""},
+		{&llamaServer, "exec ./build/bin/llama-server --model=m-Q8_0.gguf --mlock --no-mmap\n", []Stated{{"quant", "q8_0"},
+			{"load-mode", "mlock"}}, nil, ""},
+		{&llamaServer, "LLAMA_ARG_CTX_SIZE=4096\nLLAMA_ARG_N_PARALLEL=2\nLLAMA_ARG_KV_OFFLOAD=false\n",
+			[]Stated{{"ctx", "4096"}, {"parallel", "2"}, {"no-kv-offload", "true"}}, nil, ""},
+		{&llamaServer, "[*]\nc = 4096\nkv-unified = on\n[a]\nngl = all\n", []Stated{{"ctx", "4096"}, {"kv-unified", "true"},
+			{"ngl", "-1"}}, nil, ""},
+		{&llamaServer, "[a]\nc = 1\n[b]\nc = 2\n", nil, nil, "the settings of 2 models, [a], [b]: keep one"},
+		{&llamaServer, "-ctk Q8_0\n", nil, nil, "want one of f32, f16"},
+		{&llamaServer, "-c\n", nil, nil, "f:1: -c is without"},
+		{&llamaServer, "-m 'a\n", nil, nil, "f:1: the quote ' is not closed"},
+		{&llamaServer, "[a]\nkv-unified = perhaps\n", nil, nil, "want true or false"},
 	} {
 		r, err := c.engine.ReadSettings("f", []byte(c.text))
 		got, left := r.Stated, append(r.Unreckoned, r.Left...)

@@ -17,6 +17,23 @@ var sglang = Engine{
 	Effects:  []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"},
 	Kernels:  vllm.Name,
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
+	Spellings: sglangSpellings(),
+	Switches: []string{"disable-cuda-graph", "enable-lora", "enable-mixed-chunk", "disable-radix-cache",
+		"trust-remote-code"},
+	Shorts: map[string]string{"tp": "tp-size", "tensor-parallel-size": "tp-size", "model": "model-path"},
+	Unreckoned: []string{"dp-size", "pp-size", "cpu-offload-gb", "enable-lora", "lora-paths", "speculative-algorithm",
+		"max-total-tokens", "page-size", "cuda-graph-max-bs", "enable-hierarchical-cache", "json-model-override-args"},
+}
+
+// sglangSpellings are SGLang's arguments by long name.
+func sglangSpellings() map[string][]spelling {
+	m := plainly(map[string]string{"model-path": "model", "context-length": "ctx", "max-running-requests": "parallel",
+		"chunked-prefill-size": "batch", "mem-fraction-static": "utilization", "tp-size": "tensor-parallel",
+		"disable-cuda-graph": "eager", "quantization": "quant"})
+	m["dtype"] = []spelling{{"quant", unlessAuto}}
+	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
+	m["mm-process-config"] = []spelling{{"image", imageOfArea}}
+	return m
 }
 
 // sglangForms are what release 0.5.23 takes; bitsandbytes and fp8 quantise while loading.

@@ -53,7 +53,11 @@ type Engine struct {
 	Spellings map[string][]spelling
 	Shorts    map[string]string // names of its command line that are another's, without dashes
 	Switches  []string          // names of its command line that take no value
-	Verb      string            // word of its command line after which the model is named
+	Opposites map[string]string // names of switches by those that they take back
+	Variables map[string]string // names of variables of the environment that differ from the arguments'
+	// Modelfiles: its settings are ollama's, FROM and PARAMETER
+	Modelfiles bool
+	Verb       string // word of its command line after which the model is named
 	// Unreckoned are names there that decide memory too and that the estimate does not know.
 	Unreckoned []string
 }

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,6 +19,40 @@ var transformers = Engine{
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
 	Effects:  []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"},
 	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
+	Spellings:  transformersSpellings(),
+	Unreckoned: []string{"from-pretrained.max-memory", "generate.num-beams", "generate.assistant-model"},
+}
+
+// deviceMap places modules: those on the host are not reckoned from a file.
+const deviceMap = "from-pretrained.device-map"
+
+// transformersSpellings are the arguments of from_pretrained, of the image processor and of generate.
+func transformersSpellings() map[string][]spelling {
+	return map[string][]spelling{
+		"from-pretrained.pretrained-model-name-or-path": {{"model", nil}},
+		"from-pretrained.dtype":                         {{"quant", unlessAuto}},
+		"from-pretrained.quantization-config":           {{"quant", methodOf}},
+		"from-pretrained.attn-implementation": {{"flash-attention", func(v string) (string, error) {
+			return map[string]string{"eager": "off"}[v], nil
+		}}},
+		deviceMap: {{"device", func(v string) (string, error) {
+			return map[string]string{"cpu": "cpu"}[v], nil
+		}}},
+		"image-processor.size":   {{"image", imageOfArea}},
+		"generate.max-cache-len": {{"ctx", nil}},
+	}
+}
+
+// methodOf is what a quantization_config quantises to while loading.
+func methodOf(config string) (string, error) {
+	for name, settings := range transformersQuantization {
+		var want, got map[string]any
+		if json.Unmarshal([]byte(jsonValue(settings)), &want) == nil && json.Unmarshal([]byte(config), &got) == nil &&
+			maps.Equal(want, got) {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("%s: want one of those that advise writes", config)
 }
 
 // transformersForms are what release 5.24 loads; bitsandbytes quantises while loading.

@@ -29,12 +29,15 @@ func vllmSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"model": "model", "dtype": "quant", "quantization": "quant", "max-model-len": "ctx",
 		"max-num-seqs": "parallel", "max-num-batched-tokens": "batch", "gpu-memory-utilization": "utilization",
 		"kv-cache-dtype": "kv-type", "enforce-eager": "eager", "tensor-parallel-size": "tensor-parallel"})
-	unlessAuto := func(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }
+	m["mm-processor-kwargs"] = []spelling{{"image", imageOfArea}}
 	m["limit-mm-per-prompt"] = []spelling{{"image", largestImage}}
 	m["dtype"] = []spelling{{"quant", unlessAuto}}
 	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
 	return m
 }
+
+// unlessAuto is a value where one is chosen.
+func unlessAuto(v string) (string, error) { return strings.TrimSuffix(v, "auto"), nil }
 
 const (
 	vllmVersion = "0.33.0"

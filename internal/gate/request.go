@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -16,14 +17,15 @@ import (
 
 // Request is what a project promises.
 type Request struct {
-	estimate.Request         // a model under settings, and the machine that they must fit
-	Config           string  // file of the engine's own settings, "" for none
-	Snapshot         string  // recording of a program, "" for none
-	Most             string  // that a device of it may hold
-	Baseline         string  // earlier recording, whose peak must not be passed
-	Slack            float64 // share by which it may be
+	estimate.Request          // a model under settings, and the machine that they must fit
+	Config           []string // files of the engine's own settings, of which the first that states one counts
+	Snapshot         string   // recording of a program, "" for none
+	Most             string   // that a device of it may hold
+	Baseline         string   // earlier recording, whose peak must not be passed
+	Slack            float64  // share by which it may be
 
-	unreckoned []string // settings of the file that decide memory and that no estimate knows
+	unreckoned []string // settings of the files that decide memory and that no estimate knows
+	moved      bool     // one of them takes weights off the card
 }
 
 // Check refuses promises that make no sense together.
@@ -31,7 +33,7 @@ func (r *Request) Check() error {
 	switch {
 	case r.Hardware == "" && r.Snapshot == "":
 		return errors.New("nothing to hold: --hardware names the machine that settings must fit, --snapshot a recording")
-	case r.Hardware == "" && r.Config != "":
+	case r.Hardware == "" && len(r.Config) > 0:
 		return errors.New("--config needs --hardware, the machine that its settings must fit")
 	case r.Snapshot == "" && (r.Most != "" || r.Baseline != ""):
 		return errors.New("--max-peak and --baseline are of a recording: name it with --snapshot")
@@ -65,33 +67,43 @@ func (r *Request) idle() (name string) {
 // Read takes the settings of the engine's file: set is told each, by the flag of estimate, but for those given already.
 // What the file says beside them becomes notes.
 func (r *Request) Read(set func(flag, value string) error) error {
-	if r.Config == "" {
+	if len(r.Config) == 0 {
 		return r.Request.Check()
 	}
 	e, err := engine.Lookup("--for", r.Engine, (*engine.Engine).Estimates)
 	if err != nil {
 		return err
 	}
-	data, err := file.Read(r.Config, file.Document)
-	if err != nil {
-		return fmt.Errorf("reading --config: %w", err)
+	modelGiven := r.Given("model")
+	for _, path := range r.Config {
+		if err := r.readFile(e, path, set); err != nil {
+			return fmt.Errorf("reading --config: %w", err)
+		}
 	}
-	read, err := e.ReadSettings(r.Config, data)
-	if err != nil {
-		return fmt.Errorf("reading --config: %w", err)
+	if !modelGiven && !slices.Contains(r.FromFile, "model") {
+		return fmt.Errorf("reading --config: %s names no model that is here: name it with --model",
+			strings.Join(r.Config, " and "))
 	}
-	r.unreckoned = read.Unreckoned
+	return r.Request.Check()
+}
+
+// readFile tells set what one file states, but for what is given already.
+func (r *Request) readFile(e *engine.Engine, path string, set func(flag, value string) error) error {
+	data, err := file.Read(path, file.Document)
+	if err != nil {
+		return err
+	}
+	read, err := e.ReadSettings(path, data)
+	if err != nil {
+		return err
+	}
+	r.unreckoned, r.moved = append(r.unreckoned, read.Unreckoned...), r.moved || read.Moved
 	if len(read.Left) > 0 {
-		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(r.Config),
-			strings.Join(read.Left, ", ")))
+		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(path), strings.Join(read.Left, ", ")))
 	}
-	given := map[string]bool{"model": r.Given("model")}
-	known := given["model"]
+	given := map[string]bool{}
 	for _, s := range read.Stated {
-		given[s.Flag], known = r.Given(s.Flag), known || s.Flag == "model"
-	}
-	if !known {
-		return fmt.Errorf("reading --config: %s names no model that is here: name it with --model", r.Config)
+		given[s.Flag] = r.Given(s.Flag)
 	}
 	for _, s := range read.Stated {
 		if given[s.Flag] {
@@ -99,10 +111,10 @@ func (r *Request) Read(set func(flag, value string) error) error {
 		}
 		r.FromFile = append(r.FromFile, s.Flag)
 		if err := set(s.Flag, s.Value); err != nil {
-			return fmt.Errorf("reading --config: %s: %w", r.Config, err)
+			return fmt.Errorf("%s: %w", path, err)
 		}
 	}
-	return r.Request.Check()
+	return nil
 }
 
 // Hold looks whether the promises are kept.
@@ -133,7 +145,7 @@ func (r *Request) fits() ([]Check, error) {
 	s, err := r.Stand(model, mem)
 	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
 	c := Fits(subject, s)
-	if len(r.unreckoned) > 0 && c.Outcome == Holds {
+	if len(r.unreckoned) > 0 && (c.Outcome == Holds || r.moved) {
 		c.Outcome = Unsure
 		c.Found += "; not reckoned, though memory depends on it: " + strings.Join(r.unreckoned, ", ")
 	}
