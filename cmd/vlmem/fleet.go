@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 
@@ -70,6 +71,7 @@ func runFleet(env *environment, cmd *cobra.Command, o *fleetOptions, args []stri
 		if err != nil {
 			return err
 		}
+		defer debug.SetGCPercent(debug.SetGCPercent(400)) // a plan drops gigabytes of graphs and keeps little
 		if plan, err = fleet.Make(cmd.Context(), fleet.Named(names, hardware), models, o.asked); err != nil {
 			return err
 		}

@@ -216,7 +216,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	if o.GPU != nil {
 		o.Device = "gpu"
 	}
-	o.Llama.Overrides = engine.ExpertsOnHost(a.experts)
+	o.Llama.Overrides = in.expertsOnHost(a.experts)
 	for _, saving := range a.savings {
 		e.Spare(saving, &in.Model, &o)
 	}

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -132,6 +134,56 @@ func TestProcessorsDoNotMatterToWhatLiesOnTheCard(t *testing.T) {
 				return a.Name == b.Name && a.Where == b.Where && a.Bytes == b.Bytes && a.Low == b.Low && a.High == b.High
 			}) {
 				t.Errorf("%s in %s: %+v, with another processor %+v", name, quant, seen[0].Items, seen[1].Items)
+			}
+		}
+	}
+}
+
+// TestCrossingIsTheFirst holds the search, with what other machines tried and a least step, against trying all.
+func TestCrossingIsTheFirst(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		falls := rapid.SliceOfN(rapid.IntRange(0, 50), 1, 120).Draw(t, "falls")
+		least := units.Bytes(slices.Min(falls))
+		need := make([]units.Bytes, len(falls)+1)
+		for i := len(falls) - 1; i >= 0; i-- {
+			need[i] = need[i+1] + units.Bytes(falls[i])
+		}
+		of := series{known: &Estimates{}}
+		for range rapid.IntRange(1, 6).Draw(t, "machines") {
+			room := units.Bytes(rapid.IntRange(-1, int(need[0])+1).Draw(t, "room"))
+			want := slices.IndexFunc(need, func(n units.Bytes) bool { return n <= room })
+			if want < 0 {
+				want = len(falls)
+			}
+			if got := of.crossing(0, len(falls), func(n int) gap { return gap{need[n] - room, least} }); got != want {
+				t.Fatalf("%v in %d: %d, want %d", need, room, got, want)
+			}
+		}
+	})
+}
+
+// TestMachinesDoNotMatterToEachOther: where estimates are shared, a machine's answer is what it is alone.
+func TestMachinesDoNotMatterToEachOther(t *testing.T) {
+	if testing.Short() {
+		t.Skip("solves for seconds")
+	}
+	for _, name := range []string{"qwen3-vl-4b", "qwen3-vl-30b-a3b"} {
+		m, err := profiles.Model(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		shared := &Estimates{}
+		for _, device := range []units.Bytes{3, 24, 7, 5, 6, 80} {
+			in := Inputs{Hardware: machineOf(t, "gtx-1080", device*units.GiB, 16*units.GiB), Model: m,
+				Engine: engine.Anywhere().Name, Known: shared,
+				Limits: Limits{ContextTokens: 4096, ImageWidth: 1280, ImageHeight: 720, Concurrency: 1}}
+			beside, err := Locate(in)
+			in.Known = &Estimates{}
+			alone, errAlone := Locate(in)
+			if (err == nil) != (errAlone == nil) || beside.Context != alone.Context || beside.Layers != alone.Layers ||
+				beside.Precision != alone.Precision || beside.Limits != alone.Limits {
+				t.Errorf("%s on %d GiB: %+v (%v) beside others, %+v (%v) alone", name, device, beside.Choice, err, alone.Choice,
+					errAlone)
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
-	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Considered is one way to need less that an engine offers, with what became of it.
@@ -185,26 +184,32 @@ func (in *Inputs) seconds(e *engine.Engine, a *attempt) float64 {
 // machine is too small. The card holds less with each layer that leaves it (a layer is larger than the largest of its
 // matrices, for which the card may need room to compute on it), the host more: what follows the first fits no better.
 func (in *Inputs) away(e *engine.Engine, a attempt) (list []attempt) {
-	over := func(set func(*attempt, int)) func(int) units.Bytes {
-		return func(n int) units.Bytes {
+	over := func(set func(*attempt, int)) func(int) gap {
+		return func(n int) gap {
 			try := a
 			set(&try, n)
 			mem, err := in.estimate(e, in.options(e, try))
 			if err != nil {
-				return 0 // to be tried, and so told
+				return gap{} // to be tried, and so told
 			}
-			return onCard(mem) - in.room().device
+			return gap{over: onCard(mem) - in.room().device}
 		}
 	}
 	layers := func(a *attempt, n int) { a.hostLayers = n }
 	if slices.Contains(e.Savings, engine.ExpertsAway) && engine.ExpertLayers(&in.Model) > 0 {
 		experts := func(a *attempt, n int) { a.experts = n }
-		if over(experts)(in.Model.Text.Layers) <= 0 {
-			return pair(a, crossing(1, in.Model.Text.Layers, over(experts)), experts)
+		one := a
+		one.experts = 1
+		s := in.series(e, in.options(e, one), func(k *estimateKey) { k.overrides = -1 })
+		if over(experts)(in.Model.Text.Layers).over <= 0 {
+			return pair(a, s.crossing(1, in.Model.Text.Layers, over(experts)), experts)
 		}
 		a.experts = in.Model.Text.Layers
 	}
-	return pair(a, crossing(1, in.Model.Text.Blocks()+1, over(layers)), layers)
+	one := a
+	one.hostLayers = 1
+	s := in.series(e, in.options(e, one), func(k *estimateKey) { k.hostLayers = -1 })
+	return pair(a, s.crossing(1, in.Model.Text.Blocks()+1, over(layers)), layers)
 }
 
 func pair(a attempt, first int, set func(*attempt, int)) []attempt {

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
@@ -80,7 +81,7 @@ func (l *ggufList) add(part string, r role, shape ...int64) { l.put(part+".weigh
 
 func (l *ggufList) put(name string, r role, shape ...int64) {
 	if l.layer != outside {
-		name = fmt.Sprintf("blk.%d.%s", l.layer, name)
+		name = "blk." + strconv.Itoa(l.layer) + "." + name
 	}
 	l.tensors = append(l.tensors, ggufTensor{name, r, l.layer, shape})
 }

@@ -57,6 +57,7 @@ type llamaContext struct {
 	transposed                bool // values in the cache
 	noKV                      bool
 	rules                     graphRules
+	single                    *decoder // the graph of single tokens, where it was built already
 }
 
 // llamaSequences is the most sequences of one context (LLAMA_MAX_SEQ in src/llama-cparams.h of v0.5.0).
@@ -206,8 +207,9 @@ func (c *llamaContext) keepFlash(m *profile.Model, p *Placement, o Options) {
 		return
 	}
 	shape := c.shape(false)
-	shape.place = p
+	shape.place, shape.halves = p, o.Llama.halves()
 	b := buildDecoder(m, shape)
+	c.single = b
 	for layer, at := range b.graph.BackendsOn(o.machine(p), b.fused) {
 		want := p.Layers[layer]
 		if want == OnHostMemory {
@@ -294,15 +296,27 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 	most := make([]units.Bytes, p.Cards+1)
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
-		shape.place, shape.halves = p, o.Llama.likeCUDA() || o.Llama.backend() == "sycl"
+		shape.place, shape.halves = p, o.Llama.halves()
 		machine := o.machine(p)
 		machine.Fused = machine.Fused && !c.rules.pooled
-		for i, n := range decoderGraph(m, shape).ReserveOn(machine) {
+		for i, n := range c.graph(m, shape).ReserveOn(machine) {
 			most[i] = max(most[i], units.Bytes(n))
 		}
 	}
 	return most
 }
+
+// graph is a graph to be reserved, once: that of single tokens may have been built before.
+func (c llamaContext) graph(m *profile.Model, s decoderShape) *ggml.Graph {
+	if b := c.single; b != nil && !b.reserved && b.shape == s {
+		b.reserved = true
+		return &b.graph
+	}
+	return decoderGraph(m, s)
+}
+
+// halves reports whether the cards' kernels want halves of a cache of another type.
+func (l *LlamaOptions) halves() bool { return l.likeCUDA() || l.backend() == "sycl" }
 
 // machine is what a graph is split over. Batches follow one another over several cards as in a pipeline where every
 // layer is on a card, the cache with it, and no tensor was put elsewhere by name (llama_context's constructor).
@@ -573,13 +587,15 @@ func (o *Options) place() string {
 
 // llamaWeights adds the decoder's tensors, an item for each buffer.
 func (mem *Memory) llamaWeights(m *profile.Model, r recipe, p *Placement, o Options) {
-	total := r.decoderBytes(&m.Text)
 	shareLow, shareHigh, source, why := 1.0, 1.0, Derived, "tensor by tensor, norms and routers in f32"
 	given := o.Files != nil && o.Files.Decoder != nil
-	mixed := (recipe{r.name, r.base, true}).decoderBytes(&m.Text)
-	if !r.mixed && ggmlQuantized(r.base) && mixed > total && !given {
-		shareHigh = float64(mixed) / float64(total)
-		mem.warn(OtherFiles, "a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name, mixed)
+	if !r.mixed && ggmlQuantized(r.base) && !given {
+		total, mixed := r.decoderBytes(&m.Text), (recipe{r.name, r.base, true}).decoderBytes(&m.Text)
+		if mixed > total {
+			shareHigh = float64(mixed) / float64(total)
+			mem.warn(OtherFiles, "a %s file made without --pure keeps the output head in q6_k: its decoder is %s", r.name,
+				mixed)
+		}
 	}
 	if m.Text.Variant != nil && r.mixed && !given { // the quantiser's recipes know exceptions by architecture
 		shareLow, shareHigh, source = 0.95, 1.05, Assumed

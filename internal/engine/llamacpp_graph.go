@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/ggml"
@@ -64,6 +64,7 @@ type decoder struct {
 	positions, outputs *ggml.Tensor
 	copies             *ggml.Tensor // which states a batch's sequences go on from
 	full, sliding      cacheInputs
+	reserved           bool // its graph was, which rewires it
 }
 
 // cacheInputs say where a batch's keys and values go in the caches of one kind of layer, and what its tokens see there.
@@ -220,7 +221,8 @@ func (b *decoder) columns(int) *ggml.Tensor {
 }
 
 func (b *decoder) layer(i int, x *ggml.Tensor) *ggml.Tensor {
-	name := func(part string) string { return fmt.Sprintf("blk.%d.%s", i, part) }
+	block := "blk." + strconv.Itoa(i) + "."
+	name := func(part string) string { return block + part }
 	residual := x
 	attend := b.attention
 	norm := b.norm(x, name("attn_norm"))

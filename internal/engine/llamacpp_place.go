@@ -47,13 +47,14 @@ type Placement struct {
 // PlaceLlama says where llama.cpp puts the tensors of a decoder: the embeddings on the host, layers and head by
 // HostLayers and the cards' shares, and first of all what Overrides name.
 func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
-	p := &Placement{homes: map[string]ggml.Home{}, kinds: map[string]ggml.Type{}}
+	list := r.typed(&m.Text, o.Files)
+	p := &Placement{Tensors: make([]PlacedTensor, 0, len(list)+1), homes: make(map[string]ggml.Home, len(list)+1),
+		kinds: make(map[string]ggml.Type, len(list)+1)}
 	if o.Device == "gpu" {
 		p.Cards = o.Llama.used()
 	}
 	p.assignLayers(m.Text.Blocks(), o)
 	p.Layers = slices.Delete(p.Layers, m.Text.Layers, m.Text.Blocks())
-	list := r.typed(&m.Text, o.Files)
 	for i, t := range list {
 		if t.Name == "token_embd.weight" {
 			p.put(t, OnHostMemory, opGetRows, o)
@@ -205,7 +206,9 @@ func (r recipe) typed(t *profile.Text, files *Files) []PlacedTensor {
 		}
 		return list
 	}
-	for _, x := range decoderTensors(t) {
+	tensors := decoderTensors(t)
+	list = make([]PlacedTensor, 0, len(tensors))
+	for _, x := range tensors {
 		list = append(list, PlacedTensor{Name: x.name, Type: r.typeOf(x, t), Shape: x.shape, Layer: x.layer})
 	}
 	asQuantised(list)

@@ -1,5 +1,7 @@
 package ggml
 
+import "sync"
+
 // Op is what a node does, as far as placement cares: ggml lets some operations write over a source, and views own
 // nothing.
 type Op uint8
@@ -31,9 +33,10 @@ type Tensor struct {
 	OnCPU  bool    // no card has a kernel for it
 	Keep   bool    // an output: never overwritten and never freed
 
-	listed *Graph    // that has it
-	at     int       // backend, by the schedule under way
-	placed placement // by the reservation under way
+	few    [4]*Tensor // where Src lies, as far as it goes
+	listed *Graph     // that has it
+	at     int        // backend, by the schedule under way
+	placed placement  // by the reservation under way
 }
 
 // Home says which backend holds a tensor before the graph is reserved: nobody, the host, or one of the cards.
@@ -81,19 +84,50 @@ func Input(name string, t Type, ne ...int64) *Tensor {
 	return in
 }
 
-func fresh(t Type, op Op, ne ...int64) *Tensor {
-	x := &Tensor{Type: t, NE: [4]int64{1, 1, 1, 1}, Op: op, Follow: true}
-	copy(x.NE[:], ne)
-	x.NB[0] = t.Bytes
-	x.NB[1] = t.Row(x.NE[0])
-	x.NB[2] = x.NB[1] * x.NE[1]
-	x.NB[3] = x.NB[2] * x.NE[2]
+// slab is tensors that are allocated together: graphs have thousands, which live and die at once.
+type slab struct {
+	tensors [64]Tensor
+	used    int
+}
+
+// slabs are those that have tensors left.
+var slabs = sync.Pool{New: func() any { return new(slab) }}
+
+func blank() *Tensor {
+	s := slabs.Get().(*slab)
+	x := &s.tensors[s.used]
+	if s.used++; s.used < len(s.tensors) {
+		slabs.Put(s)
+	}
 	return x
 }
 
-func like(a *Tensor, op Op, src ...*Tensor) *Tensor {
+// from sets what a tensor reads.
+func (t *Tensor) from(src ...*Tensor) *Tensor {
+	t.Src = append(t.few[:0], src...)
+	return t
+}
+
+func fresh(t Type, op Op, ne ...int64) *Tensor {
+	x := blank()
+	x.Type, x.Op, x.Follow = t, op, true
+	x.shape(ne...)
+	return x
+}
+
+// shape gives a tensor contiguous elements; what is not said of NE is 1.
+func (t *Tensor) shape(ne ...int64) {
+	t.NE = [4]int64{1, 1, 1, 1}
+	copy(t.NE[:], ne)
+	t.NB[0] = t.Type.Bytes
+	t.NB[1] = t.Type.Row(t.NE[0])
+	t.NB[2] = t.NB[1] * t.NE[1]
+	t.NB[3] = t.NB[2] * t.NE[2]
+}
+
+func like(op Op, a *Tensor, more []*Tensor) *Tensor {
 	x := fresh(a.Type, op, a.NE[:]...)
-	x.Src = src
+	x.Src = append(append(x.few[:0], a), more...)
 	return x
 }
 
@@ -113,7 +147,7 @@ func sameLayout(a, b *Tensor) bool { return a.Type == b.Type && a.NE == b.NE && 
 
 // InPlace is an elementwise or row-wise operation of a's shape that may write over one of its sources.
 func InPlace(a *Tensor, more ...*Tensor) *Tensor {
-	return like(a, OpInPlace, append([]*Tensor{a}, more...)...)
+	return like(OpInPlace, a, more)
 }
 
 // Rope rotates a by positions; its place does not follow weights.
@@ -125,45 +159,37 @@ func Rope(a, positions *Tensor) *Tensor {
 
 // Same is an operation of a's shape that needs its own memory.
 func Same(a *Tensor, more ...*Tensor) *Tensor {
-	return like(a, OpElsewhere, append([]*Tensor{a}, more...)...)
+	return like(OpElsewhere, a, more)
 }
 
 // New is an operation with a shape of its own that needs its own memory.
 func New(t Type, src []*Tensor, ne ...int64) *Tensor {
-	x := fresh(t, OpElsewhere, ne...)
-	x.Src = src
-	return x
+	return fresh(t, OpElsewhere, ne...).from(src...)
 }
 
 // MulMat is wᵀ·a in f32: [w.NE1, a.NE1, a.NE2, a.NE3].
 func MulMat(w, a *Tensor) *Tensor {
-	x := fresh(F32, OpMulMat, w.NE[1], a.NE[1], a.NE[2], a.NE[3])
-	x.Src = []*Tensor{w, a}
-	return x
+	return fresh(F32, OpMulMat, w.NE[1], a.NE[1], a.NE[2], a.NE[3]).from(w, a)
 }
 
 // MulMatID is the product of each token with the matrices of its experts: [w.NE1, ids.NE0, a.NE2].
 func MulMatID(w, a, ids *Tensor) *Tensor {
-	x := fresh(F32, OpMulMat, w.NE[1], ids.NE[0], a.NE[2])
-	x.Src = []*Tensor{w, a, ids}
-	return x
+	return fresh(F32, OpMulMat, w.NE[1], ids.NE[0], a.NE[2]).from(w, a, ids)
 }
 
 // GetRows gathers the rows of a named by ids, in f32.
 func GetRows(a, ids *Tensor) *Tensor {
-	x := fresh(F32, OpGetRows, a.NE[0], ids.NE[0], ids.NE[1], ids.NE[2])
-	x.Src = []*Tensor{a, ids}
-	return x
+	return fresh(F32, OpGetRows, a.NE[0], ids.NE[0], ids.NE[1], ids.NE[2]).from(a, ids)
 }
 
 // SetRows writes rows into a cache, where ids say or, where these are nil, one after the other.
 func SetRows(cache, rows, ids *Tensor) *Tensor {
 	x := View(cache, cache.NE, cache.NB)
-	x.Op, x.Src = OpSetRows, []*Tensor{rows, ids, cache}
+	x.Op = OpSetRows
 	if ids == nil {
-		x.Src = []*Tensor{rows, cache}
+		return x.from(rows, cache)
 	}
-	return x
+	return x.from(rows, ids, cache)
 }
 
 // View looks at a with sizes and strides of its own.
@@ -172,13 +198,16 @@ func View(a *Tensor, ne, nb [4]int64) *Tensor {
 	if a.Base != nil {
 		base = a.Base
 	}
-	return &Tensor{Type: a.Type, NE: ne, NB: nb, Op: OpView, Src: []*Tensor{a}, Base: base, Follow: true}
+	x := blank()
+	x.Type, x.NE, x.NB, x.Op, x.Base, x.Follow = a.Type, ne, nb, OpView, base, true
+	return x.from(a)
 }
 
 // Reshape looks at a contiguous a with other sizes.
 func Reshape(a *Tensor, ne ...int64) *Tensor {
-	shape := fresh(a.Type, OpView, ne...)
-	return View(a, shape.NE, shape.NB)
+	x := View(a, a.NE, a.NB)
+	x.shape(ne...)
+	return x
 }
 
 // Permute looks at a with axis i at place axes[i].
