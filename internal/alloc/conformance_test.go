@@ -3,14 +3,17 @@ package alloc_test
 import (
 	"errors"
 	"flag"
+	"fmt"
+	"go/ast"
+	"go/token"
+	"go/types"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/tools/go/packages"
 	"pgregory.net/rapid"
 
 	"github.com/vlmem/vlmem/internal/alloc"
@@ -119,37 +122,60 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// TestEveryPolicyHasAName: what makes a policy stands in the table of policies, from where the suite, bench, its help
-// and its completions take it.
+// TestEveryPolicyHasAName: what is a policy, and what makes one, stands in the table of policies, from where the suite,
+// bench, its help and its completions take it. Both are found by their types, whatever they are called.
 func TestEveryPolicyHasAName(t *testing.T) {
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	makers, table := map[string]string{}, ""
-	for _, file := range files {
-		text, err := os.ReadFile(file)
+	made := map[string]bool{}
+	for _, name := range alloc.PolicyNames() {
+		p, err := alloc.NewPolicy(name, capacity, alloc.PolicyOptions{Granule: space.DeviceGranule, Block: 64 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range maker.FindAllStringSubmatch(string(text), -1) {
-			makers[m[1]] = file
-		}
-		if _, rest, ok := strings.Cut(string(text), "\nvar policies = "); ok {
-			table, _, _ = strings.Cut(rest, "\n}\n")
-		}
+		made[strings.TrimPrefix(fmt.Sprintf("%T", p), "*alloc.")] = true
 	}
-	for name, file := range makers {
-		if !strings.Contains(table, ", "+name+"}") {
-			t.Errorf("%s: %s makes a policy and is not in policies (policy.go)", file, name)
-		}
+	list, err := packages.Load(&packages.Config{Mode: packages.LoadSyntax}, ".")
+	if err != nil || packages.PrintErrors(list) > 0 {
+		t.Fatal("loading the package", err)
 	}
-	if len(makers) != len(alloc.PolicyNames()) {
-		t.Errorf("%d makers of %d policies found", len(makers), len(alloc.PolicyNames()))
+	p := list[0]
+	policy := p.Types.Scope().Lookup("Policy").Type()
+	row := p.Types.Scope().Lookup("policies").Type().(*types.Slice).Elem().(*types.Struct)
+	maker := row.Field(1).Type()
+	inTable := namedInTable(p)
+	for _, name := range p.Types.Scope().Names() {
+		switch o := p.Types.Scope().Lookup(name).(type) {
+		case *types.TypeName:
+			if is := types.NewPointer(o.Type()); !types.IsInterface(o.Type()) && !made[name] &&
+				types.Implements(is, policy.Underlying().(*types.Interface)) {
+				t.Errorf("%v: %s is a policy and no line of policies (policy.go) makes it", p.Fset.Position(o.Pos()), name)
+			}
+		case *types.Func:
+			if types.Identical(o.Type(), maker) && !inTable[o] {
+				t.Errorf("%v: %s makes a policy and is not in policies (policy.go)", p.Fset.Position(o.Pos()), name)
+			}
+		}
 	}
 }
 
-var maker = regexp.MustCompile(`(?m)^func (new\w+)\(limit int64, o PolicyOptions\) \(Policy, error\)`)
+// namedInTable are the functions that the table of policies names.
+func namedInTable(p *packages.Package) map[types.Object]bool {
+	named := map[types.Object]bool{}
+	for _, file := range p.Syntax {
+		for _, d := range file.Decls {
+			if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.VAR {
+				if v := g.Specs[0].(*ast.ValueSpec); v.Names[0].Name == "policies" {
+					ast.Inspect(v, func(n ast.Node) bool {
+						if name, ok := n.(*ast.Ident); ok {
+							named[p.TypesInfo.Uses[name]] = true
+						}
+						return true
+					})
+				}
+			}
+		}
+	}
+	return named
+}
 
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/policy/*.txt")
