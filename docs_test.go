@@ -86,6 +86,8 @@ func TestStepsOfTheAction(t *testing.T) {
 	if code, out := shell(t, folder, binary, advised+" ./"); code != 0 {
 		t.Fatal(out)
 	}
+	given := map[string]string{"github.action_path": root, "runner.temp": temp, "inputs.hardware": "rtx-4090",
+		"inputs.for": "vllm", "inputs.config": "vllm.yaml"}
 	expression := regexp.MustCompile(`\$\{\{ *([\w.-]+) *\}\}`)
 	ran := 0
 	for _, step := range action.Runs.Steps {
@@ -97,20 +99,11 @@ func TestStepsOfTheAction(t *testing.T) {
 		}
 		variables := []string{"GITHUB_STEP_SUMMARY=" + filepath.Join(temp, "step")}
 		value := func(e string) string {
-			switch name := expression.FindStringSubmatch(e)[1]; name {
-			case "github.action_path":
-				return root
-			case "runner.temp":
-				return temp
-			case "inputs.hardware":
-				return "rtx-4090"
-			case "inputs.for":
-				return "vllm"
-			case "inputs.config":
-				return "vllm.yaml"
-			default:
-				return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
+			name := expression.FindStringSubmatch(e)[1]
+			if v, ok := given[name]; ok {
+				return v
 			}
+			return action.Inputs[strings.TrimPrefix(name, "inputs.")].Default
 		}
 		for name, text := range step.Env {
 			variables = append(variables, name+"="+expression.ReplaceAllStringFunc(text, value))
@@ -123,10 +116,15 @@ func TestStepsOfTheAction(t *testing.T) {
 	if ran != 2 {
 		t.Errorf("%d steps ran, want 2", ran)
 	}
-	for _, file := range []string{filepath.Join(temp, "step"), filepath.Join(folder, "vlmem-gate.xml")} {
-		if info, err := os.Stat(file); err != nil || info.Size() == 0 {
-			t.Errorf("%s was not written: %v", filepath.Base(file), err)
-		}
+	written(t, filepath.Join(temp, "step"))
+	written(t, filepath.Join(folder, "vlmem-gate.xml"))
+}
+
+// written fails where a file is not there or empty.
+func written(t *testing.T, file string) {
+	t.Helper()
+	if info, err := os.Stat(file); err != nil || info.Size() == 0 {
+		t.Errorf("%s was not written: %v", filepath.Base(file), err)
 	}
 }
 

@@ -13,11 +13,12 @@ import (
 // twice: five lines or so.
 const twinNodes = 32
 
-// TestNoLogicStandsTwice looks for runs of statements that are alike but for the names of their variables. Called
-// functions, fields, types and constants count, so that walks over different data are not taken for one another.
+// TestNoLogicStandsTwice looks for runs of statements that are alike but for the names of their variables and for one
+// statement that only one of them has, anywhere in it. Called functions, fields, types and constants count, so that
+// walks over different data are not taken for one another.
 func TestNoLogicStandsTwice(t *testing.T) {
-	seen := map[string]run{}
-	for _, file := range goFiles(t) {
+	var runs []run
+	for _, file := range allGoFiles(t) {
 		if strings.HasSuffix(file, "_test.go") {
 			continue
 		}
@@ -26,15 +27,31 @@ func TestNoLogicStandsTwice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, r := range runsOf(fset, file, parsed) {
-			if other, again := seen[r.text]; !again {
-				seen[r.text] = r
-			} else if other.file != r.file || r.line > other.end {
-				t.Errorf("%s:%d and %s:%d: the same logic stands in %s and %s", other.file, other.line, r.file, r.line,
-					other.function, r.function)
-			}
+		runs = append(runs, runsOf(fset, file, parsed)...)
+	}
+	for _, pair := range twins(runs) {
+		a, b := pair[0], pair[1]
+		t.Errorf("%s:%d and %s:%d: the same logic stands in %s and %s", a.file, a.line, b.file, b.line, a.function,
+			b.function)
+	}
+}
+
+// twins are pairs of runs that are alike, of which one may be short of a statement.
+func twins(runs []run) (pairs [][2]run) {
+	whole := map[string]run{}
+	for _, r := range runs {
+		if other, again := whole[r.text]; r.whole && !again {
+			whole[r.text] = r
+		} else if r.whole && other.apart(r) {
+			pairs = append(pairs, [2]run{other, r})
 		}
 	}
+	for _, r := range runs {
+		if other, again := whole[r.text]; !r.whole && again && other.apart(r) {
+			pairs = append(pairs, [2]run{other, r})
+		}
+	}
+	return pairs
 }
 
 // TestTwinsAreFound holds the finder to what it must see and must leave alone.
@@ -44,22 +61,24 @@ func TestTwinsAreFound(t *testing.T) {
 		"n *= k(n, 5); return n + 1 }\n"
 	for text, want := range map[string]bool{
 		strings.NewReplacer("(n int)", "(s int)", " n ", " s ", "(n,", "(s,").Replace(first): true,
+		strings.Replace(first, "n *= k", "q(a); n *= k", 1):                                  true,
+		strings.Replace(first, "g(n, 4)", "q(i); g(n, 4)", 1):                                true,
+		strings.Replace(first, "n -= h", "if q(i) { return 0 }; n -= h", 1):                  true,
+		"package p\nvar f = func" + strings.TrimPrefix(first, "package p\nfunc f"):           true,
 		strings.Replace(first, "> 3", "> 4", 1):                                              false,
 		strings.Replace(first, "g(n, 4)", "q(n, 4)", 1):                                      false,
 		strings.Replace(first, "h(a[i], x)", "h(x, x)", 1):                                   false,
 	} {
-		var texts [2]string
-		for i, source := range []string{first, text} {
+		var runs []run
+		for _, source := range []string{first, text} {
 			fset := token.NewFileSet()
 			parsed, err := parser.ParseFile(fset, "", source, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if list := runsOf(fset, "", parsed); len(list) > 0 {
-				texts[i] = list[0].text
-			}
+			runs = append(runs, runsOf(fset, source, parsed)...)
 		}
-		if got := texts[0] == texts[1]; texts[0] == "" || got != want {
+		if got := len(twins(runs)) > 0; got != want {
 			t.Errorf("alike is %v, want %v: %s", got, want, text)
 		}
 	}
@@ -69,16 +88,21 @@ func TestTwinsAreFound(t *testing.T) {
 type run struct {
 	file, function, text string
 	line, end            int
+	whole                bool // no statement is left out of the text
 }
 
-// runsOf are, from each statement of a file, the shortest run of twinNodes.
+// apart reports whether two runs do not overlap.
+func (r run) apart(o run) bool { return r.file != o.file || o.line > r.end || r.line > o.end }
+
+// runsOf are, from each statement of a file, the shortest run of twinNodes, whole and with each of its statements left
+// out in turn.
 func runsOf(fset *token.FileSet, file string, parsed *ast.File) (list []run) {
 	for _, decl := range parsed.Decls {
-		f, ok := decl.(*ast.FuncDecl)
-		if !ok || f.Body == nil {
-			continue
+		name := "a variable of the package"
+		if f, ok := decl.(*ast.FuncDecl); ok {
+			name = f.Name.Name
 		}
-		ast.Inspect(f.Body, func(n ast.Node) bool {
+		ast.Inspect(decl, func(n ast.Node) bool {
 			var statements []ast.Stmt
 			switch n := n.(type) {
 			case *ast.BlockStmt:
@@ -89,17 +113,36 @@ func runsOf(fset *token.FileSet, file string, parsed *ast.File) (list []run) {
 				statements = n.Body
 			}
 			for i := range statements {
-				w := writer{numbers: map[string]int{}}
-				for _, s := range statements[i:] {
-					if w.node(s); w.nodes >= twinNodes {
-						list = append(list, run{file, parsed.Name.Name + "." + f.Name.Name, w.b.String(),
-							fset.Position(statements[i].Pos()).Line, fset.Position(s.End()).Line})
-						break
-					}
-				}
+				r := run{file: file, function: parsed.Name.Name + "." + name, line: fset.Position(statements[i].Pos()).Line}
+				list = append(list, r.variants(fset, statements[i:])...)
 			}
 			return true
 		})
+	}
+	return list
+}
+
+// variants are the run from the first statement on, whole and without one.
+func (r run) variants(fset *token.FileSet, statements []ast.Stmt) (list []run) {
+	var within []ast.Stmt
+	write := func(without ast.Stmt) bool {
+		w := writer{numbers: map[string]int{}, without: without}
+		for _, s := range statements {
+			if w.node(s); w.nodes >= twinNodes {
+				r.text, r.end, r.whole = w.b.String(), fset.Position(s.End()).Line, without == nil
+				list = append(list, r)
+				within = w.statements
+				return true
+			}
+		}
+		within = w.statements
+		return false
+	}
+	write(nil)
+	for _, s := range within {
+		if s != statements[0] {
+			write(s)
+		}
 	}
 	return list
 }
@@ -110,6 +153,9 @@ type writer struct {
 	b       strings.Builder
 	numbers map[string]int
 	nodes   int
+	without ast.Stmt // left out
+
+	statements []ast.Stmt
 }
 
 func (w *writer) node(n ast.Node) {
@@ -117,6 +163,14 @@ func (w *writer) node(n ast.Node) {
 		if n == nil {
 			w.b.WriteByte(')')
 			return true
+		}
+		if s, ok := n.(ast.Stmt); ok {
+			if s == w.without {
+				return false
+			}
+			if _, block := s.(*ast.BlockStmt); !block {
+				w.statements = append(w.statements, s)
+			}
 		}
 		w.nodes++
 		fmt.Fprintf(&w.b, "(%T", n)

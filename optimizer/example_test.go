@@ -16,70 +16,46 @@ import (
 // an image batch, attention, compaction, pressure, cleanup.
 func Example() {
 	file, err := os.Open("../cmd/vlmem/testdata/advise_i5-10210u_qwen3-vl-4b.yaml")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer file.Close()
 	o, err := optimizer.Open(file)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	defer o.Close()
 
 	features, err := o.Allocate([]int{1, 880, 2560}, optimizer.FP16, optimizer.VisionFeatures)
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println("features ", len(features.Bytes()), "bytes in", features.Place, "memory")
 
 	picture := optimizer.Image{Width: 1280, Height: 704, Frames: [][]byte{make([]byte, 3*1280*704)}}
 	tower := optimizer.Vision{InChannels: 3, PatchSize: 16, TemporalPatchSize: 2, SpatialMergeSize: 2}
 	batch, err := o.ImageBatch([]optimizer.Image{picture, picture}, tower, optimizer.HalfNormalization())
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println("batch    ", batch.Pixels.Shape, "the second image", batch.Images[1].Pixels.Shape)
 
 	layer, err := o.Attention(optimizer.AttentionShape{Batch: 1, Tokens: 910, Heads: 32, KVHeads: 8, HeadDim: 128,
 		DType: optimizer.FP16, Rows: 64})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println("attention", layer.Bytes, "bytes in one block,", layer.Separate, "apart")
-	for _, err := range []error{o.Free(features), o.FreeImageBatch(batch), o.FreeAttention(layer)} {
-		if err != nil {
-			log.Fatal(err)
-		}
-	}
+	check(errors.Join(o.Free(features), o.FreeImageBatch(batch), o.FreeAttention(layer)))
 
 	var embeddings []*optimizer.Tensor // every other of these goes, which leaves the text pool in pieces
 	for i := range 200 {
 		t, err := o.Allocate([]int{64, 1024}, optimizer.FP16, optimizer.TextEmbeddings)
-		if err != nil {
-			log.Fatal(err)
-		}
-		if err := t.Use(func(b []byte) error { b[0] = byte(i); return nil }); err != nil {
-			log.Fatal(err)
-		}
+		check(err)
+		check(t.Use(func(b []byte) error { b[0] = byte(i); return nil }))
 		embeddings = append(embeddings, t)
 	}
 	for i := 0; i < len(embeddings); i += 2 {
-		if err := o.Free(embeddings[i]); err != nil {
-			log.Fatal(err)
-		}
+		check(o.Free(embeddings[i]))
 	}
 	moves, err := o.Compact()
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for _, m := range moves {
 		fmt.Printf("compacted %v: external fragmentation %.2f before, %.2f after, %d blocks moved\n", m.Kind, m.Before,
 			m.After, m.Blocks)
 	}
 	state, err := o.Feed(optimizer.Reading{Budgets: []optimizer.Budget{{Name: "host", Used: 95, Limit: 100}}})
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	fmt.Println("pressure ", state.Level)
 	// Output:
 	// features  4505600 bytes in pageable memory
@@ -92,17 +68,13 @@ func Example() {
 // Ten thousand tensors in pools that begin with a MiB and grow by four: what stays is read back after a compaction.
 func Example_compaction() {
 	data, err := os.ReadFile("../cmd/vlmem/testdata/advise_i5-10210u_qwen3-vl-4b.yaml")
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	text := string(data)
 	for key, bytes := range map[string]string{"initial": "1048576", "grow": "4194304", "max": "268435456"} {
 		text = regexp.MustCompile(key+`_bytes: \d+`).ReplaceAllString(text, key+"_bytes: "+bytes)
 	}
 	o, err := optimizer.Open(strings.NewReader(text))
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	kinds := []optimizer.Kind{optimizer.General, optimizer.KVCache, optimizer.VisionFeatures, optimizer.TextEmbeddings}
 	tensors := make([]*optimizer.Tensor, 10_000)
 	for i := range tensors {
@@ -127,16 +99,12 @@ func Example_compaction() {
 				}
 				return nil
 			})
-			if err = errors.Join(err, o.Free(tensors[i])); err != nil {
-				log.Fatal(err)
-			}
+			check(errors.Join(err, o.Free(tensors[i])))
 		}
 	}
 	free(0)
 	moves, err := o.Compact()
-	if err != nil {
-		log.Fatal(err)
-	}
+	check(err)
 	for _, m := range moves {
 		fmt.Printf("%v: external fragmentation %.2f before, %.2f after\n", m.Kind, m.Before, m.After)
 	}
@@ -150,4 +118,10 @@ func Example_compaction() {
 	// more than ten spaces: true
 	// text_embeddings: external fragmentation 0.99 before, 0.14 after
 	// live in the end: 0 <nil>
+}
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
 }

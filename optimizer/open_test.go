@@ -42,6 +42,24 @@ func edited(t testing.TB, file string, replace ...string) string {
 var small = []string{`initial_bytes: \d+`, "initial_bytes: 1048576", `grow_bytes: \d+`, "grow_bytes: 4194304",
 	`max_bytes: \d+`, "max_bytes: 268435456"}
 
+// signTensor writes a tensor's number at both ends of it, which verifyTensor looks for.
+func signTensor(x *Tensor, n uint64) error {
+	return x.Use(func(b []byte) error {
+		binary.LittleEndian.PutUint64(b, n)
+		binary.LittleEndian.PutUint64(b[len(b)-8:], ^n)
+		return nil
+	})
+}
+
+func verifyTensor(x *Tensor, n uint64) error {
+	return x.Use(func(b []byte) error {
+		if binary.LittleEndian.Uint64(b) != n || binary.LittleEndian.Uint64(b[len(b)-8:]) != ^n {
+			return fmt.Errorf("%v tensor %d of %d bytes holds another's contents", x.Kind, n, len(b))
+		}
+		return nil
+	})
+}
+
 // The 10,000 tensors of all kinds keep their contents while pools grow past ten spaces and are compacted.
 func TestTenThousandTensors(t *testing.T) {
 	o, err := Open(strings.NewReader(advised(t, small...)))
@@ -51,28 +69,13 @@ func TestTenThousandTensors(t *testing.T) {
 	defer o.Close()
 	live, next := map[uint64]*Tensor{}, uint64(0)
 	random := rand.New(rand.NewPCG(1, 0))
-	sign := func(x *Tensor, n uint64) error {
-		return x.Use(func(b []byte) error {
-			binary.LittleEndian.PutUint64(b, n)
-			binary.LittleEndian.PutUint64(b[len(b)-8:], ^n)
-			return nil
-		})
-	}
-	verify := func(x *Tensor, n uint64) error {
-		return x.Use(func(b []byte) error {
-			if binary.LittleEndian.Uint64(b) != n || binary.LittleEndian.Uint64(b[len(b)-8:]) != ^n {
-				return fmt.Errorf("%v tensor %d of %d bytes holds another's contents", x.Kind, n, len(b))
-			}
-			return nil
-		})
-	}
 	kinds := []Kind{General, KVCache, VisionFeatures, TextEmbeddings}
 	for range 10_000 {
 		x, err := o.Allocate([]int{1 + random.IntN(4), 4 + random.IntN(5<<11)}, FP32, kinds[random.IntN(4)])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := sign(x, next); err != nil {
+		if err := signTensor(x, next); err != nil {
 			t.Fatal(err)
 		}
 		live[next] = x
@@ -81,7 +84,7 @@ func TestTenThousandTensors(t *testing.T) {
 			if len(live) < 4000 || random.IntN(10) == 0 {
 				break
 			}
-			if err := errors.Join(verify(old, n), o.Free(old)); err != nil {
+			if err := errors.Join(verifyTensor(old, n), o.Free(old)); err != nil {
 				t.Fatal(err)
 			}
 			delete(live, n)
@@ -97,7 +100,7 @@ func TestTenThousandTensors(t *testing.T) {
 		t.Errorf("compacting: %+v, %v", moves, err)
 	}
 	for n, x := range live {
-		if err := errors.Join(verify(x, n), o.Free(x)); err != nil {
+		if err := errors.Join(verifyTensor(x, n), o.Free(x)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -142,16 +142,8 @@ func startIn(t *testing.T, folder, role string, arguments ...string) (orders io.
 	return stdin, bufio.NewScanner(stdout)
 }
 
-// TestWatchUnderAHog lets a program take most of a control group's memory in steps, and vlmem watch, in the same group,
-// say so within two seconds of each: it crosses medium and high once each, however the hog sways about a threshold.
-func TestWatchUnderAHog(t *testing.T) {
-	const limit = 400 // MiB
-	if now, err := probe.Pressure("/"); err != nil || overLow(now) {
-		t.Skipf("the machine itself is not at low pressure: %+v, %v", now, err)
-	}
-	group := memoryGroup(t, limit*units.MiB)
-	take, taken := startIn(t, group, hogRole)
-	_, lines := startIn(t, group, vlmemRole, "watch", "--format", "json", "--interval", "200ms")
+// samplesOf are the samples that a watch writes, until it ends.
+func samplesOf(lines *bufio.Scanner) <-chan report.PressureSample {
 	samples := make(chan report.PressureSample)
 	go func() {
 		defer close(samples)
@@ -162,6 +154,20 @@ func TestWatchUnderAHog(t *testing.T) {
 			}
 		}
 	}()
+	return samples
+}
+
+// TestWatchUnderAHog lets a program take most of a control group's memory in steps, and vlmem watch, in the same group,
+// say so within two seconds of each: it crosses medium and high once each, however the hog sways about a threshold.
+func TestWatchUnderAHog(t *testing.T) {
+	const limit = 400 // MiB
+	if now, err := probe.Pressure("/"); err != nil || overLow(now) {
+		t.Skipf("the machine itself is not at low pressure: %+v, %v", now, err)
+	}
+	group := memoryGroup(t, limit*units.MiB)
+	take, taken := startIn(t, group, hogRole)
+	_, lines := startIn(t, group, vlmemRole, "watch", "--format", "json", "--interval", "200ms")
+	samples := samplesOf(lines)
 	var seen []string // levels, repeats left out
 	// next is the level once the watcher has read a group in which the hog holds so many MiB.
 	next := func(mib int) string {
@@ -174,10 +180,8 @@ func TestWatchUnderAHog(t *testing.T) {
 				if len(seen) == 0 || seen[len(seen)-1] != s.Level {
 					seen = append(seen, s.Level)
 				}
-				i := slices.IndexFunc(s.Budgets, func(b report.BudgetSample) bool {
-					return b.Name == "cgroup" &&
-						b.Limit == limit*units.MiB
-				})
+				i := slices.IndexFunc(s.Budgets,
+					func(b report.BudgetSample) bool { return b.Name == "cgroup" && b.Limit == limit*units.MiB })
 				if i < 0 {
 					t.Fatalf("no control group in %+v", s)
 				}

@@ -18,62 +18,13 @@ func TestMovablePoolKeepsContents(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer p.Close()
-		type held struct {
-			at     Movement
-			sign   byte
-			pinned bool
-		}
-		var list []held
-		read := func(h held) {
-			b, err := p.Pin(h.at)
-			if err != nil || b[0] != h.sign || b[len(b)-1] != h.sign {
-				t.Fatalf("block %d holds %d and %d, %v", h.sign, b[0], b[len(b)-1], err)
-			}
-			if err := p.Unpin(h.at); err != nil {
-				t.Fatal(err)
-			}
-		}
+		k := keeper{t: t, p: p}
 		for n := range rapid.IntRange(1, 120).Draw(t, "steps") {
 			switch step := rapid.IntRange(0, 9).Draw(t, "step"); {
 			case step < 6:
-				at, err := p.Alloc(Request{Size: int64(rapid.IntRange(1, 40<<10).Draw(t, "size"))})
-				if errors.Is(err, ErrOutOfMemory) {
-					continue
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				h := held{at, byte(n), step == 0}
-				b, err := p.Pin(at)
-				if err != nil {
-					t.Fatal(err)
-				}
-				b[0], b[len(b)-1] = h.sign, h.sign
-				if !h.pinned {
-					if err := p.Unpin(at); err != nil {
-						t.Fatal(err)
-					}
-				}
-				list = append(list, h)
-			case step < 9 && len(list) > 0:
-				i := rapid.IntRange(0, len(list)-1).Draw(t, "which")
-				h := list[i]
-				read(h)
-				if h.pinned {
-					if err := p.Free(h.at); !errors.Is(err, ErrPinned) {
-						t.Fatalf("freeing a pinned block: %v", err)
-					}
-					if err := p.Unpin(h.at); err != nil {
-						t.Fatal(err)
-					}
-				}
-				if err := p.Free(h.at); err != nil {
-					t.Fatal(err)
-				}
-				if err := p.Free(h.at); !errors.Is(err, ErrNotLive) {
-					t.Fatalf("a second free: %v", err)
-				}
-				list = append(list[:i], list[i+1:]...)
+				k.take(byte(n), step == 0)
+			case step < 9 && len(k.list) > 0:
+				k.give(rapid.IntRange(0, len(k.list)-1).Draw(t, "which"))
 			default:
 				c, err := p.Compact(0)
 				if err != nil || c.After > c.Before {
@@ -84,13 +35,79 @@ func TestMovablePoolKeepsContents(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, h := range list {
-			read(h)
+		for _, h := range k.list {
+			k.read(h)
 		}
 		if s := p.Stats(); s.Reserved > 1<<20 {
 			t.Fatalf("%d bytes reserved of 1 MiB", s.Reserved)
 		}
 	})
+}
+
+// keeper holds blocks of a pool, each with a sign of its own at both ends.
+type keeper struct {
+	t    *rapid.T
+	p    *MovablePool
+	list []signed
+}
+
+type signed struct {
+	at     Movement
+	sign   byte
+	pinned bool
+}
+
+func (k *keeper) read(h signed) {
+	b, err := k.p.Pin(h.at)
+	if err != nil || b[0] != h.sign || b[len(b)-1] != h.sign {
+		k.t.Fatalf("block %d holds %d and %d, %v", h.sign, b[0], b[len(b)-1], err)
+	}
+	k.unpin(h.at)
+}
+
+func (k *keeper) unpin(at Movement) {
+	if err := k.p.Unpin(at); err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// take allocates a block of any size, where there is room, and signs it.
+func (k *keeper) take(sign byte, pinned bool) {
+	at, err := k.p.Alloc(Request{Size: int64(rapid.IntRange(1, 40<<10).Draw(k.t, "size"))})
+	if errors.Is(err, ErrOutOfMemory) {
+		return
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	b, err := k.p.Pin(at)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	b[0], b[len(b)-1] = sign, sign
+	if !pinned {
+		k.unpin(at)
+	}
+	k.list = append(k.list, signed{at, sign, pinned})
+}
+
+// give reads a block and frees it, once and not twice, and not while it is pinned.
+func (k *keeper) give(i int) {
+	h := k.list[i]
+	k.read(h)
+	if h.pinned {
+		if err := k.p.Free(h.at); !errors.Is(err, ErrPinned) {
+			k.t.Fatalf("freeing a pinned block: %v", err)
+		}
+		k.unpin(h.at)
+	}
+	if err := k.p.Free(h.at); err != nil {
+		k.t.Fatal(err)
+	}
+	if err := k.p.Free(h.at); !errors.Is(err, ErrNotLive) {
+		k.t.Fatalf("a second free: %v", err)
+	}
+	k.list = append(k.list[:i], k.list[i+1:]...)
 }
 
 // Without pins a sweep leaves one hole in a space, and moves no block twice.

@@ -93,6 +93,53 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// optional are the features that an older driver has not, each tried.
+func optional(t *testing.T, d *cuda.Driver, c *cuda.Context, s *cuda.Stream) map[string]func() error {
+	return map[string]func() error{
+		"pools": func() error {
+			p, err := s.AllocAsync(100)
+			if err == nil {
+				err = s.FreeAsync(p)
+			}
+			return err
+		},
+		"mapping": func() error {
+			p, err := c.Reserve(2 << 20)
+			if err == nil {
+				err = c.Unreserve(p, 2<<20)
+			}
+			return err
+		},
+		"managed": func() error {
+			p, _, err := c.AllocManaged(100)
+			if err == nil {
+				err = c.Free(p)
+			}
+			return err
+		},
+		"pinned": func() error {
+			b, err := c.HostAlloc(100, 0)
+			if err == nil {
+				err = c.HostFree(b)
+			}
+			return err
+		},
+		"modules": func() error {
+			m, err := c.Load(mixPTX)
+			if err == nil {
+				err = m.Unload()
+			}
+			return err
+		},
+		"uuid": func() error {
+			if u := must(d.Devices())(t)[0]; u.Unknown["uuid"] != "" {
+				return cuda.ErrUnsupported
+			}
+			return nil
+		},
+	}
+}
+
 // TestMissingOptional takes every optional group away and sees that only its own calls fail.
 func TestMissingOptional(t *testing.T) {
 	groups := map[string][]string{
@@ -111,49 +158,7 @@ func TestMissingOptional(t *testing.T) {
 			}
 			s := must(c.NewStream())(t)
 			defer s.Destroy()
-			for feature, try := range map[string]func() error{
-				"pools": func() error {
-					p, err := s.AllocAsync(100)
-					if err == nil {
-						err = s.FreeAsync(p)
-					}
-					return err
-				},
-				"mapping": func() error {
-					p, err := c.Reserve(2 << 20)
-					if err == nil {
-						err = c.Unreserve(p, 2<<20)
-					}
-					return err
-				},
-				"managed": func() error {
-					p, _, err := c.AllocManaged(100)
-					if err == nil {
-						err = c.Free(p)
-					}
-					return err
-				},
-				"pinned": func() error {
-					b, err := c.HostAlloc(100, 0)
-					if err == nil {
-						err = c.HostFree(b)
-					}
-					return err
-				},
-				"modules": func() error {
-					m, err := c.Load(mixPTX)
-					if err == nil {
-						err = m.Unload()
-					}
-					return err
-				},
-				"uuid": func() error {
-					if u := must(d.Devices())(t)[0]; u.Unknown["uuid"] != "" {
-						return cuda.ErrUnsupported
-					}
-					return nil
-				},
-			} {
+			for feature, try := range optional(t, d, c, s) {
 				if err := try(); (feature == gone) != errors.Is(err, cuda.ErrUnsupported) || feature != gone && err != nil {
 					t.Errorf("%s without %s: %v", feature, gone, err)
 				}

@@ -363,12 +363,30 @@ func (b *decoder) cache(name func(string) string, see cacheInputs, k, v *ggml.Te
 		[4]int64{size, size * cells * b.h, size * cells, size * cells * width})
 }
 
+// byHead is queries of a width, cut by stream, keys and values, each with its heads outside its tokens.
+func (b *decoder) byHead(q, keys, values *ggml.Tensor, width int64) (*ggml.Tensor, *ggml.Tensor, *ggml.Tensor) {
+	streams := b.shape.streams
+	q = ggml.View(q, [4]int64{width, int64(b.text.Heads), b.shape.tokens / streams, streams},
+		[4]int64{4, q.NB[1], q.NB[2], q.NB[3] / streams})
+	return ggml.Permute(q, 0, 2, 1, 3), ggml.Permute(keys, 0, 2, 1, 3), ggml.Permute(values, 0, 2, 1, 3)
+}
+
+// inOne is attention in one operation, with copies in halves where a backend makes them.
+func (b *decoder) inOne(of []*ggml.Tensor, width int64, copied ...*ggml.Tensor) *ggml.Tensor {
+	s := b.shape
+	out := ggml.New(ggml.F32, of, width, int64(b.text.Heads), s.tokens/s.streams, s.streams)
+	out.Follow, out.OnCPU = false, !s.flashOn
+	b.fused = append(b.fused, out)
+	if s.halves && !s.rules.pooled {
+		out.Extra = halves(out, copied...)
+	}
+	return out
+}
+
 // attend is one fused operation with flash attention, scores [cells, tokens, heads] in f32 without.
 func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 	s, heads := b.shape, int64(b.text.Heads)
-	perStream := s.tokens / s.streams
-	q = ggml.View(q, [4]int64{b.h, heads, perStream, s.streams}, [4]int64{4, q.NB[1], q.NB[2], q.NB[3] / s.streams})
-	q, keys, values = ggml.Permute(q, 0, 2, 1, 3), ggml.Permute(keys, 0, 2, 1, 3), ggml.Permute(values, 0, 2, 1, 3)
+	q, keys, values = b.byHead(q, keys, values, b.h)
 	var out *ggml.Tensor
 	if s.flash {
 		if s.kType == ggml.F32 { // the fused operation reads halves
@@ -377,12 +395,7 @@ func (b *decoder) attend(q, keys, values, mask *ggml.Tensor) *ggml.Tensor {
 		if s.vType == ggml.F32 {
 			values = ggml.New(ggml.F16, []*ggml.Tensor{values}, values.NE[:]...)
 		}
-		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, mask}, b.h, heads, perStream, s.streams)
-		out.Follow, out.OnCPU = false, !s.flashOn
-		b.fused = append(b.fused, out)
-		if s.halves && !s.rules.pooled {
-			out.Extra = halves(out, keys, values)
-		}
+		out = b.inOne([]*ggml.Tensor{q, keys, values, mask}, b.h, keys, values)
 		out = ggml.Reshape(out, b.h*heads, s.tokens)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), mask)

@@ -60,18 +60,11 @@ func (b *decoder) attendLatent(name func(string) string, q, k *ggml.Tensor) *ggm
 	strides := [4]int64{s.kType.Bytes, row, row, row * cells}
 	keys := ggml.View(cache, [4]int64{width, 1, cells, s.streams}, strides)
 	values := ggml.View(keys, [4]int64{rank, 1, cells, s.streams}, strides)
-	perStream := s.tokens / s.streams
-	q = ggml.View(q, [4]int64{width, heads, perStream, s.streams}, [4]int64{4, q.NB[1], q.NB[2], q.NB[3] / s.streams})
-	q, keys, values = ggml.Permute(q, 0, 2, 1, 3), ggml.Permute(keys, 0, 2, 1, 3), ggml.Permute(values, 0, 2, 1, 3)
+	q, keys, values = b.byHead(q, keys, values, width)
 	up := b.matrix(name("attn_v_b"), rank, int64(l.ValueDim), heads)
 	var out *ggml.Tensor
 	if s.flash {
-		out = ggml.New(ggml.F32, []*ggml.Tensor{q, keys, values, b.full.mask}, rank, heads, perStream, s.streams)
-		out.Follow, out.OnCPU = false, !s.flashOn
-		b.fused = append(b.fused, out)
-		if s.halves && !s.rules.pooled {
-			out.Extra = halves(out, keys) // values are read from the same copy
-		}
+		out = b.inOne([]*ggml.Tensor{q, keys, values, b.full.mask}, rank, keys) // values are read from the same copy
 		out = ggml.Permute(out, 0, 2, 1, 3)
 	} else {
 		scores := ggml.InPlace(ggml.MulMat(keys, q), b.full.mask)

@@ -22,70 +22,79 @@ func twoNodes() machine {
 	})
 }
 
+// The files of bounds.
+const groupMount = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
+
+func limitsOf(line string) string {
+	return "Limit                     Soft Limit           Hard Limit           Units\n" + line + "\n"
+}
+
+var groups = machine{"proc/self/mountinfo": groupMount, "sys/fs/cgroup/cgroup.controllers": "cpuset cpu memory\n",
+	"proc/self/cgroup": "0::/a/b\n"}
+
+func groupFiles(dir, current, stat string, more machine) machine {
+	m := machine{"sys/fs/cgroup/" + dir + "/memory.current": current, "sys/fs/cgroup/" + dir + "/memory.stat": stat}
+	for name, text := range more {
+		m["sys/fs/cgroup/"+dir+"/"+name] = text
+	}
+	return m
+}
+
+var strict = machine{"proc/sys/vm/overcommit_memory": "2\n", "proc/sys/vm/admin_reserve_kbytes": "8192\n",
+	"proc/sys/vm/user_reserve_kbytes": "131072\n",
+	"proc/meminfo": smallMachine()["proc/meminfo"] +
+		"CommitLimit: 6291456 kB\nCommitted_AS: 2097152 kB\n"}
+
+const noneAvailable = "MemTotal: 8388608 kB\nMemFree: 1000000 kB\n"
+
+var boundsRead = []struct {
+	name  string
+	files machine
+	bound string // how the binding one's name begins
+	left  units.Bytes
+}{
+	{"nothing but the host", machine{}, "host memory", 7 * units.GiB},
+	{"MemAvailable 0", machine{"proc/meminfo": noneAvailable + "MemAvailable: 0 kB\n"}, "host memory", 0},
+	{"before MemAvailable", machine{"proc/meminfo": noneAvailable + "Cached: 48576 kB\nShmem: 24288 kB\n"},
+		"host memory", (1000000 + 24288) * units.KiB},
+	{"a limit on a host that has less", groups.with(groupFiles("a/b", "0\n", "anon 0\n",
+		machine{"memory.max": "7900000000\n"})), "host memory", 7 * units.GiB},
+	{"what a limited group holds", groups.with(groupFiles("a/b", "3221225472\n", "inactive_file 1073741824\n",
+		machine{"memory.max": "4294967296\n"})), "control group /a/b", 2 * units.GiB},
+	{"an ancestor whose limit others fill", groups.with(groupFiles("a/b", "0\n", "anon 0\n",
+		machine{"memory.max": "2147483648\n"})).with(groupFiles("a", "4294967296\n", "anon 0\n",
+		machine{"memory.max": "5368709120\n"})), "control group /a", units.GiB},
+	{"memory.high alone", groups.with(groupFiles("a/b", "1073741824\n", "anon 0\n",
+		machine{"memory.max": "max\n", "memory.high": "4294967296\n"})), "control group /a/b, throttles",
+		3 * units.GiB},
+	{"address space", machine{"proc/self/limits": limitsOf("Max address space         4294967296           unlimited    " +
+		"        bytes")},
+		"address space", 4 * units.GiB},
+	{"data", machine{"proc/self/limits": limitsOf("Max data size             1073741824           unlimited            " +
+		"bytes")},
+		"private writable mappings", units.GiB},
+	// Less the admin and the user reserve.
+	{"strict overcommit", strict, "commitments", 4*units.GiB - 136*units.MiB},
+	{"strict overcommit for root", strict.with(machine{"proc/self/status": "CapEff:\t000001ffffffffff\n"}),
+		"commitments", 4*units.GiB - 128*units.MiB},
+	{"commitments that nobody holds to", strict.with(machine{"proc/sys/vm/overcommit_memory": "0\n"}),
+		"host memory", 7 * units.GiB},
+	{"a memory node by cpuset", twoNodes().with(groups).with(machine{
+		"sys/fs/cgroup/a/b/cpuset.mems.effective": "1\n"}), "memory nodes 1", 3 * units.GiB},
+	{"a memory node by status", twoNodes().with(machine{"proc/self/status": "Mems_allowed_list:\t0\n"}),
+		"memory nodes 0", units.GiB},
+	{"a memory node by policy", twoNodes().with(machine{"proc/self/numa_maps": "7f00 bind=static:0 anon=1 N0=1\n"}),
+		"memory nodes 0", units.GiB},
+	{"a preferred node binds nobody", twoNodes().with(machine{"proc/self/numa_maps": "7f00 prefer:0 anon=1\n"}),
+		"host memory", 7 * units.GiB},
+	{"a node that is a card's memory", twoNodes().with(machine{
+		"proc/driver/nvidia/gpus/0009:01:00.0/numa_status": "Node:     1\nStatus:   online\n"}),
+		"memory that is no card's", units.GiB},
+}
+
 // TestBounds holds each bound of the kernel's alone against what it leaves. left is before page tables.
 func TestBounds(t *testing.T) {
-	const v2 = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-	limits := func(line string) string {
-		return "Limit                     Soft Limit           Hard Limit           Units\n" + line + "\n"
-	}
-	groups := machine{"proc/self/mountinfo": v2, "sys/fs/cgroup/cgroup.controllers": "cpuset cpu memory\n",
-		"proc/self/cgroup": "0::/a/b\n"}
-	group := func(dir, current, stat string, more machine) machine {
-		m := machine{"sys/fs/cgroup/" + dir + "/memory.current": current, "sys/fs/cgroup/" + dir + "/memory.stat": stat}
-		for name, text := range more {
-			m["sys/fs/cgroup/"+dir+"/"+name] = text
-		}
-		return m
-	}
-	strict := machine{"proc/sys/vm/overcommit_memory": "2\n", "proc/sys/vm/admin_reserve_kbytes": "8192\n",
-		"proc/sys/vm/user_reserve_kbytes": "131072\n",
-		"proc/meminfo": smallMachine()["proc/meminfo"] +
-			"CommitLimit: 6291456 kB\nCommitted_AS: 2097152 kB\n"}
-	const meminfo = "MemTotal: 8388608 kB\nMemFree: 1000000 kB\n"
-	for _, test := range []struct {
-		name  string
-		files machine
-		bound string // how the binding one's name begins
-		left  units.Bytes
-	}{
-		{"nothing but the host", machine{}, "host memory", 7 * units.GiB},
-		{"MemAvailable 0", machine{"proc/meminfo": meminfo + "MemAvailable: 0 kB\n"}, "host memory", 0},
-		{"before MemAvailable", machine{"proc/meminfo": meminfo + "Cached: 48576 kB\nShmem: 24288 kB\n"},
-			"host memory", (1000000 + 24288) * units.KiB},
-		{"a limit on a host that has less", groups.with(group("a/b", "0\n", "anon 0\n",
-			machine{"memory.max": "7900000000\n"})), "host memory", 7 * units.GiB},
-		{"what a limited group holds", groups.with(group("a/b", "3221225472\n", "inactive_file 1073741824\n",
-			machine{"memory.max": "4294967296\n"})), "control group /a/b", 2 * units.GiB},
-		{"an ancestor whose limit others fill", groups.with(group("a/b", "0\n", "anon 0\n",
-			machine{"memory.max": "2147483648\n"})).with(group("a", "4294967296\n", "anon 0\n",
-			machine{"memory.max": "5368709120\n"})), "control group /a", units.GiB},
-		{"memory.high alone", groups.with(group("a/b", "1073741824\n", "anon 0\n",
-			machine{"memory.max": "max\n", "memory.high": "4294967296\n"})), "control group /a/b, throttles",
-			3 * units.GiB},
-		{"address space", machine{"proc/self/limits": limits("Max address space         4294967296           unlimited    " +
-			"        bytes")},
-			"address space", 4 * units.GiB},
-		{"data", machine{"proc/self/limits": limits("Max data size             1073741824           unlimited            " +
-			"bytes")},
-			"private writable mappings", units.GiB},
-		// Less the admin and the user reserve.
-		{"strict overcommit", strict, "commitments", 4*units.GiB - 136*units.MiB},
-		{"strict overcommit for root", strict.with(machine{"proc/self/status": "CapEff:\t000001ffffffffff\n"}),
-			"commitments", 4*units.GiB - 128*units.MiB},
-		{"commitments that nobody holds to", strict.with(machine{"proc/sys/vm/overcommit_memory": "0\n"}),
-			"host memory", 7 * units.GiB},
-		{"a memory node by cpuset", twoNodes().with(groups).with(machine{
-			"sys/fs/cgroup/a/b/cpuset.mems.effective": "1\n"}), "memory nodes 1", 3 * units.GiB},
-		{"a memory node by status", twoNodes().with(machine{"proc/self/status": "Mems_allowed_list:\t0\n"}),
-			"memory nodes 0", units.GiB},
-		{"a memory node by policy", twoNodes().with(machine{"proc/self/numa_maps": "7f00 bind=static:0 anon=1 N0=1\n"}),
-			"memory nodes 0", units.GiB},
-		{"a preferred node binds nobody", twoNodes().with(machine{"proc/self/numa_maps": "7f00 prefer:0 anon=1\n"}),
-			"host memory", 7 * units.GiB},
-		{"a node that is a card's memory", twoNodes().with(machine{
-			"proc/driver/nvidia/gpus/0009:01:00.0/numa_status": "Node:     1\nStatus:   online\n"}),
-			"memory that is no card's", units.GiB},
-	} {
+	for _, test := range boundsRead {
 		t.Run(test.name, func(t *testing.T) {
 			m := reported(t, smallMachine().with(test.files)).Memory
 			b := m.Binding()

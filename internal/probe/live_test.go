@@ -267,14 +267,15 @@ func swappedOut(t *testing.T) int64 {
 	return n
 }
 
+func limitFile(g *liveGroup) string {
+	if g.v2 {
+		return "memory.max"
+	}
+	return "memory.limit_in_bytes"
+}
+
 // TestLiveBounds fills groups of either version, nested ones, and address space.
 func TestLiveBounds(t *testing.T) {
-	limitFile := func(g *liveGroup) string {
-		if g.v2 {
-			return "memory.max"
-		}
-		return "memory.limit_in_bytes"
-	}
 	t.Run("limit", func(t *testing.T) {
 		withoutSwap(t)
 		g := newLiveGroup(t, "limit", "memory")
@@ -305,6 +306,9 @@ func TestLiveBounds(t *testing.T) {
 			t.Errorf("%s more was not throttled\n%s", liveOver, out)
 		}
 	})
+}
+
+func TestLiveBoundsBesideLimits(t *testing.T) {
 	t.Run("limit with swap", func(t *testing.T) {
 		if swapless() {
 			t.Skip("no swap here")

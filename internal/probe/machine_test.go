@@ -128,81 +128,86 @@ func outline(h profile.Hardware) string {
 	return b.String()
 }
 
+const oldMounts = "32 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
+	"33 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+const unlimitedV1 = "9223372036854771712\n"
+
+func inFolder(dir string, files machine) machine {
+	sum := machine{}
+	for name, content := range files {
+		sum[dir+"/"+name] = content
+	}
+	return sum
+}
+
+var controllers = machine{"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory\n",
+	"proc/self/mountinfo": groupMount}
+
+var limitsRead = []struct {
+	name      string
+	files     machine
+	limit     units.Bytes // 0: none
+	available units.Bytes
+	quota     float64
+	source    string
+	unknown   string
+	allowed   string
+	threads   int
+}{
+	{name: "none", threads: 4, available: 7 * units.GiB},
+	{name: "version 2, own limit", threads: 4, limit: 2 * units.GiB, available: units.GiB + 512*units.MiB, quota: 1.5,
+		source: "/sys/fs/cgroup/app/memory.max",
+		files: controllers.with(machine{"proc/self/cgroup": "0::/app\n"}).with(inFolder("sys/fs/cgroup/app", machine{
+			"memory.max": "2147483648\n", "memory.current": "1073741824\n", "memory.stat": "anon 1\ninactive_file 536870912\n",
+			"cpu.max": "150000 100000\n"}))},
+	{name: "version 2, an ancestor's limit is tighter", threads: 4, limit: units.GiB, available: units.GiB,
+		source: "/sys/fs/cgroup/a/memory.max",
+		files: controllers.with(machine{"proc/self/cgroup": "0::/a/b/c\n", "sys/fs/cgroup/a/b/c/memory.max": "4294967296\n",
+			"sys/fs/cgroup/a/b/memory.max": "max\n",
+			"sys/fs/cgroup/a/memory.max":   "1073741824\n", "sys/fs/cgroup/a/memory.current": "0\n",
+			"sys/fs/cgroup/a/memory.stat": "inactive_file 0\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})},
+	{name: "version 2 in a container with a namespace", threads: 4, limit: units.GiB, available: units.GiB,
+		source: "/sys/fs/cgroup/memory.max",
+		files:  controllers.with(machine{"sys/fs/cgroup/memory.max": "1073741824\n"})},
+	{name: "version 2, the process outside of the mount", threads: 4, limit: units.GiB, available: units.GiB,
+		source: "/sys/fs/cgroup/memory.max",
+		files:  controllers.with(machine{"proc/self/cgroup": "0::/../other\n", "sys/fs/cgroup/memory.max": "1073741824\n"})},
+	{name: "version 2, garbled", threads: 4, available: 7 * units.GiB,
+		unknown: `/sys/fs/cgroup/memory.max: "lots" is no limit`,
+		files:   controllers.with(machine{"sys/fs/cgroup/memory.max": "lots\n"})},
+	{name: "version 1, own limit", threads: 4, limit: 2 * units.GiB, available: 2 * units.GiB, quota: 0.5,
+		source: "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
+		files: machine{"proc/self/mountinfo": oldMounts, "proc/self/cgroup": "5:memory:/app\n4:cpu,cpuacct:/app\n0::/\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes":      unlimitedV1,
+			"sys/fs/cgroup/memory/app/memory.limit_in_bytes":  "2147483648\n",
+			"sys/fs/cgroup/memory/app/memory.usage_in_bytes":  "4096\n",
+			"sys/fs/cgroup/memory/app/memory.stat":            "total_inactive_file 8192\n",
+			"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_quota_us":  "50000\n",
+			"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_period_us": "100000\n"}},
+	{name: "version 1 in a container: the mount shows the group alone", threads: 4, limit: units.GiB,
+		available: units.GiB, source: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+		files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+			"proc/self/cgroup":                           "5:memory:/docker/f00\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n"}},
+	{name: "version 1, an ancestor outside of the mount", threads: 4, limit: 3 * units.GiB, available: 3 * units.GiB,
+		source: "/sys/fs/cgroup/memory/memory.stat",
+		files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
+			"proc/self/cgroup":                           "5:memory:/docker/f00\n",
+			"sys/fs/cgroup/memory/memory.limit_in_bytes": unlimitedV1, "sys/fs/cgroup/memory/memory.usage_in_bytes": "0\n",
+			"sys/fs/cgroup/memory/memory.stat": "hierarchical_memory_limit 3221225472\n"}},
+	{name: "version 2 without mountinfo", threads: 4, limit: units.GiB, available: units.GiB,
+		source: "/sys/fs/cgroup/memory.max",
+		files:  machine{"sys/fs/cgroup/cgroup.controllers": "memory\n", "sys/fs/cgroup/memory.max": "1073741824\n"}},
+	{name: "one CPU of affinity", threads: 4, available: 7 * units.GiB, allowed: "[2]",
+		files: machine{"proc/self/status": "Cpus_allowed_list:\t2\n"}},
+	{name: "a cpuset of two CPUs", threads: 2, available: 7 * units.GiB,
+		files: controllers.with(machine{"proc/self/cpuset": "/pod\n", "proc/self/cgroup": "0::/pod\n",
+			"sys/fs/cgroup/pod/cpuset.cpus.effective": "1,3\n"})},
+}
+
 // TestLimits lays out control groups of both versions, containers included, and affinity.
 func TestLimits(t *testing.T) {
-	const v2 = "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
-	const v1 = "32 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n" +
-		"33 31 0:33 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
-	const unlimited = "9223372036854771712\n"
-	group := func(dir string, files machine) machine {
-		sum := machine{}
-		for name, content := range files {
-			sum[dir+"/"+name] = content
-		}
-		return sum
-	}
-	controllers := machine{"sys/fs/cgroup/cgroup.controllers": "cpuset cpu io memory\n", "proc/self/mountinfo": v2}
-	for _, test := range []struct {
-		name      string
-		files     machine
-		limit     units.Bytes // 0: none
-		available units.Bytes
-		quota     float64
-		source    string
-		unknown   string
-		allowed   string
-		threads   int
-	}{
-		{name: "none", threads: 4, available: 7 * units.GiB},
-		{name: "version 2, own limit", threads: 4, limit: 2 * units.GiB, available: units.GiB + 512*units.MiB, quota: 1.5,
-			source: "/sys/fs/cgroup/app/memory.max",
-			files: controllers.with(machine{"proc/self/cgroup": "0::/app\n"}).with(group("sys/fs/cgroup/app", machine{
-				"memory.max": "2147483648\n", "memory.current": "1073741824\n", "memory.stat": "anon 1\ninactive_file 536870912\n",
-				"cpu.max": "150000 100000\n"}))},
-		{name: "version 2, an ancestor's limit is tighter", threads: 4, limit: units.GiB, available: units.GiB,
-			source: "/sys/fs/cgroup/a/memory.max",
-			files: controllers.with(machine{"proc/self/cgroup": "0::/a/b/c\n", "sys/fs/cgroup/a/b/c/memory.max": "4294967296\n",
-				"sys/fs/cgroup/a/b/memory.max": "max\n",
-				"sys/fs/cgroup/a/memory.max":   "1073741824\n", "sys/fs/cgroup/a/memory.current": "0\n",
-				"sys/fs/cgroup/a/memory.stat": "inactive_file 0\n", "sys/fs/cgroup/a/b/cpu.max": "max 100000\n"})},
-		{name: "version 2 in a container with a namespace", threads: 4, limit: units.GiB, available: units.GiB,
-			source: "/sys/fs/cgroup/memory.max",
-			files:  controllers.with(machine{"sys/fs/cgroup/memory.max": "1073741824\n"})},
-		{name: "version 2, the process outside of the mount", threads: 4, limit: units.GiB, available: units.GiB,
-			source: "/sys/fs/cgroup/memory.max",
-			files:  controllers.with(machine{"proc/self/cgroup": "0::/../other\n", "sys/fs/cgroup/memory.max": "1073741824\n"})},
-		{name: "version 2, garbled", threads: 4, available: 7 * units.GiB,
-			unknown: `/sys/fs/cgroup/memory.max: "lots" is no limit`,
-			files:   controllers.with(machine{"sys/fs/cgroup/memory.max": "lots\n"})},
-		{name: "version 1, own limit", threads: 4, limit: 2 * units.GiB, available: 2 * units.GiB, quota: 0.5,
-			source: "/sys/fs/cgroup/memory/app/memory.limit_in_bytes",
-			files: machine{"proc/self/mountinfo": v1, "proc/self/cgroup": "5:memory:/app\n4:cpu,cpuacct:/app\n0::/\n",
-				"sys/fs/cgroup/memory/memory.limit_in_bytes":      unlimited,
-				"sys/fs/cgroup/memory/app/memory.limit_in_bytes":  "2147483648\n",
-				"sys/fs/cgroup/memory/app/memory.usage_in_bytes":  "4096\n",
-				"sys/fs/cgroup/memory/app/memory.stat":            "total_inactive_file 8192\n",
-				"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_quota_us":  "50000\n",
-				"sys/fs/cgroup/cpu,cpuacct/app/cpu.cfs_period_us": "100000\n"}},
-		{name: "version 1 in a container: the mount shows the group alone", threads: 4, limit: units.GiB,
-			available: units.GiB, source: "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
-				"proc/self/cgroup":                           "5:memory:/docker/f00\n",
-				"sys/fs/cgroup/memory/memory.limit_in_bytes": "1073741824\n"}},
-		{name: "version 1, an ancestor outside of the mount", threads: 4, limit: 3 * units.GiB, available: 3 * units.GiB,
-			source: "/sys/fs/cgroup/memory/memory.stat",
-			files: machine{"proc/self/mountinfo": "32 31 0:32 /docker/f00 /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n",
-				"proc/self/cgroup":                           "5:memory:/docker/f00\n",
-				"sys/fs/cgroup/memory/memory.limit_in_bytes": unlimited, "sys/fs/cgroup/memory/memory.usage_in_bytes": "0\n",
-				"sys/fs/cgroup/memory/memory.stat": "hierarchical_memory_limit 3221225472\n"}},
-		{name: "version 2 without mountinfo", threads: 4, limit: units.GiB, available: units.GiB,
-			source: "/sys/fs/cgroup/memory.max",
-			files:  machine{"sys/fs/cgroup/cgroup.controllers": "memory\n", "sys/fs/cgroup/memory.max": "1073741824\n"}},
-		{name: "one CPU of affinity", threads: 4, available: 7 * units.GiB, allowed: "[2]",
-			files: machine{"proc/self/status": "Cpus_allowed_list:\t2\n"}},
-		{name: "a cpuset of two CPUs", threads: 2, available: 7 * units.GiB,
-			files: controllers.with(machine{"proc/self/cpuset": "/pod\n", "proc/self/cgroup": "0::/pod\n",
-				"sys/fs/cgroup/pod/cpuset.cpus.effective": "1,3\n"})},
-	} {
+	for _, test := range limitsRead {
 		t.Run(test.name, func(t *testing.T) {
 			h := reported(t, smallMachine().with(test.files))
 			limit := units.Bytes(0)
@@ -225,52 +230,54 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+var damaged = []struct {
+	name    string
+	files   machine
+	missing []string
+	unknown map[string]string // key → part of the reason
+	check   func(h profile.Hardware) bool
+}{
+	{name: "no meminfo", missing: []string{"proc/meminfo"},
+		unknown: map[string]string{"memory.available_bytes": "/proc/meminfo: not there"},
+		check:   func(h profile.Hardware) bool { return h.Memory.TotalBytes == 8*units.GiB }},
+	{name: "garbled meminfo", files: machine{"proc/meminfo": "MemTotal: many kB\n"},
+		unknown: map[string]string{"memory.available_bytes": "names no MemTotal"}},
+	{name: "no cpuinfo", missing: []string{"proc/cpuinfo"},
+		unknown: map[string]string{"cpu.model": "/proc/cpuinfo: not there", "memory.page_bytes": ""}},
+	{name: "garbled cache level", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/level": "x"},
+		unknown: map[string]string{"cpu.caches": "is no number"},
+		check:   func(h profile.Hardware) bool { return len(h.CPU.Caches) == 1 }},
+	{name: "cache without size", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/size": ""},
+		unknown: map[string]string{"cpu.caches[1].size_bytes": "tells no size"},
+		check:   func(h profile.Hardware) bool { return h.CPU.Caches[1].Instances == 1 }},
+	{name: "cache with a list and no map", missing: []string{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_map"},
+		files: machine{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list": "0-3"},
+		check: func(h profile.Hardware) bool { return h.CPU.Caches[1].SharedBy == 4 }},
+	{name: "garbled node", files: machine{"sys/devices/system/node/node0/cpumap": "?"},
+		unknown: map[string]string{"numa.0": "no mask of CPUs"},
+		check:   func(h profile.Hardware) bool { return len(h.NUMA) == 1 }},
+	{name: "garbled distance", files: machine{"sys/devices/system/node/node0/distance": "ten"},
+		unknown: map[string]string{"numa.0.distances": "no distance"}},
+	{name: "garbled affinity", files: machine{"proc/self/status": "Cpus_allowed_list:\t9-x\n"},
+		unknown: map[string]string{"cpu.allowed": "no list of CPUs"}},
+	{name: "no limits file", missing: []string{"proc/self/limits"},
+		unknown: map[string]string{"memory.max_mlock_bytes": "not there"}},
+	{name: "no sysfs topology", missing: []string{"sys/devices/system/cpu"},
+		unknown: map[string]string{"cpu.caches": "describes no CPU", "cpu.packages": "", "cpu.cores": ""},
+		check:   func(h profile.Hardware) bool { return h.CPU.Threads == 1 && h.CPU.Cores == 1 }},
+	{name: "no CPU at all", missing: []string{"sys/devices/system/cpu", "proc/cpuinfo"},
+		unknown: map[string]string{"cpu": "neither", "memory.page_bytes": ""},
+		check:   func(h profile.Hardware) bool { return h.CPU == nil && h.Memory != nil }},
+	{name: "package ids of -1", files: machine{"sys/devices/system/cpu/cpu0/topology/physical_package_id": "-1\n"},
+		check: func(h profile.Hardware) bool { return h.CPU.Packages == 1 }},
+	{name: "old file names", missing: []string{"sys/devices/system/cpu/cpu0/topology/core_cpus"},
+		files: machine{"sys/devices/system/cpu/cpu0/topology/thread_siblings": "3\n"},
+		check: func(h profile.Hardware) bool { return h.CPU.Cores == 2 }},
+}
+
 // TestDamaged breaks one thing at a time: it alone is unknown, with the reason.
 func TestDamaged(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		files   machine
-		missing []string
-		unknown map[string]string // key → part of the reason
-		check   func(h profile.Hardware) bool
-	}{
-		{name: "no meminfo", missing: []string{"proc/meminfo"},
-			unknown: map[string]string{"memory.available_bytes": "/proc/meminfo: not there"},
-			check:   func(h profile.Hardware) bool { return h.Memory.TotalBytes == 8*units.GiB }},
-		{name: "garbled meminfo", files: machine{"proc/meminfo": "MemTotal: many kB\n"},
-			unknown: map[string]string{"memory.available_bytes": "names no MemTotal"}},
-		{name: "no cpuinfo", missing: []string{"proc/cpuinfo"},
-			unknown: map[string]string{"cpu.model": "/proc/cpuinfo: not there", "memory.page_bytes": ""}},
-		{name: "garbled cache level", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/level": "x"},
-			unknown: map[string]string{"cpu.caches": "is no number"},
-			check:   func(h profile.Hardware) bool { return len(h.CPU.Caches) == 1 }},
-		{name: "cache without size", files: machine{"sys/devices/system/cpu/cpu0/cache/index1/size": ""},
-			unknown: map[string]string{"cpu.caches[1].size_bytes": "tells no size"},
-			check:   func(h profile.Hardware) bool { return h.CPU.Caches[1].Instances == 1 }},
-		{name: "cache with a list and no map", missing: []string{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_map"},
-			files: machine{"sys/devices/system/cpu/cpu0/cache/index1/shared_cpu_list": "0-3"},
-			check: func(h profile.Hardware) bool { return h.CPU.Caches[1].SharedBy == 4 }},
-		{name: "garbled node", files: machine{"sys/devices/system/node/node0/cpumap": "?"},
-			unknown: map[string]string{"numa.0": "no mask of CPUs"},
-			check:   func(h profile.Hardware) bool { return len(h.NUMA) == 1 }},
-		{name: "garbled distance", files: machine{"sys/devices/system/node/node0/distance": "ten"},
-			unknown: map[string]string{"numa.0.distances": "no distance"}},
-		{name: "garbled affinity", files: machine{"proc/self/status": "Cpus_allowed_list:\t9-x\n"},
-			unknown: map[string]string{"cpu.allowed": "no list of CPUs"}},
-		{name: "no limits file", missing: []string{"proc/self/limits"},
-			unknown: map[string]string{"memory.max_mlock_bytes": "not there"}},
-		{name: "no sysfs topology", missing: []string{"sys/devices/system/cpu"},
-			unknown: map[string]string{"cpu.caches": "describes no CPU", "cpu.packages": "", "cpu.cores": ""},
-			check:   func(h profile.Hardware) bool { return h.CPU.Threads == 1 && h.CPU.Cores == 1 }},
-		{name: "no CPU at all", missing: []string{"sys/devices/system/cpu", "proc/cpuinfo"},
-			unknown: map[string]string{"cpu": "neither", "memory.page_bytes": ""},
-			check:   func(h profile.Hardware) bool { return h.CPU == nil && h.Memory != nil }},
-		{name: "package ids of -1", files: machine{"sys/devices/system/cpu/cpu0/topology/physical_package_id": "-1\n"},
-			check: func(h profile.Hardware) bool { return h.CPU.Packages == 1 }},
-		{name: "old file names", missing: []string{"sys/devices/system/cpu/cpu0/topology/core_cpus"},
-			files: machine{"sys/devices/system/cpu/cpu0/topology/thread_siblings": "3\n"},
-			check: func(h profile.Hardware) bool { return h.CPU.Cores == 2 }},
-	} {
+	for _, test := range damaged {
 		t.Run(test.name, func(t *testing.T) {
 			m := smallMachine().with(test.files)
 			for path := range m {
@@ -527,14 +534,14 @@ func TestBulldozer(t *testing.T) {
 	}
 }
 
-func TestDraw(t *testing.T) {
-	two := shape{2, 2, 1}.machine()
-	for _, test := range []struct {
-		name  string
-		files machine
-		want  string
-	}{
-		{"one package", smallMachine(), `
+var two = shape{2, 2, 1}.machine()
+
+var drawn = []struct {
+	name  string
+	files machine
+	want  string
+}{
+	{"one package", smallMachine(), `
 Machine (8192MB total) + Package L#0
   NUMANode L#0 (P#0 8192MB)
   L2 L#0 (512KB)
@@ -545,7 +552,7 @@ Machine (8192MB total) + Package L#0
       PU L#2 (P#2)
       PU L#3 (P#3)
 `},
-		{"two packages on one node of unknown size", two.without("meminfo"), `
+	{"two packages on one node of unknown size", two.without("meminfo"), `
 Machine
   NUMANode L#0 (P#0)
   Package L#0 + L2 L#0 (1024KB)
@@ -555,16 +562,16 @@ Machine
     L1d L#2 (32KB) + Core L#2 + PU L#2 (P#2)
     L1d L#3 (32KB) + Core L#3 + PU L#3 (P#3)
 `},
-		{"one package of two allowed", join(two,
-			machine{"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n",
-				"proc/self/cpuset": "/job\n", "proc/self/cgroup": "3:cpuset:/job\n", "dev/cpuset/job/cpuset.cpus": "3\n"}), `
+	{"one package of two allowed", join(two,
+		machine{"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n",
+			"proc/self/cpuset": "/job\n", "proc/self/cgroup": "3:cpuset:/job\n", "dev/cpuset/job/cpuset.cpus": "3\n"}), `
 Machine (1024MB total) + Package L#0
   NUMANode L#0 (P#0 1024MB)
   L2 L#0 (1024KB) + L1d L#0 (32KB) + Core L#0 + PU L#0 (P#3)
 `},
-		{"dies with a cache each", join(shape{1, 4, 1}.machine(), cpuFiles(0, "die_cpus", "3"), cpuFiles(1, "die_cpus", "3"),
-			cpuFiles(2, "die_cpus", "c"), cpuFiles(3, "die_cpus", "c"),
-			cacheFiles(0, 2, "3", "Unified", "8192K", "3"), cacheFiles(2, 2, "3", "Unified", "8192K", "c")).without("index1"), `
+	{"dies with a cache each", join(shape{1, 4, 1}.machine(), cpuFiles(0, "die_cpus", "3"), cpuFiles(1, "die_cpus", "3"),
+		cpuFiles(2, "die_cpus", "c"), cpuFiles(3, "die_cpus", "c"),
+		cacheFiles(0, 2, "3", "Unified", "8192K", "3"), cacheFiles(2, 2, "3", "Unified", "8192K", "c")).without("index1"), `
 Machine (1024MB total) + Package L#0
   NUMANode L#0 (P#0 1024MB)
   Die L#0 + L3 L#0 (8192KB)
@@ -574,7 +581,10 @@ Machine (1024MB total) + Package L#0
     L1d L#2 (32KB) + Core L#2 + PU L#2 (P#2)
     L1d L#3 (32KB) + Core L#3 + PU L#3 (P#3)
 `},
-	} {
+}
+
+func TestDraw(t *testing.T) {
+	for _, test := range drawn {
 		_, topology, err := Read(test.files.lay(t))
 		if err != nil {
 			t.Fatal(err)

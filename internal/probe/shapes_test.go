@@ -111,70 +111,77 @@ func power() machine {
 		"d-cache-size": word(4 << 20), l3 + "cache-unified": ""})
 }
 
-// TestShapes reads machines of kinds that captures rarely show.
-func TestShapes(t *testing.T) {
-	mainframe := shape{4, 1, 1}.machine()
+// mainframe has books and drawers above its packages.
+func mainframe() machine {
+	m := shape{4, 1, 1}.machine()
 	for cpu := range 4 {
-		mainframe = mainframe.with(cpuFiles(cpu, "book_siblings", span(cpu/2*2, 2), "book_id", fmt.Sprint(cpu/2),
+		m = m.with(cpuFiles(cpu, "book_siblings", span(cpu/2*2, 2), "book_id", fmt.Sprint(cpu/2),
 			"drawer_siblings", span(0, 4), "drawer_id", "0"))
 	}
-	for _, test := range []struct {
-		name  string
-		files machine
-		want  string
-	}{
-		{"one thread a core", shape{1, 4, 1}.machine(), "1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]"},
-		{"two threads", shape{2, 2, 2}.machine(), "2 packages 4 cores 8 threads; L1d×4/2 L2×2/4; nodes 0[8]"},
-		{"four threads", shape{2, 3, 4}.machine(), "2 packages 6 cores 24 threads; L1d×6/4 L2×2/12; nodes 0[24]"},
-		{"eight threads, more than 64", shape{2, 6, 8}.machine(),
-			"2 packages 12 cores 96 threads; L1d×12/8 L2×2/48; nodes 0[96]"},
-		{"no cache told", shape{1, 4, 1}.machine().without("/cache/"),
-			"1 packages 4 cores 4 threads;; nodes 0[4]; unknown cpu.caches"},
-		{"no map of who shares a cache", shape{1, 2, 1}.machine().without("index1/shared_cpu_map"),
-			"1 packages 2 cores 2 threads; L1d×2/1; nodes 0[2]; unknown cpu.caches"},
-		{"POWER device tree", power(), "1 packages 2 cores 8 threads; L1d×2/4 L1i×2/4 L2×2/4 L3×1/8; nodes 0[8]"},
-		{"device tree that points at itself", power().with(machine{"proc/device-tree/cpus/l3-cache@0/l2-cache": word(200)}),
-			"1 packages 2 cores 8 threads; L1d×2/4 L1i×2/4 L2×2/4 L3×1/8; nodes 0[8]"},
-		{"books and drawers", mainframe, "4 packages 4 cores 4 threads; L1d×4/1 L2×4/1; nodes 0[4]"},
-		{"first CPU offline", shape{1, 4,
-			1}.machine().with(machine{"sys/devices/system/cpu/online": "1-3\n"}).without("cpu0/topology", "cpu0/cache"),
-			"1 packages 3 cores 3 threads; L1d×3/1 L2×1/3; nodes 0[3]"},
-		{"every second CPU", shape{1, 2,
-			2}.machine().with(machine{"sys/devices/system/cpu/online": "0,2\n"}).without("cpu1/topology", "cpu3/topology"),
-			"1 packages 2 cores 2 threads; L1d×2/1 L2×1/2; nodes 0[2]"},
-		{"memory without CPUs", join(shape{1, 4, 1}.machine(), node(0, "f", "10 31", 1<<20), node(1, "0", "31 10", 1<<18)),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4] 1[0]"},
-		{"CPUs without memory", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 0)),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[2] 1[2]"},
-		{"sparse nodes", join(shape{2, 2, 1}.machine(), node(0, "3", "10 40 80", 1<<20), node(8, "c", "40 10 80", 1<<20),
-			node(252, "0", "80 80 10", 1<<18), machine{"sys/devices/system/node/online": "0,8,252\n"}),
-			"2 packages 4 cores 4 threads; L1d×4/1 L2×2/2; nodes 0[2] 8[2] 252[0]"},
-		{"cpuset of version 1", join(shape{2, 2, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 1<<20),
-			machine{
-				"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n", "proc/self/cpuset": "/job\n",
-				"proc/self/cgroup":           "3:cpuset:/job\n",
-				"dev/cpuset/job/cpuset.cpus": "2-3\n", "dev/cpuset/job/cpuset.mems": "1\n"}),
-			"1 packages 2 cores 2 threads; L1d×2/1 L2×1/2; nodes 1[2]"},
-		{"a node allowed without its CPUs", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20),
-			node(1, "8", "20 10", 1<<20), machine{
-				"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n", "proc/self/cpuset": "/job\n",
-				"proc/self/cgroup":           "3:cpuset:/job\n",
-				"dev/cpuset/job/cpuset.cpus": "0-1\n", "dev/cpuset/job/cpuset.mems": "0-1\n"}),
-			"1 packages 2 cores 2 threads; L1d×3/1 L2×1/4; nodes 0[2] 1[0]"}, // lstopo keeps the cache that the node hangs on
-		{"memory that is a cache", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 1<<20),
-			machine{"var/run/hwloc/knl_memoryside_cache": "version: 2\ncache_size: 2147483648\nassociativity: 1\nline_size: " +
-				"64\nmemory_mode: Hybrid50\n"}),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4 L3×2/2; nodes 0[2] 1[2]"},
-		{"memory that is a garbled cache", shape{1, 4,
-			1}.machine().with(machine{"var/run/hwloc/knl_memoryside_cache": "cache_size: much\nmemory_mode: Cache\n"}),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]; unknown cpu.caches"},
-		{"caches of two sizes", join(shape{1, 4, 1}.machine(), cacheFiles(2, 0, "1", "Data", "48K", "4"),
-			cacheFiles(3, 0, "1", "Data", "48K", "8")),
-			"1 packages 4 cores 4 threads; L1d×2/1 L1d×2/1 L2×1/4; nodes 0[4]"},
-		{"clusters", join(shape{1, 4, 1}.machine(), cpuFiles(0, "cluster_cpus", "3"), cpuFiles(1, "cluster_cpus", "3"),
-			cpuFiles(2, "cluster_cpus", "c"), cpuFiles(3, "cluster_cpus", "c")),
-			"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]"},
-	} {
+	return m
+}
+
+var machineShapes = []struct {
+	name  string
+	files machine
+	want  string
+}{
+	{"one thread a core", shape{1, 4, 1}.machine(), "1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]"},
+	{"two threads", shape{2, 2, 2}.machine(), "2 packages 4 cores 8 threads; L1d×4/2 L2×2/4; nodes 0[8]"},
+	{"four threads", shape{2, 3, 4}.machine(), "2 packages 6 cores 24 threads; L1d×6/4 L2×2/12; nodes 0[24]"},
+	{"eight threads, more than 64", shape{2, 6, 8}.machine(),
+		"2 packages 12 cores 96 threads; L1d×12/8 L2×2/48; nodes 0[96]"},
+	{"no cache told", shape{1, 4, 1}.machine().without("/cache/"),
+		"1 packages 4 cores 4 threads;; nodes 0[4]; unknown cpu.caches"},
+	{"no map of who shares a cache", shape{1, 2, 1}.machine().without("index1/shared_cpu_map"),
+		"1 packages 2 cores 2 threads; L1d×2/1; nodes 0[2]; unknown cpu.caches"},
+	{"POWER device tree", power(), "1 packages 2 cores 8 threads; L1d×2/4 L1i×2/4 L2×2/4 L3×1/8; nodes 0[8]"},
+	{"device tree that points at itself", power().with(machine{"proc/device-tree/cpus/l3-cache@0/l2-cache": word(200)}),
+		"1 packages 2 cores 8 threads; L1d×2/4 L1i×2/4 L2×2/4 L3×1/8; nodes 0[8]"},
+	{"books and drawers", mainframe(), "4 packages 4 cores 4 threads; L1d×4/1 L2×4/1; nodes 0[4]"},
+	{"first CPU offline", shape{1, 4,
+		1}.machine().with(machine{"sys/devices/system/cpu/online": "1-3\n"}).without("cpu0/topology", "cpu0/cache"),
+		"1 packages 3 cores 3 threads; L1d×3/1 L2×1/3; nodes 0[3]"},
+	{"every second CPU", shape{1, 2,
+		2}.machine().with(machine{"sys/devices/system/cpu/online": "0,2\n"}).without("cpu1/topology", "cpu3/topology"),
+		"1 packages 2 cores 2 threads; L1d×2/1 L2×1/2; nodes 0[2]"},
+	{"memory without CPUs", join(shape{1, 4, 1}.machine(), node(0, "f", "10 31", 1<<20), node(1, "0", "31 10", 1<<18)),
+		"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4] 1[0]"},
+	{"CPUs without memory", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 0)),
+		"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[2] 1[2]"},
+	{"sparse nodes", join(shape{2, 2, 1}.machine(), node(0, "3", "10 40 80", 1<<20), node(8, "c", "40 10 80", 1<<20),
+		node(252, "0", "80 80 10", 1<<18), machine{"sys/devices/system/node/online": "0,8,252\n"}),
+		"2 packages 4 cores 4 threads; L1d×4/1 L2×2/2; nodes 0[2] 8[2] 252[0]"},
+	{"cpuset of version 1", join(shape{2, 2, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 1<<20),
+		machine{
+			"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n", "proc/self/cpuset": "/job\n",
+			"proc/self/cgroup":           "3:cpuset:/job\n",
+			"dev/cpuset/job/cpuset.cpus": "2-3\n", "dev/cpuset/job/cpuset.mems": "1\n"}),
+		"1 packages 2 cores 2 threads; L1d×2/1 L2×1/2; nodes 1[2]"},
+	{"a node allowed without its CPUs", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20),
+		node(1, "8", "20 10", 1<<20), machine{
+			"proc/self/mountinfo": "32 31 0:32 / /dev/cpuset rw - cgroup cgroup rw,cpuset\n", "proc/self/cpuset": "/job\n",
+			"proc/self/cgroup":           "3:cpuset:/job\n",
+			"dev/cpuset/job/cpuset.cpus": "0-1\n", "dev/cpuset/job/cpuset.mems": "0-1\n"}),
+		"1 packages 2 cores 2 threads; L1d×3/1 L2×1/4; nodes 0[2] 1[0]"}, // lstopo keeps the cache that the node hangs on
+	{"memory that is a cache", join(shape{1, 4, 1}.machine(), node(0, "3", "10 20", 1<<20), node(1, "c", "20 10", 1<<20),
+		machine{"var/run/hwloc/knl_memoryside_cache": "version: 2\ncache_size: 2147483648\nassociativity: 1\nline_size: " +
+			"64\nmemory_mode: Hybrid50\n"}),
+		"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4 L3×2/2; nodes 0[2] 1[2]"},
+	{"memory that is a garbled cache", shape{1, 4,
+		1}.machine().with(machine{"var/run/hwloc/knl_memoryside_cache": "cache_size: much\nmemory_mode: Cache\n"}),
+		"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]; unknown cpu.caches"},
+	{"caches of two sizes", join(shape{1, 4, 1}.machine(), cacheFiles(2, 0, "1", "Data", "48K", "4"),
+		cacheFiles(3, 0, "1", "Data", "48K", "8")),
+		"1 packages 4 cores 4 threads; L1d×2/1 L1d×2/1 L2×1/4; nodes 0[4]"},
+	{"clusters", join(shape{1, 4, 1}.machine(), cpuFiles(0, "cluster_cpus", "3"), cpuFiles(1, "cluster_cpus", "3"),
+		cpuFiles(2, "cluster_cpus", "c"), cpuFiles(3, "cluster_cpus", "c")),
+		"1 packages 4 cores 4 threads; L1d×4/1 L2×1/4; nodes 0[4]"},
+}
+
+// TestShapes reads machines of kinds that captures rarely show.
+func TestShapes(t *testing.T) {
+	for _, test := range machineShapes {
 		t.Run(test.name, func(t *testing.T) {
 			h := reported(t, test.files)
 			if got := counted(h); got != test.want {

@@ -17,6 +17,34 @@ import (
 
 var updateMachine = flag.Bool("update-machine", false, "write testdata/machine-*.txt anew")
 
+var hybridMachine = profile.Hardware{
+	Schema: profile.HardwareSchema, Name: "hybrid",
+	CPU: &profile.CPU{Model: "13th Gen Intel(R) Core(TM) i7-1370P", Packages: 1, Cores: 14, Threads: 20,
+		Offline: []int{3, 4, 5, 9}, Allowed: []int{0},
+		Kinds: []profile.CoreKind{{Name: "performance", Cores: 6, Threads: 12}, {Name: "efficiency", Cores: 8, Threads: 8}},
+		Caches: []profile.Cache{
+			{Level: 1, Type: "data", SizeBytes: 48 * units.KiB, Ways: 12, SharedBy: 2, Instances: 6},
+			{Level: 1, Type: "data", SizeBytes: 32 * units.KiB, SharedBy: 1, Instances: 8},
+			{Level: 2, Type: "unified", SharedBy: 4, Instances: 2},
+		}},
+	Memory: &profile.Memory{TotalBytes: 32 * units.GiB},
+	NUMA: []profile.Node{{ID: 0, MemoryBytes: 16 * units.GiB, Distances: []int{10, 21}},
+		{ID: 1, MemoryBytes: 16 * units.GiB, Distances: []int{21, 10}}},
+	Unknown: map[string]string{"memory.limit_bytes": "/proc/self/cgroup: not there",
+		"cpu.caches[2].size_bytes": "the kernel tells no size"},
+}
+
+var timedMachine = profile.Hardware{
+	Schema: profile.HardwareSchema, Name: "timed",
+	CPU: &profile.CPU{Packages: 1, Cores: 4, Threads: 4, ISA: []string{"neon"},
+		Caches: []profile.Cache{{Level: 1, Type: "data", SharedBy: 1, Instances: 4},
+			{Level: 1, Type: "instruction", SharedBy: 1, Instances: 4}}},
+	Memory: &profile.Memory{TotalBytes: 8 * units.GiB},
+	Measured: &profile.Measured{L1Bytes: 64 * units.KiB, L2Bytes: 512 * units.KiB, LLCBytes: 1536 * units.KiB,
+		L2Interval: &profile.Interval{Low: 400 * units.KiB, High: 600 * units.KiB}},
+	Unknown: map[string]string{"cpu.caches[0].size_bytes": "the kernel tells no size"},
+}
+
 // machines are probed ones: a measured laptop with a card, and a capture with core kinds, nodes and holes.
 func machines() map[string]Machine {
 	size := func(b units.Bytes) *units.Bytes { return &b }
@@ -52,36 +80,10 @@ func machines() map[string]Machine {
 			profile.LatencyPoint{Bytes: 4 * units.KiB << i, Order: "random", Seconds: l * 1e-9},
 			profile.LatencyPoint{Bytes: 4 * units.KiB << i, Order: "page-local", Seconds: l * 0.6e-9})
 	}
-	hybrid := profile.Hardware{
-		Schema: profile.HardwareSchema, Name: "hybrid",
-		CPU: &profile.CPU{Model: "13th Gen Intel(R) Core(TM) i7-1370P", Packages: 1, Cores: 14, Threads: 20,
-			Offline: []int{3, 4, 5, 9}, Allowed: []int{0},
-			Kinds: []profile.CoreKind{{Name: "performance", Cores: 6, Threads: 12}, {Name: "efficiency", Cores: 8, Threads: 8}},
-			Caches: []profile.Cache{
-				{Level: 1, Type: "data", SizeBytes: 48 * units.KiB, Ways: 12, SharedBy: 2, Instances: 6},
-				{Level: 1, Type: "data", SizeBytes: 32 * units.KiB, SharedBy: 1, Instances: 8},
-				{Level: 2, Type: "unified", SharedBy: 4, Instances: 2},
-			}},
-		Memory: &profile.Memory{TotalBytes: 32 * units.GiB},
-		NUMA: []profile.Node{{ID: 0, MemoryBytes: 16 * units.GiB, Distances: []int{10, 21}},
-			{ID: 1, MemoryBytes: 16 * units.GiB, Distances: []int{21, 10}}},
-		Unknown: map[string]string{"memory.limit_bytes": "/proc/self/cgroup: not there",
-			"cpu.caches[2].size_bytes": "the kernel tells no size"},
-	}
-	timed := profile.Hardware{
-		Schema: profile.HardwareSchema, Name: "timed",
-		CPU: &profile.CPU{Packages: 1, Cores: 4, Threads: 4, ISA: []string{"neon"},
-			Caches: []profile.Cache{{Level: 1, Type: "data", SharedBy: 1, Instances: 4},
-				{Level: 1, Type: "instruction", SharedBy: 1, Instances: 4}}},
-		Memory: &profile.Memory{TotalBytes: 8 * units.GiB},
-		Measured: &profile.Measured{L1Bytes: 64 * units.KiB, L2Bytes: 512 * units.KiB, LLCBytes: 1536 * units.KiB,
-			L2Interval: &profile.Interval{Low: 400 * units.KiB, High: 600 * units.KiB}},
-		Unknown: map[string]string{"cpu.caches[0].size_bytes": "the kernel tells no size"},
-	}
 	return map[string]Machine{
 		"laptop": {laptop, []string{"L3 is shared by 8 threads: tiles use what one can keep, 768 KiB"}},
-		"hybrid": {hybrid, nil},
-		"timed":  {timed, nil},
+		"hybrid": {hybridMachine, nil},
+		"timed":  {timedMachine, nil},
 		"empty":  {profile.Hardware{Unknown: map[string]string{"cpu": "no CPU", "gpus": "no CUDA driver"}}, nil},
 	}
 }

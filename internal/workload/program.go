@@ -170,11 +170,7 @@ func (p *program) layerNorm(op string, rows, width int64) block {
 func (p *program) rmsNorm(rows, width int64) block {
 	n := rows * width
 	cast, variance := p.meanSquare(n, rows)
-	shifted := p.floatOp("add", 4*rows)
-	inverse := p.alloc("rsqrt", 4*rows)
-	p.free(shifted)
-	scaled := p.alloc("mul", 4*n)
-	p.free(inverse)
+	scaled := p.scaled(n, rows)
 	if p.fp32 {
 		out := p.alloc("norm", n*p.elem)
 		p.free(scaled, variance)
@@ -199,6 +195,17 @@ func (p *program) meanSquare(n, rows int64) (cast, mean block) {
 	return cast, mean
 }
 
+// scaled is n elements over the root of their mean square, which goes once it is shifted where it is given.
+func (p *program) scaled(n, rows int64, mean ...block) block {
+	shifted := p.floatOp("add", 4*rows)
+	p.free(mean...)
+	inverse := p.alloc("rsqrt", 4*rows)
+	p.free(shifted)
+	out := p.alloc("mul", 4*n)
+	p.free(inverse)
+	return out
+}
+
 // norm is a decoder's norm over rows of width elements.
 func (p *program) norm(rows, width int64) block {
 	if v := p.model.Text.Variant; v != nil && v.Linear != nil {
@@ -212,12 +219,7 @@ func (p *program) norm(rows, width int64) block {
 func (p *program) zeroCentredNorm(rows, width int64) block {
 	n := rows * width
 	cast, variance := p.meanSquare(n, rows)
-	shifted := p.floatOp("add", 4*rows)
-	p.free(variance)
-	inverse := p.alloc("rsqrt", 4*rows)
-	p.free(shifted)
-	scaled := p.alloc("mul", 4*n)
-	p.free(inverse)
+	scaled := p.scaled(n, rows, variance)
 	var weight block
 	if !p.fp32 {
 		p.free(cast)

@@ -262,26 +262,31 @@ func multiplied(m, n, k int) []float64 {
 	return c
 }
 
-func TestKernelsAgreeWithTheReference(t *testing.T) {
-	if testing.Short() {
-		t.Skip("compiles the kernels for the CPU")
-	}
-	var files []string
-	if *all {
-		matches, err := filepath.Glob("src/tiles/*.h")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range matches {
-			files = append(files, strings.TrimPrefix(m, "src/"))
-		}
-	} else {
+// tileFiles are the lists of tiles to compile: some, or with -all every one.
+func tileFiles(t *testing.T) (files []string) {
+	t.Helper()
+	if !*all {
 		path := filepath.Join(t.TempDir(), "some.h")
 		if err := os.WriteFile(path, []byte(someTiles), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		files = []string{path}
+		return []string{path}
 	}
+	matches, err := filepath.Glob("src/tiles/*.h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range matches {
+		files = append(files, strings.TrimPrefix(m, "src/"))
+	}
+	return files
+}
+
+func TestKernelsAgreeWithTheReference(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the kernels for the CPU")
+	}
+	files := tileFiles(t)
 	attentions, err := Attentions(0)
 	if err != nil {
 		t.Fatal(err)
