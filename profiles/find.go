@@ -92,6 +92,57 @@ func FindHardware(typed string) (profile.Hardware, error) {
 		".yaml or .json", typed, near)
 }
 
+// Sheets gives cards that a machine told of the rates of their data sheets: the built-in card with the same number on
+// the bus, of several the one whose memory is nearest. Several may share memory and number, as RX 6800 and 6900 XT do;
+// then the slowest stands for them.
+func Sheets(h *profile.Hardware) error {
+	for i := range h.Cards {
+		c := &h.Cards[i]
+		if c.BandwidthBytesPerS > 0 || c.PCIID == "" || c.VRAMBytes == nil {
+			continue
+		}
+		sheet, err := sheetOf(c)
+		if err != nil {
+			return err
+		}
+		if sheet == nil {
+			continue
+		}
+		c.Architecture, c.BandwidthBytesPerS = sheet.Architecture, sheet.BandwidthBytesPerS
+		c.FP32FlopsPerS = sheet.FP32FlopsPerS
+		for _, key := range []string{"architecture", "bandwidth_bytes_per_s", "fp32_flops_per_s"} {
+			if c.Source == nil {
+				c.Source = profile.Sources{}
+			}
+			c.Source[key] = "derived: the data sheet of " + sheet.Name
+		}
+	}
+	return nil
+}
+
+// sheetOf is the built-in card with a card's number on the bus whose memory is within a twentieth and nearest; nil for
+// none.
+func sheetOf(told *profile.Card) (best *profile.Card, err error) {
+	memory := *told.VRAMBytes
+	far := func(c *profile.Card) int64 { return int64(max(*c.VRAMBytes-memory, memory-*c.VRAMBytes)) }
+	for _, name := range HardwareNames() {
+		h, err := Hardware(name)
+		if err != nil {
+			return nil, err
+		}
+		for i := range h.Cards {
+			c := &h.Cards[i]
+			if c.PCIID != told.PCIID || c.VRAMBytes == nil || far(c) > int64(memory)/20 {
+				continue
+			}
+			if best == nil || far(c) < far(best) || far(c) == far(best) && c.FP32FlopsPerS < best.FP32FlopsPerS {
+				best = c
+			}
+		}
+	}
+	return best, nil
+}
+
 // suggestion offers the nearest built-in models.
 func suggestion(name string) string {
 	if near := nearest(ModelNames(), name); len(near) > 0 {

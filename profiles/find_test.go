@@ -3,6 +3,9 @@ package profiles
 import (
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/units"
 )
 
 // Names as people type them (repositories, GGUF files and Ollama's library, October 2025 to October 2026).
@@ -53,6 +56,53 @@ func TestFindHardware(t *testing.T) {
 		if _, err := FindHardware(typed); err == nil || !strings.HasPrefix(err.Error(), "unknown hardware") ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", typed, err, want)
+		}
+	}
+}
+
+// Cards that CUDA does not reach have the rates of their data sheets, by which speed is predicted.
+func TestCardsHaveRates(t *testing.T) {
+	n := 0
+	for _, name := range HardwareNames() {
+		h, err := Hardware(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range h.Cards {
+			n++
+			if c.Architecture == "" || c.BandwidthBytesPerS < 1e11 || c.FP32FlopsPerS < 1e12 || c.FP32FlopsPerS > 1e14 {
+				t.Errorf("%s: %q, %v, %v operations a second", name, c.Architecture, c.BandwidthBytesPerS, c.FP32FlopsPerS)
+			}
+		}
+	}
+	if n < 11 {
+		t.Errorf("%d cards", n)
+	}
+}
+
+// A card that a driver tells of has the rates of the built-in one: of three with one number the slowest's, and by its
+// memory where the number is of cards of several sizes.
+func TestSheets(t *testing.T) {
+	gib := func(n float64) *units.Bytes { return new(units.Bytes(n * float64(units.GiB))) }
+	for _, c := range []struct {
+		id        string
+		memory    *units.Bytes
+		arch      string
+		bandwidth units.Rate
+		flops     float64
+	}{
+		{"1002:744c", gib(23.98), "rdna3", 960e9, 61.4e12}, {"1002:744c", gib(19.98), "rdna3", 800e9, 51.6e12},
+		{"1002:73bf", gib(15.98), "rdna2", 512e9, 16.2e12}, {"1002:744c", gib(15.98), "", 0, 0}, // a 7900 GRE
+		{"1002:0000", gib(8), "", 0, 0}, {"1002:744c", nil, "", 0, 0},
+	} {
+		h := profile.Hardware{Cards: []profile.Card{{Vendor: "AMD", PCIID: c.id, VRAMBytes: c.memory}}}
+		if err := Sheets(&h); err != nil {
+			t.Fatal(err)
+		}
+		got := h.Cards[0]
+		if got.Architecture != c.arch || got.BandwidthBytesPerS != c.bandwidth || got.FP32FlopsPerS != c.flops ||
+			(c.arch == "") != (got.Source["bandwidth_bytes_per_s"] == "") {
+			t.Errorf("%s with %v: %+v", c.id, c.memory, got)
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/verdict"
+	"github.com/vlmem/vlmem/profiles"
 )
 
 // reported is the named hardware, or this machine as it reports itself.
@@ -29,7 +30,7 @@ func reported(env *environment, spec string) (profile.Hardware, error) {
 		return profile.Hardware{}, verdict.Unable.Errorf("probing this machine: %w", err)
 	}
 	probe.CardsAt(&h, env.libcuda(), false)
-	return h, nil
+	return h, profiles.Sheets(&h)
 }
 
 // machine is the named hardware, or this machine as it reports and measures itself, rounded to what a second run gives.

@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/settings"
+	"github.com/vlmem/vlmem/profiles"
 )
 
 type probeOptions struct {
@@ -88,7 +89,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 			err = measure(env, cmd.Context(), &hardware, o.deep)
 		}
 	}
-	if err != nil {
+	if err = errors.Join(err, profiles.Sheets(&hardware)); err != nil {
 		return err
 	}
 	return o.show(env, w, saved, hardware)

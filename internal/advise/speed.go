@@ -160,7 +160,7 @@ func (in *Inputs) forecastOf(h profile.Hardware, l speed.Lay, precision string, 
 	}
 	kernels := engine.KernelsOf(engine.Anywhere().Name)
 	return constants.Forecast(&in.Model, h, l,
-		speed.Setting{Engine: kernels, Backend: "cuda", Type: speed.TypeOf(precision)}, r, in.Observed)
+		speed.Setting{Engine: kernels, Type: speed.TypeOf(precision)}, r, in.Observed)
 }
 
 // meets reports whether a choice gives what is wanted; one of unknown speed meets nothing that is asked.

@@ -33,6 +33,8 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	request := o.asked(m, mem)
 	if mem.Device == "cpu" {
 		h.GPUs = nil
+	} else if len(h.GPUs) == 0 && o.GPU != nil {
+		h.GPUs = []profile.GPU{*o.GPU}
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}
@@ -87,12 +89,8 @@ func (o *Request) asked(m *profile.Model, mem *engine.Memory) speed.Request {
 
 // setting names the engine by the kernels that it runs.
 func (o *Request) setting(mem *engine.Memory) speed.Setting {
-	s := speed.Setting{Engine: engine.KernelsOf(mem.Engine), Backend: "cuda", Type: speed.TypeOf(mem.Quant),
+	return speed.Setting{Engine: engine.KernelsOf(mem.Engine), Backend: o.Llama.Backend, Type: speed.TypeOf(mem.Quant),
 		NoFlash: o.FlashAttention == "off"}
-	if o.Llama.Backend != "" {
-		s.Backend = o.Llama.Backend
-	}
-	return s
 }
 
 // warnSlow says where a model that fits would be too slow to use.

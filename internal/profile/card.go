@@ -24,6 +24,10 @@ type Card struct {
 	// Unified: its memory is the host's; it and the host cannot both have it.
 	Unified bool    `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
 	ClockHz float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"` // highest of its shader clocks
+	// of its data sheet: the generation of its cores (rdna2, rdna3, intel), its memory's rate, its arithmetic in 32 bits
+	Architecture       string     `yaml:"architecture,omitempty" json:"architecture,omitempty"`
+	BandwidthBytesPerS units.Rate `yaml:"bandwidth_bytes_per_s,omitempty" json:"bandwidth_bytes_per_s,omitempty"`
+	FP32FlopsPerS      float64    `yaml:"fp32_flops_per_s,omitempty" json:"fp32_flops_per_s,omitempty"`
 	// the bus, one way, theoretical
 	HostBandwidthBytesPerS units.Rate `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
 	// Backends of engines that can compute on it: cuda, rocm, vulkan, sycl.
@@ -59,7 +63,8 @@ func (h *Hardware) EngineCard() *GPU {
 			continue
 		}
 		g := GPU{Name: c.Name, Backend: c.Backends[0], MemoryBytes: *c.VRAMBytes, PCIBusID: c.PCIBusID,
-			HostBandwidthBytesPerS: c.HostBandwidthBytesPerS, UnifiedMemory: c.Unified,
+			HostBandwidthBytesPerS: c.HostBandwidthBytesPerS, UnifiedMemory: c.Unified, Architecture: c.Architecture,
+			BandwidthBytesPerS: c.BandwidthBytesPerS, FP32FlopsPerS: c.FP32FlopsPerS,
 			Source: Sources{"default": "reported: the kernel's driver"}}
 		if c.VRAMUsedBytes != nil {
 			g.FreeBytes = max(0, g.MemoryBytes-*c.VRAMUsedBytes)

@@ -126,6 +126,7 @@ type GPU struct {
 	ComputeCapability string `yaml:"compute_capability" json:"compute_capability"` // "6.1"
 	// Backend is what engines reach the card through where that is not CUDA: rocm, vulkan
 	Backend                   string      `yaml:"backend,omitempty" json:"backend,omitempty"`
+	Architecture              string      `yaml:"architecture,omitempty" json:"architecture,omitempty"` // of a Card
 	MemoryBytes               units.Bytes `yaml:"memory_bytes" json:"memory_bytes"`
 	SMCount                   int         `yaml:"sm_count" json:"sm_count"`
 	SharedMemoryPerBlockBytes units.Bytes `yaml:"shared_memory_per_block_bytes" json:"shared_memory_per_block_bytes"`

@@ -1,6 +1,7 @@
 package speed
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 
@@ -63,6 +64,10 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 	}
 	q.Work.Prompt, q.Work.UBatch = r.Prompt, r.UBatch
 	a := c.PredictOn(q, k)
+	if a.Observed == 0 && !c.measured(q.Card) {
+		return f, fmt.Errorf("no measurement of %s or its like is known: --observed FILE takes one of yours",
+			h.GPUs[0].Name)
+	}
 	f.Decode, f.Prefill, f.Class, f.Rows, f.Sources = q.bound(a.Decode), a.Prefill, a.Class, a.Rows, a.Sources
 	f.Observed, f.ObservedPrefill, f.Thin = a.Observed, a.ObservedPrefill, a.Thin && a.Observed == 0
 	f.Roof = q.roof(&f)
@@ -81,6 +86,15 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 		f.FirstToken = sum(f.FirstToken, f.Image)
 	}
 	return f, nil
+}
+
+// measured says that cards of this kind are among the rows that the constants are fitted to; NVIDIA's are, under more
+// than one class.
+func (c *Constants) measured(card *Card) bool {
+	if card == nil || card.family() == "tensor" || card.family() == "pascal" || card.family() == "other" {
+		return true
+	}
+	return c.Decode.Spread[card.family()].Rows > 0
 }
 
 // towerOf is where images are encoded: beside the decoder, or by the processor alone.
@@ -120,6 +134,7 @@ func on(h profile.Hardware, w Work, s Setting) (Query, error) {
 		if q.Card = CardOf(&h.GPUs[0]); q.Card == nil {
 			return q, fmt.Errorf("the bandwidth of %s is not known", h.GPUs[0].Name)
 		}
+		q.Setting.Backend = cmp.Or(s.Backend, BackendOf(&h.GPUs[0]))
 	} else {
 		q.Setting.Backend = "cpu"
 	}

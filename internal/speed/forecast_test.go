@@ -101,6 +101,34 @@ func TestFewExpertsOnTheHost(t *testing.T) {
 	}
 }
 
+// Cards that CUDA does not reach are predicted through their own backend; of a kind that nobody measured nothing is
+// said until a run of it is given.
+func TestOtherCards(t *testing.T) {
+	m, _ := profiles.Model("qwen3-vl-4b")
+	c, _ := speed.Fitted()
+	whole := speed.Lay{CardBytes: 4e9, KVBytesPerToken: 147456}
+	setting := speed.Setting{Engine: "llama.cpp", Type: "q8_0"}
+	request := speed.Request{Context: 4096, Prompt: 512, UBatch: 512}
+	for name, want := range map[string]struct {
+		backend  string
+		low, top float64 // tokens a second
+	}{"rx-7900-xtx": {"rocm", 40, 200}, "rx-6800": {"rocm", 25, 110}, "rx-7600": {"vulkan", 20, 72}} {
+		h := hardware(t, name)
+		h.GPUs = []profile.GPU{*h.EngineCard()}
+		f, err := c.Forecast(&m, h, whole, setting, request, nil)
+		if err != nil || f.Class != "amd" || speed.BackendOf(&h.GPUs[0]) != want.backend || f.Decode.Median < want.low ||
+			f.Decode.Median > want.top {
+			t.Errorf("%s: %s through %s, %v; %v", name, f.Class, speed.BackendOf(&h.GPUs[0]), f.Decode, err)
+		}
+	}
+	h := hardware(t, "arc-a770")
+	h.GPUs = []profile.GPU{*h.EngineCard()}
+	if f, err := c.Forecast(&m, h, whole, setting, request, nil); err == nil ||
+		!strings.Contains(err.Error(), "--observed") {
+		t.Errorf("%v, %v", f.Decode, err)
+	}
+}
+
 func TestMachinesAreRead(t *testing.T) {
 	for name, want := range map[string]struct {
 		arch   string

@@ -1,6 +1,7 @@
 package speed
 
 import (
+	"cmp"
 	"regexp"
 	"slices"
 	"strings"
@@ -29,6 +30,9 @@ func CardOf(g *profile.GPU) *Card {
 	c := &Card{Arch: "other", BandwidthBytesPS: float64(g.BandwidthBytesPerS), FlopsPS: g.FP32FlopsPerS, Count: 1,
 		MemoryBytes: float64(g.MemoryBytes), Laptop: laptopCard.MatchString(g.Name),
 		HostCopyBytesPerS: float64(g.H2DPinnedBytesPerS)}
+	if g.Architecture != "" {
+		c.Arch = g.Architecture
+	}
 	for _, a := range architectures {
 		if strings.HasPrefix(g.ComputeCapability, a.prefix) {
 			c.Arch = a.arch
@@ -43,6 +47,9 @@ func CardOf(g *profile.GPU) *Card {
 	}
 	return c
 }
+
+// BackendOf is what engines compute through on a card: CUDA where its profile names nothing else.
+func BackendOf(g *profile.GPU) string { return cmp.Or(g.Backend, "cuda") }
 
 // Shares by which one figure of a processor stands for another where it alone is known.
 const (

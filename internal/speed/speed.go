@@ -67,7 +67,7 @@ type Work struct {
 // Setting is with what a model runs.
 type Setting struct {
 	Engine         string // llama.cpp, llamafile, ollama, vllm, …
-	Backend        string // cuda, vulkan, rocm, metal, cpu
+	Backend        string // cuda, vulkan, rocm, metal, cpu; "" the card's own
 	Type           string // group of weight types; see TypeOf
 	NoFlash        bool   // flash attention known to be off
 	Old            bool   // built before September 2024

@@ -236,6 +236,6 @@ func Observe(t Timing, h profile.Hardware, m *profile.Model) (Observation, error
 			KVBytesPerToken: float64(m.KVBytesPerToken(profile.FP16))})
 	}
 	w.Prompt, w.Depth, w.UBatch = max(1, t.Prompt), t.Depth, max(1, t.UBatch)
-	q, err := on(h, w, Setting{Engine: t.Engine, Backend: "cuda", Type: TypeOf(t.Type)})
+	q, err := on(h, w, Setting{Engine: t.Engine, Type: TypeOf(t.Type)})
 	return Observation{q, t.Decode, t.Prefill}, err
 }
