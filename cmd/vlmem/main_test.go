@@ -113,7 +113,7 @@ func TestBadInputIsOneLineAndExit2(t *testing.T) {
 		{[]string{"advise", "--format", "toml"}, `unknown --format "toml": want one of yaml, json`},
 		{[]string{"advise", "-o", "/proc/nope/x.yaml"}, "writing -o /proc/nope/x.yaml"},
 		{[]string{"advise", "-o", t.TempDir()}, "it is a folder"},
-		{[]string{"bench", "--model", ""}, "--model is empty"},
+		{[]string{"bench", "--model", ""}, "--model is given without a value"},
 		{[]string{"bench", "--trace", "none"}, "none"},
 		{[]string{"bench", "--trace", empty}, empty},
 		{[]string{"bench", "--trace", noise}, noise},
