@@ -28,7 +28,7 @@ import (
 
 type adviseOptions struct {
 	model, hardware, image, precision, mix string
-	target, grow, torch, memory            string
+	target, grow, torch, memory, build     string
 	traces                                 []string
 	devices                                []int
 	context, concurrency, seeds            int
@@ -115,6 +115,8 @@ func (o *adviseOptions) addSamples(cmd *cobra.Command) {
 func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(advise.Targets(), ", "))
+	flags.StringVar(&o.build, "build", "", "of llama.cpp, which: bNNNN, vX.Y.Z, or auto for llama-server's in PATH "+
+		"(default "+engine.LlamaVersion+")")
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
 	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards that count, by number (default: all)")
@@ -308,6 +310,9 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 		Known:  &advise.Estimates{},
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
+	if in.Build, err = engine.NamedBuild(o.build); err != nil {
+		return in, err
+	}
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {
 		return in, err
 	}

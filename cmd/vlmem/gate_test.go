@@ -41,6 +41,28 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 	}
 }
 
+// advise --build writes what that build takes, names it, and gate reckons with it.
+func TestAdviseForABuild(t *testing.T) {
+	for build, want := range map[string]string{"b8672": "--no-mmap\n", "b11549": "--load-mode none\n"} {
+		r := vlmem(t, nil, "advise", "--for", "llama-server", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--build", build)
+		if r.code != 0 || !strings.Contains(r.stdout, want) || !strings.Contains(r.stdout, "written by vlmem for llama.cpp "+build) {
+			t.Fatalf("%s: exit %d\n%s%s", build, r.code, r.stdout, r.stderr)
+		}
+		path := write(t, "server.args", r.stdout)
+		g := vlmem(t, nil, "gate", "--for", "llama-server", "--config", path, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b")
+		if g.code != 0 || strings.Contains(g.stderr, "build") {
+			t.Errorf("%s: exit %d\n%s%s", build, g.code, g.stdout, g.stderr)
+		}
+	}
+	for args, want := range map[string]string{"--build b0": "bNNNN", "--build b7079": "before b8672",
+		"--build b11549 --for vllm --hardware rtx-4090": "of llama.cpp"} {
+		r := vlmem(t, nil, append([]string{"advise", "--model", "qwen3-vl-2b"}, strings.Fields(args)...)...)
+		if r.code != exitUsage || !strings.Contains(r.stderr, want) {
+			t.Errorf("%s: exit %d, %s", args, r.code, r.stderr)
+		}
+	}
+}
+
 // A file that names no model that is here is refused, and one with settings that nothing reckons holds nothing for
 // sure.
 func TestGateOfSettings(t *testing.T) {

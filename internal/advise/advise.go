@@ -72,6 +72,8 @@ type Inputs struct {
 	Given    []string // names of the limits that the user set: context, image, concurrency, precision
 	// Engine is the program whose own estimate the budget is, as Serving names it; "" for vlmem's own pools.
 	Engine string
+	// Build is llama.cpp's that the settings are for, bNNNN or vX.Y.Z; "" for the one whose rules are followed.
+	Build string
 	// Mix names what the samples were drawn from, "" for evenly within the limits.
 	Mix string
 	// Precision is the user's choice, "" to choose.

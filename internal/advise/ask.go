@@ -32,12 +32,15 @@ type clash struct {
 
 func (a Ask) clashes(traced bool) []clash {
 	allocators := engine.Names((*engine.Engine).Allocates)
+	e, err := engine.Lookup("target", a.Target, (*engine.Engine).Writes)
+	foreign := a.Target != "" && (err != nil || !e.Builds())
 	allocator, files := slices.Contains(allocators, a.Target), a.Target != ""
 	elsewhere := "it goes with --for " + strings.Join(allocators, " or ")
 	heap := allocator || a.Target == Malloc
 	answer := "--for " + a.Target
 	return []clash{
 		{"", !allocator, "trace torch device device-memory", "is of PYTORCH_ALLOC_CONF: " + elsewhere},
+		{answer, foreign, "build", "is of llama.cpp, whose builds reserve differently"},
 		{answer, files, "explain", "is the long form of the configuration; an engine's files carry their reasons"},
 		{answer, files, "compare", "lists models"},
 		{answer, files, "prefer min-tokens-per-second max-first-token",

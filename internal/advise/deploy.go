@@ -205,7 +205,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
 		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: e.Spread(&in.Hardware, &in.Model.Text),
-		Llama: engine.LlamaOptions{Build: engine.LlamaVersion, CPU: in.Hardware.CPU, CacheRAM: new(int)}, // as the files say
+		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU, CacheRAM: new(int)}, // as the files say
 	}
 	if e.Pooled {
 		o.Context *= o.Sequences
@@ -335,7 +335,7 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 		s.KVType, s.TowerOnHost, s.ExpertLayers = a.options.KVType, a.options.Llama.NoTower, a.experts
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Blocks() + 1 - a.hostLayers
-		s.LoadMode = a.options.Llama.LoadMode
+		s.LoadMode, s.Build = a.options.Llama.LoadMode, in.Build
 	} else {
 		s.Quant = a.quant
 	}

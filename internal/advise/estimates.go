@@ -27,6 +27,7 @@ type Estimates struct {
 type estimateKey struct {
 	model                                     int // among those asked for
 	engine, quant, device, backend, mode, cpu string
+	build                                     string
 	tower, cache                              string
 	context, sequences, hostLayers            int
 	ubatch, overrides                         int
@@ -35,7 +36,8 @@ type estimateKey struct {
 }
 
 func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
-	k := estimateKey{model: in.Known.number(&in.Model), engine: e.Name, quant: o.Quant, device: o.Device,
+	k := estimateKey{model: in.Known.number(&in.Model), engine: e.Name, quant: o.Quant, build: in.Build,
+		device: o.Device,
 		mode: o.Llama.LoadMode, context: o.Context, sequences: o.Sequences, hostLayers: o.HostLayers,
 		image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant, cache: o.KVType,
 		ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}

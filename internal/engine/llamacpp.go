@@ -360,6 +360,9 @@ func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
 	if err := llamaRefuses(m); err != nil {
 		return nil, err
 	}
+	if o.Device == "gpu" && o.Llama.SplitMode == "tensor" {
+		return estimateTensorSplit(m, o)
+	}
 	m = asLlama(m)
 	found, fit := "", o.Llama.Fit
 	if fit != nil {

@@ -67,8 +67,7 @@ func (l *LlamaOptions) draftMost() int {
 func (l *LlamaOptions) checkDraft() error {
 	for _, kind := range l.Speculation {
 		if _, known := guessed[kind]; !known {
-			return fmt.Errorf("speculation %q: heads of a model's own (MTP, EAGLE-3, DFlash) are not modelled; known are %s",
-				kind, strings.Join(SpeculationTypes(), ", "))
+			return fmt.Errorf("speculation %q: %s; known are %s", kind, heads(kind), strings.Join(SpeculationTypes(), ", "))
 		}
 	}
 	if n := l.draftMost(); n < 0 || n > 1024 {
@@ -78,6 +77,14 @@ func (l *LlamaOptions) checkDraft() error {
 		return fmt.Errorf("build %s: how builds before June 2026 lay out a draft model is not modelled", l.Build)
 	}
 	return nil
+}
+
+// heads says of a way of guessing that is not known here what it is.
+func heads(kind string) string {
+	if slices.Contains([]string{"draft-mtp", "draft-eagle3", "draft-dflash", "draft-dspark"}, kind) {
+		return "llama.cpp computes heads of a model's own in a second context, which is not modelled"
+	}
+	return "llama.cpp has no such way"
 }
 
 // drafted adds what a draft takes: weights, cache, buffers and logits of a context of its own, which holds as many

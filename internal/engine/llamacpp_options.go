@@ -19,7 +19,7 @@ type LlamaOptions struct {
 	Backend    string     // of the cards: one of LlamaBackends, "" cuda
 	Cards      int        // alike, 0: one
 	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: evenly
-	SplitMode  string     // layer or none; "" layer
+	SplitMode  string     // layer, tensor or none; "" layer
 	Overrides  []Override // -ot, --n-cpu-moe and their like: where named tensors go
 	LoadMode   string     // one of llamaLoadModes, "" auto
 	NoRepack   bool       // weights on the host stay as they lie in the file
@@ -146,7 +146,7 @@ func (l *LlamaOptions) check() error {
 		name, value string
 		known       []string
 	}{
-		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "none"}},
+		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "row", "tensor", "none"}},
 		{"load mode", l.LoadMode, llamaLoadModes},
 	} {
 		if f.value != "" && !slices.Contains(f.known, f.value) {

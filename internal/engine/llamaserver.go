@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -147,6 +148,38 @@ func switchedOn(key string, on bool, why string) lines {
 	return lines{{key, true, why}}
 }
 
+// NamedBuild is a build that settings can be written for, that of llama-server in PATH for auto: the arguments of b8672
+// and later are known.
+func NamedBuild(build string) (string, error) {
+	var err error
+	if build == "auto" {
+		if build, err = InstalledLlama(); err != nil {
+			return "", fmt.Errorf("--build auto: %w", err)
+		}
+	}
+	if _, err := buildRules(build); err != nil {
+		return "", fmt.Errorf("--%w", err)
+	}
+	if n := buildNumber(build); n > 0 && n < firstAdvised {
+		return "", fmt.Errorf("--build %s: what builds before b%d take is not known; estimate knows what they reserve",
+			build, firstAdvised)
+	}
+	return build, nil
+}
+
+const firstAdvised = 8672
+
+// earlier spells settings as builds without modes of loading took them.
+func earlier(l lines) lines {
+	l = slices.Clone(l)
+	for i, x := range l {
+		if x.key == "load-mode" && x.value == "none" {
+			l[i] = setting{"no-mmap", true, x.why}
+		}
+	}
+	return l
+}
+
 func writeLlamaServer(s Settings) (*Bundle, error) {
 	l, err := s.llamaSettings()
 	if err != nil {
@@ -159,6 +192,9 @@ func writeLlamaServer(s Settings) (*Bundle, error) {
 		}
 	}
 	b := Bundle{settings: l}
+	if s.Build != "" && buildNumber(s.Build) > 0 && buildNumber(s.Build) < firstAutoLoad {
+		l = earlier(l)
+	}
 	b.Files = []File{
 		{"llama-server.args", argumentText(s.spelled, l)},
 		{"llama-server.ini", iniText(s.spelled, s.Name, l)},

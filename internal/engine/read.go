@@ -60,7 +60,7 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 		return r, fmt.Errorf("%s is a configuration of vlmem's own: want the file that %s reads, which "+
 			"vlmem advise --for %s writes", name, e.Name, e.Name)
 	}
-	if r, err = e.reading(name+": ", pairs); err == nil && slices.Contains(e.Effects, "build") && !e.Modelfiles {
+	if r, err = e.reading(name+": ", pairs); err == nil && e.Builds() {
 		r.state(Stated{"build", e.writtenFor(data)})
 	}
 	return r, err

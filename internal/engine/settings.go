@@ -36,6 +36,7 @@ type Settings struct {
 	Threads      int         // on the CPU
 	ThreadsWhy   string      // which of the machine's bounds Threads is
 	Flash        string      // auto, on, off
+	Build        string      // llama.cpp: which, "" for the one whose rules are followed
 	LoadMode     string      // llama.cpp: how weights are read, "" its own
 	AllocConf    string      // PYTORCH_ALLOC_CONF
 	spelled      string      // the engine and its version, for the head of its files
@@ -95,7 +96,9 @@ func (e *Engine) spell(s Settings) (b *Bundle, err error) {
 			return nil, fmt.Errorf("settings for %s: %q holds a line break", e.Name, text)
 		}
 	}
-	s.spelled = e.Spelled()
+	if s.spelled = e.Spelled(); s.Build != "" && e.Builds() {
+		s.spelled = e.Product + " " + s.Build
+	}
 	if b, err = e.Write(s); err != nil {
 		return nil, err
 	}
@@ -105,7 +108,7 @@ func (e *Engine) spell(s Settings) (b *Bundle, err error) {
 		}
 	}
 	if b.Engine = e.Name; b.Version == "" {
-		b.Version = e.Spelled()
+		b.Version = s.spelled
 	}
 	if s.GPU != nil {
 		b.Notes = append(b.Notes, PascalFacts(s.GPU)...)

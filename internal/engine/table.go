@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -133,6 +134,9 @@ func KernelsOf(name string) string {
 	}
 	return name
 }
+
+// Builds reports whether its builds are told apart.
+func (e *Engine) Builds() bool { return slices.Contains(e.Effects, "build") && !e.Modelfiles }
 
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }

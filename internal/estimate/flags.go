@@ -79,7 +79,7 @@ func (o *Request) addLlamaFlags(flags *pflag.FlagSet) {
 		" (default cuda); cpu leaves them alone, as --device none does")
 	flags.IntVar(&f.Cards, "cards", 0, "llama.cpp: alike cards that the layers are shared out over (default 1)")
 	flags.StringVar(&f.Shares, "tensor-split", "", "llama.cpp's -ts: shares of the cards, as in 3,1 (default: even)")
-	flags.StringVar(&f.SplitMode, "split-mode", "", "llama.cpp's -sm: layer or none (default layer)")
+	flags.StringVar(&f.SplitMode, "split-mode", "", "llama.cpp's -sm: layer, row, tensor or none (default layer)")
 	flags.StringArrayVar(&f.Overrides, "override-tensor", nil,
 		"llama.cpp's -ot: where tensors with such a name go, as in 'ffn_.*_exps=CPU'; the first that matches counts")
 	flags.BoolVar(&f.Experts, "cpu-moe", false, "llama.cpp: the experts of all layers stay on the host")
