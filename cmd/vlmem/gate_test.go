@@ -44,12 +44,14 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 // advise --build writes what that build takes, names it, and gate reckons with it.
 func TestAdviseForABuild(t *testing.T) {
 	for build, want := range map[string]string{"b8672": "--no-mmap\n", "b11549": "--load-mode none\n"} {
-		r := vlmem(t, nil, "advise", "--for", "llama-server", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--build", build)
-		if r.code != 0 || !strings.Contains(r.stdout, want) || !strings.Contains(r.stdout, "written by vlmem for llama.cpp "+build) {
+		of := []string{"--for", "llama-server", "--hardware", "i5-10210u", "--model", "qwen3-vl-2b"}
+		r := vlmem(t, nil, append(append([]string{"advise"}, of...), "--build", build)...)
+		if r.code != 0 || !strings.Contains(r.stdout, want) ||
+			!strings.Contains(r.stdout, "written by vlmem for llama.cpp "+build) {
 			t.Fatalf("%s: exit %d\n%s%s", build, r.code, r.stdout, r.stderr)
 		}
 		path := write(t, "server.args", r.stdout)
-		g := vlmem(t, nil, "gate", "--for", "llama-server", "--config", path, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b")
+		g := vlmem(t, nil, append(append([]string{"gate"}, of...), "--config", path)...)
 		if g.code != 0 || strings.Contains(g.stderr, "build") {
 			t.Errorf("%s: exit %d\n%s%s", build, g.code, g.stdout, g.stderr)
 		}

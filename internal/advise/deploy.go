@@ -205,7 +205,8 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
 		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: e.Spread(&in.Hardware, &in.Model.Text),
-		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU, CacheRAM: new(int)}, // as the files say
+		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU,
+			CacheRAM: new(int)}, // as the files say
 	}
 	if e.Pooled {
 		o.Context *= o.Sequences

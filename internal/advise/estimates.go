@@ -38,7 +38,7 @@ type estimateKey struct {
 func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
 	k := estimateKey{model: in.Known.number(&in.Model), engine: e.Name, quant: o.Quant, build: in.Build,
 		device: o.Device,
-		mode: o.Llama.LoadMode, context: o.Context, sequences: o.Sequences, hostLayers: o.HostLayers,
+		mode:   o.Llama.LoadMode, context: o.Context, sequences: o.Sequences, hostLayers: o.HostLayers,
 		image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant, cache: o.KVType,
 		ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}
 	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone
