@@ -115,8 +115,8 @@ func (o *adviseOptions) addSamples(cmd *cobra.Command) {
 func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(advise.Targets(), ", "))
-	flags.StringVar(&o.build, "build", "", "of llama.cpp, which: bNNNN, vX.Y.Z, or auto for llama-server's in PATH "+
-		"(default "+engine.LlamaVersion+")")
+	flags.Func("build", "of llama.cpp: bNNNN, vX.Y.Z, or auto for llama-server's in PATH (default "+engine.LlamaVersion+")",
+		func(text string) (err error) { o.build, err = engine.NamedBuild(text); return err })
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
 	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards that count, by number (default: all)")
@@ -307,12 +307,9 @@ func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
 	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle, Want: o.want,
-		Known:  &advise.Estimates{},
+		Known: &advise.Estimates{}, Build: o.build,
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
-	if in.Build, err = engine.NamedBuild(o.build); err != nil {
-		return in, err
-	}
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {
 		return in, err
 	}

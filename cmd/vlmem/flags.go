@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -69,5 +68,5 @@ func applySettings(env *environment, cmd *cobra.Command) error {
 			env.warn("%s is the name of no flag and has no effect: %s is that of --format", name, settings.Variable("format"))
 		}
 	}
-	return cmp.Or(settings.Filled(cmd.Flags()), settings.Apply(cmd.Flags(), known, env.lookup))
+	return settings.Apply(cmd.Flags(), known, env.lookup)
 }

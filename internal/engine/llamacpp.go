@@ -351,17 +351,22 @@ func (l *LlamaOptions) bufferLimits() (card, host int64) {
 	return 0, 0
 }
 
-// estimateLlama follows llama.cpp loading a model on one device, on the CPU, or split over both.
+// estimateLlama follows llama.cpp loading a model.
 func estimateLlama(m *profile.Model, o Options) (*Memory, error) {
+	if o.Device == "gpu" && o.Llama.SplitMode == "tensor" {
+		return estimateTensorSplit(m, o)
+	}
+	return estimateLayers(m, o)
+}
+
+// estimateLayers follows it where whole tensors lie on one device, on the CPU, or on several.
+func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	r, err := o.recipe()
 	if err != nil {
 		return nil, err
 	}
 	if err := llamaRefuses(m); err != nil {
 		return nil, err
-	}
-	if o.Device == "gpu" && o.Llama.SplitMode == "tensor" {
-		return estimateTensorSplit(m, o)
 	}
 	m = asLlama(m)
 	found, fit := "", o.Llama.Fit

@@ -39,6 +39,9 @@ var ownVariables = []string{"VLMEM_LIBCUDA", "VLMEM_LEVEL", "VLMEM_PREVIOUS", "V
 // Apply sets the flags that were not given. Known are the names of the flags of every command, and lookup is the
 // environment. A dash is stdout, as where no output is named.
 func Apply(flags *pflag.FlagSet, known []string, lookup func(string) (string, bool)) error {
+	if err := filled(flags); err != nil {
+		return err
+	}
 	for _, source := range []func() (*viper.Viper, string, error){
 		func() (*viper.Viper, string, error) { return fromEnvironment(lookup, known), "", nil },
 		func() (*viper.Viper, string, error) { return fromFile(File, known, Acting) },

@@ -52,15 +52,15 @@ func InWords(err error) error {
 	return fmt.Errorf("--%s %q: want %s", f.Name, value.GetValue(), want)
 }
 
-// Filled refuses a flag of the command line whose text is empty, as an unset variable of a script leaves it: it would
+// filled refuses a flag of the command line whose text is empty, as an unset variable of a script leaves it: it would
 // be taken for one that was not given.
-func Filled(flags *pflag.FlagSet) (err error) {
+func filled(flags *pflag.FlagSet) (err error) {
 	flags.Visit(func(f *pflag.Flag) {
 		text := f.Value.String()
 		if list, ok := f.Value.(pflag.SliceValue); ok {
 			text = strings.Join(list.GetSlice(), "")
 		}
-		if err == nil && text == "" {
+		if err == nil && text == "" && f.Value.Type() != "func" {
 			err = fmt.Errorf("--%s is given without a value: leave it out for the default", f.Name)
 		}
 	})
