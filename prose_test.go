@@ -23,19 +23,20 @@ var prose = regexp.MustCompile(`^(?i:text|why|reasons?|warnings?|notes?|message|
 
 // outsiders are the files that search a Name whose words are another program's, and whose they are.
 var outsiders = map[string]string{
-	"internal/trace/snapshot/site.go":   "functions in a PyTorch snapshot's stacks",
-	"internal/trace/container.go":       "members of an archive",
-	"internal/engine/torch_weights.go":  "tensors of a checkpoint",
-	"internal/engine/weights/model.go":  "tensors of a GGUF file",
-	"internal/engine/vllm.go":           "cards, as vLLM tells them apart itself",
-	"internal/profile/bounds.go":        "kinds of core, of a closed list in YAML",
-	"internal/speed/machine.go":         "kinds of core, of a closed list in YAML",
-	"internal/placement/machine.go":     "the parts of a model, named by this room alone",
-	"internal/settings/words.go":        "flags",
-	"internal/probe/cards.go":           "AMD's cards by model, where the kernel tells no more",
-	"internal/engine/llamacpp_cpu.go":   "types of GGUF",
-	"tools/card/readings.go":            "items in the JSON that a run left",
-	"internal/engine/llamacpp_place.go": "tensors of a GGUF file, by pattern as llama.cpp does",
+	"internal/trace/snapshot/site.go":     "functions in a PyTorch snapshot's stacks",
+	"internal/trace/container.go":         "members of an archive",
+	"internal/engine/torch_weights.go":    "tensors of a checkpoint",
+	"internal/engine/weights/model.go":    "tensors of a GGUF file",
+	"internal/engine/vllm.go":             "cards, as vLLM tells them apart itself",
+	"internal/profile/bounds.go":          "kinds of core, of a closed list in YAML",
+	"internal/speed/machine.go":           "kinds of core, of a closed list in YAML",
+	"internal/placement/machine.go":       "the parts of a model, named by this room alone",
+	"internal/settings/words.go":          "flags",
+	"internal/probe/cards.go":             "AMD's cards by model, where the kernel tells no more",
+	"internal/engine/llamacpp_cpu.go":     "types of GGUF",
+	"tools/card/readings.go":              "items in the JSON that a run left",
+	"internal/engine/llamacpp_place.go":   "tensors of a GGUF file, by pattern as llama.cpp does",
+	"internal/engine/llamacpp_tensors.go": "tensors shared out over cards, by pattern as llama.cpp does",
 }
 
 // layout are the files that look at a sentence to draw it, and what they look for.

@@ -115,7 +115,7 @@ func (o *adviseOptions) addSamples(cmd *cobra.Command) {
 func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&o.target, "for", "", "write the files that this reads instead: "+strings.Join(advise.Targets(), ", "))
-	flags.Func("build", "of llama.cpp: bNNNN, vX.Y.Z, or auto for llama-server's in PATH (default "+engine.LlamaVersion+")",
+	flags.Func("build", "llama.cpp's: bNNNN, vX.Y.Z, or auto for llama-server in PATH (default "+engine.LlamaVersion+")",
 		func(text string) (err error) { o.build, err = engine.NamedBuild(text); return err })
 	flags.StringArrayVar(&o.traces, "trace", nil,
 		"with --for pytorch: choose by replaying this recording instead of the model's own requests; one for each rank")
