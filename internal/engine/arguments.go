@@ -28,7 +28,7 @@ func (e *Engine) argumentSettings(name, text string) ([]Stated, error) {
 		return nil, err
 	}
 	first := slices.IndexFunc(words, func(w word) bool { return dashed(w.token) })
-	if first > 0 && words[first].line == words[0].line {
+	if first > 0 && words[first].statement == words[0].statement {
 		verb := slices.IndexFunc(words[:first], func(w word) bool { return e.Verb != "" && w.token == e.Verb })
 		if verb < 0 {
 			words = words[first:] // behind the program's name
@@ -41,8 +41,9 @@ func (e *Engine) argumentSettings(name, text string) ([]Stated, error) {
 
 // word is one of a command line, and where it stands.
 type word struct {
-	token string
-	line  int
+	token     string
+	line      int
+	statement int // lines that a backslash joins are one
 }
 
 // paired joins arguments with their values; strict refuses words that are neither.
@@ -117,10 +118,10 @@ func dashed(word string) bool {
 // the end of a line, and without comments.
 func shellWords(file, text string) (list []word, err error) {
 	var now strings.Builder
-	line, begun, open, opened := 1, false, rune(0), 0
+	line, statement, begun, open, opened := 1, 1, false, rune(0), 0
 	end := func() {
 		if begun {
-			list = append(list, word{now.String(), line})
+			list = append(list, word{now.String(), line, statement})
 		}
 		now.Reset()
 		begun = false
@@ -155,6 +156,7 @@ func shellWords(file, text string) (list []word, err error) {
 		}
 		if r == '\n' {
 			line++
+			statement++
 		}
 	}
 	if open != 0 {

@@ -75,6 +75,9 @@ func (o *Request) idleOverrides(m *profile.Model) error {
 		if o.typed(c.flag) && !c.there {
 			return fmt.Errorf("--%s has no effect: %s has %s", c.flag, m.Name, c.what)
 		}
+		if o.given(c.flag) && !c.there {
+			o.note("%s has no effect, there as here: %s has %s", c.flag, m.Name, c.what)
+		}
 	}
 	return nil
 }
