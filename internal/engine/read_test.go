@@ -73,6 +73,8 @@ var settingsRead = []struct {
 			{"ngl", "99"}, {"batch", "1024"}, {"ubatch", "256"}, {"override-tensor", `blk\.[0-3]\.=CPU`},
 			{"kv-unified", "true"}, {"no-warmup", "false"}, {"backend", "cpu"}, {"no-kv-offload", "true"}},
 		[]string{"port"}, ""},
+	{&llamaServer, "llama-server \\\n  -m m-Q8_0.gguf \\\n  -c 4096\n", []Stated{{"quant", "q8_0"}, {"ctx", "4096"}}, nil,
+		""},
 	{&llamaServer, "exec ./build/bin/llama-server --model=m-Q8_0.gguf --mlock --no-mmap\n", []Stated{{"quant", "q8_0"},
 		{"load-mode", "mlock"}}, nil, ""},
 	{&llamaServer, "LLAMA_ARG_CTX_SIZE=4096\nLLAMA_ARG_N_PARALLEL=2\nLLAMA_ARG_KV_OFFLOAD=false\n",

@@ -83,6 +83,9 @@ func TestIdleSettingsAreRefused(t *testing.T) {
 				r.FromFile = c.given
 			}
 			_, err := r.Estimate(&m)
+			if own && c.want == "has no experts" && (len(r.Notes) != 1 || !strings.Contains(r.Notes[0], c.want)) {
+				t.Errorf("%v in the engine's own file: notes %q", c.given, r.Notes)
+			}
 			if refused := err != nil && strings.Contains(err.Error(), c.want); refused == own {
 				t.Errorf("%v, of the engine's own file %v: %v", c.given, own, err)
 			}
