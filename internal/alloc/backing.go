@@ -56,7 +56,7 @@ func (g *group) relieve(asking *backing, n int64) {
 		if g.committed.Load() <= goal {
 			return
 		}
-		if p.owns(asking) || !p.mu.TryLock() {
+		if p.owns(asking) || !p.tryLock() {
 			continue
 		}
 		for _, r := range p.regions() {
@@ -65,7 +65,7 @@ func (g *group) relieve(asking *backing, n int64) {
 			}
 		}
 		p.note()
-		p.mu.Unlock()
+		p.unlock()
 	}
 }
 

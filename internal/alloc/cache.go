@@ -14,7 +14,7 @@ import (
 type shard struct {
 	mu     sync.Mutex
 	bins   [shardBins]bin
-	epoch  uint64       // Pool.epoch when low was set
+	epoch  int64        // Pool.live when low was set
 	low    int64        // fewest bytes cached since
 	cached atomic.Int64 // bytes; written under mu
 	stats  Stats        // what was done here: Requested is a difference
@@ -44,8 +44,8 @@ func (s *shard) binFor(size int64) *bin {
 }
 
 // pop takes a block of exactly size bytes for a request of asked bytes. lowest says that less is cached than at any
-// time in this epoch.
-func (s *shard) pop(size, asked int64, epoch uint64) (b Block, lowest, ok bool) {
+// time since as much was granted by the arenas as now: only then may more be live than ever.
+func (s *shard) pop(size, asked, epoch int64) (b Block, lowest, ok bool) {
 	s.mu.Lock()
 	n := s.binFor(size)
 	if n.size != size || n.count == 0 {

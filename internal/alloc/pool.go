@@ -19,7 +19,7 @@ type Config struct {
 	Grow       int64  // least size of a space after the first; 0 for one space of Max
 	Align      int64  // of requests that ask for none; 0 for the policy's own
 	Apart      bool   // its memory is not that of the pools beside it, as pinned host memory is not a card's
-	Alone      bool   // one goroutine is at work: it has one cache, wherever its stack is moved
+	Alone      bool   // one goroutine is at work: no locks, and one cache wherever its stack is moved
 	CacheBlock int64  // largest block that the caches keep; 0 for 16 KiB, negative for no caches
 	PolicyOptions
 }
@@ -56,27 +56,50 @@ type Opener func(size int64) (space.Space, error)
 // policy's own.
 //
 // Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock.
-// Before a request is refused the caches are emptied and it is tried again; and while few granules are reserved, when a
-// cached block can split the hole that the request needs, before granules are committed.
+// Before a request is refused the caches are emptied and it is tried again. While few granules are reserved nothing is
+// cached: a cached block can split the hole that the next request needs.
 type Pool struct {
 	name   string
 	config Config
 	open   Opener
 	align  int64 // of every block: at least what the policy's sizes are multiples of
+	few    int64 // bytes reserved up to which nothing is cached: see placeEarly
 
 	whole  *peaks // of the pools it is one of, or nil
 	group  *group
 	spaces atomic.Pointer[[]region] // replaced as a whole, under mu
 	shards [shardCount]atomic.Pointer[shard]
 	caches atomic.Pointer[[]*shard] // the shards that exist
-	epoch  atomic.Uint64            // changes with live
-	live   atomic.Int64             // bytes granted by the arenas, cached ones with them
+	live   tally                    // bytes granted by the arenas, cached ones with them
 	held   atomic.Int64             // bytes reserved now
 	own    peaks
 
 	mu      sync.Mutex // over the arenas and what follows
 	refused int64
 	closed  bool
+}
+
+// tally is a count that is written by one goroutine at a time. Where only one is at work it is a plain number: an atomic
+// write takes as long as the search for a hole.
+type tally struct {
+	alone  bool
+	plain  int64
+	shared atomic.Int64
+}
+
+func (t *tally) load() int64 {
+	if t.alone {
+		return t.plain
+	}
+	return t.shared.Load()
+}
+
+func (t *tally) add(n int64) {
+	if t.alone {
+		t.plain += n
+	} else {
+		t.shared.Add(n)
+	}
 }
 
 // peaks are the largest sums over some pools. With one goroutine at work they are exact. With several, live may miss as
@@ -89,11 +112,17 @@ type peaks struct {
 func (k *peaks) note() {
 	var live, reserved int64
 	for _, p := range k.pools {
-		live += p.live.Load() - p.cached()
+		live += p.live.load()
 		reserved += p.held.Load()
 	}
-	raise(&k.live, live)
 	raise(&k.reserved, reserved)
+	if live <= k.live.Load() { // however much of it is cached
+		return
+	}
+	for _, p := range k.pools {
+		live -= p.cached()
+	}
+	raise(&k.live, live)
 }
 
 func raise(peak *atomic.Int64, n int64) {
@@ -135,13 +164,17 @@ func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
 	p := &Pool{name: name, config: c, open: open, group: g}
 	p.spaces.Store(new([]region))
 	p.caches.Store(new([]*shard))
-	p.own.pools = []*Pool{p}
+	p.own.pools, p.live.alone = []*Pool{p}, c.Alone
 	if err := p.grow(max(c.Initial, 1)); err != nil {
 		return nil, fmt.Errorf("making pool %s: %w", name, err)
 	}
-	least := p.regions()[0].arena.policy.Grant(1)
+	first := p.regions()[0].arena
+	if z, ok := first.policy.(*zoned); ok {
+		p.few = z.few
+	}
+	least := first.policy.Grant(1)
 	p.align = max(c.Align, least&-least)
-	if err := p.regions()[0].arena.Prepare(c.Initial); err != nil {
+	if err := first.Prepare(c.Initial); err != nil {
 		return nil, errors.Join(fmt.Errorf("making pool %s: %w", name, err), p.Close())
 	}
 	p.note()
@@ -150,6 +183,21 @@ func newPool(name string, c Config, open Opener, g *group) (*Pool, error) {
 
 // Name is the name of the pool.
 func (p *Pool) Name() string { return p.name }
+
+// lock and unlock are for what more than one goroutine may do.
+func (p *Pool) lock() {
+	if !p.config.Alone {
+		p.mu.Lock()
+	}
+}
+
+func (p *Pool) unlock() {
+	if !p.config.Alone {
+		p.mu.Unlock()
+	}
+}
+
+func (p *Pool) tryLock() bool { return p.config.Alone || p.mu.TryLock() }
 
 func (p *Pool) regions() []region { return *p.spaces.Load() }
 
@@ -212,7 +260,7 @@ func (p *Pool) Alloc(r Request) (Block, error) {
 	if r.Size > 0 && r.Size <= p.config.CacheBlock && r.Align <= p.align && powerOfTwo(r.Align) {
 		if s := p.shards[p.home()].Load(); s != nil {
 			size := p.regions()[0].arena.policy.Grant(r.Size)
-			if b, lowest, ok := s.pop(size, r.Size, p.epoch.Load()); ok {
+			if b, lowest, ok := s.pop(size, r.Size, p.live.load()); ok {
 				if lowest {
 					p.notePeaks()
 				}
@@ -225,12 +273,17 @@ func (p *Pool) Alloc(r Request) (Block, error) {
 
 // allocShared grants a block from the arenas.
 func (p *Pool) allocShared(r Request) (Block, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	b, err := p.place(r)
 	if err == nil || !errors.Is(err, ErrOutOfMemory) {
 		return b, err
 	}
+	return p.refuse(r, err)
+}
+
+// refuse empties the caches and tries again before r is refused with err.
+func (p *Pool) refuse(r Request, err error) (b Block, _ error) {
 	if p.drain() > 0 {
 		if b, err = p.place(r); err == nil {
 			return b, nil
@@ -240,6 +293,7 @@ func (p *Pool) allocShared(r Request) (Block, error) {
 	if errors.As(err, &short) {
 		p.explain(short, r)
 	}
+	p.note() // what was committed before the refusal stays
 	return Block{}, err
 }
 
@@ -249,14 +303,14 @@ func (p *Pool) place(r Request) (Block, error) {
 		return Block{}, fmt.Errorf("allocating %d bytes in pool %s: %w", r.Size, p.name, ErrClosed)
 	}
 	var err error
-	for i := range p.regions() {
+	for i, g := range p.regions() {
 		var b Block
-		if b, err = p.placeIn(i, r); err == nil || !errors.Is(err, ErrOutOfMemory) {
+		if b, err = p.placeIn(i, g, r); err == nil || !errors.Is(err, ErrOutOfMemory) {
 			return b, err
 		}
 	}
 	if p.grow(r.Size) == nil {
-		return p.placeIn(len(p.regions())-1, r)
+		return p.placeLast(r)
 	}
 	if p.config.Grow == 0 { // its one space has been promised everything
 		return Block{}, err
@@ -264,7 +318,7 @@ func (p *Pool) place(r Request) (Block, error) {
 	var b Block
 	left, ok := reapportion(p.config.Max, p.arenas(), func(i int) bool {
 		var failed error
-		b, failed = p.placeIn(i, r)
+		b, failed = p.placeIn(i, p.regions()[i], r)
 		return failed == nil
 	})
 	switch {
@@ -273,7 +327,7 @@ func (p *Pool) place(r Request) (Block, error) {
 	case left < r.Size || p.openSpace(min(max(r.Size+r.Align, p.config.Grow), left)) != nil:
 		return Block{}, err
 	}
-	return p.placeIn(len(p.regions())-1, r)
+	return p.placeLast(r)
 }
 
 func (p *Pool) arenas() []*Arena {
@@ -305,17 +359,18 @@ func reapportion(most int64, arenas []*Arena, try func(i int) bool) (left int64,
 	return left, false
 }
 
-func (p *Pool) placeIn(i int, r Request) (Block, error) {
-	g := p.regions()[i]
-	if c := g.arena.commits; c != nil && c.scant(r.Size) && p.cached() > 0 {
-		p.drain()
-	}
+func (p *Pool) placeLast(r Request) (Block, error) {
+	list := p.regions()
+	return p.placeIn(len(list)-1, list[len(list)-1], r)
+}
+
+// placeIn tries space i, which is g.
+func (p *Pool) placeIn(i int, g region, r Request) (Block, error) {
 	b, err := g.arena.Alloc(r)
 	if err != nil {
 		return Block{}, err
 	}
-	p.live.Add(b.Size)
-	p.epoch.Add(1)
+	p.live.add(b.Size)
 	p.note()
 	b.Offset += g.base
 	b.Ref |= uint64(i) << regionShift
@@ -328,12 +383,16 @@ func (p *Pool) note() {
 	for _, g := range p.regions() {
 		reserved += g.arena.backing.committed
 	}
-	p.held.Store(reserved)
+	if reserved != p.held.Load() {
+		p.held.Store(reserved)
+	}
 	p.notePeaks()
 }
 
 func (p *Pool) notePeaks() {
-	p.own.note()
+	if p.live.load() > p.own.live.Load() || p.held.Load() > p.own.reserved.Load() {
+		p.own.note()
+	}
 	if p.whole != nil {
 		p.whole.note()
 	}
@@ -359,13 +418,12 @@ func (p *Pool) Free(b Block) error {
 	if asked == 0 {
 		return p.notLive(b)
 	}
-	if b.Size <= p.config.CacheBlock && p.shard().push(b, account, asked) {
+	if b.Size <= p.config.CacheBlock && p.group.peak.Load() > p.few && p.shard().push(b, account, asked) {
 		return nil
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.live.Add(-b.Size)
-	p.epoch.Add(1)
+	p.lock()
+	defer p.unlock()
+	p.live.add(-b.Size)
 	return list[i].arena.takeBack(inside, asked)
 }
 
@@ -406,8 +464,8 @@ func (p *Pool) shard() *shard {
 	if s := slot.Load(); s != nil {
 		return s
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	if slot.Load() == nil {
 		s := new(shard)
 		list := append((*p.caches.Load())[:len(*p.caches.Load()):len(*p.caches.Load())], s)
@@ -419,8 +477,8 @@ func (p *Pool) shard() *shard {
 
 // Trim empties the caches and returns the bytes that went back to the arenas.
 func (p *Pool) Trim() int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	return p.drain()
 }
 
@@ -429,19 +487,18 @@ func (p *Pool) drain() (total int64) {
 	for _, s := range *p.caches.Load() {
 		s.drain(func(b Block) {
 			g := list[b.Ref>>regionShift]
-			p.live.Add(-b.Size)
+			p.live.add(-b.Size)
 			total += b.Size
 			g.arena.reclaim(Block{Offset: b.Offset - g.base, Size: b.Size, Ref: b.Ref & (1<<regionShift - 1)})
 		})
 	}
-	p.epoch.Add(1)
 	return total
 }
 
 // Release empties the caches, gives every whole free granule back to the system and returns the bytes given back.
 func (p *Pool) Release() (int64, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	p.drain()
 	var total int64
 	for _, g := range p.regions() {
@@ -488,8 +545,8 @@ func (p *Pool) sum() Stats {
 
 // Stats is the state now.
 func (p *Pool) Stats() Stats {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	s := p.sum()
 	s.PeakLive, s.PeakReserved, s.OutOfMemory = max(p.own.live.Load(), s.Live), p.own.reserved.Load(), p.refused
 	return s
@@ -497,8 +554,8 @@ func (p *Pool) Stats() Stats {
 
 // Walk calls f for every span of every space, in address order, with the caches emptied before.
 func (p *Pool) Walk(f func(Span) bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	p.drain()
 	more := true
 	for _, g := range p.regions() {
@@ -515,8 +572,8 @@ func (p *Pool) Walk(f func(Span) bool) {
 
 // Check verifies every space, and that the caches hold what they count.
 func (p *Pool) Check() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	for i, s := range *p.caches.Load() {
 		if err := s.check(); err != nil {
 			return fmt.Errorf("pool %s, shard %d: %w", p.name, i, err)
@@ -529,16 +586,16 @@ func (p *Pool) Check() error {
 		}
 		live += g.arena.stats.Live
 	}
-	if live != p.live.Load() {
-		return fmt.Errorf("pool %s: %d bytes live, %d counted", p.name, live, p.live.Load())
+	if live != p.live.load() {
+		return fmt.Errorf("pool %s: %d bytes live, %d counted", p.name, live, p.live.load())
 	}
 	return nil
 }
 
 // Close returns all memory, for good: a block that is still held is not live any more, and none is granted.
 func (p *Pool) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	p.closed = true
 	var failed error
 	for _, g := range p.regions() {

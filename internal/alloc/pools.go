@@ -93,6 +93,9 @@ func (m *Pools) Pool(name string) *Pool {
 }
 
 func poolIndex(name string) int {
+	if name == "" {
+		return 0
+	}
 	k, err := memory.ParseKind(name)
 	if err != nil {
 		return -1

@@ -46,7 +46,10 @@ func (p *zoned) state(s []int64) []int64 {
 		}
 		s = append(s, z.top)
 	}
-	return append(s, p.live, p.peakLive)
+	for g := range p.early.gone.all() {
+		s = append(s, g)
+	}
+	return append(s, p.early.high, p.live, p.peakLive)
 }
 
 // PeakReserved is the most bytes that were committed at one time.
@@ -79,8 +82,8 @@ func (p *Pool) PeakReserved() int64 { return p.own.reserved.Load() }
 
 // State appends the states of the arenas, and the blocks that the caches keep.
 func (p *Pool) State(s []int64) []int64 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	p.lock()
+	defer p.unlock()
 	for _, r := range p.regions() {
 		s = r.arena.State(s)
 	}

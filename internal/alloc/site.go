@@ -9,7 +9,11 @@ func (p *zoned) extend(z int, size, align int64) (Block, bool) {
 	if t := p.zones[z].spans; at.first == at.last && t.s[at.first].state == holeSpan {
 		return p.grant(z, t.take(at.first, at.off, size)), true
 	}
-	i, ok := p.claim(z, at, size)
+	claim := p.claim
+	if at.first == at.last && at.off&(p.granule-1) == 0 {
+		claim = p.claimGap
+	}
+	i, ok := claim(z, at, size)
 	if !ok {
 		return Block{}, false
 	}
@@ -18,8 +22,8 @@ func (p *zoned) extend(z int, size, align int64) (Block, bool) {
 
 func (p *zoned) site(z int, size, align int64) (site, bool) {
 	t := p.zones[z].spans
-	if r := p.zones[z].runs; r != nil {
-		return r.site(t, size, align, p.quantum)
+	if z == oddZone {
+		return p.tight(t, size, align)
 	}
 	if at, ok := p.stretch(t, size, align); ok {
 		return at, true
@@ -34,6 +38,68 @@ type site struct {
 }
 
 const maxStretch = 3 // spans of a site found from a hole: a gap, and a hole on either side of it
+
+// tight is the site in the smallest run of free addresses, committed or not, of those about the largest holes and the
+// gaps nearest to size. Among odd blocks it matters which: what is left of a large run, the next large block needs.
+func (p *zoned) tight(t *spans, size, align int64) (best site, ok bool) {
+	least := int64(maxSpan)
+	try := func(i uint32) {
+		at := t.run(i)
+		if n := t.end(at.last) - t.s[at.first].off; n < least && roundUp(t.s[at.first].off, align)+size <= t.end(at.last) {
+			best, least, ok = at, n, true
+		}
+	}
+	for h, n := t.preceding(holeSpan, maxSpan, 0), 0; h != 0 && n < tightHoles; n++ {
+		try(h)
+		h = t.preceding(holeSpan, t.s[h].size, t.s[h].off)
+	}
+	for g, n := t.best(gapSpan, size), 0; g != 0 && n < 2; n++ {
+		try(g)
+		g = t.after(gapSpan, t.s[g].size, t.s[g].off+1)
+	}
+	for g, n := t.preceding(gapSpan, size, 0), 0; g != 0 && n < candidates; n++ {
+		try(g)
+		g = t.preceding(gapSpan, t.s[g].size, t.s[g].off)
+	}
+	if !ok {
+		return site{}, false
+	}
+	return p.settleIn(t, best, size, align), true
+}
+
+const tightHoles = 32 // holes looked at for a tight site
+
+// run is all the free addresses about free span i.
+func (t *spans) run(i uint32) site {
+	at := site{first: i, last: i}
+	for p := t.s[i].prev; p != 0 && t.s[p].state != liveSpan; p = t.s[p].prev {
+		at.first = p
+	}
+	for n := t.s[i].next; n != 0 && t.s[n].state != liveSpan; n = t.s[n].next {
+		at.last = n
+	}
+	return at
+}
+
+// settleIn is the site for a block in a run: at the end where it lies in fewer granules that nothing else does, the
+// lower one among equals.
+func (p *zoned) settleIn(t *spans, at site, size, align int64) site {
+	from, to := t.s[at.first].off, t.end(at.last)
+	pins := func(off int64) int64 {
+		return min(roundUp(off+size, p.granule), roundDown(to, p.granule)) - max(roundDown(off, p.granule), roundUp(from, p.granule))
+	}
+	at.off = roundUp(from, align)
+	if high := roundDown(to-size, align); t.s[at.last].next != 0 && pins(high) < pins(at.off) {
+		at.off = high
+	}
+	for t.end(at.first) <= at.off {
+		at.first = t.s[at.first].next
+	}
+	for t.s[at.last].off >= at.off+size {
+		at.last = t.s[at.last].prev
+	}
+	return at
+}
 
 // stretch finds a large hole that holds the block together with the gap beside it.
 func (p *zoned) stretch(t *spans, size, align int64) (site, bool) {
@@ -141,6 +207,23 @@ func (p *zoned) claim(z int, at site, size int64) (uint32, bool) {
 		}
 	}
 	return block, true
+}
+
+// claimGap is claim where the site begins on a granule of one gap, as most do while a program grows: nothing there can
+// be given back, so no span has to be held.
+func (p *zoned) claimGap(z int, at site, size int64) (uint32, bool) {
+	t, whole := p.zones[z].spans, roundUp(size, p.granule)
+	i := t.take(at.first, at.off, whole)
+	defer p.pages.drop()
+	if !p.reserve(whole) || !p.pages.commit(p.zones[z].base+at.off, whole) {
+		t.settle(i, gapSpan)
+		return 0, false
+	}
+	if size < whole {
+		t.s[i].size = size
+		t.settle(t.add(i, at.off+size, whole-size, liveSpan), holeSpan)
+	}
+	return i, true
 }
 
 // trim cuts off what lies outside [from, to), so that a hole there can be given back and a gap stays one.

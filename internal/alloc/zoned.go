@@ -1,6 +1,7 @@
 package alloc
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 
@@ -22,17 +23,15 @@ import (
 // that every hole among them is whole granules; blocks under 1/3 granule cannot pin large ones; the rest, odd sizes,
 // are packed to the byte, neighbours sharing a granule. Sizes do not tell how long a block lives: what stays, as a KV
 // cache does, belongs in a pool of its own. A zone costs a granule in part at each of its ends, so below few granules
-// there is one, the odd.
+// there is one range (see placeEarly).
 //
-// Among whole blocks and among small ones the smallest committed hole that fits is taken: which hole makes no
-// difference to the granules in use, so the one that costs no commitment is best. Among odd sizes it does, and there
-// the smallest free run of addresses is taken, committed or not: a block in a large hole, because that is committed,
-// pins granules that the next large block then lacks.
+// The smallest committed hole that fits is taken, in the block's own zone first, between odd and whole blocks then in
+// the other's: it costs no commitment.
 //
 // Give back only when needed. Free granules stay committed until a request fits no committed hole. Then the block is
-// placed where the fewest granules must be committed, beside a hole that has address space next to it if there is one;
-// and only if the commitment would pass its peak, as many granules as are missing are given back from the largest
-// holes.
+// placed where the fewest granules must be committed, beside a hole that has address space next to it if there is one,
+// an odd one in the smallest run of free addresses that is found (see tight); and only if the commitment would pass its
+// peak, as many granules as are missing are given back from the largest holes.
 //
 //	before   ■■■■■■□□□□□□■■■■       ■ live  □ committed hole  · address space
 //	after    ■■■■■■□□····■■■■···▣▣▣▣▣▣      four granules moved, the peak is as it was
@@ -50,7 +49,8 @@ type zoned struct {
 	zones    [zoneCount]zone
 	granule  int64
 	quantum  int64
-	few      int64 // bytes reserved up to which there is one zone
+	few      int64 // bytes reserved up to which there is one range
+	early    early
 	reach    int64 // zones begin at multiples of it, so it is the largest alignment
 	pages    *backing
 	live     int64
@@ -62,7 +62,6 @@ type zoned struct {
 type zone struct {
 	*spans
 	base int64
-	runs *runs // where blocks go to the smallest free run
 }
 
 const (
@@ -87,9 +86,8 @@ type resident interface {
 	Policy
 	use(*backing)
 	release() error
-	giveBack(n int64)      // at least n bytes, where as many are free in whole granules
-	spare() int64          // bytes that are free in whole granules
-	scant(size int64) bool // few granules are reserved and more have to be committed for size bytes
+	giveBack(n int64) // at least n bytes, where as many are free in whole granules
+	spare() int64     // bytes that are free in whole granules
 }
 
 func newZoned(limit int64, o PolicyOptions) (Policy, error) {
@@ -110,9 +108,12 @@ func newZoned(limit int64, o PolicyOptions) (Policy, error) {
 	for z := range p.zones {
 		base, end := ends[z], roundDown(ends[z+1], p.granule)
 		p.zones[z] = zone{spans: newSpans(), base: base}
-		p.zones[z].span(end-base, gapSpan)
+		if z == oddZone {
+			p.early.top = end - base
+		} else {
+			p.zones[z].span(end-base, gapSpan)
+		}
 	}
-	p.zones[oddZone].runs = newRuns(p.zones[oddZone].top)
 	bare, err := space.NewBare(limit, p.granule)
 	if err != nil {
 		return nil, fmt.Errorf("making vlmem: %w", err)
@@ -124,7 +125,10 @@ func newZoned(limit int64, o PolicyOptions) (Policy, error) {
 func (p *zoned) use(b *backing) { p.pages = b }
 
 func (p *zoned) Grant(size int64) int64 {
-	_, size = p.classify(roundUp(size, p.quantum))
+	size = roundUp(size, p.quantum)
+	if !p.isFew(size) {
+		_, size = p.classify(size)
+	}
 	return size
 }
 
@@ -132,21 +136,26 @@ func (p *zoned) Place(size, align int64) (Block, bool) {
 	if size <= 0 || size > maxSpan/2 || align > p.reach {
 		return Block{}, false
 	}
-	own, size := p.classify(roundUp(size, p.quantum))
-	align = max(align, p.quantum)
+	size, align = roundUp(size, p.quantum), max(align, p.quantum)
 	if p.isFew(size) {
-		own = oddZone
-	}
-	if own == wholeZone {
-		align = max(align, p.granule)
-	}
-	if own != oddZone {
-		if b, ok := p.reuse(own, size, align); ok {
+		if b, ok := p.placeEarly(size, align); ok {
 			return b, true
 		}
 	}
-	if own == wholeZone { // whole granules inside a hole of the odd zone leave its edges as they were
-		if b, ok := p.reuse(oddZone, size, align); ok {
+	if !p.early.left {
+		p.leave()
+	}
+	own, size := p.classify(size)
+	if own == wholeZone {
+		align = max(align, p.granule)
+	}
+	if b, ok := p.reuse(own, size, align); ok {
+		return b, true
+	}
+	// Whole granules inside a hole of the odd zone leave its edges as they were; and what is odd and committed nowhere
+	// among the odd costs less in a whole hole than in granules that must be given back for it.
+	if own != smallZone {
+		if b, ok := p.reuse(oddZone+wholeZone-own, size, align); ok {
 			return b, true
 		}
 	}
@@ -177,15 +186,9 @@ func (o PolicyOptions) few(granule int64) int64 {
 	return max(0, o.Few) * granule
 }
 
-// isFew says whether all that share the memory would still have reserved few bytes with size more.
-func (p *zoned) isFew(size int64) bool { return p.pages.group.peak.Load()+size <= p.few }
-
-func (p *zoned) scant(size int64) bool {
-	if !p.isFew(size) {
-		return false
-	}
-	_, largest := p.Holes()
-	return largest < size
+// isFew says whether all that share the memory have reserved few bytes so far, and would still with size more.
+func (p *zoned) isFew(size int64) bool {
+	return !p.early.left && p.pages.group.peak.Load()+size <= p.few
 }
 
 // classify is the zone for a size, and the size padded to whole granules where that is cheap.
@@ -211,9 +214,6 @@ func (p *zoned) reuse(z int, size, align int64) (Block, bool) {
 
 func (p *zoned) grant(z int, i uint32) Block {
 	s := &p.zones[z].s[i]
-	if r := p.zones[z].runs; r != nil {
-		r.take(p.zones[z].spans, i)
-	}
 	p.live += s.size
 	p.granted += s.size
 	p.peakLive = max(p.peakLive, p.live)
@@ -240,6 +240,10 @@ func (p *zoned) giveBack(n int64) { p.yield(n, p.pages.decommit) }
 // yield gives at least n bytes of free granules away where there are as many: the largest holes first, and those among
 // whole blocks before others, because they leave no part of a granule behind.
 func (p *zoned) yield(n int64, away func(off, n int64) error) {
+	if !p.early.left {
+		p.yieldEarly(n, away)
+		return
+	}
 	for _, z := range [...]int{wholeZone, oddZone, smallZone} {
 		t := p.zones[z].spans
 		h := t.preceding(holeSpan, maxSpan, 0)
@@ -278,6 +282,14 @@ func (p *zoned) shrink(z int, h uint32, n int64, away func(off, n int64) error) 
 
 // release gives every whole free granule back.
 func (p *zoned) release() error {
+	if !p.early.left {
+		var failed error
+		p.yieldEarly(p.pages.committed, func(off, n int64) error {
+			failed = errors.Join(failed, p.pages.decommit(off, n))
+			return failed
+		})
+		return failed
+	}
 	for z := range p.zones {
 		t := p.zones[z].spans
 		for i := t.s[0].next; i != 0; i = t.s[i].next {
@@ -298,14 +310,12 @@ func (p *zoned) release() error {
 }
 
 func (p *zoned) spare() (sum int64) {
-	for _, z := range p.zones {
-		z.walk(func(s Span) bool {
-			if s.Committed && !s.Live {
-				sum += max(0, roundDown(s.Offset+s.Size, p.granule)-roundUp(s.Offset, p.granule))
-			}
-			return true
-		})
-	}
+	p.Walk(func(s Span) bool {
+		if s.Committed && !s.Live {
+			sum += max(0, roundDown(s.Offset+s.Size, p.granule)-roundUp(s.Offset, p.granule))
+		}
+		return true
+	})
 	return sum
 }
 
@@ -315,9 +325,6 @@ func (p *zoned) Remove(b Block) error {
 		return fmt.Errorf("freeing [%d,%d): %w", b.Offset, b.Offset+b.Size, ErrNotLive)
 	}
 	p.live -= b.Size
-	if r := p.zones[z].runs; r != nil {
-		r.give(uint32(i))
-	}
 	p.zones[z].settle(uint32(i), holeSpan)
 	return nil
 }
@@ -327,6 +334,15 @@ func (p *zoned) Extent() int64 { return p.zones[wholeZone].base + p.zones[wholeZ
 
 // Holes counts committed memory only.
 func (p *zoned) Holes() (free, largest int64) {
+	if !p.early.left {
+		p.walkEarly(func(s Span) bool {
+			if s.Committed && !s.Live {
+				free, largest = free+s.Size, max(largest, s.Size)
+			}
+			return true
+		})
+		return free, largest
+	}
 	for _, z := range p.zones {
 		free += z.of(holeSpan).bytes
 		largest = max(largest, z.largest(holeSpan))
@@ -336,8 +352,12 @@ func (p *zoned) Holes() (free, largest int64) {
 
 func (p *zoned) Walk(f func(Span) bool) {
 	more := true
-	for _, z := range p.zones {
-		z.walk(func(s Span) bool {
+	for n, z := range p.zones {
+		walk := z.walk
+		if n == oddZone && !p.early.left {
+			walk = p.walkEarly
+		}
+		walk(func(s Span) bool {
 			s.Offset += z.base
 			more = f(s)
 			return more
@@ -355,11 +375,6 @@ func (p *zoned) Check() error {
 		if err := z.check(); err != nil {
 			return fmt.Errorf("zone %d: %w", n, err)
 		}
-		if z.runs != nil {
-			if err := z.runs.check(z.spans); err != nil {
-				return fmt.Errorf("zone %d: %w", n, err)
-			}
-		}
 		var crooked error
 		z.walk(func(s Span) bool {
 			if s.Live {
@@ -374,6 +389,12 @@ func (p *zoned) Check() error {
 			return crooked
 		}
 		committed += z.top - z.of(gapSpan).bytes
+	}
+	if !p.early.left {
+		if err := p.checkEarly(); err != nil {
+			return err
+		}
+		committed += p.pages.committed - p.zones[oddZone].top
 	}
 	if committed != p.pages.committed || live != p.live {
 		return fmt.Errorf("%d bytes committed and %d live; counted %d and %d", committed, live, p.pages.committed, p.live)
