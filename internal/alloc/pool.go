@@ -79,8 +79,8 @@ type Pool struct {
 	closed  bool
 }
 
-// tally is a count that is written by one goroutine at a time. Where only one is at work it is a plain number: an atomic
-// write takes as long as the search for a hole.
+// tally is a count that is written by one goroutine at a time. Where only one is at work it is a plain number: an
+// atomic write takes as long as the search for a hole.
 type tally struct {
 	alone  bool
 	plain  int64

@@ -49,17 +49,13 @@ func (p *zoned) tight(t *spans, size, align int64) (best site, ok bool) {
 			best, least, ok = at, n, true
 		}
 	}
-	for h, n := t.preceding(holeSpan, maxSpan, 0), 0; h != 0 && n < tightHoles; n++ {
-		try(h)
-		h = t.preceding(holeSpan, t.s[h].size, t.s[h].off)
-	}
-	for g, n := t.best(gapSpan, size), 0; g != 0 && n < 2; n++ {
+	t.smaller(holeSpan, maxSpan, tightHoles, try)
+	t.smaller(gapSpan, size, candidates, try)
+	if g := t.best(gapSpan, size); g != 0 {
 		try(g)
-		g = t.after(gapSpan, t.s[g].size, t.s[g].off+1)
-	}
-	for g, n := t.preceding(gapSpan, size, 0), 0; g != 0 && n < candidates; n++ {
-		try(g)
-		g = t.preceding(gapSpan, t.s[g].size, t.s[g].off)
+		if g = t.after(gapSpan, t.s[g].size, t.s[g].off+1); g != 0 {
+			try(g)
+		}
 	}
 	if !ok {
 		return site{}, false
@@ -68,6 +64,14 @@ func (p *zoned) tight(t *spans, size, align int64) (best site, ok bool) {
 }
 
 const tightHoles = 32 // holes looked at for a tight site
+
+// smaller calls f for up to most spans in state that are below size, the largest first.
+func (t *spans) smaller(state spanState, size int64, most int, f func(uint32)) {
+	for i := t.preceding(state, size, 0); i != 0 && most > 0; most-- {
+		f(i)
+		i = t.preceding(state, t.s[i].size, t.s[i].off)
+	}
+}
 
 // run is all the free addresses about free span i.
 func (t *spans) run(i uint32) site {
@@ -86,7 +90,8 @@ func (t *spans) run(i uint32) site {
 func (p *zoned) settleIn(t *spans, at site, size, align int64) site {
 	from, to := t.s[at.first].off, t.end(at.last)
 	pins := func(off int64) int64 {
-		return min(roundUp(off+size, p.granule), roundDown(to, p.granule)) - max(roundDown(off, p.granule), roundUp(from, p.granule))
+		low, high := max(roundDown(off, p.granule), roundUp(from, p.granule)), roundDown(to, p.granule)
+		return min(roundUp(off+size, p.granule), high) - low
 	}
 	at.off = roundUp(from, align)
 	if high := roundDown(to-size, align); t.s[at.last].next != 0 && pins(high) < pins(at.off) {

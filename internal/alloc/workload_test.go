@@ -72,7 +72,8 @@ func TestRequestOverheads(t *testing.T) {
 }
 
 // TestVariedRequests asks the same of 288, so that vlmem is not fitted to twelve: of those under 512 MiB one in twenty
-// may lose more than a granule to best fit, and of those above none may lose anything.
+// may lose more than a granule to best fit, and of those above none may lose anything. Where few granules are reserved
+// none may reserve more than best fit in whole granules: that is what placeEarly promises.
 func TestVariedRequests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("288 requests")
@@ -85,6 +86,9 @@ func TestVariedRequests(t *testing.T) {
 			bestfit, _ := p.against(t, "bestfit")
 			vlmem, _ := p.against(t, "vlmem")
 			granules := (vlmem - bestfit) * float64(p.bound) / granulePercent
+			if reserved := (1 + vlmem/100) * float64(p.bound); reserved < few*space.DeviceGranule && granules >= 1 {
+				t.Errorf("%s (%d MiB): few granules, and %.1f over best fit's", p.name, p.bound>>20, granules)
+			}
 			if p.bound > 512<<20 {
 				if granules > 0 {
 					t.Errorf("%s (%d MiB): %.1f granules over best fit", p.name, p.bound>>20, granules)
