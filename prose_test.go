@@ -26,6 +26,7 @@ var outsiders = map[string]string{
 	"internal/trace/snapshot/site.go":     "functions in a PyTorch snapshot's stacks",
 	"internal/trace/container.go":         "members of an archive",
 	"internal/engine/torch_weights.go":    "tensors of a checkpoint",
+	"internal/engine/served.go":           "modules and tensors of a checkpoint",
 	"internal/engine/weights/model.go":    "tensors of a GGUF file",
 	"internal/engine/vllm.go":             "cards, as vLLM tells them apart itself",
 	"internal/profile/bounds.go":          "kinds of core, of a closed list in YAML",

@@ -36,6 +36,7 @@ type adviseOptions struct {
 	want                                   advise.Want
 	observed                               []string
 	lessons                                lessonOptions
+	served                                 engine.Served
 	out                                    output
 	shard                                  string
 	merged                                 *shard.Merged // what the samples showed in shards, nil to replay them here
@@ -125,6 +126,7 @@ func (o *adviseOptions) addTarget(cmd *cobra.Command) {
 	flags.StringVar(&o.memory, "device-memory", "",
 		"with --for pytorch: memory of each card, such as 24GiB (default: what a recorded oom shows, or no limit)")
 	completes(cmd, "for", advise.Targets())
+	estimate.AddServed(flags, &o.served)
 }
 
 // addWants declares what is asked of speed.
@@ -161,7 +163,7 @@ func (o *adviseOptions) onScreen(env *environment, cmd *cobra.Command) *adviseOp
 
 // check refuses flags that have no effect on what is asked for.
 func (o *adviseOptions) check(cmd *cobra.Command) error {
-	ask := advise.Ask{Target: o.target, Compare: o.compare, Grow: o.grow, Want: o.want}
+	ask := advise.Ask{Target: o.target, Compare: o.compare, Grow: o.grow, Want: o.want, Served: o.served}
 	return ask.Check(settings.Typed(cmd.Flags()))
 }
 
@@ -307,7 +309,7 @@ func (o *adviseOptions) deployed(env *environment) (profile.Hardware, error) {
 // inputs checks the limits and says which of them the user set.
 func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.Inputs, error) {
 	in := advise.Inputs{Model: model, Precision: o.precision, Mix: o.mix, AssumeIdle: o.assumeIdle, Want: o.want,
-		Known: &advise.Estimates{}, Build: o.build,
+		Known: &advise.Estimates{}, Build: o.build, Served: o.served,
 		Limits: advise.Limits{ContextTokens: o.context, Concurrency: o.concurrency}}
 	var err error
 	if in.Limits.ImageWidth, in.Limits.ImageHeight, err = profile.ParseImage(o.image); err != nil {

@@ -13,6 +13,8 @@ var adviseValues = map[string]string{
 	"context": "2048", "image": "640x480", "concurrency": "3", "precision": "q8_0", "grow": "context", "seeds": "2",
 	"mix": "chat", "explain": "true", "shard": "1/2", "torch": "1.13", "device": "0", "device-memory": "40MiB",
 	"prefer": "context", "min-tokens-per-second": "200", "max-first-token": "0.001", "report": "html=page.html",
+	"tensor-parallel": "2", "pipeline-parallel": "2", "data-parallel": "2", "expert-parallel": "true", "expert-cards": "2",
+	"enable-lora": "true", "max-loras": "2", "max-lora-rank": "32",
 	"assume-idle": "", // of this machine alone
 	"model":       "qwen3-vl-4b", "hardware": "",
 	"for": "", "trace": "", "compare": "", "observed": "", "learned": "", "format": "", "output": "", "help": "",

@@ -11,7 +11,8 @@ import (
 
 // values are what each flag of estimate is tried with; "" for those that concern no engine.
 var estimateValues = map[string]string{
-	"tensor-parallel": "2", "images": "2", "frames": "8", "image-limit": "sent", "eager": "true", "offline": "true",
+	"tensor-parallel": "2", "pipeline-parallel": "2", "data-parallel": "2", "expert-parallel": "true", "expert-cards": "2",
+	"enable-lora": "true", "max-loras": "2", "max-lora-rank": "32", "images": "2", "frames": "8", "image-limit": "sent", "eager": "true", "offline": "true",
 	"quant": "bf16", "mmproj-quant": "f32", "ctx": "4096", "batch": "64", "ubatch": "128", "parallel": "3",
 	"kv-unified": "true", "outputs": "7", "ngl": "9", "kv-type": "fp8", "flash-attention": "off", "device": "cpu",
 	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/verify"
@@ -20,6 +22,7 @@ type verifyOptions struct {
 	model, target, log, gguf string
 	seeds                    int
 	run                      bool
+	served                   engine.Served
 	out                      output
 }
 
@@ -45,7 +48,7 @@ another program disturbed them.`,
   vlmem verify config.yaml --for llama-server --log server.log
   vlmem verify config.yaml --for llama-server --gguf Qwen3-VL-4B-Q8_0.gguf`,
 		Args: one("CONFIG"),
-		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(env, cmd.Context(), &o, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runVerify(env, cmd, &o, args[0]) },
 	}
 	addModelFlag(cmd, &o.model)
 	cmd.Flag("model").Usage = "model file, where the configuration names no built-in model"
@@ -55,14 +58,16 @@ another program disturbed them.`,
 	flags.BoolVar(&o.run, "run", false, "also serve a request at the limits from the configuration's own pools in memory")
 	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: "+logged())
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
+	estimate.AddServed(flags, &o.served)
 	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	o.out.addPage(cmd)
 	return cmd
 }
 
-func runVerify(env *environment, ctx context.Context, o *verifyOptions, path string) error {
-	if err := o.check(); err != nil {
+func runVerify(env *environment, cmd *cobra.Command, o *verifyOptions, path string) error {
+	ctx := cmd.Context()
+	if err := o.check(cmd.Flags().Changed); err != nil {
 		return err
 	}
 	o.out.others = []string{path, o.log, o.gguf}
@@ -102,7 +107,7 @@ func runVerify(env *environment, ctx context.Context, o *verifyOptions, path str
 }
 
 // check refuses flags that do not go together.
-func (o *verifyOptions) check() error {
+func (o *verifyOptions) check(given func(string) bool) error {
 	switch {
 	case o.seeds < 1 || o.seeds > 10000:
 		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
@@ -113,8 +118,13 @@ func (o *verifyOptions) check() error {
 	case (o.target == "") != (o.log == "" && o.gguf == ""):
 		return errors.New("--for goes together with --log or --gguf")
 	case o.target != "":
-		_, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
-		return err
+		e, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
+		if err != nil {
+			return err
+		}
+		return o.served.Check(e, given)
+	case slices.ContainsFunc(engine.ServedFlags, given):
+		return errors.New("--" + strings.Join(engine.ServedFlags, ", --") + " go with --for")
 	}
 	return nil
 }
@@ -130,6 +140,7 @@ func (o *verifyOptions) configuration(env *environment, path string) (a advise.A
 		return a, in, false, err
 	}
 	in, here, err = verify.Inputs(path, a, o.model, live)
+	in.Served = o.served
 	if err == nil && !here && o.target == "" {
 		env.warn("%s is of %s: its claims about the machine are not looked at", path, a.Hardware.Name.Value)
 	}

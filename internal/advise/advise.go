@@ -86,6 +86,8 @@ type Inputs struct {
 	Process *observation.Lesson
 	// AssumeIdle plans with the machine emptied: limits stand, what is in use now does not.
 	AssumeIdle bool
+	// Served is what the user asked of a server over several cards.
+	Served engine.Served
 	// Known are estimates that machines share, nil to make each anew.
 	Known *Estimates
 	// Largest replays one request at the limits and returns the program of each pool.

@@ -20,6 +20,7 @@ type Ask struct {
 	Compare bool
 	Grow    string // context, image or concurrency, "" for none
 	Want    Want
+	Served  engine.Served
 }
 
 // clash is flags that have no effect on an answer, and why.
@@ -38,9 +39,13 @@ func (a Ask) clashes(traced bool) []clash {
 	elsewhere := "it goes with --for " + strings.Join(allocators, " or ")
 	heap := allocator || a.Target == Malloc
 	answer := "--for " + a.Target
+	servers := engine.Names(func(e *engine.Engine) bool { return e.Cards })
+	server := slices.Contains(servers, a.Target)
 	return []clash{
 		{"", !allocator, "trace torch device device-memory", "is of PYTORCH_ALLOC_CONF: " + elsewhere},
 		{answer, foreign, "build", "is of llama.cpp, whose builds reserve differently"},
+		{"", !server, strings.Join(engine.ServedFlags, " "), "is of a server over several cards: it goes with --for " +
+			strings.Join(servers, " or ")},
 		{answer, files, "explain", "is the long form of the configuration; an engine's files carry their reasons"},
 		{answer, files, "compare", "lists models"},
 		{answer, files, "prefer min-tokens-per-second max-first-token",
@@ -72,6 +77,11 @@ func (a Ask) Check(typed func(flag string) bool) error {
 			default:
 				return fmt.Errorf("--%s %s: it does not go with %s", flag, c.why, c.with)
 			}
+		}
+	}
+	if e, err := engine.Lookup("", a.Target, deployable); err == nil {
+		if err := a.Served.Check(e, typed); err != nil {
+			return err
 		}
 	}
 	if a.Grow != "" && !slices.Contains([]string{"context", "image", "concurrency"}, a.Grow) {

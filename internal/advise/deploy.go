@@ -91,6 +91,9 @@ func (in *Inputs) settleOn(e *engine.Engine) (Deployment, *Shortfall, error) {
 	if r := e.Unloadable(&in.Model); r != nil {
 		return Deployment{}, nil, r
 	}
+	if r := in.served(e).Lacking(e, &in.Hardware); r != nil {
+		return Deployment{}, nil, r
+	}
 	var likely *attempt
 	var likelyMemory *engine.Memory
 	var over units.Bytes
@@ -134,7 +137,7 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 	if in.gpu() == nil {
 		return list
 	}
-	for cards := 2 * e.Spread(&in.Hardware, &in.Model.Text); e.Cards && cards <= 8; cards *= 2 {
+	for cards := 2 * in.served(e).Cards(); e.Cards && cards <= 8; cards *= 2 {
 		_, ok := fits(e, func(try *Inputs) { try.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs[:1], cards) })
 		if ok {
 			list = append(list, fmt.Sprintf("%d such cards: name the card %d times in --hardware", cards, cards))
@@ -204,10 +207,11 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
-		NoWarmup: e.Cold, Utilization: in.share(e), TensorParallel: e.Spread(&in.Hardware, &in.Model.Text),
+		NoWarmup: e.Cold, Utilization: in.share(e), Served: in.served(e),
 		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU,
 			CacheRAM: new(int)}, // as the files say
 	}
+	o.Sequences = o.DataShare(o.Sequences)
 	if e.Pooled {
 		o.Context *= o.Sequences
 		if in.gpu() == nil {
@@ -222,6 +226,11 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 		e.Spare(saving, &in.Model, &o)
 	}
 	return o
+}
+
+// served is how a server lays the model out over the machine's alike cards.
+func (in *Inputs) served(e *engine.Engine) engine.Served {
+	return in.Served.Over(e, &in.Hardware, &in.Model)
 }
 
 // unifiedProcessBytes is what is left to an engine's processes where it fills a share of a memory that is the host's
@@ -261,7 +270,7 @@ func (in *Inputs) room() memoryRoom {
 // and where. Of a split it settles what each side holds.
 func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (most, middle units.Bytes, where string) {
 	if e.Cache == engine.Fills && in.gpu() != nil {
-		need := mem.TokenBytes * units.Bytes(a.limits.ContextTokens*a.limits.Concurrency)
+		need := mem.TokenBytes * units.Bytes(a.limits.ContextTokens*a.options.DataShare(a.limits.Concurrency))
 		return max(0, need-mem.Left.Low), max(0, need-mem.Left.At), "on the card"
 	}
 	room := in.room()
@@ -320,8 +329,8 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	d := Deployment{Memory: mem, Limits: l, Verdict: in.verdict(mem, &a, most), Options: a.options,
 		Savings: in.considered(e, a),
 		Settings: engine.Settings{
-			Model: &in.Model, GPU: in.gpu(), GPUs: e.Spread(&in.Hardware, &in.Model.Text), Context: l.ContextTokens,
-			Sequences: l.Concurrency,
+			Model: &in.Model, GPU: in.gpu(), Served: a.options.Served, Context: l.ContextTokens,
+			Sequences: a.options.Sequences,
 			Image:     engine.Image{Width: l.ImageWidth, Height: l.ImageHeight}, Batch: max(a.options.Batch, a.options.UBatch),
 			Share: a.options.Utilization, Eager: a.options.Eager, Device: a.device, Host: a.host,
 		}}

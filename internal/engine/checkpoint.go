@@ -87,34 +87,29 @@ func (e *Engine) Unloadable(m *profile.Model) *Refusal {
 }
 
 // served begins the account of one card of a server: its weights.
-func served(m *profile.Model, o Options, f Form, kvType string, context, cards int) *Memory {
-	mem := &Memory{Quant: f.Name, KVType: kvType, ContextTokens: context, Cards: cards}
-	mem.cardWeights(m, o, f)
-	return mem
-}
-
-// cardWeights adds the weights of one card of those that hold the model together.
-func (mem *Memory) cardWeights(m *profile.Model, o Options, f Form) {
+func served(m *profile.Model, o Options, f Form, kvType string, context int, at layout) *Memory {
+	mem := &Memory{Quant: f.Name, KVType: kvType, ContextTokens: context, Cards: o.Served.Cards()}
 	if m.Quantisation != nil || o.Files != nil && o.Files.Checkpoint != nil || f.Bits >= 16 {
 		l := serverLoad(m, o, f)
+		l.at = at
 		if l.quant != nil {
 			mem.Quant = l.quant.Name
 		}
 		mem.torchWeights(m, o, l)
 	} else {
-		mem.formWeights(m, o, f.Bits)
+		mem.formWeights(m, o, f.Bits, at)
 	}
-	cards := max(o.TensorParallel, 1)
-	if cards == 1 {
-		return
+	if at.single() {
+		return mem
 	}
 	for i := range mem.Items {
-		if it := &mem.Items[i]; it.Name == Weights || it.Name == VisionWeights {
-			n := units.Bytes(cards)
-			it.Bytes, it.Low, it.High = it.Bytes/n, it.Low/n, scaled(it.High/n, 1.02)
-			it.Why += fmt.Sprintf(", on each of %d cards", cards)
+		it := &mem.Items[i]
+		if !at.exact {
+			it.Low, it.High, it.Source = scaled(it.Low, 0.98), scaled(it.High, 1.05), Assumed
 		}
+		it.Why += at.String()
 	}
+	return mem
 }
 
 // cardRow is the elements that one of so many cards keeps of a token and layer: its share of the heads, of which each
@@ -190,29 +185,31 @@ func (s *Settings) serve(l *lines, key string, forms []Form) error {
 	return nil
 }
 
-// formBytes are the weights in a form. Types below 16 bits hold the decoder's matrices; the tower, the
+// formWeights are the weights in a form. Types below 16 bits hold the decoder's matrices; the tower, the
 // mergers, the embeddings and the head stay in 16 bits, as the published quantised checkpoints have them.
-func formBytes(m *profile.Model, bits float64) (decoder, vision units.Bytes) {
-	p := m.Parameters()
-	rest := max(bits, 16) / 8
-	vision = scaled(units.Bytes(p.VisionCore+p.Merger+p.Deepstack), rest)
-	return scaled(units.Bytes(p.Layers), bits/8) + scaled(units.Bytes(p.Embed+p.LMHead), rest), vision
-}
-
-func (mem *Memory) formWeights(m *profile.Model, o Options, bits float64) {
-	decoder, vision := formBytes(m, bits)
-	source, why := Derived, fmt.Sprintf("parameters in %g bits", bits)
-	if bits < 16 {
-		source = Assumed
-		why += "; scales, and what stays in 16 bits, differ by checkpoint"
+func (mem *Memory) formWeights(m *profile.Model, o Options, bits float64, at layout) {
+	var layers, rest, tower int64
+	for _, x := range m.Modules() {
+		switch part, here := at.shard(x); {
+		case !here:
+		case x.Vision():
+			tower += part.Elements()
+		case x.Part == profile.LayersPart:
+			layers += part.Elements()
+		default:
+			rest += part.Elements()
+		}
 	}
-	spread := 0.0
+	wide := max(bits, 16) / 8
+	decoder := scaled(units.Bytes(layers), bits/8) + scaled(units.Bytes(rest), wide)
+	source, why, spread := Derived, fmt.Sprintf("parameters in %g bits", bits), 0.0
 	if bits < 16 {
-		spread = 0.05
+		source, spread = Assumed, 0.05
+		why += "; scales, and what stays in 16 bits, differ by checkpoint"
 	}
 	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source,
 		"decoder, embeddings and head: %s", why)
-	if vision > 0 {
+	if vision := scaled(units.Bytes(tower), wide); vision > 0 {
 		mem.add(VisionWeights, o.place(), vision, vision, vision, Derived, "tower and mergers: parameters in 16 bits or more")
 	}
 }

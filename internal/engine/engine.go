@@ -58,7 +58,6 @@ type Options struct {
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
 	GPU            *profile.GPU // nil: not known
-	TensorParallel int          // vLLM, SGLang: cards that hold the model together, 0 means 1; figures are of one of them
 	Images         int          // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
 	Frames         int          // transformers: above 0 the images are videos of so many sampled frames
 	ImageLimit     ImageLimit   // vLLM: what Image is
@@ -66,6 +65,7 @@ type Options struct {
 	Offline        bool         // vLLM: the LLM class instead of the server, with other defaults
 	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
 	Llama          LlamaOptions // of llama.cpp, llama-server and ollama alone
+	Served                      // of vLLM and SGLang alone: several cards, adapters
 
 	promptCache bool // a server that keeps prompts on the host
 }
@@ -161,6 +161,9 @@ type Memory struct {
 	CardBytes units.Bytes `yaml:"card_bytes,omitempty" json:"card_bytes,omitempty"`
 	// of cards that hold the model together, where there are several; every figure is of one of them
 	Cards int `yaml:"cards,omitempty" json:"cards,omitempty"`
+	// of a pipeline, which of its stages the figures are of, from 1 on, and all of them
+	Stage  int     `yaml:"stage,omitempty" json:"stage,omitempty"`
+	Stages []Stage `yaml:"stages,omitempty" json:"stages,omitempty"`
 	// tokens that the cache holds, where it takes what the rest leaves
 	CacheTokens int64 `yaml:"cache_tokens,omitempty" json:"cache_tokens,omitempty"`
 	// bytes of one token in a cache that fills a share of the card
@@ -207,9 +210,8 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	case o.Device == "cpu" && !e.CPU:
 		err = &Refusal{e.Name, "its CPU backend is not modelled", "estimate --engine llama.cpp --device cpu, or transformers"}
 	}
-	if n := o.TensorParallel; err == nil && e.Cards && n > 1 && !splits(&m.Text, n) {
-		err = &Refusal{e.Name, fmt.Sprintf("%d cards do not share out %d heads and %d of the cache evenly", n, m.Text.Heads,
-			m.Text.KVHeads), "take a number of cards that divides both, such as 2"}
+	if err == nil && e.Cards {
+		err = o.Served.refuse(e, m)
 	}
 	if err != nil {
 		return nil, err
@@ -269,7 +271,7 @@ func (o *Options) check() error {
 	}{
 		{"context", o.Context, 1 << 30}, {"outputs", o.Outputs, 1 << 24}, {"layers on the host", o.HostLayers, 1 << 16},
 		{"batch", o.Batch, 1 << 24}, {"ubatch", o.UBatch, 1 << 24},
-		{"sequences", o.Sequences, 1 << 16}, {"tensor-parallel cards", o.TensorParallel, 1024}, {"images", o.Images, 999},
+		{"sequences", o.Sequences, 1 << 16}, {"images", o.Images, 999},
 		{"frames", o.Frames, 1 << 16}, {"prompt tokens", o.PromptTokens, 1 << 30},
 	} {
 		if f.value < 0 || f.value > f.most {
@@ -400,13 +402,6 @@ func (mem *Memory) Set(item Item) {
 		*total = 0
 	}
 	mem.sum()
-}
-
-// splits reports whether n cards share out a decoder: as many heads each, and those of the cache split or copied
-// evenly.
-func splits(t *profile.Text, n int) bool {
-	kv := max(t.KVHeads, 1)
-	return t.Heads%n == 0 && (kv%n == 0 || n%kv == 0)
 }
 
 // fullest is the card that holds the most, and how much; "device" where there is one alone.

@@ -15,7 +15,11 @@ func run(t *testing.T, name string, o Options) *vllmRun {
 	if err := o.check(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := newVLLMRun(model(t, name), o)
+	places, err := vllmLayouts(model(t, name), o.Served)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := newVLLMRun(model(t, name), o, places[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +46,7 @@ func TestVLLMBlocks(t *testing.T) {
 		{"qwen3-vl-8b", 65536*36 - 1, "", 1, 65536, 0}, {"qwen3-vl-8b", 65536 * 36, "", 1, 65536, 1},
 		{"qwen3-vl-8b", -5, "", 1, 65536, 0},
 	} {
-		r := run(t, c.model, Options{KVType: c.kv, TensorParallel: c.cards})
+		r := run(t, c.model, Options{KVType: c.kv, Served: Served{TensorParallel: c.cards}})
 		if page, blocks := r.page(), r.blocks(c.available); page != c.page || blocks != c.blocks {
 			t.Errorf("%s %s on %d: %d blocks of %d bytes, want %d of %d", c.model, c.kv, c.cards, blocks, page, c.blocks, c.page)
 		}
@@ -206,7 +210,8 @@ func TestPublicCaches(t *testing.T) {
 		{"vllm", "qwen3-vl-30b-a3b", "", 1, 19.40, 211936}, {"vllm", "qwen3-vl-8b", "", 1, 22.46, 163568},
 	} {
 		h200 := card(t, "h200")
-		mem := estimate(t, c.engine, model(t, c.model), Options{Context: 4096, Quant: c.quant, TensorParallel: c.cards,
+		mem := estimate(t, c.engine, model(t, c.model), Options{Context: 4096, Quant: c.quant,
+			Served: Served{TensorParallel: c.cards},
 			GPU:    h200,
 			Device: "gpu"})
 		if got := float64(mem.TokenBytes) * c.tokens / (1 << 30); math.Abs(got/c.gib-1) > 0.02 {
@@ -231,8 +236,8 @@ func TestVLLMPublicLoads(t *testing.T) {
 		{model(t, "qwen3-vl-8b"), Options{Batch: 8192}, 0, 16.78},
 		{llama, Options{}, 0, 14.99},
 		{model(t, "qwen3-vl-2b"), Options{Batch: 2048}, rope, 4.24},
-		{model(t, "qwen3-vl-32b"), Options{TensorParallel: 2, Batch: 2048}, rope, 31.46},
-		{model(t, "qwen3-vl-8b"), Options{TensorParallel: 2, Batch: 32768}, rope, 9.19},
+		{model(t, "qwen3-vl-32b"), Options{Served: Served{TensorParallel: 2}, Batch: 2048}, rope, 31.46},
+		{model(t, "qwen3-vl-8b"), Options{Served: Served{TensorParallel: 2}, Batch: 32768}, rope, 9.19},
 	} {
 		mem := estimate(t, "vllm", c.model, c.o)
 		var sum units.Bytes
@@ -262,7 +267,7 @@ func TestSGLangStatic(t *testing.T) {
 		{"qwen3-vl-8b", 80 * units.GiB, Options{Batch: 2048, Sequences: 8}, 0.92477 * 0.875}, // at least 10 GiB
 	} {
 		c.o.GPU = &profile.GPU{Name: "card", ComputeCapability: "8.6", MemoryBytes: c.memory}
-		r, err := newSGLangRun(model(t, c.model), c.o)
+		r, err := newSGLangRun(model(t, c.model), c.o, alone(&model(t, c.model).Text))
 		if err != nil || math.Abs(r.share-c.want) > 0.0005 {
 			t.Errorf("%s on %s: %.4f, want %.4f, %v", c.model, c.memory, r.share, c.want, err)
 		}
@@ -270,7 +275,8 @@ func TestSGLangStatic(t *testing.T) {
 	// with what nvidia-smi says of the cards, by ServerArgs of 0.5.23
 	for name, want := range map[string]float64{"rtx-3090": 0.6659, "a100-80gb": 0.7731, "h200": 0.8388, "b200": 0.7925,
 		"rtx-5090": 0.7296} {
-		r, err := newSGLangRun(model(t, "qwen3-vl-8b"), Options{GPU: card(t, name)})
+		r, err := newSGLangRun(model(t, "qwen3-vl-8b"), Options{GPU: card(t, name)},
+			alone(&model(t, "qwen3-vl-8b").Text))
 		if err != nil || math.Abs(r.share-want) > 0.0015 {
 			t.Errorf("8B on %s: %.4f, want %.4f, %v", name, r.share, want, err)
 		}
@@ -331,7 +337,7 @@ func TestServersRefuseWhatTheyDoNotLoad(t *testing.T) {
 		if c.method != "" {
 			m.Quantisation, _ = profile.QuantisationNamed(c.method)
 		}
-		mem, err := Estimate(c.engine, m, Options{Quant: c.quant, Context: 4096, TensorParallel: c.cards})
+		mem, err := Estimate(c.engine, m, Options{Quant: c.quant, Context: 4096, Served: Served{TensorParallel: c.cards}})
 		got := ""
 		if err != nil {
 			got = err.Error()

@@ -16,7 +16,7 @@ type Settings struct {
 	Path         string       // what the engine loads: a repository or folder; for llama.cpp and ollama a GGUF file
 	Projector    string       // llama.cpp and ollama: the mmproj GGUF
 	GPU          *profile.GPU // nil: on the CPU
-	GPUs         int          // alike cards, 0 means 1
+	Served                    // vLLM, SGLang: over how many alike cards, and adapters
 	Context      int          // tokens of one sequence
 	Sequences    int          // at once
 	Batch        int          // tokens of prompt computed at once

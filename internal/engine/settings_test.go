@@ -38,7 +38,8 @@ var newer = profile.GPU{Name: "NVIDIA L40S", ComputeCapability: "8.9", MemoryByt
 // whole sets everything that an engine can be told.
 func whole(t *testing.T, g *profile.GPU) Settings {
 	return Settings{
-		Model: model(t, "qwen3-vl-8b"), Path: "/models/it's here/qwen3 vl", Projector: "/models/mmproj.gguf", GPU: g, GPUs: 2,
+		Model: model(t, "qwen3-vl-8b"), Path: "/models/it's here/qwen3 vl", Projector: "/models/mmproj.gguf", GPU: g,
+		Served:    Served{TensorParallel: 2},
 		Context:   8192,
 		Sequences: 2, Batch: 1024, Image: Image{1920, 1080}, KVType: "q8_0", Share: 0.85, GPULayers: 20,
 		Device: 6 * units.GiB, Host: 24 * units.GiB, Threads: 4, ThreadsWhy: "physical cores", HeadroomMB: 512,

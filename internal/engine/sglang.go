@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -14,7 +16,8 @@ const sglangVersion = "0.5.23"
 var sglang = Engine{
 	Name: "sglang", Product: "SGLang", Version: sglangVersion, Page: "SGLang 0.5.23",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Cards: true,
-	Effects:  []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel"},
+	Effects: []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel", "pipeline-parallel",
+		"data-parallel", "expert-cards"},
 	Kernels:  vllm.Name,
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 	Spellings: sglangSpellings(),
@@ -53,7 +56,7 @@ type sglangRun struct {
 	gpu           *profile.GPU
 	context       int
 	chunk, graphs int // tokens of prompt at once; largest captured batch
-	cards         int
+	at            layout
 	hopper        bool        // a large Hopper card, on which Qwen3-VL has settings of its own
 	sent          units.Bytes // pools of images that are allocated after the cache is sized
 	perToken      units.Bytes
@@ -87,19 +90,19 @@ func sglangDefaults(memory units.Bytes, cards int) (chunk, graphs int) {
 
 // newSGLangRun resolves options. The largest captured batch is cut to the running requests, and on a large Hopper card
 // grown to them up to 512.
-func newSGLangRun(m *profile.Model, o Options) (*sglangRun, error) {
+func newSGLangRun(m *profile.Model, o Options, at layout) (*sglangRun, error) {
 	name, kv, err := kvElement(flagsIn("sglang-"+sglangVersion+".txt"), "SGLang "+sglangVersion, sglangKV(o.KVType))
 	if err != nil {
 		return nil, err
 	}
-	r := &sglangRun{m: m, gpu: o.GPU, context: orDefault(o.Context, m.Text.MaxPositions), cards: max(o.TensorParallel, 1),
-		eager: o.Eager, kvType: name}
-	r.perToken = scaled(units.Bytes(int64(m.Text.Layers)*cardRow(&m.Text, r.cards)), kv)
+	r := &sglangRun{m: m, gpu: o.GPU, context: orDefault(o.Context, m.Text.MaxPositions), at: at, eager: o.Eager,
+		kvType: name}
+	r.perToken = scaled(units.Bytes(int64(at.end-at.first)*cardRow(&m.Text, at.tensor)), kv)
 	if o.GPU == nil {
 		return r, nil
 	}
 	r.hopper = !m.TextOnly() && strings.HasPrefix(o.GPU.ComputeCapability, "9.") && o.GPU.MemoryBytes >= 60*units.GiB
-	chunk, graphs := sglangDefaults(o.GPU.MemoryBytes, r.cards)
+	chunk, graphs := sglangDefaults(o.GPU.MemoryBytes, at.tensor)
 	r.chunk, r.graphs = orDefault(o.Batch, chunk), graphs
 	if n := o.Sequences; n > 0 && (n < r.graphs || r.hopper && n <= 512) {
 		r.graphs = n
@@ -130,14 +133,14 @@ func sglangKV(name string) string {
 
 // static is the share of the card that SGLang gives to weights and KV cache by itself, in MiB:
 //
-//	reserved = 512 + 1.5·max(chunk, 2048) + tp/8·1024 + 2·max_bs + 8·prefill sizes     at least 10 GiB above 60 GiB
+//	reserved = 512 + 1.5·max(chunk, 2048) + tp·pp/8·1024 + 2·max_bs + 8·prefill sizes     at least 10 GiB above 60 GiB
 //	share    = round((memory − reserved)/memory, 3) × 0.95·clamp(1 − 0.1·(r − 1), 0.8, 1.05), r = C²/1024²
 //
 // Prefill is captured for text models alone. The factors after the first are for models with a tower, whose depth the
 // release reads under a name that Qwen3-VL's configuration does not have, and takes 24 for it.
 func (r *sglangRun) static() float64 {
 	total := float64(smiTotal(r.gpu.MemoryBytes) / units.MiB)
-	reserved := 512 + 1.5*float64(max(r.chunk, 2048)) + float64(r.cards)/8*1024
+	reserved := 512 + 1.5*float64(max(r.chunk, 2048)) + float64(r.at.tensor*r.at.stages)/8*1024
 	if !r.eager {
 		reserved += 2 * float64(r.graphs)
 		if r.m.TextOnly() {
@@ -178,7 +181,7 @@ func sglangPrefillSizes(chunk int) int {
 // working is what a batch computes with outside weights and cache: the decoder on a chunk, the tower on one image, and
 // captured graphs.
 func (r *sglangRun) working(o Options) (units.Bytes, error) {
-	run := vllmRun{m: r.m, scheduled: r.chunk, sequences: 1, cards: r.cards, b: 2}
+	run := vllmRun{m: r.m, scheduled: r.chunk, sequences: 1, at: r.at, b: 2}
 	most := units.Bytes(0)
 	if !r.m.TextOnly() {
 		side := int(math.Sqrt(float64(r.m.Preprocess.MaxPixels)))
@@ -216,11 +219,28 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := newSGLangRun(m, o)
+	places, err := sglangLayouts(m, o.Served)
 	if err != nil {
 		return nil, err
 	}
-	mem := served(m, o, form, r.kvType, r.context, r.cards)
+	var stages []*Memory
+	for _, at := range places {
+		mem, err := estimateSGLangCard(m, o, form, at)
+		if err != nil {
+			return nil, err
+		}
+		stages = append(stages, mem)
+	}
+	return tightest(places, stages), nil
+}
+
+// estimateSGLangCard is one card.
+func estimateSGLangCard(m *profile.Model, o Options, form Form, at layout) (*Memory, error) {
+	r, err := newSGLangRun(m, o, at)
+	if err != nil {
+		return nil, err
+	}
+	mem := served(m, o, form, r.kvType, r.context, at)
 	rope := units.Bytes(int64(m.Text.MaxPositions) * int64(m.Text.HeadDim) * 2)
 	mem.add("rope cache", "device", rope, rope, 2*rope, Derived, "%d positions, in the weights' type or twice that",
 		m.Text.MaxPositions)
@@ -233,6 +253,34 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 		mem.exact(Vision, "device", r.sent, "pools for images that travel between processes, reserved beside the cache")
 	}
 	return mem, r.cache(mem, o)
+}
+
+// sglangLayouts are the cards that hold most of each stage: the layers left over go to the last stages (get_pp_indices
+// in srt/distributed/utils.py), every stage builds the tower, all but the first without its positions, and experts are
+// shared out over the cards of one copy of the server alone.
+func sglangLayouts(m *profile.Model, s Served) ([]layout, error) {
+	at := alone(&m.Text)
+	at.tensor, at.stages, at.towers, at.exact = max(s.TensorParallel, 1), max(s.PipelineParallel, 1), true, false
+	if t := m.Text.MoE; t != nil {
+		at.whole = max(s.ExpertCards, 1)
+		at.spread = at.tensor / at.whole
+		switch {
+		case at.tensor%at.whole != 0:
+			return nil, &Refusal{"sglang", fmt.Sprintf("%d groups do not share out %d cards evenly", at.whole, at.tensor),
+				"take a number of groups that divides the cards"}
+		case t.Experts%at.whole != 0:
+			return nil, &Refusal{"sglang", fmt.Sprintf("%d groups do not share out %d experts evenly", at.whole, t.Experts),
+				"take a number of groups that divides the experts"}
+		case t.IntermediateSize%at.spread != 0:
+			return nil, &Refusal{"sglang", fmt.Sprintf("%d cards do not share out %d columns of an expert evenly", at.spread,
+				t.IntermediateSize), "take more groups of experts"}
+		}
+	}
+	layers := slices.Repeat([]int{m.Text.Layers / at.stages}, at.stages)
+	for i := range m.Text.Layers % at.stages {
+		layers[at.stages-1-i]++
+	}
+	return at.behind("sglang", m, layers)
 }
 
 // sglangContext is what the driver takes before free memory is first asked for.
@@ -286,20 +334,43 @@ func (r *sglangRun) captured() int {
 	return r.graphs
 }
 
-// least is the bytes of the card that weights, buffers and the context of every request take, at their most.
-func (r *sglangRun) least(m *profile.Model, o Options) (float64, error) {
-	o.GPU = nil // what it needs, not what fits
-	mem, err := estimateSGLang(m, o)
+// sglangWithin is the least share of the card that holds weights, buffers and the context of every request on every
+// stage, at their most, and the most that leaves a batch what it computes with and a tenth more.
+func sglangWithin(m *profile.Model, o Options) (least, most float64, err error) {
+	form, err := formFor(sglangForms, "sglang", o.Quant, m)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	need := r.sent + r.perToken*units.Bytes(r.context*max(o.Sequences, 1))
-	for _, i := range mem.Items {
-		if i.Name != KVCache {
-			need += i.High
+	places, err := sglangLayouts(m, o.Served)
+	if err != nil {
+		return 0, 0, err
+	}
+	free := float64(cardRoom(o.GPU) - sglangMostContext)
+	most = 1
+	for _, at := range places {
+		r, err := newSGLangRun(m, o, at)
+		if err != nil {
+			return 0, 0, err
 		}
+		work, err := r.working(o)
+		if err != nil {
+			return 0, 0, err
+		}
+		bare := o
+		bare.GPU = nil // what it needs, not what fits
+		mem, err := estimateSGLangCard(m, bare, form, at)
+		if err != nil {
+			return 0, 0, err
+		}
+		need := r.sent + r.perToken*units.Bytes(r.context*max(o.Sequences, 1))
+		for _, i := range mem.Items {
+			if i.Name != KVCache {
+				need += i.High
+			}
+		}
+		least, most = max(least, float64(need)/free), min(most, 1-1.1*float64(work)/free)
 	}
-	return float64(need), nil
+	return least, most, nil
 }
 
 // cardRoom is what a card has free, all of it where that is not known.
@@ -322,21 +393,11 @@ func sglangVariants(m *profile.Model, o Options) []Options {
 	for chunk := orDefault(o.Batch, own); chunk >= 512; chunk /= 2 {
 		try := o
 		try.Batch = chunk
-		r, err := newSGLangRun(m, try)
-		if err != nil {
-			return list
-		}
-		work, err := r.working(try)
-		if err != nil {
-			return list
-		}
-		free := float64(cardRoom(o.GPU) - sglangMostContext)
-		most := 1 - 1.1*float64(work)/free
-		least, err := r.least(m, o)
+		least, most, err := sglangWithin(m, try)
 		if err != nil || most <= 0 {
 			return list
 		}
-		try.Utilization = math.Floor(1000*(max(most, 0)+min(least/free, most))/2) / 1000
+		try.Utilization = math.Floor(1000*(most+min(least, most))/2) / 1000
 		list = append(list, try)
 	}
 	return list
@@ -354,8 +415,17 @@ func writeSGLang(s Settings) (*Bundle, error) {
 	l.add("context-length", s.Context, "tokens of one sequence")
 	l.add("max-running-requests", s.Sequences, "sequences at once")
 	l.add("chunked-prefill-size", s.Batch, "tokens of prompt computed at once; activations grow with it")
-	if s.GPUs > 1 {
-		l.add("tp-size", s.GPUs, "alike cards")
+	for _, x := range []struct {
+		key   string
+		value int
+		why   string
+	}{{"tp-size", s.TensorParallel, "alike cards that share every layer"},
+		{"pp-size", s.PipelineParallel, "stages that share the layers out"},
+		{"dp-size", s.DataParallel, "copies of the server, each with a cache and requests of its own"},
+		{"ep-size", s.ExpertCards, "groups of cards that hold experts of their own"}} {
+		if x.value > 1 {
+			l.add(x.key, x.value, "%s", x.why)
+		}
 	}
 	l.add("mem-fraction-static", s.Share,
 		"share of the card for weights and cache; a given value is taken without the reduction for the tower")

@@ -141,23 +141,35 @@ func (e *Engine) Builds() bool { return slices.Contains(e.Effects, "build") && !
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
 
-// Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its
-// heads.
-func (e *Engine) Spread(h *profile.Hardware, t *profile.Text) int {
-	if !e.Cards || len(h.GPUs) == 0 {
-		return 1
-	}
-	alike := 0
+// alike are a machine's cards of the kind of its first.
+func alike(h *profile.Hardware) (n int) {
 	for _, g := range h.GPUs {
 		if g.Name == h.GPUs[0].Name && g.MemoryBytes == h.GPUs[0].MemoryBytes {
-			alike++
+			n++
 		}
 	}
-	n := 1
-	for 2*n <= alike && t.Heads%(2*n) == 0 {
-		n *= 2
-	}
 	return n
+}
+
+// Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its
+// heads.
+func (e *Engine) Spread(h *profile.Hardware, m *profile.Model) int {
+	return Served{}.Over(e, h, m).TensorParallel
+}
+
+// Over completes how a server is laid out with the alike cards of a machine that stages and copies leave: a layer is
+// shared by as many of them as divide what it has, a power of two.
+func (s Served) Over(e *Engine, h *profile.Hardware, m *profile.Model) Served {
+	if s.TensorParallel > 0 || !e.Cards || len(h.GPUs) == 0 {
+		return s
+	}
+	left := alike(h) / max(s.PipelineParallel, 1) / max(s.DataParallel, 1)
+	for s.TensorParallel = 1; 2*s.TensorParallel <= left; s.TensorParallel *= 2 {
+		if next := (Served{TensorParallel: 2 * s.TensorParallel}); next.undivided(m) != "" {
+			break
+		}
+	}
+	return s
 }
 
 // Lookup is the engine of a name among those that have what has asks for; what is the option it was given with.

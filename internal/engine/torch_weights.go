@@ -19,6 +19,7 @@ type torchLoad struct {
 	cast    bool                  // stored tensors are cast to dtype; otherwise they stay as they are
 	quant   *profile.Quantisation // nil: nothing is
 	asked   bool                  // quant comes from --quant, not from the checkpoint
+	at      layout                // the card
 }
 
 // torchRules is where loaders of one checkpoint differ.
@@ -40,7 +41,7 @@ func serverLoad(m *profile.Model, o Options, f Form) torchLoad {
 
 // newTorchLoad reads --quant: a data type, the name of a scheme, or nothing, which leaves it to the checkpoint.
 func newTorchLoad(r torchRules, m *profile.Model, o Options) (torchLoad, error) {
-	l := torchLoad{dtype: m.DType, quant: m.Quantisation, cast: m.DType != ""}
+	l := torchLoad{at: alone(&m.Text), dtype: m.DType, quant: m.Quantisation, cast: m.DType != ""}
 	if l.dtype == "" || r.serves && l.dtype == profile.FP32 {
 		name, _ := torchDType(o.GPU)
 		l.dtype, _ = profile.TorchDType(name)
@@ -92,7 +93,10 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 	}
 	var size, low, high [2]units.Bytes // of the decoder, of the tower
 	for _, x := range m.Modules() {
-		i := 0
+		i, here := 0, true
+		if x, here = l.at.shard(x); !here {
+			continue
+		}
 		if x.Vision() {
 			i = 1
 		}
@@ -147,7 +151,7 @@ func (mem *Memory) checkpointWeights(m *profile.Model, o Options, l torchLoad) {
 		n := l.inMemory(t)
 		elements += t.Elements()
 		stored = stored && n == t.Bytes
-		sum += n
+		sum += l.at.stored(t, n)
 	}
 	why := "tensors in the files' headers, tower included"
 	source := FromFile

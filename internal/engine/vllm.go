@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -14,21 +15,28 @@ var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
-		"parallel"},
+		"parallel", "pipeline-parallel", "data-parallel", "expert-parallel", "enable-lora", "max-loras", "max-lora-rank"},
 	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,
 	Spellings: vllmSpellings(), Verb: "serve",
 	Switches: []string{"enforce-eager", "enable-lora", "enable-expert-parallel", "language-model-only"},
-	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "pipeline-parallel-size", "data-parallel-size",
-		"enable-expert-parallel", "swap-space", "num-gpu-blocks-override", "block-size", "enable-lora", "max-loras",
-		"max-lora-rank", "lora-modules", "speculative-config", "compilation-config", "hf-overrides", "load-format",
-		"max-seq-len-to-capture", "cuda-graph-sizes", "cudagraph-capture-sizes", "language-model-only"},
+	Shorts: map[string]string{"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "dp": "data-parallel-size",
+		"ep": "enable-expert-parallel"},
+	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "prefill-context-parallel-size",
+		"decode-context-parallel-size", "enable-eplb", "eplb-config", "swap-space", "num-gpu-blocks-override", "block-size",
+		"fully-sharded-loras", "enable-tower-connector-lora", "lora-target-modules", "enable-moe-shared-loras",
+		"enable-mixed-moe-lora-format", "lora-dtype", "mm-encoder-tp-mode", "speculative-config", "compilation-config",
+		"hf-overrides", "load-format", "max-seq-len-to-capture", "cuda-graph-sizes", "cudagraph-capture-sizes",
+		"language-model-only"},
 }
 
 // vllmSpellings are vLLM's arguments by long name.
 func vllmSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"model": "model", "dtype": "quant", "quantization": "quant", "max-model-len": "ctx",
 		"max-num-seqs": "parallel", "max-num-batched-tokens": "batch", "gpu-memory-utilization": "utilization",
-		"kv-cache-dtype": "kv-type", "enforce-eager": "eager", "tensor-parallel-size": "tensor-parallel"})
+		"kv-cache-dtype": "kv-type", "enforce-eager": "eager", "tensor-parallel-size": "tensor-parallel",
+		"pipeline-parallel-size": "pipeline-parallel", "data-parallel-size": "data-parallel",
+		"enable-expert-parallel": "expert-parallel", "enable-lora": "enable-lora", "max-loras": "max-loras",
+		"max-lora-rank": "max-lora-rank"})
 	m["mm-processor-kwargs"] = []spelling{{"image", imageOfArea}}
 	m["limit-mm-per-prompt"] = []spelling{{"image", largestImage}}
 	m["dtype"] = []spelling{{"quant", unlessAuto}}
@@ -42,6 +50,8 @@ func unlessAuto(v string) (string, error) { return strings.TrimSuffix(v, "auto")
 const (
 	vllmVersion = "0.33.0"
 	vllmShare   = 0.92 // of the card, for everything
+
+	vllmTowerPositions = 8192 // of the tower's rotary table (Qwen3_VisionTransformer)
 
 	vllmBlock = 16 // tokens of one block of the KV cache on CUDA
 
@@ -101,6 +111,39 @@ func vllmGraphs(sequences int, g *profile.GPU) (sizes int) {
 	return sizes
 }
 
+// vllmStages are the layers of each stage (get_pp_indices in vllm/distributed/utils.py): those left over go one each to
+// the last stage but one and the stages before it.
+func vllmStages(layers, stages int) []int {
+	list := slices.Repeat([]int{layers / stages}, stages)
+	for i := range layers % stages {
+		list[stages-2-i]++
+	}
+	return list
+}
+
+// vllmLayouts are the cards that hold most of each stage. Experts are shared out over all copies of the server, by
+// their widths or whole (FusedMoEParallelConfig); the tower stands at the first stage alone (the V2 runner).
+func vllmLayouts(m *profile.Model, s Served) ([]layout, error) {
+	at := alone(&m.Text)
+	at.tensor, at.stages, at.exact = max(s.TensorParallel, 1), max(s.PipelineParallel, 1), held(m)
+	if t := m.Text.MoE; t != nil {
+		at.copies, at.everywhere = max(s.DataParallel, 1), true
+		n := at.tensor * at.copies
+		switch {
+		case s.ExpertParallel && n > t.Experts:
+			return nil, &Refusal{"vllm", fmt.Sprintf("%d cards share out %d experts", n, t.Experts), "take fewer cards"}
+		case s.ExpertParallel:
+			at.whole = n
+		case t.IntermediateSize%n != 0:
+			return nil, &Refusal{"vllm", fmt.Sprintf("%d cards do not share out %d columns of an expert evenly", n,
+				t.IntermediateSize), "let each hold whole experts (--expert-parallel)"}
+		default:
+			at.spread = n
+		}
+	}
+	return at.behind("vllm", m, vllmStages(m.Text.Layers, at.stages))
+}
+
 // vllmRun is a start of vLLM with everything resolved as its configuration builder does.
 type vllmRun struct {
 	m                    *profile.Model
@@ -110,7 +153,8 @@ type vllmRun struct {
 	dummy                profile.Grid // what the profile run sends through the tower
 	items                int          // how many of them
 	budget               int          // embeddings that the encoder cache may hold at run time
-	cards                int          // tensor parallel
+	at                   layout
+	cards                int // in all
 	share                float64
 	kvType               string
 	kv                   float64 // bytes of a cached element
@@ -121,13 +165,13 @@ type vllmRun struct {
 // profile run sends as many items as budget and sequences hold (MultiModalBudget in vllm/multimodal/encoder_budget.py):
 //
 //	items = max(1, min(⌊budget/item⌋, sequences · max(1, min(limit, ⌊context/item⌋))))
-func newVLLMRun(m *profile.Model, o Options) (*vllmRun, error) {
+func newVLLMRun(m *profile.Model, o Options, at layout) (*vllmRun, error) {
 	name, kv, err := kvElement(flagsIn("vllm-"+vllmVersion+".txt"), "vLLM "+vllmVersion, o.KVType)
 	if err != nil {
 		return nil, err
 	}
 	tokens, sequences := vllmDefaults(o.GPU, o.Offline)
-	r := &vllmRun{m: m, context: orDefault(o.Context, m.Text.MaxPositions), cards: max(o.TensorParallel, 1), kv: kv, b: 2,
+	r := &vllmRun{m: m, context: orDefault(o.Context, m.Text.MaxPositions), at: at, cards: o.Served.Cards(), kv: kv, b: 2,
 		sequences: orDefault(o.Sequences, sequences), share: o.Utilization, kvType: name}
 	if r.share == 0 {
 		r.share = vllmShare
@@ -138,7 +182,7 @@ func newVLLMRun(m *profile.Model, o Options) (*vllmRun, error) {
 	if o.Sequences == 0 {
 		r.sequences = min(r.sequences, r.scheduled)
 	}
-	if m.TextOnly() {
+	if m.TextOnly() || !at.tower() {
 		return r, nil
 	}
 	side := int(math.Sqrt(float64(m.Preprocess.MaxPixels)))
@@ -185,7 +229,7 @@ type phase struct {
 // release states what its kernels keep beside these.
 func (r *vllmRun) tower() phase {
 	v := r.m.Vision
-	n, t, c, k := int64(r.items*r.dummy.Patches), int64(r.items*r.dummy.Tokens), int64(v.HiddenSize), int64(r.cards)
+	n, t, c, k := int64(r.items*r.dummy.Patches), int64(r.items*r.dummy.Tokens), int64(v.HiddenSize), int64(r.at.tensor)
 	head := c / int64(max(v.Heads, 1))
 	block := max(r.b*n*c*2+9*r.b*n*c/k, 3*r.b*n*c+2*r.b*n*int64(v.IntermediateSize)/k)
 	peak := units.Bytes(n*int64(r.dummy.PatchWidth) + r.b*n*c + 2*r.b*n*head + block +
@@ -198,16 +242,16 @@ func (r *vllmRun) tower() phase {
 func (r *vllmRun) held() units.Bytes { return units.Bytes(int64(r.items*r.dummy.Tokens) * r.feature()) }
 
 // decoder is the peak of a batch of S scheduled tokens: its hidden states and residual, gate, up and their product; of
-// experts what the fused kernel keeps for every routed copy. The interval, 0.7 to 1.7 times as much, is
-// assumed: which of these the compiled graph keeps beside one another was not recorded.
+// experts what the fused kernel keeps for every routed copy, of the tokens of every copy of the server. The interval,
+// 0.7 to 1.7 times as much, is assumed: which of these the compiled graph keeps beside one another was not recorded.
 func (r *vllmRun) decoder() phase {
 	t := r.m.Text
-	s, d, wide := int64(r.scheduled), int64(t.HiddenSize), 3*int64(t.IntermediateSize)
+	s, d, wide := int64(r.scheduled), int64(t.HiddenSize), 3*int64(t.IntermediateSize)/int64(r.at.tensor)
 	if t.MoE != nil {
-		f := int64(t.MoE.IntermediateSize)
-		wide = int64(t.MoE.ExpertsPerToken) * (max(2*f, d) + f)
+		f := int64(t.MoE.IntermediateSize) / int64(r.at.spread)
+		wide = int64(r.at.copies) * int64(t.MoE.ExpertsPerToken) * (max(2*f, d) + f)
 	}
-	b := units.Bytes(r.b * s * (2*d + wide/int64(r.cards)))
+	b := units.Bytes(r.b * s * (2*d + wide))
 	return phase{Compute, b + r.held(), scaled(b, 0.7) + r.held(), scaled(b, 1.7) + r.held(), Assumed, fmt.Sprintf(
 		"the decoder on %d scheduled tokens: hidden states, gate and up; with the features of %d images", r.scheduled,
 		r.items)}
@@ -240,22 +284,45 @@ func (mem *Memory) profiled(phases ...phase) {
 //	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch
 //	            − CUDA graphs
 //	blocks    = ⌊available / page⌋ / layers
+//
+// Of several stages every one gets as many blocks as the one that has least room; it is that stage's card.
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 	form, err := formFor(vllmForms, "vllm", o.Quant, m)
 	if err != nil {
 		return nil, err
 	}
-	r, err := newVLLMRun(m, o)
+	places, err := vllmLayouts(m, o.Served)
 	if err != nil {
 		return nil, err
 	}
-	mem := served(m, o, form, r.kvType, r.context, r.cards)
-	r.persistent(mem)
-	if r.items > 0 {
-		mem.profiled(r.tower(), r.decoder(), r.sampler())
-	} else {
-		mem.profiled(r.decoder(), r.sampler())
+	var stages []*Memory
+	for _, at := range places {
+		mem, err := estimateVLLMCard(m, o, form, at)
+		if err != nil {
+			return nil, err
+		}
+		stages = append(stages, mem)
 	}
+	return tightest(places, stages), nil
+}
+
+// estimateVLLMCard is one card.
+func estimateVLLMCard(m *profile.Model, o Options, form Form, at layout) (*Memory, error) {
+	r, err := newVLLMRun(m, o, at)
+	if err != nil {
+		return nil, err
+	}
+	mem := served(m, o, form, r.kvType, r.context, at)
+	r.persistent(mem)
+	mem.adapters(m, o.Served, at)
+	var phases []phase
+	if r.items > 0 {
+		phases = append(phases, r.tower())
+	}
+	if phases = append(phases, r.decoder()); at.last() {
+		phases = append(phases, r.sampler())
+	}
+	mem.profiled(phases...)
 	r.graphs(mem, o)
 	outside, most := 256*units.MiB, 600*units.MiB
 	if r.cards > 1 {
@@ -272,18 +339,29 @@ func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
 }
 
 // persistent adds buffers that lie there from the start: the rotary table of every position, the input embeddings and
-// deepstack levels of a batch, and the sampler's counts of every token for every sequence (the V2 runner).
+// deepstack levels of a batch at the first stage, what a later one is handed, and the sampler's counts of every token
+// for every sequence at the last (the V2 runner).
 func (r *vllmRun) persistent(mem *Memory) {
 	t := r.m.Text
-	mem.exact("rope cache", "device", units.Bytes(int64(t.MaxPositions)*int64(t.HeadDim)*r.b), "%d positions",
-		t.MaxPositions)
-	counts := units.Bytes(int64(r.sequences) * int64(t.VocabSize) * 4)
-	mem.add("penalty counts", "device", counts+counts/32, 0, counts+counts/32, Derived,
-		"%d sequences x %d tokens in int32; none with the V1 runner", r.sequences, t.VocabSize)
+	rope, towers := int64(t.MaxPositions)*int64(t.HeadDim)*r.b, ""
+	if v := &r.m.Vision; v.Kind == "" && v.Heads > 0 && r.items > 0 {
+		rope += vllmTowerPositions * int64(v.HiddenSize/v.Heads/2) * r.b
+		towers = ", and the tower's"
+	}
+	mem.exact("rope cache", "device", units.Bytes(rope), "%d positions%s", t.MaxPositions, towers)
+	if r.at.last() {
+		counts := units.Bytes(int64(r.sequences) * int64(t.VocabSize) * 4)
+		mem.add("penalty counts", "device", counts+counts/32, 0, counts+counts/32, Derived,
+			"%d sequences x %d tokens in int32; none with the V1 runner", r.sequences, t.VocabSize)
+	}
+	row := int64(r.scheduled) * int64(t.HiddenSize) * r.b
+	if r.at.stage > 0 {
+		mem.exact("stage inputs", "device", units.Bytes(2*row),
+			"hidden states and residual of %d scheduled tokens, from the stage before", r.scheduled)
+	}
 	if r.items == 0 {
 		return
 	}
-	row := int64(r.scheduled) * int64(t.HiddenSize) * r.b
 	mem.exact("input embeddings", "device", units.Bytes(row), "%d scheduled tokens", r.scheduled)
 	mem.exact("deepstack buffers", "device", units.Bytes(int64(len(r.m.Vision.DeepstackLayers))*row),
 		"%d levels of %d scheduled tokens", len(r.m.Vision.DeepstackLayers), r.scheduled)
@@ -298,7 +376,7 @@ func (r *vllmRun) graphs(mem *Memory, o Options) {
 		return
 	}
 	sizes := vllmGraphs(r.sequences, o.GPU)
-	b := 48*units.MiB + units.Bytes(sizes*r.m.Text.Layers)*units.MiB*8/36
+	b := 48*units.MiB + units.Bytes(sizes*(r.at.end-r.at.first))*units.MiB*8/36
 	mem.add("CUDA graphs", "device", b, 0, scaled(b, 1.8), Assumed,
 		"%d captured sizes; releases before 0.21 do not subtract them", sizes)
 }
@@ -306,7 +384,7 @@ func (r *vllmRun) graphs(mem *Memory, o Options) {
 // page is one block of one layer on one card: what it keeps of 16 tokens, K and V. Heads are split among cards, and
 // copied where there are fewer of them.
 func (r *vllmRun) page() units.Bytes {
-	return scaled(units.Bytes(vllmBlock*cardRow(&r.m.Text, r.cards)), r.kv)
+	return scaled(units.Bytes(vllmBlock*cardRow(&r.m.Text, r.at.tensor)), r.kv)
 }
 
 // blocks is how many fit into available bytes: whole pages, divided evenly among the layers.
@@ -314,12 +392,12 @@ func (r *vllmRun) blocks(available units.Bytes) int64 {
 	if available <= 0 {
 		return 0
 	}
-	return int64(available/r.page()) / int64(r.m.Text.CachedLayers())
+	return int64(available/r.page()) / int64(max(1, r.at.cachedLayers()))
 }
 
 // cache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context needs.
 func (r *vllmRun) cache(mem *Memory, o Options) {
-	perBlock := r.page() * units.Bytes(r.m.Text.CachedLayers())
+	perBlock := r.page() * units.Bytes(max(1, r.at.cachedLayers()))
 	need := (int64(r.context) + vllmBlock - 1) / vllmBlock
 	if o.GPU == nil {
 		mem.exact(KVCache, "device", perBlock*units.Bytes(need),
@@ -352,6 +430,29 @@ func vllmVariants(_ *profile.Model, o Options) []Options {
 	return []Options{o, eager}
 }
 
+// vllmCards writes how the model is laid out over cards, and adapters.
+func (s *Settings) vllmCards(l *lines) {
+	for _, x := range []struct {
+		key   string
+		value int
+		why   string
+	}{{"tensor-parallel-size", s.TensorParallel, "alike cards that share every layer"},
+		{"pipeline-parallel-size", s.PipelineParallel, "stages that share the layers out"},
+		{"data-parallel-size", s.DataParallel, "copies of the server, each with a cache and sequences of its own"}} {
+		if x.value > 1 {
+			l.add(x.key, x.value, "%s", x.why)
+		}
+	}
+	if s.ExpertParallel {
+		l.add("enable-expert-parallel", true, "each card holds whole experts")
+	}
+	if s.LoRA {
+		l.add("enable-lora", true, "adapters of the decoder, for which room is held whether they are loaded or not")
+		l.add("max-loras", s.LoRAs, "adapters in one batch")
+		l.add("max-lora-rank", s.LoRARank, "the largest rank of one")
+	}
+}
+
 func writeVLLM(s Settings) (*Bundle, error) {
 	pixels, err := s.maxPixels()
 	if err != nil {
@@ -364,9 +465,7 @@ func writeVLLM(s Settings) (*Bundle, error) {
 	l.add("max-model-len", s.Context, "tokens of one sequence")
 	l.add("max-num-seqs", s.Sequences, "sequences at once")
 	l.add("max-num-batched-tokens", s.Batch, "tokens scheduled at once; activations grow with it")
-	if s.GPUs > 1 {
-		l.add("tensor-parallel-size", s.GPUs, "alike cards")
-	}
+	s.vllmCards(&l)
 	if s.KVBytes > 0 {
 		l.add("kv-cache-memory-bytes", s.KVBytes,
 			"KV cache; vLLM then ignores gpu-memory-utilization and keeps no reserve of its own")

@@ -91,6 +91,7 @@ func (o *Request) Complete(model *profile.Model) error {
 	}
 	for _, step := range []func() error{
 		o.counts,
+		func() error { return o.Served.Check(e, o.given) },
 		func() error { return o.context(e) },
 		o.image,
 		func() error { return o.hardware(e, model) },
@@ -119,7 +120,7 @@ func (o *Request) counts() error {
 	}
 	for _, f := range []count{
 		{"batch", o.Batch}, {"ubatch", o.UBatch}, {"parallel", o.Sequences}, {"outputs", o.Outputs}, {"frames", o.Frames},
-		{"prompt", o.PromptTokens}, {"tensor-parallel", o.TensorParallel}, {"cards", o.Settings.Cards},
+		{"prompt", o.PromptTokens}, {"cards", o.Settings.Cards},
 		{"image-max-tokens", o.Settings.ImageMost}, {"images", o.Images},
 	} {
 		if f.value < 1 && o.given(f.name) {
@@ -187,9 +188,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	case e.Host:
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
-		if o.TensorParallel == 0 {
-			o.TensorParallel = e.Spread(h, &model.Text)
-		}
+		o.Served = o.Served.Over(e, h, model)
 	case e.Weights == engine.GGUF:
 		o.GPU = h.EngineCard()
 	}

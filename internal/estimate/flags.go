@@ -51,14 +51,29 @@ func (o *Request) addImageFlags(flags *pflag.FlagSet) {
 func (o *Request) addServerFlags(flags *pflag.FlagSet) {
 	flags.Float64Var(&o.Utilization, "utilization", 0,
 		"vLLM's gpu-memory-utilization or SGLang's mem-fraction-static (default: the engine's)")
-	flags.IntVar(&o.TensorParallel, "tensor-parallel", 0,
-		"vLLM, SGLang: cards that hold the model together; every figure is of one of them (default: the alike cards of "+
-			"--hardware)")
+	AddServed(flags, &o.Served)
 	flags.StringVar((*string)(&o.ImageLimit), "image-limit", string(engine.ImageProcessed),
 		"vLLM: what --image is: processor, what larger ones are scaled to; profile, what limit-mm-per-prompt says; sent, "+
 			"unknown to it")
 	flags.BoolVar(&o.Eager, "eager", false, "vLLM, SGLang: without CUDA graphs")
 	flags.BoolVar(&o.Offline, "offline", false, "vLLM: the LLM class instead of the server")
+}
+
+// AddServed declares how servers lay a model out over alike cards, and adapters.
+func AddServed(flags *pflag.FlagSet, s *engine.Served) {
+	flags.IntVar(&s.TensorParallel, "tensor-parallel", 0,
+		"vLLM, SGLang: cards that share every layer; every figure is of one of them (default: the alike cards of "+
+			"--hardware, less what other ways take)")
+	flags.IntVar(&s.PipelineParallel, "pipeline-parallel", 0,
+		"vLLM, SGLang: stages that share the layers out; figures are of the stage with least room (default 1)")
+	flags.IntVar(&s.DataParallel, "data-parallel", 0,
+		"vLLM, SGLang: copies of the server; in vLLM a mixture's experts are shared out over them (default 1)")
+	flags.BoolVar(&s.ExpertParallel, "expert-parallel", false, "vLLM: each card holds whole experts, not a part of each")
+	flags.IntVar(&s.ExpertCards, "expert-cards", 0,
+		"SGLang's ep-size: of the cards that share a layer, groups with experts of their own (default 1)")
+	flags.BoolVar(&s.LoRA, "enable-lora", false, "vLLM: room for adapters of the decoder")
+	flags.IntVar(&s.LoRAs, "max-loras", 0, "vLLM: with --enable-lora, adapters in one batch (default 1)")
+	flags.IntVar(&s.LoRARank, "max-lora-rank", 0, "vLLM: with --enable-lora, the largest rank of an adapter (default 16)")
 }
 
 // addLlamaFlags declares llama.cpp's settings under the names that its users know.

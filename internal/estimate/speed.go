@@ -30,6 +30,10 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	if err != nil {
 		return nil, err
 	}
+	if len(mem.Stages) > 0 {
+		o.note("no speed: the stages of a pipeline take turns, and nobody's figures of that are known here")
+		return nil, nil
+	}
 	request := o.asked(m, mem)
 	if mem.Device == "cpu" {
 		h.GPUs = nil
