@@ -29,12 +29,11 @@ import (
 type adviseOptions struct {
 	model, hardware, image, precision, mix string
 	target, grow, torch, memory, build     string
-	traces                                 []string
+	traces, observed                       []string
 	devices                                []int
 	context, concurrency, seeds            int
 	explain, assumeIdle, compare           bool
 	want                                   advise.Want
-	observed                               []string
 	lessons                                lessonOptions
 	served                                 engine.Served
 	out                                    output

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,8 @@ another program disturbed them.`,
 	flags := cmd.Flags()
 	flags.IntVar(&o.seeds, "seeds", 50, "held-out samples to replay")
 	flags.BoolVar(&o.run, "run", false, "also serve a request at the limits from the configuration's own pools in memory")
-	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: "+logged())
+	flags.StringVar(&o.target, "for", "", "hold the estimate against this engine: "+
+		strings.Join(engine.Names((*engine.Engine).Logs), ", "))
 	flags.StringVar(&o.log, "log", "", "with --for: the log that the server wrote while it loaded")
 	estimate.AddServed(flags, &o.served)
 	flags.StringVar(&o.gguf, "gguf", "", "with --for: the weights file to ask llama-fit-params about")
@@ -66,7 +66,6 @@ another program disturbed them.`,
 }
 
 func runVerify(env *environment, cmd *cobra.Command, o *verifyOptions, path string) error {
-	ctx := cmd.Context()
 	if err := o.check(cmd.Flags().Changed); err != nil {
 		return err
 	}
@@ -82,9 +81,9 @@ func runVerify(env *environment, cmd *cobra.Command, o *verifyOptions, path stri
 	}
 	var v advise.Verification
 	if o.target != "" {
-		v, err = verify.HeldToEngine(ctx, o.target, verify.Witness{Log: o.log, GGUF: o.gguf}, in)
+		v, err = verify.HeldToEngine(cmd.Context(), o.target, verify.Witness{Log: o.log, GGUF: o.gguf}, in)
 	} else {
-		v, err = o.hold(env, ctx, a, in, here)
+		v, err = o.hold(env, cmd.Context(), a, in, here)
 	}
 	if err == nil && o.run {
 		err = verify.Serve(path, env.libcuda(), a, in, &v)
@@ -117,16 +116,8 @@ func (o *verifyOptions) check(given func(string) bool) error {
 		return errors.New("--log and --gguf are two witnesses: give one")
 	case (o.target == "") != (o.log == "" && o.gguf == ""):
 		return errors.New("--for goes together with --log or --gguf")
-	case o.target != "":
-		e, err := engine.Lookup("--for", o.target, (*engine.Engine).Logs)
-		if err != nil {
-			return err
-		}
-		return o.served.Check(e, given)
-	case slices.ContainsFunc(engine.ServedFlags, given):
-		return errors.New("--" + strings.Join(engine.ServedFlags, ", --") + " go with --for")
 	}
-	return nil
+	return o.served.CheckFor(o.target, (*engine.Engine).Logs, given)
 }
 
 // configuration reads a configuration back, with what it was made from and whether it is of this machine.
@@ -159,6 +150,3 @@ func (o *verifyOptions) hold(env *environment, ctx context.Context, a advise.Adv
 	}
 	return verify.Hold(a, in, here, timed)
 }
-
-// logged are the engines whose own word can be read.
-func logged() string { return strings.Join(engine.Names((*engine.Engine).Logs), ", ") }

@@ -46,6 +46,21 @@ func (s Served) Check(e *Engine, given func(flag string) bool) error {
 	return nil
 }
 
+// CheckFor is Check for the engine of a name among those that have what has asks for; without a name none may be given.
+func (s Served) CheckFor(name string, has func(*Engine) bool, given func(flag string) bool) error {
+	if name == "" {
+		if i := slices.IndexFunc(ServedFlags, given); i >= 0 {
+			return fmt.Errorf("--%s is of an engine: it goes with --for", ServedFlags[i])
+		}
+		return nil
+	}
+	e, err := Lookup("--for", name, has)
+	if err != nil {
+		return err
+	}
+	return s.Check(e, given)
+}
+
 // Cards are those of all stages and copies.
 func (s Served) Cards() int {
 	return max(s.TensorParallel, 1) * max(s.PipelineParallel, 1) * max(s.DataParallel, 1)
@@ -143,8 +158,9 @@ var rowsEnd = []string{".o_proj", ".out_proj", ".down_proj", ".attn.proj", ".lin
 
 // columnsEnd are linear layers that are split by their output, and keysEnd those of them of which a head is the least.
 var (
-	columnsEnd = []string{".q_proj", ".k_proj", ".v_proj", ".gate_proj", ".up_proj", ".qkv", ".linear_fc1", ".fc1", ".mlp.0"}
-	keysEnd    = []string{".k_proj", ".v_proj"}
+	columnsEnd = []string{".q_proj", ".k_proj", ".v_proj", ".gate_proj", ".up_proj", ".qkv", ".linear_fc1", ".fc1",
+		".mlp.0"}
+	keysEnd = []string{".k_proj", ".v_proj"}
 )
 
 // wholeEnd are linear layers that every card holds.

@@ -93,9 +93,12 @@ func TestServedFlags(t *testing.T) {
 		flag string
 		want string
 	}{
-		{&vllm, Served{PipelineParallel: 2}, "pipeline-parallel", ""}, {&vllm, Served{ExpertCards: 2}, "expert-cards", "only on sglang"},
-		{&sglang, Served{LoRA: true}, "enable-lora", "only on vllm"}, {&ollama, Served{DataParallel: 2}, "data-parallel", "only on"},
-		{&vllm, Served{}, "max-loras", "want 1 to 1024"}, {&vllm, Served{DataParallel: -1}, "data-parallel", "want 1 to 1024"},
+		{&vllm, Served{PipelineParallel: 2}, "pipeline-parallel", ""},
+		{&vllm, Served{ExpertCards: 2}, "expert-cards", "only on sglang"},
+		{&sglang, Served{LoRA: true}, "enable-lora", "only on vllm"},
+		{&ollama, Served{DataParallel: 2}, "data-parallel", "only on"},
+		{&vllm, Served{}, "max-loras", "want 1 to 1024"},
+		{&vllm, Served{DataParallel: -1}, "data-parallel", "want 1 to 1024"},
 	} {
 		err := c.s.Check(c.e, func(flag string) bool { return flag == c.flag })
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
