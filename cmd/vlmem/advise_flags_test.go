@@ -15,6 +15,7 @@ var adviseValues = map[string]string{
 	"prefer": "context", "min-tokens-per-second": "200", "max-first-token": "0.001", "report": "html=page.html",
 	"tensor-parallel": "2", "pipeline-parallel": "2", "data-parallel": "2", "expert-parallel": "true", "expert-cards": "2",
 	"enable-lora": "true", "max-loras": "2", "max-lora-rank": "32",
+	"build":       "b8672",
 	"assume-idle": "", // of this machine alone
 	"model":       "qwen3-vl-4b", "hardware": "",
 	"for": "", "trace": "", "compare": "", "observed": "", "learned": "", "format": "", "output": "", "help": "",
