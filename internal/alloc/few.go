@@ -2,14 +2,14 @@ package alloc
 
 import "fmt"
 
-// While few granules are reserved, zones and caches cost more than they save, and there is one range: every block lies
-// where best fit would put it if nothing could be given back, so at every moment
+// While few granules are reserved, zones cost more than they save, and there is one range: every block lies where best
+// fit would put it if nothing could be given back, so at every moment
 //
 //	granules in use  ≤  ⌈extent of best fit / granule⌉
 //
 // and since free granules are given back before the commitment passes its peak, no more is ever reserved than best fit
-// reserves in the same granules. The range is the odd zone's table, whose free spans are all holes until leave divides
-// them into what is committed and what is not.
+// reserves in the same granules. A pool's caches end that likeness, so it has none until it stops growing. The range is
+// the odd zone's table, whose free spans are all holes until leave divides them into what is committed and what is not.
 type early struct {
 	top  int64  // the most the range may reach to
 	high int64  // granules of the range from here on were never committed

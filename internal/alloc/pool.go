@@ -56,14 +56,14 @@ type Opener func(size int64) (space.Space, error)
 // policy's own.
 //
 // Small blocks that are freed go to a shard of the pool's caches and come back from there without the pool's lock.
-// Before a request is refused the caches are emptied and it is tried again. While few granules are reserved nothing is
-// cached: a cached block can split the hole that the next request needs.
+// Before a request is refused the caches are emptied and it is tried again. While few granules are reserved and the
+// pool grows nothing is cached: a cached block can split the hole that the next request needs.
 type Pool struct {
 	name   string
 	config Config
 	open   Opener
 	align  int64 // of every block: at least what the policy's sizes are multiples of
-	few    int64 // bytes reserved up to which nothing is cached: see placeEarly
+	few    int64 // bytes reserved up to which nothing is cached while the pool grows: see placeEarly
 
 	whole  *peaks // of the pools it is one of, or nil
 	group  *group
@@ -74,7 +74,11 @@ type Pool struct {
 	held   atomic.Int64             // bytes reserved now
 	own    peaks
 
+	settled atomic.Bool // calmAfter blocks were freed since anything was committed
+
 	mu      sync.Mutex // over the arenas and what follows
+	calm    int        // blocks freed since anything was committed
+	grown   int64      // bytes ever committed then
 	refused int64
 	closed  bool
 }
@@ -379,10 +383,12 @@ func (p *Pool) placeIn(i int, g region, r Request) (Block, error) {
 
 // note keeps what is reserved, and the peaks.
 func (p *Pool) note() {
-	var reserved int64
+	var reserved, grown int64
 	for _, g := range p.regions() {
 		reserved += g.arena.backing.committed
+		grown += g.arena.backing.grown
 	}
+	p.watch(grown)
 	if reserved != p.held.Load() {
 		p.held.Store(reserved)
 	}
@@ -418,13 +424,35 @@ func (p *Pool) Free(b Block) error {
 	if asked == 0 {
 		return p.notLive(b)
 	}
-	if b.Size <= p.config.CacheBlock && p.group.peak.Load() > p.few && p.shard().push(b, account, asked) {
+	if b.Size <= p.config.CacheBlock && p.mayCache() && p.shard().push(b, account, asked) {
 		return nil
 	}
 	p.lock()
 	defer p.unlock()
 	p.live.add(-b.Size)
+	if p.calm++; p.calm == calmAfter {
+		p.settled.Store(true)
+	}
 	return list[i].arena.takeBack(inside, asked)
+}
+
+// calmAfter is the frees without a commitment after which a pool of few granules is taken to have stopped growing: a
+// layer of a model makes about a hundred.
+const calmAfter = 1024
+
+// mayCache says whether freed blocks are cached. While few granules are reserved and more are committed now and then
+// none are, because a cached block can split the hole that the next request needs.
+func (p *Pool) mayCache() bool { return p.settled.Load() || p.group.peak.Load() > p.few }
+
+// watch notes whether the pool is growing: grown is what it ever committed.
+func (p *Pool) watch(grown int64) {
+	if grown != p.grown {
+		p.grown, p.calm = grown, 0
+		if p.settled.Load() {
+			p.settled.Store(false)
+			p.drain()
+		}
+	}
 }
 
 // Bytes is the memory of a live block, nil where its space has none that this process can address.

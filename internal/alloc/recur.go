@@ -90,6 +90,9 @@ func (p *Pool) State(s []int64) []int64 {
 	for _, c := range *p.caches.Load() {
 		s = c.state(s)
 	}
+	if !p.mayCache() {
+		s = append(s, int64(p.calm))
+	}
 	return s
 }
 
