@@ -129,8 +129,20 @@ def vlmem(*arguments):
     return json.loads(said.stdout)
 
 
+# Of two alike cards; adapters are written for vLLM alone.
+SEVERAL = [["--tensor-parallel", "2"], ["--pipeline-parallel", "2"], ["--data-parallel", "2", "--concurrency", "4"]]
+ADAPTERS = [["--pipeline-parallel", "2", "--enable-lora", "--max-loras", "4", "--max-lora-rank", "64"]]
+
+
 def bundles(target):
-    """Every card, model and limits with what advise writes for it."""
+    """Every card, model and limits with what advise writes for it, then those of two cards."""
+    if target != "transformers":
+        for card in ("rtx-3090", "a100-80gb", "h200"):
+            for limits in SEVERAL + (ADAPTERS if target == "vllm" else []):
+                hardware = "i5-10210u+%s+%s" % (card, card)
+                bundle = vlmem("advise", "--for", target, "--hardware", hardware, "--model", "qwen3-vl-8b", *limits)
+                if bundle:
+                    yield card, "qwen3-vl-8b", limits, bundle
     for card in CARDS:
         for model in MODELS:
             for limits in LIMITS:

@@ -48,7 +48,7 @@ common.get_nvgpu_memory_capacity = lambda: CARD["smi"] or CARD["bytes"] / (1 << 
 SMI = {"t4": 15360, "rtx-3090": 24576, "rtx-4060": 8188, "rtx-5090": 32607, "a100-80gb": 81920, "h200": 143771, "b200": 183359}
 
 # What a file says under a name of ServerArgs; model and share are looked at apart.
-WRITTEN = ("dtype", "quantization", "context_length", "max_running_requests", "chunked_prefill_size", "tp_size", "kv_cache_dtype",
+WRITTEN = ("dtype", "quantization", "context_length", "max_running_requests", "chunked_prefill_size", "tp_size", "pp_size", "dp_size", "kv_cache_dtype",
            "served_model_name", "mem_fraction_static")
 
 

@@ -109,7 +109,8 @@ def compare(bundle, folder):
     seen = (config.scheduler_config.max_num_batched_tokens, config.scheduler_config.max_num_seqs, images, patches)
     why = {i["name"]: i["why"] for i in bundle["estimate"]["items"]}
     tower = re.search(r"on (\d+) of \d+x\d+, (\d+) patches", why["vision"])
-    said = (int(why["input embeddings"].split()[0]), int(why["penalty counts"].split()[0]), int(tower[1]), int(tower[2]))
+    sequences = int(why["penalty counts"].split()[0]) if "penalty counts" in why else seen[1]  # counted at the last stage alone
+    said = (int(why["input embeddings"].split()[0]), sequences, int(tower[1]), int(tower[2]))
     if said == seen:
         return ""
     return "%d tokens, %d sequences, %d images of %d patches in all; vLLM has %d, %d, %d, %d" % (*said, *seen)
