@@ -1,7 +1,5 @@
 package ggml
 
-import "sync"
-
 // Op is what a node does, as far as placement cares: ggml lets some operations write over a source, and views own
 // nothing.
 type Op uint8
@@ -84,24 +82,6 @@ func Input(name string, t Type, ne ...int64) *Tensor {
 	return in
 }
 
-// slab is tensors that are allocated together: graphs have thousands, which live and die at once.
-type slab struct {
-	tensors [64]Tensor
-	used    int
-}
-
-// slabs are those that have tensors left.
-var slabs = sync.Pool{New: func() any { return new(slab) }}
-
-func blank() *Tensor {
-	s := slabs.Get().(*slab)
-	x := &s.tensors[s.used]
-	if s.used++; s.used < len(s.tensors) {
-		slabs.Put(s)
-	}
-	return x
-}
-
 // from sets what a tensor reads.
 func (t *Tensor) from(src ...*Tensor) *Tensor {
 	t.Src = append(t.few[:0], src...)
@@ -109,7 +89,7 @@ func (t *Tensor) from(src ...*Tensor) *Tensor {
 }
 
 func fresh(t Type, op Op, ne ...int64) *Tensor {
-	x := blank()
+	x := new(Tensor)
 	x.Type, x.Op, x.Follow = t, op, true
 	x.shape(ne...)
 	return x
@@ -198,7 +178,7 @@ func View(a *Tensor, ne, nb [4]int64) *Tensor {
 	if a.Base != nil {
 		base = a.Base
 	}
-	x := blank()
+	x := new(Tensor)
 	x.Type, x.NE, x.NB, x.Op, x.Base, x.Follow = a.Type, ne, nb, OpView, base, true
 	return x.from(a)
 }
