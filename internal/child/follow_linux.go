@@ -46,6 +46,8 @@ type follower struct {
 	cmd     *exec.Cmd
 	tree    *tree
 	restore func()
+	before  time.Duration // processor time when following began
+	sampled time.Time     // last
 }
 
 // place makes the program's group, where this process may.
@@ -153,28 +155,50 @@ func foreground(fd int) {
 // follow samples until the program ends.
 func (f *follower) follow(signals <-chan os.Signal, ended <-chan error) error {
 	defer f.restore()
-	var before unix.Rusage
-	_ = unix.Getrusage(unix.RUSAGE_SELF, &before)
+	f.before = processorTime()
 	ticks := time.NewTicker(f.options.Interval)
 	defer ticks.Stop()
 	f.sample()
 	for {
 		select {
 		case <-ticks.C:
-			f.sample()
-			f.tree.reap()
+			if f.affordable() {
+				f.sample()
+			}
 		case s := <-signals:
 			if number, ok := s.(syscall.Signal); ok {
 				_ = unix.Kill(-f.cmd.Process.Pid, number) // ended meanwhile: told below
 			}
 		case err := <-ended:
 			f.finish(err)
-			var after unix.Rusage
-			_ = unix.Getrusage(unix.RUSAGE_SELF, &after)
-			f.o.Own = time.Duration(after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano())
+			f.o.Own = processorTime() - f.before
 			return nil
 		}
 	}
+}
+
+// What following may cost: a start in which every sample is taken, then a share of the time.
+const (
+	costAtOnce = 20 * time.Millisecond
+	costShare  = 0.004
+	atLeast    = time.Second // between two samples, whatever they cost
+)
+
+// affordable says whether another sample keeps following within its share of the time.
+func (f *follower) affordable() bool {
+	allowed := costAtOnce + time.Duration(costShare*float64(time.Since(f.tree.started)))
+	if processorTime()-f.before > allowed && time.Since(f.sampled) < atLeast {
+		return false
+	}
+	f.sampled = time.Now()
+	return true
+}
+
+// processorTime is what this process has taken.
+func processorTime() time.Duration {
+	var r unix.Rusage
+	_ = unix.Getrusage(unix.RUSAGE_SELF, &r) // of oneself it does not fail
+	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
 func (f *follower) sample() {

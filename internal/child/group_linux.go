@@ -115,8 +115,8 @@ func (g group) remove() {
 
 // processes are those in the group.
 func (g group) processes() []int {
-	text, _ := os.ReadFile(filepath.Join(g.dir, "cgroup.procs")) // gone: none
-	return numbers(string(text))
+	text, _ := read(g.dir + "/cgroup.procs") // gone: none
+	return numbers(text)
 }
 
 func numbers(text string) []int {
@@ -135,23 +135,23 @@ func (g group) number(v1, v2 string) units.Bytes {
 	if g.v2 {
 		name = v2
 	}
-	text, err := os.ReadFile(filepath.Join(g.dir, name))
+	text, err := read(filepath.Join(g.dir, name))
 	if err != nil {
 		return 0
 	}
-	n, _ := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	n, _ := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
 	return units.Bytes(n)
 }
 
 // keyed is the value of a key in a file of the group.
 func keyed(file, key string) int64 {
-	text, err := os.ReadFile(file)
+	text, err := read(file)
 	if err != nil {
 		return 0
 	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) == 2 && f[0] == key {
-			n, _ := strconv.ParseInt(f[1], 10, 64)
+	for line := range strings.Lines(text) {
+		if name, value, _ := strings.Cut(strings.TrimSpace(line), " "); name == key {
+			n, _ := strconv.ParseInt(value, 10, 64)
 			return n
 		}
 	}

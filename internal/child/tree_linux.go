@@ -1,7 +1,7 @@
 package child
 
 import (
-	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -25,7 +25,13 @@ type tree struct {
 
 	walked  time.Duration // spent in smaps_rollup
 	started time.Time
+	slow    time.Time // when what changes slowly was last read
+	some    float64
+	full    float64
 }
+
+// slowly is how often stalls are read, which the kernel averages over ten seconds, and ended processes are taken.
+const slowly = time.Second
 
 type faults struct{ minor, major int64 }
 
@@ -63,8 +69,8 @@ func childrenOf(pid int) []int {
 	}
 	var list []int
 	for _, task := range tasks {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
-		list = append(list, numbers(string(text))...)
+		text, _ := read(fmt.Sprintf("/proc/%d/task/%s/children", pid, task.Name()))
+		list = append(list, numbers(text)...)
 	}
 	return list
 }
@@ -96,22 +102,35 @@ func (t *tree) use() observation.Use {
 	if t.own != nil {
 		u.Group, u.Cache = t.own.number("memory.usage_in_bytes", "memory.current"), t.own.cache()
 	}
-	u.StallSome, u.StallFull = t.stalls()
+	if time.Since(t.slow) >= slowly {
+		t.slow = time.Now()
+		t.some, t.full = t.stalls()
+		t.reap()
+	}
+	u.StallSome, u.StallFull = t.some, t.full
 	return u
 }
 
 // add reads one process; false where it ended or is a zombie.
 func (t *tree) add(u *observation.Use, pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	text, err := read(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return false
 	}
 	alive := false
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
+		var into *units.Bytes
 		key, value, _ := strings.Cut(line, ":")
-		into, ok := map[string]*units.Bytes{"RssAnon": &u.Anonymous, "RssFile": &u.Mapped, "RssShmem": &u.Shared,
-			"VmSwap": &u.Swap}[key]
-		if !ok {
+		switch key {
+		case "RssAnon":
+			into = &u.Anonymous
+		case "RssFile":
+			into = &u.Mapped
+		case "RssShmem":
+			into = &u.Shared
+		case "VmSwap":
+			into = &u.Swap
+		default:
 			continue
 		}
 		alive = true // a zombie has no memory lines
@@ -155,11 +174,11 @@ func (t *tree) left() []int {
 
 // faultsOf reads the fault counters of /proc/PID/stat. The name before them may hold blanks and parentheses.
 func faultsOf(pid int) (faults, bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	text, err := read(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return faults{}, false
 	}
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	if len(fields) < 10 {
 		return faults{}, false
 	}
@@ -170,13 +189,12 @@ func faultsOf(pid int) (faults, bool) {
 
 // proportional is the PSS of a process, 0 where it may not be read.
 func proportional(pid int) units.Bytes {
-	f, err := os.Open(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	text, err := read(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0
 	}
-	defer f.Close()
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		if value, ok := strings.CutPrefix(lines.Text(), "Pss:"); ok {
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, "Pss:"); ok {
 			return kibibytes(value)
 		}
 	}
@@ -190,11 +208,11 @@ func (t *tree) stalls() (some, full float64) {
 	if t.own != nil && t.own.v2 {
 		file = t.own.dir + "/memory.pressure"
 	}
-	text, err := os.ReadFile(file)
+	text, err := read(file)
 	if err != nil {
 		return 0, 0
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		var kind string
 		var average float64
 		if n, _ := fmt.Sscanf(line, "%s avg10=%f", &kind, &average); n == 2 && kind == "some" {
@@ -212,5 +230,31 @@ func (t *tree) reap() {
 		if pid != t.root && t.ever[pid] {
 			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil) // still running, or gone already
 		}
+	}
+}
+
+// read is a file of the kernel's, which is made anew at each reading, in three calls of the system. os.ReadFile takes
+// nine, for files that may block; of what following costs, that was the most.
+func read(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for errors.Is(err, unix.EINTR) {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return "", fmt.Errorf("opening %s: %w", path, err)
+	}
+	defer unix.Close(fd)
+	var text []byte
+	for part := make([]byte, 8192); ; {
+		n, err := unix.Read(fd, part)
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return "", fmt.Errorf("reading %s: %w", path, err)
+		case n == 0:
+			return string(text), nil
+		}
+		text = append(text, part[:n]...)
 	}
 }
