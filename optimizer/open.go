@@ -71,6 +71,7 @@ func nameOf(r io.Reader) string {
 // configured turns a configuration into options.
 func (s *settings) configured(a advise.Advice) (options, error) {
 	o := options{pools: map[Kind]alloc.Config{}, pages: map[Kind]int64{}, prefer: map[Kind][]Place{},
+		limits:   map[poolKey]int64{},
 		pressure: pressure.Default(), above: a.Pressure.DefragmentAbove.Value, collect: s.collect}
 	o.pressure.Low, o.pressure.High = a.Pressure.Low.Value, a.Pressure.High.Value
 	o.pressure.Hysteresis = a.Pressure.Hysteresis.Value
@@ -85,6 +86,9 @@ func (s *settings) configured(a advise.Advice) (options, error) {
 	card := a.Budget.Device != nil && !s.onHost
 	for kind := range o.pools {
 		o.prefer[kind] = placesFor(kind, card)
+	}
+	if card && a.Placement != nil {
+		o.follow(a.Placement)
 	}
 	o.streams = a.Streams.Compute.Value + a.Streams.Copy.Value
 	if !card {
@@ -130,6 +134,45 @@ func placesFor(kind Kind, card bool) []Place {
 	}
 	return []Place{Device, Pageable}
 }
+
+// follow puts cache and vision features where the configuration places them: each place of the cache has its share of
+// the pool, and what the tower reads and writes lies beside its weights.
+func (o *options) follow(p *advise.Places) {
+	for _, q := range []struct {
+		kind Kind
+		*advise.Piece
+	}{{KVCache, &p.KVCache}, {VisionFeatures, &p.Tower}} {
+		c, ok := o.pools[q.kind]
+		parts, whole := q.By(), int64(0)
+		for _, n := range parts {
+			whole += int64(n)
+		}
+		if !ok || whole == 0 {
+			continue
+		}
+		var list []Place
+		left := c.Max
+		for _, place := range []Place{Device, Pinned, Managed, Pageable} {
+			n := int64(parts[place])
+			if n == 0 {
+				continue
+			}
+			list = append(list, place)
+			if share := int64(float64(c.Max) * float64(n) / float64(whole)); q.kind == KVCache && n < whole {
+				share = min(left, (share+boundary-1)/boundary*boundary)
+				o.limits[poolKey{place, q.kind}] = share
+				left -= share
+			}
+		}
+		if len(list) == 1 && list[0] != Pageable {
+			list = append(list, Pageable) // where the card has no room left
+		}
+		o.prefer[q.kind] = list
+	}
+}
+
+// boundary is what a place's share of a pool is a multiple of: the granule that a card commits.
+const boundary = 2 << 20
 
 // useCard opens a card and the memories that it brings.
 func (o *options) useCard(library string, ordinal int) error {

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/alloc"
+	"github.com/vlmem/vlmem/internal/cuda/standin"
 )
 
 // advised is a configuration of advise without a card, with replacements made in it.
@@ -247,6 +248,41 @@ func TestOnHost(t *testing.T) {
 	if _, err := o.Make(Spec{Shape: []int{4}, DType: FP32, Kind: Stream, Stream: 99}); err == nil ||
 		!strings.Contains(err.Error(), "stream 99 is not among") {
 		t.Errorf("a stream that is none: %v", err)
+	}
+}
+
+// What the configuration places in two memories is served from both, each within its share; a tower in host memory has
+// its features there.
+func TestFollowsThePlacement(t *testing.T) {
+	library := standin.Build(t, standin.Options{Memory: 4 << 30})
+	const mib = 1 << 20
+	config := edited(t, "advise_i5-10210u+mx350_qwen3-vl-2b.yaml", `initial_bytes: \d+`, "initial_bytes: 2097152",
+		`(kv_cache:\n    policy: fixed.*\n(?:.*\n)??    max_bytes:) \d+`, "$1 67108864",
+		`placement:\n(?s:.*?)\nspeed:`, "placement:\n  layers:\n    device_bytes: 1\n  kv_cache:\n    device_bytes: 3\n"+
+			"    pageable_bytes: 1\n  tower:\n    pageable_bytes: 1\nspeed:")
+	o, err := Open(strings.NewReader(config), Driver(library.Path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	got := map[Place]int{}
+	for {
+		x, err := o.Allocate([]int{mib}, INT8, KVCache)
+		if errors.Is(err, ErrOutOfMemory) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[x.Place]++
+	}
+	if got[Device] != 48 || got[Pageable] != 16 || len(got) != 2 {
+		t.Errorf("MiB of the cache by place: %v, want 48 on the device and 16 pageable", got)
+	}
+	for kind, want := range map[Kind]Place{VisionFeatures: Pageable, General: Device} {
+		if x, err := o.Allocate([]int{4}, FP32, kind); err != nil || x.Place != want {
+			t.Errorf("%v lies in %v memory, want %v: %v", kind, x.Place, want, err)
+		}
 	}
 }
 

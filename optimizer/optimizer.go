@@ -12,9 +12,10 @@
 // size is committed when the optimizer is opened. Where the policy is fixed, a tensor takes whole pages, one after
 // another.
 //
-// Places. The configuration says where a kind lies: on the card, in pinned or pageable host memory, or managed. Where
-// the card has no room left, a tensor goes to pageable memory; under high pressure, places whose budget is the tight
-// one are passed over while another is left.
+// Places. The configuration's placement says where the cache and the vision tower lie: on the card, in pinned or
+// pageable host memory, or managed. A cache that lies in two has in each its share of the pool; what the tower reads
+// and writes lies with it. Where the card has no room left, a tensor goes to pageable memory; under high pressure,
+// places whose budget is the tight one are passed over while another is left.
 //
 // Compaction. Where the policy is bestfit and the memory the host's, tensors move together when external fragmentation
 // passes defragment_above and a pool would have to grow, under high pressure, and when Compact is called. A tensor
@@ -64,6 +65,7 @@ type options struct {
 	pools    map[Kind]alloc.Config  // General among them
 	open     map[Place]alloc.Opener // Pageable has a default; a place without an opener does not exist
 	prefer   map[Kind][]Place       // the places of a kind, the best first; Pageable alone for one not named
+	limits   map[poolKey]int64      // of a pool in one of its places, where that is not the whole maximum
 	pages    map[Kind]int64         // sizes of these kinds are whole pages
 	pressure pressure.Settings
 	above    float64 // external fragmentation above which bestfit pools are compacted
@@ -235,6 +237,9 @@ func (o *Optimizer) pool(k Kind, place Place) (server, error) {
 // makePool makes the kind of pool that a policy and a place ask for.
 func (o *Optimizer) makePool(key poolKey) (server, error) {
 	c, name, open := o.options.pools[key.kind], key.kind.String(), o.options.open[key.place]
+	if limit, ok := o.options.limits[key]; ok {
+		c.Max, c.Initial = limit, min(c.Initial, limit)
+	}
 	switch {
 	case key.kind == Stream && o.options.streams > 0 && (key.place == Device) == (o.options.card != nil):
 		return newOrdered(c, o.options.streams, o.options.card)

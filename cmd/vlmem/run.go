@@ -67,7 +67,7 @@ signal's number where one ended it.`,
 	flags.BoolVar(&o.keep, "keep", false, "keep the observation in the user's data folder, where --learned finds it")
 	o.lessons.addFlags(cmd)
 	flags.StringVar(&o.limit, "limit", "", "most memory of the program's control group, such as 6GiB")
-	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "time between two samples, longer where they cost much")
+	flags.DurationVar(&o.interval, "interval", 100*time.Millisecond, "least time between two samples")
 	o.out.addPage(cmd)
 	completes(cmd, "engine", estimatedEngines())
 	return cmd

@@ -124,11 +124,13 @@ type Advice struct {
 	Hardware Machine  `yaml:"hardware" json:"hardware"`
 	Model    Subject  `yaml:"model" json:"model"`
 	Budget   Budget   `yaml:"budget" json:"budget"`
-	Speed    *Rates   `yaml:"speed,omitempty" json:"speed,omitempty"` // nil where the machine is not known
-	Pools    Pools    `yaml:"pools" json:"pools"`
-	Tiles    Tiles    `yaml:"tiles" json:"tiles"`
-	Pressure Pressure `yaml:"pressure" json:"pressure"`
-	Streams  Streams  `yaml:"streams" json:"streams"`
+	// Placement is nil where there is no card.
+	Placement *Places  `yaml:"placement,omitempty" json:"placement,omitempty"`
+	Speed     *Rates   `yaml:"speed,omitempty" json:"speed,omitempty"` // nil where the machine is not known
+	Pools     Pools    `yaml:"pools" json:"pools"`
+	Tiles     Tiles    `yaml:"tiles" json:"tiles"`
+	Pressure  Pressure `yaml:"pressure" json:"pressure"`
+	Streams   Streams  `yaml:"streams" json:"streams"`
 	// Environment is nil where nothing of a program's start is chosen.
 	Environment *Environment       `yaml:"environment,omitempty" json:"environment,omitempty"`
 	Samples     Sampling           `yaml:"samples" json:"samples"`
@@ -201,7 +203,8 @@ func Make(in Inputs) (Advice, error) {
 	in.inSteps(&budget)
 	a := Advice{
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
-		Pressure: pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
+		Placement: budget.placed,
+		Pressure:  pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
 		Warnings: append(in.Hardware.Warnings, warnings...),
 	}
 	if start != (Environment{}) {

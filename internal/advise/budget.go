@@ -35,6 +35,7 @@ type Budget struct {
 	Host      Side           `yaml:"host" json:"host"`
 	NextLimit Value[string]  `yaml:"next_limit" json:"next_limit"`
 
+	placed  *Places
 	verdict string // fits, or fits if and under which condition
 }
 
@@ -148,12 +149,19 @@ func (in *Inputs) place(largest Demand, pools Pools) (Budget, bool) {
 		}
 	}
 	last := allowed[len(allowed)-1]
-	for layers := all - 1; layers >= 0 && in.gpu() != nil; layers-- {
-		if b := in.budget(last, layers, l); b.fits() {
-			return in.finish(b, last, l, "no precision lies wholly on the card; the smallest, split"), true
-		}
+	if b := in.split(last, l); b.fits() {
+		return in.finish(b, last, l, "no precision lies wholly on the card; the smallest, split"), true
 	}
 	return Budget{}, false
+}
+
+// split is the budget with as many layers on the card as placement puts there; without a card, of all in host memory.
+func (in *Inputs) split(p Precision, l load) Budget {
+	b := in.budget(p, 0, l)
+	if b.Device == nil || b.Device.Free.Value < 0 {
+		return b
+	}
+	return in.budget(p, in.onCard(p.LayerBytes+l.kvLayer, b.Device.Free.Value), l)
 }
 
 func (b *Budget) fits() bool { return b.missing() == 0 }
@@ -210,6 +218,7 @@ func (in *Inputs) budget(p Precision, layers int, l load) Budget {
 	if in.gpu() == nil {
 		b.LayersOnDevice = derived(0, "no card")
 	}
+	b.placed = in.placedByPools(&b, p)
 	return b
 }
 

@@ -62,6 +62,11 @@ var keys = map[string]key{
 	"budget.PLACE.intervals.pinned_bytes":           {"bytes", "", "the least and the most of pinned_bytes"},
 	"budget.PLACE.intervals.other_bytes":            {"bytes", "", "the least and the most of other_bytes"},
 	"budget.PLACE.intervals.free_bytes":             {"bytes", "", "the least and the most of free_bytes"},
+	"placement.PIECE.device_bytes":                  {"bytes", "verify, optimizer", "of the card; layers are the decoder with embeddings and head, kv_cache its cache, tower the weights of the vision tower"},
+	"placement.PIECE.pinned_bytes":                  {"bytes", "verify, optimizer", "of host memory that is locked for the card"},
+	"placement.PIECE.pageable_bytes":                {"bytes", "verify, optimizer", "of host memory that the system may move: allocated, or a file's pages"},
+	"placement.PIECE.managed_bytes":                 {"bytes", "verify, optimizer", "that card and host address and the driver moves"},
+	"placement.PIECE.saves_s":                       {"seconds", "", "of each token, that the card's part saves against all of the piece in host memory"},
 	"speed.decode_tokens_per_s":                     {"tokens/s", "", "writing, with the cache as a first answer finds it"},
 	"speed.decode_full_tokens_per_s":                {"tokens/s", "", "writing with the context full"},
 	"speed.prefill_tokens_per_s":                    {"tokens/s", "", "reading the prompt"},
@@ -151,6 +156,9 @@ func general(path string) string {
 	}
 	if len(parts) > 2 && parts[0] == "pools" {
 		parts[1] = "POOL"
+	}
+	if len(parts) > 2 && parts[0] == "placement" {
+		parts[1] = "PIECE"
 	}
 	return strings.Join(parts, ".")
 }

@@ -163,6 +163,7 @@ func (in *Inputs) account(d *Deployment) Budget {
 	if taken := Sparing(d.Savings); len(taken) > 0 {
 		b.Savings = new(derived(strings.Join(taken, ", "), "the cheapest that let it fit"))
 	}
+	b.placed = in.placed(d)
 	return b
 }
 
@@ -260,6 +261,9 @@ func (in *Inputs) servedClaims(a Advice, v *Verification) error {
 		if a.Budget.LayersOnDevice.Value > 0 || seen.Host.Weights.Value == a.Budget.Host.Weights.Value {
 			break
 		}
+	}
+	if a.Placement != nil && seen.placed != nil {
+		a.Placement.held(&a.Budget, seen.placed, v)
 	}
 	for _, name := range []string{"device", "host"} {
 		claimed, now := a.places()[name], (&Advice{Budget: seen}).places()[name]

@@ -71,16 +71,8 @@ func (in *Inputs) choices(l load) []Choice {
 	}
 	var list []Choice
 	for _, p := range in.allowed() {
-		for layers := in.Model.Text.Layers; layers >= 0; layers-- {
-			b := in.budget(p, layers, l)
-			if !b.fits() {
-				if in.gpu() == nil {
-					break
-				}
-				continue
-			}
+		if b := in.split(p, l); b.fits() {
 			list = append(list, in.choice(p, b))
-			break
 		}
 	}
 	return list

@@ -109,6 +109,9 @@ func (in *Inputs) model(a Advice, largest Demand, v *Verification) error {
 	if in.Engine != "" {
 		return in.servedClaims(a, v)
 	}
+	if a.Placement != nil && a.Budget.Device != nil {
+		a.Placement.held(&a.Budget, nil, v)
+	}
 	var weights, kv units.Bytes
 	for _, p := range a.places() {
 		weights, kv = weights+p.Weights.Value, kv+p.KVCache.Value

@@ -36,7 +36,7 @@ const slowly = time.Second
 type faults struct{ minor, major int64 }
 
 // walkShare of the time may go into walks of page tables.
-const walkShare = 0.002
+const walkShare = 0.001
 
 // processes lists the live processes of the tree.
 func (t *tree) processes() []int {
@@ -244,17 +244,17 @@ func read(path string) (string, error) {
 		return "", fmt.Errorf("opening %s: %w", path, err)
 	}
 	defer unix.Close(fd)
-	var text []byte
-	for part := make([]byte, 8192); ; {
-		n, err := unix.Read(fd, part)
+	var text strings.Builder
+	for part := [4096]byte{}; ; {
+		n, err := unix.Read(fd, part[:])
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
 			return "", fmt.Errorf("reading %s: %w", path, err)
 		case n == 0:
-			return string(text), nil
+			return text.String(), nil
 		}
-		text = append(text, part[:n]...)
+		text.Write(part[:n])
 	}
 }

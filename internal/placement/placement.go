@@ -17,9 +17,12 @@
 //
 //	max(Σ copies from pinned memory, Σ reads of device memory) + Σ pageable + Σ managed
 //
-// when copies run ahead of their use through two staging buffers. Simulate checks this against the clock of stream.Sim,
-// which knows nothing of it: within 4 % where one side of max is the longer by far, up to 35 % above where they are
-// alike, since two buffers do not smooth what comes in bursts.
+// when copies run ahead of their use through two staging buffers. Where the host's own processors compute on what
+// lies there, as llama.cpp has them, nothing is copied: a step costs touched / H from any host memory, H being what
+// they read, and the step is the sum of both.
+//
+// Simulate checks the former against the clock of stream.Sim, which knows nothing of it: within 4 % where one side of
+// max is the longer by far, up to 35 % above where they are alike, since two buffers do not smooth bursts.
 //
 // # The decision
 //
@@ -60,6 +63,7 @@ type Machine struct {
 	PageableRate float64
 	FaultSeconds float64 // of a page of managed memory touched where it is not
 	Managed      bool    // the card has managed memory
+	HostRate     float64 // of the host's processors from its memory, where they compute on what lies there; 0: they do not
 	Source       map[string]string
 }
 
@@ -90,6 +94,11 @@ func (m Machine) seconds(o Object, p memory.Place) (seconds float64, moved int64
 	switch p {
 	case memory.Device:
 		return o.Touched / m.DeviceRate, 0
+	}
+	if m.HostRate > 0 {
+		return o.Touched / m.HostRate, 0
+	}
+	switch p {
 	case memory.Pinned:
 		return o.Touched / m.PinnedRate, int64(o.Touched)
 	case memory.Pageable:
@@ -126,7 +135,7 @@ func Plan(m Machine, objects []Object) (Assignment, error) {
 func (m Machine) plan(objects []Object) (Assignment, error) {
 	sizes := []int64{0}
 	for _, o := range objects {
-		if o.staged() {
+		if m.stages(o) {
 			sizes = append(sizes, o.Bytes)
 		}
 	}
@@ -148,12 +157,15 @@ func (m Machine) plan(objects []Object) (Assignment, error) {
 // staged says that the card reads the object from a staging buffer where it is not on the card.
 func (o Object) staged() bool { return o.Touched > 0 && !o.Sparse }
 
+// stages says that it does so on this machine.
+func (m Machine) stages(o Object) bool { return m.HostRate == 0 && o.staged() }
+
 // places decides with staging for objects up to size; larger ones must be on the card, which may not be possible.
 func (m Machine) places(objects []Object, size int64) ([]memory.Place, bool) {
 	left := m.DeviceBytes - 2*size
 	must := make([]bool, len(objects))
 	for i, o := range objects {
-		if o.staged() && o.Bytes > size {
+		if m.stages(o) && o.Bytes > size {
 			must[i] = true
 			left -= o.Bytes
 		}
@@ -282,6 +294,9 @@ func spread(indices []int, n int) []int {
 // pin moves what the card does not hold from pageable to better host memory: the most touched first into what may be
 // locked, and what both sides touch into managed memory where a step costs less there than from pageable memory.
 func (m Machine) pin(objects []Object, places []memory.Place) {
+	if m.HostRate > 0 {
+		return // its processors read pageable memory as fast
+	}
 	var rest []int
 	for i := range objects {
 		if places[i] == memory.Pageable {
@@ -326,11 +341,15 @@ func (m Machine) Assign(objects []Object, places []memory.Place) (Assignment, er
 			device += s
 		case memory.Pinned:
 			a.PinnedUsed += o.Bytes
-			pinned += s
+			if m.HostRate > 0 {
+				waits += s
+			} else {
+				pinned += s
+			}
 		default:
 			waits += s
 		}
-		if places[i] != memory.Device && places[i] != memory.Managed && o.staged() {
+		if places[i] != memory.Device && places[i] != memory.Managed && m.stages(o) {
 			device += o.Touched / m.DeviceRate
 			a.Staging = max(a.Staging, 2*o.Bytes)
 		}
@@ -344,6 +363,13 @@ func (m Machine) Assign(objects []Object, places []memory.Place) (Assignment, er
 
 // ErrTooLarge is in the chain where an assignment does not fit the card.
 var ErrTooLarge = errors.New("the card is too small")
+
+// Saves is what a step saves with the object on the card, against it in host memory of a kind. Seconds, derived.
+func (m Machine) Saves(o Object, host memory.Place) float64 {
+	here, _ := m.seconds(o, memory.Device)
+	there, _ := m.seconds(o, host)
+	return there - here
+}
 
 // reason says in a few words why a place is the right one.
 func (m Machine) reason(o Object, p memory.Place) string {
@@ -361,8 +387,11 @@ func (m Machine) reason(o Object, p memory.Place) string {
 	case memory.Managed:
 		return "host and card touch it in turn"
 	}
-	if o.Touched == 0 {
+	switch {
+	case o.Touched == 0:
 		return "no step touches it"
+	case m.HostRate > 0:
+		return "the host computes on it"
 	}
 	return "no more host memory may be locked"
 }

@@ -20,6 +20,9 @@ func Simulate(m Machine, r stream.Rates, a Assignment, steps int) (time.Duration
 	if steps < 1 {
 		return 0, fmt.Errorf("simulating %d steps: want at least one", steps)
 	}
+	if m.HostRate > 0 {
+		return 0, errors.New("simulating an assignment: of a host that computes itself the clock of a card says nothing")
+	}
 	r.UploadBytesPerS, r.MemoryBytesPerS = m.PinnedRate, m.DeviceRate
 	fill, err := simulate(m, r, a, 1)
 	if err != nil {

@@ -58,6 +58,14 @@ const (
 	desktopAllCores = 0.92
 )
 
+// ReadRate is bytes a second that all threads read: as measured, else a share of the platform's maximum.
+func (h *Host) ReadRate() float64 {
+	if h.ReadBytesPerS > 0 {
+		return h.ReadBytesPerS
+	}
+	return readShare * h.BandwidthBytesPS
+}
+
 // HostOf reads what of the processors decides speed; nil where the hardware names none. Guesses say what was assumed.
 func HostOf(h profile.Hardware) (host *Host, guesses []string) {
 	if h.CPU == nil {
