@@ -104,8 +104,12 @@ func (in *Inputs) servedChoices() []Choice {
 	return list
 }
 
-// forecastServed is how fast a deployment writes; nil where the machine is not known well enough.
+// forecastServed is how fast a deployment writes; nil where the machine is not known well enough, and for a pipeline,
+// whose stages take turns.
 func (in *Inputs) forecastServed(d *Deployment) *speed.Forecast {
+	if len(d.Memory.Stages) > 0 {
+		return nil
+	}
 	h := in.Hardware
 	if in.gpu() == nil {
 		h.GPUs = nil

@@ -189,6 +189,11 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
 		o.Served = o.Served.Over(e, h, model)
+		if r := o.Served.Lacking(e, h); r != nil && h.Memory != nil {
+			return r
+		} else if r != nil { // a card alone stands for as many as are asked for
+			o.note("%s: it stands for each", r.Reason)
+		}
 	case e.Weights == engine.GGUF:
 		o.GPU = h.EngineCard()
 	}

@@ -1,6 +1,7 @@
 package estimate
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -189,4 +190,25 @@ func complete(t *testing.T, r *Request) error {
 		t.Fatal(err)
 	}
 	return r.Complete(&m)
+}
+
+// A machine has the cards that it has; a card named alone stands for as many as are asked for, which is said.
+func TestCardsAreThere(t *testing.T) {
+	for hardware, refused := range map[string]bool{"i5-10210u+rtx-4090": true, "i5-10210u+rtx-4090+rtx-4090": false,
+		"rtx-4090": false} {
+		r := Request{Model: "qwen3-vl-4b", Engine: "vllm", Hardware: hardware, ImageSize: "none"}
+		r.PipelineParallel = 2
+		m, err := r.Load()
+		if err == nil {
+			_, err = r.Estimate(&m)
+		}
+		var refusal *engine.Refusal
+		if errors.As(err, &refusal) != refused || err != nil && !refused {
+			t.Errorf("%s: %v", hardware, err)
+		}
+		said := slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "stands for each") })
+		if said != (hardware == "rtx-4090") {
+			t.Errorf("%s: %v", hardware, r.Notes)
+		}
+	}
 }
