@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,9 @@ import (
 	"github.com/vlmem/vlmem/internal/release"
 	"github.com/vlmem/vlmem/internal/replay/touched"
 	"github.com/vlmem/vlmem/internal/report"
+	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/shard"
 	"github.com/vlmem/vlmem/internal/tiling/contest"
-	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
 
@@ -205,22 +206,10 @@ func (o *benchOptions) options(env *environment) (bench.Options, error) {
 			bar := env.progress(what)
 			return bar.Set, bar.Close
 		}}
-	granule, err := units.ParseBytes(o.granule)
-	if err != nil || granule < 512 || granule&(granule-1) != 0 {
-		return out, fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", o.granule)
-	}
-	out.Granule = int64(granule)
-	if o.limit != "" {
-		limit, err := units.ParseBytes(o.limit)
-		if err != nil || limit < 64*units.MiB || limit > bench.Boundless {
-			return out, fmt.Errorf("--limit %s: want 64 MiB to 4 TiB, such as 8GiB", o.limit)
-		}
-		out.Capacity = int64(limit)
-	}
 	if o.save != "" || o.against != "" {
 		out.Yardstick = baseline.NewYardstick().Run
 	}
-	return out, nil
+	return out, out.Bound(o.granule, o.limit)
 }
 
 // newBenchTouchedCmd is the command that bench starts as its own child.
@@ -234,7 +223,7 @@ func newBenchTouchedCmd(env *environment) *cobra.Command {
 
 // check refuses what makes no sense, and settles whether pages are written.
 func (o *benchOptions) check(cmd *cobra.Command) error {
-	if err := bench.CheckNames(o.allocators); err != nil {
+	if err := cmp.Or(bench.CheckNames(o.allocators), bench.Idle(settings.Typed(cmd.Flags()), o.traces)); err != nil {
 		return err
 	}
 	switch timed := o.repeats > 0; {

@@ -63,13 +63,13 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxDIM")
 	flags.Lookup("shapes").DefValue = "a square one, two of a decoder, its attention"
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
-	flags.StringVar(&o.kernel, "kernel", "",
-		"register kernel: avx512, avx2, portable or go (default: the first of these that runs here)")
+	flags.StringVar(&o.kernel, "kernel", "", "register kernel: avx512, avx2, portable or go (default: what runs)")
 	flags.BoolVar(&o.grid, "grid", false, "time an exhaustive grid of tiles too")
 	flags.BoolVar(&o.gpu, "gpu", false, "time the GPU kernels on this machine's first card instead")
 	flags.BoolVar(&o.again, "again", false, "with --gpu: time again what is kept from an earlier run")
 	addHardwareFlag(cmd, &o.hardware)
-	settings.Exclusive(cmd, "gpu hardware", "gpu grid", "gpu kernel", "hardware kernel")
+	settings.Exclusive(cmd, "gpu hardware", "gpu grid", "gpu kernel", "gpu pairs", "hardware kernel", "hardware grid",
+		"hardware pairs")
 	o.out.addFlags(cmd, "table", "json", "yaml")
 	return cmd
 }
@@ -82,6 +82,9 @@ func runBenchTiles(env *environment, ctx context.Context, o *benchTilesOptions) 
 			return err
 		}
 		shapes = append(shapes, s)
+	}
+	if o.again && !o.gpu {
+		return errors.New("--again is of the timings of a card: it goes with --gpu")
 	}
 	if o.pairs < 1 {
 		return fmt.Errorf("--pairs is %d: want at least 1", o.pairs)

@@ -65,14 +65,17 @@ func addSettings(cmd *cobra.Command, o *estimate.Request) {
 	o.AddFlags(flags)
 	completes(cmd, "engine", engine.Names((*engine.Engine).Estimates))
 	o.Given = flags.Changed
+	o.Typed = settings.Typed(flags)
 	settings.OtherWords(flags)
 }
 
-// foreign refuses flags that the engine does not have, which would be silently without effect.
+// foreign refuses typed flags that the engine does not have, which would be silently without effect. What stands in
+// settings is for the engines that have it.
 func foreign(cmd *cobra.Command, name string) error {
 	e, err := engine.Lookup("engine", name, (*engine.Engine).Estimates)
+	typed := settings.Typed(cmd.Flags())
 	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if err == nil {
+		if err == nil && typed(f.Name) {
 			err = e.HasNoEffect(f.Name)
 		}
 	})

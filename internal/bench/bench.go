@@ -74,6 +74,24 @@ type Result struct {
 	Notes   []string
 }
 
+// Bound sets what a bare range commits at a time, and, where a limit is given, how much may be reserved.
+func (o *Options) Bound(granule, limit string) error {
+	g, err := units.ParseBytes(granule)
+	if err != nil || g < 512 || g&(g-1) != 0 {
+		return fmt.Errorf("--granule %s: want a power of two from 512 B up, such as 4KiB or 2MiB", granule)
+	}
+	o.Granule = int64(g)
+	if limit == "" {
+		return nil
+	}
+	l, err := units.ParseBytes(limit)
+	if err != nil || l < 64*units.MiB || l > Boundless {
+		return fmt.Errorf("--limit %s: want 64 MiB to 4 TiB, such as 8GiB", limit)
+	}
+	o.Capacity = int64(l)
+	return nil
+}
+
 // Run adds the runs of a trace, or those of the share, to the result until ctx ends.
 func (o *Options) Run(ctx context.Context, t *trace.Trace, share *shard.Share, into *Result) error {
 	p, err := replay.Compile(t)

@@ -43,6 +43,19 @@ func Workloads(files []string, devices []int, models, images []string, decode in
 	return all, nil
 }
 
+// Idle refuses a flag that somebody typed and that has no effect on these files, or on any replay.
+func Idle(typed func(flag string) bool, files []string) error {
+	if typed("hardware") {
+		return errors.New("--hardware has no effect on a replay: vlmem bench streams and bench tiles take it")
+	}
+	for _, flag := range []string{"model", "image", "decode"} {
+		if len(files) > 0 && typed(flag) {
+			return fmt.Errorf("--%s is of a model's request and has no effect beside --trace: drop one", flag)
+		}
+	}
+	return nil
+}
+
 // Beside says what no figure of the models' requests holds: their weights. Of recorded files nothing is known.
 func Beside(files, models []string) (notes []string) {
 	for _, name := range models {

@@ -35,6 +35,7 @@ type Request struct {
 	Machine *profile.Hardware // that Hardware would name; nil for none
 
 	Given    func(flag string) bool // whether a setting, by the name of its flag, is the user's; nil for none
+	Typed    func(flag string) bool // of these, what was typed now; nil for all
 	FromFile []string               // of these, what stands in a file or a command of the engine's own
 	Notes    []string               // what was assumed
 

@@ -11,7 +11,9 @@ import (
 
 // typed reports whether a setting was given by the person who asks. One that stands in an engine's own file or command
 // is taken as the engine takes it: what has no effect there is passed over there too.
-func (o *Request) typed(flag string) bool { return o.given(flag) && !slices.Contains(o.FromFile, flag) }
+func (o *Request) typed(flag string) bool {
+	return o.given(flag) && !slices.Contains(o.FromFile, flag) && (o.Typed == nil || o.Typed(flag))
+}
 
 // towerFlags say something of images, or of the tower that reads them.
 var towerFlags = []string{"mmproj", "mmproj-quant", "no-mmproj-offload", "image-max-tokens", "images", "frames",

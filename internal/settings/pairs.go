@@ -7,8 +7,9 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Exclusive refuses two flags that do not go together, for each pair of names, wherever they were set. cobra hides the
-// second from completion; its own refusal names groups, and comes after this one.
+// Exclusive refuses two flags that do not go together, for each pair of names. What stands in settings gives way to
+// what was typed: it is a default for every command. cobra hides the second from completion; its own refusal names
+// groups, and comes after this one.
 func Exclusive(cmd *cobra.Command, pairs ...string) {
 	for _, pair := range pairs {
 		cmd.MarkFlagsMutuallyExclusive(strings.Fields(pair)...)
@@ -16,11 +17,22 @@ func Exclusive(cmd *cobra.Command, pairs ...string) {
 	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
 		for _, pair := range pairs {
 			names := strings.Fields(pair)
+			giveWay(cmd, names[0], names[1])
+			giveWay(cmd, names[1], names[0])
 			if err := Idle(cmd, names[0], names[1]); err != nil {
 				return err
 			}
 		}
 		return nil
+	}
+}
+
+// giveWay puts a flag that settings set back to its default where another was typed.
+func giveWay(cmd *cobra.Command, idle, other string) {
+	typed := Typed(cmd.Flags())
+	if f := cmd.Flags().Lookup(idle); f.Changed && !typed(idle) && typed(other) {
+		_ = f.Value.Set(f.DefValue) // it was its value before
+		f.Changed = false
 	}
 }
 
