@@ -60,7 +60,7 @@ result agrees with the CPU's. Timings are kept by card and driver; --again takes
 		RunE: func(cmd *cobra.Command, _ []string) error { return runBenchTiles(env, cmd.Context(), &o) },
 	}
 	flags := cmd.Flags()
-	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:QUERIESxKEYSxDIM")
+	flags.StringSliceVar(&o.shapes, "shapes", tileShapes, "MxNxK for products, attention:MxKEYSxDIM")
 	flags.Lookup("shapes").DefValue = "a square one, two of a decoder, its attention"
 	flags.IntVar(&o.pairs, "pairs", 5, "timed runs of each contestant beside the chosen tiles")
 	flags.StringVar(&o.kernel, "kernel", "", "register kernel: avx512, avx2, portable or go (default: what runs)")

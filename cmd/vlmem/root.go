@@ -133,7 +133,8 @@ func newRootCmd(env *environment) *cobra.Command {
 		Long: `vlmem tells, before a vision-language model is loaded, how its memory will behave on a machine,
 and writes the settings that make it fit and run fast, each with the evidence for it.
 
-Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the user's config file.`,
+Settings come from flags, then VLMEM_* variables, then ./vlmem.yaml, then the user's config file. What is typed has an
+effect or is refused; of the others each applies where it has one and gives way to what is typed.`,
 		Example: `  vlmem probe
   vlmem bench --model qwen3-vl-4b
   vlmem advise --hardware i5-10210u+gtx-1080 --model qwen3-vl-2b > config.yaml`,
