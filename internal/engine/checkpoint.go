@@ -31,7 +31,8 @@ var formAliases = map[string]string{"": "auto", "bf16": "bfloat16", "fp16": "flo
 	"fp32": "float32", "float": "float32"}
 
 // Bits of published quantised checkpoints: groups of 128 with a 16-bit scale, and a 4-bit zero where they have one
-// (AWQ, GPTQ); blocks of 16 with an 8-bit scale (NVFP4), of 32 (MXFP4, MXFP8).
+// (AWQ, GPTQ); blocks of 16 with an 8-bit scale (NVFP4), of 32 (MXFP4, MXFP8), of 64 with a scale in f32 (NF4).
+// grouped4, w4a16 and nf4 were measured on matrices of compressed-tensors and bitsandbytes in November 2026.
 const (
 	grouped4 = 4 + 20.0/128
 	w4a16    = 4 + 16.0/128
@@ -39,6 +40,15 @@ const (
 	mxfp4    = 4.25
 	mxfp8    = 8.25
 	nf4      = 4.5
+)
+
+// What is assumed where a figure is not exact: shares of a card's weights where its server's own classes were not
+// recorded, to cover what every card has whole and what is padded to divide; and the spread of a quantised form, to
+// cover scales and what is left in 16 bits, which differ by checkpoint.
+const (
+	dividedLeast = 0.98
+	dividedMost  = 1.05
+	formSpread   = 0.05
 )
 
 // formOf is the form that an engine takes by a name.
@@ -105,7 +115,7 @@ func served(m *profile.Model, o Options, f Form, kvType string, context int, at 
 	for i := range mem.Items {
 		it := &mem.Items[i]
 		if !at.exact {
-			it.Low, it.High, it.Source = scaled(it.Low, 0.98), scaled(it.High, 1.05), Assumed
+			it.Low, it.High, it.Source = scaled(it.Low, dividedLeast), scaled(it.High, dividedMost), Assumed
 		}
 		it.Why += at.String()
 	}
@@ -121,8 +131,14 @@ func cardRow(t *profile.Text, cards int) int64 {
 	return 2 * int64(max(1, t.KVHeads/cards)) * int64(t.HeadDim)
 }
 
-// kvWidths are the bytes of a cached element by type: a scale for every head of a token of 128 (…_per_token_head), for
-// 16 elements (nvfp4) or 32 (mxfp8); the types that no published table gives are sized by the bits of their names.
+// kvWidths are the bytes of a cached element by type: a scale in f32 for every head of a token, heads being of 128
+// (…_per_token_head; vLLM's triton_attn.py), an 8-bit one for 16 elements (nvfp4, fp4_mx_block16) or 32 (mxfp8).
+//
+// The last two rows are assumed: rounded bits of the types' names with room for scales. vLLM's own slots,
+// read in its repository and not in the release, are: turboquant 0.766, 0.523, 0.461 and 0.398 at heads of 128, up to
+// 0.015 less than here, beside four layers of a dense model in 16 bits, which are not followed (turboquant/config.py);
+// octave 0.484, 0.422 and 0.383 at its only shape, heads of 256 with 64 rotated, so the first two are 3 % low here
+// (rocm_octave.py); ultraquant 0.531 at heads of 256 (a test of its slot).
 var kvWidths = map[string]float64{
 	"auto": 2, "float16": 2, "bfloat16": 2, "bf16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1,
 	"int8_per_token_head": 1 + 4.0/128, "fp8_per_token_head": 1 + 4.0/128, "int4_per_token_head": 0.5 + 4.0/128,
@@ -204,7 +220,7 @@ func (mem *Memory) formWeights(m *profile.Model, o Options, bits float64, at lay
 	decoder := scaled(units.Bytes(layers), bits/8) + scaled(units.Bytes(rest), wide)
 	source, why, spread := Derived, fmt.Sprintf("parameters in %g bits", bits), 0.0
 	if bits < 16 {
-		source, spread = Assumed, 0.05
+		source, spread = Assumed, formSpread
 		why += "; scales, and what stays in 16 bits, differ by checkpoint"
 	}
 	mem.add(Weights, o.place(), decoder, scaled(decoder, 1-spread), scaled(decoder, 1+spread), source,

@@ -24,8 +24,18 @@ func llamaRefuses(m *profile.Model) error {
 		"estimate --engine transformers"}
 }
 
+// What is assumed of a tower whose graph is not built here. Of its weights: to cover small matrices that the converter
+// keeps in f32, and tables that it leaves out. Of its buffer, which was not measured: from half, where the allocator
+// uses tensors again, to twice, where scores are kept as well.
+const (
+	foreignWeightsLeast, foreignWeightsMost = 0.98, 1.02
+	foreignBufferLeast, foreignBufferMost   = 0.5, 2
+)
+
 // foreignTower adds a tower that is not Qwen3-VL's: its weights module by module, matrices in the projector's type and
-// the rest in f32, and its buffer by the tensors that a block of any tower holds.
+// the rest in f32, and its buffer by the tensors that a block of any tower holds: assumed, eight rows of its width
+// and two of its MLP in f32 a patch, as many as attention and MLP keep at once. Without a size the image is 1024x1024,
+// assumed as a common one.
 func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 	image := Image{1024, 1024}
 	if o.Image != nil {
@@ -57,11 +67,11 @@ func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 			size += units.Bytes(4 * x.Elements())
 		}
 	}
-	mem.add(VisionWeights, where, size, scaled(size, 0.98), scaled(size, 1.02), Derived,
+	mem.add(VisionWeights, where, size, scaled(size, foreignWeightsLeast), scaled(size, foreignWeightsMost), Derived,
 		"a %s tower and what joins it to the decoder, matrices in %d bits", m.Vision.Kind, 8*bytes)
 	v := m.Vision
 	block := units.Bytes(4 * int64(grid.Patches) * int64(8*v.HiddenSize+2*v.IntermediateSize))
-	mem.add(Vision, where, block, scaled(block, 0.5), scaled(block, 2), Assumed,
+	mem.add(Vision, where, block, scaled(block, foreignBufferLeast), scaled(block, foreignBufferMost), Assumed,
 		"%d patches through a block of a %s tower, whose graph is not built here", grid.Patches, m.Vision.Kind)
 	return nil
 }

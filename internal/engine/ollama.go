@@ -14,6 +14,16 @@ import (
 // ollamaVersion is the release whose rules are followed; it pins a llama.cpp of its own.
 const ollamaVersion = "0.32.15"
 
+// What is assumed of the shares of a buffer: to cover graphs that differ between the llama.cpp that ollama pins and the
+// release followed here. No buffer of ollama 0.32 was measured.
+const (
+	ollamaBufferLeast = 0.9
+	ollamaBufferMost  = 1.2
+)
+
+// ollamaImageTokens is the least of an image: --image-min-tokens of the Qwen-VL family (llm/llama_server.go).
+const ollamaImageTokens = 1024
+
 // Ollama runs on compute capability 5.0 upwards.
 var ollama = Engine{
 	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
@@ -55,14 +65,16 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	mem.Version = ollamaVersion + " with llama.cpp " + LlamaVersion
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {
-			it.Low, it.High, it.Source = scaled(least.Items[i].Low, 0.9), scaled(it.High, 1.2), Assumed
+			it.Low, it.High, it.Source = scaled(least.Items[i].Low, ollamaBufferLeast),
+				scaled(it.High, ollamaBufferMost), Assumed
 			it.Why += "; ollama pins a llama.cpp of its own"
 		}
 	}
 	return mem, nil
 }
 
-// ollamaContext is the context where none is set, by the memory of all cards together (server/routes.go).
+// ollamaContext is the context where none is set, by the memory of all cards together: its steps are a GiB below
+// cards of 24 and 48 GiB, which report a little less (server/routes.go).
 func ollamaContext(g *profile.GPU) int {
 	switch {
 	case g == nil || g.MemoryBytes < 23*units.GiB:
@@ -86,7 +98,7 @@ func ollamaParallel(m *profile.Model, asked int) int {
 func ollamaImage(m *profile.Model, i Image) Image {
 	side := m.Vision.PatchSize * m.Vision.SpatialMergeSize
 	area := float64(i.Width) * float64(i.Height)
-	least := float64(1024 * side * side)
+	least := float64(ollamaImageTokens * side * side)
 	if area <= 0 || area >= least {
 		return i
 	}

@@ -19,11 +19,18 @@ var onnxGenAI = Engine{
 	Unreckoned: []string{"search.num-beams"},
 }
 
-// onnxForms are the builder's precisions for a CPU. int4 has blocks of 32 with a scale in f32 and a 4-bit zero, and
-// keeps tower and embeddings in f32.
+// onnxForms are the builder's precisions for a CPU. int4 has blocks of 32 (int4_block_size) with a scale in f32 and a
+// 4-bit zero, and keeps tower and embeddings in f32.
 var onnxForms = []Form{
 	{Name: "fp32", Bits: 32, Suffix: "-onnx-cpu-fp32"}, {Name: "int4", Bits: 4 + 36.0/32, Suffix: "-onnx-cpu-int4"},
 }
+
+// What is assumed of a size of ONNX Runtime GenAI's weights; none was measured. The least is to cover builders that
+// leave out or shrink small tensors, the most a mapped file that stays resident beside packed copies of all of it.
+const (
+	onnxWeightsLeast = 0.95
+	onnxWeightsMost  = 2
+)
 
 // estimateONNX follows a model on the CPU: the data files are mapped, quantised matrices are packed into copies, the
 // cache is one tensor a layer for keys and one for values of the whole length in f32, and the arena grows by powers of
@@ -39,7 +46,7 @@ func estimateONNX(m *profile.Model, o Options) (*Memory, error) {
 	if o.KVType != "" && o.KVType != "f32" && o.KVType != "float32" {
 		return nil, fmt.Errorf("KV type %q: ONNX Runtime GenAI takes f32 on a CPU", o.KVType)
 	}
-	context := orDefault(o.Context, 4096)
+	context := orDefault(o.Context, cpuContext)
 	p := m.Parameters()
 	head := p.LMHead
 	if head == 0 {
@@ -48,10 +55,10 @@ func estimateONNX(m *profile.Model, o Options) (*Memory, error) {
 	decoder := scaled(units.Bytes(p.Layers+head), f.Bits/8) + 4*units.Bytes(p.Embed)
 	vision := 4 * units.Bytes(p.VisionCore+p.Merger+p.Deepstack)
 	mem := &Memory{Quant: f.Name, KVType: "f32", ContextTokens: context}
-	mem.add(Weights, "host", decoder, scaled(decoder, 0.95), scaled(decoder, 2), Assumed,
+	mem.add(Weights, "host", decoder, scaled(decoder, onnxWeightsLeast), scaled(decoder, onnxWeightsMost), Assumed,
 		"decoder and head in %s, embeddings in f32; as much again where the mapped file stays resident beside packed copies",
 		f.Name)
-	mem.add(VisionWeights, "host", vision, vision/2, scaled(vision, 2), Assumed,
+	mem.add(VisionWeights, "host", vision, vision/2, scaled(vision, onnxWeightsMost), Assumed,
 		"tower in f32, half that in an fp16 export")
 	sequences := max(o.Sequences, 1)
 	cache := units.Bytes(4 * int64(context*sequences) * int64(m.Text.Layers) * m.Text.CacheRow())
@@ -63,7 +70,8 @@ func estimateONNX(m *profile.Model, o Options) (*Memory, error) {
 	return mem, nil
 }
 
-// raiseToPowers lets what the arena serves reach twice its size: regions are powers of two.
+// raiseToPowers lets what the arena serves reach twice its size: regions are powers of two, as measured with ONNX
+// Runtime 1.32, and a power of two above a size is less than twice that size.
 func (mem *Memory) raiseToPowers() {
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == Compute || it.Name == Vision {

@@ -20,22 +20,37 @@ var openVINO = Engine{
 	Unreckoned: []string{"pipeline.NUM-STREAMS", "pipeline.draft-model", "pipeline.scheduler-config"},
 }
 
+// openVINOInt8 is the bits of a weight in int8. Assumed: 0.03 is to cover the scale in f16, 16 bits, that published
+// exports have for every row, and a zero of 8 bits where the form has one: 24 bits over rows of 800 or more.
+const openVINOInt8 = 8.03
+
+// What is assumed above a size for OpenVINO: that of a packed copy, to cover the padding of its blocks (1 and 2
+// times the file were measured for int8 and for fp16 in f32); and that of a cache, to cover blocks that are not full.
+const (
+	openVINOPackedMost = 1.05
+	openVINOCacheMost  = 1.05
+)
+
+// cpuContext is the tokens where none are given to OpenVINO GenAI or ONNX Runtime GenAI. Assumed: enough for a question
+// about an image, and the least that llama.cpp's fitting leaves.
+const cpuContext = 4096
+
 // openVINOForms are the weights that the exporter writes (--weight-format). With int4 the tower, the embeddings and the
-// head stay in int8, and groups of 128 have a scale and a zero.
+// head stay in int8 (the last two by NNCF's CompressWeights.md), and groups of 128 have a scale and a zero.
 var openVINOForms = []Form{
-	{Name: "fp16", Bits: 16, Suffix: "-fp16-ov"}, {Name: "int8", Bits: 8.03, Suffix: "-int8-ov"},
+	{Name: "fp16", Bits: 16, Suffix: "-fp16-ov"}, {Name: "int8", Bits: openVINOInt8, Suffix: "-int8-ov"},
 	{Name: "int4", Bits: grouped4, Suffix: "-int4-ov"},
 }
 
-// openVINOKV are the bytes of a cached element; the small types have a scale and a zero in f32 for every token of a
-// head.
+// openVINOKV are the bytes of a cached element; the small types have a scale and a zero for every token of a head,
+// assumed to be in f32, and heads to be of 128 as Qwen3-VL's.
 var openVINOKV = map[string]float64{"u8": 1 + 8.0/128, "u4": 0.5 + 8.0/128, "u3": 0.375 + 8.0/128, "bf16": 2, "f16": 2,
 	"f32": 4}
 
 // openVINOWeights is what the files hold.
 func openVINOWeights(m *profile.Model, f Form) (decoder, vision units.Bytes) {
 	p := m.Parameters()
-	rest := max(f.Bits, 8.03) / 8
+	rest := max(f.Bits, openVINOInt8) / 8
 	// the table of embeddings is a model of its own, beside the head
 	head := p.LMHead
 	if head == 0 {
@@ -47,7 +62,7 @@ func openVINOWeights(m *profile.Model, f Form) (decoder, vision units.Bytes) {
 
 // estimateOpenVINO follows a pipeline to its first inference. Compiling maps the files; the first inference packs every
 // matrix into a copy of its own beside the mapped pages, which the system may drop: as large as the file for int8, and
-// for 16 bits computed in f32, as without AMX, twice that.
+// for 16 bits computed in f32, as without AMX, twice that (both measured on 2026.4.1).
 func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "int8"
@@ -64,27 +79,31 @@ func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 	if !ok {
 		return nil, fmt.Errorf("KV type %q: OpenVINO 2026.4.1 takes u8, u4, u3, bf16, f16, f32", o.KVType)
 	}
-	context := orDefault(o.Context, 4096)
+	context := orDefault(o.Context, cpuContext)
 	mem := &Memory{Quant: f.Name, KVType: kv, ContextTokens: context}
 	decoder, vision := openVINOWeights(m, f)
 	packed, least := 1.0, 1.0
 	if f.Bits == 16 {
 		packed = 2
 	}
-	mem.add(Weights, "host", scaled(decoder, packed), scaled(decoder, least), scaled(decoder, packed*1.05), Derived,
+	mem.add(Weights, "host", scaled(decoder, packed), scaled(decoder, least),
+		scaled(decoder, packed*openVINOPackedMost), Derived,
 		"packed copy of the decoder, made at the first inference; in bf16 with AMX as large as the file")
-	mem.add(VisionWeights, "host", scaled(vision, packed), scaled(vision, least), scaled(vision, packed*1.05), Derived,
-		"packed copy of the tower")
+	mem.add(VisionWeights, "host", scaled(vision, packed), scaled(vision, least),
+		scaled(vision, packed*openVINOPackedMost), Derived, "packed copy of the tower")
 	mem.add(FilePages, "host", decoder+vision, 0, decoder+vision, Derived,
 		"the mapped files, resident after loading; the system drops them under pressure")
 	sequences := max(o.Sequences, 1)
 	cache := scaled(units.Bytes(int64(context*sequences)*int64(m.Text.Layers)*m.Text.CacheRow()), width)
-	mem.add(KVCache, "host", cache, cache, scaled(cache, 1.05), Derived, "%d tokens in %s, in blocks", context*sequences,
-		kv)
+	mem.add(KVCache, "host", cache, cache, scaled(cache, openVINOCacheMost), Derived, "%d tokens in %s, in blocks",
+		context*sequences, kv)
 	return mem, mem.cpuCall(m, o, context)
 }
 
-// cpuCall adds what one call on a processor computes with in f32, after the decoder's and the tower's widths.
+// cpuCall adds what one call on a processor computes with in f32, after the decoder's and the tower's widths. Nobody
+// measured these buffers. Assumed: four rows of hidden states and three of an MLP (gate, up and their product) a token,
+// twelve rows a patch for the input, the queries, keys and values and the MLP; from a fourth (decoder) or a half
+// (tower) where buffers are used again to twice that where copies are kept; 1024x1024 where no image is given.
 func (mem *Memory) cpuCall(m *profile.Model, o Options, context int) error {
 	t := m.Text
 	f := int64(t.IntermediateSize)

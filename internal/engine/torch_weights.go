@@ -22,6 +22,19 @@ type torchLoad struct {
 	at      layout                // the card
 }
 
+// What is assumed of weights and caches that PyTorch loads.
+const (
+	// askedLeast and askedMost are shares of the decoder where --quant names a scheme: to cover which modules stay in 16
+	// bits, which every publisher decides.
+	askedLeast, askedMost = 0.95, 1.05
+	// hybridLeast and hybridMost are shares of a cache whose blocks hold states of linear attention as well: to cover
+	// blocks sized to hold a state, whose padding is not modelled.
+	hybridLeast, hybridMost = 0.8, 1.05
+	// otherFilesPercent is how far the elements of the files may be from config.json's before a warning: to cover buffers
+	// and other tensors that are no parameters, yet be less than another size of model.
+	otherFilesPercent = 2
+)
+
 // torchRules is where loaders of one checkpoint differ.
 type torchRules struct {
 	name string
@@ -113,7 +126,7 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 	}
 	if l.asked && l.quant.Method != "bitsandbytes" { // which converts in a way of its own, whoever published the model
 		source = Assumed
-		low[0], high[0] = scaled(low[0], 0.95), scaled(high[0], 1.05)
+		low[0], high[0] = scaled(low[0], askedLeast), scaled(high[0], askedMost)
 		why += "; what stays in 16 bits differs by checkpoint"
 	}
 	mem.add(Weights, o.place(), size[0], low[0], high[0], source, "decoder, embeddings and head: %s", why)
@@ -134,7 +147,7 @@ func (mem *Memory) hybrid(t *profile.Text) {
 			"well: "+
 			"their padding is not modelled",
 			n, units.Bytes(t.StateBytes(2)))
-		mem.assume(KVCache, 0.8, 1.05, "blocks that hold states are not modelled")
+		mem.assume(KVCache, hybridLeast, hybridMost, "blocks that hold states are not modelled")
 	}
 }
 
@@ -162,7 +175,8 @@ func (mem *Memory) checkpointWeights(m *profile.Model, o Options, l torchLoad) {
 		why += fmt.Sprintf("; %s of drafting heads stay on the disk", left)
 	}
 	mem.add(Weights, o.place(), sum, sum, sum, source, "%s", why)
-	if count := m.Parameters().Total(); m.Quantisation == nil && (elements < count*98/100 || elements > count*102/100) {
+	if count := m.Parameters().Total(); m.Quantisation == nil && (elements < count*(100-otherFilesPercent)/100 ||
+		elements > count*(100+otherFilesPercent)/100) {
 		mem.warn(OtherFiles, "the files hold %s elements, config.json describes %s parameters", units.Grouped(elements),
 			units.Grouped(count))
 	}
