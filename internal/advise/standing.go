@@ -2,6 +2,7 @@ package advise
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -36,6 +37,7 @@ func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Stan
 	if unknown {
 		mem = cardPart(mem)
 	}
+	mem = fullestPart(mem)
 	s := Standing{}
 	s.Most, s.Middle, s.Where = in.overflow(e, mem, &a)
 	s.Verdict = in.verdict(mem, &a, s.Most)
@@ -51,5 +53,30 @@ func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Stan
 func cardPart(mem *engine.Memory) *engine.Memory {
 	part := *mem
 	part.Items = slices.DeleteFunc(slices.Clone(mem.Items), func(i engine.Item) bool { return i.Where == "host" })
+	return &part
+}
+
+// fullestPart is an estimate over several cards without those that hold less than the fullest: it is what each of alike
+// cards must hold.
+func fullestPart(mem *engine.Memory) *engine.Memory {
+	high := map[string]units.Bytes{}
+	fullest := ""
+	for _, i := range mem.Items {
+		if i.Where != "host" {
+			high[i.Where] += i.High
+		}
+	}
+	for _, where := range slices.Sorted(maps.Keys(high)) {
+		if fullest == "" || high[where] > high[fullest] {
+			fullest = where
+		}
+	}
+	if len(high) < 2 {
+		return mem
+	}
+	part := *mem
+	part.Items = slices.DeleteFunc(slices.Clone(mem.Items), func(i engine.Item) bool {
+		return i.Where != "host" && i.Where != fullest
+	})
 	return &part
 }

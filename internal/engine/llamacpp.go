@@ -15,7 +15,8 @@ import (
 var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
 	Effects: llamaFlags,
-	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
+	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
+	Context: llamaLeastContext, Adapts: true, Pooled: true,
 	Replay: Arenas, Estimate: estimateLlama,
 	ReadLog: ReadLlamaLog, Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
 	Opposites: llamaOpposites, Variables: llamaVariables,

@@ -41,7 +41,9 @@ func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
 	if err != nil {
 		return o, "", err
 	}
-	if o.Context = least; target <= atLeast {
+	if o.Context = least; target <= atLeast && f.Placed {
+		return o, "the least context; what lies where is set, so that nothing leaves a card", nil
+	} else if target <= atLeast {
 		return fitLayers(m, r, o, target)
 	}
 	cards := units.Bytes(o.Llama.used())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strconv"
 	"strings"
@@ -46,6 +47,7 @@ type Fit struct {
 	Bound  units.Bytes // what a process may fill of that host, 0 for all
 	Margin units.Bytes // to leave free, 0: 1 GiB
 	Least  int         // tokens of context, 0: 4,096
+	Placed bool        // the user says what lies where: nothing is moved
 }
 
 // llamaLoadModes are how a file is loaded. auto maps it, unless a card's backend does not take what is mapped; mlock
@@ -82,7 +84,7 @@ func ParseOverride(text string) (Override, error) {
 	}
 	pattern, err := regexp.Compile(before)
 	if err != nil {
-		return Override{}, fmt.Errorf("%q: %w", text, err)
+		return Override{}, fmt.Errorf("%q: %s", text, unread(err))
 	}
 	if name == "CPU" {
 		return Override{Pattern: pattern, Card: OnHostMemory}, nil
@@ -96,6 +98,20 @@ func ParseOverride(text string) (Override, error) {
 		return Override{pattern, card, bufferNames[letters]}, nil
 	}
 	return Override{}, fmt.Errorf("%q: unknown buffer %q, want CPU or a card such as CUDA0", text, name)
+}
+
+// unread says why a pattern is not read. llama.cpp's are ECMAScript's, which may look ahead and refer back; Go's regexp
+// does neither.
+func unread(err error) string {
+	var fault *syntax.Error
+	if errors.As(err, &fault) && slices.Contains([]syntax.ErrorCode{syntax.ErrInvalidPerlOp, syntax.ErrInvalidEscape},
+		fault.Code) {
+		return fmt.Sprintf("%s in a pattern is not read here; several patterns without it say the same", fault.Expr)
+	}
+	if fault != nil {
+		return fmt.Sprintf("%s is no part of a pattern: %s", fault.Expr, fault.Code)
+	}
+	return err.Error()
 }
 
 // mostCards is llama.cpp's limit of devices (llama_max_devices).

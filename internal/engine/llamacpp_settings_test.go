@@ -384,3 +384,16 @@ func TestLlamaUnmapsWhatItCopied(t *testing.T) {
 		}
 	}
 }
+
+// What a pattern of -ot cannot say here is told in words: llama.cpp's std::regex looks ahead and refers back.
+func TestPatternsThatAreNotRead(t *testing.T) {
+	for text, want := range map[string]string{
+		`blk\.(?!4[0-7])\d+\.ffn_.*_exps=CPU`: `(?! in a pattern is not read here`,
+		`blk\.(\d)\1\.=CPU`:                   `\1 in a pattern is not read here`,
+		`blk\.(\d+\.=CPU`:                     "is no part of a pattern: missing closing )",
+	} {
+		if _, err := ParseOverride(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -11,7 +11,8 @@ import (
 // llamaServer is llama.cpp's server: four slots over one cache, and logits for the slots alone.
 var llamaServer = Engine{
 	Name: "llama-server", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
-	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers, Context: llamaLeastContext, Pooled: true,
+	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
+	Context: llamaLeastContext, Adapts: true, Pooled: true,
 	Cold: true, Shared: "q4_k_m",
 	Savings: []Saving{SmallBatches, SmallTower, SmallCache, TowerOnHost, SmallestCache, ExpertsAway},
 	Effects: append([]string{"cache-ram", "model-draft", "quant-draft", "kv-type-draft", "ngl-draft", "spec-draft-n-max",

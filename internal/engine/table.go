@@ -31,6 +31,7 @@ type Engine struct {
 	Share   float64 // share of the card that it takes by itself; 0: it reckons one
 	Cold    bool    // what is written starts it without a warm-up image
 	Context int     // tokens where none are asked for; 0: Estimate knows
+	Adapts  bool    // left to itself, it fits context and layers to what it finds free
 	Pooled  bool    // Options.Context is that of all sequences together
 	Replay  Replay  // how package workload replays it
 	// Allocator: it is what programs allocate with, so that its settings are of no model, and are chosen by replay.

@@ -2,6 +2,7 @@ package estimate
 
 import (
 	"errors"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -209,6 +210,75 @@ func TestCardsAreThere(t *testing.T) {
 		said := slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, "stands for each") })
 		if said != (hardware == "rtx-4090") {
 			t.Errorf("%s: %v", hardware, r.Notes)
+		}
+	}
+}
+
+// Two cards hold a half each: what fits them is judged by the fuller one, and a machine with one has no two.
+func TestSeveralCards(t *testing.T) {
+	r := Request{Model: "qwen3-vl-8b", Engine: "llama-server", Hardware: "i5-10210u+gtx-1080+gtx-1080", ImageSize: "none"}
+	r.Quant, r.Context, r.Settings.Build, r.Settings.Cards, r.GPULayers = "q4_k_m", 32768, "v0.5.0", 2, -1
+	r.Given = func(flag string) bool { return slices.Contains([]string{"ctx", "cache-ram", "cards"}, flag) }
+	m, err := r.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	two := r
+	mem, err := two.Estimate(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := two.Stand(m, mem)
+	if err != nil || s.Most != 0 || mem.DeviceBytes < 8<<30 {
+		t.Errorf("%v on both cards: %+v, %v", mem.DeviceBytes, s, err)
+	}
+	two = r
+	two.Context = 131072
+	if mem, err = two.Estimate(&m); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := two.Stand(m, mem); err != nil || s.Middle == 0 || s.Where != "on the card" {
+		t.Errorf("%v on both cards: %+v, %v", mem.DeviceBytes, s, err)
+	}
+	r.Hardware = "i5-10210u+gtx-1080"
+	if _, err := r.Estimate(&m); err == nil || !strings.Contains(err.Error(), "2 cards are asked for") {
+		t.Errorf("two cards of one: %v", err)
+	}
+}
+
+// Left to itself llama.cpp moves layers until the least context fits; where the user says what lies where it moves none
+// (weights and cache of the real CUDA backend of v0.5.0 over stub libraries, in MiB).
+func TestFitLeavesWhatIsPlaced(t *testing.T) {
+	for given, c := range map[string]struct {
+		change        func(*Request)
+		device, cache float64
+	}{
+		"ngl":             {func(r *Request) { r.GPULayers = 20 }, 789.24, 304},
+		"override-tensor": {func(r *Request) { r.Settings.Overrides = []string{"blk.0.ffn.*=CPU"} }, 1027.08, 448},
+		"quant":           {func(*Request) {}, 677.56, 240},
+	} {
+		r := Request{Model: "qwen3-vl-2b", Engine: "llama-server", Hardware: "i5-10210u+gt-1030", ImageSize: "none"}
+		r.Quant, r.AutoContext, r.Settings.Build, r.GPULayers = "q4_k_m", true, "v0.5.0", -1
+		c.change(&r)
+		r.Given = func(flag string) bool { return flag == given || flag == "ctx" }
+		m, err := r.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, err := r.Estimate(&m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mib := func(name string) (sum float64) {
+			for _, i := range mem.Items {
+				if i.Name == name && i.Where == "device" {
+					sum += float64(i.Bytes) / (1 << 20)
+				}
+			}
+			return sum
+		}
+		if w, k := mib(engine.Weights), mib(engine.KVCache); math.Abs(w-c.device) > 0.01 || k != c.cache {
+			t.Errorf("%s: weights %.2f, cache %.2f MiB on the card; want %.2f, %.2f", given, w, k, c.device, c.cache)
 		}
 	}
 }

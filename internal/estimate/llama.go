@@ -3,6 +3,7 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -99,6 +100,10 @@ var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "
 	"n-cpu-moe",
 	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload", "ngl-draft"}
 
+// placing are the flags after which llama.cpp moves no layer of its own accord (common/fit.cpp of v0.5.0: "already set
+// by user").
+var placing = []string{"ngl", "override-tensor", "cpu-moe", "n-cpu-moe", "n-cpu-ffn", "tensor-split"}
+
 // cardAsked is the first of these that was given, "" for none.
 func (o *Request) cardAsked() string {
 	for _, name := range onCard { // -ngl 0 asks for what a machine without a card has
@@ -116,7 +121,8 @@ func (o *Request) fit() error {
 	if !o.AutoContext {
 		return nil
 	}
-	o.Llama.Fit = &engine.Fit{Free: o.host, Bound: o.usable}
+	placed := slices.ContainsFunc(placing, func(f string) bool { return o.given(f) || slices.Contains(o.FromFile, f) })
+	o.Llama.Fit = &engine.Fit{Free: o.host, Bound: o.usable, Placed: placed}
 	if o.Device == "gpu" && o.GPU != nil {
 		o.Llama.Fit.Free, o.Llama.Fit.Bound = o.GPU.MemoryBytes, 0
 		if o.GPU.FreeBytes > 0 {

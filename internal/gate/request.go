@@ -80,6 +80,10 @@ func (r *Request) Read(set func(flag, value string) error) error {
 			return fmt.Errorf("reading --config: %w", err)
 		}
 	}
+	if e.Adapts && !r.Given("ctx") && !slices.Contains(r.FromFile, "ctx") {
+		r.unreckoned = append(r.unreckoned, "the context, which is left to the engine (--ctx auto is what it comes to)")
+		r.moved = true
+	}
 	if !modelGiven && !slices.Contains(r.FromFile, "model") {
 		return fmt.Errorf("reading --config: %s names no model that is here: name it with --model",
 			strings.Join(r.Config, " and "))
