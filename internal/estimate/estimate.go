@@ -185,12 +185,8 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	if h.Memory != nil {
 		o.host, o.usable = h.Memory.TotalBytes, h.Memory.Usable()
 	}
-	asked := max(o.Settings.Cards, len(o.Llama.Shares))
 	switch {
 	case e.Host:
-	case h.Memory != nil && asked > max(1, len(h.GPUs)) && o.Settings.Backend != cpuBackend:
-		return fmt.Errorf("%d cards are asked for, and %s has %d: name the card so often in --hardware", asked, h.Name,
-			len(h.GPUs))
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
 		o.Served = o.Served.Over(e, h, model)
