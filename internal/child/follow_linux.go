@@ -179,8 +179,8 @@ func (f *follower) follow(signals <-chan os.Signal, ended <-chan error) error {
 
 // What following may cost: a start in which every sample is taken, then a share of the time.
 const (
-	costAtOnce = 8 * time.Millisecond
-	costShare  = 0.002
+	costAtOnce = 60 * time.Millisecond
+	costShare  = 0.004
 	atLeast    = time.Second // between two samples, whatever they cost
 )
 
