@@ -11,8 +11,8 @@
 //
 // Every sample reads /proc/PID/status of each process, which costs the program nothing. Its proportional share needs
 // smaps_rollup, for which the kernel walks the process's page tables under a lock that the process also needs; it is
-// asked so rarely that the walks take at most a tenth of a percent of the time. Following as a whole takes 60 ms at once
-// and then at most 0.4 % of one processor: where samples cost more, on a machine that is busy, they are taken more
+// asked so rarely that the walks take at most a tenth of a percent of the time. Following as a whole takes 60 ms at
+// once and then at most 0.4 % of one processor: where samples cost more, on a machine that is busy, they are taken more
 // rarely than the interval says, yet once a second at least.
 //
 // # Its end
