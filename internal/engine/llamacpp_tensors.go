@@ -36,7 +36,7 @@ func (l *LlamaOptions) checkTensorSplit(m *profile.Model, flash string) error {
 	case flash == "off":
 		return errors.New("split mode tensor requires flash attention: leave it auto or on")
 	case v != nil && slices.Contains(unsplit, v.Architecture):
-		return fmt.Errorf("split mode tensor is not implemented for %s: layer works", v.Architecture)
+		return fmt.Errorf("llama.cpp splits no tensors of %s over cards: --split-mode layer works", v.Architecture)
 	case l.Build != "" && buildNumber(l.Build) > 0 && buildNumber(l.Build) < firstTensorSplit:
 		return fmt.Errorf("build %s: split mode tensor is not known of builds before b%d", l.Build, firstTensorSplit)
 	case l.Fit != nil:
