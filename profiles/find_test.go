@@ -106,3 +106,29 @@ func TestSheets(t *testing.T) {
 		}
 	}
 }
+
+// TestAssumedMemory: an Arc whose memory nobody told is planned with as its sheet has it, never with more than the bus
+// shows of it, and not where no engine can use it.
+func TestAssumedMemory(t *testing.T) {
+	arc := profile.Card{Vendor: "Intel", PCIID: "8086:56a0", Backends: []string{"vulkan"}}
+	window := func(n units.Bytes) profile.Card { c := arc; c.WindowBytes = &n; return c }
+	idle, own := arc, arc
+	idle.Backends, own.Unified = nil, true
+	for name, c := range map[string]struct {
+		card profile.Card
+		want units.Bytes
+	}{
+		"of its sheet": {arc, 16225243136}, "resized": {window(16 * units.GiB), 16225243136},
+		"with half of the memory": {window(8 * units.GiB), 8112716004}, "unusable": {idle, 0}, "unified": {own, 0},
+	} {
+		h := profile.Hardware{Cards: []profile.Card{c.card}}
+		if err := Sheets(&h); err != nil {
+			t.Fatal(err)
+		}
+		got := h.Cards[0].VRAMBytes
+		if (got == nil) != (c.want == 0) || got != nil && (*got != c.want ||
+			!strings.HasPrefix(h.Cards[0].Source["vram_bytes"], "assumed: ")) {
+			t.Errorf("%s: %v, want %v: %v", name, got, c.want, h.Cards[0].Source)
+		}
+	}
+}

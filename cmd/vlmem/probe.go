@@ -147,6 +147,6 @@ func (o *probeOptions) writeCapture(env *environment, h profile.Hardware) error 
 	}
 	_, err = fmt.Fprintf(env.stdout,
 		"%s: %d files of /sys and /proc, %d cards; no serial numbers, addresses or host name\n",
-		o.doctor, files, len(h.GPUs))
+		o.doctor, files, max(len(h.GPUs), len(h.Cards)))
 	return err
 }

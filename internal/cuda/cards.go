@@ -125,7 +125,7 @@ type Finding struct {
 }
 
 // Diagnose says why cards under root cannot be used, given what Open or Devices answered and the PCI addresses that
-// the driver lists. Cards that answer are not spoken of. Where none does, one card stands for all of one cause.
+// the driver lists. Cards that answer are not spoken of.
 func Diagnose(root string, err error, listed []string) []Finding {
 	cards, listing := Cards(root)
 	if listing != nil {
@@ -139,20 +139,17 @@ func Diagnose(root string, err error, listed []string) []Finding {
 		if err == nil && slices.Contains(listed, c.BusID) {
 			continue
 		}
-		f := m.diagnose(c)
-		// The machine's own faults are told once, not for each of its cards.
-		same := func(o Finding) bool { return o.fault == f.fault }
-		if f.Hidden || !slices.ContainsFunc(found, same) {
-			found = append(found, f)
-		}
+		found = append(found, m.diagnose(c))
 	}
 	return found
 }
 
-// Lines is the findings that are worth a warning: all but what is hidden.
+// Lines is the findings that are worth a warning: all but what is hidden. The machine's own faults are told once, not
+// for each of its cards.
 func Lines(found []Finding) (lines []string) {
-	for _, f := range found {
-		if !f.Hidden {
+	for i, f := range found {
+		same := func(o Finding) bool { return o.fault == f.fault }
+		if !f.Hidden && slices.IndexFunc(found, same) == i {
 			lines = append(lines, f.Text)
 		}
 	}

@@ -18,18 +18,18 @@ import (
 // A capture is the files of /sys and /proc that this package reads, in a tar that Read replays with --root, and what
 // the CUDA driver told of its cards in cardsFile. What names a person or a machine stays out: only the listed files are
 // taken, none of which holds a serial number or an address; of the mounts those of control groups alone, of the
-// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced wherever it
-// stands.
+// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced in the paths of
+// control groups, which containers are named in: no other of these files can hold it.
 
-// cardsFile holds the captured cards, as JSON of profile.GPU.
+// cardsFile holds what the CUDA driver told, as JSON of profile.GPU.
 const cardsFile = "vlmem-cards.json"
 
-// partsFile holds the parts of divided cards, as JSON of profile.Card, beside each the card it is of.
+// partsFile holds all cards with what drivers told beyond the files of /sys: names, parts of divided cards, heaps.
 const partsFile = "vlmem-parts.json"
 
 // captured are the files of a capture, below the root.
 var captured = []string{
-	"proc/cpuinfo", "proc/meminfo", "proc/version", "proc/zoneinfo", "proc/swaps", "proc/pressure/memory",
+	"proc/cpuinfo", "proc/meminfo", "proc/version", "proc/zoneinfo", "proc/pressure/memory",
 	"proc/sys/kernel/osrelease", "proc/sys/vm/overcommit_memory", "proc/sys/vm/overcommit_ratio",
 	"proc/sys/vm/admin_reserve_kbytes", "proc/sys/vm/user_reserve_kbytes", "proc/spl/kstat/zfs/arcstats",
 	"proc/driver/nvidia/version", "proc/driver/nvidia/gpus/*/numa_status", "proc/device-tree/cpus/*/*",
@@ -61,7 +61,7 @@ var capturedLinks = []string{"sys/bus/pci/devices/*/driver", "sys/class/drm/card
 type capture struct {
 	root  *root
 	tar   *tar.Writer
-	host  string // to be replaced
+	host  string // to be replaced in paths of groups
 	count int
 }
 
@@ -90,11 +90,16 @@ func Capture(dir string, pid int, h profile.Hardware, w io.Writer) (int, error) 
 	return c.count, nil
 }
 
-// put writes one file; names and text lose the host's name.
-func (c *capture) put(name, text string) error {
-	if len(c.host) > 2 { // shorter ones are parts of words
-		text = strings.ReplaceAll(text, c.host, "host")
+// nameless is the path of a group without the host's name.
+func (c *capture) nameless(group string) string {
+	if len(c.host) < 3 { // part of any word
+		return group
 	}
+	return strings.ReplaceAll(group, c.host, "host")
+}
+
+// put writes one file.
+func (c *capture) put(name, text string) error {
 	c.count++
 	head := tar.Header{Name: name, Mode: 0o644, Size: int64(len(text)), Typeflag: tar.TypeReg, Format: tar.FormatPAX}
 	if err := c.tar.WriteHeader(&head); err != nil {
@@ -106,7 +111,7 @@ func (c *capture) put(name, text string) error {
 
 // copy puts a file of the root under another name. What cannot be read is left out, as Read will find it.
 func (c *capture) copy(from, to string) error {
-	data, err := c.root.fs.ReadFile(from)
+	data, err := c.root.read(from)
 	if err != nil {
 		return nil
 	}
@@ -159,10 +164,18 @@ func (c *capture) process() error {
 			continue
 		}
 		switch name {
-		case "mountinfo": // other mounts name servers and people's folders
-			text = strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
-				return !strings.Contains(line, " - cgroup") && !strings.Contains(line, " - cpuset")
-			}), "\n")
+		case "cpuset":
+			text = c.nameless(text)
+		case "cgroup": // "5:memory:/docker/name"
+			lines := strings.Split(text, "\n")
+			for i, line := range lines {
+				if f := strings.SplitN(line, ":", 3); len(f) == 3 {
+					lines[i] = f[0] + ":" + f[1] + ":" + c.nameless(f[2])
+				}
+			}
+			text = strings.Join(lines, "\n")
+		case "mountinfo":
+			text = c.mounts(text)
 		case "numa_maps": // the policy stands in each line, mapped files' names in most
 			line, _, _ := strings.Cut(text, "\n")
 			f := strings.Fields(line)
@@ -175,6 +188,20 @@ func (c *capture) process() error {
 	return nil
 }
 
+// mounts is the lines of mountinfo that are of control groups: others name servers and people's folders.
+func (c *capture) mounts(text string) string {
+	var kept []string
+	for line := range strings.Lines(text) {
+		place, device, ok := strings.Cut(strings.TrimSpace(line), " - ")
+		if f := strings.Fields(place); ok && len(f) >= 5 &&
+			(strings.HasPrefix(device, "cgroup") || strings.HasPrefix(device, "cpuset")) {
+			f[3], f[4] = c.nameless(f[3]), c.nameless(f[4])
+			kept = append(kept, strings.Join(f, " ")+" - "+device)
+		}
+	}
+	return strings.Join(kept, "\n")
+}
+
 // groups puts what limits each group on the process's path.
 func (c *capture) groups() error {
 	seen := map[string]bool{}
@@ -183,7 +210,7 @@ func (c *capture) groups() error {
 			name := strings.TrimPrefix(path.Join(at.point, "cgroup.controllers"), "/")
 			if !seen[name] {
 				seen[name] = true
-				if err := c.copy(name, name); err != nil {
+				if err := c.copy(name, c.nameless(name)); err != nil {
 					return err
 				}
 			}
@@ -198,7 +225,7 @@ func (c *capture) groups() error {
 					continue
 				}
 				seen[name] = true
-				if err := c.copy(name, name); err != nil {
+				if err := c.copy(name, c.nameless(path.Dir(name))+"/"+path.Base(name)); err != nil {
 					return err
 				}
 			}
@@ -239,9 +266,9 @@ func (c *capture) cards(gpus []profile.GPU) error {
 	return c.put(cardsFile, string(data)+"\n")
 }
 
-// parts puts divided cards and their parts, without identities.
+// parts puts all cards and the parts of divided ones, without identities.
 func (c *capture) parts(cards []profile.Card) error {
-	if !slices.ContainsFunc(cards, func(p profile.Card) bool { return p.Part != "" }) {
+	if len(cards) == 0 {
 		return nil
 	}
 	cards = slices.Clone(cards)
@@ -257,11 +284,11 @@ func (c *capture) parts(cards []profile.Card) error {
 	return c.put(partsFile, string(data)+"\n")
 }
 
-// readCapturedParts takes the cards that a capture holds of a machine with divided ones in place of those of the bus.
+// readCapturedParts takes the cards that a capture holds in place of those of the bus, which tells less.
 func (rd *reading) readCapturedParts() error {
-	data, err := rd.root.fs.ReadFile(partsFile)
+	data, err := rd.root.read(partsFile)
 	if err != nil {
-		return nil // no card was divided
+		return nil // a capture of other tools, or of a machine without cards
 	}
 	var cards []profile.Card
 	if err := json.Unmarshal(data, &cards); err != nil {
@@ -276,7 +303,7 @@ func (rd *reading) readCapturedCards() error {
 	if err := rd.readCapturedParts(); err != nil {
 		return err
 	}
-	data, err := rd.root.fs.ReadFile(cardsFile)
+	data, err := rd.root.read(cardsFile)
 	if err != nil {
 		return err
 	}

@@ -92,9 +92,44 @@ func TestCaptureReplays(t *testing.T) {
 	if len(after.GPUs) != 1 || !reflect.DeepEqual(after.GPUs[0], card) || !after.Cards[0].Visible {
 		t.Errorf("cards %+v", after.GPUs)
 	}
+	if before.Cards[0].Visible = true; !reflect.DeepEqual(before.Cards, after.Cards) {
+		t.Errorf("cards\n%+v\nof the capture\n%+v", before.Cards, after.Cards)
+	}
 	after.GPUs, after.Cards, after.Fingerprint = nil, before.Cards, before.Fingerprint
 	delete(before.Unknown, "gpus")
 	if !reflect.DeepEqual(before, after) {
 		t.Errorf("read of the machine\n%+v\nof its capture\n%+v", before, after)
+	}
+}
+
+// TestCaptureHidesTheHost: containers name their groups as they are named, and the limits must still be found.
+func TestCaptureHidesTheHost(t *testing.T) {
+	m := smallMachine().with(machine{
+		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n",
+		"proc/self/cgroup":    "5:memory:/lxc/memory01/ns\n",
+		"sys/fs/cgroup/memory/lxc/memory01/ns/memory.limit_in_bytes": "4294967296\n",
+		"sys/fs/cgroup/memory/lxc/memory01/ns/memory.usage_in_bytes": "1073741824\n",
+		"sys/fs/cgroup/memory/lxc/memory01/ns/memory.stat":           "total_inactive_file 0\n",
+	})
+	for _, host := range []string{"memory01", "memory", "lxc", "ns"} {
+		r, err := openRoot(m.lay(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		zipped := gzip.NewWriter(&out)
+		c := capture{root: r, tar: tar.NewWriter(zipped), host: host}
+		if err := errors.Join(c.files(), c.process(), c.groups(), c.tar.Close(), zipped.Close()); err != nil {
+			t.Fatal(err)
+		}
+		r.close()
+		dir, text := untar(t, out.Bytes())
+		if host == "memory01" && strings.Contains(text, host) {
+			t.Errorf("the capture names the host %q", host)
+		}
+		h, err := Reported(dir)
+		if err != nil || h.Memory.LimitBytes == nil || *h.Memory.LimitBytes != 4<<30 || *h.Memory.AvailableBytes != 3<<30 {
+			t.Errorf("host %q: %v, limit %v of %+v", host, err, h.Memory.LimitBytes, h.Memory.Bounds)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	_ "embed"
 	"fmt"
 	"os"
@@ -27,9 +28,11 @@ const (
 	drmDir = "sys/class/drm"
 )
 
-// cardVendors are the makers whose devices engines compute on, by PCI vendor id. Emulated and server-board displays
-// (virtio, QEMU, ASPEED, Matrox) are no cards in this sense.
-var cardVendors = map[string]string{"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x1ed5": "Moore Threads"}
+// cardVendors are makers of displays and accelerators by PCI vendor id, as pci.ids has them in longer words.
+var cardVendors = map[string]string{"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel", "0x1ed5": "Moore Threads",
+	"0x1da3": "Habana", "0x1e52": "Tenstorrent", "0x19e5": "Huawei", "0x9999": "MetaX", "0x0014": "Loongson",
+	"0x1a03": "ASPEED", "0x102b": "Matrox", "0x126f": "Silicon Motion", "0x1013": "Cirrus Logic", "0x1af4": "virtio",
+	"0x1b36": "QXL", "0x1234": "QEMU", "0x15ad": "VMware", "0x1414": "Hyper-V", "0x80ee": "VirtualBox"}
 
 // readCards lists the machine's cards.
 func (rd *reading) readCards() {
@@ -42,6 +45,7 @@ func (rd *reading) readCards() {
 		if names == nil {
 			names = pciNames(rd.root.dir)
 		}
+		c.Vendor = cmp.Or(c.Vendor, vendorName(names, c.PCIID))
 		c.Name = cardName(names, c)
 		c.settle(rd.root)
 		rd.h.Cards = append(rd.h.Cards, c.Card)
@@ -61,12 +65,11 @@ func (rd *reading) readPCICard(bus string) (foundCard, bool) {
 	class, err := r.number(c.dir + "/class")
 	display, accelerator := class>>16 == 0x03, class>>16 == 0x12
 	id, _ := r.text(c.dir + "/vendor")
-	vendor, known := cardVendors[id]
-	if err != nil || !known || !display && !accelerator {
+	if err != nil || id == "" || !display && !accelerator {
 		return c, false
 	}
 	device, _ := r.text(c.dir + "/device")
-	c.Card = profile.Card{Vendor: vendor, PCIBusID: bus, Driver: r.link(c.dir + "/driver"),
+	c.Card = profile.Card{Vendor: cardVendors[id], PCIBusID: bus, Driver: r.link(c.dir + "/driver"),
 		PCIID: strings.TrimPrefix(id, "0x") + ":" + strings.TrimPrefix(device, "0x"), Node: rd.drmNode(bus),
 		Source: profile.Sources{"default": "reported: /" + c.dir}}
 	return c, true
@@ -113,23 +116,41 @@ func (c *foundCard) settle(r *root) {
 	switch c.Vendor {
 	case "AMD":
 		c.Unified = regexp.MustCompile(apuNames).MatchString(c.Name)
-		c.Why = "vlmem computes on cards through CUDA, which is NVIDIA's alone: engines use this one through ROCm or Vulkan"
-		c.Backends = []string{"vulkan"}
-		if c.Driver == "amdgpu" && r.exists("sys/class/kfd/kfd") {
+		c.serve("ROCm or Vulkan", "amdgpu", "vulkan")
+		if c.Backends != nil && r.exists("sys/class/kfd/kfd") {
 			c.Backends = []string{"rocm", "vulkan"}
 		}
 	case "Intel":
-		c.Unified = strings.HasPrefix(c.PCIBusID, "0000:00:")
-		c.Why = "vlmem computes on cards through CUDA, which is NVIDIA's alone: engines use this one through Vulkan or SYCL"
-		c.Backends = []string{"vulkan", "sycl"}
-		if c.VRAMBytes == nil && !c.Unified {
-			c.VRAMBytes = localMemory(r, c.dir)
+		if c.Driver == "intel_vpu" {
+			c.Why = noEngine
+			return
 		}
+		c.Unified = strings.HasPrefix(c.PCIBusID, "0000:00:")
+		c.serve("Vulkan or SYCL", "i915 xe", "vulkan", "sycl")
+		if c.VRAMBytes == nil && !c.Unified {
+			c.VRAMBytes, c.WindowBytes = localMemory(r, c.dir), window(r, c.dir)
+		}
+	case "NVIDIA": // gpu.go knows whether CUDA serves it
 	default:
-		c.Backends = nil // gpu.go knows whether CUDA serves it
+		c.Why = noEngine
 	}
-	if c.Driver == "" && c.Why != "" {
-		c.Why, c.Backends = "no kernel driver is bound to it", nil
+}
+
+const noEngine = "no engine that vlmem knows computes on it"
+
+// serve says what engines reach a card through and with which kernel drivers, or why they do not.
+func (c *foundCard) serve(through, drivers string, backends ...string) {
+	switch {
+	case c.Driver == "":
+		c.Why = "no kernel driver is bound to it"
+	case c.Driver == "vfio-pci":
+		c.Why = "bound to vfio-pci for a virtual machine: use it from there"
+	case !slices.Contains(strings.Fields(drivers), c.Driver):
+		c.Why = fmt.Sprintf("its kernel driver is %s, and engines compute on it with %s alone", c.Driver,
+			strings.ReplaceAll(drivers, " ", " or "))
+	default:
+		c.Backends = backends
+		c.Why = "vlmem computes on cards through CUDA, which is NVIDIA's alone: engines use this one through " + through
 	}
 }
 
@@ -138,15 +159,40 @@ func (c *foundCard) settle(r *root) {
 const apuNames = `Kaveri|Carrizo|Stoney|Raven|Picasso|Renoir|Lucienne|Cezanne|Barcelo|Van ?Gogh|Mendocino|Rembrandt|` +
 	`Raphael|Phoenix|Hawk ?Point|Strix|Krackan|Granite Ridge|MI300A`
 
-// localMemory is the largest of an Intel card's memory regions that xe or i915 tells of.
+// localMemory is an Intel card's memory where xe (until Linux 6.8) or i915 outside of Linux tells of it: others answer
+// to Vulkan alone.
 func localMemory(r *root, dir string) *units.Bytes {
+	files := []string{dir + "/tile0/physical_vram_size_bytes"}
 	for _, name := range r.names(dir + "/drm") {
-		for _, file := range []string{"lmem_total_bytes", "tile0/vram0/total_bytes", "gt/gt0/lmem_total_bytes"} {
-			if n, err := r.number(path.Join(dir, "drm", name, file)); err == nil && n > 0 {
-				b := units.Bytes(n)
-				return &b
-			}
+		files = append(files, path.Join(dir, "drm", name, "lmem_total_bytes"))
+	}
+	for _, file := range files {
+		if n, err := r.number(file); err == nil && n > 0 {
+			b := units.Bytes(n)
+			return &b
 		}
+	}
+	return nil
+}
+
+// leastWindow is above the 256 MiB that cards show where the firmware knows no other size.
+const leastWindow = units.GiB
+
+// window is what of an Intel card's memory the processor can reach, its third region on the bus, "0x4000000000
+// 0x43ffffffff 0x14220c": where it was resized it is all of the memory, up to a power of two. Nil where it was not.
+func window(r *root, dir string) *units.Bytes {
+	text, _ := r.text(dir + "/resource")
+	lines := strings.Split(text, "\n")
+	if len(lines) < 3 {
+		return nil
+	}
+	var first, last uint64
+	if n, err := fmt.Sscanf(lines[2], "0x%x 0x%x", &first, &last); n != 2 || err != nil || last < first ||
+		last-first >= noLimit {
+		return nil
+	}
+	if size := units.Bytes(last - first + 1); size >= leastWindow {
+		return &size
 	}
 	return nil
 }
@@ -199,7 +245,8 @@ func (rd *reading) readPlatformCards() {
 		driver, _ := eventField(event, "DRIVER")
 		if compatible, _ := eventField(event, "OF_COMPATIBLE_0"); platformVendors[driver] != "" {
 			rd.h.Cards = append(rd.h.Cards, profile.Card{Vendor: platformVendors[driver],
-				Name: strings.TrimSpace(platformVendors[driver] + " " + compatible), Driver: driver, Node: node,
+				Name: platformVendors[driver] + " " + cmp.Or(appleCores[compatible], compatible, "graphics"), Driver: driver,
+				Node:    node,
 				Unified: true, Backends: []string{"vulkan"},
 				Why:    "vlmem computes on cards through CUDA, which is NVIDIA's alone: engines use this one through Vulkan",
 				Source: profile.Sources{"default": "reported: /" + dir + "/uevent"}})
@@ -211,6 +258,12 @@ func (rd *reading) readPlatformCards() {
 var platformVendors = map[string]string{"asahi": "Apple", "panfrost": "Arm Mali", "panthor": "Arm Mali",
 	"msm": "Qualcomm Adreno", "msm_dpu": "Qualcomm Adreno", "adreno": "Qualcomm Adreno", "v3d": "Broadcom VideoCore",
 	"etnaviv": "Vivante", "powervr": "Imagination PowerVR"}
+
+// appleCores are the graphics of Apple's chips (Linux, arch/arm64/boot/dts/apple).
+var appleCores = map[string]string{"apple,agx-g13g": "M1 (AGX G13G)", "apple,agx-g13s": "M1 Pro (AGX G13S)",
+	"apple,agx-g13c": "M1 Max (AGX G13C)", "apple,agx-g13d": "M1 Ultra (AGX G13D)", "apple,agx-g14g": "M2 (AGX G14G)",
+	"apple,agx-g14s": "M2 Pro (AGX G14S)", "apple,agx-g14c": "M2 Max (AGX G14C)",
+	"apple,agx-g14d": "M2 Ultra (AGX G14D)"}
 
 func eventField(event, key string) (string, bool) {
 	for line := range strings.Lines(event) {
@@ -236,6 +289,15 @@ func pciNames(root string) *pcidb.DB {
 		}
 	}
 	return nil
+}
+
+// vendorName is the installed name of a maker of no card vendor's, else its number.
+func vendorName(db *pcidb.DB, id string) string {
+	id, _, _ = strings.Cut(id, ":")
+	if db != nil && db.Vendors[id] != nil {
+		return db.Vendors[id].Name
+	}
+	return "PCI vendor " + id
 }
 
 // cardName is the installed name, else that of the table kept here, else the ids.

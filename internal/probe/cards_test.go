@@ -20,31 +20,48 @@ func pciCard(bus, vendor, device string, more machine) machine {
 	return m
 }
 
+var cardsOfMakers = []struct {
+	name   string
+	files  machine
+	driver string // bound to the card at 0000:03:00.0
+	want   profile.Card
+	vram   units.Bytes
+}{
+	{"amdgpu", pciCard("0000:03:00.0", "0x1002", "0x744c", machine{"mem_info_vram_total": "25753026560\n",
+		"mem_info_vram_used": "1048576\n", "max_link_speed": "16.0 GT/s PCIe\n", "max_link_width": "16\n",
+		"pp_dpm_sclk": "0: 500Mhz *\n1: 2482Mhz\n"}), "amdgpu",
+		profile.Card{Vendor: "AMD", Name: "Navi 31", Driver: "amdgpu", ClockHz: 2482e6, Backends: []string{"vulkan"},
+			HostBandwidthBytesPerS: units.Rate(16e9 * 128 / 130 / 8 * 16)}, 25753026560},
+	{"an AMD processor's graphics", pciCard("0000:03:00.0", "0x1002", "0x1638",
+		machine{"mem_info_vram_total": "536870912\n"}), "amdgpu",
+		profile.Card{Vendor: "AMD", Name: "Cezanne", Driver: "amdgpu", Unified: true, Backends: []string{"vulkan"}},
+		512 * units.MiB},
+	{"no driver", pciCard("0000:03:00.0", "0x1002", "0x744c", nil), "",
+		profile.Card{Vendor: "AMD", Name: "Navi 31"}, 0},
+	{"Intel's Arc", pciCard("0000:03:00.0", "0x8086", "0x56a0", nil), "xe",
+		profile.Card{Vendor: "Intel", Name: "Arc A770", Driver: "xe", Backends: []string{"vulkan", "sycl"}}, 0},
+	{"one passed through", pciCard("0000:03:00.0", "0x1002", "0x744c", nil), "vfio-pci",
+		profile.Card{Vendor: "AMD", Name: "Navi 31", Driver: "vfio-pci"}, 0},
+	{"an old driver", pciCard("0000:03:00.0", "0x1002", "0x6808", nil), "radeon",
+		profile.Card{Vendor: "AMD", Name: "Pitcairn", Driver: "radeon"}, 0},
+	{"Intel's NPU", pciCard("0000:03:00.0", "0x8086", "0x7d1d", machine{"class": "0x120000\n"}), "intel_vpu",
+		profile.Card{Vendor: "Intel", Name: "Meteor Lake NPU", Driver: "intel_vpu"}, 0},
+	{"a server board's display", pciCard("0000:03:00.0", "0x1a03", "0x2000", nil), "ast",
+		profile.Card{Vendor: "ASPEED", Name: "card 1a03:2000", Driver: "ast"}, 0},
+	{"an accelerator of no maker here", pciCard("0000:03:00.0", "0x1e9f", "0x0001",
+		machine{"class": "0x120000\n"}), "own", profile.Card{Vendor: "PCI vendor 1e9f", Name: "1e9f:0001",
+		Driver: "own"}, 0},
+	{"Xe's memory by tile", pciCard("0000:03:00.0", "0x8086", "0x56a1",
+		machine{"tile0/physical_vram_size_bytes": "8589934592\n"}), "xe",
+		profile.Card{Vendor: "Intel", Name: "Arc A750", Driver: "xe", Backends: []string{"vulkan", "sycl"}},
+		8 * units.GiB},
+	{"an unknown one", pciCard("0000:03:00.0", "0x1002", "0xfffe", nil), "amdgpu",
+		profile.Card{Vendor: "AMD", Name: "card 1002:fffe", Driver: "amdgpu", Backends: []string{"vulkan"}}, 0},
+}
+
 // TestCardsOfEveryMaker names cards of every maker, with what their drivers tell of memory.
 func TestCardsOfEveryMaker(t *testing.T) {
-	for _, test := range []struct {
-		name   string
-		files  machine
-		driver string // bound to the card at 0000:03:00.0
-		want   profile.Card
-		vram   units.Bytes
-	}{
-		{"amdgpu", pciCard("0000:03:00.0", "0x1002", "0x744c", machine{"mem_info_vram_total": "25753026560\n",
-			"mem_info_vram_used": "1048576\n", "max_link_speed": "16.0 GT/s PCIe\n", "max_link_width": "16\n",
-			"pp_dpm_sclk": "0: 500Mhz *\n1: 2482Mhz\n"}), "amdgpu",
-			profile.Card{Vendor: "AMD", Name: "Navi 31", Driver: "amdgpu", ClockHz: 2482e6, Backends: []string{"vulkan"},
-				HostBandwidthBytesPerS: units.Rate(16e9 * 128 / 130 / 8 * 16)}, 25753026560},
-		{"an AMD processor's graphics", pciCard("0000:03:00.0", "0x1002", "0x1638",
-			machine{"mem_info_vram_total": "536870912\n"}), "amdgpu",
-			profile.Card{Vendor: "AMD", Name: "Cezanne", Driver: "amdgpu", Unified: true, Backends: []string{"vulkan"}},
-			512 * units.MiB},
-		{"no driver", pciCard("0000:03:00.0", "0x1002", "0x744c", nil), "",
-			profile.Card{Vendor: "AMD", Name: "Navi 31"}, 0},
-		{"Intel's Arc", pciCard("0000:03:00.0", "0x8086", "0x56a0", nil), "xe",
-			profile.Card{Vendor: "Intel", Name: "Arc A770", Driver: "xe", Backends: []string{"vulkan", "sycl"}}, 0},
-		{"an unknown one", pciCard("0000:03:00.0", "0x1002", "0xfffe", nil), "amdgpu",
-			profile.Card{Vendor: "AMD", Name: "card 1002:fffe", Driver: "amdgpu", Backends: []string{"vulkan"}}, 0},
-	} {
+	for _, test := range cardsOfMakers {
 		t.Run(test.name, func(t *testing.T) {
 			dir := smallMachine().with(test.files).lay(t)
 			if test.driver != "" {
@@ -72,8 +89,25 @@ func TestCardsOfEveryMaker(t *testing.T) {
 	}
 	h := reported(t, smallMachine().with(pciCard("0000:00:02.0", "0x1af4", "0x1050", nil)).with(machine{
 		"sys/class/drm/card1/device/uevent": "DRIVER=asahi\nOF_COMPATIBLE_0=apple,agx-g13g\n"}))
-	if len(h.Cards) != 1 || h.Cards[0].Vendor != "Apple" || !h.Cards[0].Unified {
+	if len(h.Cards) != 2 || h.Cards[0].Vendor != "virtio" || h.Cards[0].Backends != nil || h.Cards[0].Why == "" ||
+		h.Cards[1].Name != "Apple M1 (AGX G13G)" || !h.Cards[1].Unified {
 		t.Errorf("an emulated display beside Apple's: %+v", h.Cards)
+	}
+}
+
+// TestWindow: where the firmware resized it, the part of an Intel card's memory that the processor reaches is told.
+func TestWindow(t *testing.T) {
+	const rest = "0x0000004000000000 0x0000004000ffffff 0x000000000014220c\n0 0 0\n"
+	for resource, want := range map[string]units.Bytes{
+		rest + "0x0000006000000000 0x00000061ffffffff 0x000000000014220c\n": 8 * units.GiB,
+		rest + "0x0000006000000000 0x000000600fffffff 0x000000000014220c\n": 0, // the 256 MiB of old firmware
+		rest + "0x1 0x0 0x0\n": 0, rest: 0, "": 0, rest + "garbled\n": 0,
+	} {
+		m := smallMachine().with(pciCard("0000:03:00.0", "0x8086", "0x56a0", machine{"resource": resource}))
+		c := reported(t, m).Cards[0]
+		if got := c.WindowBytes; (got == nil) != (want == 0) || got != nil && *got != want {
+			t.Errorf("%q: %v, want %v", resource, got, want)
+		}
 	}
 }
 

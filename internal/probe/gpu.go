@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -116,8 +117,8 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 	case len(lines) > 0:
 		h.Unknown["gpus"] = lines[0]
 	case len(h.Cards) > 0:
-		c := h.Cards[0]
-		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, c.PCIID, c.Why)
+		c := h.Cards[max(0, slices.IndexFunc(h.Cards, func(c profile.Card) bool { return len(c.Backends) > 0 }))]
+		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, cmp.Or(c.PCIID, c.Driver), c.Why)
 	}
 }
 

@@ -150,8 +150,8 @@ func newMeasuring(ctx context.Context, opts Options) (*measuring, error) {
 		ms.top, ms.stream = min(ms.top, share), min(ms.stream, share)
 	}
 	if ms.top < leastTop {
-		return nil, fmt.Errorf("%w: %v is free, want 8 × %v", ErrTooLittleMemory, units.Bytes(8*ms.top),
-			units.Bytes(leastTop))
+		return nil, fmt.Errorf("%w: %v may be filled, want %v", ErrTooLittleMemory,
+			*freeToMeasure(opts.Hardware.Memory), units.Bytes(8*leastTop))
 	}
 	return ms, nil
 }

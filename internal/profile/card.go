@@ -19,6 +19,8 @@ type Card struct {
 	VRAMUsedBytes *units.Bytes `yaml:"vram_used_bytes,omitempty" json:"vram_used_bytes,omitempty"`
 	GTTBytes      *units.Bytes `yaml:"gtt_bytes,omitempty" json:"gtt_bytes,omitempty"`
 	GTTUsedBytes  *units.Bytes `yaml:"gtt_used_bytes,omitempty" json:"gtt_used_bytes,omitempty"`
+	// what of its memory the processor reaches on the bus: not below the memory, where it is known
+	WindowBytes *units.Bytes `yaml:"window_bytes,omitempty" json:"window_bytes,omitempty"`
 	// as Vulkan's driver tells them
 	Heaps []Heap `yaml:"heaps,omitempty" json:"heaps,omitempty"`
 	// Unified: its memory is the host's; it and the host cannot both have it.

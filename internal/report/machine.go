@@ -464,6 +464,9 @@ func (s *screen) card(c profile.Card, alike int) {
 		memory = "shares the host's memory"
 	case c.VRAMBytes != nil:
 		memory = c.VRAMBytes.String()
+		if strings.HasPrefix(c.Source["vram_bytes"], "assumed") {
+			memory += " assumed"
+		}
 	}
 	where := strings.TrimSpace("driver " + c.Driver)
 	if c.Driver == "" {
