@@ -36,6 +36,7 @@ var (
 		`(\w+):\s+(\S+)\s+(?:(model|KV|compute|output)\s+)?buffer size\s*=\s*([0-9.]+) MiB`)
 	llamaTowerSize = regexp.MustCompile(`(?:load_hparams|clip_model_load): model size:\s+([0-9.]+) Mi?B`)
 	llamaTowerAt   = regexp.MustCompile(`CLIP using (\S+) backend`)
+	llamaPrompts   = regexp.MustCompile(`cache state: \d+ prompts, ([0-9.]+) MiB`)
 	llamaTable     = regexp.MustCompile(`breakdown_print: \|\s+- (\S+)[^|]*\|\D*(?:\d+ = \d+ \+ \()?\s*\d+ =\s*(\d+) ` +
 		`\+\s*(\d+) \+\s*(\d+)`)
 	llamaNumber = regexp.MustCompile(
@@ -121,6 +122,9 @@ func (p *llamaLogParser) line(text string) error {
 	if m := llamaTowerSize.FindStringSubmatch(text); m != nil {
 		return p.put(&p.log.Items, VisionWeights, p.tower, "load_hparams", m[1], 0.005)
 	}
+	if m := llamaPrompts.FindStringSubmatch(text); m != nil {
+		return p.putMost(PromptCache, m[1])
+	}
 	if m := llamaTable.FindStringSubmatch(text); m != nil {
 		for i, name := range []string{Weights, KVCache, Compute} {
 			if err := p.put(&p.table, name, m[1], "memory breakdown", m[2+i], 1); err != nil {
@@ -187,6 +191,22 @@ func (p *llamaLogParser) put(list *[]Item, name, device, who, mib string, roundi
 		(*list)[i] = item
 	} else if item.High > 0 {
 		*list = append(*list, item)
+	}
+	return nil
+}
+
+// putMost keeps the most that a server's prompts took of the host.
+func (p *llamaLogParser) putMost(name, mib string) error {
+	var now []Item
+	if err := p.put(&now, name, "", "cache state", mib, 0.0005); err != nil {
+		return err
+	}
+	i := slices.IndexFunc(p.log.Items, func(x Item) bool { return x.Name == name })
+	switch {
+	case i < 0:
+		p.log.Items = append(p.log.Items, now...)
+	case p.log.Items[i].Bytes < now[0].Bytes:
+		p.log.Items[i] = now[0]
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ var unknown = []engine.Item{
 func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 	o.Engine, o.Version, o.Model, o.Device = mem.Engine, mem.Version, mem.Model, mem.Device
 	sums := map[string]*Item{}
-	for _, name := range []string{Anonymous, Mapped, Total} {
+	for _, name := range []string{Anonymous, Mapped, Total, pinned} {
 		sums[name] = &Item{Name: name, Where: "host", Source: engine.Derived}
 	}
 	var loading Item                  // the total while the weights are loaded
@@ -60,12 +60,34 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 	}
 	sums[Total].atLeast(loading)
 	o.seen(sums, known)
+	o.seenLoading()
+}
+
+// seenLoading says how many pages of files went after the peak of mapped memory: what fell by about the prediction, and
+// not by all that an ending program drops.
+func (o *Observation) seenLoading() {
+	i := slices.IndexFunc(o.Items, func(i Item) bool { return i.Name == engine.FilePages })
+	if i < 0 {
+		return
+	}
+	item, after, fell, peaked := &o.Items[i], units.Bytes(0), false, false
+	for _, s := range o.Samples {
+		peaked = peaked || s.Mapped == o.Peak.Mapped
+		down := o.Peak.Mapped - s.Mapped
+		fell = fell || peaked && down > item.Predicted/2 && down < item.Predicted*5/4
+		if fell {
+			after = max(after, s.Mapped)
+		}
+	}
+	if fell {
+		item.Seen, item.Witness = o.Peak.Mapped-after, "kernel"
+	}
 }
 
 // loaded are the items that are there while weights are loaded; the others come afterwards.
 func loaded(name string) bool {
 	return slices.Contains([]string{engine.Weights, engine.VisionWeights, engine.RepackedWeights, Process, Libraries,
-		engine.FilePages}, name)
+		engine.Driver, engine.FilePages}, name)
 }
 
 // atLeast raises an item to another.
@@ -84,9 +106,15 @@ func withUnknown(items []engine.Item) []engine.Item {
 	return all
 }
 
+// pinned memory for a card is neither: the kernel counts it as shared, so that it is in the total alone.
+const pinned = "pinned"
+
 // partOf is the sum that an item on the host belongs to.
 func partOf(i engine.Item) string {
 	named := i.Name == Libraries || i.Name == engine.FilePages
+	if i.Backing == engine.BackedPinned {
+		return pinned
+	}
 	if named || i.Backing == engine.BackedFile || i.Backing == engine.BackedLocked {
 		return Mapped
 	}

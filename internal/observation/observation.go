@@ -10,9 +10,9 @@
 //	proportional  Σ PSS: shared pages are divided among those who map them, so that the sum is memory
 //	anonymous     heaps, stacks and private memory without a file: what a swapless machine cannot drop
 //	mapped        resident pages of files, weights mapped from a file among them: the kernel may drop them
+//	shared        memory of tmpfs, and what is pinned for a card
 //
-// The peak of a sum is the largest sampled; a burst shorter than the interval may be missed. PeakResident of a single
-// process is the kernel's own high-water mark and misses nothing.
+// The peak of a sum is the largest sampled; a burst shorter than the interval may be missed.
 package observation
 
 import (

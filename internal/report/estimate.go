@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
@@ -56,13 +57,40 @@ func interval(low, high units.Bytes) string {
 
 func places(mem *engine.Memory) string {
 	if mem.Device == "cpu" {
-		return ""
+		return beside(mem)
 	}
 	card := ""
 	if mem.CardBytes > 0 {
 		card = " of " + mem.CardBytes.String()
 	}
-	return fmt.Sprintf("%s%s on the device, %s on the host", mem.DeviceBytes, card, mem.HostBytes)
+	text := fmt.Sprintf("%s%s on the device, %s on the host", mem.DeviceBytes, card, mem.HostBytes)
+	if more := beside(mem); more != "" {
+		text += "; " + more
+	}
+	return text
+}
+
+// beside says what the process holds of the host beside the items, which no total counts, and what only loading maps.
+func beside(mem *engine.Memory) string {
+	var own, pages units.Bytes
+	for _, i := range mem.Own {
+		if i.Name == engine.FilePages {
+			pages += i.Bytes
+		} else {
+			own += i.Bytes
+		}
+	}
+	var parts []string
+	if own > 0 {
+		parts = append(parts, fmt.Sprintf("some %s of the host by the process itself", own))
+	}
+	if pages > 0 {
+		parts = append(parts, fmt.Sprintf("while it loads up to %s of the file's pages, which the kernel can drop", pages))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "besides " + strings.Join(parts, ", and ")
 }
 
 // Logged renders an estimate and, for people, what a log says beside it.
