@@ -113,8 +113,7 @@ func writeONNX(s Settings) (*Bundle, error) {
 	return &Bundle{settings: append(append(path, search...), session...),
 		Files: []File{{"onnxruntime-genai.json", jsonText(overlay)}, {"onnxruntime-genai.py", script}},
 		Use:   []string{build, "import runpy; model = runpy.run_path('onnxruntime-genai.py')['load']()"},
-		Notes: []string{fmt.Sprintf("images are limited by the processor's own file: scale them to %dx%d before",
-			s.Image.Width,
-			s.Image.Height)},
+		Notes: append(s.threadsNote(), fmt.Sprintf("images are limited by the processor's own file: scale them to %dx%d "+
+			"before", s.Image.Width, s.Image.Height)),
 	}, nil
 }

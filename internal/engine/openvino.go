@@ -147,10 +147,10 @@ func writeOpenVINO(s Settings) (*Bundle, error) {
 		Files: []File{{"openvino.json", jsonText(lines{{"pipeline", []setting(l), ""}})},
 			{"openvino.py", openVINOText(s.spelled, l)}},
 		Use: []string{export, "import runpy; pipeline = runpy.run_path('openvino.py')['load']()"},
-		Notes: []string{"memory grows at the first inference, when the weights are packed, not at loading; only dropping " +
-			"the pipeline gives it back",
+		Notes: append(s.threadsNote(), "memory grows at the first inference, when the weights are packed, not at loading; "+
+			"only dropping the pipeline gives it back",
 			fmt.Sprintf("the pipeline has no limit of its own on images: scale them to %dx%d before", s.Image.Width,
-				s.Image.Height)},
+				s.Image.Height)),
 	}, nil
 }
 

@@ -117,6 +117,14 @@ func (e *Engine) spell(s Settings) (b *Bundle, err error) {
 	return b, nil
 }
 
+// threadsNote says why so many threads where the file that names them is JSON, which has no comments.
+func (s *Settings) threadsNote() []string {
+	if s.Threads == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("%d threads: %s", s.Threads, s.ThreadsWhy)}
+}
+
 // setting is one key of a file, with the reason for its value.
 type setting struct {
 	key   string

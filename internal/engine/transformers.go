@@ -473,6 +473,7 @@ func writeTransformers(s Settings) (*Bundle, error) {
 	b.Files = []File{{"transformers.json", jsonText(document)},
 		{"transformers.py", pythonText(s.spelled, model, images, generate, torch)}}
 	b.Use = []string{"import runpy; load = runpy.run_path('transformers.py')['load']; model, processor, generate = load()"}
+	b.Notes = s.threadsNote()
 	return &b, nil
 }
 

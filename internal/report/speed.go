@@ -71,6 +71,9 @@ func Evidence(f *speed.Forecast) []string {
 	if f.Image.Median > 0 {
 		notes = append(notes, "image times are derived from operations alone; few were measured")
 	}
+	if f.Threads > 0 {
+		notes = append(notes, fmt.Sprintf("the processor computes with %s: %s", count(f.Threads, "thread"), f.ThreadsWhy))
+	}
 	if len(f.Assumed) > 0 {
 		notes = append(notes, "assumed of the machine: "+strings.Join(f.Assumed, "; "))
 	}

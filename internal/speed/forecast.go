@@ -41,7 +41,10 @@ type Forecast struct {
 	Thin            bool `yaml:"order_of_magnitude_only,omitempty" json:"order_of_magnitude_only,omitempty"`
 	// of the machine, where its profile is silent
 	Assumed []string `yaml:"assumed,omitempty" json:"assumed,omitempty"`
-	Roof    *Roof    `yaml:"-" json:"-"` // nil where it is not known
+	// where quota, affinity or cpuset leave fewer CPUs than the machine has
+	Threads    int    `yaml:"threads,omitempty" json:"threads,omitempty"`
+	ThreadsWhy string `yaml:"threads_why,omitempty" json:"threads_why,omitempty"`
+	Roof       *Roof  `yaml:"-" json:"-"` // nil where it is not known
 }
 
 // imageSpread is how far image times lie about the median: too few were measured for a percentile.
@@ -61,6 +64,9 @@ func (c *Constants) Forecast(m *profile.Model, h profile.Hardware, l Lay, s Sett
 	}
 	if q.Host != nil {
 		_, f.Assumed = HostOf(h)
+		if h.UsableThreads() < h.CPU.Threads {
+			f.Threads, f.ThreadsWhy = h.Compute()
+		}
 	}
 	q.Work.Prompt, q.Work.UBatch = r.Prompt, r.UBatch
 	a := c.PredictOn(q, k)

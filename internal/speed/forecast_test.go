@@ -53,6 +53,30 @@ func TestForecastAddsUp(t *testing.T) {
 	}
 }
 
+// A prediction says which bound on the processor it rests on, where there is one.
+func TestForecastNamesTheThreads(t *testing.T) {
+	quota := 2.0
+	h := hardware(t, "i5-10210u")
+	m, err := profiles.Model("qwen3-vl-2b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := speed.Fitted()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limited := range []bool{false, true} {
+		if limited {
+			h.System = &profile.System{CPUQuota: &quota}
+		}
+		f, err := c.Forecast(&m, h, speed.Lay{HostBytes: 2e9}, speed.Setting{Engine: "llama.cpp", Backend: "cpu",
+			Type: "q8_0"}, speed.Request{Context: 4096, Prompt: 2048, UBatch: 512}, nil)
+		if err != nil || (f.Threads == 2) != limited || strings.Contains(f.ThreadsWhy, "2 CPUs") != limited {
+			t.Errorf("limited %v: %d threads, %q, %v", limited, f.Threads, f.ThreadsWhy, err)
+		}
+	}
+}
+
 // Of a model with experts, a token reads 8 of 128: it writes far faster than a dense one of as many bytes.
 func TestExpertsOnTheHostAreReadInPart(t *testing.T) {
 	h := hardware(t, "i5-10210u")
