@@ -37,7 +37,7 @@ type subject struct {
 var conforming = withEveryPolicy([]subject{
 	{"bestfit", bare("bestfit"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
 	{"buddy", bare("buddy"), alloctest.Options{Aligns: []int64{64, 4096, 2 << 20}}},
-	{"buddy-lazy", bare("buddy-lazy"), alloctest.Options{}},
+	{"buddy-lazy", bare("buddy-lazy"), alloctest.Options{Unmerged: true}},
 	{"buddy-whole", bare("buddy-whole"), alloctest.Options{}},
 	{"fixed", bare("fixed"), alloctest.Options{MaxSize: 64 << 10, Aligns: []int64{64, 64 << 10}}},
 	{"vlmem arena", arena("vlmem", space.DeviceGranule), alloctest.Options{}},
@@ -119,6 +119,22 @@ func TestConformance(t *testing.T) {
 				return a
 			}, c.Options)
 		})
+	}
+}
+
+// TestPoliciesConform holds every policy to what it promises by itself, with no arena above it.
+func TestPoliciesConform(t *testing.T) {
+	for _, name := range alloc.PolicyNames() {
+		var o alloctest.Options
+		for _, c := range conforming {
+			if c.name == name {
+				o = c.Options
+			}
+		}
+		open := func(limit int64) (alloc.Policy, error) { return alloc.NewPolicy(name, limit, alloc.PolicyOptions{}) }
+		if err := alloctest.Policies(capacity, open, o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -219,7 +219,7 @@ func (s *Shadow) Verify() error {
 	if err := s.Check(); err != nil {
 		return violation("its own check: %v", err)
 	}
-	var end int64
+	var end, committed, free, widest int64
 	var walked []alloc.Block
 	var failed error
 	s.Walk(func(p alloc.Span) bool {
@@ -228,8 +228,14 @@ func (s *Shadow) Verify() error {
 				p.Committed, end)
 		}
 		end = p.Offset + p.Size
-		if p.Live {
+		switch {
+		case p.Live:
 			walked = append(walked, alloc.Block{Offset: p.Offset, Size: p.Size})
+		case p.Committed:
+			committed += p.Size
+			fallthrough
+		default:
+			free, widest = free+p.Size, max(widest, p.Size)
 		}
 		return failed == nil
 	})
@@ -244,6 +250,40 @@ func (s *Shadow) Verify() error {
 	}
 	if len(walked) != len(s.live) {
 		return violation("walk shows %d live blocks, not %d", len(walked), len(s.live))
+	}
+	return s.compareFree(committed, free, widest)
+}
+
+// compareFree holds what is said to be free against a walk: all that is committed, and of bare addresses some or none.
+func (s *Shadow) compareFree(committed, free, widest int64) error {
+	st := s.Stats()
+	if st.Free < committed || st.Free > free {
+		return violation("%d bytes free; a walk shows %d, of which %d are committed", st.Free, free, committed)
+	}
+	if st.LargestFree < min(committed, 1) || st.LargestFree > widest {
+		return violation("largest free range %d; a walk shows %d, and %d committed", st.LargestFree, widest, committed)
+	}
+	return nil
+}
+
+// Stops holds a walk, over two blocks or more, to its end where it is told to.
+func (s *Shadow) Stops() error { return stops("walk", s.Walk) }
+
+// Sees holds the check to finding something wrong when the state is changed behind its back.
+func (s *Shadow) Sees() error {
+	if !seen(s.Allocator) {
+		return violation("its own check finds nothing wrong whatever number of its state is changed")
+	}
+	return s.Verify()
+}
+
+// Ends closes the allocator, which grants nothing from then on.
+func (s *Shadow) Ends() error {
+	if err := s.Close(); err != nil {
+		return violation("closing: %v", err)
+	}
+	if b, err := s.Allocator.Alloc(alloc.Request{Size: 1}); !errors.Is(err, alloc.ErrClosed) {
+		return violation("block [%d,%d) after it was closed, error %v", b.Offset, b.Offset+b.Size, err)
 	}
 	return nil
 }

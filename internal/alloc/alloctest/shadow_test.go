@@ -16,6 +16,9 @@ type broken struct {
 	free  func(alloc.Block, error) error
 	stats func(*alloc.Stats)
 	walk  bool // shows nothing
+	on    bool // walks on when it is told to stop
+	check bool // finds nothing
+	open  bool // stays so when it is closed
 }
 
 func (b broken) Alloc(r alloc.Request) (alloc.Block, error) {
@@ -44,8 +47,22 @@ func (b broken) Stats() alloc.Stats {
 
 func (b broken) Walk(f func(alloc.Span) bool) {
 	if !b.walk {
-		b.Allocator.Walk(f)
+		b.Allocator.Walk(func(s alloc.Span) bool { return f(s) || b.on })
 	}
+}
+
+func (b broken) Check() error {
+	if b.check {
+		return nil
+	}
+	return b.Allocator.Check()
+}
+
+func (b broken) Close() error {
+	if b.open {
+		return nil
+	}
+	return b.Allocator.Close()
 }
 
 // TestShadowCatches runs one short program over each lie; the truth passes.
@@ -71,7 +88,12 @@ func TestShadowCatches(t *testing.T) {
 		{"refusals", "counts", broken{stats: func(s *alloc.Stats) { s.OutOfMemory = 0 }}},
 		{"reserved", "reserved", broken{stats: func(s *alloc.Stats) { s.Reserved = 0 }}},
 		{"largest", "largest free", broken{stats: func(s *alloc.Stats) { s.LargestFree = s.Free + 1 }}},
+		{"free", "bytes free", broken{stats: func(s *alloc.Stats) { s.Free, s.LargestFree = 0, 0 }}},
+		{"no largest", "largest free", broken{stats: func(s *alloc.Stats) { s.LargestFree = 0 }}},
 		{"walk", "walk shows", broken{walk: true}},
+		{"endless walk", "were wanted", broken{on: true}},
+		{"check", "finds nothing wrong", broken{check: true}},
+		{"close", "after it was closed", broken{open: true}},
 	}
 	for _, test := range tests {
 		a, err := alloc.New("bestfit", alloc.Options{Capacity: 1 << 20})
@@ -109,7 +131,12 @@ func exercise(s *alloctest.Shadow) error {
 	if err := s.Free(blocks[1]); errors.Is(err, alloctest.ErrViolation) {
 		return err
 	}
-	return s.Verify()
+	for _, judge := range []func() error{s.Verify, s.Stops, s.Sees, s.Ends} {
+		if err := judge(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestShadowHoldsFreedBlocks: a block whose use on another stream is not over may not be granted again.

@@ -20,6 +20,18 @@ type Options struct {
 	Forgetful  bool    // cannot tell a double free from a free
 	LoosePeak  bool    // PeakLive may be low
 	Concurrent bool    // safe for several goroutines
+	Unmerged   bool    // free neighbours are apart, and Holes finds the larger of them, until a request needs both
+}
+
+// filled has what is meant by zero in its place.
+func (o Options) filled() Options {
+	if o.MaxSize == 0 {
+		o.MaxSize = 1 << 20
+	}
+	if o.Aligns == nil {
+		o.Aligns = []int64{64, 4096}
+	}
+	return o
 }
 
 // LongRuns says that VLMEM_LONG asks for 10^7 random operations instead of a few thousand.
@@ -27,18 +39,13 @@ func LongRuns() bool { return os.Getenv("VLMEM_LONG") != "" }
 
 // Run holds an allocator against its contract. Every test makes a new one.
 func Run(t *testing.T, make func() alloc.Allocator, o Options) {
-	if o.MaxSize == 0 {
-		o.MaxSize = 1 << 20
-	}
-	if o.Aligns == nil {
-		o.Aligns = []int64{64, 4096}
-	}
+	o = o.filled()
 	test := func(name string, f func(*testing.T, *Shadow, Options)) {
 		t.Run(name, func(t *testing.T) {
 			s := NewShadow(make())
 			s.loose = o.LoosePeak
 			defer func() {
-				if err := s.Close(); err != nil {
+				if err := s.Ends(); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -48,6 +55,7 @@ func Run(t *testing.T, make func() alloc.Allocator, o Options) {
 	test("refuses", refuses)
 	test("one block", oneBlock)
 	test("alignment", alignment)
+	test("own words", ownWords)
 	test("random", random)
 	if !o.Unbounded {
 		test("exhaustion", exhaustion)
@@ -103,6 +111,16 @@ func alignment(t *testing.T, s *Shadow, o Options) {
 			must(t, s, alloc.Request{Size: 1})
 		}
 		verify(t, s)
+	}
+}
+
+// ownWords: a walk ends when it is told to, and the check finds what is wrong.
+func ownWords(t *testing.T, s *Shadow, _ Options) {
+	for range 3 {
+		must(t, s, alloc.Request{Size: 1})
+	}
+	if err := errors.Join(s.Stops(), s.Sees()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,6 +44,6 @@ func (h *Heap) Bytes(b alloc.Block) []byte { return h.Memory(b) }
 
 // Close forgets every block.
 func (h *Heap) Close() error {
-	h.Ledger = ledger.New[[]byte]()
+	h.End()
 	return nil
 }

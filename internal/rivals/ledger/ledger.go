@@ -16,8 +16,9 @@ import (
 // Ledger records live blocks by address; M is what the heap needs to find a block's memory again.
 // It is not safe for concurrent use.
 type Ledger[M any] struct {
-	live  map[uint64]entry[M]
-	stats alloc.Stats
+	live   map[uint64]entry[M]
+	stats  alloc.Stats
+	closed bool
 }
 
 type entry[M any] struct {
@@ -43,6 +44,8 @@ const most = 1 << 47
 // Go's runtime would answer with a panic.
 func (l *Ledger[M]) Admit(r alloc.Request) error {
 	switch {
+	case l.closed:
+		return fmt.Errorf("allocating %d bytes: %w", r.Size, alloc.ErrClosed)
 	case r.Size <= 0:
 		return fmt.Errorf("allocating %d bytes: want a size above zero", r.Size)
 	case r.Align < 0 || r.Align&(r.Align-1) != 0:
@@ -90,6 +93,9 @@ func (l *Ledger[M]) All(f func(M)) {
 		f(e.memory)
 	}
 }
+
+// End closes the books over what is live.
+func (l *Ledger[M]) End() { *l = Ledger[M]{live: map[uint64]entry[M]{}, closed: true} }
 
 // Stats is the sums.
 func (l *Ledger[M]) Stats() alloc.Stats { return l.stats }

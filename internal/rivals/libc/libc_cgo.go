@@ -110,6 +110,6 @@ func (m *Malloc) Free(b alloc.Block) error {
 // Close frees what is live.
 func (m *Malloc) Close() error {
 	m.All(func(p unsafe.Pointer) { C.free(p) })
-	m.Ledger = ledger.New[unsafe.Pointer]()
+	m.End()
 	return nil
 }

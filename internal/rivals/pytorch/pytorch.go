@@ -98,6 +98,7 @@ type Allocator struct {
 	stats        alloc.Stats
 	cachedBytes  int64
 	retries      int64
+	closed       bool
 
 	observe func(what snapshot.Action, addr, size int64, stream uint16) // nil unless recorded
 }
@@ -133,6 +134,9 @@ func (a *Allocator) addPools() int32 {
 
 // Alloc grants the block that PyTorch would. PyTorch knows no alignment but its 512 bytes, and neither does this.
 func (a *Allocator) Alloc(r alloc.Request) (alloc.Block, error) {
+	if a.closed {
+		return alloc.Block{}, fmt.Errorf("request of %d bytes: %w", r.Size, alloc.ErrClosed)
+	}
 	if r.Size < 1 || r.Size > math.MaxInt64/4 || r.Align < 0 || r.Align > minBlock || r.Align&(r.Align-1) != 0 {
 		return alloc.Block{}, fmt.Errorf("request of %d bytes aligned to %d: want a size above 0 and a power of two up to %d",
 			r.Size, r.Align, minBlock)
@@ -422,8 +426,9 @@ func (a *Allocator) Stats() alloc.Stats {
 // Retries is how often the driver refused and caches were released before asking again (num_alloc_retries).
 func (a *Allocator) Retries() int64 { return a.retries }
 
-// Close returns all memory.
+// Close returns all memory, for good.
 func (a *Allocator) Close() error {
+	a.closed = true
 	a.gave(a.stats.Reserved)
 	a.blocks, a.segments, a.pools, a.cachedBytes = nil, nil, nil, 0
 	return nil
