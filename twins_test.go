@@ -36,6 +36,27 @@ func TestNoLogicStandsTwice(t *testing.T) {
 	}
 }
 
+// TestOnePlaceChoosesFrees: which free counts, where recordings complete theirs later, is known to the iterator in
+// internal/trace; a loop elsewhere that names one of the two has chosen for itself.
+func TestOnePlaceChoosesFrees(t *testing.T) {
+	const player = "internal/rivals/pytorch/record.go" // plays every event of a program, uses and waits too
+	for _, file := range goFiles(t) {
+		if within(file, "internal/trace") || within(file, "tools") || file == player {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			if s, ok := n.(*ast.SelectorExpr); ok && (s.Sel.Name == "OpFree" || s.Sel.Name == "OpFreeCompleted") {
+				t.Errorf("%s names trace.%s: range over Trace.Operations instead", file, s.Sel.Name)
+			}
+			return true
+		})
+	}
+}
+
 // twins are pairs of runs that are alike, of which one may be short of a statement.
 func twins(runs []run) (pairs [][2]run) {
 	whole := map[string]run{}

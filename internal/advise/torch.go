@@ -186,25 +186,19 @@ func capacityOf(t *trace.Trace, o TorchOptions) int64 {
 // cardOf finds the largest request that was refused, and what lived then.
 func cardOf(t *trace.Trace, capacity int64) TorchCard {
 	c := TorchCard{Name: t.Name, Capacity: units.Bytes(capacity), Requests: len(t.Refused)}
-	sizes, live, next := make([]int64, t.Slots), int64(0), 0
-	frees := t.Ends()
-	for i := 0; i <= len(t.Events); i++ {
-		for ; next < len(t.Refused) && t.Refused[next].Before <= i; next++ {
-			if asked := units.Bytes(t.Refused[next].Size); asked+units.Bytes(live) > c.Asked+c.Live {
-				c.Asked, c.Live = asked, units.Bytes(live)
+	live, next := units.Bytes(0), 0
+	upTo := func(event int) {
+		for ; next < len(t.Refused) && t.Refused[next].Before <= event; next++ {
+			if asked := units.Bytes(t.Refused[next].Size); asked+live > c.Asked+c.Live {
+				c.Asked, c.Live = asked, live
 			}
 		}
-		if i == len(t.Events) {
-			break
-		}
-		switch e := &t.Events[i]; e.Op {
-		case trace.OpAlloc:
-			sizes[e.Slot] = e.Size
-			live += e.Size
-		case frees:
-			live -= sizes[e.Slot]
-		}
 	}
+	for i, o := range t.Operations() {
+		upTo(i)
+		live = units.Bytes(o.Live)
+	}
+	upTo(len(t.Events))
 	return c
 }
 
@@ -311,19 +305,9 @@ func halves(traces []*trace.Trace) []*trace.Trace {
 	first, second := *t, *t
 	middle := len(t.Events) / 2
 	first.Events, second.Events = t.Events[:middle], nil
-	frees := t.Ends()
-	live := make([]int, t.Slots) // 1 + the event that allocated the block
-	for i, e := range first.Events {
-		switch e.Op {
-		case trace.OpAlloc:
-			live[e.Slot] = i + 1
-		case frees:
-			live[e.Slot] = 0
-		}
-	}
-	for i, e := range first.Events {
-		if e.Op == trace.OpAlloc && live[e.Slot] == i+1 {
-			second.Events = append(second.Events, e)
+	for _, l := range t.Lifetimes() {
+		if l.Begin < middle && l.End >= middle {
+			second.Events = append(second.Events, t.Events[l.Begin])
 		}
 	}
 	moved := len(second.Events) - middle

@@ -171,26 +171,20 @@ func replayCall(m *profile.Model, c call, attention workload.Attention) (callPea
 	}
 	var p callPeak
 	live := map[trace.Kind]int64{}
-	var sum int64
-	blocks := make([]trace.Event, t.Slots)
 	phase := ""
-	for _, e := range t.Events {
-		switch e.Op {
-		case trace.OpMark:
-			phase = t.Tags[e.Tag]
-		case trace.OpAlloc:
-			blocks[e.Slot] = e
-			live[e.Kind] += e.Size
-			sum += e.Size
-			p.all = max(p.all, units.Bytes(sum))
-			if phase == "prefill" && units.Bytes(sum) > p.prefill {
-				p.prefill, p.cache, p.visionBytes = units.Bytes(sum), units.Bytes(live[trace.KVCache]),
+	for _, o := range t.Operations() {
+		switch sum := units.Bytes(o.Live); {
+		case o.Op == trace.OpMark:
+			phase = t.Tags[o.Tag]
+		case o.Was != nil:
+			live[o.Was.Kind] -= o.Was.Size
+		default:
+			live[o.Kind] += o.Size
+			p.all = max(p.all, sum)
+			if phase == "prefill" && sum > p.prefill {
+				p.prefill, p.cache, p.visionBytes = sum, units.Bytes(live[trace.KVCache]),
 					units.Bytes(live[trace.VisionFeatures])
 			}
-		case trace.OpFree:
-			was := blocks[e.Slot]
-			live[was.Kind] -= was.Size
-			sum -= was.Size
 		}
 	}
 	return p, nil

@@ -72,32 +72,26 @@ func Compile(t *trace.Trace) (Program, error) {
 
 // operations hands the operations of t to each, in order, a free with the bytes that its block held.
 func operations(t *trace.Trace, each func(s Step, held int64)) error {
-	frees := t.Ends()
-	sizes := make([]int64, t.Slots)
 	count := 0
-	for i := range t.Events {
-		e := &t.Events[i]
-		if e.Op != trace.OpAlloc && e.Op != frees {
+	for i, o := range t.Operations() {
+		if o.Op == trace.OpMark {
 			continue
 		}
-		if e.Slot >= t.Slots {
-			return fmt.Errorf("compiling %s: event %d names block %d of %d", t.Name, i, e.Slot, t.Slots)
+		if o.Slot >= t.Slots {
+			return fmt.Errorf("compiling %s: event %d names block %d of %d", t.Name, i, o.Slot, t.Slots)
 		}
 		count++
-		held := sizes[e.Slot]
 		switch {
-		case e.Op == trace.OpAlloc && held != 0:
-			return fmt.Errorf("compiling %s: event %d allocates block %d, which is live", t.Name, i, e.Slot)
-		case e.Op == trace.OpAlloc && e.Size <= 0:
-			return fmt.Errorf("compiling %s: event %d allocates %d bytes", t.Name, i, e.Size)
-		case e.Op == trace.OpAlloc:
-			sizes[e.Slot] = e.Size
-			each(Step{Size: e.Size, Slot: e.Slot, Stream: e.Stream, Pool: e.Pool, Kind: e.Kind}, 0)
-		case held == 0:
-			return fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, e.Slot)
+		case o.Op == trace.OpAlloc && o.Was != nil:
+			return fmt.Errorf("compiling %s: event %d allocates block %d, which is live", t.Name, i, o.Slot)
+		case o.Op == trace.OpAlloc && o.Size <= 0:
+			return fmt.Errorf("compiling %s: event %d allocates %d bytes", t.Name, i, o.Size)
+		case o.Op == trace.OpAlloc:
+			each(Step{Size: o.Size, Slot: o.Slot, Stream: o.Stream, Pool: o.Pool, Kind: o.Kind}, 0)
+		case o.Was == nil:
+			return fmt.Errorf("compiling %s: event %d frees block %d, which is not live", t.Name, i, o.Slot)
 		default:
-			sizes[e.Slot] = 0
-			each(Step{Slot: e.Slot, Stream: e.Stream}, held)
+			each(Step{Slot: o.Slot, Stream: o.Stream}, o.Was.Size)
 		}
 	}
 	if count == 0 {

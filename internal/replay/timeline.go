@@ -126,35 +126,22 @@ func (l *Timeline) Beside(t *trace.Trace, e Entrant) error {
 
 // holds sums what lived when most did by who asked for it.
 func holds(t *trace.Trace) []Hold {
-	var total, most int64
-	peak, frees, sizes := 0, t.Ends(), make([]int64, t.Slots)
-	for i, e := range t.Events {
-		switch e.Op {
-		case trace.OpAlloc:
-			sizes[e.Slot] = e.Size
-			if total += e.Size; total > most {
-				most, peak = total, i
-			}
-		case frees:
-			total -= sizes[e.Slot]
-		}
-	}
-	live := map[uint32]trace.Event{}
-	for _, e := range t.Events[:min(peak+1, len(t.Events))] {
-		switch e.Op {
-		case trace.OpAlloc:
-			live[uint32(e.Slot)] = e
-		case frees:
-			delete(live, uint32(e.Slot))
+	peak, most := 0, int64(0)
+	for i, o := range t.Operations() {
+		if o.Live > most {
+			peak, most = i, o.Live
 		}
 	}
 	sites := map[string]*Hold{}
-	for _, e := range live {
-		name := t.Tags[e.Tag]
+	for _, l := range t.Lifetimes() {
+		if l.Begin > peak || l.End <= peak {
+			continue
+		}
+		name := t.Tags[t.Events[l.Begin].Tag]
 		if sites[name] == nil {
 			sites[name] = &Hold{Site: name}
 		}
-		sites[name].Bytes += e.Size
+		sites[name].Bytes += l.Size
 		sites[name].Blocks++
 	}
 	var list []Hold
@@ -227,19 +214,18 @@ func (r *recording) run(a alloc.Allocator) error {
 // phases notes the marks of t at the operation that follows them, and the sizes asked for.
 func (l *Timeline) phases(t *trace.Trace) {
 	var bins [64]SizeBin
-	operation, frees := 0, t.Ends()
-	for _, e := range t.Events {
-		switch e.Op {
-		case trace.OpMark:
-			l.Phases = append(l.Phases, Phase{operation, t.Tags[e.Tag]})
-		case trace.OpAlloc:
-			bin := &bins[bits.Len64(uint64(e.Size))-1]
-			bin.Count++
-			bin.Bytes += e.Size
-			operation++
-		case frees:
-			operation++
+	operation := 0
+	for _, o := range t.Operations() {
+		if o.Op == trace.OpMark {
+			l.Phases = append(l.Phases, Phase{operation, t.Tags[o.Tag]})
+			continue
 		}
+		if o.Op == trace.OpAlloc {
+			bin := &bins[bits.Len64(uint64(o.Size))-1]
+			bin.Count++
+			bin.Bytes += o.Size
+		}
+		operation++
 	}
 	for i, b := range bins {
 		if b.Count > 0 {

@@ -11,14 +11,13 @@ type Lifetime struct {
 func (t *Trace) Lifetimes() []Lifetime {
 	var list []Lifetime
 	at := make([]int, t.Slots) // of the slot's block in list
-	end := t.Ends()
-	for i, e := range t.Events {
-		switch e.Op {
-		case OpAlloc:
-			at[e.Slot] = len(list)
-			list = append(list, Lifetime{Begin: i, End: len(t.Events), Size: e.Size})
-		case end:
-			list[at[e.Slot]].End = i
+	for i, o := range t.Operations() {
+		switch {
+		case o.Op == OpAlloc:
+			at[o.Slot] = len(list)
+			list = append(list, Lifetime{Begin: i, End: len(t.Events), Size: o.Size})
+		case o.Was != nil:
+			list[at[o.Slot]].End = i
 		}
 	}
 	return list

@@ -95,15 +95,6 @@ func (t *Trace) Deferred() bool {
 	return false
 }
 
-// Ends is the operation at which a block's memory is another's to have: the completion of its free where frees of t
-// complete later, and the free itself elsewhere.
-func (t *Trace) Ends() Op {
-	if t.Deferred() {
-		return OpFreeCompleted
-	}
-	return OpFree
-}
-
 // Validate finds the first event that no program can have done, and slots or tags outside their tables.
 func (t *Trace) Validate() error {
 	l := NewLives(t.Deferred())

@@ -168,17 +168,9 @@ func (s *server) capture() {
 
 // peak is the most bytes live at one time.
 func peak(t *trace.Trace) int64 {
-	sizes := make([]int64, t.Slots)
-	var live, most int64
-	for _, e := range t.Events {
-		switch e.Op {
-		case trace.OpAlloc:
-			sizes[e.Slot] = e.Size
-			live += e.Size
-			most = max(most, live)
-		case trace.OpFree:
-			live -= sizes[e.Slot]
-		}
+	most := int64(0)
+	for _, o := range t.Operations() {
+		most = max(most, o.Live)
 	}
 	return most
 }

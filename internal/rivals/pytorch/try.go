@@ -36,7 +36,7 @@ func Try(t *trace.Trace, cfg Config, total int64) (Outcome, error) {
 		return Outcome{}, err
 	}
 	defer a.Close()
-	r := trial{a: a, t: t, frees: t.Ends(), blocks: make([]alloc.Block, t.Slots),
+	r := trial{a: a, t: t, blocks: make([]alloc.Block, t.Slots),
 		out: Outcome{Failed: -1, Served: make([]bool, len(t.Refused))}}
 	err = r.run()
 	s := a.Stats()
@@ -47,21 +47,17 @@ func Try(t *trace.Trace, cfg Config, total int64) (Outcome, error) {
 type trial struct {
 	a       *Allocator
 	t       *trace.Trace
-	frees   trace.Op
 	blocks  []alloc.Block
 	refused int // refused requests tried so far
 	out     Outcome
 }
 
 func (r *trial) run() error {
-	for i := 0; i <= len(r.t.Events); i++ {
+	for i, o := range r.t.Operations() {
 		if err := r.refusals(i); err != nil {
 			return fmt.Errorf("event %d: %w", i, err)
 		}
-		if i == len(r.t.Events) {
-			break
-		}
-		err := r.event(&r.t.Events[i])
+		err := r.operation(o)
 		if errors.Is(err, alloc.ErrOutOfMemory) {
 			r.out.Failed = i
 			return nil
@@ -70,15 +66,16 @@ func (r *trial) run() error {
 			return fmt.Errorf("event %d: %w", i, err)
 		}
 	}
-	return nil
+	return r.refusals(len(r.t.Events))
 }
 
-func (r *trial) event(e *trace.Event) (err error) {
-	switch e.Op {
+func (r *trial) operation(o trace.Operation) (err error) {
+	switch o.Op {
+	case trace.OpMark:
 	case trace.OpAlloc:
-		r.blocks[e.Slot], err = r.a.Alloc(alloc.Request{Size: e.Size, Stream: e.Stream, Private: e.Pool})
-	case r.frees:
-		err = r.a.Free(r.blocks[e.Slot])
+		r.blocks[o.Slot], err = r.a.Alloc(alloc.Request{Size: o.Size, Stream: o.Stream, Private: o.Pool})
+	default:
+		err = r.a.Free(r.blocks[o.Slot])
 	}
 	return err
 }
