@@ -54,7 +54,7 @@ func TestNothingBranchesOnTheWordsOfAMessage(t *testing.T) {
 	if err != nil || packages.PrintErrors(list) > 0 {
 		t.Fatal("loading the program", err)
 	}
-	f := follower{held: map[types.Object]bool{}}
+	f := follower{held: map[types.Object]bool{}, does: map[types.Object]*ast.FuncLit{}}
 	for _, p := range list {
 		if !strings.HasSuffix(p.PkgPath, "/alloctest") { // its scripts hold what tests expect
 			f.parts = append(f.parts, part{p.Syntax, p.TypesInfo})
@@ -110,7 +110,7 @@ func TestProseSearchesAreFound(t *testing.T) {
 		if _, err := (&types.Config{Importer: std}).Check("x", fset, []*ast.File{file}, info); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		f := follower{held: map[types.Object]bool{}, parts: []part{{[]*ast.File{file}, info}}}
+		f := follower{held: map[types.Object]bool{}, does: map[types.Object]*ast.FuncLit{}, parts: []part{{[]*ast.File{file}, info}}}
 		if got := len(f.searches()); got != want {
 			t.Errorf("%s: %d found, want %d", text, got, want)
 		}
@@ -149,6 +149,20 @@ type row struct{ label, Why string }
 func warnings() []Warning { return nil }
 
 func about(w Warning) string { return strings.TrimSpace(w.Text) }
+
+func isCard(c rune) bool { return c == 'c' }
+
+func in[T ~string](s, word T) bool { return strings.Contains(string(s), string(word)) }
+
+func first[T any](list []T) T { return list[0] }
+
+type box[T any] struct{ held T }
+
+func (b box[T]) get() T { return b.held }
+
+type teller interface{ tell() string }
+
+func (r row) tell() string { return r.Why }
 
 func has(s, word string) bool { return slices.Contains([]string{"a"}, s) && word != "" }
 
@@ -213,6 +227,33 @@ var proseCases = map[string]int{
 	`return (w.Name) == "device"`:                                                                       1,
 	`switch w.Name { case "device": return 1 }; return 0`:                                               1,
 
+	`for p := range strings.SplitSeq(w.Text, ",") { if p == "card" { return 1 } }; return 0`: 1,
+	`for p := range strings.FieldsSeq(w.Text) { if p == "card" { return 1 } }; return 0`:     1,
+	`for p := range strings.Lines(w.Text) { if p == "card" { return 1 } }; return 0`:         1,
+	`for range strings.SplitAfterSeq(w.Text, "card") { return 1 }; return 0`:                 1,
+	`for p := range strings.FieldsFuncSeq(w.Text, isCard) { return p }; return 0`:            1,
+	`return len(strings.FieldsFunc(w.Text, isCard))`:                                         1,
+	`return strings.LastIndexFunc(w.Text, isCard)`:                                           1,
+	`return strings.IndexFunc(w.Text, func(c rune) bool { return c == 'c' })`:                2, // the literal too
+	`return len(strings.SplitAfterN(w.Text, "card", 2))`:                                     1,
+	`for x := range map[string]int{w.Text: 1} { if x == "card" { return 1 } }; return 0`:     1,
+	`return in(w.Text, "card")`:                                                                          1,
+	`return in[string](w.Text, "card")`:                                                                  1,
+	`return slices.Contains[[]string]([]string{"card"}, w.Text)`:                                         1,
+	`return first([]string{w.Text}) == "card"`:                                                           1,
+	`return box[string]{w.Text}.held == "card"`:                                                          1,
+	`b := box[string]{held: w.Text}; return b.get() == "card"`:                                           1,
+	`c := make(chan string, 1); c <- w.Text; return <-c == "card"`:                                       1,
+	`c := make(chan string, 1); c <- w.Text; s := <-c; return strings.Contains(s, "card")`:               1,
+	`c := make(chan string, 1); c <- w.Text; for s := range c { if s == "card" { return 1 } }; return 0`: 1,
+	`c := make(chan Warning, 1); c <- w; return (<-c).Text == "card"`:                                    1,
+	`has := strings.Contains; return has(w.Text, "card")`:                                                1,
+	`has := func(s string) bool { return s == "card" }; return has(w.Text)`:                              1,
+	`return func(s string) bool { return s == "card" }(w.Text)`:                                          1,
+	`return slices.ContainsFunc([]string{w.Text}, func(s string) bool { return s == "card" })`:           2,
+	`return slices.IndexFunc([]string{w.Text}, func(s string) bool { return s == path }) > 0`:            2,
+	`var l teller = r; return l.tell() == "card"`:                                                        1,
+
 	`return w.Text == ""`:                                         0,
 	`return w.Code == "slow"`:                                     0,
 	`return strings.Contains(path, "/lib/")`:                      0,
@@ -234,12 +275,13 @@ type part struct {
 	info  *types.Info
 }
 
-// follower finds what holds sentences, and where a program decides by their words. It is blind to what goes through an
-// interface, a channel or a function's value.
+// follower finds what holds sentences, and where a program decides by their words. It is blind to what goes through a
+// value of type any, and to a function that is kept in a field or handed on.
 type follower struct {
 	parts []part
-	held  map[types.Object]bool // variables, fields, parameters and functions whose results are sentences
-	more  bool                  // something was found to hold one in this round
+	held  map[types.Object]bool         // variables, fields, parameters and functions whose results are sentences
+	does  map[types.Object]*ast.FuncLit // what a variable does, where it is given a literal
+	more  bool                          // something was found to hold one in this round
 }
 
 // search is a place that decides by the words of a sentence, or of a name.
@@ -292,8 +334,12 @@ func (f *follower) follow(info *types.Info, file *ast.File) {
 			}
 			f.assign(info, names, n.Values)
 		case *ast.RangeStmt:
-			if f.speaks(info, n.X) && n.Value != nil {
-				f.hold(info, n.Value)
+			if f.speaks(info, n.X) {
+				f.ranged(info, n)
+			}
+		case *ast.SendStmt:
+			if f.speaks(info, n.Value) {
+				f.hold(info, n.Chan)
 			}
 		case *ast.CompositeLit:
 			f.fields(info, n)
@@ -302,6 +348,20 @@ func (f *follower) follow(info *types.Info, file *ast.File) {
 		}
 		return true
 	})
+}
+
+// ranged marks what a loop over sentences gives its variables: of lists the second is one, of sets, channels and
+// sequences the first may be.
+func (f *follower) ranged(info *types.Info, loop *ast.RangeStmt) {
+	if loop.Value != nil {
+		f.hold(info, loop.Value)
+	}
+	switch info.TypeOf(loop.X).Underlying().(type) {
+	case *types.Map, *types.Chan, *types.Signature:
+		if loop.Key != nil {
+			f.hold(info, loop.Key)
+		}
+	}
 }
 
 // results marks a function that returns a sentence.
@@ -333,6 +393,11 @@ func (f *follower) results(info *types.Info, fn *types.Func, d *ast.FuncDecl) {
 
 func (f *follower) assign(info *types.Info, to, from []ast.Expr) {
 	for i, x := range to {
+		if name, ok := x.(*ast.Ident); ok && len(from) == len(to) {
+			if does, ok := from[i].(*ast.FuncLit); ok {
+				f.does[info.ObjectOf(name)] = does
+			}
+		}
 		if pair, ok := x.(*ast.IndexExpr); ok && f.speaks(info, pair.Index) {
 			f.hold(info, pair.X) // a set of sentences
 		}
@@ -361,6 +426,7 @@ func (f *follower) fields(info *types.Info, lit *ast.CompositeLit) {
 
 // arguments marks the parameters of the program's own functions, and a buffer that a sentence is written to.
 func (f *follower) arguments(info *types.Info, call *ast.CallExpr) {
+	f.literals(info, call)
 	fn := callee(info, call)
 	if fn == nil {
 		return
@@ -383,6 +449,31 @@ func (f *follower) arguments(info *types.Info, call *ast.CallExpr) {
 	}
 	if strings.HasPrefix(fn.Name(), "Fprint") {
 		f.hold(info, call.Args[0])
+	}
+}
+
+// literals marks the parameters of a function literal that is called with a sentence, or handed to what is.
+func (f *follower) literals(info *types.Info, call *ast.CallExpr) {
+	if !slices.ContainsFunc(call.Args, func(a ast.Expr) bool { return f.speaks(info, a) }) {
+		return
+	}
+	for i, e := range append([]ast.Expr{call.Fun}, call.Args...) {
+		does, ok := ast.Unparen(e).(*ast.FuncLit)
+		if name, named := e.(*ast.Ident); named {
+			does, ok = f.does[info.ObjectOf(name)]
+		}
+		if !ok {
+			continue
+		}
+		at := 0
+		for _, field := range does.Type.Params.List {
+			for _, name := range field.Names {
+				if _, rest := field.Type.(*ast.Ellipsis); i > 0 || rest || at < len(call.Args) && f.speaks(info, call.Args[at]) {
+					f.hold(info, name)
+				}
+				at++
+			}
+		}
 	}
 }
 
@@ -412,6 +503,7 @@ func (f *follower) hold(info *types.Info, e ast.Expr) {
 }
 
 func (f *follower) mark(o types.Object) {
+	o = origin(o)
 	if o == nil || f.held[o] || o.Name() == "_" {
 		return
 	}
@@ -419,6 +511,36 @@ func (f *follower) mark(o types.Object) {
 		return
 	}
 	f.held[o], f.more = true, true
+}
+
+// origin is the field or function of a generic type or function that o is an instance of, or o.
+func origin(o types.Object) types.Object {
+	switch o := o.(type) {
+	case *types.Var:
+		return o.Origin()
+	case *types.Func:
+		return o.Origin()
+	}
+	return o
+}
+
+// holds reports whether a variable, field or function was found to hold or give a sentence, or is the method of an
+// interface that one which does stands for.
+func (f *follower) holds(o types.Object) bool {
+	if o = origin(o); f.held[o] {
+		return true
+	}
+	fn, ok := o.(*types.Func)
+	if !ok || fn.Signature().Recv() == nil || !types.IsInterface(fn.Signature().Recv().Type()) {
+		return false
+	}
+	for other := range f.held {
+		if is, ok := other.(*types.Func); ok && is.Name() == fn.Name() && is.Signature().Recv() != nil &&
+			types.Implements(is.Signature().Recv().Type(), fn.Signature().Recv().Type().Underlying().(*types.Interface)) {
+			return true
+		}
+	}
+	return false
 }
 
 // speaks reports whether an expression is a sentence, or is cut from one or joined of one.
@@ -437,9 +559,9 @@ func (f *follower) speaks(info *types.Info, e ast.Expr) bool {
 	case *ast.BinaryExpr:
 		return e.Op == token.ADD && (f.speaks(info, e.X) || f.speaks(info, e.Y))
 	case *ast.Ident:
-		return f.tells(info.ObjectOf(e)) && e.Name != "text" || f.held[info.ObjectOf(e)] // a parser reads a text
+		return f.tells(info.ObjectOf(e)) && e.Name != "text" || f.holds(info.ObjectOf(e)) // a parser reads a text
 	case *ast.SelectorExpr:
-		return f.tells(info.Uses[e.Sel]) || f.held[info.Uses[e.Sel]]
+		return f.tells(info.Uses[e.Sel]) || f.holds(info.Uses[e.Sel])
 	case *ast.CompositeLit:
 		switch info.TypeOf(e).Underlying().(type) {
 		case *types.Slice, *types.Array, *types.Map:
@@ -476,7 +598,7 @@ func (f *follower) returns(info *types.Info, call *ast.CallExpr) bool {
 	method = method && fn.Signature().Recv() != nil
 	switch {
 	case f.ours(fn):
-		return f.held[fn]
+		return f.holds(fn)
 	case method && fn.Name() == "Error":
 		return true
 	case method:
@@ -490,9 +612,8 @@ func (f *follower) returns(info *types.Info, call *ast.CallExpr) bool {
 // seekers are functions that look for words.
 var seekers = regexp.MustCompile(
 	`^(Contains|ContainsAny|ContainsRune|ContainsFunc|HasPrefix|HasSuffix|Index|IndexAny|` +
-		`IndexByte|IndexRune|IndexFunc|LastIndex|LastIndexAny|LastIndexByte|EqualFold|Equal|Compare|Cut|CutPrefix|` +
-		`CutSuffix|` +
-		`Count|Split|SplitN|SplitAfter|Match|MatchString|Find.*|Sscanf?|Sscanln|BinarySearch)$`)
+		`IndexByte|IndexRune|IndexFunc|LastIndex(Any|Byte|Func)?|EqualFold|Equal|Compare|Cut|CutPrefix|CutSuffix|` +
+		`FieldsFunc(Seq)?|Count|Split(After)?(N|Seq)?|Match|MatchString|Find.*|Sscanf?|Sscanln|BinarySearch(Func)?)$`)
 
 // decides reports whether a node looks for words in a sentence, or in a name. What holds no letter is layout.
 func (f *follower) decides(info *types.Info, n ast.Node, name bool) bool {
@@ -503,6 +624,9 @@ func (f *follower) decides(info *types.Info, n ast.Node, name bool) bool {
 	switch n := n.(type) {
 	case *ast.CallExpr:
 		fn := callee(info, n)
+		if fn == nil && !name {
+			return f.unknown(info, n)
+		}
 		if fn == nil || f.ours(fn) || !seekers.MatchString(fn.Name()) {
 			return false
 		}
@@ -534,6 +658,21 @@ func (f *follower) decides(info *types.Info, n ast.Node, name bool) bool {
 		return table && !name && speaks(info, n.Index) && !speaks(info, n.X)
 	}
 	return false
+}
+
+// unknown reports whether a call of a value, of which it is not known what it does, is given a sentence and words, and
+// answers with a yes, a no or a place.
+func (f *follower) unknown(info *types.Info, call *ast.CallExpr) bool {
+	if t := info.Types[call.Fun]; t.IsType() || t.IsBuiltin() {
+		return false
+	}
+	spoken, words := false, false
+	for _, a := range call.Args {
+		words = words || info.Types[a].Value != nil && letters(info, a)
+		spoken = spoken || f.speaks(info, a)
+	}
+	answer, ok := info.TypeOf(call).(*types.Basic)
+	return spoken && words && ok && answer.Info()&(types.IsBoolean|types.IsInteger) != 0
 }
 
 var comparisons = []token.Token{token.EQL, token.NEQ, token.LSS, token.GTR, token.LEQ, token.GEQ}
@@ -593,7 +732,9 @@ func callee(info *types.Info, call *ast.CallExpr) *types.Func {
 	case *ast.SelectorExpr:
 		name = fun.Sel
 	case *ast.IndexExpr:
-		name, _ = fun.X.(*ast.Ident)
+		return callee(info, &ast.CallExpr{Fun: fun.X})
+	case *ast.IndexListExpr:
+		return callee(info, &ast.CallExpr{Fun: fun.X})
 	}
 	if name == nil {
 		return nil
@@ -648,6 +789,13 @@ func carriesWords(t types.Type) bool {
 		return carriesWords(u.Elem()) || carriesWords(u.Key())
 	case *types.Pointer:
 		return carriesWords(u.Elem())
+	case *types.Chan:
+		return carriesWords(u.Elem())
+	case *types.Signature: // of a sequence, what it yields
+		return u.Params().Len() == 1 && u.Results().Len() == 0 && yields(u.Params().At(0).Type())
+	case *types.Interface:
+		_, any := types.Unalias(t).(*types.TypeParam)
+		return any
 	case *types.Tuple:
 		for v := range u.Variables() {
 			if carriesWords(v.Type()) {
@@ -656,5 +804,11 @@ func carriesWords(t types.Type) bool {
 		}
 	}
 	n, ok := types.Unalias(t).(*types.Named)
-	return ok && (n.Obj().Name() == "Builder" || n.Obj().Name() == "Buffer")
+	return ok && slices.Contains([]string{"Builder", "Buffer", "Reader", "Scanner"}, n.Obj().Name())
+}
+
+// yields reports whether a sequence's function takes what can hold a sentence.
+func yields(t types.Type) bool {
+	s, ok := t.Underlying().(*types.Signature)
+	return ok && carriesWords(s.Params())
 }

@@ -2,7 +2,6 @@ package advise
 
 import (
 	"cmp"
-	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/units"
@@ -43,14 +42,12 @@ func (in *Inputs) next(b *Budget) *Next {
 	if fetched {
 		n.Command = append(n.Command, "-hf "+n.Files.Repository+":"+n.Files.Type)
 	}
-	for line := range strings.Lines(written.Files[0].Content) {
-		line = strings.TrimSpace(line)
-		taken := tower == "f16" || fetched && n.Files.FetchedTower() == n.Files.Tower
-		named := taken && strings.HasPrefix(line, "--mmproj ")
-		if strings.HasPrefix(line, "#") || fetched && (strings.HasPrefix(line, "--model ") || named) {
-			continue
+	comes := map[string]bool{"model": fetched, // with -hf
+		"mmproj": fetched && (tower == "f16" || n.Files.FetchedTower() == n.Files.Tower)}
+	for name, argument := range written.Arguments() {
+		if !comes[name] {
+			n.Command = append(n.Command, argument)
 		}
-		n.Command = append(n.Command, line)
 	}
 	return &n
 }

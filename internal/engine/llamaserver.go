@@ -196,6 +196,7 @@ func writeLlamaServer(s Settings) (*Bundle, error) {
 	if s.Build != "" && buildNumber(s.Build) > 0 && buildNumber(s.Build) < firstAutoLoad {
 		l = earlier(l)
 	}
+	b.arguments = l
 	b.Files = []File{
 		{"llama-server.args", argumentText(s.spelled, l)},
 		{"llama-server.ini", iniText(s.spelled, s.Name, l)},

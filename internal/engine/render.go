@@ -51,13 +51,17 @@ func argumentText(version string, l lines) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# %s%s\n", writtenBy, version)
 	for _, s := range l {
-		fmt.Fprintf(&b, "# %s\n--%s", s.why, s.key)
-		if s.value != true { // a flag stands alone
-			b.WriteString(" " + shellWord(plain(s.value)))
-		}
-		b.WriteByte('\n')
+		fmt.Fprintf(&b, "# %s\n%s\n", s.why, s.argument())
 	}
 	return b.String()
+}
+
+// argument is a setting on a command line; a flag stands alone.
+func (s setting) argument() string {
+	if s.value == true {
+		return "--" + s.key
+	}
+	return "--" + s.key + " " + shellWord(plain(s.value))
 }
 
 // iniText is a preset of llama-server: a version, a section, long argument names without dashes. Comments have their

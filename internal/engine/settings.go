@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"iter"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -57,7 +58,19 @@ type Bundle struct {
 	Use     []string `json:"use"` // commands
 	Notes   []string `json:"notes,omitempty"`
 
-	settings lines // all that the files say, each held to what the version takes
+	settings  lines // all that the files say, each held to what the version takes
+	arguments lines // those that a command line names, in its order; none where the engine reads files alone
+}
+
+// Arguments are the settings as a command line gives them: the name without dashes, and all of it as a shell reads it.
+func (b *Bundle) Arguments() iter.Seq2[string, string] {
+	return func(yield func(string, string) bool) {
+		for _, s := range b.arguments {
+			if !yield(s.key, s.argument()) {
+				return
+			}
+		}
+	}
 }
 
 // Write spells the settings for the engine of a name. A *Refusal means that the engine cannot run on the card, and
