@@ -54,7 +54,7 @@ func TestNothingBranchesOnTheWordsOfAMessage(t *testing.T) {
 	if err != nil || packages.PrintErrors(list) > 0 {
 		t.Fatal("loading the program", err)
 	}
-	f := follower{held: map[types.Object]bool{}, does: map[types.Object]*ast.FuncLit{}}
+	f := newFollower()
 	for _, p := range list {
 		if !strings.HasSuffix(p.PkgPath, "/alloctest") { // its scripts hold what tests expect
 			f.parts = append(f.parts, part{p.Syntax, p.TypesInfo})
@@ -110,7 +110,7 @@ func TestProseSearchesAreFound(t *testing.T) {
 		if _, err := (&types.Config{Importer: std}).Check("x", fset, []*ast.File{file}, info); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		f := follower{held: map[types.Object]bool{}, does: map[types.Object]*ast.FuncLit{}, parts: []part{{[]*ast.File{file}, info}}}
+		f := newFollower(part{[]*ast.File{file}, info})
 		if got := len(f.searches()); got != want {
 			t.Errorf("%s: %d found, want %d", text, got, want)
 		}
@@ -237,22 +237,22 @@ var proseCases = map[string]int{
 	`return strings.IndexFunc(w.Text, func(c rune) bool { return c == 'c' })`:                2, // the literal too
 	`return len(strings.SplitAfterN(w.Text, "card", 2))`:                                     1,
 	`for x := range map[string]int{w.Text: 1} { if x == "card" { return 1 } }; return 0`:     1,
-	`return in(w.Text, "card")`:                                                                          1,
-	`return in[string](w.Text, "card")`:                                                                  1,
-	`return slices.Contains[[]string]([]string{"card"}, w.Text)`:                                         1,
-	`return first([]string{w.Text}) == "card"`:                                                           1,
-	`return box[string]{w.Text}.held == "card"`:                                                          1,
-	`b := box[string]{held: w.Text}; return b.get() == "card"`:                                           1,
-	`c := make(chan string, 1); c <- w.Text; return <-c == "card"`:                                       1,
-	`c := make(chan string, 1); c <- w.Text; s := <-c; return strings.Contains(s, "card")`:               1,
-	`c := make(chan string, 1); c <- w.Text; for s := range c { if s == "card" { return 1 } }; return 0`: 1,
-	`c := make(chan Warning, 1); c <- w; return (<-c).Text == "card"`:                                    1,
-	`has := strings.Contains; return has(w.Text, "card")`:                                                1,
-	`has := func(s string) bool { return s == "card" }; return has(w.Text)`:                              1,
-	`return func(s string) bool { return s == "card" }(w.Text)`:                                          1,
-	`return slices.ContainsFunc([]string{w.Text}, func(s string) bool { return s == "card" })`:           2,
-	`return slices.IndexFunc([]string{w.Text}, func(s string) bool { return s == path }) > 0`:            2,
-	`var l teller = r; return l.tell() == "card"`:                                                        1,
+	`return in(w.Text, "card")`:                                                                 1,
+	`return in[string](w.Text, "card")`:                                                         1,
+	`return slices.Contains[[]string]([]string{"card"}, w.Text)`:                                1,
+	`return first([]string{w.Text}) == "card"`:                                                  1,
+	`return box[string]{w.Text}.held == "card"`:                                                 1,
+	`b := box[string]{held: w.Text}; return b.get() == "card"`:                                  1,
+	`c := make(chan string, 1); c <- w.Text; return <-c == "card"`:                              1,
+	`c := make(chan string, 1); c <- w.Text; s := <-c; return s == "card"`:                      1,
+	`c := make(chan string, 1); c <- w.Text; for s := range c { return s == "card" }; return 0`: 1,
+	`c := make(chan Warning, 1); c <- w; return (<-c).Text == "card"`:                           1,
+	`has := strings.Contains; return has(w.Text, "card")`:                                       1,
+	`has := func(s string) bool { return s == "card" }; return has(w.Text)`:                     1,
+	`return func(s string) bool { return s == "card" }(w.Text)`:                                 1,
+	`return slices.ContainsFunc([]string{w.Text}, func(s string) bool { return s == "card" })`:  2,
+	`return slices.IndexFunc([]string{w.Text}, func(s string) bool { return s == path }) > 0`:   2,
+	`var l teller = r; return l.tell() == "card"`:                                               1,
 
 	`return w.Text == ""`:                                         0,
 	`return w.Code == "slow"`:                                     0,
@@ -282,6 +282,10 @@ type follower struct {
 	held  map[types.Object]bool         // variables, fields, parameters and functions whose results are sentences
 	does  map[types.Object]*ast.FuncLit // what a variable does, where it is given a literal
 	more  bool                          // something was found to hold one in this round
+}
+
+func newFollower(parts ...part) *follower {
+	return &follower{parts: parts, held: map[types.Object]bool{}, does: map[types.Object]*ast.FuncLit{}}
 }
 
 // search is a place that decides by the words of a sentence, or of a name.

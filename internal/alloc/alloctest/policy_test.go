@@ -77,8 +77,8 @@ var halves = []struct {
 	method, how string
 	half
 }{
-	{"Place", "nothing", half{place: func(alloc.Policy, int64, int64) (alloc.Block, bool) { return alloc.Block{}, false }}},
-	{"Place", "no alignment", half{place: func(p alloc.Policy, size, _ int64) (alloc.Block, bool) { return p.Place(size, 1) }}},
+	{"Place", "nothing", half{place: nowhere}},
+	{"Place", "no alignment", half{place: anywhere}},
 	{"Place", "beyond the limit", half{place: beyond}},
 	{"Place", "too little", half{place: little}},
 	{"Grant", "zero", half{grant: func(int64) int64 { return 0 }}},
@@ -103,6 +103,10 @@ var halves = []struct {
 	{"Check", "nothing", half{check: func() error { return nil }}},
 	{"Check", "refuses all", half{check: func() error { return errors.New("wrong") }}},
 }
+
+func nowhere(alloc.Policy, int64, int64) (alloc.Block, bool) { return alloc.Block{}, false }
+
+func anywhere(p alloc.Policy, size, _ int64) (alloc.Block, bool) { return p.Place(size, 1) }
 
 const judged = 8 << 20
 
