@@ -158,6 +158,14 @@ func kvElement(flags Flags, engine, name string) (string, float64, error) {
 	return "", 0, fmt.Errorf("KV type %q: %s takes %s", name, engine, strings.Join(flags["kv-cache-dtype"], ", "))
 }
 
+// calibratedKV is the cache's type where it is left to the checkpoint: 8 bits where that says they were calibrated.
+func calibratedKV(m *profile.Model, asked string) string {
+	if q := m.Quantisation; q != nil && q.CacheBits == 8 && kvName(asked) == "auto" {
+		return "fp8"
+	}
+	return asked
+}
+
 // kvName is a type in the spelling of the engines over PyTorch.
 func kvName(name string) string {
 	switch name = strings.ToLower(name); name {

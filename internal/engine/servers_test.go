@@ -354,3 +354,28 @@ func TestServersRefuseWhatTheyDoNotLoad(t *testing.T) {
 		}
 	}
 }
+
+// A checkpoint whose keys and values were calibrated for 8 bits halves a cache that is left to it; a type that is asked
+// for goes first, and SGLang follows ModelOpt's checkpoints alone.
+func TestCacheAsTheCheckpointWasCalibrated(t *testing.T) {
+	const scheme = `"kv_cache_scheme": {"num_bits": 8, "type": "float"}`
+	for _, c := range []struct{ engine, method, asked, want string }{
+		{"vllm", `"quant_method": "modelopt", "quant_algo": "FP8", "kv_cache_quant_algo": "FP8"`, "", "fp8"},
+		{"vllm", `"quant_method": "compressed-tensors", ` + scheme, "auto", "fp8"},
+		{"vllm", `"quant_method": "compressed-tensors", ` + scheme, "bfloat16", "bfloat16"},
+		{"vllm", `"quant_method": "modelopt", "quant_algo": "FP8"`, "", "auto"},
+		{"sglang", `"quant_method": "modelopt", "quant_algo": "FP8", ` + scheme, "", "fp8_e4m3"},
+		{"sglang", `"quant_method": "compressed-tensors", ` + scheme, "", "auto"},
+	} {
+		data := `{"model_type": "qwen3", "quantization_config": {` + c.method + `}}`
+		m, err := profile.DecodeHuggingFace("config.json", []byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		gpu := profile.GPU{ComputeCapability: "9.0", MemoryBytes: 80 * units.GiB}
+		mem, err := Estimate(c.engine, &m, Options{GPU: &gpu, Context: 4096, KVType: c.asked})
+		if err != nil || mem.KVType != c.want {
+			t.Errorf("%s with %s, asked for %q: %v, %v", c.engine, c.method, c.asked, mem, err)
+		}
+	}
+}

@@ -91,7 +91,11 @@ func sglangDefaults(memory units.Bytes, cards int) (chunk, graphs int) {
 // newSGLangRun resolves options. The largest captured batch is cut to the running requests, and on a large Hopper card
 // grown to them up to 512.
 func newSGLangRun(m *profile.Model, o Options, at layout) (*sglangRun, error) {
-	name, kv, err := kvElement(flagsIn("sglang-"+sglangVersion+".txt"), "SGLang "+sglangVersion, sglangKV(o.KVType))
+	asked := o.KVType
+	if q := m.Quantisation; q != nil && q.Method == "modelopt" { // of compressed-tensors it reads the scales alone
+		asked = calibratedKV(m, asked)
+	}
+	name, kv, err := kvElement(flagsIn("sglang-"+sglangVersion+".txt"), "SGLang "+sglangVersion, sglangKV(asked))
 	if err != nil {
 		return nil, err
 	}

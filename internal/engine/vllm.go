@@ -166,7 +166,7 @@ type vllmRun struct {
 //
 //	items = max(1, min(⌊budget/item⌋, sequences · max(1, min(limit, ⌊context/item⌋))))
 func newVLLMRun(m *profile.Model, o Options, at layout) (*vllmRun, error) {
-	name, kv, err := kvElement(flagsIn("vllm-"+vllmVersion+".txt"), "vLLM "+vllmVersion, o.KVType)
+	name, kv, err := kvElement(flagsIn("vllm-"+vllmVersion+".txt"), "vLLM "+vllmVersion, calibratedKV(m, o.KVType))
 	if err != nil {
 		return nil, err
 	}

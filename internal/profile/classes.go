@@ -345,3 +345,38 @@ func (r *reader) defaultedNote() string {
 	return fmt.Sprintf("absent keys take the defaults of transformers %s: %s", r.table.Release, strings.Join(r.absent,
 		", "))
 }
+
+// order is the names within an object in the order of the file, which a map loses: of rules the first holds.
+func (k keys) order(name string, object keys) (list []string) {
+	d := json.NewDecoder(bytes.NewReader(k.given[name]))
+	if object.given == nil {
+		return nil
+	}
+	for _, err := d.Token(); err == nil && d.More(); {
+		var key json.Token
+		var value json.RawMessage
+		if key, err = d.Token(); err == nil {
+			list, err = append(list, fmt.Sprint(key)), d.Decode(&value)
+		}
+	}
+	return list
+}
+
+// nested is a list of names, or of lists of them.
+func (k keys) nested(name string) (list []string) {
+	raw, _ := k.find(name)
+	var outer []json.RawMessage
+	if raw == nil || json.Unmarshal(raw, &outer) != nil {
+		return nil
+	}
+	for _, part := range outer {
+		var one string
+		var several []string
+		if json.Unmarshal(part, &one) == nil {
+			list = append(list, one)
+		} else if json.Unmarshal(part, &several) == nil {
+			list = append(list, several...)
+		}
+	}
+	return list
+}

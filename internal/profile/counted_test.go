@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"flag"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -25,6 +26,62 @@ type countedModel struct {
 	Tokens     int             `json:"tokens"`
 	Cached     int64           `json:"cached"` // bytes of keys and values of so many tokens, in bf16
 	States     int64           `json:"states"` // bytes of what does not grow
+}
+
+// quantisedCase is one checkpoint that tools/reference/models/quantised.py counted.
+type quantisedCase struct {
+	Name  string          `json:"name"`
+	Base  string          `json:"base"`
+	Inner bool            `json:"inner"` // the configuration stands in text_config
+	Quant json.RawMessage `json:"quantization_config"`
+	Bytes int64           `json:"bytes"`
+}
+
+// config is the whole config.json.
+func (c quantisedCase) config(t *testing.T, base map[string]json.RawMessage) []byte {
+	whole, key := maps.Clone(base), "quantization_config"
+	whole[key] = c.Quant
+	if c.Inner {
+		inner := map[string]json.RawMessage{}
+		if err := json.Unmarshal(base["text_config"], &inner); err != nil {
+			t.Fatal(err)
+		}
+		inner[key] = c.Quant
+		delete(whole, key)
+		whole["text_config"], _ = json.Marshal(inner)
+	}
+	data, _ := json.Marshal(whole)
+	return data
+}
+
+// Quantised checkpoints as their quantisers write them take the bytes that were counted module by module over
+// transformers' own classes, by rules written out for each; a millionth is rounding.
+func TestQuantisedCheckpointsAsCounted(t *testing.T) {
+	var table struct {
+		Bases map[string]map[string]json.RawMessage `json:"bases"`
+		Cases []quantisedCase                       `json:"cases"`
+	}
+	data, err := os.ReadFile("testdata/quantised.json")
+	if err == nil {
+		err = json.Unmarshal(data, &table)
+	}
+	if err != nil || len(table.Cases) < 25 {
+		t.Fatal(len(table.Cases), err)
+	}
+	for _, c := range table.Cases {
+		m, err := profile.DecodeHuggingFace("config.json", c.config(t, table.Bases[c.Base]))
+		if err != nil {
+			t.Errorf("%s: %v", c.Name, err)
+			continue
+		}
+		var got int64
+		for _, x := range m.Modules() {
+			got += m.Quantisation.Bytes(x, 2)
+		}
+		if off := got - c.Bytes; max(off, -off) > c.Bytes/1_000_000 {
+			t.Errorf("%s: %d bytes, counted %d", c.Name, got, c.Bytes)
+		}
+	}
 }
 
 // Every built-in model, and random configurations of every class with keys left out at random, have the parameters that

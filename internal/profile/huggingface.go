@@ -93,8 +93,9 @@ func DecodeHuggingFace(name string, data []byte) (Model, error) {
 			strings.Join(ModelTypes(), ", "))
 	}
 	m := Model{Schema: ModelSchema, Name: name, Kind: k.kind, Source: Sources{"default": name}}
-	if how.inside != "" {
+	if root := k; how.inside != "" {
 		k = k.part(how.inside)
+		k.outer = &root
 	}
 	how.read(k, &m)
 	if k.err != nil {
@@ -140,8 +141,12 @@ func (r reading) read(k keys, m *Model) {
 	}
 	m.Text = r.decoder.read(text)
 	m.Text.TiedEmbeddings = k.flag("tie_word_embeddings")
-	m.DType, m.EndTokens = declaredType(k, text), max(text.count("eos_token_id"), k.count("eos_token_id"))
-	m.Quantisation = quantisation(k)
+	places := []keys{k, text}
+	if k.outer != nil {
+		places = []keys{*k.outer, k, text}
+	}
+	m.DType, m.EndTokens = declaredType(places...), max(text.count("eos_token_id"), k.count("eos_token_id"))
+	m.Quantisation = quantisation(places...)
 	if r.tower != nil {
 		tower := k.part("vision_config")
 		tower.outer = &k
@@ -159,8 +164,8 @@ func (r reading) read(k keys, m *Model) {
 }
 
 // declaredType is the type that the checkpoint declares, "" where it declares none.
-func declaredType(k, text keys) DType {
-	for _, part := range []keys{k, text} {
+func declaredType(places ...keys) DType {
+	for _, part := range places {
 		for _, key := range []string{"dtype", "torch_dtype"} {
 			if d, ok := TorchDType(part.text(key)); ok {
 				return d
