@@ -175,6 +175,9 @@ type Memory struct {
 	Logged   []Item             `yaml:"logged,omitempty" json:"logged,omitempty"`
 	Warnings []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
 
+	// Ran is how fast the runs were that taught this estimate.
+	Ran []Ran `yaml:"-" json:"-"`
+
 	// Left is what the rest leaves to a cache that fills a share of the card: below zero where the rest alone is too
 	// much, so that differences of it are what is missing.
 	Left Left `yaml:"-" json:"-"`

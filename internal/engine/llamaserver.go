@@ -19,7 +19,7 @@ var llamaServer = Engine{
 		"spec-type"}, llamaFlags...),
 	Kernels:  llamaCPP.Name,
 	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
-	Write:    writeLlamaServer, ReadLog: ReadLlamaLog,
+	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates,
 	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
 	Opposites: llamaOpposites, Variables: llamaVariables, Unreckoned: llamaUnreckoned,
 }

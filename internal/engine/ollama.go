@@ -30,7 +30,7 @@ var ollama = Engine{
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Shared: "q4_k_m", Savings: []Saving{SmallBatches, SmallTower, SmallCache, SmallestCache},
 	Effects:  slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" }),
-	Estimate: estimateOllama, Write: writeOllama,
+	Estimate: estimateOllama, Write: writeOllama, ReadLog: ReadOllamaLog, ReadRates: readOllamaRates,
 	Spellings: ollamaSpellings(), Modelfiles: true,
 	Unreckoned: []string{"adapter", "draft", "main-gpu", "OLLAMA-SCHED-SPREAD", "num-parallel"},
 }

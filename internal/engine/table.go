@@ -46,10 +46,11 @@ type Engine struct {
 	// lacks for the least that must lie there; nil: it splits in none.
 	Split func(m *profile.Model, o Options, card units.Bytes) (device, host, missing units.Bytes)
 
-	Estimate func(*profile.Model, Options) (*Memory, error) // nil: its memory is the program's
-	Write    func(Settings) (*Bundle, error)                // nil: it reads no files
-	Takes    Flags                                          // what Version takes; nil: the list of flags/NAME-VERSION.txt
-	ReadLog  func(io.Reader) ([]Item, error)                // nil: what it logs is not read
+	Estimate  func(*profile.Model, Options) (*Memory, error) // nil: its memory is the program's
+	Write     func(Settings) (*Bundle, error)                // nil: it reads no files
+	Takes     Flags                                          // what Version takes; nil: the list of flags/NAME-VERSION.txt
+	ReadLog   func(io.Reader) ([]Item, error)                // nil: what it logs is not read
+	ReadRates func([]byte) Answered                          // nil: how fast it is stands not in its log
 	// Spellings are the settings of its file and of its command line that decide memory, by their names there; nil:
 	// neither is read.
 	Spellings map[string][]spelling

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/speed"
 )
 
 // A request takes the card that its engine reaches, and the processor where there is none.
@@ -275,6 +276,47 @@ func TestFitLeavesWhatIsPlaced(t *testing.T) {
 		}
 		if w, k := mib(engine.Weights), mib(engine.KVCache); math.Abs(w-c.device) > 0.01 || k != c.cache {
 			t.Errorf("%s: weights %.2f, cache %.2f MiB on the card; want %.2f, %.2f", given, w, k, c.device, c.cache)
+		}
+	}
+}
+
+// How fast runs were moves the rates, of those whose weights lay on one side.
+func TestRunsMoveRates(t *testing.T) {
+	forecast := func(device string, ran ...engine.Ran) *speed.Forecast {
+		t.Helper()
+		r := Request{Engine: "llama-server", Model: "qwen3-vl-2b", GPULayers: -1, Hardware: "i5-10210u+gtx-1080-ti"}
+		r.Quant, r.Context, r.Device = "q8_0", 4096, device
+		m, err := r.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, err := r.Estimate(&m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem.Ran = ran
+		f, err := r.Forecast(&m, mem, nil)
+		if err != nil || f == nil {
+			t.Fatalf("%v, %v: %q", f, err, r.Notes)
+		}
+		return f
+	}
+	for _, device := range []string{"cpu", "gpu"} {
+		before := forecast(device)
+		ran := engine.Ran{Quant: "q8_0", CardBytes: 1.8e9, HostBytes: 0.33e9, Prompt: 600, Reply: 32,
+			ReplyPerS: 2 * before.Decode.Median, PromptPerS: before.Prefill.Median / 2}
+		if device == "cpu" {
+			ran.CardBytes, ran.HostBytes = 0, 1.8e9
+		}
+		after := forecast(device, ran)
+		if after.Observed != 1 || after.ObservedPrefill != 1 || after.Decode.Median < 1.2*before.Decode.Median ||
+			after.Prefill.Median > before.Prefill.Median/1.2 {
+			t.Errorf("on the %s %+v, and with a run %+v", device, before, after)
+		}
+		split := ran
+		split.CardBytes, split.HostBytes = 0.9e9, 0.9e9
+		if f := forecast("gpu", split); f.Observed != 0 {
+			t.Errorf("a run on both sides was taken for one on a side: %+v", f)
 		}
 	}
 }

@@ -47,7 +47,7 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 		o.note("no speed: what does not fit in memory is read from the disk again and again")
 		return nil, nil
 	}
-	k, err := speed.CalibrateFrom(observed, h, catalog.Model)
+	k, err := speed.CalibrateFrom(observed, h, catalog.Model, timings(mem)...)
 	if err != nil {
 		return nil, err
 	}
@@ -58,6 +58,26 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	}
 	o.warnSlow(&f)
 	return &f, nil
+}
+
+// mostOnHost is the share of weights on the host up to which a run counts as one on the card: a table of embeddings.
+const mostOnHost = 0.25
+
+// timings are the rates of the runs that taught an estimate, of those whose weights lay on one side.
+func timings(mem *engine.Memory) (list []speed.Timing) {
+	for _, r := range mem.Ran {
+		t := speed.Timing{Engine: engine.KernelsOf(mem.Engine), Model: mem.Model, Type: r.Quant, Layers: -1,
+			UBatch: llamaUBatch, Bytes: r.CardBytes, Prompt: r.Prompt, Depth: r.Prompt + r.Reply/2, Decode: r.ReplyPerS,
+			Prefill: r.PromptPerS}
+		if mem.Device == "cpu" {
+			t.Bytes, t.Layers = r.HostBytes, 0
+		} else if r.HostBytes > mostOnHost*r.CardBytes {
+			continue
+		}
+		t.Params = 8 * t.Bytes / speed.BitsOf(speed.TypeOf(t.Type))
+		list = append(list, t)
+	}
+	return list
 }
 
 // llamaUBatch is llama.cpp's --ubatch-size where none is given (common/common.h, n_ubatch).

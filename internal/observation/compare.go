@@ -23,7 +23,7 @@ var unknown = []engine.Item{
 // before the rest is there. What the process holds is what anonymous
 // memory held beside the engine's own items, as the log gives them, else as they were estimated.
 func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
-	o.Engine, o.Version, o.Model, o.Device = mem.Engine, mem.Version, mem.Model, mem.Device
+	o.Engine, o.Version, o.Model, o.Quant, o.Device = mem.Engine, mem.Version, mem.Model, mem.Quant, mem.Device
 	sums := map[string]*Item{}
 	for _, name := range []string{Anonymous, Mapped, Total, pinned} {
 		sums[name] = &Item{Name: name, Where: "host", Source: engine.Derived}
@@ -158,6 +158,19 @@ func saidOf(said []engine.Item, name, where string) (sum units.Bytes, found bool
 	return sum, found
 }
 
+// rate takes how fast the log says that the engine was.
+func (o *Observation) rate(a engine.Answered) {
+	for _, r := range []struct {
+		name       string
+		requests   int
+		tokens, ms float64
+	}{{promptRate, a.Prompts, a.PromptTokens, a.PromptMS}, {decodeRate, a.Replies, a.ReplyTokens, a.ReplyMS}} {
+		if r.ms > 0 {
+			o.Rates = append(o.Rates, Rate{r.name, r.tokens / r.ms * 1000, int64(r.tokens), r.requests})
+		}
+	}
+}
+
 // Judge holds what was predicted, and what the engine's log says, against what was seen; e is nil where nobody reads
 // the log.
 func (o *Observation) Judge(e *engine.Engine, predicted *engine.Memory, log []byte) {
@@ -168,6 +181,9 @@ func (o *Observation) Judge(e *engine.Engine, predicted *engine.Memory, log []by
 			o.Warnings = append(o.Warnings, "the engine's log says nothing of memory: "+err.Error())
 		}
 		said = items
+	}
+	if e != nil && e.ReadRates != nil {
+		o.rate(e.ReadRates(log))
 	}
 	if predicted != nil {
 		o.Compare(predicted, said)

@@ -105,12 +105,48 @@ func isSum(name string) bool { return name == Anonymous || name == Mapped || nam
 // them is. What a scheduler saw is held against the estimate.
 func Teach(runs []*Observation, mem *engine.Memory) (note string) {
 	held, lessons := Hold(runs, mem), Learn(runs, mem.Engine, mem.Device)
-	if len(lessons)+held == 0 {
+	for _, o := range runs {
+		if ran, ok := o.ran(); ok && o.Engine == mem.Engine && o.Device == mem.Device {
+			mem.Ran = append(mem.Ran, ran)
+		}
+	}
+	if len(lessons)+held+len(mem.Ran) == 0 {
 		note = fmt.Sprintf("none of %d observations is of %s on the %s: nothing is learned", len(runs), mem.Engine,
 			mem.Device)
 	}
 	Apply(lessons, mem)
 	return note
+}
+
+// So many tokens say how fast an engine is: of all replies, and of one prompt.
+const (
+	leastTokens = 16
+	leastPrompt = 64
+)
+
+// ran is how fast a run was and where its weights lay; false where its log did not say.
+func (o *Observation) ran() (r engine.Ran, ok bool) {
+	r.Quant = o.Quant
+	for _, i := range o.Items {
+		switch {
+		case i.Name != engine.Weights:
+		case i.Where == "host":
+			r.HostBytes += float64(i.Predicted)
+		default:
+			r.CardBytes += float64(i.Predicted)
+		}
+	}
+	for _, x := range o.Rates {
+		each := float64(x.Tokens) / float64(max(x.Requests, 1))
+		switch {
+		case x.Tokens < leastTokens:
+		case x.Name == promptRate && each >= leastPrompt:
+			r.Prompt, r.PromptPerS = each, x.PerS
+		case x.Name == decodeRate:
+			r.Reply, r.ReplyPerS = each, x.PerS
+		}
+	}
+	return r, r.PromptPerS+r.ReplyPerS > 0 && r.HostBytes+r.CardBytes > 0
 }
 
 // Apply puts what runs showed in the place of what an estimate assumed, and adds what it left out.

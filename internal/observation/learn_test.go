@@ -104,3 +104,29 @@ func TestLoadingIsNotRunning(t *testing.T) {
 		}
 	}
 }
+
+// How fast runs were goes to the estimate with where their weights lay; few tokens say nothing.
+func TestRunsTeachRates(t *testing.T) {
+	llama, err := engine.Lookup("engine", "llama.cpp", (*engine.Engine).Estimates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := `slot print_timing: id 0 | task 0 | prompt eval time =  50.00 ms / 600 tokens
+slot print_timing: id 0 | task 0 |        eval time = 200.00 ms /  32 tokens
+load_tensors: CPU model buffer size = 90.00 MiB
+`
+	o := ran(1, 80*units.MiB, 104*units.MiB)
+	o.Items = nil
+	o.Judge(llama, estimate(), []byte(log))
+	if len(o.Rates) != 2 || o.Rates[0] != (Rate{"prompt", 12000, 600, 1}) || o.Rates[1] != (Rate{"decode", 160, 32, 1}) {
+		t.Errorf("rates %+v", o.Rates)
+	}
+	short := ran(2, 80*units.MiB, 104*units.MiB)
+	short.Rates = []Rate{{"prompt", 10, 20, 1}, {"decode", 10, 4, 1}}
+	mem := estimate()
+	Teach([]*Observation{o, short}, mem)
+	want := engine.Ran{HostBytes: 90 << 20, Prompt: 600, Reply: 32, PromptPerS: 12000, ReplyPerS: 160}
+	if len(mem.Ran) != 1 || mem.Ran[0] != want {
+		t.Errorf("taught %+v, want %+v", mem.Ran, want)
+	}
+}

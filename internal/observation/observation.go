@@ -42,6 +42,7 @@ type Observation struct {
 	Engine   string        `json:"engine,omitempty"` // whose estimate was held against it, "" for none
 	Version  string        `json:"engine_version,omitempty"`
 	Model    string        `json:"model,omitempty"`
+	Quant    string        `json:"quant,omitempty"`
 	Device   string        `json:"device,omitempty"`
 	Config   string        `json:"config,omitempty"`
 	Set      []string      `json:"environment,omitempty"` // variables that were set for it, NAME=value
@@ -128,10 +129,17 @@ func (i Item) Error() float64 {
 
 // Rate is a speed that the engine said of itself.
 type Rate struct {
-	Name   string  `json:"name"` // prompt or decode
-	PerS   float64 `json:"tokens_per_s"`
-	Tokens int64   `json:"tokens"`
+	Name     string  `json:"name"` // prompt, of text alone, or decode
+	PerS     float64 `json:"tokens_per_s"`
+	Tokens   int64   `json:"tokens"`
+	Requests int     `json:"requests,omitempty"`
 }
+
+// The names of rates.
+const (
+	promptRate = "prompt"
+	decodeRate = "decode"
+)
 
 // The names of items that the kernel's accounts show and of what runs teach.
 const (

@@ -30,9 +30,10 @@ func Split(files []string) (observations, rates []string) {
 // Finder is a model by its name.
 type Finder func(name string) (profile.Model, error)
 
-// CalibrateFrom reads files of rates measured on the hardware, whose models find knows; nil without any.
-func CalibrateFrom(files []string, h profile.Hardware, find Finder) (*Calibration, error) {
-	if len(files) == 0 {
+// CalibrateFrom reads files of rates measured on the hardware, whose models find knows, beside timings that are known;
+// nil without any.
+func CalibrateFrom(files []string, h profile.Hardware, find Finder, known ...Timing) (*Calibration, error) {
+	if len(files)+len(known) == 0 {
 		return nil, nil
 	}
 	constants, err := Fitted()
@@ -46,6 +47,13 @@ func CalibrateFrom(files []string, h profile.Hardware, find Finder) (*Calibratio
 			return nil, fmt.Errorf("reading --observed: %w", err)
 		}
 		seen = append(seen, more...)
+	}
+	for _, t := range known {
+		o, err := Observe(t, h, nil)
+		if err != nil {
+			return nil, fmt.Errorf("reading --observed: %w", err)
+		}
+		seen = append(seen, o)
 	}
 	k, err := constants.Calibrate(seen)
 	if err != nil {
