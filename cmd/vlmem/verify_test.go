@@ -131,3 +131,29 @@ func read(t *testing.T, path string) string {
 	}
 	return string(data)
 }
+
+// The pools serve a request as they were sized, and each way in which they cannot has its exit code; what cannot be
+// told is in internal/verify.
+func TestVerifyServes(t *testing.T) {
+	text := read(t, config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64",
+		"--context", "512"))
+	small := regexp.MustCompile(`(?s)(text_embeddings:.*?initial_bytes: )\d+(.*?max_bytes: )\d+`)
+	large := regexp.MustCompile(`(?s)(general:.*?initial_bytes: )\d+(.*?max_bytes: )\d+`)
+	for _, c := range []struct {
+		name, text, want string
+		code             int
+	}{
+		{"as it is", text, "run.kv_cache.pages", 0},
+		{"too small", small.ReplaceAllString(text, "${1}1048576${2}1048576"), "tensor 1 of the request did not fit",
+			exitGate},
+		{"no policy", strings.Replace(text, "policy: bestfit", "policy: magic", 1), `no policy named "magic"`, exitUsage},
+		{"more than any machine", large.ReplaceAllString(text, "${1}70368744177664${2}70368744177664"),
+			"out of memory: 64 TiB requested", exitUnable},
+	} {
+		got := vlmem(t, nil, "verify", write(t, "c.yaml", c.text), "--run", "--seeds", "1")
+		said := strings.Join(strings.Fields(got.stdout+got.stderr), " ")
+		if got.code != c.code || !strings.Contains(said, c.want) || c.name != "as it is" && c.text == text {
+			t.Errorf("%s: exit %d, want %d and %q: %s\n%s", c.name, got.code, c.code, c.want, got.stderr, got.stdout)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/vlmem/vlmem/internal/memory"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/replay"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -56,6 +57,22 @@ func LargestRequest(in *Inputs, attention workload.Attention) func(Limits) (Dema
 		}
 		return replay.Split(t)
 	}
+}
+
+// StoreCache gives a request's cache the type that the configuration stores it in, where a machine computes in another:
+// without a card activations have 32 bits.
+func (in *Inputs) StoreCache(d Demand) {
+	program := d[memory.KVCache.String()]
+	stored, computed := in.Model.KVBytesPerToken(in.cacheType()), in.Model.KVBytesPerToken(Activation(in.Hardware))
+	if program == nil || stored == computed {
+		return
+	}
+	scaled := *program
+	scaled.Steps = slices.Clone(program.Steps)
+	for i := range scaled.Steps {
+		scaled.Steps[i].Size = scaled.Steps[i].Size * int64(stored) / int64(computed)
+	}
+	d[memory.KVCache.String()] = &scaled
 }
 
 // roomBeside is the tokens of text that the context holds beside an image.

@@ -18,7 +18,8 @@ var llamaCPP = Engine{
 	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Context: llamaLeastContext, Adapts: true, Pooled: true,
 	Replay: Arenas, Estimate: estimateLlama,
-	ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates, Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
+	ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates,
+	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
 	Opposites: llamaOpposites, Variables: llamaVariables,
 	Unreckoned: llamaUnreckoned,
 }

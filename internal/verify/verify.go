@@ -100,6 +100,7 @@ func Serve(path, library string, a advise.Advice, in advise.Inputs, v *advise.Ve
 	if err != nil {
 		return err
 	}
+	in.StoreCache(demand)
 	claims, err := trial.Serve(pools, a, demand)
 	if err != nil {
 		return err

@@ -49,3 +49,27 @@ func TestLlamaFitParamsThatHangs(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A request that the pools serve does not make sure what timings left open, and one that they do not serve fails.
+func TestServedBesideTimings(t *testing.T) {
+	path := filepath.Join("..", "..", "cmd", "vlmem", "testdata", "advise_i5-10210u_qwen3-vl-4b.yaml")
+	a, err := advise.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, _, err := Inputs(path, a, "", profile.Hardware{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Limits = advise.Limits{ContextTokens: 512, Concurrency: 1, ImageWidth: 64, ImageHeight: 64}
+	most := a.Budget.ContextTokens.Value
+	for context, kind := range map[int]verdict.Kind{512: verdict.Unsure, 2 * most: verdict.Failed} {
+		in.Limits.ContextTokens = context
+		v := advise.Verification{Claims: make([]advise.Claim, 1), Failed: 1, Timed: 1,
+			Warnings: []evidence.Warning{{Code: probe.Disturbed, Text: "noise"}}}
+		err := Serve(path, "", a, in, &v)
+		if said := v.Verdict(); err != nil || verdict.KindOf(said) != kind || len(v.Claims) < 7 {
+			t.Errorf("%d tokens: %v, %v, %+v", context, err, said, v.Claims)
+		}
+	}
+}
