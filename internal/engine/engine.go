@@ -67,6 +67,7 @@ type Options struct {
 	Llama          LlamaOptions // of llama.cpp, llama-server and ollama alone
 	Served                      // of vLLM and SGLang alone: several cards, adapters
 
+	serves      bool // llama-server: what is left to it is its own
 	promptCache bool // a server that keeps prompts on the host
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -76,11 +77,7 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	c.batch = min(ctx, int64(orDefault(o.Batch, llamaBatch)))
 	c.ubatch = min(c.batch, int64(orDefault(o.UBatch, llamaUBatch)))
 	c.outputs = int64(orDefault(o.Outputs, int(c.batch)))
-	rules, err := buildRules(o.Llama.Build)
-	if err != nil {
-		return c, err
-	}
-	c.rules = rules[0]
+	c.rules = o.Llama.rules()
 	if auto := o.FlashAttention == "" || o.FlashAttention == "auto"; auto && c.rules.flashAsked {
 		o.FlashAttention = "off"
 	}
@@ -96,16 +93,22 @@ func newLlamaContext(m *profile.Model, o Options) (llamaContext, error) {
 	}
 	c.window = c.cells
 	if v := m.Text.Variant; v != nil && v.Window > 0 && !o.Llama.FullWindow {
-		seen := int64(v.Window)
-		if o.Unified {
+		seen, beside := int64(v.Window), c.ubatch
+		if o.Unified || c.rules.oneCache {
 			seen *= c.sequences
 		}
-		c.window = pad(min(c.cells, seen+c.ubatch))
+		if c.rules.batchWindow {
+			beside = c.batch
+		}
+		if !c.rules.fullWindow {
+			c.window = pad(min(c.cells, seen+beside))
+		}
 	}
 	c.noKV = o.Llama.NoKV && o.Device == "gpu"
 	if c.rules.wholeBatch {
 		c.outputs = c.batch
 	}
+	var err error
 	if c.kType, c.vType, err = cacheTypes(o.KVType); err != nil {
 		return c, err
 	}
@@ -283,7 +286,7 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 		tokens, outputs = c.sequences, c.sequences
 	}
 	even := c.sequences
-	if c.rules.oddBatch {
+	if c.rules.oddBatch || c.rules.oddUnified && c.streams == 1 {
 		even = 1
 	}
 	return decoderShape{
@@ -341,7 +344,7 @@ const pipelineCopies = 4
 // (suballocation_block_size), of the host too, which it pins; OpenCL for what the driver grants, a quarter of the
 // memory at least, where every size from 256 MiB to 4 GiB gave the same in a log of an Adreno.
 func (l *LlamaOptions) bufferLimits() (card, host int64) {
-	if rules, err := buildRules(l.Build); err != nil || rules[0].oneBuffer {
+	if l.rules().oneBuffer {
 		return 0, 0
 	}
 	switch l.backend() {
@@ -371,36 +374,36 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	m = asLlama(m)
+	asked := o
+	o = o.asStarted(m)
 	found, fit := "", o.Llama.Fit
 	if fit != nil {
 		if o, found, err = fitted(m, r, o); err != nil {
 			return nil, err
 		}
-	}
-	c, err := newLlamaContext(m, o)
-	if err != nil {
-		return nil, err
+		asked.Context, asked.HostLayers, asked.Llama.Overrides, asked.Llama.Fit = o.Context, o.HostLayers,
+			o.Llama.Overrides, nil
 	}
 	gpu := o.Device == "gpu"
 	if gpu && o.HostLayers > m.Text.Blocks()+1 {
 		return nil, fmt.Errorf("%d layers on the host: %s has %d and the head", o.HostLayers, m.Name, m.Text.Layers)
 	}
-	version := LlamaVersion
-	if o.Llama.Build != "" {
-		version = o.Llama.Build
+	mem := &Memory{Version: cmp.Or(o.Llama.Build, LlamaVersion), Quant: r.name}
+	c, place, err := mem.llamaDecoder(m, r, o)
+	if err != nil {
+		return nil, err
 	}
-	mem := &Memory{Version: version, Quant: r.name, KVType: c.kvName(), ContextTokens: int(c.cells * c.streams)}
+	mem.KVType, mem.ContextTokens = c.kvName(), int(c.cells*c.streams)
 	if found != "" {
 		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)
 		mem.fitsBeyond(fit)
 	}
-	place := PlaceLlama(m, r, o)
-	c.keepFlash(m, place, o)
-	mem.llamaWeights(m, r, place, o)
-	mem.llamaCache(m, c, place)
-	mem.llamaCompute(m, place, c, o)
-	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
-	mem.llamaOutput(m, &c, o)
+	mem.spanBuilds(m, r, asked)
+	if m.Text.Variant != nil && m.Text.Variant.Linear != nil && o.Llama.rules() != epochOf(releases[LlamaVersion]).rules {
+		for i := range place.Cards + 1 {
+			mem.widen(Compute, place.where(i), 0.6, 1.6, "the gated delta rule's graph was measured with "+LlamaVersion+" alone")
+		}
+	}
 	tower := func() error { return mem.llamaVision(m, o, towerFlash(m, o)) }
 	if m.Vision.Kind != "" {
 		tower = func() error { return mem.foreignTower(m, o) }
@@ -408,9 +411,7 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	if err := tower(); err != nil {
 		return nil, err
 	}
-	if o.promptCache {
-		mem.keptPrompts(m, c, o)
-	}
+	slices.SortStableFunc(mem.Items, func(a, b Item) int { return cmp.Compare(a.use(), b.use()) })
 	for card := range place.Cards {
 		mem.cudaContext(o.GPU, place.where(card))
 	}
@@ -421,6 +422,43 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	mem.ownLlama(m, place, o)
 	mem.llamaLimits(m, &c)
 	return mem, mem.drafted(m, &c, o)
+}
+
+// asStarted is what a build makes of what is left to it: a server's slots, layers on a card, a context.
+func (o Options) asStarted(m *profile.Model) Options {
+	rules := o.Llama.rules()
+	if o.serves {
+		o = o.server()
+	}
+	if rules.hostFirst && o.Llama.LayersLeft && o.Device == "gpu" {
+		o.HostLayers = m.Text.Blocks() + 1
+	}
+	if rules.fixedCtx && o.Llama.Fit != nil {
+		o.Context, o.Llama.Fit = llamaFixedContext, nil
+	}
+	return o
+}
+
+// llamaFixedContext is the context of builds that fit none (common/common.h of b7079, n_ctx).
+const llamaFixedContext = 4096
+
+// llamaDecoder adds the decoder as one set of rules lays it out: weights, cache, graph, output and kept prompts.
+func (mem *Memory) llamaDecoder(m *profile.Model, r recipe, o Options) (llamaContext, *Placement, error) {
+	c, err := newLlamaContext(m, o)
+	if err != nil {
+		return c, nil, err
+	}
+	place := PlaceLlama(m, r, o)
+	c.keepFlash(m, place, o)
+	mem.llamaWeights(m, r, place, o)
+	mem.llamaCache(m, c, place)
+	mem.llamaCompute(m, place, c, o)
+	// The output buffer is host memory, pinned where there is a card: one row of logits for each sequence.
+	mem.llamaOutput(m, &c, o)
+	if o.promptCache {
+		mem.keptPrompts(m, c, o)
+	}
+	return c, place, nil
 }
 
 // llamaOutput adds what a caller reads: a row of logits for each sequence, and of embeddings where these are asked for.
@@ -485,7 +523,6 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 	why := fmt.Sprintf("the graph of %d tokens, %d with logits, over %d cells, reserved by ggml's rules", c.ubatch,
 		min(c.ubatch, c.outputs), c.cells)
 	mem.llamaBuffers(Compute, c.computeBytes(m, p, o), why)
-	mem.spanBuilds(m, p, c, o)
 	if p.Cards > 0 && !o.Llama.likeCUDA() {
 		low, high, why := o.Llama.spread()
 		for i := range p.Cards {
@@ -532,31 +569,68 @@ func (mem *Memory) mayLeaveCard(name string, o Options, flash, plain bool, score
 	}
 }
 
-// spanBuilds widens the compute buffers to what every set of rules gives that the build may follow.
-func (mem *Memory) spanBuilds(m *profile.Model, p *Placement, c llamaContext, o Options) {
-	rules, _ := buildRules(o.Llama.Build)
-	why := "another build may reserve otherwise: --build names yours"
-	if o.Llama.Build != "" {
-		why = "build " + o.Llama.Build + " was not measured: between its neighbours"
-	}
-	for i := range p.Cards + 1 {
-		for j := range mem.Items {
-			if it := &mem.Items[j]; len(rules) > 1 && it.Name == Compute && it.Where == p.where(i) {
-				it.Why += "; " + why
-			}
+// spanBuilds widens every item to what the other rules give that the build may follow. Rules under which llama.cpp
+// refuses the settings are not those of a build that runs.
+func (mem *Memory) spanBuilds(m *profile.Model, r recipe, o Options) {
+	others, before := o.Llama.others(), slices.Clone(mem.Items)
+	for _, rules := range others {
+		under := o
+		under.Llama.under = &rules
+		part := &Memory{}
+		if _, _, err := part.llamaDecoder(m, r, under.asStarted(m)); err == nil {
+			mem.spanTo(part)
 		}
 	}
-	for _, other := range rules[1:] {
-		under := c
-		under.rules = other
-		if other.wholeBatch {
-			under.outputs = c.batch
+	for i := range mem.Items {
+		it := &mem.Items[i]
+		wider := i >= len(before) || it.Low < before[i].Low || it.High > before[i].High
+		if len(others) > 0 && (it.Name == Compute || wider) {
+			it.Why += "; " + o.Llama.neighbours()
 		}
-		for i, n := range under.computeBytes(m, p, o) {
-			for j := range mem.Items {
-				if it := &mem.Items[j]; it.Name == Compute && it.Where == p.where(i) {
-					it.Low, it.High = min(it.Low, n), max(it.High, n)
-				}
+		if o.Llama.unmeasured() && it.Name != Weights {
+			it.Low, it.High, it.Source = scaled(it.Low, unmeasuredLeast), scaled(it.High, unmeasuredMost), Assumed
+			it.Why += fmt.Sprintf("; %s is older than b%d, the first that was measured", o.Llama.Build, epochs[0].first)
+		}
+	}
+}
+
+// What is assumed of builds older than all that were measured, whose graphs may differ as those of 2025 do: to cover
+// the steps from one epoch to the next.
+const (
+	unmeasuredLeast = 0.9
+	unmeasuredMost  = 1.4
+)
+
+// use is 1 for what is empty at start and grows with use, which comes last, and else 0.
+func (i *Item) use() int {
+	if i.Name == PromptCache || i.Name == contextCheckpoints {
+		return 1
+	}
+	return 0
+}
+
+// spanTo widens items to those of another estimate, the n-th of a name, place and backing to the n-th.
+func (mem *Memory) spanTo(other *Memory) {
+	type key struct{ name, where, backing string }
+	seen := map[key][]Item{}
+	of := func(i Item) key { return key{i.Name, i.Where, string(i.Backing)} }
+	for _, i := range other.Items {
+		seen[of(i)] = append(seen[of(i)], i)
+	}
+	for j := range mem.Items {
+		it := &mem.Items[j]
+		k, there := of(*it), Item{}
+		if list := seen[k]; len(list) > 0 {
+			there, seen[k] = list[0], list[1:]
+		}
+		it.Low, it.High = min(it.Low, there.Low), max(it.High, there.High)
+	}
+	for _, i := range other.Items {
+		if left := seen[of(i)]; len(left) > 0 {
+			seen[of(i)] = nil
+			for _, add := range left {
+				add.Bytes, add.Low = 0, 0
+				mem.Items = append(mem.Items, add)
 			}
 		}
 	}
@@ -573,9 +647,13 @@ func (p *Placement) where(backend int) string {
 	return fmt.Sprintf("device%d", backend)
 }
 
-// server is what llama-server makes of options: four slots over one cache unless told, and logits for the slots alone.
+// server is what llama-server makes of options: four slots over one cache unless told, one in builds before November
+// 2025, and logits for the slots alone.
 func (o Options) server() Options {
-	if o.Sequences == 0 {
+	switch {
+	case o.Sequences == 0 && o.Llama.rules().oneSlot:
+		o.Sequences = 1
+	case o.Sequences == 0:
 		o.Sequences, o.Unified = 4, true
 	}
 	o.promptCache = true

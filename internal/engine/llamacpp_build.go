@@ -23,10 +23,28 @@ type graphRules struct {
 	pooled     bool // CUDA takes halves of a quantised cache from a pool, and fused kernels keep nothing alive
 	oneCache   bool // sequences share one cache whatever is set
 	oddBatch   bool // a batch need not be as long for every sequence
+	oddUnified bool // it need not where sequences share one cache
 	finePad    bool // without flash attention, cells come in steps of 32
 	flashAsked bool // flash attention is off unless asked for
 	oneBuffer  bool // a graph gets one buffer on a backend, however large
 	looseRows  bool // whole blocks are asked of a cache's heads where flash attention is left to the engine alone
+
+	fullWindow  bool // layers that see a window keep every token (until ggml-org/llama.cpp#13194, May 2025)
+	batchWindow bool // beside its window such a layer keeps a batch, not what is computed at once
+	hostFirst   bool // no layer leaves the host unless asked (until 15434, August 2025)
+	oneSlot     bool // a server has one slot unless told (until 16736, November 2025)
+	fixedCtx    bool // a context is 4,096 tokens unless told: none is fitted (until 16653, December 2025)
+	noPrompts   bool // a server keeps no prompts on the host (until 16391, October 2025)
+	checkpoints int  // that a server keeps of each slot's layers with a window
+}
+
+// asNow are the rules with what a build takes for settings and keeps beside its graph as it is today. A build that is
+// not named is taken for one of the last year, whose graphs alone differ.
+func (r graphRules) asNow() graphRules {
+	r.oneCache, r.finePad, r.flashAsked, r.looseRows, r.headLast = false, false, false, false, false
+	r.fullWindow, r.batchWindow, r.hostFirst, r.oneSlot, r.fixedCtx, r.noPrompts = false, false, false, false, false, false
+	r.checkpoints = checkpointsOfSlot
+	return r
 }
 
 // epoch is a run of builds with the same rules. Builds between two that were measured are not known: they may follow
@@ -41,19 +59,28 @@ type epoch struct {
 // from the pull requests that changed it and from public logs: the head first (18148, December 2025), room for halves
 // (23907, June 2026).
 var epochs = []epoch{
-	{5129, 5456, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, oddBatch: true,
-		finePad: true, flashAsked: true, oneBuffer: true})},
-	{5671, 5835, years2025(graphRules{copies: true, paddedMask: true, headLast: true, oneCache: true, finePad: true,
-		flashAsked: true, oneBuffer: true})},
-	{6123, 6123, years2025(graphRules{paddedMask: true, headLast: true, finePad: true, flashAsked: true,
-		oneBuffer: true})},
-	{6628, 6628, years2025(graphRules{paddedMask: true, headLast: true, finePad: true})},
-	{7079, 7079, years2025(graphRules{paddedMask: true, headLast: true})},
-	{7551, 7551, years2025(graphRules{})},
-	{7827, 8156, graphRules{wholeBatch: true, wideMask: true, plainCache: true, pooled: true, looseRows: true}},
-	{8672, 9294, graphRules{wholeBatch: true, wideMask: true, pooled: true, looseRows: true}},
-	{9538, 11063, graphRules{}},
-	{11549, 11549, graphRules{mixed: true}},
+	{5129, 5129, spring2025(graphRules{oddBatch: true, fullWindow: true})},
+	{5456, 5456, spring2025(graphRules{oddBatch: true, batchWindow: true})},
+	{5671, 5835, spring2025(graphRules{})},
+	{6123, 6123, years2025(graphRules{oddUnified: true, paddedMask: true, headLast: true, finePad: true, flashAsked: true,
+		oneBuffer: true, hostFirst: true, oneSlot: true, fixedCtx: true, noPrompts: true})},
+	{6628, 6628, years2025(graphRules{oddUnified: true, paddedMask: true, headLast: true, finePad: true, oneSlot: true, fixedCtx: true,
+		noPrompts: true, checkpoints: 3})},
+	{7079, 7079, years2025(graphRules{oddUnified: true, paddedMask: true, headLast: true, fixedCtx: true, checkpoints: 8})},
+	{7551, 7551, years2025(graphRules{checkpoints: 8})},
+	{7827, 8156, graphRules{wholeBatch: true, wideMask: true, plainCache: true, pooled: true, looseRows: true,
+		checkpoints: 8}},
+	{8672, 9294, graphRules{wholeBatch: true, wideMask: true, pooled: true, looseRows: true,
+		checkpoints: checkpointsOfSlot}},
+	{9538, 11063, graphRules{checkpoints: checkpointsOfSlot}},
+	{11549, 11549, graphRules{mixed: true, checkpoints: checkpointsOfSlot}},
+}
+
+// spring2025 adds what builds until July 2025 did.
+func spring2025(r graphRules) graphRules {
+	r.copies, r.paddedMask, r.headLast, r.oneCache, r.finePad, r.flashAsked = true, true, true, true, true, true
+	r.oneBuffer, r.hostFirst, r.oneSlot, r.fixedCtx, r.noPrompts = true, true, true, true, true
+	return years2025(r)
 }
 
 // years2025 adds what all builds of 2025 did.
@@ -76,8 +103,8 @@ func buildRules(build string) ([]graphRules, error) {
 	if build == "" {
 		rules := []graphRules{epochOf(releases[LlamaVersion]).rules}
 		for _, e := range epochs {
-			if e.rules != rules[0] {
-				rules = append(rules, e.rules)
+			if now := e.rules.asNow(); !slices.Contains(rules, now) {
+				rules = append(rules, now)
 			}
 		}
 		return rules, nil
@@ -98,7 +125,7 @@ func buildRules(build string) ([]graphRules, error) {
 			return []graphRules{e.rules}, nil
 		}
 		if n < e.first {
-			return []graphRules{e.rules, epochs[max(i-1, 0)].rules}, nil
+			return slices.Compact([]graphRules{e.rules, epochs[max(i-1, 0)].rules}), nil
 		}
 	}
 	return latest, nil
@@ -120,4 +147,44 @@ func buildNumber(build string) int {
 func epochOf(build int) epoch {
 	i := slices.IndexFunc(epochs, func(e epoch) bool { return build >= e.first && build <= e.last })
 	return epochs[i]
+}
+
+// rules are those that are followed: of the build that is named, or what it may be as well.
+func (l *LlamaOptions) rules() graphRules {
+	if l.under != nil {
+		return *l.under
+	}
+	rules, err := buildRules(l.Build)
+	if err != nil {
+		return graphRules{} // check has said so
+	}
+	return rules[0]
+}
+
+// others are the rules that the build may follow as well.
+func (l *LlamaOptions) others() []graphRules {
+	rules, err := buildRules(l.Build)
+	if err != nil || l.under != nil {
+		return nil
+	}
+	return rules[1:]
+}
+
+// unmeasured reports whether a build is older than every one that was measured.
+func (l *LlamaOptions) unmeasured() bool {
+	n := buildNumber(l.Build)
+	return n > 0 && n < epochs[0].first
+}
+
+// neighbours says between which builds one lies that was not measured, and how to know better.
+func (l *LlamaOptions) neighbours() string {
+	n, last := buildNumber(l.Build), epochs[len(epochs)-1].last
+	switch {
+	case l.Build == "":
+		return "another build may reserve otherwise: --build names yours"
+	case n == 0 || n > last:
+		return fmt.Sprintf("build %s is newer than b%d, the last that was measured: as that and %s", l.Build, last,
+			LlamaVersion)
+	}
+	return "build " + l.Build + " was not measured: between its neighbours"
 }

@@ -101,7 +101,8 @@ func (mem *Memory) drafted(m *profile.Model, c *llamaContext, o Options) error {
 	at := o
 	at.Quant, at.KVType, at.Files, at.HostLayers, at.Image = d.Quant, d.KVType, d.Files, d.HostLayers, &Image{}
 	at.Context, at.Outputs = int(c.cells*c.streams), int(c.sequences)
-	at.promptCache, at.Llama.Overrides, at.Llama.Fit, at.Llama.Draft, at.Llama.Speculation = false, nil, nil, nil, nil
+	at.serves, at.promptCache, at.Llama.LayersLeft = false, false, false
+	at.Llama.Overrides, at.Llama.Fit, at.Llama.Draft, at.Llama.Speculation = nil, nil, nil, nil
 	part, err := estimateLlama(d.Model, at)
 	if err != nil {
 		return fmt.Errorf("draft model %s: %w", d.Model.Name, err)

@@ -38,7 +38,10 @@ type LlamaOptions struct {
 	CPU         *profile.CPU
 	Fit         *Fit // no -c: the engine fits the context to what is free
 
-	unfused bool // as a stand-in for a card without kernels of its own
+	LayersLeft bool // no -ngl: how many layers leave the host is the build's to say
+
+	unfused bool        // as a stand-in for a card without kernels of its own
+	under   *graphRules // of another build that this one may be, nil for its own
 }
 
 // Fit is what llama.cpp finds when it is left to choose the context.
@@ -174,6 +177,13 @@ func (l *LlamaOptions) check() error {
 	}
 	if c := l.CacheRAM; c != nil && (*c < -1 || *c > math.MaxInt32) {
 		return fmt.Errorf("prompt cache of %d MiB: want MiB from 0 on, or -1 for no limit", *c)
+	}
+	if rules := l.rules(); l.CacheRAM != nil && *l.CacheRAM != 0 && l.Build != "" && rules.noPrompts {
+		return fmt.Errorf("build %s has no --cache-ram: servers keep prompts on the host since October 2025", l.Build)
+	}
+	if l.Fit != nil && l.Build != "" && l.rules().fixedCtx {
+		return fmt.Errorf("build %s fits no context by itself, as builds since December 2025 do: -c is %d unless told",
+			l.Build, llamaFixedContext)
 	}
 	if l.ImageMost < 0 {
 		return fmt.Errorf("image tokens %d: want 0 and more", l.ImageMost)

@@ -94,7 +94,7 @@ func (p *Placement) assignLayers(layers int, o Options) {
 	}
 	first := min(o.HostLayers, layers+1)
 	count := layers + 1 - first
-	if rules, err := buildRules(o.Llama.Build); err == nil && rules[0].headLast {
+	if o.Llama.rules().headLast {
 		first = max(first-1, 0)
 	}
 	for i := range p.Layers {

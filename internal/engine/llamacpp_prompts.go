@@ -14,9 +14,12 @@ const (
 	promptBytesPerToken = 12 // of the tokens and positions beside their keys and values, measured
 )
 
+// contextCheckpoints is an item's name.
+const contextCheckpoints = "context checkpoints"
+
 // keptPrompts adds what a server keeps beside its buffers: for every prompt that leaves a slot, and for slots that
 // idle, keys and values of its tokens on the host, until the limit. Nothing is held at start; with use the limit is
-// reached. Models with layers that see a window keep checkpoints of these besides, up to 32 a slot.
+// reached. Models with layers that see a window keep checkpoints of these besides, up to 32 a slot in builds of today.
 func (mem *Memory) keptPrompts(m *profile.Model, c llamaContext, o Options) {
 	limit := llamaCacheRAM
 	if o.Llama.CacheRAM != nil {
@@ -24,15 +27,14 @@ func (mem *Memory) keptPrompts(m *profile.Model, c llamaContext, o Options) {
 	}
 	state, window := c.stateBytes(&m.Text)
 	state += c.draftState(o)
-	if window > 0 {
-		most := window * units.Bytes(checkpointsOfSlot*c.sequences)
-		mem.add("context checkpoints", "host", 0, 0, most, Assumed,
-			"up to %d a slot of the layers that see a window, %s each", checkpointsOfSlot, window)
+	if n := int64(c.rules.checkpoints); window > 0 && n > 0 {
+		mem.add(contextCheckpoints, "host", 0, 0, window*units.Bytes(n*c.sequences), Assumed,
+			"up to %d a slot of the layers that see a window, %s each", n, window)
 		mem.last().Backing = BackedAnonymous
 	}
 	most, why := units.Bytes(limit)*units.MiB, fmt.Sprintf("at most --cache-ram %d MiB; --cache-ram 0 keeps none", limit)
 	switch {
-	case limit == 0:
+	case limit == 0 || c.rules.noPrompts:
 		return
 	case limit < 0: // the context's tokens are the only limit
 		most, why = state, "--cache-ram -1 lets it hold the tokens of a whole context"

@@ -181,6 +181,89 @@ func TestLlamaOlderBuilds(t *testing.T) {
 	}
 }
 
+// Caches and compute buffers of a small Gemma 3 under builds since April 2025, MiB, from the server's own code
+// (xllamacpp 0.1.14 to 0.2.8): one slot; three; three over one cache; and with --swa-full.
+func TestLlamaWindowsByBuild(t *testing.T) {
+	small := *decoders(t)["gemma-3-1b"]
+	variant := *small.Text.Variant
+	variant.Window, variant.LayerTypes = 512, nil
+	for i := range 7 {
+		kind := profile.SlidingAttention
+		if i == 5 {
+			kind = profile.FullAttention
+		}
+		variant.LayerTypes = append(variant.LayerTypes, kind)
+	}
+	small.Text.Variant = &variant
+	small.Text.HiddenSize, small.Text.Layers, small.Text.Heads, small.Text.KVHeads, small.Text.HeadDim = 512, 7, 8, 2, 128
+	small.Text.IntermediateSize, small.Text.VocabSize, small.Text.TiedEmbeddings = 1024, 3000, true
+	type seen struct{ cache, compute float64 }
+	for build, want := range map[string][4]seen{
+		"b5129": {{54.69, 162.26}, {54.69, 162.26}, {54.69, 162.26}, {54.69, 162.26}},
+		"b5456": {{22.81, 151.63}, {28.81, 153.63}, {28.81, 153.63}, {54.69, 162.26}},
+		"b5835": {{13.81, 148.63}, {19.81, 153.34}, {19.81, 153.34}, {54.69, 162.26}},
+		"b6123": {{13.81, 150.64}, {25.88, 58.27}, {19.81, 152.64}, {54.69, 164.26}},
+		"b6628": {{14, 32.02}, {26.25, 17.69}, {20, 33.02}, {56, 46.02}},
+		"b7551": {{14, 32.02}, {26.25, 16.3}, {20, 33.09}, {56, 46.02}},
+	} {
+		for i, mib := range want {
+			o := Options{Quant: "q8_0", Context: 8000, Device: "cpu", Image: &Image{}, Unified: i == 2}
+			o.Sequences = []int{1, 3, 3, 1}[i]
+			o.Llama = LlamaOptions{Build: build, FullWindow: i == 3}
+			mem := estimate(t, "llama-server", &small, o)
+			if got := (seen{mem.at(KVCache, false), mem.at(Compute, false)}); got != mib {
+				t.Errorf("%s, settings %d: %v, the engine %v", build, i, got, mib)
+			}
+		}
+	}
+}
+
+// What is left to a build is its own: layers, slots, flash attention, prompts that are kept. Between two that differ
+// the interval spans both, and no build is called exact that nobody measured.
+func TestLlamaBuildsDifferInDefaults(t *testing.T) {
+	m := model(t, "qwen3-vl-8b")
+	item := func(build, name, where string) Item {
+		o := Options{Quant: "q4_k_m", Device: "gpu", Context: 8000, Image: &Image{},
+			Llama: LlamaOptions{Build: build, LayersLeft: true}}
+		for _, i := range estimate(t, "llama-server", m, o).Items {
+			if i.Name == name && i.Where == where {
+				return i
+			}
+		}
+		return Item{}
+	}
+	if i := item("b6123", Weights, "device"); i.High != 0 {
+		t.Errorf("b6123 puts %s on the card without -ngl", i.High)
+	}
+	if i := item("b6400", Weights, "device"); i.Low != 0 || i.High != i.Bytes || i.Bytes == 0 {
+		t.Errorf("b6400 lies between builds that leave all and none on the host: %+v", i)
+	}
+	one, four := item("b6628", Output, "host"), item("b7079", Output, "host")
+	if between := item("b6900", Output, "host"); 4*one.Bytes != four.Bytes || between.Low != one.Bytes ||
+		between.High != four.Bytes {
+		t.Errorf("logits of one slot %s, four %s, between %s to %s", one.Bytes, four.Bytes, between.Low, between.High)
+	}
+	if i := item("b6628", PromptCache, "host"); i.High != 0 {
+		t.Errorf("b6628 keeps %s of prompts", i.High)
+	}
+	for _, build := range []string{"b4500", "b12345"} {
+		if i := item(build, Compute, "host"); i.Low >= i.High {
+			t.Errorf("%s was not measured, and its compute buffer is called exact", build)
+		}
+	}
+	if i := item("b4500", KVCache, "host"); i.Low >= i.High {
+		t.Error("b4500 was not measured, and its cache is called exact")
+	}
+	for _, l := range []LlamaOptions{{Build: "b6628", CacheRAM: new(int)}, {Build: "b7079", Fit: &Fit{Free: 8 * units.GiB}}} {
+		if l.CacheRAM != nil {
+			*l.CacheRAM = 512
+		}
+		if _, err := Estimate("llama-server", m, Options{Device: "cpu", Image: &Image{}, Llama: l}); err == nil {
+			t.Errorf("%+v: a build takes what it does not have", l)
+		}
+	}
+}
+
 // What public logs of older builds print of cards, MiB: CUDA in November 2025, ROCm early in 2026, and what -ngl 30
 // left on the host in May 2025.
 func TestLlamaOlderBuildsOnCards(t *testing.T) {

@@ -17,9 +17,12 @@ var llamaServer = Engine{
 	Savings: []Saving{SmallBatches, SmallTower, SmallCache, TowerOnHost, SmallestCache, ExpertsAway},
 	Effects: append([]string{"cache-ram", "model-draft", "quant-draft", "kv-type-draft", "ngl-draft", "spec-draft-n-max",
 		"spec-type"}, llamaFlags...),
-	Kernels:  llamaCPP.Name,
-	Estimate: func(m *profile.Model, o Options) (*Memory, error) { return estimateLlama(m, o.server()) },
-	Write:    writeLlamaServer, ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates,
+	Kernels: llamaCPP.Name,
+	Estimate: func(m *profile.Model, o Options) (*Memory, error) {
+		o.serves = true
+		return estimateLlama(m, o)
+	},
+	Write: writeLlamaServer, ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates,
 	Spellings: llamaSpellings(), Shorts: llamaShorts, Switches: llamaSwitches,
 	Opposites: llamaOpposites, Variables: llamaVariables, Unreckoned: llamaUnreckoned,
 }

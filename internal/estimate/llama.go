@@ -22,6 +22,7 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, given func(flag string) boo
 	}
 	o.NoRepack, o.NoKV, o.NoOps, o.NoTower, o.FullWindow = f.NoRepack, f.NoKV, f.NoOps, f.NoTower, f.FullWindow
 	o.ImageMost, o.Embeddings, o.Speculation = f.ImageMost, f.Embeddings, f.Speculation
+	o.LayersLeft = !given("ngl")
 	switch { // as builds understood the two before there were modes, in whichever order they stood
 	case f.NoMmap && f.Mlock:
 		o.LoadMode = "mlock"
