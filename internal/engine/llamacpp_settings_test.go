@@ -254,10 +254,8 @@ func TestLlamaBuildsDifferInDefaults(t *testing.T) {
 	if i := item("b4500", KVCache, "host"); i.Low >= i.High {
 		t.Error("b4500 was not measured, and its cache is called exact")
 	}
-	for _, l := range []LlamaOptions{{Build: "b6628", CacheRAM: new(int)}, {Build: "b7079", Fit: &Fit{Free: 8 * units.GiB}}} {
-		if l.CacheRAM != nil {
-			*l.CacheRAM = 512
-		}
+	mib := 512
+	for _, l := range []LlamaOptions{{Build: "b6628", CacheRAM: &mib}, {Build: "b7079", Fit: &Fit{Free: 8 * units.GiB}}} {
 		if _, err := Estimate("llama-server", m, Options{Device: "cpu", Image: &Image{}, Llama: l}); err == nil {
 			t.Errorf("%+v: a build takes what it does not have", l)
 		}
