@@ -88,6 +88,8 @@ type Inputs struct {
 	AssumeIdle bool
 	// Served is what the user asked of a server over several cards.
 	Served engine.Served
+	// spreads lets an engine share layers out over alike cards: files for an engine say so, budgets are of one card.
+	spreads bool
 	// Known are estimates that machines share, nil to make each anew.
 	Known *Estimates
 	// Largest replays one request at the limits and returns the program of each pool.

@@ -37,6 +37,7 @@ type attempt struct {
 	hostLayers   int            // llama.cpp: layers left on the host, the head counting as one
 	experts      int            // llama.cpp: layers whose experts are left on the host
 	savings      []engine.Saving
+	cards        int         // llama.cpp: that share the layers, 0 for one
 	split        bool        // weights that do not fit the card stay on the host
 	device, host units.Bytes // split: what each side may hold of them
 }
@@ -52,6 +53,7 @@ func Deploy(name string, in Inputs) (Deployment, error) {
 		return Deployment{}, err
 	}
 	in.reach(e)
+	in.spreads = true
 	d, short, err := in.settleOn(e)
 	if short != nil {
 		short.WouldFit = in.wouldFit(e)
@@ -221,7 +223,7 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	if o.GPU != nil {
 		o.Device = "gpu"
 	}
-	o.Llama.Overrides = in.expertsOnHost(a.experts)
+	o.Llama.Cards, o.Llama.Overrides = a.cards, in.expertsOnHost(a.experts)
 	for _, saving := range a.savings {
 		e.Spare(saving, &in.Model, &o)
 	}
@@ -274,6 +276,7 @@ func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (mo
 		return max(0, need-mem.Left.Low), max(0, need-mem.Left.At), "on the card"
 	}
 	room := in.room()
+	mem, room.device = in.tightest(mem, room.device)
 	var device, host, weights, deviceAt, hostAt units.Bytes
 	for _, i := range mem.Items {
 		if i.Name == engine.FilePages {
@@ -346,6 +349,9 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Blocks() + 1 - a.hostLayers
 		s.LoadMode, s.Build = a.options.Llama.LoadMode, in.Build
+		if len(in.Hardware.GPUs) > 1 {
+			s.Cards = max(a.cards, 1)
+		}
 	} else {
 		s.Quant = a.quant
 	}
@@ -374,8 +380,18 @@ func (in *Inputs) Threads(hostComputes bool) (threads int, why string) {
 func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory) []string {
 	room, where := in.room(), "in host memory"
 	used, high, capacity := mem.HostBytes, units.Bytes(0), room.host
+	all := mem.Items
 	if in.gpu() != nil {
 		used, capacity, where = mem.DeviceBytes, room.device, "on the card"
+	}
+	if a.cards > 1 {
+		mem, _ = in.tightest(mem, room.device)
+		where, used = fmt.Sprintf("on the fullest of %d cards", a.cards), 0
+		for _, i := range mem.Items {
+			if i.Where != "host" {
+				used += i.Bytes
+			}
+		}
 	}
 	for _, i := range mem.Items {
 		switch {
@@ -409,7 +425,7 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 	if mem.Cards > 1 {
 		list = append(list, fmt.Sprintf("on each of %d cards", mem.Cards))
 	}
-	for _, i := range mem.Items {
+	for _, i := range all {
 		text := fmt.Sprintf("%s, %s: %s", i.Where, i.Name, i.Bytes)
 		if i.Low != i.High {
 			text += fmt.Sprintf(" (%s to %s)", i.Low, i.High)

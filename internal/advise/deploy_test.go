@@ -187,3 +187,32 @@ func TestShortfallCountsBothPlaces(t *testing.T) {
 		t.Errorf("tower, embeddings and a layer beside CUDA's context on 2 GiB: %v", err)
 	}
 }
+
+// A machine with two cards: the file says what was reckoned, one card where the model fits it and else a half each.
+func TestFilesSayWhichCards(t *testing.T) {
+	card := ampere(24 * units.GiB)
+	for precision, want := range map[string]string{"q4_k_m": "--split-mode none", "q8_0": "--tensor-split 1,1"} {
+		in := deployInputs(t, "qwen3-vl-32b", &card)
+		in.Hardware.GPUs = append(in.Hardware.GPUs, card)
+		in.Precision, in.Given = precision, []string{"context", "image"}
+		d, err := advise.Deploy("llama-server", in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := engine.Write("llama-server", d.Settings)
+		if err != nil || !strings.Contains(b.Files[0].Content, want) {
+			t.Errorf("%s: %v, want %s in\n%s", precision, err, want, b.Files[0].Content)
+		}
+		cards := map[string]units.Bytes{}
+		for _, i := range d.Memory.Items {
+			if i.Where != "host" {
+				cards[i.Where] += i.High
+			}
+		}
+		for where, holds := range cards {
+			if holds > card.MemoryBytes || len(cards) != map[string]int{"q4_k_m": 1, "q8_0": 2}[precision] {
+				t.Errorf("%s: %s holds %s, of %d", precision, where, holds, len(cards))
+			}
+		}
+	}
+}

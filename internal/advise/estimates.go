@@ -30,7 +30,7 @@ type estimateKey struct {
 	build                                     string
 	tower, cache                              string
 	context, sequences, hostLayers            int
-	ubatch, overrides                         int
+	ubatch, overrides, cards                  int
 	image                                     engine.Image
 	card, towerAway                           bool
 }
@@ -40,7 +40,7 @@ func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
 		device: o.Device,
 		mode:   o.Llama.LoadMode, context: o.Context, sequences: o.Sequences, hostLayers: o.HostLayers,
 		image: *o.Image, card: o.GPU != nil, tower: o.ProjectorQuant, cache: o.KVType,
-		ubatch: o.UBatch, overrides: len(o.Llama.Overrides), towerAway: o.Llama.NoTower}
+		ubatch: o.UBatch, overrides: len(o.Llama.Overrides), cards: o.Llama.Cards, towerAway: o.Llama.NoTower}
 	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone
 		k.cpu = engine.CPUClass(o.Llama.CPU)
 	}

@@ -26,6 +26,11 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 				}
 			}
 		}
+		for a := range in.spread(e, l, quants) {
+			if !yield(a) {
+				return
+			}
+		}
 		last := attempt{limits: l, quant: quants[len(quants)-1]}
 		switch {
 		case in.gpu() == nil:
@@ -38,6 +43,24 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 		case e.Offload == engine.Bytes:
 			last.split, last.options = true, in.options(e, last)
 			yield(last)
+		}
+	}
+}
+
+// spread is all of the decoder over a machine's alike cards, for an engine that shares layers out over them. One card
+// is tried before: it answers sooner, and the others stay free.
+func (in *Inputs) spread(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
+	return func(yield func(attempt) bool) {
+		cards := len(in.Hardware.GPUs)
+		if !in.spreads || !e.Splits() || cards < 2 || engine.Alike(&in.Hardware) < cards {
+			return
+		}
+		for _, q := range quants {
+			for a := range in.whole(e, attempt{limits: l, quant: q, cards: cards}) {
+				if !yield(a) {
+					return
+				}
+			}
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/units"
@@ -37,7 +39,6 @@ func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Stan
 	if unknown {
 		mem = cardPart(mem)
 	}
-	mem = fullestPart(mem)
 	s := Standing{}
 	s.Most, s.Middle, s.Where = in.overflow(e, mem, &a)
 	s.Verdict = in.verdict(mem, &a, s.Most)
@@ -56,27 +57,34 @@ func cardPart(mem *engine.Memory) *engine.Memory {
 	return &part
 }
 
-// fullestPart is an estimate over several cards without those that hold less than the fullest: it is what each of alike
-// cards must hold.
-func fullestPart(mem *engine.Memory) *engine.Memory {
+// tightest is an estimate over several cards without those that are less short of room than the tightest, and what that
+// one has. Cards beyond those of the machine are like its last.
+func (in *Inputs) tightest(mem *engine.Memory, first units.Bytes) (*engine.Memory, units.Bytes) {
 	high := map[string]units.Bytes{}
-	fullest := ""
 	for _, i := range mem.Items {
 		if i.Where != "host" {
 			high[i.Where] += i.High
 		}
 	}
-	for _, where := range slices.Sorted(maps.Keys(high)) {
-		if fullest == "" || high[where] > high[fullest] {
-			fullest = where
-		}
-	}
 	if len(high) < 2 {
-		return mem
+		return mem, first
+	}
+	tight, room := "", units.Bytes(0)
+	for _, where := range slices.Sorted(maps.Keys(high)) {
+		has := first
+		if card, err := strconv.Atoi(strings.TrimPrefix(where, "device")); err == nil && card > 0 {
+			g := in.Hardware.GPUs[min(card, len(in.Hardware.GPUs)-1)]
+			if has = g.MemoryBytes; g.FreeBytes > 0 && !in.AssumeIdle {
+				has = g.FreeBytes
+			}
+		}
+		if tight == "" || high[where]-has > high[tight]-room {
+			tight, room = where, has
+		}
 	}
 	part := *mem
 	part.Items = slices.DeleteFunc(slices.Clone(mem.Items), func(i engine.Item) bool {
-		return i.Where != "host" && i.Where != fullest
+		return i.Where != "host" && i.Where != tight
 	})
-	return &part
+	return &part, room
 }

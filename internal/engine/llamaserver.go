@@ -118,6 +118,7 @@ func (s *Settings) llamaSettings() (lines, error) {
 	default:
 		l = append(l, setting{"n-gpu-layers", fmt.Sprint(s.GPULayers), "layers that fit the card"})
 	}
+	l = append(l, s.splitLines()...)
 	l.add("threads", s.Threads, "%s", s.ThreadsWhy)
 	flash := s.Flash
 	if flash == "" {
@@ -142,6 +143,18 @@ func (s *Settings) llamaSettings() (lines, error) {
 	// Fitting by itself would override layers and context that were budgeted together.
 	l.add("fit", "off", "layers and context are set above")
 	return l, nil
+}
+
+// splitLines say over which of several cards the layers go: left out, llama-server takes all that it finds.
+func (s *Settings) splitLines() lines {
+	switch {
+	case s.GPU == nil || s.Cards == 0:
+		return nil
+	case s.Cards == 1:
+		return lines{{"split-mode", "none", "the first card holds all; left out, every card of the machine gets a part"}}
+	}
+	even := strings.TrimSuffix(strings.Repeat("1,", s.Cards), ",")
+	return lines{{"tensor-split", even, "as many layers on each card, as was reckoned; left out, by what is free on each"}}
 }
 
 // switchedOn is a switch that is written only where it is on.

@@ -309,10 +309,10 @@ func (l layout) behind(engine string, m *profile.Model, layers []int) (list []la
 
 // Lacking says that a machine has fewer alike cards than are asked for, nil where it has as many.
 func (s Served) Lacking(e *Engine, h *profile.Hardware) *Refusal {
-	if !e.Cards || len(h.GPUs) == 0 || s.Cards() <= alike(h) {
+	if !e.Cards || len(h.GPUs) == 0 || s.Cards() <= Alike(h) {
 		return nil
 	}
-	return &Refusal{e.Name, fmt.Sprintf("%d cards are asked for, and %s has %d alike", s.Cards(), h.Name, alike(h)),
+	return &Refusal{e.Name, fmt.Sprintf("%d cards are asked for, and %s has %d alike", s.Cards(), h.Name, Alike(h)),
 		fmt.Sprintf("name the card %d times in --hardware", s.Cards())}
 }
 

@@ -38,6 +38,7 @@ type Settings struct {
 	ThreadsWhy   string      // which of the machine's bounds Threads is
 	Flash        string      // auto, on, off
 	Build        string      // llama.cpp: which, "" for the one whose rules are followed
+	Cards        int         // llama.cpp: that share the layers, 0 on a machine with one
 	LoadMode     string      // llama.cpp: how weights are read, "" its own
 	AllocConf    string      // PYTORCH_ALLOC_CONF
 	spelled      string      // the engine and its version, for the head of its files

@@ -140,11 +140,14 @@ func KernelsOf(name string) string {
 // Builds reports whether its builds are told apart.
 func (e *Engine) Builds() bool { return slices.Contains(e.Effects, "build") && !e.Modelfiles }
 
+// Splits reports whether whole layers are shared out over cards as its user says.
+func (e *Engine) Splits() bool { return slices.Contains(e.Effects, "tensor-split") && !e.Modelfiles }
+
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
 
-// alike are a machine's cards of the kind of its first.
-func alike(h *profile.Hardware) (n int) {
+// Alike are a machine's cards of the kind of its first.
+func Alike(h *profile.Hardware) (n int) {
 	for _, g := range h.GPUs {
 		if g.Name == h.GPUs[0].Name && g.MemoryBytes == h.GPUs[0].MemoryBytes {
 			n++
@@ -165,7 +168,7 @@ func (s Served) Over(e *Engine, h *profile.Hardware, m *profile.Model) Served {
 	if s.TensorParallel > 0 || !e.Cards || len(h.GPUs) == 0 {
 		return s
 	}
-	left := alike(h) / max(s.PipelineParallel, 1) / max(s.DataParallel, 1)
+	left := Alike(h) / max(s.PipelineParallel, 1) / max(s.DataParallel, 1)
 	for s.TensorParallel = 1; 2*s.TensorParallel <= left; s.TensorParallel *= 2 {
 		if next := (Served{TensorParallel: 2 * s.TensorParallel}); next.undivided(m) != "" {
 			break

@@ -9,9 +9,11 @@
 package estimate
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
@@ -189,6 +191,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	case e.Host:
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
+		o.spread(e, h)
 		o.Served = o.Served.Over(e, h, model)
 		if r := o.Served.Lacking(e, h); r != nil && h.Memory != nil {
 			return r
@@ -199,6 +202,23 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 		o.GPU = h.EngineCard()
 	}
 	return nil
+}
+
+// spread shares the layers out over all of a machine's cards, as an engine does that is left to it: by their memory.
+func (o *Request) spread(e *engine.Engine, h *profile.Hardware) {
+	f := &o.Settings
+	if len(h.GPUs) < 2 || !e.Splits() || f.SplitMode == "none" || o.given("cards") || o.given("tensor-split") {
+		return
+	}
+	f.Cards = len(h.GPUs)
+	if engine.Alike(h) == f.Cards {
+		return
+	}
+	var shares []string
+	for _, g := range h.GPUs {
+		shares = append(shares, fmt.Sprint(int64(cmp.Or(g.FreeBytes, g.MemoryBytes)/units.MiB)))
+	}
+	f.Shares = strings.Join(shares, ",")
 }
 
 // device is the card where there is one, or where one was asked for.
