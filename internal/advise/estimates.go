@@ -13,11 +13,11 @@ import (
 )
 
 // Estimates remembers what an engine needs of models, for many machines: an estimate depends on the settings, on the
-// backend of the card and on the vector extensions of the processor, not on how much memory there is. Their words name
-// the first machine that asked.
+// backend of the card and on the vector extensions of the processor, not on how much memory there is, nor on what a
+// model is called. Their words name the first machine that asked.
 type Estimates struct {
 	mu      sync.Mutex
-	models  []profile.Model // that were asked for: two files may give one name
+	models  []profile.Model // that were asked for, nameless
 	known   map[estimateKey]*engine.Memory
 	experts []engine.Override // of all layers
 	tried   map[estimateKey][]int
@@ -55,12 +55,32 @@ func (k *Estimates) number(m *profile.Model) int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for i := range k.models {
-		if reflect.DeepEqual(&k.models[i], m) {
+		if Alike(&k.models[i], m) {
 			return i
 		}
 	}
 	k.models = append(k.models, *m)
 	return len(k.models) - 1
+}
+
+// Alike reports whether two models differ in what they are called alone, as those trained to think differ from those
+// that are not: no engine needs another byte for one of them.
+func Alike(a, b *profile.Model) bool {
+	nameless := func(m profile.Model) profile.Model {
+		m.Name, m.Repository, m.Source, m.Notes = "", "", nil, nil
+		return m
+	}
+	return reflect.DeepEqual(nameless(*a), nameless(*b))
+}
+
+// of is an estimate under the model's own name.
+func of(m *profile.Model, mem *engine.Memory) *engine.Memory {
+	if mem.Model == m.Name {
+		return mem
+	}
+	named := *mem
+	named.Model = m.Name
+	return &named
 }
 
 // estimate is the engine's estimate, remembered where that is asked for and it is the same on other machines.
@@ -73,7 +93,7 @@ func (in *Inputs) estimate(e *engine.Engine, o engine.Options) (*engine.Memory, 
 	mem := in.Known.known[k]
 	in.Known.mu.Unlock()
 	if mem != nil {
-		return mem, nil
+		return of(&in.Model, mem), nil
 	}
 	mem, err := engine.Estimate(e.Name, &in.Model, o) // unlocked: two that ask at once compute the same twice, seldom
 	in.Known.mu.Lock()

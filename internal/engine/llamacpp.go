@@ -213,10 +213,10 @@ func (c *llamaContext) keepFlash(m *profile.Model, p *Placement, o Options) {
 	}
 	shape := c.shape(false)
 	shape.place, shape.halves = p, o.Llama.halves()
-	b := buildDecoder(m, shape)
+	b := buildDecoder(m, shape, distinct(m, shape))
 	c.single = b
-	for layer, at := range b.graph.BackendsOn(o.machine(p), b.fused) {
-		want := p.Layers[layer]
+	for i, at := range b.graph.BackendsOn(o.machine(p), b.fused) {
+		want := p.Layers[b.fusedIn[i]]
 		if want == OnHostMemory {
 			want = p.Cards
 		}
@@ -302,22 +302,11 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 	for _, prompt := range []bool{true, false} {
 		shape := c.shape(prompt)
 		shape.place, shape.halves = p, o.Llama.halves()
-		machine := o.machine(p)
-		machine.Fused = machine.Fused && !c.rules.pooled
-		for i, n := range c.graph(m, shape).ReserveOn(machine) {
+		for i, n := range c.reserve(m, shape, o) {
 			most[i] = max(most[i], units.Bytes(n))
 		}
 	}
 	return most
-}
-
-// graph is a graph to be reserved, once: that of single tokens may have been built before.
-func (c llamaContext) graph(m *profile.Model, s decoderShape) *ggml.Graph {
-	if b := c.single; b != nil && !b.reserved && b.shape == s {
-		b.reserved = true
-		return &b.graph
-	}
-	return decoderGraph(m, s)
 }
 
 // halves reports whether the cards' kernels want halves of a cache of another type.

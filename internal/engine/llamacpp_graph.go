@@ -31,16 +31,20 @@ type decoderShape struct {
 	rules   graphRules
 }
 
-// decoderGraph builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of
+// buildDecoder builds the graph that llama.cpp computes for a batch of tokens (src/llama-graph.cpp of v0.5.0, and of
 // src/models qwen3vl, qwen3vlmoe, qwen2, qwen3, qwen3moe, llama, gemma2 and gemma3). Weights are leaves whose type does
-// not matter here; what does is the order of operations and which of them share memory.
-func decoderGraph(m *profile.Model, s decoderShape) *ggml.Graph { return &buildDecoder(m, s).graph }
-
-func buildDecoder(m *profile.Model, s decoderShape) *decoder {
+// not matter here; what does is the order of operations and which of them share memory. Of layers that are alike it may
+// build a few.
+func buildDecoder(m *profile.Model, s decoderShape, of stretches) *decoder {
 	b := newDecoder(m, s)
 	x := b.embed()
-	for b.at = range m.Text.Layers {
+	ends := map[int]*ggml.Tensor{}
+	for _, b.at = range of.layers {
 		x = b.layer(b.at, x)
+		ends[b.at] = x
+	}
+	for _, r := range of.rounds {
+		b.graph.Rounds = append(b.graph.Rounds, ggml.Round{First: ends[r[0]], Second: ends[r[1]]})
 	}
 	b.at = m.Text.Layers
 	x = b.norm(x, "output_norm")
@@ -53,7 +57,8 @@ func buildDecoder(m *profile.Model, s decoderShape) *decoder {
 
 type decoder struct {
 	graph              ggml.Graph
-	fused              []*ggml.Tensor // flash attention of each layer, where it is on
+	fused              []*ggml.Tensor // flash attention of each layer that has it, where it is on
+	fusedIn            []int          // those layers
 	text               *profile.Text
 	variant            profile.Variant // its differences from Qwen3-VL's
 	shape              decoderShape
@@ -376,7 +381,7 @@ func (b *decoder) inOne(of []*ggml.Tensor, width int64, copied ...*ggml.Tensor) 
 	s := b.shape
 	out := ggml.New(ggml.F32, of, width, int64(b.text.Heads), s.tokens/s.streams, s.streams)
 	out.Follow, out.OnCPU = false, !s.flashOn
-	b.fused = append(b.fused, out)
+	b.fused, b.fusedIn = append(b.fused, out), append(b.fusedIn, b.at)
 	if s.halves && !s.rules.pooled {
 		out.Extra = halves(out, copied...)
 	}

@@ -121,25 +121,34 @@ func Make(ctx context.Context, machines []Machine, models []profile.Model, asked
 	var group sync.WaitGroup
 	places := make(chan struct{}, runtime.GOMAXPROCS(0))
 	faults := make([]error, len(models))
-	for _, i := range largestFirst(models) { // a model's estimates are made one after another, and shared
+	for _, alike := range families(models) { // their estimates are made one after another, and shared
 		places <- struct{}{}
 		group.Go(func() {
 			defer func() { <-places }()
-			faults[i] = answer(ctx, &plan, machines, &models[i], i, asked)
+			known := &advise.Estimates{}
+			for _, i := range alike {
+				faults[i] = answer(ctx, &plan, machines, &models[i], i, asked, known)
+			}
 		})
 	}
 	group.Wait()
 	return plan, errors.Join(faults...)
 }
 
-// largestFirst orders models so that those that take longest begin first.
-func largestFirst(models []profile.Model) []int {
-	order := make([]int, len(models))
-	for i := range order {
-		order[i] = i
+// families are the models that differ in their names alone, those that take longest first.
+func families(models []profile.Model) (list [][]int) {
+	for i := range models {
+		alike := func(family []int) bool { return advise.Alike(&models[family[0]], &models[i]) }
+		if at := slices.IndexFunc(list, alike); at >= 0 {
+			list[at] = append(list[at], i)
+		} else {
+			list = append(list, []int{i})
+		}
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(models[b].Text.Layers, models[a].Text.Layers) })
-	return order
+	slices.SortStableFunc(list, func(a, b []int) int {
+		return cmp.Compare(models[b[0]].Text.Layers, models[a[0]].Text.Layers)
+	})
+	return list
 }
 
 // Machine is one machine and what the user calls it.
@@ -197,9 +206,10 @@ func kindOf(h *profile.Hardware) Kind {
 }
 
 // answer fills in what becomes of one model everywhere.
-func answer(ctx context.Context, plan *Plan, machines []Machine, m *profile.Model, at int, asked Asked) error {
+func answer(ctx context.Context, plan *Plan, machines []Machine, m *profile.Model, at int, asked Asked,
+	known *advise.Estimates) error {
 	in := asked.Inputs
-	in.Model, in.Engine, in.Known = *m, advise.Serving(m), &advise.Estimates{}
+	in.Model, in.Engine, in.Known = *m, advise.Serving(m), known
 	var drawn *drawn
 	if asked.Requests != nil {
 		var err error

@@ -40,6 +40,16 @@ func newArena(alignment, limit int64) *arena {
 	return &arena{alignment: alignment, limit: limit}
 }
 
+// copied is the arena as it stands.
+func (a *arena) copied() arena {
+	c := *a
+	c.chunks = slices.Clone(a.chunks)
+	for i := range c.chunks {
+		c.chunks[i].blocks = slices.Clone(a.chunks[i].blocks)
+	}
+	return c
+}
+
 func (a *arena) align(n int64) int64 { return (n + a.alignment - 1) / a.alignment * a.alignment }
 
 // size is the bytes of all buffers together.

@@ -1,10 +1,21 @@
 package ggml
 
+import (
+	"reflect"
+	"slices"
+)
+
 // Graph lists what will be computed, in order.
 type Graph struct {
 	Nodes, Leaves []*Tensor
 	Chains        []Chain // that a card may run as one kernel
+	Rounds        []Round // that stand for more of their like
 }
+
+// Round is the last nodes of two stretches of a graph that follow one another and do the same. Where memory is the same
+// after both, it is so after any number of further stretches, and these need no more of it: a graph without them
+// reserves what one with them does.
+type Round struct{ First, Second *Tensor }
 
 // Chain is a run of nodes that a CUDA build computes as one kernel, so that what it reads must outlive the last of
 // them. It is run so where all of its nodes are neighbours in one part of a split graph.
@@ -39,7 +50,7 @@ func (g *Graph) visit(t *Tensor) {
 
 // Reserve is the bytes of the one buffer that computes the graph on one backend.
 func (g *Graph) Reserve(alignment int64) int64 {
-	r := &reservation{[]*arena{newArena(alignment, 0)}}
+	r := &reservation{arenas: []*arena{newArena(alignment, 0)}}
 	for _, list := range [][]*Tensor{g.Leaves, g.Nodes} {
 		for _, t := range list {
 			t.at = 0
@@ -51,6 +62,42 @@ func (g *Graph) Reserve(alignment int64) int64 {
 // reservation walks a graph once, with one arena per backend.
 type reservation struct {
 	arenas []*arena
+	after  map[*Tensor]*standing // the ends of rounds, and what memory was after them
+}
+
+// standing is how memory stands: the free blocks of each arena, and where the tensor lies that was computed last, which
+// is all that the next stretch reads of the one before.
+type standing struct {
+	free []arena
+	last placement
+}
+
+// watch notes the ends of rounds.
+func (r *reservation) watch(rounds []Round) {
+	r.after = map[*Tensor]*standing{}
+	for _, x := range rounds {
+		r.after[x.First], r.after[x.Second] = &standing{}, &standing{}
+	}
+}
+
+func (r *reservation) note(t *Tensor) {
+	seen := r.after[t]
+	if seen == nil {
+		return
+	}
+	if seen.last = t.placed; t.Base != nil {
+		seen.last = t.Base.placed
+	}
+	for _, a := range r.arenas {
+		seen.free = append(seen.free, a.copied())
+	}
+}
+
+// repeats reports whether memory was the same after both halves of every round.
+func (r *reservation) repeats(rounds []Round) bool {
+	return !slices.ContainsFunc(rounds, func(x Round) bool {
+		return !reflect.DeepEqual(r.after[x.First], r.after[x.Second])
+	})
 }
 
 // placement is what the walk knows of one tensor.
@@ -93,6 +140,9 @@ func (r *reservation) run(g *Graph) []int64 {
 		r.place(n, backend(n))
 		for _, s := range n.Src {
 			r.read(s)
+		}
+		if len(r.after) > 0 {
+			r.note(n)
 		}
 	}
 	tops := make([]int64, len(r.arenas))

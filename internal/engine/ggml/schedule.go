@@ -29,14 +29,22 @@ func (g *Graph) ReserveSplit(deviceAlignment, hostAlignment int64) (onDevice, on
 // ReserveOn is the bytes of the buffers that compute the graph, of every card in order and of the host last. It rewires
 // the graph: sources that lie elsewhere become copies. A graph is reserved once.
 func (g *Graph) ReserveOn(m Machine) []int64 {
+	tops, _ := g.ReserveRounds(m)
+	return tops
+}
+
+// ReserveRounds is ReserveOn, and whether the graph's rounds may stand for more of their like.
+func (g *Graph) ReserveRounds(m Machine) (tops []int64, repeats bool) {
 	s := newScheduler(m)
 	parts := s.schedule(g)
 	r := &reservation{}
+	r.watch(g.Rounds)
 	for range m.Cards {
 		r.arenas = append(r.arenas, newArena(m.CardAlignment, m.CardLimit))
 	}
 	r.arenas = append(r.arenas, newArena(m.HostAlignment, m.HostLimit))
-	return r.run(parts)
+	tops = r.run(parts)
+	return tops, r.repeats(g.Rounds)
 }
 
 // BackendsOn is where each of some tensors of the graph would be computed: a card's number, or m.Cards for the host.
