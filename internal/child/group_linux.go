@@ -17,7 +17,7 @@ import (
 
 // group is a control group of the memory controller, of either version.
 type group struct {
-	dir          string
+	dir, home    string // its folder, and that of the group that this process is in
 	v2           bool
 	own, limited bool // made for the program and removed after it; with a limit
 }
@@ -38,7 +38,7 @@ func memoryGroup() (g group, ok bool) {
 			return visible("/sys/fs/cgroup/memory", f[2], false, "memory.usage_in_bytes")
 		}
 		if f[1] == "" {
-			g, ok = visible("/sys/fs/cgroup", f[2], true, "memory.current")
+			g, ok = visible(topGroup, f[2], true, "memory.current")
 		}
 	}
 	return g, ok
@@ -54,13 +54,39 @@ func visible(mount, path string, v2 bool, file string) (group, bool) {
 	return group{}, false
 }
 
-// newGroup makes a group for the program below the one that this process is in, with a limit above 0.
-func newGroup(limit units.Bytes) (group, error) {
+// newGroup makes a group for the program, with a limit above 0: below the one that this process is in, or beside it.
+// In version 2 a group with processes hands no controller on to groups below it, the topmost alone excepted; beside it
+// its own bounds no longer hold, so that one that has any is not left.
+func newGroup(limit units.Bytes) (g group, err error) {
 	parent, ok := memoryGroup()
 	if !ok {
-		return group{}, fmt.Errorf("%w: the memory controller is not mounted", ErrNoGroup)
+		if _, err := os.Stat(topGroup + "/cgroup.controllers"); err != nil {
+			return group{}, fmt.Errorf("%w: the memory controller is not mounted", ErrNoGroup)
+		}
+		parent = group{dir: topGroup, v2: true} // which counts nothing itself
 	}
-	g := group{dir: filepath.Join(parent.dir, fmt.Sprintf("vlmem-run-%d", os.Getpid())), v2: parent.v2, own: true,
+	if g, err = parent.make(parent.dir, limit); err != nil && parent.v2 && parent.dir != topGroup && !parent.bounded() {
+		g, err = parent.make(filepath.Dir(parent.dir), limit)
+	}
+	return g, err
+}
+
+// topGroup is where version 2 is mounted.
+const topGroup = "/sys/fs/cgroup"
+
+// bounded reports whether a group of version 2 has bounds of its own.
+func (g group) bounded() bool {
+	for _, name := range []string{"memory.max", "memory.high", "memory.swap.max", "cpu.max"} {
+		if text, err := read(filepath.Join(g.dir, name)); err == nil && !strings.HasPrefix(text, "max") {
+			return true
+		}
+	}
+	return false
+}
+
+// make makes a group in a folder for a program of this process's, which is in the group p.
+func (p group) make(above string, limit units.Bytes) (group, error) {
+	g := group{dir: filepath.Join(above, fmt.Sprintf("vlmem-run-%d", os.Getpid())), home: p.dir, v2: p.v2, own: true,
 		limited: limit > 0}
 	if err := os.Mkdir(g.dir, 0o755); err != nil {
 		return group{}, fmt.Errorf("%w: %w", ErrNoGroup, err)
@@ -85,7 +111,7 @@ func newGroup(limit units.Bytes) (group, error) {
 // enter moves the calling thread into the group, so that what it starts is born there, and returns the way back.
 // Version 2 moves whole processes only, and starts children in a group instead.
 func (g group) enter() (leave func() error, err error) {
-	parent := filepath.Join(filepath.Dir(g.dir), "tasks")
+	parent := filepath.Join(g.home, "tasks")
 	me := []byte(strconv.Itoa(unix.Gettid()))
 	if err := os.WriteFile(filepath.Join(g.dir, "tasks"), me, 0); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNoGroup, err)
@@ -93,7 +119,7 @@ func (g group) enter() (leave func() error, err error) {
 	return func() error { return os.WriteFile(parent, me, 0) }, nil
 }
 
-// remove takes the group away. What was left running in it goes to the group above, unless a limit is to hold on.
+// remove takes the group away. What was left running in it goes to this process's group, unless a limit is to hold on.
 func (g group) remove() {
 	if !g.own {
 		return
@@ -102,8 +128,8 @@ func (g group) remove() {
 		if g.limited {
 			return
 		}
-		above := filepath.Join(filepath.Dir(g.dir), "cgroup.procs")
-		_ = os.WriteFile(above, []byte(strconv.Itoa(pid)), 0) // ended meanwhile
+		home := filepath.Join(g.home, "cgroup.procs")
+		_ = os.WriteFile(home, []byte(strconv.Itoa(pid)), 0) // ended meanwhile
 	}
 	for range 20 { // the kernel empties it a moment after the last process was reaped
 		if err := os.Remove(g.dir); err == nil || !errors.Is(err, unix.EBUSY) || len(g.processes()) > 0 {
