@@ -54,7 +54,7 @@ var arrows = map[string]string{
 	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/account internal/alloc internal/engine internal/evidence internal/file internal/memory internal/observation internal/placement internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict internal/workload",
 	"internal/observation":     "internal/engine internal/evidence internal/file internal/profile internal/units",
-	"internal/child":           "internal/file internal/observation internal/units internal/verdict",
+	"internal/child":           "internal/cuda internal/file internal/observation internal/units internal/verdict",
 	"internal/report":          "internal/account internal/advise internal/alloc internal/baseline internal/bench internal/engine internal/evidence internal/fleet internal/gate internal/observation internal/plan internal/pressure internal/profile internal/replay internal/rivals/pytorch internal/speed internal/terminal internal/tiling internal/trace internal/units internal/verdict",
 	"optimizer":                "internal/advise internal/alloc internal/alloc/space internal/alloc/stream internal/cuda internal/memory internal/plan internal/pressure internal/probe internal/profile",
 	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",

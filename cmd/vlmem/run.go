@@ -39,7 +39,8 @@ func newRunCmd(env *environment) *cobra.Command {
 		Use:   "run [flags] -- COMMAND [ARGUMENT...]",
 		Short: "Start a program and hold what it uses against what was predicted",
 		Long: `run starts your engine or program and follows the memory of its whole process tree: resident, proportional and
-anonymous memory, mapped files, swap, faults and stalls. Where it may, it gives the program a control group of its own.
+anonymous memory, mapped files, swap, faults, stalls, and what it holds on NVIDIA's cards. Where it may, it gives the program a
+control group of its own.
 Input, output, signals and the exit code are the program's; the table of what was predicted and seen goes to stderr.
 
 What is predicted comes from --estimate, a file of vlmem estimate --format json; else, for programs of llama.cpp and vLLM, from
@@ -47,8 +48,7 @@ the command's own arguments and weight files; else from --config with --engine. 
 output is not a terminal.
 
 --save keeps the observation in a file, --keep in your data folder: estimate, advise and run learn from them with --observed and
---learned. The exit code is the program's own, 128 and the
-signal's number where one ended it.`,
+--learned. The exit code is the program's own, 128 and the signal's number where one ended it.`,
 		Example: `  vlmem run --engine llama.cpp --save run.json -- llama-server -m Qwen3-VL-2B-Q8_0.gguf -c 8192
   vlmem run --report html=run.html -- python3 serve.py`,
 		Args: some("the command to run after --"),

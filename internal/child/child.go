@@ -15,6 +15,9 @@
 // once and then at most 0.4 % of one processor: where samples cost more, on a machine that is busy, they are taken more
 // rarely than the interval says, yet once a second at least.
 //
+// What the tree holds on NVIDIA's cards is asked once a second, of NVML, by process. Without it, without cgo, or in a
+// container that numbers its processes anew, nothing is known of cards.
+//
 // # Its end
 //
 // A SIGKILL that nobody here sent is the kernel's for memory where a counter of such kills went up: the program's own
@@ -48,4 +51,6 @@ type Options struct {
 	Tap      io.Writer   // takes a copy of the output that is not a terminal; nil for none
 	Limit    units.Bytes // of a control group of its own, 0 for none
 	Interval time.Duration
+
+	Management string // NVML's library, "" for the system's
 }

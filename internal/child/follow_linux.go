@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
+	"github.com/vlmem/vlmem/internal/cuda/nvml"
 	"github.com/vlmem/vlmem/internal/observation"
 )
 
@@ -30,10 +31,15 @@ func Follow(options Options, signals <-chan os.Signal, o *observation.Observatio
 	if f.own != nil {
 		defer f.own.remove()
 	}
+	cards, err := nvml.Open(f.options.Management)
+	if err == nil {
+		defer cards.Close() // what a driver says at its end tells nothing of the program
+	}
 	ended, err := f.start()
 	if err != nil {
 		return err
 	}
+	f.tree.cards = cards
 	return f.follow(signals, ended)
 }
 

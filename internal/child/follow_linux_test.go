@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vlmem/vlmem/internal/cuda/nvml"
+	"github.com/vlmem/vlmem/internal/cuda/standin"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -148,6 +150,27 @@ func TestSeesMemory(t *testing.T) {
 	}
 	if own := proportional(os.Getpid()); own <= 0 {
 		t.Errorf("proportional memory of this process: %v", own)
+	}
+}
+
+// What the tree holds on cards is what NVML says of its processes; a library that hangs is asked no more.
+func TestSeesCards(t *testing.T) {
+	list := filepath.Join(t.TempDir(), "processes")
+	if err := os.WriteFile(list, []byte("1 999\n70 4194304\n71 5\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for setting, want := range map[string]units.Bytes{"VLMEM_NVML_PROCESSES=" + list: 4<<20 + 5, "VLMEM_NVML_HANG=1": 0} {
+		cards, err := nvml.Open(standin.Management(t, setting))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree := tree{cards: cards, ever: map[int]bool{70: true, 71: true, 72: true}}
+		if got := tree.held(); got != want || (tree.cards == nil) != (want == 0) {
+			t.Errorf("%s: %v held, want %v", setting, got, want)
+		}
+		if err := cards.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package child
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/vlmem/vlmem/internal/cuda/nvml"
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -26,6 +28,8 @@ type tree struct {
 	walked  time.Duration // spent in smaps_rollup
 	started time.Time
 	slow    time.Time // when what changes slowly was last read
+	cards   *nvml.Reader
+	onCards units.Bytes
 	some    float64
 	full    float64
 }
@@ -105,10 +109,34 @@ func (t *tree) use() observation.Use {
 	if time.Since(t.slow) >= slowly {
 		t.slow = time.Now()
 		t.some, t.full = t.stalls()
+		t.onCards = t.held()
 		t.reap()
 	}
-	u.StallSome, u.StallFull = t.some, t.full
+	u.StallSome, u.StallFull, u.Device = t.some, t.full, t.onCards
 	return u
+}
+
+// longestAsk is far above what NVML takes; a driver that hangs is asked no more.
+const longestAsk = 200 * time.Millisecond
+
+// held is what the tree's processes hold on cards, 0 where nobody says.
+func (t *tree) held() (sum units.Bytes) {
+	if t.cards == nil {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), longestAsk)
+	defer cancel()
+	used, err := t.cards.Processes(ctx)
+	if err != nil {
+		t.cards = nil
+		return 0
+	}
+	for pid, b := range used {
+		if t.ever[pid] {
+			sum += units.Bytes(b)
+		}
+	}
+	return sum
 }
 
 // add reads one process; false where it ended or is a zombie.

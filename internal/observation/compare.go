@@ -61,6 +61,38 @@ func (o *Observation) Compare(mem *engine.Memory, said []engine.Item) {
 	sums[Total].atLeast(loading)
 	o.seen(sums, known)
 	o.seenLoading()
+	o.seenCard()
+}
+
+// seenCard puts what the driver says of the program's processes beside the sum of what was predicted on cards, and the
+// rest of it beside the one item there that was assumed, such as the driver's context.
+func (o *Observation) seenCard() {
+	sum, known := Item{Name: Total, Where: "device", Source: engine.Derived}, units.Bytes(0)
+	var open []int
+	for n, i := range o.Items {
+		switch {
+		case i.Where == "host":
+			continue
+		case i.Witness != "":
+			known += i.Seen
+		case i.Source == engine.Assumed:
+			open = append(open, n)
+		default:
+			known += i.Predicted
+		}
+		sum.Predicted, sum.Low, sum.High = sum.Predicted+i.Predicted, sum.Low+i.Low, sum.High+i.High
+	}
+	held := o.Peak.Device
+	if held > 0 {
+		sum.Seen, sum.Witness = held, "driver"
+	}
+	if len(open) == 1 && held > known {
+		i := &o.Items[open[0]]
+		i.Seen, i.Witness = held-known, "driver"
+	}
+	if sum.High > 0 {
+		o.Items = append(o.Items, sum)
+	}
 }
 
 // seenLoading says how many pages of files went after the peak of mapped memory: what fell by about the prediction, and

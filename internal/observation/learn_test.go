@@ -130,3 +130,33 @@ load_tensors: CPU model buffer size = 90.00 MiB
 		t.Errorf("taught %+v, want %+v", mem.Ran, want)
 	}
 }
+
+// What the driver says of the program's processes stands beside what was predicted on the card; the rest of it is the
+// context, which was assumed, and is learned.
+func TestRunsTeachTheContext(t *testing.T) {
+	on := func(name string, n units.Bytes, source string) engine.Item {
+		return engine.Item{Name: name, Where: "device", Bytes: n, Low: n / 2, High: 2 * n, Source: source}
+	}
+	card := &engine.Memory{Engine: "llama.cpp", Device: "gpu", Items: []engine.Item{
+		on(engine.Weights, 100, engine.Derived), on(engine.KVCache, 40, engine.Derived), on("CUDA context", 60, engine.Assumed)}}
+	for held, want := range map[units.Bytes]units.Bytes{0: 0, 250: 110, 120: 0} {
+		o := &Observation{}
+		o.Add(Sample{Use: Use{Anonymous: 1, Resident: 1, Device: held}})
+		o.Compare(card, nil)
+		last := o.Items[len(o.Items)-1]
+		if last.Name != Total || last.Where != "device" || last.Predicted != 200 || last.Seen != held ||
+			(last.Witness == "") != (held == 0) {
+			t.Errorf("%d held: %+v", held, last)
+		}
+		lessons := Learn([]*Observation{o}, "llama.cpp", "gpu")
+		learned := units.Bytes(0)
+		for _, l := range lessons {
+			if l.Name == "CUDA context" {
+				learned = l.Mid
+			}
+		}
+		if learned != want {
+			t.Errorf("%d held: a context of %d is learned, want %d", held, learned, want)
+		}
+	}
+}

@@ -16,6 +16,8 @@ typedef struct {
 	char id[32];
 } vl_pci;
 
+typedef struct { unsigned pid; unsigned long long used; unsigned instance, part; } vl_process;
+
 typedef struct {
 	void *handle;
 	int (*init)(void);
@@ -31,6 +33,7 @@ typedef struct {
 	int (*mig)(void *, unsigned *, unsigned *);
 	int (*parts)(void *, unsigned *);
 	int (*part)(void *, unsigned, void **);
+	int (*processes)(void *, unsigned *, vl_process *);
 } vl_nvml;
 
 // vl_card is one card or part. code is that of the question for memory, or of the handle where there was none.
@@ -62,6 +65,7 @@ static vl_nvml *vl_nvml_open(const char *path, char *why, size_t n) {
 	l->mig = dlsym(l->handle, "nvmlDeviceGetMigMode");
 	l->parts = dlsym(l->handle, "nvmlDeviceGetMaxMigDeviceCount");
 	l->part = dlsym(l->handle, "nvmlDeviceGetMigDeviceHandleByIndex");
+	l->processes = dlsym(l->handle, "nvmlDeviceGetComputeRunningProcesses_v3");
 	if (!l->init || !l->shutdown || !l->count || !l->at || !l->memory) {
 		strncpy(why, "lacks the functions of NVML 11", n - 1);
 		dlclose(l->handle);
@@ -100,6 +104,12 @@ static void vl_nvml_card(vl_nvml *l, unsigned i, vl_card *c) {
 
 static void vl_nvml_part(vl_nvml *l, vl_card *card, unsigned i, vl_card *c) {
 	if ((c->code = l->part(card->handle, i, &c->handle)) == 0) vl_nvml_fill(l, c);
+}
+
+static int vl_nvml_processes(vl_nvml *l, unsigned i, vl_process *into, unsigned *n) {
+	void *card;
+	int code = l->processes ? l->at(i, &card) : -1;
+	return code == 0 ? l->processes(card, n, into) : code;
 }
 */
 import "C"
@@ -159,6 +169,30 @@ func (l *library) read() (cuda.SMI, error) {
 		s.GPUs = append(s.GPUs, device(l.memory(&card), parts))
 	}
 	return s, nil
+}
+
+func (l *library) processes() (map[int]int64, error) {
+	var cards C.uint
+	if code := C.vl_nvml_count(l.c, &cards); code != success {
+		return nil, fmt.Errorf("asking NVML for the cards: %s", l.describe(code))
+	}
+	used := map[int]int64{}
+	for i := range cards {
+		var list [mostProcesses]C.vl_process
+		n := C.uint(len(list))
+		code := C.vl_nvml_processes(l.c, i, &list[0], &n)
+		if code == noRoom {
+			n = C.uint(len(list))
+		} else if code != success {
+			continue // a card that tells none, such as one that is divided
+		}
+		for _, p := range list[:min(n, mostProcesses)] {
+			if p.used != unknownUse {
+				used[int(p.pid)] += int64(p.used)
+			}
+		}
+	}
+	return used, nil
 }
 
 func (l *library) memory(c *C.vl_card) memory {

@@ -9,5 +9,7 @@ type library struct{}
 
 func open(string) (*library, error) { return nil, &cuda.Unavailable{Reason: "built without cgo"} }
 
-func (*library) read() (cuda.SMI, error) { return cuda.SMI{}, cuda.ErrUnavailable }
-func (*library) close() error            { return cuda.ErrUnavailable }
+func (*library) read() (cuda.SMI, error)           { return cuda.SMI{}, cuda.ErrUnavailable }
+func (*library) processes() (map[int]int64, error) { return nil, cuda.ErrUnavailable }
+
+func (*library) close() error { return cuda.ErrUnavailable }

@@ -31,8 +31,9 @@ type Reader struct {
 }
 
 type answer struct {
-	smi cuda.SMI
-	err error
+	smi  cuda.SMI
+	used map[int]int64
+	err  error
 }
 
 // Open loads and starts the library at path, "" for the first that the loader or one of the usual folders has.
@@ -57,20 +58,30 @@ func Open(path string) (*Reader, error) {
 
 // Read is what the library says of its cards, or an error where it does not answer before ctx ends.
 func (r *Reader) Read(ctx context.Context) (cuda.SMI, error) {
+	a := r.ask(ctx, func() (a answer) { a.smi, a.err = r.lib.read(); return a })
+	return a.smi, a.err
+}
+
+// Processes are the bytes that processes hold on all cards, by their numbers. A container that numbers its processes
+// itself sees numbers of others there. A reader is asked for these or for cards, not for both.
+func (r *Reader) Processes(ctx context.Context) (map[int]int64, error) {
+	a := r.ask(ctx, func() (a answer) { a.used, a.err = r.lib.processes(); return a })
+	return a.used, a.err
+}
+
+// ask asks in a goroutine, unless the last ask is still without an answer, which is awaited then.
+func (r *Reader) ask(ctx context.Context, question func() answer) answer {
 	if r.out == nil {
 		out := make(chan answer, 1)
 		r.out = out
-		go func() {
-			smi, err := r.lib.read()
-			out <- answer{smi, err}
-		}()
+		go func() { out <- question() }()
 	}
 	select {
 	case a := <-r.out:
 		r.out = nil
-		return a.smi, a.err
+		return a
 	case <-ctx.Done():
-		return cuda.SMI{}, fmt.Errorf("asking NVML: no answer in time: %w", context.Cause(ctx))
+		return answer{err: fmt.Errorf("asking NVML: no answer in time: %w", context.Cause(ctx))}
 	}
 }
 
@@ -88,9 +99,13 @@ const (
 	notSupported = 3
 	noPermission = 4
 	notFound     = 6
+	noRoom       = 7  // there are more than were asked for
 	notExported  = -1 // the library has no such function
 	migIsOn      = 1
 	mostParts    = 64 // of a card; there are 7 of today's
+
+	mostProcesses = 256       // of a card, of whom those are taken
+	unknownUse    = 1<<64 - 1 // what Windows answers for each
 )
 
 // memory is one card's or part's, as the library answered.

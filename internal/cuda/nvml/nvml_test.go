@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -52,6 +54,29 @@ func TestRead(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// What processes hold is told by their numbers, summed over cards; a file that is not there holds none.
+func TestProcesses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "processes")
+	r, err := Open(standin.Management(t, "VLMEM_NVML_PROCESSES="+path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for text, want := range map[string]map[int]int64{"": {},
+		"7 1048576\n8 2\n7 4\n9 18446744073709551615\n": {7: 1048580, 8: 2},
+		strings.Repeat("5 1\n", 300):                    {5: mostProcesses}} {
+		if text != "" {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := r.Processes(t.Context()); err != nil || !maps.Equal(got, want) {
+			t.Errorf("%.20q: %v, %v", text, got, err)
+		}
+		os.Remove(path)
 	}
 }
 

@@ -1,11 +1,13 @@
 // A management library without a card, for tests: two cards, of which the second is divided into three places with two
 // parts, and failures on request. VLMEM_NVML_INIT, VLMEM_NVML_MEMORY: the codes of nvmlInit_v2 and of the first card's
-// memory; VLMEM_NVML_HANG: the count never comes.
+// memory; VLMEM_NVML_HANG: the count never comes; VLMEM_NVML_PROCESSES: a file of lines "process bytes" on the first card.
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { unsigned pid; unsigned long long used; unsigned instance, part; } process;
 typedef struct { char legacy[16]; unsigned domain, bus, device, ids, subsystem; char id[32]; } pci;
 
 static int cards[2], parts[3], started;
@@ -40,6 +42,18 @@ int nvmlDeviceGetMemoryInfo(void *d, memory *m) {
 	m->free = 5ull << 30;
 	m->used = m->total - m->free;
 	return d == &cards[0] ? code("VLMEM_NVML_MEMORY") : 0;
+}
+
+int nvmlDeviceGetComputeRunningProcesses_v3(void *d, unsigned *n, process *p) {
+	const char *path = getenv("VLMEM_NVML_PROCESSES");
+	FILE *f = path && d == &cards[0] ? fopen(path, "r") : 0;
+	unsigned most = *n, seen = 0;
+	process one;
+	while (f && fscanf(f, "%u %llu", &one.pid, &one.used) == 2)
+		if (seen++ < most) p[seen - 1] = one;
+	if (f) fclose(f);
+	*n = seen;
+	return seen > most ? 7 : 0;
 }
 
 int nvmlDeviceGetMigMode(void *d, unsigned *now, unsigned *next) { *now = *next = 1; return d == &cards[1] ? 0 : 3; }
