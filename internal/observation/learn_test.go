@@ -138,7 +138,8 @@ func TestRunsTeachTheContext(t *testing.T) {
 		return engine.Item{Name: name, Where: "device", Bytes: n, Low: n / 2, High: 2 * n, Source: source}
 	}
 	card := &engine.Memory{Engine: "llama.cpp", Device: "gpu", Items: []engine.Item{
-		on(engine.Weights, 100, engine.Derived), on(engine.KVCache, 40, engine.Derived), on("CUDA context", 60, engine.Assumed)}}
+		on(engine.Weights, 100, engine.Derived), on(engine.KVCache, 40, engine.Derived),
+		on("CUDA context", 60, engine.Assumed)}}
 	for held, want := range map[units.Bytes]units.Bytes{0: 0, 250: 110, 120: 0} {
 		o := &Observation{}
 		o.Add(Sample{Use: Use{Anonymous: 1, Resident: 1, Device: held}})
