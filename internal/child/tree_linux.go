@@ -116,8 +116,8 @@ func (t *tree) use() observation.Use {
 	return u
 }
 
-// longestAsk is far above what NVML takes; a driver that hangs is asked no more.
-const longestAsk = 200 * time.Millisecond
+// longestAsk is far above what NVML takes, on a busy machine too; a driver that hangs is asked no more.
+const longestAsk = 2 * time.Second
 
 // held is what the tree's processes hold on cards, 0 where nobody says.
 func (t *tree) held() (sum units.Bytes) {
