@@ -371,6 +371,7 @@ const (
 	RunsOut        evidence.Code = "runs out"        // while it computes, by what it leaves itself
 	UnknownScheme  evidence.Code = "unknown scheme"  // of quantisation
 	PlainExperts   evidence.Code = "plain experts"   // a scheme does not convert them
+	Widened        evidence.Code = "widened"         // a checkpoint's FP8 becomes 16 bits on this card
 	NotModelled    evidence.Code = "not modelled"    // a part of what is asked for
 	ReadAs         evidence.Code = "read as"         // what was assumed in reading the model
 	OneAtATime     evidence.Code = "one at a time"   // the engine does not run what was asked for at once

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -376,6 +377,38 @@ func TestCacheAsTheCheckpointWasCalibrated(t *testing.T) {
 		mem, err := Estimate(c.engine, &m, Options{GPU: &gpu, Context: 4096, KVType: c.asked})
 		if err != nil || mem.KVType != c.want {
 			t.Errorf("%s with %s, asked for %q: %v, %v", c.engine, c.method, c.asked, mem, err)
+		}
+	}
+}
+
+// transformers 5.24 makes FP8 on cards of 8.9 and later alone: elsewhere a checkpoint in FP8 becomes 16 bits and 16 bits
+// stay (validate_environment in quantizer_finegrained_fp8.py), and nothing that is quantised while it is loaded may lie
+// on the host in part.
+func TestTransformersFP8(t *testing.T) {
+	stored := model(t, "qwen3-vl-8b")
+	stored.Quantisation, _ = profile.QuantisationNamed("fp8")
+	whole := estimate(t, "transformers", model(t, "qwen3-vl-8b"), Options{Device: "gpu", GPU: card(t, "rtx-3090")})
+	for _, c := range []struct {
+		card    string
+		widened bool
+	}{{"gtx-1080", true}, {"t4", true}, {"rtx-3090", true}, {"rtx-4090", false}, {"h100", false}} {
+		mem := estimate(t, "transformers", stored, Options{Device: "gpu", GPU: card(t, c.card)})
+		if (mem.WeightsBytes == whole.WeightsBytes) != c.widened || evidence.Has(mem.Warnings, Widened) != c.widened {
+			t.Errorf("a checkpoint in FP8 on %s: %s, %v", c.card, mem.WeightsBytes, mem.Warnings)
+		}
+		_, err := Estimate("transformers", model(t, "qwen3-vl-8b"), Options{Device: "gpu", GPU: card(t, c.card), Quant: "fp8"})
+		var refused *Refusal
+		if errors.As(err, &refused) != c.widened {
+			t.Errorf("FP8 made on %s: %v", c.card, err)
+		}
+	}
+	for quant, split := range map[string]bool{"fp8": false, "nf4": false, "int8": false, "": true, "bfloat16": true, "awq": true} {
+		_, _, missing := transformersSplit(model(t, "qwen3-vl-8b"), Options{Quant: quant}, 7*units.GiB)
+		if quant == "awq" || quant == "nf4" {
+			_, _, missing = transformersSplit(model(t, "qwen3-vl-32b"), Options{Quant: quant}, 12*units.GiB)
+		}
+		if (missing == 0) != split {
+			t.Errorf("%q: %s missing of a split", quant, missing)
 		}
 	}
 }

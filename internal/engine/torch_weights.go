@@ -19,6 +19,7 @@ type torchLoad struct {
 	cast    bool                  // stored tensors are cast to dtype; otherwise they stay as they are
 	quant   *profile.Quantisation // nil: nothing is
 	asked   bool                  // quant comes from --quant, not from the checkpoint
+	widened bool                  // what is stored in FP8 becomes dtype
 	at      layout                // the card
 }
 
@@ -184,6 +185,9 @@ func (mem *Memory) checkpointWeights(m *profile.Model, o Options, l torchLoad) {
 
 // inMemory is what a stored tensor takes after loading.
 func (l torchLoad) inMemory(t weights.Tensor) units.Bytes {
+	if l.widened && strings.HasPrefix(t.Type, "f8") {
+		return units.Bytes(t.Elements() * l.element)
+	}
 	if !slices.Contains([]string{"f64", "f32", "f16", "bf16"}, t.Type) {
 		return t.Bytes // integers and FP8 are somebody's quantisation
 	}

@@ -13,9 +13,11 @@ import (
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
+const transformersVersion = "5.24.0"
+
 // transformers 5.24.0: PyTorch's wheels for CUDA 12.6 still hold code of compute capability 5.0.
 var transformers = Engine{
-	Name: "transformers", Product: "transformers", Version: "5.24.0", Page: "transformers 5.24",
+	Name: "transformers", Product: "transformers", Version: transformersVersion, Page: "transformers 5.24",
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
 	Effects:  []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"},
 	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
@@ -200,6 +202,9 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if err := load.cacheType(o.KVType); err != nil {
 		return nil, err
 	}
+	if err := load.withoutFP8(m, o); err != nil {
+		return nil, err
+	}
 	image := Image{1024, 1024}
 	if o.Image != nil {
 		image = *o.Image
@@ -219,6 +224,10 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem := &Memory{Quant: load.name, KVType: torchName[load.dtype], ContextTokens: c.context}
 	mem.torchWeights(m, o, load)
+	if load.widened {
+		mem.warn(Widened, "transformers %s computes in FP8 on cards of compute capability 8.9 and later alone: elsewhere the "+
+			"weights become %s", transformersVersion, torchName[load.dtype])
+	}
 	if err := mem.torchCall(m, o, c); err != nil {
 		return nil, err
 	}
@@ -228,6 +237,21 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 		mem.ownTransformers(m, load)
 	}
 	return mem, nil
+}
+
+// withoutFP8 loads a checkpoint of FP8 in the type of the rest where the card has no arithmetic for it, and refuses to
+// make FP8 of 16 bits there, which would change nothing (validate_environment in quantizer_finegrained_fp8.py).
+func (l *torchLoad) withoutFP8(m *profile.Model, o Options) error {
+	if l.quant == nil || l.quant.Method != "fp8" || o.Device != "cpu" && (o.GPU == nil || o.GPU.AtLeast(8, 9)) {
+		return nil
+	}
+	if l.asked {
+		return &Refusal{Engine: "transformers", Alternative: "leave --quant out, or take nf4, awq or gptq",
+			Reason: "release " + transformersVersion + " makes FP8 on cards of compute capability 8.9 and later alone, and " +
+				"loads 16 bits elsewhere"}
+	}
+	l.quant, l.widened, l.name = nil, true, torchName[l.dtype]
+	return nil
 }
 
 // torchName is how PyTorch spells a type.
@@ -492,6 +516,10 @@ func transformersSplit(m *profile.Model, o Options, card units.Bytes) (device, h
 		return 0, 0, m.WeightBytes(profile.BF16)
 	}
 	tower, embed, layer, head := layering(m, f)
+	if f.Method != "" { // what is quantised while it is loaded lies on the card, or is refused
+		whole := tower + embed + layer*units.Bytes(m.Text.Layers) + head
+		return 0, 0, max(whole-card, 1)
+	}
 	spare := card - units.MiB - tower - embed - max(layer, head)
 	if spare < layer {
 		return 0, 0, layer - spare

@@ -307,6 +307,12 @@ func (g *GPU) Capability() (major, minor int, err error) {
 	return major, minor, nil
 }
 
+// AtLeast reports whether the card's compute capability is known and that or later.
+func (g *GPU) AtLeast(major, minor int) bool {
+	a, b, err := g.Capability()
+	return err == nil && (a > major || a == major && b >= minor)
+}
+
 // Combine lays the sections of parts over one another, left to right; GPUs add up. The name joins theirs with "+".
 func Combine(parts ...Hardware) Hardware {
 	sum := Hardware{Schema: HardwareSchema}
