@@ -37,9 +37,10 @@ type attempt struct {
 	hostLayers   int            // llama.cpp: layers left on the host, the head counting as one
 	experts      int            // llama.cpp: layers whose experts are left on the host
 	savings      []engine.Saving
-	cards        int         // llama.cpp: that share the layers, 0 for one
-	split        bool        // weights that do not fit the card stay on the host
-	device, host units.Bytes // split: what each side may hold of them
+	cards        int            // llama.cpp: that share the layers, 0 for one
+	served       *engine.Served // nil: every card that can shares every layer
+	split        bool           // weights that do not fit the card stay on the host
+	device, host units.Bytes    // split: what each side may hold of them
 }
 
 // Deploy solves for what the user left open, in this order: the best weights that lie wholly on the card; the smallest,
@@ -212,6 +213,9 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 		NoWarmup: e.Cold, Utilization: in.share(e), Served: in.served(e),
 		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU,
 			CacheRAM: new(int)}, // as the files say
+	}
+	if a.served != nil {
+		o.Served = *a.served
 	}
 	o.Sequences = o.DataShare(o.Sequences)
 	if e.Pooled {

@@ -216,3 +216,37 @@ func TestFilesSayWhichCards(t *testing.T) {
 		}
 	}
 }
+
+// Three alike cards of which two share layers hold in stages what two do not, before smaller weights are tried; what the
+// user laid out stays, and what is written is what an estimate of the file finds room for.
+func TestStagesWhereSharingIsNotEnough(t *testing.T) {
+	big := ampere(31 * units.GiB)
+	for _, c := range []struct {
+		cards  int
+		served engine.Served
+		want   engine.Served
+		quant  string
+	}{
+		{3, engine.Served{}, engine.Served{TensorParallel: 1, PipelineParallel: 3}, "auto"},
+		{2, engine.Served{}, engine.Served{TensorParallel: 2}, "fp8"},
+		{4, engine.Served{}, engine.Served{TensorParallel: 4}, "auto"},
+		{6, engine.Served{}, engine.Served{TensorParallel: 4}, "auto"},
+		{3, engine.Served{TensorParallel: 2}, engine.Served{TensorParallel: 2}, "fp8"},
+	} {
+		for _, name := range []string{"vllm", "sglang"} {
+			in := deployInputs(t, "qwen3-vl-32b", &big)
+			in.Hardware.GPUs = slices.Repeat(in.Hardware.GPUs, c.cards)
+			in.Served = c.served
+			d, err := advise.Deploy(name, in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d.Settings.Served != c.want || d.Memory.Quant != c.quant {
+				t.Errorf("%s on %d cards of %+v: %+v in %s", name, c.cards, c.served, d.Settings.Served, d.Memory.Quant)
+			}
+			if need := int64(d.Limits.ContextTokens); d.Memory.CacheTokens < need {
+				t.Errorf("%s on %d cards: %d tokens", name, c.cards, d.Memory.CacheTokens)
+			}
+		}
+	}
+}

@@ -25,6 +25,11 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 					return
 				}
 			}
+			for a := range in.staged(e, attempt{limits: l, quant: q}) {
+				if !yield(a) {
+					return
+				}
+			}
 		}
 		for a := range in.spread(e, l, quants) {
 			if !yield(a) {
@@ -81,6 +86,23 @@ func (in *Inputs) whole(e *engine.Engine, a attempt) iter.Seq[attempt] {
 		for _, a := range list {
 			if !yield(a) {
 				return
+			}
+		}
+	}
+}
+
+// staged is an attempt over more of the machine's alike cards than share every layer, in stages that the engine takes.
+func (in *Inputs) staged(e *engine.Engine, a attempt) iter.Seq[attempt] {
+	return func(yield func(attempt) bool) {
+		for _, served := range in.Served.Deeper(e, &in.Hardware, &in.Model) {
+			a.served = &served
+			if _, err := in.estimate(e, in.options(e, a)); err != nil {
+				continue
+			}
+			for _, o := range in.variants(e, a) {
+				if a.options = o; !yield(a) {
+					return
+				}
 			}
 		}
 	}

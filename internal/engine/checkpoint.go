@@ -131,20 +131,11 @@ func cardRow(t *profile.Text, cards int) int64 {
 	return 2 * int64(max(1, t.KVHeads/cards)) * int64(t.HeadDim)
 }
 
-// kvWidths are the bytes of a cached element by type: a scale in f32 for every head of a token, heads being of 128
-// (…_per_token_head; vLLM's triton_attn.py), an 8-bit one for 16 elements (nvfp4, fp4_mx_block16) or 32 (mxfp8).
-//
-// The last two rows are assumed: rounded bits of the types' names with room for scales. vLLM's own slots,
-// read in its repository and not in the release, are: turboquant 0.766, 0.523, 0.461 and 0.398 at heads of 128, up to
-// 0.015 less than here, beside four layers of a dense model in 16 bits, which are not followed (turboquant/config.py);
-// octave 0.484, 0.422 and 0.383 at its only shape, heads of 256 with 64 rotated, so the first two are 3 % low here
-// (rocm_octave.py); ultraquant 0.531 at heads of 256 (a test of its slot).
+// kvWidths are the bytes of an element of SGLang's cache by type: an 8-bit scale for 16 elements (nvfp4,
+// fp4_mx_block16) or 32 (mxfp8).
 var kvWidths = map[string]float64{
-	"auto": 2, "float16": 2, "bfloat16": 2, "bf16": 2, "fp8": 1, "fp8_e4m3": 1, "fp8_e5m2": 1, "fp8_inc": 1,
-	"int8_per_token_head": 1 + 4.0/128, "fp8_per_token_head": 1 + 4.0/128, "int4_per_token_head": 0.5 + 4.0/128,
-	"mxfp8": 1 + 1.0/32, "nvfp4": 0.5 + 1.0/16, "nvfp4_4over6": 0.5 + 1.0/16, "fp4_mx_block16": 0.5 + 1.0/16,
-	"turboquant_k8v4": 0.78, "turboquant_4bit_nc": 0.53, "turboquant_k3v4_nc": 0.47, "turboquant_3bit_nc": 0.41,
-	"octave_k3v4": 0.47, "octave_k3v3": 0.41, "octave_k3v3_compact": 0.39, "ultraquant_4bit": 0.53,
+	"auto": 2, "bfloat16": 2, "bf16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1, "mxfp8": 1 + 1.0/32, "nvfp4": 0.5 + 1.0/16,
+	"fp4_mx_block16": 0.5 + 1.0/16,
 }
 
 // kvElement is the type of a cache as the engine spells it, and the bytes of one cached element.

@@ -228,7 +228,7 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	if mem.Version == "" {
 		mem.Version = e.Version
 	}
-	if e.Cache == Fills {
+	if e.Cache == Fills && !e.States {
 		mem.hybrid(&m.Text)
 	}
 	if r := e.Unloadable(m); r != nil {

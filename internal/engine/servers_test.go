@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"encoding/csv"
 	"errors"
 	"math"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -27,29 +30,61 @@ func run(t *testing.T, name string, o Options) *vllmRun {
 	return r
 }
 
-// vLLM: pages of 16 tokens, whole pages shared out among the layers; heads are split among cards, and copied where
-// there are fewer of them.
-func TestVLLMBlocks(t *testing.T) {
-	for _, c := range []struct {
-		model     string
-		available units.Bytes
-		kv        string
-		cards     int
-		page      units.Bytes
-		blocks    int64
-	}{
-		{"qwen3-vl-8b", 10 * units.GiB, "", 1, 65536, 4551}, // 163,840 pages / 36
-		{"qwen3-vl-8b", 10 * units.GiB, "fp8", 1, 32768, 9102},
-		{"qwen3-vl-8b", 10 * units.GiB, "nvfp4", 1, 18432, 16181},
-		{"qwen3-vl-8b", 10 * units.GiB, "", 4, 16384, 18204},
-		{"qwen3-vl-30b-a3b", 10 * units.GiB, "", 8, 8192, 27306}, // 4 heads of keys and values on 8 cards
-		{"qwen3-vl-2b", units.GiB, "", 1, 65536, 585},
-		{"qwen3-vl-8b", 65536*36 - 1, "", 1, 65536, 0}, {"qwen3-vl-8b", 65536 * 36, "", 1, 65536, 1},
-		{"qwen3-vl-8b", -5, "", 1, 65536, 0},
-	} {
-		r := run(t, c.model, Options{KVType: c.kv, Served: Served{TensorParallel: c.cards}})
-		if page, blocks := r.page(), r.blocks(c.available); page != c.page || blocks != c.blocks {
-			t.Errorf("%s %s on %d: %d blocks of %d bytes, want %d of %d", c.model, c.kv, c.cards, blocks, page, c.blocks, c.page)
+// vLLM's own classes on the meta device (tools/reference/engines/vllm_pages.py): how the cache of a card is cut, by type,
+// cards, and with layers of linear attention; what no card of CUDA's has a kernel for is refused.
+func TestVLLMPages(t *testing.T) {
+	f, err := os.Open("testdata/vllm_pages.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := csv.NewReader(f).ReadAll()
+	if err != nil || len(rows) < 40 {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	for _, row := range rows[1:] {
+		var n [6]int64 // cards, context, tokens, bytes, blocks of the context, tokens of 10 GiB
+		for i, at := range []int{2, 5, 6, 7, 8, 9} {
+			if n[i], err = strconv.ParseInt(row[at], 10, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+		m, g := model(t, row[0]), card(t, row[1])
+		o := Options{GPU: g, KVType: row[3], Served: Served{TensorParallel: int(n[0])}}
+		if row[10] != "" {
+			var refused *Refusal
+			if _, err := newVLLMRun(m, o, alone(&m.Text)); !errors.As(err, &refused) {
+				t.Errorf("%v: %v", row, err)
+			}
+			continue
+		}
+		b := run(t, row[0], o).blocksOf(g)
+		if row[4] == "0" { // no prefixes are kept, which is not the release's own choice
+			b.states /= 2
+		}
+		if got := b.holds(b.blocks(10*units.GiB), int(n[1])); b.tokens != n[2] || int64(b.bytes) != n[3] ||
+			b.request(int(n[1])) != n[4] || got != n[5] {
+			t.Errorf("%v: %+v, %d blocks, %d tokens", row, b, b.request(int(n[1])), got)
+		}
+	}
+}
+
+// A server of Qwen3.8-27B in FP8 on two RTX 3090 printed 4.99 GiB a card, 302,921 tokens and 2.31 sequences of 131,072:
+// layers of linear attention lie in the same blocks.
+func TestVLLMPublicHybrid(t *testing.T) {
+	b := run(t, "qwen3.6-27b", Options{GPU: card(t, "rtx-3090"), KVType: "fp8_e4m3",
+		Served: Served{TensorParallel: 2}}).blocksOf(card(t, "rtx-3090"))
+	if got := b.holds(b.blocks(499*units.GiB/100), 131072); got != 302921 || b.tokens != 1568 {
+		t.Errorf("%d tokens in blocks of %d", got, b.tokens)
+	}
+}
+
+// Octave's and ultraquant's slots by hand after rocm_octave.py and ultraquant/format.py: heads of 256 with 64 rotated.
+func TestVLLMSlotsOfROCm(t *testing.T) {
+	for kind, want := range map[string]int64{"octave_k3v4": 248, "octave_k3v3": 216, "octave_k3v3_compact": 196,
+		"ultraquant_4bit": 272} {
+		if got := vllmSlot(kind, 256, 64); got != want {
+			t.Errorf("%s: %d bytes, want %d", kind, got, want)
 		}
 	}
 }
@@ -156,9 +191,11 @@ func TestVLLMIntervalsAreNotInverted(t *testing.T) {
 }
 
 // What servers printed when they started: KV tokens, and the settings they were given. Releases from an old engine of
-// 2024 over 0.13 to main of April 2026; the interval holds nine in ten of them and is at most 12 % of the card wide.
+// 2024 over 0.9 to 0.27 of August 2026; the interval holds nine in ten of them and is at most 12 % of the card wide.
 func TestVLLMPublicLogs(t *testing.T) {
-	llama := decoders(t)["llama-3.1-8b"]
+	texts := decoders(t)
+	llama, qwen := texts["llama-3.1-8b"], texts["qwen3-8b"]
+	a100 := profile.GPU{Name: "NVIDIA A100-SXM4-40GB", ComputeCapability: "8.0", MemoryBytes: 42402064629}
 	a6000 := profile.GPU{Name: "NVIDIA RTX A6000", ComputeCapability: "8.6", MemoryBytes: 51034948894}
 	nvl := profile.GPU{Name: "NVIDIA H100 NVL", ComputeCapability: "9.0", MemoryBytes: 99965363814}
 	logs := []struct {
@@ -170,11 +207,16 @@ func TestVLLMPublicLogs(t *testing.T) {
 		{model(t, "qwen3-vl-30b-a3b"), nvl, Options{Context: 8192, Utilization: 0.9}, 211936},
 		{model(t, "qwen3-vl-8b"), a6000,
 			Options{Context: 8192, Utilization: 0.85, Sequences: 5, Batch: 8192, Image: &Image{1120, 896}, Eager: true}, 163568},
-		{llama, profile.GPU{Name: "NVIDIA A100-SXM4-40GB", ComputeCapability: "8.0", MemoryBytes: 42402064629},
-			Options{Context: 32768, Utilization: 0.9}, 163184}, // 19.92 GiB
+		{llama, a100, Options{Context: 32768, Utilization: 0.9}, 163184}, // 19.92 GiB
 		{llama, a6000, Options{Context: 32768, Utilization: 0.9}, 221824},
 		{llama, nvl, Options{Context: 32768, Utilization: 0.9}, 545456},
 		{llama, *card(t, "rtx-3090"), Options{Utilization: 0.9}, 31211}, // 3.81 GiB
+		// release 0.11 for llm-d's benchmarks, 51.38 GiB; LMCache's table; release 0.9.2; 0.27.1 with and without graphs
+		{llama, *card(t, "h100"), Options{Context: 16000, Utilization: 0.9}, 420904},
+		{qwen, *card(t, "h100"), Options{Context: 40960, Utilization: 0.9}, 366400},
+		{qwen, a100, Options{Context: 40960, Utilization: 0.9, Batch: 2048}, 136080},
+		{texts["qwen2.5-7b"], *card(t, "l4"), Options{Context: 4096, Eager: true}, 102288},
+		{texts["qwen2.5-7b"], *card(t, "l4"), Options{Context: 4096}, 69328},
 	}
 	held := 0
 	for _, c := range logs {

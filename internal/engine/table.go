@@ -27,6 +27,7 @@ type Engine struct {
 	Savings []Saving    // settings that spare memory at a cost
 	Cache   CacheForm
 	Offload OffloadForm
+	States  bool    // its estimate knows how the states of linear attention lie in the cache's blocks
 	Cards   bool    // it spreads a model over alike cards
 	Share   float64 // share of the card that it takes by itself; 0: it reckons one
 	Cold    bool    // what is written starts it without a warm-up image
@@ -175,6 +176,22 @@ func (s Served) Over(e *Engine, h *profile.Hardware, m *profile.Model) Served {
 		}
 	}
 	return s
+}
+
+// Deeper are layouts in stages that use more of a machine's alike cards than sharing every layer does, by their number;
+// none where the user laid the model out.
+func (s Served) Deeper(e *Engine, h *profile.Hardware, m *profile.Model) (list []Served) {
+	if !e.Cards || len(h.GPUs) == 0 || s.TensorParallel+s.PipelineParallel+s.DataParallel > 0 {
+		return nil
+	}
+	most := s.Over(e, h, m).Cards()
+	for stages := 2; stages <= Alike(h); stages++ {
+		s.PipelineParallel = stages
+		if at := s.Over(e, h, m); at.Cards() > most {
+			list, most = append(list, at), at.Cards()
+		}
+	}
+	return list
 }
 
 // Lookup is the engine of a name among those that have what has asks for; what is the option it was given with.

@@ -13,7 +13,7 @@ import (
 // vLLM 0.33.0: its wheel's kernels start at compute capability 7.5.
 var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
-	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, Cards: true,
+	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare, States: true, Cards: true,
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
 		"parallel", "pipeline-parallel", "data-parallel", "expert-parallel", "enable-lora", "max-loras", "max-lora-rank"},
 	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,
@@ -52,8 +52,6 @@ const (
 	vllmShare   = 0.92 // of the card, for everything
 
 	vllmTowerPositions = 8192 // of the tower's rotary table (Qwen3_VisionTransformer)
-
-	vllmBlock = 16 // tokens of one block of the KV cache on CUDA
 
 	// What a prompt may hold of one modality where nothing limits it (vllm/config/multimodal.py).
 	vllmItems = 999
@@ -157,8 +155,7 @@ type vllmRun struct {
 	cards                int // in all
 	share                float64
 	kvType               string
-	kv                   float64 // bytes of a cached element
-	b                    int64   // bytes of an activation
+	b                    int64 // bytes of an activation
 }
 
 // newVLLMRun resolves options. The encoder budget is the larger of the scheduled tokens and the largest item; the
@@ -166,12 +163,12 @@ type vllmRun struct {
 //
 //	items = max(1, min(⌊budget/item⌋, sequences · max(1, min(limit, ⌊context/item⌋))))
 func newVLLMRun(m *profile.Model, o Options, at layout) (*vllmRun, error) {
-	name, kv, err := kvElement(flagsIn("vllm-"+vllmVersion+".txt"), "vLLM "+vllmVersion, calibratedKV(m, o.KVType))
+	name, err := vllmKV(m, o)
 	if err != nil {
 		return nil, err
 	}
 	tokens, sequences := vllmDefaults(o.GPU, o.Offline)
-	r := &vllmRun{m: m, context: orDefault(o.Context, m.Text.MaxPositions), at: at, cards: o.Served.Cards(), kv: kv, b: 2,
+	r := &vllmRun{m: m, context: orDefault(o.Context, m.Text.MaxPositions), at: at, cards: o.Served.Cards(), b: 2,
 		sequences: orDefault(o.Sequences, sequences), share: o.Utilization, kvType: name}
 	if r.share == 0 {
 		r.share = vllmShare
@@ -283,7 +280,7 @@ func (mem *Memory) profiled(phases ...phase) {
 //
 //	available = ⌈total·utilization⌉ − weights − persistent buffers − peak of the profile run − outside torch
 //	            − CUDA graphs
-//	blocks    = ⌊available / page⌋ / layers
+//	blocks    = ⌊available / block⌋
 //
 // Of several stages every one gets as many blocks as the one that has least room; it is that stage's card.
 func estimateVLLM(m *profile.Model, o Options) (*Memory, error) {
@@ -343,7 +340,7 @@ func estimateVLLMCard(m *profile.Model, o Options, form Form, at layout) (*Memor
 // for every sequence at the last (the V2 runner).
 func (r *vllmRun) persistent(mem *Memory) {
 	t := r.m.Text
-	rope, towers := int64(t.MaxPositions)*int64(t.HeadDim)*r.b, ""
+	rope, towers := int64(t.MaxPositions)*rotated(&t)*r.b, ""
 	if v := &r.m.Vision; v.Kind == "" && v.Heads > 0 && r.items > 0 {
 		rope += vllmTowerPositions * int64(v.HiddenSize/v.Heads/2) * r.b
 		towers = ", and the tower's"
@@ -381,45 +378,38 @@ func (r *vllmRun) graphs(mem *Memory, o Options) {
 		"%d captured sizes; releases before 0.21 do not subtract them", sizes)
 }
 
-// page is one block of one layer on one card: what it keeps of 16 tokens, K and V. Heads are split among cards, and
-// copied where there are fewer of them.
-func (r *vllmRun) page() units.Bytes {
-	return scaled(units.Bytes(vllmBlock*cardRow(&r.m.Text, r.at.tensor)), r.kv)
-}
-
-// blocks is how many fit into available bytes: whole pages, divided evenly among the layers.
-func (r *vllmRun) blocks(available units.Bytes) int64 {
-	if available <= 0 {
-		return 0
-	}
-	return int64(available/r.page()) / int64(max(1, r.at.cachedLayers()))
-}
+// blocks is how many fit into available bytes.
+func (b vllmBlocks) blocks(available units.Bytes) int64 { return max(0, int64(available/b.bytes)) }
 
 // cache adds the blocks that fit what is left of the card, or, without a card, what one sequence of the context needs.
 func (r *vllmRun) cache(mem *Memory, o Options) {
-	perBlock := r.page() * units.Bytes(max(1, r.at.cachedLayers()))
-	need := (int64(r.context) + vllmBlock - 1) / vllmBlock
+	b := r.blocksOf(o.GPU)
+	need := b.request(r.context)
 	if o.GPU == nil {
-		mem.exact(KVCache, "device", perBlock*units.Bytes(need),
-			"one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", r.context, vllmBlock)
+		mem.exact(KVCache, "device", b.bytes*units.Bytes(need),
+			"one sequence of %d tokens in blocks of %d; with --hardware, all that fits the card", r.context, b.tokens)
 		return
 	}
 	budget := units.Bytes(math.Ceil(float64(o.GPU.MemoryBytes) * r.share))
 	mem.Left = mem.left(budget)
-	blocks, least, most := r.blocks(mem.Left.At), r.blocks(mem.Left.Low), r.blocks(mem.Left.High)
+	blocks, least, most := b.blocks(mem.Left.At), b.blocks(mem.Left.Low), b.blocks(mem.Left.High)
 	mem.filled = blocks > 0
-	mem.CacheTokens, mem.TokenBytes = blocks*vllmBlock, perBlock/vllmBlock
-	mem.add(KVCache, "device", perBlock*units.Bytes(blocks), perBlock*units.Bytes(least),
-		perBlock*units.Bytes(most), Derived, "%d blocks of %d tokens: what is left of %.4g of the card", blocks,
-		vllmBlock, r.share)
+	mem.CacheTokens = b.holds(blocks, r.context)
+	mem.TokenBytes = (b.bytes*units.Bytes(need) + units.Bytes(r.context) - 1) / units.Bytes(r.context)
+	states := ""
+	if b.states > 0 {
+		states = fmt.Sprintf("; of each sequence %d blocks hold states of linear attention", b.states)
+	}
+	mem.add(KVCache, "device", b.bytes*units.Bytes(blocks), b.bytes*units.Bytes(least), b.bytes*units.Bytes(most), Derived,
+		"%d blocks of %d tokens: what is left of %.4g of the card%s", blocks, b.tokens, r.share, states)
 	switch {
 	case most < need:
 		mem.warn(WillNotStart, "vLLM will not start: at most %d tokens fit, fewer than a context of %d; lower --ctx or "+
 			"--image, "+
-			"or take more cards", most*vllmBlock, r.context)
+			"or take more cards", b.holds(most, r.context), r.context)
 	case blocks < need:
 		mem.warn(MayNotStart, "vLLM may not start: between %d and %d tokens fit, and a context has %d",
-			least*vllmBlock, most*vllmBlock, r.context)
+			b.holds(least, r.context), b.holds(most, r.context), r.context)
 	}
 }
 

@@ -101,6 +101,11 @@ def build(folder, tensor, stages, copies, whole, stage, loras, rank):
                  "--pipeline-parallel-size", str(stages), "--data-parallel-size", str(copies)]
     arguments += ["--enable-expert-parallel"] if whole else []
     arguments += ["--enable-lora", "--max-loras", str(loras), "--max-lora-rank", str(rank)] if loras else []
+    return build_of(arguments, tensor, stages, copies, stage)
+
+
+def build_of(arguments, tensor, stages=1, copies=1, stage=0):
+    """The configuration of these arguments, and the model as one card holds it."""
     config = reads.AsyncEngineArgs.from_cli_args(reads.parser().parse_args(arguments)).create_engine_config(
         reads.UsageContext.OPENAI_API_SERVER)
     state._TP, state._PP, state._DP, state._EP = Group(tensor, 0), Group(stages, stage), Group(copies, 0), Group(tensor * copies, 0)
