@@ -217,8 +217,8 @@ func TestFilesSayWhichCards(t *testing.T) {
 	}
 }
 
-// Three alike cards of which two share layers hold in stages what two do not, before smaller weights are tried; what the
-// user laid out stays, and what is written is what an estimate of the file finds room for.
+// Three alike cards of which two share layers hold in stages what two do not, before smaller weights are tried; what
+// the user laid out stays.
 func TestStagesWhereSharingIsNotEnough(t *testing.T) {
 	big := ampere(31 * units.GiB)
 	for _, c := range []struct {

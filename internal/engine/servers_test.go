@@ -30,8 +30,8 @@ func run(t *testing.T, name string, o Options) *vllmRun {
 	return r
 }
 
-// vLLM's own classes on the meta device (tools/reference/engines/vllm_pages.py): how the cache of a card is cut, by type,
-// cards, and with layers of linear attention; what no card of CUDA's has a kernel for is refused.
+// vLLM's own classes on the meta device (tools/reference/engines/vllm_pages.py): how the cache of a card is cut, by
+// type, cards, and with layers of linear attention; what no card of CUDA's has a kernel for is refused.
 func TestVLLMPages(t *testing.T) {
 	f, err := os.Open("testdata/vllm_pages.csv")
 	if err != nil {
@@ -423,9 +423,9 @@ func TestCacheAsTheCheckpointWasCalibrated(t *testing.T) {
 	}
 }
 
-// transformers 5.24 makes FP8 on cards of 8.9 and later alone: elsewhere a checkpoint in FP8 becomes 16 bits and 16 bits
-// stay (validate_environment in quantizer_finegrained_fp8.py), and nothing that is quantised while it is loaded may lie
-// on the host in part.
+// transformers 5.24 makes FP8 on cards of 8.9 and later alone: elsewhere a checkpoint in FP8 becomes 16 bits and 16
+// bits stay (validate_environment in quantizer_finegrained_fp8.py), and nothing that is quantised while it is loaded
+// may lie on the host in part.
 func TestTransformersFP8(t *testing.T) {
 	stored := model(t, "qwen3-vl-8b")
 	stored.Quantisation, _ = profile.QuantisationNamed("fp8")
@@ -438,13 +438,15 @@ func TestTransformersFP8(t *testing.T) {
 		if (mem.WeightsBytes == whole.WeightsBytes) != c.widened || evidence.Has(mem.Warnings, Widened) != c.widened {
 			t.Errorf("a checkpoint in FP8 on %s: %s, %v", c.card, mem.WeightsBytes, mem.Warnings)
 		}
-		_, err := Estimate("transformers", model(t, "qwen3-vl-8b"), Options{Device: "gpu", GPU: card(t, c.card), Quant: "fp8"})
+		_, err := Estimate("transformers", model(t, "qwen3-vl-8b"),
+			Options{Device: "gpu", GPU: card(t, c.card), Quant: "fp8"})
 		var refused *Refusal
 		if errors.As(err, &refused) != c.widened {
 			t.Errorf("FP8 made on %s: %v", c.card, err)
 		}
 	}
-	for quant, split := range map[string]bool{"fp8": false, "nf4": false, "int8": false, "": true, "bfloat16": true, "awq": true} {
+	for quant, split := range map[string]bool{"fp8": false, "nf4": false, "int8": false, "": true, "bfloat16": true,
+		"awq": true} {
 		_, _, missing := transformersSplit(model(t, "qwen3-vl-8b"), Options{Quant: quant}, 7*units.GiB)
 		if quant == "awq" || quant == "nf4" {
 			_, _, missing = transformersSplit(model(t, "qwen3-vl-32b"), Options{Quant: quant}, 12*units.GiB)

@@ -225,8 +225,8 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	mem := &Memory{Quant: load.name, KVType: torchName[load.dtype], ContextTokens: c.context}
 	mem.torchWeights(m, o, load)
 	if load.widened {
-		mem.warn(Widened, "transformers %s computes in FP8 on cards of compute capability 8.9 and later alone: elsewhere the "+
-			"weights become %s", transformersVersion, torchName[load.dtype])
+		mem.warn(Widened, "transformers %s computes in FP8 on cards of compute capability 8.9 and later alone: elsewhere "+
+			"the weights become %s", transformersVersion, torchName[load.dtype])
 	}
 	if err := mem.torchCall(m, o, c); err != nil {
 		return nil, err

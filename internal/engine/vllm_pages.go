@@ -17,8 +17,8 @@ import (
 //	block   = page · layers        of all; with turboquant the first two and last two layers of a dense model in 16 bits
 //	request = ⌈context / tokens⌉   blocks
 //
-// Layers of linear attention keep a state a sequence in blocks of the same pool: tokens grow until a page holds a state,
-// layers are bundled by the fewer of both kinds, and each bundle takes blocks of its own:
+// Layers of linear attention keep a state a sequence in blocks of the same pool: tokens grow until a page holds a
+// state, layers are bundled by the fewer of both kinds, and each bundle takes blocks of its own:
 //
 //	tokens  = align · ⌈state / (align · slot)⌉
 //	block   = page · min(cached, linear)
