@@ -87,7 +87,7 @@ func (f *follower) start() (<-chan error, error) {
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	f.cmd.WaitDelay = 2 * time.Second // what it left behind may hold its output open
 	f.restore = func() {}
-	if opt.Stdin != nil && term.IsTerminal(int(opt.Stdin.Fd())) {
+	if opt.Stdin != nil && inForeground(int(opt.Stdin.Fd())) {
 		f.cmd.SysProcAttr.Foreground, f.cmd.SysProcAttr.Ctty = true, int(opt.Stdin.Fd())
 		f.restore = func() { foreground(int(opt.Stdin.Fd())) }
 	}
@@ -148,6 +148,13 @@ func tapped(file *os.File, tap io.Writer) io.Writer {
 		return file
 	}
 	return io.MultiWriter(file, tap)
+}
+
+// inForeground says that a file is this process's own terminal and its group the one that reads from it. A terminal of
+// another session hands nothing on, and a job in the background takes it from nobody.
+func inForeground(fd int) bool {
+	reads, err := unix.IoctlGetInt(fd, unix.TIOCGPGRP)
+	return err == nil && reads == unix.Getpgrp()
 }
 
 // foreground takes the terminal back.

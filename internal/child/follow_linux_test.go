@@ -121,6 +121,31 @@ func TestNamesWhatIsLeft(t *testing.T) {
 	}
 }
 
+// A terminal that is not this process's own is handed on as input, and nothing else is done with it.
+func TestForeignTerminal(t *testing.T) {
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer master.Close()
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		t.Skip(err)
+	}
+	slave, err := os.OpenFile("/dev/pts/"+strconv.Itoa(number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer slave.Close()
+	o, err := followed(t, Options{Command: []string{"sh", "-c", "test -t 0 && exit 4"}, Stdin: slave}, nil)
+	if err != nil || o.Ended.Code != 4 {
+		t.Errorf("%+v, %v", o.Ended, err)
+	}
+}
+
 // hold starts the hog and lets it end once it was seen to hold its memory.
 func hold(t *testing.T, mib int, limit units.Bytes) (*observation.Observation, error) {
 	t.Helper()
