@@ -43,6 +43,8 @@ type Verification struct {
 	Failed   int                `json:"failed"`
 	Timed    int                `json:"timed_failed"` // of Failed, those that another program may have disturbed
 	Warnings []evidence.Warning `json:"warnings,omitempty"`
+
+	blind bool // an engine's log was held to it that states no buffer of the decoder
 }
 
 // tight is how much larger than the largest need a pool's maximum may be.
@@ -194,7 +196,7 @@ func (in *Inputs) pools(a Advice, largest Demand, v *Verification) error {
 // Held holds an engine's buffers, as witness states them, against its estimate, name by name and place by place. The
 // rounding of what was stated widens the interval.
 func Held(estimate, stated []engine.Item, witness string) Verification {
-	var v Verification
+	v := Verification{blind: true}
 	type key struct{ name, where string }
 	sum := func(items []engine.Item, k key) (at, low, high units.Bytes, found bool) {
 		for _, i := range items {
@@ -223,6 +225,8 @@ func Held(estimate, stated []engine.Item, witness string) Verification {
 		if v.Claims = append(v.Claims, c); !c.Holds() {
 			v.Failed++
 		}
+		decoder := slices.Contains([]string{engine.Weights, engine.KVCache, engine.Compute}, i.Name)
+		v.blind = v.blind && !(decoder && found)
 	}
 	return v
 }
@@ -295,6 +299,9 @@ func (in *Inputs) timings(then Timings, now *Timings, v *Verification) {
 func (v *Verification) Verdict() error {
 	seen := slices.ContainsFunc(v.Claims, func(c Claim) bool { return !c.Absent })
 	switch {
+	case v.blind && v.Failed == 0:
+		return verdict.Unsure.Errorf("%s: weights, cache and compute buffers could not be seen; llama-server prints them "+
+			"with -lv 4", v.Config)
 	case !seen:
 		return verdict.Unsure.Errorf("%s: no claim could be seen; llama-server prints its buffers with -lv 4",
 			v.Config)

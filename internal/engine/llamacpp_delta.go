@@ -54,7 +54,8 @@ func (b *decoder) delta(name func(string) string, _ int, x *ggml.Tensor) *ggml.T
 	}
 	q, k, v := look(dk, keyHeads), look(dk, keyHeads), look(dv, heads)
 	q, k = ggml.InPlace(ggml.InPlace(q)), ggml.InPlace(ggml.InPlace(k))
-	both := ggml.New(ggml.F32, []*ggml.Tensor{q, k, v, gate, beta, state}, dv*heads, s.tokens+dv*s.sequences)
+	both := ggml.New(ggml.F32, []*ggml.Tensor{q, k, v, gate, beta, state}, dv*heads,
+		s.tokens+dv*s.sequences*(1+s.states))
 	both.Follow = false
 	out := ggml.Reshape(both, dv, heads, each, s.sequences)
 	last := ggml.View(both, [4]int64{dv, dk, heads, s.sequences}, [4]int64{4, 4 * dv, 4 * dv * dk, 4 * dv * dk * heads})

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -51,7 +52,8 @@ func TestLlamaDraftRefusals(t *testing.T) {
 		l    LlamaOptions
 		want string
 	}{
-		{LlamaOptions{Speculation: []string{"draft-mtp"}}, "not modelled"},
+		{LlamaOptions{Speculation: []string{"draft-eagle3"}}, "not modelled"},
+		{LlamaOptions{Speculation: []string{"draft-mtp"}}, "has no heads"},
 		{LlamaOptions{DraftMost: new(-1)}, "draft tokens"},
 		{LlamaOptions{Draft: draft, Build: "b8672"}, "before June 2026"}, {LlamaOptions{Draft: other}, "vocabulary"},
 		{LlamaOptions{Draft: &Draft{Model: draft.Model, Quant: "q9"}}, "unknown quantisation"},
@@ -104,6 +106,84 @@ func TestLlamaFitsTheMachine(t *testing.T) {
 		said := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == FitsBeyond })
 		if said != want || mem.HostBytes < 16*units.GiB {
 			t.Errorf("bound %s: %v, %s on the host", bound, mem.Warnings, mem.HostBytes)
+		}
+	}
+}
+
+// Heads of a small Qwen3.5's own, as b11549 loads them on a CPU (xllamacpp 2026.10.11549), MiB: caches and states of the
+// model and of the heads, the model's compute buffer, and that of the heads, which lies in its interval.
+func TestLlamaHeadsOfItsOwn(t *testing.T) {
+	config := `{"model_type": "qwen3_5_text", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
+		"num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 1024, "vocab_size": 32000,
+		"max_position_embeddings": 40960, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 1e4,
+		"linear_num_key_heads": 4, "linear_num_value_heads": 8, "linear_key_head_dim": 128, "linear_value_head_dim": 128,
+		"linear_conv_kernel_dim": 4, "full_attention_interval": 4}`
+	m, err := profile.DecodeHuggingFace("config.json", []byte(config))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Vision = profile.Vision{}
+	five := 5
+	for _, c := range []struct {
+		o           Options
+		most        *int
+		cache       float64
+		model, head float64
+	}{
+		{Options{Context: 4096, Sequences: 1}, nil, 14.28, 19.02, 14.02},
+		{Options{Context: 8192, Sequences: 4, Unified: true}, nil, 41.12, 35.12, 18.02},
+		{Options{Context: 8192, Sequences: 3}, nil, 35.34, 27.89, 12.79},
+		{Options{Context: 4096, Sequences: 1, UBatch: 128, FlashAttention: "off"}, nil, 14.28, 21, 20.25},
+		{Options{Context: 4096, Sequences: 2, KVType: "q8_0"}, &five, 24.96, 21.15, 12.02},
+	} {
+		o := c.o
+		o.Quant, o.Device, o.Image = "q8_0", "cpu", &Image{}
+		o.Llama = LlamaOptions{Build: "b11549", Speculation: []string{"draft-mtp"}, DraftMost: c.most}
+		if _, err := Estimate("llama-server", &m, o); err == nil {
+			t.Error("a model without heads guesses by them")
+		}
+		with := m
+		with.Text.PredictLayers = 1
+		mem := estimate(t, "llama-server", &with, o)
+		var compute []Item
+		for _, i := range mem.Items {
+			if i.Name == Compute {
+				compute = append(compute, i)
+			}
+		}
+		head := units.Bytes(c.head * float64(units.MiB))
+		if math.Abs(mem.at(KVCache, false)-c.cache) > 0.011 || len(compute) != 2 || inMiB(compute[0].Bytes) != c.model ||
+			compute[1].Low > head || compute[1].High < head {
+			t.Errorf("%d cells: cache %.2f, compute %+v; the engine %.2f, %.2f and %.2f", c.o.Context, mem.at(KVCache, false), compute,
+				c.cache, c.model, c.head)
+		}
+	}
+	o := Options{Device: "cpu", Image: &Image{}, Llama: LlamaOptions{Build: "b9294", Speculation: []string{"draft-mtp"}}}
+	if _, err := Estimate("llama-server", &m, o); err == nil {
+		t.Error("b9294's heads are called known")
+	}
+}
+
+// Rows are shared out by builds that had it, and refused for those that have not.
+func TestLlamaSplitByRows(t *testing.T) {
+	m := model(t, "qwen3-vl-8b")
+	o := Options{Quant: "q8_0", Device: "gpu", Context: 4096, Image: &Image{}}
+	layers := o
+	layers.Llama = LlamaOptions{Build: "b9294", Cards: 2}
+	o.Llama = LlamaOptions{Build: "b9294", Cards: 2, SplitMode: "row"}
+	rows, whole := estimate(t, "llama-server", m, o), estimate(t, "llama-server", m, layers)
+	if a, b := rows.at(Weights, true), whole.at(Weights, true); math.Abs(a-b) > 0.02 {
+		t.Errorf("%.2f on both cards by rows, %.2f by layers", a, b)
+	}
+	for _, i := range rows.Items {
+		if (i.Name == Weights || i.Name == Compute) && i.Where != "host" && i.Low >= i.High {
+			t.Errorf("%s on %s is called exact", i.Name, i.Where)
+		}
+	}
+	for _, build := range []string{"", "v0.5.0", "b9890"} {
+		o.Llama.Build = build
+		if _, err := Estimate("llama-server", m, o); err == nil {
+			t.Errorf("%q splits by rows", build)
 		}
 	}
 }

@@ -14,6 +14,7 @@ type decoderShape struct {
 	tokens int64 // in the batch that is computed at once
 	// that the batch has tokens of, each a state of its own where the model has states
 	sequences int64
+	states    int64 // more of each, that guesses can be taken back to
 	outputs   int64 // tokens whose logits are computed
 	cells     int64 // of the KV cache that attention sees, in one stream
 	window    int64 // the same of layers that see a window of tokens alone

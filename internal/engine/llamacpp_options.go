@@ -58,6 +58,10 @@ type Fit struct {
 // modes.
 var llamaLoadModes = []string{"auto", "mmap", "mmap+mlock", "mlock", "none", "dio"}
 
+// firstWithoutRows is the first build whose backends share no rows of a matrix out (ggml-org/llama.cpp#24216, July
+// 2026).
+const firstWithoutRows = 9890
+
 // LlamaBackends are the backends of cards that llama.cpp has and that are told apart here. The rules are CUDA's and
 // ROCm's; those of the others were read, not run, and their intervals are wide.
 var LlamaBackends = []string{"cuda", "rocm", "vulkan", "metal", "sycl", "opencl"}
@@ -155,8 +159,9 @@ func (l *LlamaOptions) used() int {
 
 // check refuses what llama.cpp does not take.
 func (l *LlamaOptions) check() error {
-	if l.SplitMode == "row" {
-		return errors.New("split mode row: v0.5.0 refuses to load (device does not support split buffers); layer works")
+	if n := buildNumber(l.Build); l.SplitMode == "row" && (n == 0 || n >= firstWithoutRows) {
+		return fmt.Errorf("split mode row: builds since b%d refuse to load (device does not support split buffers), and "+
+			"no earlier one is named with --build; layer works", firstWithoutRows)
 	}
 	if l.Cards < 0 || l.Cards > mostCards {
 		return fmt.Errorf("cards %d: want 1 to %d", l.Cards, mostCards)
@@ -165,7 +170,7 @@ func (l *LlamaOptions) check() error {
 		name, value string
 		known       []string
 	}{
-		{"backend", l.Backend, LlamaBackends}, {"split mode", l.SplitMode, []string{"layer", "row", "tensor", "none"}},
+		{"backend", l.Backend, append(slices.Clone(LlamaBackends), "cpu")}, {"split mode", l.SplitMode, []string{"layer", "row", "tensor", "none"}},
 		{"load mode", l.LoadMode, llamaLoadModes},
 	} {
 		if f.value != "" && !slices.Contains(f.known, f.value) {

@@ -47,7 +47,7 @@ type Placement struct {
 // PlaceLlama says where llama.cpp puts the tensors of a decoder: the embeddings on the host, layers and head by
 // HostLayers and the cards' shares, and first of all what Overrides name.
 func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
-	list := r.typed(&m.Text, o.Files)
+	list := r.typed(&m.Text, o.Files, o.Llama.predicts())
 	p := &Placement{Tensors: make([]PlacedTensor, 0, len(list)+1), homes: make(map[string]ggml.Home, len(list)+1),
 		kinds: make(map[string]ggml.Type, len(list)+1)}
 	if o.Device == "gpu" {
@@ -71,6 +71,21 @@ func PlaceLlama(m *profile.Model, r recipe, o Options) *Placement {
 		p.put(t, p.Layers[layer], operation(t.Name), o)
 	}
 	return p
+}
+
+// IdleOverride is the pattern of the first overrides that no tensor's name matches, "" for none.
+func IdleOverride(m *profile.Model, o Options, first int) string {
+	r, err := o.recipe()
+	if err != nil || first == 0 {
+		return ""
+	}
+	list := PlaceLlama(asLlama(m), r, o).Tensors
+	for _, over := range o.Llama.Overrides[:min(first, len(o.Llama.Overrides))] {
+		if !slices.ContainsFunc(list, func(t PlacedTensor) bool { return over.Pattern.MatchString(t.Name) }) {
+			return over.Pattern.String()
+		}
+	}
+	return ""
 }
 
 // assignLayers shares the layers that leave the host, the head counting as one after the last, out over the cards:
@@ -191,8 +206,9 @@ func gathers(kind ggml.Type, width int64) bool {
 	return kind.Name != "iq4_nl" && kind.Name != "mxfp4" || width%256 == 0
 }
 
-// typed is the tensors of a file: as its header lists them, or as this recipe makes them.
-func (r recipe) typed(t *profile.Text, files *Files) []PlacedTensor {
+// typed is the tensors of a file: as its header lists them, with or without blocks of heads of the model's own, or as
+// this recipe makes them.
+func (r recipe) typed(t *profile.Text, files *Files, heads bool) []PlacedTensor {
 	var list []PlacedTensor
 	if files != nil && len(files.Tensors) > 0 {
 		for _, x := range files.Tensors {
@@ -200,7 +216,7 @@ func (r recipe) typed(t *profile.Text, files *Files) []PlacedTensor {
 			if n, err := fmt.Sscanf(x.Name, "blk.%d.", &layer); n != 1 || err != nil {
 				layer = outside
 			}
-			if t.PredictLayers > 0 && layer >= t.Layers {
+			if t.PredictLayers > 0 && layer >= t.Layers && !heads {
 				continue // not loaded (src/models/qwen35.cpp of v0.5.0, TENSOR_SKIP)
 			}
 			list = append(list, PlacedTensor{Name: x.Name, Type: x.Type, Shape: x.Shape, Layer: layer, At: x.At, Part: x.Part})
@@ -327,6 +343,26 @@ func (p *Placement) copiesOnAny(buffer string, at units.Bytes) (low, high units.
 		low, high = min(low, sum), max(high, sum)
 	}
 	return low, high, Assumed
+}
+
+// onCards is what each card holds of the weights. Split by rows, matrices are shared out over all of them; experts'
+// stacks, norms and biases stay with their layer (ggml_backend_cuda_split_buffer_type of b9294).
+func (p *Placement) onCards(l *LlamaOptions) []units.Bytes {
+	list := make([]units.Bytes, p.Cards)
+	var shared units.Bytes
+	for _, t := range p.Tensors {
+		switch {
+		case t.Card < 0 || t.Shared:
+		case l.SplitMode == "row" && p.Cards > 1 && t.operation == opMulMat && len(t.Shape) == 2:
+			shared += t.Bytes
+		default:
+			list[t.Card] += t.Bytes
+		}
+	}
+	for i, portion := range l.portions(p.Cards) {
+		list[i] += scaled(shared, portion)
+	}
+	return list
 }
 
 // sum adds up what lies in a buffer of the host, or on a card where buffer is "".

@@ -67,6 +67,7 @@ func llamaSpellings() map[string][]spelling {
 		"spec-type": "spec-type", "spec-draft-n-max": "spec-draft-n-max"})
 	m["cache-type-k"] = []spelling{{"kv-type", keysOf}}
 	m["cache-type-v"] = []spelling{{"kv-type", valuesOf}}
+	m["parallel"] = []spelling{{"parallel", ownSlots}}
 	m["n-gpu-layers"] = []spelling{{"ngl", allLayers}}
 	m["gpu-layers"] = m["n-gpu-layers"]
 	m["model"] = []spelling{{"model", fileHere}, {"quant", quantOf}}
@@ -74,6 +75,7 @@ func llamaSpellings() map[string][]spelling {
 	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mmap+mlock"} {
 		m[name] = []spelling{{"load-mode", switched(mode)}}
 	}
+	m[firstDevices] = []spelling{{flag: "cards"}}
 	m["no-device"] = []spelling{{"backend", switched("cpu")}}
 	m["no-mmproj"] = []spelling{{"image", switched("none")}}
 	for _, name := range []string{"spec-draft-model", "model-draft"} {

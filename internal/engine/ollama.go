@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -41,6 +42,7 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "q4_k_m" // what the library's default tags hold
 	}
+	o.Llama.Build = cmp.Or(o.Llama.Build, LlamaVersion) // the one that it pins is spanned below
 	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
 	asked := o.Sequences
 	o.Sequences = ollamaParallel(m, o.Sequences)

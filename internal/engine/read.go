@@ -35,6 +35,7 @@ type Reading struct {
 	Unreckoned []string // settings that decide memory and that no estimate knows
 	Left       []string // settings that are not looked at
 	Moved      bool     // of the unreckoned, one takes weights off the card
+	Tower      bool     // images are read: a tower is named, or a repository that has one
 }
 
 // Names says that a setting is stated.
@@ -52,6 +53,7 @@ func (e *Engine) ReadSettings(name string, data []byte) (r Reading, err error) {
 	if strings.HasSuffix(name, ".py") {
 		return r, fmt.Errorf("%s is a program, which is not run here: want the JSON that advise writes beside it", name)
 	}
+	data = []byte(asUTF8(data)) // as PowerShell writes it
 	pairs, err := e.settingsIn(name, data)
 	if err != nil {
 		return r, err
@@ -85,6 +87,7 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 			return r, fmt.Errorf("%s%s: %w", where, key, err)
 		}
 		key = e.longName(p.Flag)
+		r.Tower = r.Tower || slices.Contains([]string{"mmproj", "mmproj-url", "hf-repo"}, key)
 		spellings, ok := e.Spellings[key]
 		switch {
 		case key == deviceMap && strings.HasPrefix(p.Value, "{"):
@@ -108,6 +111,9 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	return r, nil
 }
 
+// firstDevices stands for --device with the first so many cards.
+const firstDevices = "first-devices"
+
 // upright is a setting whose value decides what it is: a switch by the word that it is on or off with, --warmup as
 // --no-warmup is not, and a list of devices, of which none and a number of alike cards are known.
 func (e *Engine) upright(key string, p Stated) (Stated, error) {
@@ -121,8 +127,17 @@ func (e *Engine) upright(key string, p Stated) (Stated, error) {
 		}
 		return Stated{key, strconv.FormatBool(on)}, nil
 	}
-	if key == "device" && p.Value == "none" && slices.Contains(e.Effects, "backend") {
+	if !slices.Contains(e.Effects, "backend") {
+		return p, nil
+	}
+	names := strings.Split(p.Value, ",")
+	switch {
+	case key == "device" && p.Value == "none":
 		return Stated{"no-device", "true"}, nil
+	case key == "device" && firstCards(names):
+		return Stated{firstDevices, strconv.Itoa(len(names))}, nil
+	case key == "main-gpu" && p.Value == "0": // the first, as left out
+		return Stated{firstDevices, ""}, nil
 	}
 	return p, nil
 }
@@ -241,6 +256,25 @@ func allLayers(value string) (string, error) {
 		return "-1", nil
 	}
 	return value, nil
+}
+
+// ownSlots is llama-server's number of slots, "" for one below zero: its own.
+func ownSlots(value string) (string, error) {
+	if n, err := strconv.Atoi(value); err == nil && n < 0 {
+		return "", nil
+	}
+	return value, nil
+}
+
+// firstCards reports whether devices are named by their backends and numbers, from the first on.
+func firstCards(names []string) bool {
+	for i, name := range names {
+		letters := strings.TrimRight(name, "0123456789")
+		if bufferNames[letters] == "" || name != letters+strconv.Itoa(i) {
+			return false
+		}
+	}
+	return true
 }
 
 // largestImage is the image of vLLM's limit-mm-per-prompt.

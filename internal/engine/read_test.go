@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -97,6 +98,36 @@ func TestReadSettings(t *testing.T) {
 		}
 		if err == nil && (!reflect.DeepEqual(got, c.want) || !reflect.DeepEqual(left, c.left)) {
 			t.Errorf("%q: %v and %v, want %v and %v", c.text, got, left, c.want, c.left)
+		}
+	}
+}
+
+// A file as PowerShell writes it, slots that are left to the server, the first of several cards, and whether images are
+// read: what llama-server makes of each.
+func TestArgumentsAsLlamaServerTakesThem(t *testing.T) {
+	e, err := Lookup("engine", "llama-server", (*Engine).Estimates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	utf16 := []byte{0xff, 0xfe}
+	for _, r := range "-c 8192 --parallel 2\r\n" {
+		utf16 = append(utf16, byte(r), 0)
+	}
+	for _, c := range []struct {
+		text   string
+		stated []Stated
+		left   int
+		tower  bool
+	}{
+		{string(utf16), []Stated{{"ctx", "8192"}, {"parallel", "2"}}, 0, false},
+		{"-np -1\n-mm tower-f16.gguf", []Stated{{"mmproj-quant", "f16"}}, 0, true},
+		{"--device CUDA0\n-mg 0", []Stated{{"cards", "1"}}, 0, false},
+		{"--device CUDA0,CUDA1", []Stated{{"cards", "2"}}, 0, false},
+		{"--device CUDA1\n-mg 1\n--lora a.gguf\n-fitt 512\n-fitc 8192", nil, 5, false},
+	} {
+		r, err := e.ReadSettings("llama-server.args", []byte(c.text))
+		if err != nil || !slices.Equal(r.Stated, c.stated) || len(r.Unreckoned) != c.left || r.Tower != c.tower {
+			t.Errorf("%q: %+v, %v; want %+v and %d not reckoned", c.text, r, err, c.stated, c.left)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -28,7 +29,8 @@ func (o *Request) draft() error {
 	f := &o.Settings
 	if f.Draft == "" {
 		for _, name := range []string{"quant-draft", "kv-type-draft", "ngl-draft", "spec-draft-n-max"} {
-			if o.given(name) {
+			own := name == "spec-draft-n-max" && slices.Contains(f.Speculation, "draft-mtp")
+			if o.given(name) && !own {
 				return fmt.Errorf("--%s has no effect without --model-draft", name)
 			}
 		}

@@ -204,6 +204,19 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	return nil
 }
 
+// reaches reports whether a backend of llama.cpp computes on a card. One without a backend of its own is CUDA's.
+func reaches(backend string, g *profile.GPU) bool {
+	switch backend {
+	case "cuda":
+		return g.Backend == ""
+	case "rocm":
+		return g.Backend == "rocm" || g.Backend == "vulkan" // of an AMD card that Mesa shows alone
+	case "metal":
+		return g.Backend == "metal"
+	}
+	return true
+}
+
 // spread shares the layers out over all of a machine's cards, as an engine does that is left to it: by their memory.
 func (o *Request) spread(e *engine.Engine, h *profile.Hardware) {
 	f := &o.Settings
@@ -228,6 +241,10 @@ func (o *Request) device(e *engine.Engine) error {
 			return errors.New("--backend cpu computes on the processor alone: leave --device gpu out")
 		}
 		o.Device, o.GPU = "cpu", nil
+	}
+	if g := o.GPU; g != nil && o.Settings.Backend != "" && o.Settings.Backend != cpuBackend && !reaches(o.Settings.Backend, g) {
+		return fmt.Errorf("--backend %s does not reach %s: want %s", o.Settings.Backend, g.Name,
+			strings.TrimPrefix(cmp.Or(g.Backend, "cuda")+" or vulkan", "vulkan or "))
 	}
 	switch {
 	case o.Device == "gpu" && e.Host:

@@ -1,6 +1,7 @@
 package estimate
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -31,6 +32,16 @@ func (o *Request) idle(m *profile.Model) error {
 		return fmt.Errorf("--swa-full has no effect: no layer of %s sees a window", m.Name)
 	}
 	s := &o.Settings
+	if o.typed("tensor-split") && s.SplitMode == "none" {
+		return fmt.Errorf("--tensor-split has no effect with --split-mode none, which leaves one card: give one")
+	}
+	if pattern := engine.IdleOverride(m, o.Options, len(s.Overrides)); pattern != "" && o.given("override-tensor") {
+		text := fmt.Sprintf("--override-tensor %s has no effect: no tensor of %s has such a name", pattern, m.Name)
+		if o.typed("override-tensor") {
+			return errors.New(text)
+		}
+		o.note("%s, there as here", text)
+	}
 	if most := settings.AtMost("image-max-tokens", s.ImageMost, m.Text.MaxPositions); o.typed("image-max-tokens") {
 		if err := settings.Within(most); err != nil { // more tokens of an image than the model has positions
 			return err

@@ -1,9 +1,11 @@
 package estimate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
@@ -70,7 +72,8 @@ func (o *Request) loggedModel(log *engine.LlamaLog) (profile.Model, error) {
 	if err != nil {
 		return profile.Model{}, err
 	}
-	return decoderOf(text, levels, log.Texts["general.name"]), nil
+	name := cmp.Or(log.Texts["kv.general.name"], log.Texts["general.name"], filepath.Base(log.Texts["file"]))
+	return decoderOf(text, levels, name), nil
 }
 
 // logged puts the log's settings where no flag says otherwise.
@@ -84,7 +87,9 @@ func (o *Request) logged(log *engine.LlamaLog) error {
 	}
 	given := o.Options
 	o.Options = said
-	o.Llama.CacheRAM = new(int) // a log of loading has no prompts yet
+	if o.given("cache-ram") {
+		o.Llama.CacheRAM = &o.Settings.CacheRAM
+	}
 	for flag, keep := range map[string]func(){
 		"quant": func() { o.Quant = given.Quant }, "ctx": func() { o.Context = given.Context },
 		"ubatch": func() { o.UBatch = given.UBatch }, "batch": func() { o.Batch = given.Batch },

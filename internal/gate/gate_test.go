@@ -1,7 +1,12 @@
 package gate
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/spf13/pflag"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/verdict"
@@ -28,5 +33,43 @@ func TestVerdict(t *testing.T) {
 	}
 	if sure.Outcome != Holds || tight.Missing != 5 || not.Missing != 7 {
 		t.Errorf("%+v %+v %+v", sure, tight, not)
+	}
+}
+
+// A file without --mmproj is of a server that reads no images, and what a file says beside what is reckoned is named.
+func TestFilesAreHeldAsTheyAreRead(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "llama-server.args")
+	for text, want := range map[string]struct {
+		tower   bool
+		outcome Outcome
+		words   string
+	}{
+		"-c 8192":                      {false, Holds, "fits"},
+		"-c 8192\n-mm tower-f16.gguf":  {true, Holds, "fits"},
+		"-c 8192\n--lora adapter.gguf": {false, Unsure, "lora"},
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Request{Config: []string{path}}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		r.AddFlags(flags)
+		r.Given = flags.Changed
+		r.Model, r.Engine, r.Hardware = "qwen3-vl-4b", "llama-server", "i5-10210u+gtx-1080"
+		for flag, value := range map[string]string{"build": "v0.5.0", "cache-ram": "0"} {
+			if err := flags.Set(flag, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.Read(flags.Set); err != nil && !strings.Contains(err.Error(), "names no model") {
+			t.Fatal(err)
+		}
+		checks, err := r.fits()
+		if err != nil || checks[0].Outcome != want.outcome || !strings.Contains(checks[0].Found, want.words) {
+			t.Errorf("%q: %+v, %v", text, checks, err)
+		}
+		if tower := r.ImageSize != "none"; tower != want.tower {
+			t.Errorf("%q: a tower is reckoned: %v", text, tower)
+		}
 	}
 }

@@ -25,6 +25,7 @@ type Request struct {
 	Slack            float64  // share by which it may be
 
 	unreckoned []string // settings of the files that decide memory and that no estimate knows
+	tower      bool     // the files name a vision tower
 	moved      bool     // one of them takes weights off the card
 }
 
@@ -84,6 +85,13 @@ func (r *Request) Read(set func(flag, value string) error) error {
 		r.unreckoned = append(r.unreckoned, "the context, which is left to the engine (--ctx auto is what it comes to)")
 		r.moved = true
 	}
+	if e.Splits() && !r.tower && !r.Given("image") && !r.Given("mmproj") && !slices.Contains(r.FromFile, "image") {
+		r.FromFile = append(r.FromFile, "image")
+		r.Notes = append(r.Notes, "no --mmproj: the server reads no images, and no vision tower is reckoned")
+		if err := set("image", "none"); err != nil {
+			return err
+		}
+	}
 	if !modelGiven && !slices.Contains(r.FromFile, "model") {
 		return fmt.Errorf("reading --config: %s names no model that is here: name it with --model",
 			strings.Join(r.Config, " and "))
@@ -101,6 +109,7 @@ func (r *Request) readFile(e *engine.Engine, path string, set func(flag, value s
 	if err != nil {
 		return err
 	}
+	r.tower = r.tower || read.Tower
 	r.unreckoned, r.moved = append(r.unreckoned, read.Unreckoned...), r.moved || read.Moved
 	if len(read.Left) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(path), strings.Join(read.Left, ", ")))
@@ -149,8 +158,10 @@ func (r *Request) fits() ([]Check, error) {
 	s, err := r.Stand(model, mem)
 	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
 	c := Fits(subject, s)
-	if len(r.unreckoned) > 0 && (c.Outcome == Holds || r.moved) {
-		c.Outcome = Unsure
+	if len(r.unreckoned) > 0 {
+		if c.Outcome == Holds || r.moved {
+			c.Outcome = Unsure
+		}
 		c.Found += "; not reckoned, though memory depends on it: " + strings.Join(r.unreckoned, ", ")
 	}
 	return []Check{c}, err
