@@ -392,11 +392,6 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		mem.fitsBeyond(fit)
 	}
 	mem.spanBuilds(m, r, asked)
-	if m.Text.Variant != nil && m.Text.Variant.Linear != nil && o.Llama.rules().wholeBatch {
-		for i := range place.Cards + 1 {
-			mem.widen(Compute, place.where(i), 0.6, 1.6, "the gated delta rule's graph of builds before June 2026 was not measured")
-		}
-	}
 	tower := func() error { return mem.llamaVision(m, o, towerFlash(m, o)) }
 	if m.Vision.Kind != "" {
 		tower = func() error { return mem.foreignTower(m, o) }
@@ -590,6 +585,10 @@ func (mem *Memory) spanBuilds(m *profile.Model, r recipe, o Options) {
 	}
 	for i := range mem.Items {
 		it := &mem.Items[i]
+		if v := m.Text.Variant; it.Name == Compute && v != nil && v.Linear != nil && o.Llama.rules().wholeBatch {
+			it.Low, it.High, it.Source = scaled(it.Low, 0.6), scaled(it.High, 1.6), Assumed
+			it.Why += "; the gated delta rule was not measured in builds before June 2026"
+		}
 		wider := i >= len(before) || it.Low < before[i].Low || it.High > before[i].High
 		if len(others) > 0 && (it.Name == Compute || wider) {
 			it.Why += "; " + o.Llama.neighbours()

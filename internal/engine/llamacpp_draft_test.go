@@ -110,8 +110,8 @@ func TestLlamaFitsTheMachine(t *testing.T) {
 	}
 }
 
-// Heads of a small Qwen3.5's own, as b11549 loads them on a CPU (xllamacpp 2026.10.11549), MiB: caches and states of the
-// model and of the heads, the model's compute buffer, and that of the heads, which lies in its interval.
+// Heads of a small Qwen3.5's own, as b11549 loads them on a CPU (xllamacpp 2026.10.11549), MiB: caches and states of
+// the model and of the heads, the model's compute buffer, and that of the heads, which lies in its interval.
 func TestLlamaHeadsOfItsOwn(t *testing.T) {
 	config := `{"model_type": "qwen3_5_text", "hidden_size": 512, "num_hidden_layers": 4, "num_attention_heads": 8,
 		"num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 1024, "vocab_size": 32000,
@@ -154,8 +154,8 @@ func TestLlamaHeadsOfItsOwn(t *testing.T) {
 		head := units.Bytes(c.head * float64(units.MiB))
 		if math.Abs(mem.at(KVCache, false)-c.cache) > 0.011 || len(compute) != 2 || inMiB(compute[0].Bytes) != c.model ||
 			compute[1].Low > head || compute[1].High < head {
-			t.Errorf("%d cells: cache %.2f, compute %+v; the engine %.2f, %.2f and %.2f", c.o.Context, mem.at(KVCache, false), compute,
-				c.cache, c.model, c.head)
+			t.Errorf("%d cells: cache %.2f, compute %+v; the engine %.2f, %.2f and %.2f", c.o.Context, mem.at(KVCache, false),
+				compute, c.cache, c.model, c.head)
 		}
 	}
 	o := Options{Device: "cpu", Image: &Image{}, Llama: LlamaOptions{Build: "b9294", Speculation: []string{"draft-mtp"}}}

@@ -170,7 +170,8 @@ func (l *LlamaOptions) check() error {
 		name, value string
 		known       []string
 	}{
-		{"backend", l.Backend, append(slices.Clone(LlamaBackends), "cpu")}, {"split mode", l.SplitMode, []string{"layer", "row", "tensor", "none"}},
+		{"backend", l.Backend, append(slices.Clone(LlamaBackends), "cpu")},
+		{"split mode", l.SplitMode, []string{"layer", "row", "tensor", "none"}},
 		{"load mode", l.LoadMode, llamaLoadModes},
 	} {
 		if f.value != "" && !slices.Contains(f.known, f.value) {

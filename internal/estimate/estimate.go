@@ -242,8 +242,8 @@ func (o *Request) device(e *engine.Engine) error {
 		}
 		o.Device, o.GPU = "cpu", nil
 	}
-	if g := o.GPU; g != nil && o.Settings.Backend != "" && o.Settings.Backend != cpuBackend && !reaches(o.Settings.Backend, g) {
-		return fmt.Errorf("--backend %s does not reach %s: want %s", o.Settings.Backend, g.Name,
+	if g, backend := o.GPU, o.Settings.Backend; g != nil && !reaches(backend, g) {
+		return fmt.Errorf("--backend %s does not reach %s: want %s", backend, g.Name,
 			strings.TrimPrefix(cmp.Or(g.Backend, "cuda")+" or vulkan", "vulkan or "))
 	}
 	switch {
