@@ -132,8 +132,8 @@ func (mem *Memory) drafted(m *profile.Model, c *llamaContext, o Options) error {
 }
 
 // How far the buffer of the heads' context may lie from that of a layer of attention with the model's head behind it
-// and the hidden states that it is handed, of which it is built here: to cover 20 loads of b11549, of which 16 are equal
-// and 4 lie 2.4 % below.
+// and the hidden states that it is handed, of which it is built here: to cover 20 loads of b11549, of which 16 are
+// equal and 4 lie 2.4 % below.
 const (
 	mtpLeast = 0.9
 	mtpMost  = 1.1
