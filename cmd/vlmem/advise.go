@@ -1,8 +1,8 @@
 package main
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -182,9 +182,14 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 	case o.target != "":
 		return runAdviseFor(env, cmd.Context(), o, in)
 	}
+	return o.configure(env, cmd.Context(), in)
+}
+
+// configure writes the configuration, and on the screen what it means.
+func (o *adviseOptions) configure(env *environment, ctx context.Context, in advise.Inputs) error {
 	var advice advise.Advice
-	if err := o.out.write(env, func(w *outlet.Pending) error {
-		if in.Hardware, err = machine(env, cmd.Context(), o.hardware); err != nil {
+	err := o.out.write(env, func(w *outlet.Pending) (err error) {
+		if in.Hardware, err = machine(env, ctx, o.hardware); err != nil {
 			return err
 		}
 		in.ReachCard()
@@ -201,7 +206,8 @@ func runAdvise(env *environment, cmd *cobra.Command, o *adviseOptions) error {
 		}
 		return errors.Join(report.Advice(w, o.out.format, advice),
 			o.out.paint(env, func(to io.Writer, a report.About) error { return report.AdvicePage(to, a, advice) }))
-	}); err != nil || o.out.format != "yaml" || o.explain {
+	})
+	if err != nil || o.out.format != "yaml" || o.explain {
 		return err
 	}
 	return report.Screen(report.On(env.stderr, env.sheet(env.stderr)), advice, o.out.path)
@@ -317,8 +323,8 @@ func (o *adviseOptions) inputs(cmd *cobra.Command, model profile.Model) (advise.
 	if err := in.Limits.Check(&model); err != nil {
 		return in, err
 	}
-	if o.seeds < 1 || o.seeds > 10000 {
-		return in, fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	if err := advise.Seeds(o.seeds); err != nil {
+		return in, err
 	}
 	for _, name := range []string{"context", "image", "concurrency", "precision"} {
 		if cmd.Flags().Changed(name) {

@@ -51,11 +51,18 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 	}
 	b.Comment()
 	if o.out.format == "json" {
-		if err := report.Document(into.First(), "json", b); err != nil {
-			return err
-		}
-		return into.Commit()
+		err = report.Document(into.First(), "json", b)
+	} else {
+		err = o.fill(env, into, b)
 	}
+	if err != nil {
+		return err
+	}
+	return into.Commit()
+}
+
+// fill writes the files of a bundle that have a place, and says of the others.
+func (o *adviseOptions) fill(env *environment, into *outlet.Folder, b advise.Bundle) error {
 	for i, f := range b.Files {
 		w, err := into.File(i, f.Name)
 		if err != nil {
@@ -69,7 +76,7 @@ func runAdviseFor(env *environment, ctx context.Context, o *adviseOptions, in ad
 	if !advise.Commentable(b.Files[0].Name) {
 		warnAll(env, slices.Concat(b.Headline[:1], b.Notes))
 	}
-	return into.Commit()
+	return nil
 }
 
 // bundle chooses the settings of the target.
@@ -162,38 +169,23 @@ func (o *adviseOptions) malloc(env *environment, ctx context.Context, in *advise
 // runCompare lists the built-in models and precisions that fit, the fastest first, or with --prefer context those that
 // leave most room for it; nothing that fits exits with 3.
 func runCompare(env *environment, cmd *cobra.Command, o *adviseOptions, in advise.Inputs) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	if in.Hardware, err = reported(env, o.hardware); err != nil {
-		return err
-	}
-	if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
-		return err
-	}
-	models, err := o.comparedModels(cmd, in)
-	if err != nil {
-		return err
-	}
-	choices, err := advise.CompareModels(in, models)
-	if err != nil {
-		return err
-	}
-	if len(choices) == 0 {
-		fast := ""
-		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
-			fast = " as fast as was asked"
+	return o.out.write(env, func(w *outlet.Pending) (err error) {
+		if in.Hardware, err = reported(env, o.hardware); err != nil {
+			return err
 		}
-		return verdict.Unable.Errorf(
-			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",
-			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image())
-	}
-	if err := report.Compared(w, o.out.format, in.Hardware.Name, choices); err != nil {
-		return err
-	}
-	return w.Commit()
+		if in.Observed, err = speed.CalibrateFrom(o.observed, in.Hardware, catalog.Model); err != nil {
+			return err
+		}
+		models, err := o.comparedModels(cmd, in)
+		if err != nil {
+			return err
+		}
+		choices, err := advise.CompareModels(in, models)
+		if err != nil {
+			return err
+		}
+		return report.Compared(w, o.out.format, in.Hardware.Name, choices)
+	})
 }
 
 // comparedModels are the model that was named, or the built-in ones that have so long a context.

@@ -127,9 +127,7 @@ func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.
 		return err
 	}
 	defer saved.Discard()
-	if saved.Active() && !cmd.Flags().Changed("repeats") {
-		o.repeats = bench.SavedRepeats
-	}
+	o.repeats = saved.Repeats(o.repeats, cmd.Flags().Changed("repeats"))
 	seen, timelines, err := o.runAll(env, cmd.Context(), nil)
 	if err != nil {
 		return err
@@ -141,13 +139,12 @@ func (o *benchOptions) runWhole(env *environment, cmd *cobra.Command, w *outlet.
 	if result.Comparison, err = saved.Hold(result.Results); err != nil {
 		return err
 	}
-	failed := report.Judge(result.Comparison, o.against)
 	for _, r := range append(reports, resultFile{o.out.format, w}) {
 		if err := o.write(env, cmd.Context(), r, result, timelines); err != nil {
 			return err
 		}
 	}
-	return failed
+	return report.Judge(result.Comparison, o.against)
 }
 
 // interrupted shows what was run so far where somebody looks at it. A file keeps what it held: who finds it later must
@@ -189,11 +186,7 @@ func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shar
 			if err != nil {
 				return result, nil, err
 			}
-			named := report.NamedTimeline{Name: t.Name, Timeline: line}
-			if o.limit != "" {
-				named.Limit = options.Capacity
-			}
-			timelines = append(timelines, named)
+			timelines = append(timelines, report.NamedTimeline{Name: t.Name, Timeline: line, Limit: options.Limit()})
 		}
 	}
 	return result, timelines, nil

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vlmem/vlmem/internal/bench"
-	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/report"
 )
 
@@ -72,8 +72,7 @@ func addBackendFlag(cmd *cobra.Command, o *benchStreamsOptions) {
 // runBackend is bench --backend: bench streams, with none of bench's other flags.
 func (o *benchOptions) runBackend(env *environment, cmd *cobra.Command) error {
 	for _, name := range []string{"trace", "device", "decode", "allocators", "touch", "limit", "granule", "save",
-		"against",
-		"report", "shard"} {
+		"against", "report", "shard"} {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s has no meaning with --backend: vlmem bench streams takes --on, --hardware, --model, "+
 				"--image, --repeats, --format and -o", name)
@@ -92,19 +91,13 @@ func (o *benchOptions) runBackend(env *environment, cmd *cobra.Command) error {
 
 // runBenchStreams shows what overlap and pooling are worth on one backend.
 func runBenchStreams(env *environment, o benchStreamsOptions) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	result, err := o.run(env)
-	if err != nil {
-		return err
-	}
-	if err := report.Streams(w, o.out.format, result); err != nil {
-		return err
-	}
-	if err := w.Commit(); err != nil {
+	var result bench.Streams
+	if err := o.out.write(env, func(w *outlet.Pending) (err error) {
+		if result, err = o.run(env); err != nil {
+			return err
+		}
+		return report.Streams(w, o.out.format, result)
+	}); err != nil {
 		return err
 	}
 	return result.Verdict()
@@ -130,13 +123,5 @@ func (o benchStreamsOptions) run(env *environment) (bench.Streams, error) {
 	case "cuda":
 		return bench.StreamsOnCard(env.libcuda(), options)
 	}
-	hardware := cmp.Or(o.hardware, defaultCard)
-	h, err := catalog.Hardware(hardware)
-	if err != nil {
-		return bench.Streams{}, err
-	}
-	if len(h.GPUs) == 0 {
-		return bench.Streams{}, fmt.Errorf("--hardware %s has no card to simulate", hardware)
-	}
-	return bench.StreamsSimulated(h.GPUs[0], options)
+	return bench.StreamsSimulated(cmp.Or(o.hardware, defaultCard), options)
 }

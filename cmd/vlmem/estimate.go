@@ -11,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/outlet"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/settings"
 	"github.com/vlmem/vlmem/internal/speed"
@@ -90,23 +91,10 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 		return o.fromLog(env)
 	}
 	return o.out.write(env, func(w *outlet.Pending) error {
-		if err := o.Check(); err != nil {
-			return err
-		}
-		model, err := o.Load()
+		model, mem, err := o.reckon(env)
 		if err != nil {
 			return err
 		}
-		o.lessons.observed, o.observed = speed.Split(o.lessons.observed)
-		mem, err := o.Estimate(&model)
-		env.tell(&o.Request)
-		if err != nil {
-			return err
-		}
-		if err := o.lessons.apply(env, mem); err != nil {
-			return err
-		}
-		warnAll(env, mem.Warnings)
 		s, err := o.Stand(model, mem)
 		if err != nil {
 			return err
@@ -119,6 +107,26 @@ func runEstimate(env *environment, cmd *cobra.Command, o *estimateOptions) error
 		page := func(to io.Writer, a report.About) error { return report.EstimatePage(to, a, mem, s, o.Hardware, fast) }
 		return errors.Join(report.Estimate(w, o.out.format, mem, s.Verdict, fast), o.out.paint(env, page))
 	})
+}
+
+// reckon is what the engine allocates for the model that was asked for, with what runs showed.
+func (o *estimateOptions) reckon(env *environment) (model profile.Model, mem *engine.Memory, err error) {
+	if err = o.Check(); err != nil {
+		return model, nil, err
+	}
+	if model, err = o.Load(); err != nil {
+		return model, nil, err
+	}
+	o.lessons.observed, o.observed = speed.Split(o.lessons.observed)
+	mem, err = o.Estimate(&model)
+	env.tell(&o.Request)
+	if err == nil {
+		err = o.lessons.apply(env, mem)
+	}
+	if err == nil {
+		warnAll(env, mem.Warnings)
+	}
+	return model, mem, err
 }
 
 // tell says what a request assumed so far.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -83,16 +84,22 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 		return o.writeCapture(env, hardware)
 	case o.topology:
 		return errors.Join(topology.Draw(w), w.Commit())
-	case o.root == "/":
-		probe.CardsAt(&hardware, env.libcuda(), !o.reported)
-		if !o.reported {
-			err = measure(env, cmd.Context(), &hardware, o.deep)
-		}
 	}
-	if err = errors.Join(err, profiles.Sheets(&hardware)); err != nil {
+	if err := o.look(env, cmd.Context(), &hardware); err != nil {
 		return err
 	}
 	return o.show(env, w, saved, hardware)
+}
+
+// look adds this machine's cards and what timing finds, and what data sheets say of cards.
+func (o *probeOptions) look(env *environment, ctx context.Context, h *profile.Hardware) (err error) {
+	if o.root == "/" {
+		probe.CardsAt(h, env.libcuda(), !o.reported)
+		if !o.reported {
+			err = measure(env, ctx, h, o.deep)
+		}
+	}
+	return errors.Join(err, profiles.Sheets(h))
 }
 
 // show writes the machine, and --save.

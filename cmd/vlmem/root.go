@@ -99,28 +99,22 @@ func exitCode(err error) int {
 		return verdictCodes[kind]
 	case errors.As(err, &child):
 		return child.code
-	case errors.Is(err, trace.ErrNoHistory), unable(err):
-		return exitUnable
-	}
-	if errors.Is(err, syscall.EPIPE) {
+	case errors.Is(err, syscall.EPIPE):
 		return exitClosedPipe
-	}
-	if file.Short(err) {
-		return exitUnable
-	}
-	var killed *exec.ExitError
-	if errors.As(err, &killed) {
+	case unable(err):
 		return exitUnable
 	}
 	return exitUsage
 }
 
-// unable reports whether an engine or a machine cannot do what was asked.
+// unable reports whether an engine or a machine cannot do what was asked, or has not enough for it.
 func unable(err error) bool {
 	var refusal *engine.Refusal
 	var short *advise.Shortfall
 	var slow *advise.TooSlow
-	return errors.As(err, &refusal) || errors.As(err, &short) || errors.As(err, &slow)
+	var killed *exec.ExitError
+	return errors.As(err, &refusal) || errors.As(err, &short) || errors.As(err, &slow) || errors.As(err, &killed) ||
+		errors.Is(err, trace.ErrNoHistory) || file.Short(err)
 }
 
 // oneLine folds what an error says into one line; cobra spreads its suggestions over several.

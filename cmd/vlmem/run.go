@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -21,8 +19,9 @@ import (
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/predict"
+	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
-	"github.com/vlmem/vlmem/internal/units"
+	"github.com/vlmem/vlmem/internal/settings"
 )
 
 type runOptions struct {
@@ -88,11 +87,8 @@ func runRun(env *environment, ctx context.Context, o *runOptions, command []stri
 		options.Tap = &log
 	}
 	obs := plan.observation
-	signals := make(chan os.Signal, 16)
-	env.relay.Store(&signals)
-	defer env.relay.Store(nil)
-	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	defer signal.Stop(signals)
+	signals, stop := env.relayed()
+	defer stop()
 	if ctx.Err() != nil { // a signal came before: nothing is started that nobody would end
 		return ctx.Err()
 	}
@@ -107,6 +103,17 @@ func runRun(env *environment, ctx context.Context, o *runOptions, command []stri
 		return &childExit{obs.Ended.Code}
 	}
 	return nil
+}
+
+// relayed are the signals that are handed on to a program instead of ending this one, until stop.
+func (env *environment) relayed() (signals chan os.Signal, stop func()) {
+	signals = make(chan os.Signal, 16)
+	env.relay.Store(&signals)
+	signal.Notify(signals, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
+	return signals, func() {
+		signal.Stop(signals)
+		env.relay.Store(nil)
+	}
 }
 
 // childExit is the exit code of a program that was run: it said itself what was wrong.
@@ -143,21 +150,11 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	}
 	p := &runPlan{options: child.Options{Command: command, Interval: o.interval},
 		observation: observation.New(command, o.interval, o.config, hardware)}
-	if o.limit != "" {
-		if p.options.Limit, err = units.ParseBytes(o.limit); err != nil || p.options.Limit <= 0 {
-			return nil, fmt.Errorf("--limit %s: want a size above zero, such as 6GiB", o.limit)
-		}
-	}
-	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: command, Machine: hardware}
-	flags := &cobra.Command{} // of estimate, to set what the command says
-	addSettings(flags, &source.Request)
-	source.Set = flags.Flags().Set
-	what, err := source.Predict()
-	if err != nil {
+	if p.options.Limit, err = settings.SomeBytes("limit", o.limit); err != nil {
 		return nil, err
 	}
-	p.engine, p.predicted = what.Engine, what.Memory
-	if err := o.lessons.apply(env, p.predicted); err != nil {
+	said, err := o.predict(env, p, hardware)
+	if err != nil {
 		return nil, err
 	}
 	start, err := predict.StartOf(o.config, o.environment, env.lookup)
@@ -166,9 +163,24 @@ func (o *runOptions) plan(env *environment, command []string) (*runPlan, error) 
 	}
 	p.options.Set, p.options.Binding, p.observation.Set = start.Set, start.Binding, start.Set
 	if err = o.openFiles(env, p); err == nil {
-		warnAll(env, append(what.Warnings, start.Kept...))
+		warnAll(env, append(said, start.Kept...))
 	}
 	return p, err
+}
+
+// predict says what the program will use, with what runs showed, and what was assumed for it.
+func (o *runOptions) predict(env *environment, p *runPlan, here profile.Hardware) ([]string, error) {
+	source := predict.Source{Engine: o.engine, Estimate: o.estimate, Config: o.config, Command: p.options.Command,
+		Machine: here}
+	flags := &cobra.Command{} // of estimate, to set what the command says
+	addSettings(flags, &source.Request)
+	source.Set = flags.Flags().Set
+	what, err := source.Predict()
+	if err != nil {
+		return nil, err
+	}
+	p.engine, p.predicted = what.Engine, what.Memory
+	return what.Warnings, o.lessons.apply(env, p.predicted)
 }
 
 // openFiles checks --save and --report before anything runs.
@@ -199,12 +211,7 @@ func (o *runOptions) openFiles(env *environment, p *runPlan) (err error) {
 
 // tell writes the table, the observation and the page.
 func (o *runOptions) tell(env *environment, p *runPlan) error {
-	var table bytes.Buffer
-	fmt.Fprintf(&table, "\n%s\n", filepath.Base(p.observation.Command[0]))
-	if err := report.Observation(&table, p.observation); err != nil {
-		return err
-	}
-	if _, err := table.WriteTo(env.stderr); err != nil {
+	if err := report.Ended(env.stderr, p.observation); err != nil {
 		return err
 	}
 	if o.save != "" {

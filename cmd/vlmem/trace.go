@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -14,7 +15,6 @@ import (
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/plan"
-	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/rivals/pytorch"
 	"github.com/vlmem/vlmem/internal/settings"
@@ -249,33 +249,38 @@ func runTraceExport(env *environment, o *traceExportOptions, path string) error 
 			}
 			return t.WriteMiniMalloc(w)
 		}
-		memory, err := settings.Size("device-memory", o.memory)
+		recordings, err := o.recordings(path)
 		if err != nil {
-			return err
-		}
-		cfg, err := pytorch.ParseConf(o.conf)
-		if err != nil {
-			return fmt.Errorf("--alloc-conf: %w", err)
-		}
-		recordings, err := pytorch.OpenRecordings(path, cfg, int64(memory))
-		if err != nil {
-			return err
-		}
-		if recordings, err = trace.DeviceOf(recordings, path, o.device); err != nil {
 			return err
 		}
 		return snapshot.Export(w, o.out.format, path, recordings)
 	})
 }
 
+// recordings are those of a file, replayed where it gives no addresses.
+func (o *traceExportOptions) recordings(path string) ([]snapshot.Recording, error) {
+	memory, err := settings.Size("device-memory", o.memory)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pytorch.ParseConf(o.conf)
+	if err != nil {
+		return nil, fmt.Errorf("--alloc-conf: %w", err)
+	}
+	list, err := pytorch.OpenRecordings(path, cfg, int64(memory))
+	if err != nil {
+		return nil, err
+	}
+	return trace.DeviceOf(list, path, o.device)
+}
+
 // traceGenOptions is a mix of requests, one request, or one request to llama.cpp.
 type traceGenOptions struct {
-	model, mix, engine, image, dtype string
-	attention, cache, device         string
-	context                          int
-	serve                            workload.ServeOptions
-	request                          workload.Options
-	path                             string
+	model, mix, engine, image, attention string
+	context                              int
+	serve                                workload.ServeOptions
+	request                              workload.Options
+	path                                 string
 }
 
 // mostDecode is above the positions of every model, whose own message says more.
@@ -310,10 +315,10 @@ equal traces. Weights are not included. Mixes are written as a stream, however l
 	flags.IntVar(&o.request.PromptTokens, "prompt", 30, "of one request: tokens of text")
 	flags.IntVar(&o.request.DecodeTokens, "decode", 64, "of one request: decode steps after the prefill")
 	flags.IntVar(&o.request.Batch, "batch", 1, "of one request: sequences at once")
-	flags.StringVar(&o.dtype, "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
+	flags.StringVar((*string)(&o.request.DType), "dtype", "bf16", "of activations and cache: fp32, bf16, fp16")
 	flags.StringVar(&o.attention, "attention", "flash", "flash, cudnn (sm_90), no-flash (below sm_80), math or eager")
-	flags.StringVar(&o.cache, "cache", "dynamic", "of one request: dynamic, static")
-	flags.StringVar(&o.device, "device", "cuda", "of one request: cuda, cpu")
+	flags.StringVar((*string)(&o.request.Cache), "cache", "dynamic", "of one request: dynamic, static")
+	flags.StringVar((*string)(&o.request.Device), "device", "cuda", "of one request: cuda, cpu")
 	flags.IntVar(&o.context, "ctx", 4096,
 		"with --engine "+strings.Join(replays(engine.Arenas), " or ")+": tokens of context")
 	flags.StringVarP(&o.path, "output", "o", "",
@@ -355,15 +360,12 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
 	r := &o.request
-	if err := settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"); err != nil {
-		return err
-	}
-	return settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
+	return cmp.Or(settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"), settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
 		settings.AtMost("frames", r.Frames, settings.MostFrames),
 		settings.AtMost("batch", r.Batch, settings.MostSequences),
 		settings.AtMost("prompt", r.PromptTokens, settings.MostTokens),
 		settings.AtMost("ctx", o.context, settings.MostTokens),
-		settings.AtMost("decode", r.DecodeTokens, mostDecode))
+		settings.AtMost("decode", r.DecodeTokens, mostDecode)))
 }
 
 // replays are the engines whose calls are replayed in one of these ways, without any in every way.
@@ -387,31 +389,22 @@ func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.serve.DType = profile.DType(o.dtype)
+		o.serve.DType = o.request.DType
 		return workload.Serve(model, mix, o.serve)
 	}
 	r := o.request
-	if o.image == "" {
-		o.image = "1280x720"
+	r.Attention = workload.Attention(o.attention)
+	r.Hopper = r.Attention == workload.CuDNN
+	if err := r.Show(cmp.Or(o.image, "1280x720")); err != nil {
+		return nil, err
 	}
-	if o.image != "none" {
-		if r.Width, r.Height, err = profile.ParseImage(o.image); err != nil {
-			return nil, err
-		}
-	}
-	var t *trace.Trace
+	t, err := (*trace.Trace)(nil), error(nil)
 	if o.arenas() {
 		t, err = engine.Request(o.engine, model, o.context, r)
 	} else {
-		r.DType, r.Attention = profile.DType(o.dtype), workload.Attention(o.attention)
-		r.Hopper = r.Attention == workload.CuDNN
-		r.Cache, r.Device = workload.Cache(o.cache), workload.Device(o.device)
 		t, err = workload.Request(model, r)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return trace.AsSource(t), nil
+	return trace.AsSource(t), err
 }
 
 // writeStream writes a trace to stdout or, atomically, to a file, in memory for what is live alone.
@@ -473,31 +466,26 @@ With --format csv the result is the offset of every block, in the order of alloc
 }
 
 func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOptions) error {
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	start := time.Now()
-	p, bound, err := o.problem(env, file)
-	if err != nil {
-		return err
-	}
-	limits, err := o.limits(cmd.Context(), start)
-	if err != nil {
-		return err
-	}
-	r := plan.Solve(p, limits)
-	if err := cmd.Context().Err(); err != nil {
-		return err
-	}
-	if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
-		return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
-	}
-	if err := report.Packing(w, o.out.format, p, bound, r, time.Since(start)); err != nil {
-		return err
-	}
-	if err := w.Commit(); err != nil {
+	var r plan.Result
+	var limits plan.Options
+	if err := o.out.write(env, func(w *outlet.Pending) error {
+		start := time.Now()
+		p, bound, err := o.problem(env, file)
+		if err != nil {
+			return err
+		}
+		if limits, err = o.limits(cmd.Context(), start); err != nil {
+			return err
+		}
+		r = plan.Solve(p, limits)
+		if err := cmd.Context().Err(); err != nil {
+			return err
+		}
+		if found, err := plan.Validate(p, &r.Solution); found != plan.Good {
+			return verdict.Failed.Errorf("checking the packing of %s: %v: %w", file, found, err)
+		}
+		return report.Packing(w, o.out.format, p, bound, r, time.Since(start))
+	}); err != nil {
 		return err
 	}
 	if limits.Capacity > 0 && r.Height > limits.Capacity {
@@ -509,7 +497,7 @@ func runTracePlan(env *environment, cmd *cobra.Command, file string, o *planOpti
 
 // problem reads the packing problem of a file and its lower bound.
 func (o *planOptions) problem(env *environment, file string) (*plan.Problem, int64, error) {
-	align, err := o.alignment()
+	align, err := settings.Alignment("align", o.align)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -530,16 +518,4 @@ func (o *planOptions) limits(ctx context.Context, start time.Time) (plan.Options
 	}
 	return plan.Options{Effort: o.effort, Capacity: int64(c),
 		Stop: func() bool { return time.Since(start) > o.patience || ctx.Err() != nil }}, err
-}
-
-// alignment is what sizes are rounded up to, 0 for what the file asks for.
-func (o *planOptions) alignment() (int64, error) {
-	if o.align == "" {
-		return 0, nil
-	}
-	a, err := units.ParseBytes(o.align)
-	if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
-		return 0, fmt.Errorf("reading --align %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", o.align)
-	}
-	return int64(a), nil
 }

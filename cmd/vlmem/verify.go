@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/estimate"
+	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/report"
 	"github.com/vlmem/vlmem/internal/verify"
@@ -70,46 +70,44 @@ func runVerify(env *environment, cmd *cobra.Command, o *verifyOptions, path stri
 		return err
 	}
 	o.out.others = []string{path, o.log, o.gguf}
-	w, err := o.out.open(env)
-	if err != nil {
-		return err
-	}
-	defer w.Discard()
-	a, in, here, err := o.configuration(env, path)
-	if err != nil {
-		return err
-	}
 	var v advise.Verification
-	if o.target != "" {
-		v, err = verify.HeldToEngine(cmd.Context(), o.target, verify.Witness{Log: o.log, GGUF: o.gguf}, in)
-	} else {
-		v, err = o.hold(env, cmd.Context(), a, in, here)
-	}
-	if err == nil && o.run {
-		err = verify.Serve(path, env.libcuda(), a, in, &v)
-	}
-	if err != nil {
-		return err
-	}
-	v.Config = path
-	err = errors.Join(report.Verification(w, o.out.format, v),
-		o.out.paint(env, func(to io.Writer, about report.About) error {
-			return report.VerificationPage(to, about, v, a.Hardware.Name.Value)
-		}))
-	if err != nil {
-		return err
-	}
-	if err := w.Commit(); err != nil {
+	if err := o.out.write(env, func(w *outlet.Pending) (err error) {
+		var of string
+		if v, of, err = o.verify(env, cmd.Context(), path); err != nil {
+			return err
+		}
+		page := func(to io.Writer, a report.About) error { return report.VerificationPage(to, a, v, of) }
+		return errors.Join(report.Verification(w, o.out.format, v), o.out.paint(env, page))
+	}); err != nil {
 		return err
 	}
 	return v.Verdict()
 }
 
+// verify holds the configuration against what was asked for, and names the machine that it is of.
+func (o *verifyOptions) verify(env *environment, ctx context.Context, path string) (v advise.Verification, of string,
+	err error) {
+	a, in, here, err := o.configuration(env, path)
+	if err != nil {
+		return v, "", err
+	}
+	if o.target != "" {
+		v, err = verify.HeldToEngine(ctx, o.target, verify.Witness{Log: o.log, GGUF: o.gguf}, in)
+	} else {
+		v, err = o.hold(env, ctx, a, in, here)
+	}
+	if err == nil && o.run {
+		err = verify.Serve(path, env.libcuda(), a, in, &v)
+	}
+	v.Config = path
+	return v, a.Hardware.Name.Value, err
+}
+
 // check refuses flags that do not go together.
 func (o *verifyOptions) check(given func(string) bool) error {
-	switch {
-	case o.seeds < 1 || o.seeds > 10000:
-		return fmt.Errorf("--seeds %d: want 1 to 10000", o.seeds)
+	switch err := advise.Seeds(o.seeds); {
+	case err != nil:
+		return err
 	case o.run && o.target != "":
 		return errors.New("--run serves from vlmem's own pools: it does not go with --for")
 	case o.log != "" && o.gguf != "":

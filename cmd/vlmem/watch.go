@@ -92,17 +92,25 @@ func runWatch(env *environment, ctx context.Context, o *watchOptions) (failed er
 	return err
 }
 
-// watcher checks the options and starts at the low level.
-func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
+// check refuses what no watch can be.
+func (o *watchOptions) check() error {
 	switch {
 	case o.interval < 10*time.Millisecond:
-		return nil, fmt.Errorf("--interval %s: want at least 10ms", o.interval)
+		return fmt.Errorf("--interval %s: want at least 10ms", o.interval)
 	case o.listen != "" && o.once:
-		return nil, errors.New("--once ends before anybody could ask --listen: drop one")
+		return errors.New("--once ends before anybody could ask --listen: drop one")
 	case o.timeout < 0:
-		return nil, fmt.Errorf("--timeout %s: want above 0", o.timeout)
+		return fmt.Errorf("--timeout %s: want above 0", o.timeout)
 	case o.until != "" && !slices.Contains(watch.Levels, o.until):
-		return nil, fmt.Errorf("unknown --until %q: want one of %s", o.until, strings.Join(watch.Levels, ", "))
+		return fmt.Errorf("unknown --until %q: want one of %s", o.until, strings.Join(watch.Levels, ", "))
+	}
+	return nil
+}
+
+// watcher checks the options and starts at the low level.
+func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
+	if err := o.check(); err != nil {
+		return nil, err
 	}
 	p, err := o.out.open(env) // checks --format and -o
 	if err != nil {

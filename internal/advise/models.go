@@ -6,11 +6,12 @@ import (
 
 	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/profile"
+	"github.com/vlmem/vlmem/internal/verdict"
 	"github.com/vlmem/vlmem/internal/workload"
 )
 
 // CompareModels lays out every model, the fastest choice first, or with Want.Prefer of context those that leave most
-// room for it.
+// room for it. None that fits is an error.
 func CompareModels(in Inputs, models []profile.Model) ([]Choice, error) {
 	var all []Choice
 	for _, model := range models {
@@ -23,6 +24,15 @@ func CompareModels(in Inputs, models []profile.Model) ([]Choice, error) {
 			return nil, err
 		}
 		all = append(all, choices...)
+	}
+	if len(all) == 0 {
+		fast := ""
+		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
+			fast = " as fast as was asked"
+		}
+		return nil, verdict.Unable.Errorf(
+			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",
+			in.Hardware.Name, fast, in.Limits.ContextTokens, in.Limits.Image())
 	}
 	slices.SortStableFunc(all, func(a, b Choice) int {
 		if in.Want.Prefer == "context" {

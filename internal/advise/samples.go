@@ -252,6 +252,14 @@ func cut(in *Inputs, r workload.Served) (drawn, error) {
 	return a, nil
 }
 
+// Seeds refuses numbers of sampled requests that say nothing, or take days.
+func Seeds(n int) error {
+	if n < 1 || n > 10000 {
+		return fmt.Errorf("--seeds %d: want 1 to 10000", n)
+	}
+	return nil
+}
+
 // Check refuses limits that no request fits, or that the model does not have. Its messages name the flags that limits
 // are given with.
 func (l Limits) Check(m *profile.Model) error {

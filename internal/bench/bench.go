@@ -211,6 +211,9 @@ func planned(t *trace.Trace) (*alloc.Plan, error) {
 // timelinePoints is how finely memory over time is recorded: about the pixels of a page's width.
 const timelinePoints = 1000
 
+// Limit is the most that may be reserved, 0 where it is boundless.
+func (o *Options) Limit() int64 { return o.Capacity % Boundless }
+
 // Timeline records the trace through the first of the chosen allocators that can be walked, and what the others
 // reserve.
 func (o *Options) Timeline(t *trace.Trace) (*replay.Timeline, error) {

@@ -11,8 +11,8 @@ import (
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
-// SavedRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
-const SavedRepeats = 60
+// savedRepeats is how often a run that is saved or compared repeats: twelve samples of five repeats each.
+const savedRepeats = 60
 
 // Saved is the run that a benchmark is compared with, and where its own is kept.
 type Saved struct {
@@ -39,15 +39,23 @@ func OpenSaved(against, save string, open func(flag, format, path string) (*outl
 	return s, err
 }
 
-// Active reports whether a run is kept or compared.
-func (s *Saved) Active() bool { return s.into != nil || s.before != nil }
+// Repeats is how often the run repeats: as it was asked to, or where nothing was given as comparing needs.
+func (s *Saved) Repeats(asked int, given bool) int {
+	if s.active() && !given {
+		return savedRepeats
+	}
+	return asked
+}
+
+// active reports whether a run is kept or compared.
+func (s *Saved) active() bool { return s.into != nil || s.before != nil }
 
 // Discard leaves the file of the run as it was, unless Hold has kept it.
 func (s *Saved) Discard() { s.into.Discard() }
 
 // Hold keeps the run and compares it; the comparison is nil where there is nothing to compare with.
 func (s *Saved) Hold(results []replay.Summary) (*baseline.Comparison, error) {
-	if !s.Active() {
+	if !s.active() {
 		return nil, nil
 	}
 	machine, err := probe.Reported("/")

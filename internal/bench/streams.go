@@ -2,6 +2,7 @@ package bench
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/alloc/stream"
@@ -64,9 +65,17 @@ func StreamsOnCard(library string, o StreamOptions) (b Streams, err error) {
 	return b, err
 }
 
-// StreamsSimulated computes a card from its profile, and runs the pipeline twice: computing as long as copying, and
-// computing what the vision tower does.
-func StreamsSimulated(gpu profile.GPU, o StreamOptions) (b Streams, err error) {
+// StreamsSimulated computes the first card of the hardware of a name from its profile, and runs the pipeline twice:
+// computing as long as copying, and computing what the vision tower does.
+func StreamsSimulated(hardware string, o StreamOptions) (b Streams, err error) {
+	h, err := catalog.Hardware(hardware)
+	if err != nil {
+		return b, err
+	}
+	if len(h.GPUs) == 0 {
+		return b, fmt.Errorf("--hardware %s has no card to simulate", hardware)
+	}
+	gpu := h.GPUs[0]
 	rates, err := placement.RatesOf(gpu)
 	if err != nil {
 		return b, err

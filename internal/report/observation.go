@@ -1,15 +1,28 @@
 package report
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
 	"io"
+	"path/filepath"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/observation"
 	"github.com/vlmem/vlmem/internal/units"
 )
+
+// Ended draws what a program used that has just ended, under its name and apart from what it wrote, in one write.
+func Ended(w io.Writer, o *observation.Observation) error {
+	var table bytes.Buffer
+	fmt.Fprintf(&table, "\n%s\n", filepath.Base(o.Command[0]))
+	if err := Observation(&table, o); err != nil {
+		return err
+	}
+	_, err := table.WriteTo(w)
+	return err
+}
 
 // Observation renders a run for people: what was predicted beside what was seen, the peaks, and how it ended.
 func Observation(w io.Writer, o *observation.Observation) error {

@@ -66,3 +66,24 @@ func Size(flag, text string) (units.Bytes, error) {
 	}
 	return n, nil
 }
+
+// SomeBytes reads a size in bytes above zero, 0 where the flag was not given.
+func SomeBytes(flag, text string) (units.Bytes, error) {
+	n, err := Size(flag, text)
+	if text != "" && (err != nil || n <= 0) {
+		return 0, fmt.Errorf("--%s %s: want a size above zero, such as 6GiB", flag, text)
+	}
+	return n, nil
+}
+
+// Alignment reads what sizes are rounded up to, 0 where the flag was not given.
+func Alignment(flag, text string) (int64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	a, err := units.ParseBytes(text)
+	if err != nil || a < 1 || a&(a-1) != 0 || a > units.GiB {
+		return 0, fmt.Errorf("reading --%s %q: want a power of two of at most 1 GiB, such as 512 or 2MiB", flag, text)
+	}
+	return int64(a), nil
+}

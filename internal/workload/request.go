@@ -65,6 +65,14 @@ type Options struct {
 	layerByLayer bool // layers are written one by one, though they repeat
 }
 
+// Show sets the size of each image, WIDTHxHEIGHT, or "none" for text alone.
+func (o *Options) Show(image string) (err error) {
+	if image != "none" {
+		o.Width, o.Height, err = profile.ParseImage(image)
+	}
+	return err
+}
+
 func (o *Options) setDefaults() {
 	if o.Width > 0 && o.Images == 0 {
 		o.Images = 1
