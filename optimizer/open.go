@@ -57,8 +57,14 @@ func Open(r io.Reader, opts ...Option) (*Optimizer, error) {
 		}
 		return nil, fmt.Errorf("opening %s: %w", nameOf(r), err)
 	}
+	for _, w := range a.Warnings {
+		m.warnings = append(m.warnings, w.Text)
+	}
 	return m, nil
 }
+
+// Warnings are what reading the configuration left to say, such as that a later vlmem wrote it and keys were passed over.
+func (o *Optimizer) Warnings() []string { return o.warnings }
 
 // nameOf is a file's name, for errors.
 func nameOf(r io.Reader) string {

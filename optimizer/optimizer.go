@@ -77,9 +77,10 @@ type options struct {
 
 // Optimizer owns the memory of one model's tensors. It is safe for use by several goroutines.
 type Optimizer struct {
-	options options
-	loans   loans
-	close   sync.Once
+	options  options
+	warnings []string
+	loans    loans
+	close    sync.Once
 
 	mu      sync.Mutex
 	pools   map[poolKey]server

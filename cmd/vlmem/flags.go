@@ -57,8 +57,8 @@ func torchRelease(text string) (pytorch.Release, error) {
 	return r, nil
 }
 
-// applySettings sets the flags that the command line left alone.
-func applySettings(env *environment, cmd *cobra.Command) error {
+// applySettings sets the flags that the command line left alone, and says which files are of a later vlmem.
+func applySettings(env *environment, cmd *cobra.Command, args []string) error {
 	if !settings.Settable(cmd) {
 		return nil
 	}
@@ -68,5 +68,10 @@ func applySettings(env *environment, cmd *cobra.Command) error {
 			env.warn("%s is the name of no flag and has no effect: %s is that of --format", name, settings.Variable("format"))
 		}
 	}
-	return settings.Apply(cmd.Flags(), known, env.lookup)
+	if err := settings.Apply(cmd.Flags(), known, env.lookup); err != nil {
+		return err
+	}
+	warnAll(env, catalog.Newer(append(settings.Values(cmd.Flags(), "hardware", "model", "mix", "observed", "against"),
+		args...)))
+	return nil
 }

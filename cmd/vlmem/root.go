@@ -145,7 +145,9 @@ effect or is refused; of the others each applies where it has one and gives way 
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", settings.DidYouMean(cmd.Flags(), err), cmd.CommandPath())
 	})
-	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return applySettings(env, cmd) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		return applySettings(env, cmd, args)
+	}
 	root.AddCommand(
 		newAdviseCmd(env), newBenchCmd(env), newEstimateCmd(env), newExplainCmd(env), newBenchTouchedCmd(env),
 		newMergeCmd(env), newFleetCmd(env), newGateCmd(env), newProbeCmd(env), newProfilesCmd(env), newRunCmd(env),

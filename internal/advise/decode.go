@@ -20,8 +20,7 @@ func Decode(name string, data []byte) (Advice, error) {
 		return Advice{}, err
 	}
 	if newer != "" {
-		a.Warnings = append(a.Warnings, evidence.Warn(NewerSchema,
-			"%s: %s is newer than %s, which this vlmem reads: keys that it does not know are passed over", name, newer, Schema))
+		a.Warnings = append(a.Warnings, evidence.Warn(NewerSchema, "%s", file.PassedOver(name, newer, Schema)))
 	}
 	return a, nil
 }

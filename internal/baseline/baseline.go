@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
@@ -51,14 +52,13 @@ func (f File) Write(w io.Writer) error {
 }
 
 // Read reads a saved file; name is for errors.
-func Read(name string, r io.Reader) (File, error) {
-	d := json.NewDecoder(r)
-	d.DisallowUnknownFields()
+func Read(name string, data []byte) (File, error) {
+	d := file.Decoder(data, Schema)
 	var f File
 	if err := d.Decode(&f); err != nil {
 		return File{}, fmt.Errorf("%s: reading a baseline at byte %d: %w", name, d.InputOffset(), err)
 	}
-	if f.Schema != Schema {
+	if !file.Known(f.Schema, Schema) {
 		return File{}, fmt.Errorf("%s: schema is %q, want %q: make it with vlmem bench --save", name, f.Schema, Schema)
 	}
 	if len(f.Results) == 0 {

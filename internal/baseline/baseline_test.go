@@ -82,7 +82,7 @@ func TestFilesReadBackAndRefuseOthers(t *testing.T) {
 	if err := want.Write(&b); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := Read("f", &b); err != nil || got.Results[0].RepeatNs[7] != want.Results[0].RepeatNs[7] {
+	if got, err := Read("f", b.Bytes()); err != nil || got.Results[0].RepeatNs[7] != want.Results[0].RepeatNs[7] {
 		t.Fatalf("read back %+v, %v", got, err)
 	}
 	for text, want := range map[string]string{
@@ -92,7 +92,7 @@ func TestFilesReadBackAndRefuseOthers(t *testing.T) {
 		`{"wat":1}`:      "unknown field",
 		`{"schema":"vlmem/baseline/v1","results":[]}`: "f: no results",
 	} {
-		if _, err := Read("f", strings.NewReader(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Read("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
 		}
 	}

@@ -1,9 +1,6 @@
 package baseline
 
-import (
-	"bytes"
-	"testing"
-)
+import "testing"
 
 // FuzzRead: a saved run is refused, or compares with itself without finding anything worse.
 func FuzzRead(f *testing.F) {
@@ -11,7 +8,7 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"schema": "vlmem/baseline/v1", "results": []}`))
 	f.Add([]byte(`{"schema": "vlmem/baseline/v1", "results": [{"repeat_ns": [1e308, -1, 0]}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		file, err := Read("saved.json", bytes.NewReader(data))
+		file, err := Read("saved.json", data)
 		if err != nil {
 			return
 		}

@@ -8,10 +8,12 @@ import (
 
 // Open reads the baseline of a file.
 func Open(path string) (File, error) {
-	f, err := file.Open(path)
+	data, err := file.Read(path, limit)
 	if err != nil {
 		return File{}, fmt.Errorf("reading --against: %w", err)
 	}
-	defer f.Close()
-	return Read(path, f)
+	return Read(path, data)
 }
+
+// limit is the largest file read, in bytes: a thousand of the largest runs.
+const limit = 256 << 20

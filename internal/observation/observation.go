@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -160,8 +161,7 @@ func (o *Observation) Encode(w io.Writer) error {
 // Decode reads an observation strictly: unknown fields, other schemas and figures that no run gives are refused.
 func Decode(name string, data []byte) (*Observation, error) {
 	var o Observation
-	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
+	d := file.Decoder(data, Schema)
 	if err := d.Decode(&o); err != nil {
 		return nil, fmt.Errorf("%s:%d: reading an observation: %w", name, lineOf(data, d.InputOffset()), err)
 	}
@@ -171,6 +171,7 @@ func Decode(name string, data []byte) (*Observation, error) {
 	if err := o.check(); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
+	o.Schema = Schema
 	return &o, nil
 }
 
@@ -180,7 +181,7 @@ func lineOf(data []byte, offset int64) int {
 
 func (o *Observation) check() error {
 	switch {
-	case o.Schema != Schema:
+	case !file.Known(o.Schema, Schema):
 		return fmt.Errorf("schema %q: want %s, as vlmem run --save writes it", o.Schema, Schema)
 	case len(o.Command) == 0:
 		return errors.New("command is empty")

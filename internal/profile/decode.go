@@ -6,18 +6,17 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/file"
 	"go.yaml.in/yaml/v4"
 )
 
 // DecodeHardware reads one hardware document. Errors start with name and line.
 func DecodeHardware(name string, data []byte) (Hardware, error) {
 	var h Hardware
-	if err := decode(name, data, &h); err != nil {
+	if _, err := DecodeVersion(name, data, HardwareSchema, &h); err != nil {
 		return Hardware{}, err
 	}
-	if h.Schema != HardwareSchema {
-		return Hardware{}, fmt.Errorf("%s: schema is %q, want %q", name, h.Schema, HardwareSchema)
-	}
+	h.Schema = HardwareSchema
 	for i := range h.GPUs {
 		h.GPUs[i].complete()
 	}
@@ -38,12 +37,10 @@ func DecodeModel(name string, data []byte) (Model, error) {
 
 // document reads a document of a schema into what it is checked as.
 func document(name string, data []byte, into interface{ Validate() error }, schema *string, want string) error {
-	if err := decode(name, data, into); err != nil {
+	if _, err := DecodeVersion(name, data, want, into); err != nil {
 		return err
 	}
-	if *schema != want {
-		return fmt.Errorf("%s: schema is %q, want %q", name, *schema, want)
-	}
+	*schema = want
 	if err := into.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -80,9 +77,8 @@ func located(name string, err error) error {
 	return fmt.Errorf("%s:%d: %s", name, one.Mark.Line, message)
 }
 
-// DecodeVersion reads a YAML document strictly that names its schema, such as vlmem/v1. A newer minor of it,
-// vlmem/v1.2, only adds keys: those that are not known are passed over, and newer is its name. Any other schema is
-// refused.
+// DecodeVersion reads a YAML document strictly that names its schema, such as vlmem/v1. Of a newer minor of it,
+// vlmem/v1.2, keys that are not known are passed over, and newer is its name. Any other schema is refused.
 func DecodeVersion(name string, data []byte, schema string, into any) (newer string, err error) {
 	var head struct {
 		Schema string `yaml:"schema"`
@@ -90,16 +86,14 @@ func DecodeVersion(name string, data []byte, schema string, into any) (newer str
 	if err := located(name, yaml.Load(data, &head)); err != nil {
 		return "", err
 	}
-	if minor, later := strings.CutPrefix(head.Schema, schema+"."); later && minorVersion.MatchString(minor) {
+	if file.Newer(head.Schema, schema) {
 		return head.Schema, located(name, yaml.Load(data, into))
 	}
 	if err := decode(name, data, into); err != nil {
 		return "", err
 	}
 	if head.Schema != schema {
-		return "", fmt.Errorf("%s: schema %q: want %s", name, head.Schema, schema)
+		return "", fmt.Errorf("%s: schema is %q, want %q", name, head.Schema, schema)
 	}
 	return "", nil
 }
-
-var minorVersion = regexp.MustCompile(`^[1-9]\d{0,5}$`)

@@ -33,6 +33,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/replay"
 )
 
@@ -141,8 +142,7 @@ const Limit = 256 << 20
 
 // Read reads a shard's file and checks that its units are those that fall to it, each once; name is for errors.
 func Read(name string, data []byte) (File, error) {
-	d := json.NewDecoder(strings.NewReader(string(data)))
-	d.DisallowUnknownFields()
+	d := file.Decoder(data, Schema)
 	var f File
 	if err := d.Decode(&f); err != nil {
 		return File{}, fmt.Errorf("%s: reading a shard at byte %d: %w", name, d.InputOffset(), err)
@@ -160,7 +160,7 @@ func Read(name string, data []byte) (File, error) {
 // check refuses what Write would not have written.
 func (f *File) check() error {
 	switch n := f.Shard; {
-	case f.Schema != Schema:
+	case !file.Known(f.Schema, Schema):
 		return fmt.Errorf("schema is %q, want %q", f.Schema, Schema)
 	case n.Of < 1 || n.Of > Most || n.Index < 0 || n.Index >= n.Of:
 		return fmt.Errorf("shard %s is none", n)
