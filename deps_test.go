@@ -28,7 +28,7 @@ var arrows = map[string]string{
 	"internal/cuda":            "",
 	"internal/vulkan":          "",
 	"internal/resident":        "",
-	"internal/profile":         "internal/evidence internal/units",
+	"internal/profile":         "internal/evidence internal/file internal/units",
 	"internal/speed":           "internal/file internal/profile",
 	"profiles":                 "internal/profile",
 	"internal/trace":           "internal/file internal/memory internal/plan",

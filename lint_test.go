@@ -77,6 +77,49 @@ func TestLinterDecidesAsTheArrows(t *testing.T) {
 	}
 }
 
+// TestLintersAreRun: what .golangci.yml enables, .ci/run runs, by that program or another; the workflow runs .ci/run;
+// and CONTRIBUTING.md names each.
+func TestLintersAreRun(t *testing.T) {
+	read := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	var config struct{ Linters struct{ Enable []string } }
+	if err := yaml.Unmarshal([]byte(read(linter)), &config); err != nil {
+		t.Fatal(err)
+	}
+	run := read(".ci/run")
+	_, only, _ := strings.Cut(run, "--enable-only ")
+	only, _, _ = strings.Cut(only, " ")
+	by := map[string]string{"govet": "go vet ./...", "staticcheck": "go tool staticcheck ./...",
+		"unused": "go tool staticcheck ./..."} // staticcheck's U1000
+	for _, name := range strings.Split(only, ",") {
+		by[name] = "golangci-lint@v"
+	}
+	for _, name := range config.Linters.Enable {
+		if command := by[name]; command == "" || !strings.Contains(run, command) {
+			t.Errorf(".ci/run does not run %s, which %s enables", name, linter)
+		}
+		delete(by, name)
+	}
+	for name := range by {
+		t.Errorf(".ci/run runs %s, which %s does not enable", name, linter)
+	}
+	workflow, contributing := read(".github/workflows/ci.yml"), read("CONTRIBUTING.md")
+	if !strings.Contains(workflow, "bash .ci/run") || !strings.Contains(contributing, "bash .ci/run") {
+		t.Error("the workflow and CONTRIBUTING.md both run .ci/run")
+	}
+	for step, in := range map[string]string{"gofmt": run, "go vet": run, "staticcheck": run, "golangci-lint": run,
+		"deadcode": run, "benchmark": run, "race": run, "govulncheck": workflow, "gosec": workflow} {
+		if !strings.Contains(in, step) || !strings.Contains(contributing, step) {
+			t.Errorf("%s is run, and named in CONTRIBUTING.md: one of the two is not so", step)
+		}
+	}
+}
+
 // rules writes one rule of depguard for each room. A folder is named to its end ($): of a list depguard 2.2 asks only
 // the last name that does not follow the import in the alphabet, so a room and one inside it cannot both be prefixes.
 func rules(folders []string) string {

@@ -63,7 +63,8 @@ func Open(r io.Reader, opts ...Option) (*Optimizer, error) {
 	return m, nil
 }
 
-// Warnings are what reading the configuration left to say, such as that a later vlmem wrote it and keys were passed over.
+// Warnings are what reading the configuration left to say, such as that a later vlmem wrote it and keys were passed
+// over.
 func (o *Optimizer) Warnings() []string { return o.warnings }
 
 // nameOf is a file's name, for errors.

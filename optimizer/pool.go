@@ -119,7 +119,7 @@ func (b *moved) lend(f func([]byte) error) error {
 	if err != nil {
 		return err
 	}
-	defer b.pool.Unpin(b.at)
+	defer func() { _ = b.pool.Unpin(b.at) }()
 	return f(memory)
 }
 

@@ -22,6 +22,12 @@ func impossible(g profile.GPU) (faults []string) {
 			faults = append(faults, key+" is missing: without it a wrong digit elsewhere is not found")
 		}
 	}
+	for key, figure := range map[string]float64{"copy_engines": float64(g.CopyEngines),
+		"host_bandwidth_bytes_per_s": float64(g.HostBandwidthBytesPerS)} {
+		if figure == 0 {
+			faults = append(faults, key+" is missing: without it nothing is known of what a copy costs")
+		}
+	}
 	if g.MemoryBusBits > 0 {
 		derived := float64(g.MemoryBusBits) / 8 * g.MemoryRateBitsPerS
 		if math.Abs(float64(g.BandwidthBytesPerS)/derived-1) > 0.01 {
@@ -96,6 +102,8 @@ func TestImpossibleCardsAreFound(t *testing.T) {
 		"absent FP32":      func(g *profile.GPU) { g.FP32FlopsPerS = 0 },
 		"absent L2":        func(g *profile.GPU) { g.L2Bytes = 0 },
 		"absent bandwidth": func(g *profile.GPU) { g.BandwidthBytesPerS = 0 },
+		"absent engines":   func(g *profile.GPU) { g.CopyEngines = 0 },
+		"absent link":      func(g *profile.GPU) { g.HostBandwidthBytesPerS = 0 },
 	} {
 		g := h.GPUs[0]
 		if change(&g); impossible(g) == nil {

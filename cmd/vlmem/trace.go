@@ -344,9 +344,9 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 	single := []string{"image", "images", "frames", "prompt", "decode", "batch", "attention", "cache", "device", "engine"}
 	foreign, reason := mix, "needs --mix"
 	if o.mix != "" {
-		foreign, reason = append(single, "ctx"), "cannot be combined with --mix, which draws requests"
+		foreign, reason = slices.Concat(single, []string{"ctx"}), "cannot be combined with --mix, which draws requests"
 	} else if o.arenas() {
-		foreign = append(mix, "images", "frames", "batch", "dtype", "attention", "cache", "device")
+		foreign = slices.Concat(mix, []string{"images", "frames", "batch", "dtype", "attention", "cache", "device"})
 		reason = "has no effect on --engine " + o.engine
 	} else if cmd.Flags().Changed("ctx") {
 		return fmt.Errorf("--ctx needs --engine %s", strings.Join(replays(engine.Arenas), " or "))
@@ -360,7 +360,8 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
 	}
 	r := &o.request
-	return cmp.Or(settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"), settings.Within(settings.AtMost("images", r.Images, settings.MostSequences),
+	return cmp.Or(settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"), settings.Within(
+		settings.AtMost("images", r.Images, settings.MostSequences),
 		settings.AtMost("frames", r.Frames, settings.MostFrames),
 		settings.AtMost("batch", r.Batch, settings.MostSequences),
 		settings.AtMost("prompt", r.PromptTokens, settings.MostTokens),

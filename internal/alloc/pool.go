@@ -496,7 +496,7 @@ func (p *Pool) shard() *shard {
 	defer p.unlock()
 	if slot.Load() == nil {
 		s := new(shard)
-		list := append((*p.caches.Load())[:len(*p.caches.Load()):len(*p.caches.Load())], s)
+		list := slices.Concat(*p.caches.Load(), []*shard{s}) // anew: others read the old one
 		p.caches.Store(&list)
 		slot.Store(s)
 	}

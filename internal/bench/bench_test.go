@@ -149,8 +149,8 @@ func TestOpenSaved(t *testing.T) {
 		t.Errorf("%v, opened is %v", err, opened)
 	}
 	s, err := OpenSaved("", "", open)
-	if err != nil || s.Active() {
-		t.Fatalf("%v", err)
+	if err != nil || s.active() || s.Repeats(5, false) != 5 {
+		t.Fatalf("%v, %d repeats", err, s.Repeats(5, false))
 	}
 	if c, err := s.Hold(nil); c != nil || err != nil {
 		t.Errorf("nothing to hold: %v, %v", c, err)

@@ -128,7 +128,7 @@ func (c *Context) Map(p Ptr, n int64) error {
 	}
 	mapped, err := c.attach(p, n, h)
 	if mapped && err != nil {
-		c.Unmap(p, n)
+		_ = c.Unmap(p, n) // the first error says what is wrong
 	}
 	return err
 }
@@ -160,7 +160,7 @@ func (c *Context) Remap(from, to Ptr, n int64) error {
 		err = c.Unmap(from, n)
 	}
 	if mapped && err != nil {
-		c.Unmap(to, n)
+		_ = c.Unmap(to, n)
 	}
 	return err
 }

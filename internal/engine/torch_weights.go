@@ -107,10 +107,11 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 	}
 	var size, low, high [2]units.Bytes // of the decoder, of the tower
 	for _, x := range m.Modules() {
-		i, here := 0, true
-		if x, here = l.at.shard(x); !here {
+		x, here := l.at.shard(x)
+		if !here {
 			continue
 		}
+		i := 0
 		if x.Vision() {
 			i = 1
 		}

@@ -66,7 +66,7 @@ func (d *Desk) Create(path string) (*Pending, error) {
 		}
 	}
 	if err != nil {
-		p.remove()
+		_ = p.remove()
 		return nil, fmt.Errorf("cannot create a file there: %w", reason(err))
 	}
 	d.keep(p)

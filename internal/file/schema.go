@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// A document names its schema, as vlmem/v1 or vlmem/mix/v1. What later changes only by keys that are added is a minor of
-// it, vlmem/v1.2: a reader passes over the keys that it does not know. Those of its own version are misspelt.
+// A document names its schema, as vlmem/v1 or vlmem/mix/v1. What later changes only by keys that are added is a minor
+// of it, vlmem/v1.2: a reader passes over the keys that it does not know. Those of its own version are misspelt.
 
 var minorVersion = regexp.MustCompile(`^[1-9]\d{0,5}$`)
 

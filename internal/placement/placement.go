@@ -91,8 +91,7 @@ type Assignment struct {
 
 // seconds is what one object costs a step at one place, and the bytes it moves over the bus.
 func (m Machine) seconds(o Object, p memory.Place) (seconds float64, moved int64) {
-	switch p {
-	case memory.Device:
+	if p == memory.Device {
 		return o.Touched / m.DeviceRate, 0
 	}
 	if m.HostRate > 0 {

@@ -191,12 +191,12 @@ func (t transfer) time(ctx *cuda.Context) error {
 	if err != nil {
 		return err
 	}
-	defer ctx.Free(device)
+	defer func() { _ = ctx.Free(device) }()
 	pinned, err := ctx.HostAlloc(transferBytes, 0)
 	if err != nil {
 		return err
 	}
-	defer ctx.HostFree(pinned)
+	defer func() { _ = ctx.HostFree(pinned) }()
 	pageable := make([]byte, transferBytes)
 	for _, c := range []struct {
 		into  *units.Rate
@@ -233,7 +233,7 @@ func (t transfer) launches(ctx *cuda.Context, device cuda.Ptr) error {
 	if err != nil {
 		return err
 	}
-	defer stream.Destroy()
+	defer func() { _ = stream.Destroy() }()
 	seconds, err := medianSeconds(ctx, launchRuns, func() error { return stream.Set(device, 0, 1) })
 	if err != nil {
 		return err

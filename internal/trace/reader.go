@@ -52,7 +52,7 @@ type Reader struct {
 func NewReader(r io.Reader, name string) (*Reader, error) {
 	t := &Reader{in: bufio.NewReaderSize(r, 64<<10), name: name, tags: []string{""}}
 	line, err := t.next()
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: the file is empty", name)
 	}
 	if err != nil {
@@ -125,7 +125,7 @@ func (r *Reader) All() iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
 		for {
 			e, err := r.Next()
-			if err == io.EOF || !yield(e, err) || err != nil {
+			if errors.Is(err, io.EOF) || !yield(e, err) || err != nil {
 				return
 			}
 		}
@@ -136,7 +136,7 @@ func (r *Reader) All() iter.Seq2[Event, error] {
 func (r *Reader) Next() (Event, error) {
 	for {
 		line, err := r.next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if r.done {
 				return Event{}, io.EOF
 			}
@@ -162,12 +162,12 @@ func (r *Reader) wrap(err error) error { return fmt.Errorf("%s:%d: %w", r.name, 
 func (r *Reader) next() ([]byte, error) {
 	for {
 		line, err := r.in.ReadSlice('\n')
-		if len(line) == 0 && err == io.EOF {
+		if len(line) == 0 && errors.Is(err, io.EOF) {
 			return nil, io.EOF
 		}
 		r.line++
 		switch {
-		case err == bufio.ErrBufferFull:
+		case errors.Is(err, bufio.ErrBufferFull):
 			return nil, r.wrap(errors.New("a line longer than 64 KiB: not a trace"))
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return nil, r.wrap(errors.New("the compressed data ends in the middle: the file was cut short"))

@@ -88,7 +88,7 @@ func (d *Device) Commit(off, n int64) error {
 	var fresh []int64
 	for _, i := range d.granules(off, n, false) {
 		if err := d.ctx.Map(d.Address(i*d.granule), d.granule); err != nil {
-			d.unmap(fresh) // where this fails too, the context is lost, and the first error says so
+			_ = d.unmap(fresh) // where this fails too, the context is lost, and the first error says so
 			return fmt.Errorf("committing %d bytes of device memory: %w", n, err)
 		}
 		d.committed[i] = true

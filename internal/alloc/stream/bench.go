@@ -213,11 +213,11 @@ func (b *bench) overlap(o BenchOptions) error {
 	if p.Pixels, freePixels, err = b.buffers(2, p.Bytes); err != nil {
 		return err
 	}
-	defer freePixels()
+	defer func() { _ = freePixels() }()
 	if p.Features, freeFeatures, err = b.buffers(o.Images, p.Bytes/featureShare); err != nil {
 		return err
 	}
-	defer freeFeatures()
+	defer func() { _ = freeFeatures() }()
 	for i, pixels := range p.Pixels {
 		for j := range floats(pixels) {
 			floats(pixels)[j] = float32(i+j%251) / 251
