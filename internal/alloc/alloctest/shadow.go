@@ -219,13 +219,16 @@ func (s *Shadow) Verify() error {
 	if err := s.Check(); err != nil {
 		return violation("its own check: %v", err)
 	}
-	var end, committed, free, widest int64
+	var end, committed, free, run, widest int64
 	var walked []alloc.Block
 	var failed error
 	s.Walk(func(p alloc.Span) bool {
 		if p.Size <= 0 || p.Offset < end || p.Live && !p.Committed {
 			failed = violation("walk shows [%d,%d), live %v, committed %v, after %d", p.Offset, p.Offset+p.Size, p.Live,
 				p.Committed, end)
+		}
+		if p.Live || p.Offset != end {
+			run = 0
 		}
 		end = p.Offset + p.Size
 		switch {
@@ -235,7 +238,8 @@ func (s *Shadow) Verify() error {
 			committed += p.Size
 			fallthrough
 		default:
-			free, widest = free+p.Size, max(widest, p.Size)
+			free, run = free+p.Size, run+p.Size // of a range that is committed in part a walk shows the parts
+			widest = max(widest, run)
 		}
 		return failed == nil
 	})
