@@ -93,9 +93,11 @@ func TestVerifyReadsAServersLog(t *testing.T) {
 func TestVerifySilentLog(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
 		"512")
-	got := vlmem(t, nil, "verify", path, "--for", "llama-server", "--log", write(t, "empty.log", "nothing\n"))
-	if got.code != exitInconclusive || !strings.Contains(got.stderr, "-lv 4") {
-		t.Errorf("exit %d, %q", got.code, got.stderr)
+	for target, help := range map[string]string{"llama-server": "-lv 4", "ollama": "no model that ollama loaded"} {
+		got := vlmem(t, nil, "verify", path, "--for", target, "--log", write(t, "empty.log", "nothing\n"))
+		if got.code != exitInconclusive || !strings.Contains(got.stderr, help) {
+			t.Errorf("%s: exit %d, %q", target, got.code, got.stderr)
+		}
 	}
 }
 

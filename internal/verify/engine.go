@@ -44,7 +44,7 @@ func heldToLog(target, path string, d advise.Deployment) (advise.Verification, e
 		return advise.Verification{}, err
 	}
 	said, err := e.ReadLog(f)
-	if errors.Is(err, engine.ErrNoBuffers) {
+	if errors.Is(err, engine.ErrNoBuffers) || errors.Is(err, engine.ErrNoLoad) {
 		return advise.Verification{}, verdict.Unsure.Errorf("reading --log %s: %w", path, err)
 	}
 	if err != nil {
