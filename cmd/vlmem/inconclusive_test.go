@@ -11,8 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Every command that promises exit 4 keeps the promise here, or in the test that is named: an estimate of which only the
-// high end does not fit, a log that says nothing, a recording without addresses to compare, too few times to compare.
+// Every command that promises exit 4 keeps the promise here, or in the test that is named: an estimate of which only
+// the high end does not fit, a log that says nothing, a recording without addresses to compare, too few times.
 func TestEveryPromiseOfFour(t *testing.T) {
 	saved, runs := filepath.Join(t.TempDir(), "saved.json"), write(t, "run.vlmt", run10)
 	bench := []string{"bench", "--trace", runs, "--allocators", "vlmem", "--repeats", "1"}

@@ -246,7 +246,7 @@ func (l *torchLoad) withoutFP8(m *profile.Model, o Options) error {
 		return nil
 	}
 	if l.asked {
-		return &Refusal{Engine: "transformers", Alternative: "leave --quant out, or take nf4, awq or gptq",
+		return &Refusal{Engine: "transformers", Alternative: "leave the precision open, or take nf4, awq or gptq",
 			Reason: "release " + transformersVersion + " makes FP8 on cards of compute capability 8.9 and later alone, and " +
 				"loads 16 bits elsewhere"}
 	}
