@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -112,7 +114,7 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 	if err == nil {
 		return
 	}
-	h.Unknown["gpus"] = err.Error()
+	h.Unknown["gpus"] = err.Error() + whereLibrary(root, err)
 	switch {
 	case len(lines) > 0:
 		h.Unknown["gpus"] = lines[0]
@@ -120,6 +122,26 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 		c := h.Cards[max(0, slices.IndexFunc(h.Cards, func(c profile.Card) bool { return len(c.Backends) > 0 }))]
 		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, cmp.Or(c.PCIID, c.Driver), c.Why)
 	}
+}
+
+// libraries say who brings the driver's library where a device shows graphics that no bus lists.
+var libraries = []struct{ device, from string }{
+	{"dev/dxg", "under WSL2 Windows' NVIDIA driver brings it, in /usr/lib/wsl/lib"},
+	{"dev/nvmap", "on Jetson the package nvidia-l4t-cuda brings it, and a container needs --runtime nvidia"},
+}
+
+// whereLibrary is where a library that was not found comes from, "" where nothing says that there is a card.
+func whereLibrary(root string, err error) string {
+	var missing *cuda.Unavailable
+	if !errors.As(err, &missing) || missing.Path == "" || missing.Code != cuda.Success {
+		return ""
+	}
+	for _, l := range libraries {
+		if _, err := os.Stat(filepath.Join(root, l.device)); err == nil {
+			return ": " + l.from
+		}
+	}
+	return ""
 }
 
 // describe turns what the driver answers into a card.

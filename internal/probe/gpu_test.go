@@ -59,6 +59,23 @@ func TestNoCards(t *testing.T) {
 	}
 }
 
+// TestWhoBringsTheLibrary: under WSL2 and on Jetson no bus lists the card, and what is missing has one source.
+func TestWhoBringsTheLibrary(t *testing.T) {
+	for device, want := range map[string]string{"dxg": "/usr/lib/wsl/lib", "nvmap": "nvidia-l4t-cuda", "null": ""} {
+		root := machine{"dev/" + device: "", "proc/meminfo": "MemTotal: 1024 kB\n"}.lay(t)
+		var h profile.Hardware
+		cards(&h, "/nonexistent/libcuda.so.1", root, false)
+		why := h.Unknown["gpus"]
+		if _, built := strings.CutPrefix(why, "no CUDA driver (/nonexistent"); !built && why != "" {
+			t.Skip(why) // without cgo no library is looked for
+		}
+		if _, after, told := strings.Cut(why, "No such file or directory: "); told != (want != "") ||
+			!strings.Contains(after, want) {
+			t.Errorf("%s: %q, want %q", device, why, want)
+		}
+	}
+}
+
 // TestCardFails: a card whose memory cannot be had is still described.
 func TestCardFails(t *testing.T) {
 	lib := standin.Build(t, standin.Options{Fail: []string{"cuMemAlloc_v2:1:2"}})
