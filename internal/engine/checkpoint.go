@@ -128,6 +128,10 @@ func cardRow(t *profile.Text, cards int) int64 {
 	if t.Variant != nil && t.Variant.Latent != nil {
 		return t.CacheRow()
 	}
+	if !t.Uniform() { // as many elements in all as the layers keep together
+		layers := int64(max(1, t.CachedLayers()))
+		return (t.KeptElements() + layers - 1) / layers / int64(min(cards, t.KVHeads))
+	}
 	return 2 * int64(max(1, t.KVHeads/cards)) * int64(t.HeadDim)
 }
 

@@ -110,7 +110,7 @@ func (l layout) tower() bool { return l.stage == 0 || l.towers }
 // cachedLayers are the layers of this stage that keep keys and values.
 func (l layout) cachedLayers() (n int) {
 	for i := l.first; i < l.end; i++ {
-		if l.text.LayerType(i) != profile.LinearAttention {
+		if l.text.Keeps(i) {
 			n++
 		}
 	}

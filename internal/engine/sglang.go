@@ -101,7 +101,7 @@ func newSGLangRun(m *profile.Model, o Options, at layout) (*sglangRun, error) {
 	}
 	r := &sglangRun{m: m, gpu: o.GPU, context: orDefault(o.Context, m.Text.MaxPositions), at: at, eager: o.Eager,
 		kvType: name}
-	r.perToken = scaled(units.Bytes(int64(at.end-at.first)*cardRow(&m.Text, at.tensor)), kv)
+	r.perToken = scaled(units.Bytes(int64(at.cachedLayers())*cardRow(&m.Text, at.tensor)), kv)
 	if o.GPU == nil {
 		return r, nil
 	}

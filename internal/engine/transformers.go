@@ -322,6 +322,12 @@ func torchAttention(m *profile.Model, o Options) workload.Attention {
 
 // unpacked is the model that is replayed: compressed keys are unpacked for every head before attention.
 func unpacked(m *profile.Model) *profile.Model {
+	if !m.Text.Uniform() { // every layer keeps its own, as wide as the layers that slide
+		whole, v := *m, *m.Text.Variant
+		v.SharedLayers, v.FullHeadDim, v.FullKVHeads = 0, 0, 0
+		whole.Text.Variant = &v
+		return &whole
+	}
 	if m.Text.Variant == nil || m.Text.Variant.Latent == nil {
 		return m
 	}

@@ -21,6 +21,7 @@ type class struct {
 	Defaults map[string]json.RawMessage `json:"defaults"`
 	Renamed  map[string]string          `json:"renamed"`
 	Parts    map[string]string          `json:"parts"`
+	Optional []string                   `json:"optional"` // of the parts, those that may be absent
 }
 
 // classTable is the classes of one release of transformers by model_type.
@@ -379,4 +380,13 @@ func (k keys) nested(name string) (list []string) {
 		}
 	}
 	return list
+}
+
+// has reports whether the file itself has an object of this name.
+func (k keys) has(name string) bool { return bytes.HasPrefix(k.given[name], []byte("{")) }
+
+// without reports whether there is no part of this name: the file says so, or has none where the class does without.
+func (k keys) without(name string) bool {
+	raw, given := k.given[name]
+	return string(raw) == "null" || !given && slices.Contains(k.table.Classes[k.kind].Optional, name)
 }

@@ -43,9 +43,14 @@ func readings() map[string]reading {
 		"kimi_k2":     {decoder: plain("deepseek2", headed)},
 		"gpt_oss": {decoder: plain("gpt-oss", Variant{PlainHeads: true, ProjectionBias: true, OutputBias: true, Sinks: true,
 			ExpertBias: true})},
-		"llama4_text":      {decoder: plain("llama4", headed)},
-		"qwen3_5_text":     {decoder: plain("qwen35", Variant{OutputGate: true})},
-		"qwen3_5_moe_text": {decoder: plain("qwen35moe", Variant{OutputGate: true})},
+		"llama4_text":         {decoder: plain("llama4", headed)},
+		"gemma4_text":         {decoder: plain("gemma4", Variant{PostNorms: true})},
+		"gemma4_unified_text": {decoder: plain("gemma4", Variant{PostNorms: true})},
+		"glm4v_text":          {decoder: plain("glm4", Variant{PlainHeads: true, ProjectionBias: true, PostNorms: true})},
+		"glm4v_moe_text":      {decoder: plain("glm4moe", headed)},
+		"deepseek_ocr2_text":  {decoder: plain("deepseek2-ocr", headed)},
+		"qwen3_5_text":        {decoder: plain("qwen35", Variant{OutputGate: true})},
+		"qwen3_5_moe_text":    {decoder: plain("qwen35moe", Variant{OutputGate: true})},
 	}
 	with := func(kind, decoder string, tower func(keys, *Model)) {
 		r := list[decoder]
@@ -65,8 +70,12 @@ func readings() map[string]reading {
 	with("qwen3_5", "qwen3_5_text", qwen3Tower)
 	with("qwen3_5_moe", "qwen3_5_moe_text", qwen3Tower)
 	with("gemma3", "gemma3_text", gemma3Tower)
+	for kind, tower := range listedTowers {
+		with(kind, kind+"_text", tower)
+	}
 	for kind, tower := range map[string]func(keys, *Model){"internvl": internTower, "mistral3": pixtralTower,
-		"smolvlm": ideficsTower, "idefics3": ideficsTower} {
+		"smolvlm": ideficsTower, "idefics3": ideficsTower, "glm46v": readGLM, "minicpmv4_6": readMiniCPM,
+		"minicpmv4_7": readMiniCPM} {
 		list[kind] = reading{named: true, tower: tower}
 	}
 	return list
@@ -89,7 +98,11 @@ func DecodeHuggingFace(name string, data []byte) (Model, error) {
 	}
 	how, known := readings()[k.kind]
 	if !known {
-		return Model{}, fmt.Errorf("%s: model_type %q is not known: want one of %s", name, k.kind,
+		own := ""
+		if k.has("auto_map") {
+			own = " (its class is code of its own repository, which no release has; a conversion for transformers may be)"
+		}
+		return Model{}, fmt.Errorf("%s: model_type %q is not known%s: want one of %s", name, k.kind, own,
 			strings.Join(ModelTypes(), ", "))
 	}
 	m := Model{Schema: ModelSchema, Name: name, Kind: k.kind, Source: Sources{"default": name}}
@@ -141,13 +154,18 @@ func (r reading) read(k keys, m *Model) {
 	}
 	m.Text = r.decoder.read(text)
 	m.Text.TiedEmbeddings = k.flag("tie_word_embeddings")
+	if k.kind == "llama4" { // whose decoder has its own head
+		m.Text.TiedEmbeddings = text.flag("tie_word_embeddings")
+	}
 	places := []keys{k, text}
 	if k.outer != nil {
 		places = []keys{*k.outer, k, text}
 	}
 	m.DType, m.EndTokens = declaredType(places...), max(text.count("eos_token_id"), k.count("eos_token_id"))
 	m.Quantisation = quantisation(places...)
-	if r.tower != nil {
+	if r.tower != nil && k.without("vision_config") {
+		m.Notes = append(m.Notes, k.path+"vision_config is absent: the model is counted without a tower, as its class does")
+	} else if r.tower != nil {
 		tower := k.part("vision_config")
 		tower.outer = &k
 		r.tower(tower, m)

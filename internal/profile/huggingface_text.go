@@ -3,6 +3,7 @@ package profile
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // decoderReading is what a class's decoder is beyond its keys.
@@ -29,7 +30,11 @@ func (r decoderReading) read(k keys) Text {
 		v.ProjectionBias, v.OutputBias = true, true
 	}
 	v.MLPBias = k.declares("mlp_bias") && k.flag("mlp_bias")
+	if k.kind == "glm4v_moe_text" {
+		v.OutputBias = false
+	}
 	latent(k, &v)
+	gemma4(k, &v)
 	layers(k, &t, &v)
 	if t.Layers > mostLayers {
 		return t // Validate says so
@@ -57,18 +62,25 @@ func mixture(k keys, v *Variant) *MoE {
 	var experts int
 	switch k.kind {
 	case "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3", "qwen3_vl_text", "llama", "mistral", "ministral3", "gemma2",
-		"gemma3_text", "qwen3_5_text":
+		"gemma3_text", "qwen3_5_text", "glm4v_text", "gemma4_unified_text":
 		return nil // these classes have no experts, whatever the file says
 	case "mixtral", "llama4_text", "gpt_oss":
 		size, experts = "intermediate_size", k.number("num_local_experts")
-	case "deepseek_v2", "deepseek_v3":
+	case "gemma4_text":
+		if !k.flag("enable_moe_block") {
+			return nil
+		}
+		v.BesideExperts = true
+		return &MoE{Experts: k.number("num_experts"), ExpertsPerToken: k.number("top_k_experts"),
+			IntermediateSize: k.number(size)}
+	case "deepseek_v2", "deepseek_v3", "glm4v_moe_text", "deepseek_ocr2_text":
 		experts = k.number("n_routed_experts")
 	default:
 		experts = k.number("num_experts")
 	}
 	m := &MoE{Experts: experts, ExpertsPerToken: k.number("num_experts_per_tok"), IntermediateSize: k.number(size)}
 	switch k.kind {
-	case "deepseek_v2", "deepseek_v3":
+	case "deepseek_v2", "deepseek_v3", "glm4v_moe_text", "deepseek_ocr2_text":
 		v.SharedExperts = k.optional("n_shared_experts")
 	case "llama4_text":
 		v.SharedExperts, v.DenseSize, v.PackedExperts = 1, k.number("intermediate_size_mlp"), true
@@ -84,14 +96,14 @@ func mixture(k keys, v *Variant) *MoE {
 func denseLayers(k keys, layers int) []int {
 	first, step, named := k.optional("first_k_dense_replace"), k.optional("decoder_sparse_step"),
 		k.numbers("mlp_only_layers")
-	sparse := k.numbers("moe_layers")
+	sparse, kinds := k.numbers("moe_layers"), k.strings("mlp_layer_types")
 	if k.kind == "llama4_text" && sparse == nil {
 		step = k.number("interleave_moe_layer_step")
 	}
 	var dense []int
 	for i := range min(layers, mostLayers) {
 		if i < first || slices.Contains(named, i) || step > 1 && (i+1)%step != 0 ||
-			sparse != nil && !slices.Contains(sparse, i) {
+			sparse != nil && !slices.Contains(sparse, i) || i < len(kinds) && kinds[i] == "dense" {
 			dense = append(dense, i)
 		}
 	}
@@ -123,6 +135,9 @@ func layers(k keys, t *Text, v *Variant) {
 	window := k.optional("sliding_window")
 	if raw, _ := k.find("use_sliding_window"); raw != nil && !k.flag("use_sliding_window") {
 		window = 0
+	}
+	if window > 0 && strings.HasPrefix(k.kind, "gemma4") && k.text("use_bidirectional_attention") == "all" {
+		window = window/2 + 1
 	}
 	if window > 0 && k.kind == "gemma3_text" && k.flag("use_bidirectional_attention") {
 		window = window/2 + 1
@@ -169,6 +184,22 @@ func declaredLayers(k keys, layers int) []LayerType {
 	return kinds
 }
 
+// gemma4 reads what Gemma 4's layers differ in. Keys and values of the layers that see all tokens have heads of their
+// own; how many is said only where they are one.
+func gemma4(k keys, v *Variant) {
+	if !strings.HasPrefix(k.kind, "gemma4") {
+		return
+	}
+	v.FullHeadDim = k.or("global_head_dim", 512)
+	if v.KeysAreValues = k.flag("attention_k_eq_v"); v.KeysAreValues {
+		v.FullKVHeads = k.optional("num_global_key_value_heads")
+	}
+	v.SharedLayers, v.DoubleWide = k.optional("num_kv_shared_layers"), k.flag("use_double_wide_mlp")
+	if v.LayerInput = k.optional("hidden_size_per_layer_input"); v.LayerInput > 0 {
+		v.LayerVocab = k.number("vocab_size_per_layer_input")
+	}
+}
+
 // classLayers is what a class makes of keys other than layer_types (transformers 5.24, each configuration's
 // __post_init__).
 func classLayers(k keys, layers, window, chunk int) []LayerType {
@@ -180,6 +211,8 @@ func classLayers(k keys, layers, window, chunk int) []LayerType {
 		slides = func(i int) bool { return window > 0 && i >= first }
 	case "gemma2", "gpt_oss":
 		slides = func(i int) bool { return (i+1)%2 != 0 }
+	case "gemma4_text", "gemma4_unified_text":
+		slides = func(i int) bool { return (i+1)%6 != 0 && i < layers-1 }
 	case "gemma3_text":
 		every := k.or("sliding_window_pattern", 6)
 		slides = func(i int) bool { return (i+1)%every != 0 }

@@ -33,6 +33,12 @@ func (m *Model) ImageGrid(width, height int) (Grid, error) {
 		return Grid{Width: v.ImageSize, Height: v.ImageSize, Temporal: 1, Patches: side * side, Tokens: v.ImageTokens,
 			PatchWidth: v.InChannels * v.PatchSize * v.PatchSize}, nil
 	}
+	if m.Vision.Kind == Gemma4Tower && min(width, height) > 0 && max(width, height) <= mostSide {
+		return m.softGrid(width, height), nil
+	}
+	if t := m.Vision.TemporalPatchSize; m.Vision.Kind == GLMTower { // to whose processor an image is a clip
+		return m.grown(width, height, t, t*m.Preprocess.MinPixels, t*m.Preprocess.MaxPixels)
+	}
 	return m.resize(width, height, 1, m.Preprocess.MinPixels, m.Preprocess.MaxPixels)
 }
 
@@ -59,11 +65,16 @@ func (m *Model) VideoGrid(width, height, frames int) (Grid, error) {
 	if frames < t {
 		return Grid{}, fmt.Errorf("a video of %d frames: the processor takes no fewer than %d", frames, t)
 	}
+	return m.grown(width, height, frames, p.VideoMinPixels, p.VideoMaxPixels)
+}
+
+// grown resizes after both sides grew until neither is under a token's.
+func (m *Model) grown(width, height, frames, minPixels, maxPixels int) (Grid, error) {
 	if f := m.Vision.PatchSize * m.Vision.SpatialMergeSize; width > 0 && height > 0 && min(width, height) < f {
 		scale := max(float64(f)/float64(height), float64(f)/float64(width))
 		width, height = int(float64(width)*scale), int(float64(height)*scale)
 	}
-	return m.resize(width, height, frames, p.VideoMinPixels, p.VideoMaxPixels)
+	return m.resize(width, height, frames, minPixels, maxPixels)
 }
 
 // SampledFrames is how many frames of a clip the video processor keeps: duration·fps within the model's limits.

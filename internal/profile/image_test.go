@@ -78,6 +78,10 @@ func TestSampledFrames(t *testing.T) {
 	}
 }
 
+// decoderOf are decoders of the classes whose processors are held.
+var decoderOf = map[string]string{"qwen3_vl": "qwen3_vl_text", "qwen2_5_vl": "qwen2_5_vl_text", "glm46v": "glm4v_text",
+	"gemma4": "gemma4_text"}
+
 // The grids of 131 images and videos for each processor, as transformers 5.24's own make them
 // (tools/reference/models/count.py): odd counts of frames, and sides below a token's, among them.
 func TestGridsAsTheProcessorsMakeThem(t *testing.T) {
@@ -91,8 +95,10 @@ func TestGridsAsTheProcessorsMakeThem(t *testing.T) {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
 	models := map[string]profile.Model{}
-	for _, kind := range []string{"qwen3_vl", "qwen2_5_vl"} {
-		if models[kind], err = profile.DecodeHuggingFace("config.json", []byte(`{"model_type": "`+kind+`"}`)); err != nil {
+	for _, kind := range []string{"qwen3_vl", "qwen2_5_vl", "glm46v", "gemma4"} {
+		config := `{"model_type": "` + kind + `", "vision_config": {}, "text_config": {"model_type": "` +
+			decoderOf[kind] + `"}}`
+		if models[kind], err = profile.DecodeHuggingFace("config.json", []byte(config)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -53,6 +53,12 @@ const (
 	InternTower  TowerKind = "internvl"
 	PixtralTower TowerKind = "pixtral"
 	IdeficsTower TowerKind = "idefics3" // SigLIP and neighbouring patches side by side; SmolVLM's too
+	// known by their weights, which their readers list
+	Gemma4Tower   TowerKind = "gemma4"
+	GLMTower      TowerKind = "glm4v"
+	Llama4Tower   TowerKind = "llama4"
+	MiniCPMTower  TowerKind = "minicpmv"
+	DeepSeekTower TowerKind = "deepseek_ocr"
 )
 
 // Text is the decoder. Field names follow the Hugging Face configuration.
@@ -111,6 +117,8 @@ type Vision struct {
 	PlainNorms     bool `yaml:"plain_norms,omitempty" json:"plain_norms,omitempty"`
 	LastNorm       bool `yaml:"last_norm,omitempty" json:"last_norm,omitempty"`
 	JoinBias       bool `yaml:"join_bias,omitempty" json:"join_bias,omitempty"` // of Pixtral's projector
+
+	listed []Module `yaml:"-"` // of towers that are known by their weights
 }
 
 // Preprocess is how images and videos become patches: limits are areas in pixels.
@@ -166,9 +174,9 @@ func (m *Model) WeightBytes(d DType) units.Bytes {
 }
 
 // KVBytesPerToken is what one token adds to the KV cache: 2 · layers · kv_heads · head_dim elements where no layer
-// slides; layers of linear attention add nothing.
+// slides; layers of linear attention and those that see another layer's keys add nothing.
 func (m *Model) KVBytesPerToken(d DType) units.Bytes {
-	return units.Bytes(int64(m.Text.CachedLayers()) * m.Text.CacheRow() * d.Bytes())
+	return units.Bytes(m.Text.KeptElements() * d.Bytes())
 }
 
 // Validate says what no model can be. Errors name the key.

@@ -74,6 +74,8 @@ func (m *Model) Modules() []Module {
 	l := inventory{}
 	switch {
 	case m.Vision.Depth == 0:
+	case m.Vision.listed != nil:
+		l.list = append(l.list, m.Vision.listed...)
 	case m.Vision.Kind == Gemma3Tower, m.Vision.Kind == IdeficsTower:
 		m.Vision.siglip(&l)
 	case m.Vision.Kind == InternTower:
@@ -181,22 +183,26 @@ func (t *Text) modules(l *inventory) {
 		case v.Latent != nil:
 			v.Latent.modules(l, d, int64(t.Heads), v)
 		default:
-			t.attentionModules(l, v)
+			t.attentionModules(l, v, i)
 		}
 		t.mlpModules(l, v, i)
 	}
 	l.at("")
 	l.plain("norm", d)
+	v.inputModules(l, d, int64(t.Layers))
 	if !t.TiedEmbeddings {
 		l.part, l.prefix = HeadPart, ""
 		l.add(Head, "lm_head", int64(t.VocabSize), d, 0)
 	}
 }
 
-func (t *Text) attentionModules(l *inventory, v Variant) {
-	d, h := int64(t.HiddenSize), int64(t.HeadDim)
-	q, kv := h*int64(t.Heads), h*int64(t.KVHeads)
-	queries := t.QueryWidth()
+func (t *Text) attentionModules(l *inventory, v Variant, layer int) {
+	heads, h := t.cacheHeads(layer)
+	d, q, kv := int64(t.HiddenSize), h*int64(t.Heads), h*heads
+	queries := q
+	if v.OutputGate {
+		queries = 2 * q
+	}
 	bias := func(b bool, n int64) int64 {
 		if b {
 			return n
@@ -204,16 +210,37 @@ func (t *Text) attentionModules(l *inventory, v Variant) {
 		return 0
 	}
 	l.add(LinearModule, "self_attn.q_proj", queries, d, bias(v.ProjectionBias, queries))
-	l.add(LinearModule, "self_attn.k_proj", kv, d, bias(v.ProjectionBias, kv))
-	l.add(LinearModule, "self_attn.v_proj", kv, d, bias(v.ProjectionBias, kv))
+	if t.Keeps(layer) {
+		l.add(LinearModule, "self_attn.k_proj", kv, d, bias(v.ProjectionBias, kv))
+	}
+	if t.Keeps(layer) && (!v.KeysAreValues || t.LayerType(layer) != FullAttention) {
+		l.add(LinearModule, "self_attn.v_proj", kv, d, bias(v.ProjectionBias, kv))
+	}
 	l.add(LinearModule, "self_attn.o_proj", d, q, bias(v.OutputBias, d))
 	if !v.PlainHeads {
 		l.plain("self_attn.q_norm", h)
-		l.plain("self_attn.k_norm", h)
+		if t.Keeps(layer) {
+			l.plain("self_attn.k_norm", h)
+		}
 	}
 	if v.Sinks {
 		l.plain("self_attn.sinks", int64(t.Heads))
 	}
+}
+
+// inputModules are the inputs that each layer has of its own: a table for all layers, and a projection of the
+// embeddings.
+func (v *Variant) inputModules(l *inventory, d, layers int64) {
+	width := int64(v.LayerInput)
+	if width == 0 {
+		return
+	}
+	l.add(LinearModule, "per_layer_model_projection", layers*width, d, 0)
+	l.plain("per_layer_projection_norm", width)
+	part := l.part
+	l.part = EmbedPart
+	l.add(Embedding, "embed_tokens_per_layer", int64(v.LayerVocab), layers*width, 0)
+	l.part = part
 }
 
 func (l *Latent) modules(list *inventory, d, heads int64, v Variant) {
@@ -254,8 +281,16 @@ func (t *Text) mlpModules(l *inventory, v Variant, layer int) {
 		l.add(LinearModule, name+".up_proj", f, d, bias*f)
 		l.add(LinearModule, name+".down_proj", d, f, bias*d)
 	}
-	if !t.HasExperts(layer) {
+	if width := int64(v.LayerInput); width > 0 {
+		l.add(LinearModule, "per_layer_input_gate", width, d, 0)
+		l.add(LinearModule, "per_layer_projection", d, width, 0)
+		l.plain("post_per_layer_input_norm", d)
+	}
+	if !t.HasExperts(layer) || v.BesideExperts {
 		f := int64(t.IntermediateSize)
+		if v.DoubleWide && !t.Keeps(layer) {
+			f *= 2
+		}
 		if v.DenseSize > 0 {
 			f = int64(v.DenseSize)
 		}
@@ -264,6 +299,8 @@ func (t *Text) mlpModules(l *inventory, v Variant, layer int) {
 			bias = 1
 		}
 		gated("mlp", f, bias)
+	}
+	if !t.HasExperts(layer) {
 		return
 	}
 	e, f := int64(m.Experts), int64(m.IntermediateSize)
@@ -271,11 +308,22 @@ func (t *Text) mlpModules(l *inventory, v Variant, layer int) {
 	if v.ExpertBias {
 		bias = 1
 	}
+	if v.BesideExperts {
+		l.add(Router, "router.proj", e, d, d+e)
+		l.plain("expert_norms", 3*d)
+		l.experts("experts.gate_up_proj", e, 2*f, d, 0)
+		l.experts("experts.down_proj", e, d, f, 0)
+		return
+	}
 	l.add(Router, "mlp.gate", e, d, bias*e)
 	l.experts("mlp.experts.gate_up_proj", e, 2*f, d, bias*e*2*f)
 	l.experts("mlp.experts.down_proj", e, d, f, bias*e*d)
 	if v.SharedExperts > 0 {
-		gated("mlp.shared_experts", f*int64(v.SharedExperts), 0)
+		shared := int64(0)
+		if v.MLPBias {
+			shared = 1
+		}
+		gated("mlp.shared_experts", f*int64(v.SharedExperts), shared)
 	}
 	if v.SharedSize > 0 {
 		gated("mlp.shared_expert", int64(v.SharedSize), 0)

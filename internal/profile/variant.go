@@ -40,6 +40,19 @@ type Variant struct {
 	// of the heads' width, how much rotates; 0: all
 	RotaryFactor  float64 `yaml:"partial_rotary_factor,omitempty" json:"partial_rotary_factor,omitempty"`
 	PackedExperts bool    `yaml:"packed_experts,omitempty" json:"packed_experts,omitempty"`
+
+	// of Gemma 4: heads of the layers that see all tokens, 0: as elsewhere; their values are their keys
+	FullHeadDim   int  `yaml:"global_head_dim,omitempty" json:"global_head_dim,omitempty"`
+	FullKVHeads   int  `yaml:"num_global_key_value_heads,omitempty" json:"num_global_key_value_heads,omitempty"`
+	KeysAreValues bool `yaml:"attention_k_eq_v,omitempty" json:"attention_k_eq_v,omitempty"`
+	// so many last layers see the keys and values of one before them, with MLPs of twice the width
+	SharedLayers int  `yaml:"num_kv_shared_layers,omitempty" json:"num_kv_shared_layers,omitempty"`
+	DoubleWide   bool `yaml:"use_double_wide_mlp,omitempty" json:"use_double_wide_mlp,omitempty"`
+	// each layer has inputs of its own from a table of so many rows
+	LayerInput int `yaml:"hidden_size_per_layer_input,omitempty" json:"hidden_size_per_layer_input,omitempty"`
+	LayerVocab int `yaml:"vocab_size_per_layer_input,omitempty" json:"vocab_size_per_layer_input,omitempty"`
+	// a dense MLP stands beside the experts
+	BesideExperts bool `yaml:"beside_experts,omitempty" json:"beside_experts,omitempty"`
 }
 
 // LayerType is what of the tokens before it a layer sees, as transformers names it.
@@ -151,11 +164,54 @@ func (t *Text) CacheRow() int64 {
 	return 2 * int64(t.KVHeads) * int64(t.HeadDim)
 }
 
+// cacheHeads is the heads of keys and values of a layer, and their width.
+func (t *Text) cacheHeads(layer int) (heads, width int64) {
+	heads, width = int64(t.KVHeads), int64(t.HeadDim)
+	if v := t.Variant; v != nil && v.FullHeadDim > 0 && t.LayerType(layer) == FullAttention {
+		width = int64(v.FullHeadDim)
+		if v.FullKVHeads > 0 {
+			heads = int64(v.FullKVHeads)
+		}
+	}
+	return heads, width
+}
+
+// rowAt is the elements that one layer keeps of a token.
+func (t *Text) rowAt(layer int) int64 {
+	if t.variant().Latent != nil {
+		return t.CacheRow()
+	}
+	heads, width := t.cacheHeads(layer)
+	return 2 * heads * width
+}
+
+// Keeps reports whether a layer keeps keys and values of its own.
+func (t *Text) Keeps(layer int) bool {
+	v := t.Variant
+	return v == nil || layer < t.Layers-v.SharedLayers && t.LayerType(layer) != LinearAttention
+}
+
+// KeptElements is what all layers keep of one token.
+func (t *Text) KeptElements() (sum int64) {
+	for layer := range t.Layers {
+		if t.Keeps(layer) {
+			sum += t.rowAt(layer)
+		}
+	}
+	return sum
+}
+
+// Uniform reports whether every layer that keeps tokens keeps as much of one.
+func (t *Text) Uniform() bool {
+	v := t.Variant
+	return v == nil || v.FullHeadDim == 0 && v.SharedLayers == 0
+}
+
 // CachedLayers is how many layers keep something of every token, or of every token of a window.
 func (t *Text) CachedLayers() int {
 	n := 0
 	for layer := range t.Layers {
-		if t.LayerType(layer) != LinearAttention {
+		if t.Keeps(layer) {
 			n++
 		}
 	}
@@ -200,12 +256,12 @@ func (t *Text) CachedElements(tokens int) int64 {
 	for layer := range t.Layers {
 		kept := tokens
 		switch {
-		case t.LayerType(layer) == LinearAttention:
+		case !t.Keeps(layer):
 			kept = 0
 		case t.Slides(layer):
 			kept = min(tokens, t.Variant.Window-1)
 		}
-		sum += int64(kept) * t.CacheRow()
+		sum += int64(kept) * t.rowAt(layer)
 	}
 	return sum
 }
@@ -217,5 +273,15 @@ func (t *Text) StateBytes(element int64) int64 {
 	if a == nil {
 		return 0
 	}
-	return int64(t.Layers-t.CachedLayers()) * (a.RecurrentBytes() + a.ConvolutionBytes(element))
+	return int64(t.linearLayers()) * (a.RecurrentBytes() + a.ConvolutionBytes(element))
+}
+
+// linearLayers is how many layers keep a state in place of tokens.
+func (t *Text) linearLayers() (n int) {
+	for layer := range t.Layers {
+		if t.LayerType(layer) == LinearAttention {
+			n++
+		}
+	}
+	return n
 }

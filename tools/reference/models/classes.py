@@ -16,7 +16,9 @@ qwen3_omni_moe qwen3_omni_moe_thinker qwen3_omni_moe_text qwen3_omni_moe_vision_
 qwen3_5 qwen3_5_text qwen3_5_vision qwen3_5_moe qwen3_5_moe_text qwen3_5_moe_vision
 siglip_vision_model internvl internvl_vision smolvlm smolvlm_vision idefics3 idefics3_vision mistral3 pixtral
 llama4 llama4_text llama4_vision_model gpt_oss glm4v glm4v_text glm4v_vision glm4v_moe glm4v_moe_text
-glm4v_moe_vision glm46v""".split()
+glm4v_moe_vision glm46v gemma4 gemma4_text gemma4_vision gemma4_audio gemma4_unified gemma4_unified_text
+gemma4_unified_vision gemma4_unified_audio minicpmv4_6 minicpmv4_6_vision minicpmv4_7 minicpmv4_7_vision
+deepseek_ocr2 deepseek_ocr2_text deepseek_ocr2_vision deepseek_ocr2_encoder deepseek_ocr2_sam_vision_model""".split()
 
 # What never changes a shape.
 DROP = {"return_dict", "output_hidden_states", "output_attentions", "chunk_size_feed_forward", "is_encoder_decoder",
@@ -44,13 +46,16 @@ def declared(cls):
 
 
 def parts(config):
-    """The model types of the configurations within a configuration."""
-    out = {}
-    for name in getattr(type(config), "sub_configs", None) or {}:
+    """The model types of the configurations within a configuration, and which of them a class does without."""
+    out, optional = {}, []
+    for name, cls in (getattr(type(config), "sub_configs", None) or {}).items():
         part = getattr(config, name, None)
         if part is not None:
             out[name] = part.model_type
-    return out
+        elif getattr(cls, "model_type", ""):
+            out[name] = cls.model_type
+            optional.append(name)
+    return out, optional
 
 
 def main(path):
@@ -58,7 +63,9 @@ def main(path):
     for kind in TYPES:
         config = CONFIG_MAPPING[kind]()
         entry = {"defaults": declared(type(config))}
-        for key, value in (("renamed", dict(type(config).attribute_map or {})), ("parts", parts(config))):
+        inner, optional = parts(config)
+        renamed = dict(type(config).attribute_map or {})
+        for key, value in (("renamed", renamed), ("parts", inner), ("optional", optional)):
             if value:
                 entry[key] = value
         classes[kind] = entry
