@@ -156,7 +156,7 @@ func TestWatchCommand(t *testing.T) {
 		`unknown --until "full"`:   {"--until", "full"},
 		"--interval 1ms":           {"--interval", "1ms"},
 		"unknown key presure":      {"--config", write(t, "p.yaml", "schema: vlmem/v1\npresure: {}\n")},
-		"want vlmem/v1":            {"--config", write(t, "s.yaml", "schema: vlmem/v0\n")},
+		`want "vlmem/v1"`:          {"--config", write(t, "s.yaml", "schema: vlmem/v0\n")},
 		"want 0 < low < high < 1":  {"--config", write(t, "z.yaml", "schema: vlmem/v1\n")},
 		`unknown --format "yaml"`:  {"--format", "yaml"},
 		"--timeout -1s":            {"--timeout", "-1s"},
