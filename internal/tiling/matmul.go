@@ -138,12 +138,14 @@ func (m *sm) matMul(gpu profile.GPU, w MatMulWork, t MatMulTile, registers int) 
 //	         ThreadN/4 of B
 //	staging  BlockK·(BlockM + BlockN) elements, 4 at a time; those of A are stored one by one, transposed
 //
-// with two barriers and one trip to L2 a step. A wave of blocks takes C row by row of blocks: B is read again for each
+// with two barriers a step and, since each load stands behind a bound's branch, a wait for every 16 bytes that a thread
+// stages, one after another. A wave of blocks takes C row by row of blocks: B is read again for each
 // wave where A and B together outgrow L2.
 func (m *sm) matMulCost(w MatMulWork, t MatMulTile, o Occupancy) cost {
 	warps, k := float64(t.Threads)/warpThreads, float64(t.BlockK)
 	across := min(warpThreads, t.BlockN/t.ThreadN)
 	aLoads, bLoads := float64(t.ThreadM)/4, float64(t.ThreadN)/4
+	trips := k * float64(t.BlockM+t.BlockN) / 4 / float64(t.Threads)
 	aVectors, bVectors := k*float64(t.BlockM)/4/warpThreads, k*float64(t.BlockN)/4/warpThreads
 
 	fma := k * float64(t.ThreadM*t.ThreadN)
@@ -162,7 +164,7 @@ func (m *sm) matMulCost(w MatMulWork, t MatMulTile, o Occupancy) cost {
 	return cost{
 		blocks: blocks,
 		fma:    steps * warps * fma, other: steps * (warps*loads + staging), shared: steps * shared,
-		chain: steps * chain, stall: steps*(l2LatencyCycles+2*barrierCycles) + blockPrologueCycles,
+		chain: steps * chain, stall: steps*(trips*memoryLatencyCycles+2*barrierCycles) + blockPrologueCycles, inStep: true,
 		l2Bytes:     aBytes*float64(columns) + bBytes*float64(rows) + cBytes,
 		memoryBytes: aBytes + bBytes*bPasses + cBytes,
 	}

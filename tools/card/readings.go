@@ -12,7 +12,7 @@ import (
 	"github.com/vlmem/vlmem/internal/alloc/stream"
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/profile"
-	"github.com/vlmem/vlmem/internal/tiling/card"
+	"github.com/vlmem/vlmem/internal/tiling/contest"
 )
 
 // contextResult is what context.py writes.
@@ -59,10 +59,7 @@ type ratesResult struct {
 type tilesResult struct {
 	Card      string
 	Agreement *float64
-	Shapes    []struct {
-		Shape   string
-		Kernels []card.Timing
-	}
+	Shapes    []contest.ShapeTimings
 }
 
 // pluggableResult is what pluggable.py writes: on a card two allocators, on the CPU two caches in turns.

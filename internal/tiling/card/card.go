@@ -150,51 +150,63 @@ func largestError(got []byte, want []float32) float64 {
 	return worst
 }
 
-// Attention times every compiled kernel of a head dimension and type of K and V on one work, the fastest first. gpu is
-// the card as probed, for the predictions.
-func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.AttentionWork) (timings []Timing, err error) {
+// attentions are the compiled kernels of a head dimension and type of K and V.
+func attentions(headDim int, kv profile.DType) ([]ptx.Attention, error) {
 	all, err := ptx.Attentions(headDim)
 	if err != nil {
 		return nil, err
 	}
-	kernels := slices.DeleteFunc(all, func(k ptx.Attention) bool { return k.KV != w.KV })
+	kernels := slices.DeleteFunc(all, func(k ptx.Attention) bool { return k.KV != kv })
 	if len(kernels) == 0 {
-		return nil, fmt.Errorf("timing attention: no kernel is compiled for head_dim %d with K and V in %s", headDim, w.KV)
+		return nil, fmt.Errorf("timing attention: no kernel is compiled for head_dim %d with K and V in %s", headDim, kv)
 	}
+	return kernels, nil
+}
+
+// contest is kernels that do one work: what each launches, the matrices that they read, the bytes that they write, the
+// arguments by where these lie, the result last, and what the CPU makes of it.
+type contest struct {
+	launches []launch
+	read     [][]byte
+	written  int
+	args     func(at []cuda.Ptr) cuda.Args
+	want     func() []float32
+}
+
+type launch struct {
+	entry   string
+	threads int
+	grid    cuda.Dim3
+}
+
+// times runs every kernel, the fastest first.
+func (c contest) times(ctx *cuda.Context) (timings []Timing, err error) {
 	s, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	rows := w.Rows()
-	q, k, v := numbers(1, rows*w.KVHeads, headDim), numbers(2, w.Keys*w.KVHeads, headDim),
-		numbers(3, w.Keys*w.KVHeads, headDim)
-	var at [4]cuda.Ptr
-	outBytes := int64(rows) * int64(w.KVHeads) * int64(headDim) * 4
-	for i, data := range [][]byte{encode(q, profile.FP32), encode(k, w.KV), encode(v, w.KV), nil} {
-		if at[i], err = s.upload(max(int64(len(data)), outBytes), data); err != nil {
-			return nil, err
-		}
-	}
-	module, err := s.load(ptx.ModuleOf(kernels[0].Entry))
-	if err != nil {
-		return nil, err
-	}
-	want := expectedAttention(q, k, v, w)
-	for _, c := range kernels {
-		t := Timing{Entry: c.Entry}
-		f, err := module.Function(c.Entry)
+	var at []cuda.Ptr
+	for _, data := range append(c.read, nil) {
+		p, err := s.upload(int64(max(len(data), c.written)), data)
 		if err != nil {
 			return nil, err
 		}
-		args := cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Ptr(at[3]).Ptr(0).Ptr(0).Uint32(uint32(rows)).
-			Uint32(uint32(w.Keys)).Float32(float32(math.Log2E / math.Sqrt(float64(headDim))))
-		grid := cuda.Dim3{X: blocks(rows, c.Tile.BlockQ), Y: uint32(w.KVHeads), Z: 1}
-		if err := s.time(f, &t, c.Tile.Threads, grid, args, at[3], want); err != nil {
+		at = append(at, p)
+	}
+	module, err := s.load(ptx.ModuleOf(c.launches[0].entry))
+	if err != nil {
+		return nil, err
+	}
+	want := c.want()
+	for _, l := range c.launches {
+		t := Timing{Entry: l.entry}
+		f, err := module.Function(l.entry)
+		if err != nil {
 			return nil, err
 		}
-		if plan, err := tiling.PlanAttention(gpu, headDim, w, c.Tile, t.Registers); err == nil {
-			t.PredictedSeconds, t.Limit = plan.Seconds, plan.Limit
+		if err := s.time(f, &t, l.threads, l.grid, c.args(at), at[len(at)-1], want); err != nil {
+			return nil, err
 		}
 		timings = append(timings, t)
 	}
@@ -202,48 +214,104 @@ func Attention(ctx *cuda.Context, gpu profile.GPU, headDim int, w tiling.Attenti
 	return timings, nil
 }
 
+// Attention times every compiled kernel of a head dimension and type of K and V on one work, the fastest first.
+func Attention(ctx *cuda.Context, headDim int, w tiling.AttentionWork) ([]Timing, error) {
+	kernels, err := attentions(headDim, w.KV)
+	if err != nil {
+		return nil, err
+	}
+	rows := w.Rows()
+	q, k, v := numbers(1, rows*w.KVHeads, headDim), numbers(2, w.Keys*w.KVHeads, headDim),
+		numbers(3, w.Keys*w.KVHeads, headDim)
+	c := contest{
+		read:    [][]byte{encode(q, profile.FP32), encode(k, w.KV), encode(v, w.KV)},
+		written: rows * w.KVHeads * headDim * 4,
+		args: func(at []cuda.Ptr) cuda.Args {
+			return cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Ptr(at[3]).Ptr(0).Ptr(0).Uint32(uint32(rows)).
+				Uint32(uint32(w.Keys)).Float32(float32(math.Log2E / math.Sqrt(float64(headDim))))
+		},
+		want: func() []float32 { return expectedAttention(q, k, v, w) },
+	}
+	for _, k := range kernels {
+		c.launches = append(c.launches, launch{k.Entry, k.Tile.Threads,
+			cuda.Dim3{X: blocks(rows, k.Tile.BlockQ), Y: uint32(w.KVHeads), Z: 1}})
+	}
+	return c.times(ctx)
+}
+
 // Product times every compiled matrix product on one work, the fastest first.
-func Product(ctx *cuda.Context, gpu profile.GPU, w tiling.MatMulWork) (timings []Timing, err error) {
+func Product(ctx *cuda.Context, w tiling.MatMulWork) ([]Timing, error) {
 	kernels, err := ptx.Products()
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
 	a, b := numbers(1, w.M, w.K), numbers(2, w.K, w.N)
-	var at [3]cuda.Ptr
-	for i, data := range [][]byte{encode(a, profile.FP32), encode(b, profile.FP32), nil} {
-		if at[i], err = s.upload(max(int64(len(data)), int64(w.M)*int64(w.N)*4), data); err != nil {
-			return nil, err
-		}
+	c := contest{
+		read:    [][]byte{encode(a, profile.FP32), encode(b, profile.FP32)},
+		written: w.M * w.N * 4,
+		args: func(at []cuda.Ptr) cuda.Args {
+			return cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Uint32(uint32(w.M)).Uint32(uint32(w.N)).Uint32(uint32(w.K))
+		},
+		want: func() []float32 {
+			c := kernel.NewMatrix(w.M, w.N)
+			blocks := kernel.Blocks{MC: 96, NC: 1024, KC: 256}
+			kernel.Here()[0].Multiply(kernel.Tiled, c, a, b, blocks, &kernel.Workspace{})
+			return c.Data
+		},
 	}
-	module, err := s.load(ptx.ModuleOf(kernels[0].Entry))
-	if err != nil {
-		return nil, err
-	}
-	c := kernel.NewMatrix(w.M, w.N)
-	kernel.Here()[0].Multiply(kernel.Tiled, c, a, b, kernel.Blocks{MC: 96, NC: 1024, KC: 256}, &kernel.Workspace{})
 	for _, k := range kernels {
-		t := Timing{Entry: k.Entry}
-		f, err := module.Function(k.Entry)
-		if err != nil {
-			return nil, err
-		}
-		args := cuda.Args{}.Ptr(at[0]).Ptr(at[1]).Ptr(at[2]).Uint32(uint32(w.M)).Uint32(uint32(w.N)).Uint32(uint32(w.K))
-		grid := cuda.Dim3{X: blocks(w.N, k.Tile.BlockN), Y: blocks(w.M, k.Tile.BlockM), Z: 1}
-		if err := s.time(f, &t, k.Tile.Threads, grid, args, at[2], c.Data); err != nil {
-			return nil, err
-		}
-		if plan, err := tiling.PlanMatMul(gpu, w, k.Tile, t.Registers); err == nil {
-			t.PredictedSeconds, t.Limit = plan.Seconds, plan.Limit
-		}
-		timings = append(timings, t)
+		c.launches = append(c.launches, launch{k.Entry, k.Tile.Threads,
+			cuda.Dim3{X: blocks(w.N, k.Tile.BlockN), Y: blocks(w.M, k.Tile.BlockM), Z: 1}})
 	}
-	slices.SortFunc(timings, faster)
-	return timings, nil
+	return c.times(ctx)
+}
+
+// PredictAttention sets what the model says of each timed kernel on a card, by the registers that it was compiled to:
+// of timings that were kept, too, so that no prediction is older than the model. A kernel that the card cannot run, or
+// that is compiled no more, has none.
+func PredictAttention(timings []Timing, gpu profile.GPU, headDim int, w tiling.AttentionWork) error {
+	kernels, err := attentions(headDim, w.KV)
+	if err != nil {
+		return err
+	}
+	predict(timings, func(entry string, registers int) (p tiling.Prediction, err error) {
+		at := slices.IndexFunc(kernels, func(k ptx.Attention) bool { return k.Entry == entry })
+		if at < 0 {
+			return p, errNotCompiled
+		}
+		plan, err := tiling.PlanAttention(gpu, headDim, w, kernels[at].Tile, registers)
+		return plan.Prediction, err
+	})
+	return nil
+}
+
+// PredictProduct is [PredictAttention] for products.
+func PredictProduct(timings []Timing, gpu profile.GPU, w tiling.MatMulWork) error {
+	kernels, err := ptx.Products()
+	if err != nil {
+		return err
+	}
+	predict(timings, func(entry string, registers int) (p tiling.Prediction, err error) {
+		at := slices.IndexFunc(kernels, func(k ptx.Product) bool { return k.Entry == entry })
+		if at < 0 {
+			return p, errNotCompiled
+		}
+		plan, err := tiling.PlanMatMul(gpu, w, kernels[at].Tile, registers)
+		return plan.Prediction, err
+	})
+	return nil
+}
+
+var errNotCompiled = errors.New("the kernel is compiled no more")
+
+func predict(timings []Timing, of func(entry string, registers int) (tiling.Prediction, error)) {
+	for i := range timings {
+		t := &timings[i]
+		t.PredictedSeconds, t.Limit = 0, ""
+		if p, err := of(t.Entry, t.Registers); err == nil {
+			t.PredictedSeconds, t.Limit = p.Seconds, p.Limit
+		}
+	}
 }
 
 func blocks(n, of int) uint32 { return uint32((n + of - 1) / of) }

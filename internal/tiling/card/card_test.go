@@ -13,7 +13,6 @@ import (
 
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/cuda/standin"
-	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/tiling"
 	"github.com/vlmem/vlmem/internal/tiling/ptx"
@@ -25,7 +24,7 @@ var (
 )
 
 // context opens the first card of a driver, "" for the system's.
-func context(t *testing.T, library string) (*cuda.Context, profile.GPU) {
+func context(t *testing.T, library string) *cuda.Context {
 	t.Helper()
 	d, err := cuda.Open(library)
 	if err != nil {
@@ -40,25 +39,23 @@ func context(t *testing.T, library string) (*cuda.Context, profile.GPU) {
 			t.Error(err)
 		}
 	})
-	var h profile.Hardware
-	probe.CardsAt(&h, library, false)
-	return ctx, h.GPUs[0]
+	return ctx
 }
 
 // On a real card every kernel must agree with the CPU, which Attention and Product check themselves.
 func TestOnACard(t *testing.T) {
-	ctx, gpu := context(t, "")
+	ctx := context(t, "")
 	for _, d := range []int{64, 72, 128, 576} {
 		for _, kv := range []profile.DType{profile.FP16, profile.FP32} {
 			w := work
 			w.KV = kv
-			timings, err := Attention(ctx, gpu, d, w)
+			timings, err := Attention(ctx, d, w)
 			if err != nil || len(timings) == 0 || timings[0].Seconds <= 0 {
 				t.Errorf("head_dim %d, %s: %+v, %v", d, kv, timings, err)
 			}
 		}
 	}
-	if timings, err := Product(ctx, gpu, product); err != nil || timings[0].Seconds <= 0 {
+	if timings, err := Product(ctx, product); err != nil || timings[0].Seconds <= 0 {
 		t.Errorf("%+v, %v", timings, err)
 	}
 }
@@ -73,10 +70,10 @@ func TestFailuresLeaveNothingBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			library := standin.Build(t, o)
 			t.Run("session", func(t *testing.T) {
-				ctx, gpu := context(t, library.Path)
+				ctx := context(t, library.Path)
 				for what, run := range map[string]func() error{
-					"attention": func() error { _, err := Attention(ctx, gpu, 64, work); return err },
-					"product":   func() error { _, err := Product(ctx, gpu, product); return err },
+					"attention": func() error { _, err := Attention(ctx, 64, work); return err },
+					"product":   func() error { _, err := Product(ctx, product); return err },
 				} {
 					var e *cuda.Error
 					if err := run(); !errors.As(err, &e) {
@@ -122,7 +119,7 @@ func TestParameters(t *testing.T) {
 func TestNoKernelForTheWork(t *testing.T) {
 	w := work
 	w.KV = profile.INT8
-	if _, err := Attention(nil, profile.GPU{}, 64, w); err == nil || !strings.Contains(err.Error(), "int8") {
+	if _, err := Attention(nil, 64, w); err == nil || !strings.Contains(err.Error(), "int8") {
 		t.Errorf("%v", err)
 	}
 }

@@ -60,13 +60,16 @@ func OnCard(library string, gpu func() (profile.GPU, error), memory card.Memory,
 			}
 		}
 		if shape.Recalled = shape.Kernels != nil; !shape.Recalled {
-			shape.Kernels, err = timeShape(ctx, described, s)
+			shape.Kernels, err = timeShape(ctx, s)
 			if err == nil {
 				err = memory.Keep(key, shape.Kernels)
 			}
 			if err != nil {
 				return nil, verdict.Unable.Of(err)
 			}
+		}
+		if err := s.Predict(described, shape.Kernels); err != nil {
+			return nil, err
 		}
 		shape.Agreement = agreement(shape.Kernels)
 		result.Shapes, all = append(result.Shapes, shape), append(all, shape.Kernels...)
@@ -84,10 +87,26 @@ func agreement(kernels []card.Timing) *float64 {
 	return &r
 }
 
-func timeShape(ctx *cuda.Context, gpu profile.GPU, s Shape) ([]card.Timing, error) {
+func timeShape(ctx *cuda.Context, s Shape) ([]card.Timing, error) {
 	if !s.attention {
-		return card.Product(ctx, gpu, tiling.MatMulWork{M: s.size[0], N: s.size[1], K: s.size[2]})
+		return card.Product(ctx, s.product())
 	}
-	return card.Attention(ctx, gpu, s.size[2], tiling.AttentionWork{Queries: s.size[0], Keys: s.size[1],
-		Heads: predictedHeads, KVHeads: predictedKVHeads, KV: profile.FP16})
+	return card.Attention(ctx, s.size[2], s.cardAttention())
+}
+
+// Predict sets what the model of tiles says of kernels that were timed on this shape.
+func (s Shape) Predict(gpu profile.GPU, kernels []card.Timing) error {
+	if !s.attention {
+		return card.PredictProduct(kernels, gpu, s.product())
+	}
+	return card.PredictAttention(kernels, gpu, s.size[2], s.cardAttention())
+}
+
+func (s Shape) product() tiling.MatMulWork {
+	return tiling.MatMulWork{M: s.size[0], N: s.size[1], K: s.size[2]}
+}
+
+func (s Shape) cardAttention() tiling.AttentionWork {
+	return tiling.AttentionWork{Queries: s.size[0], Keys: s.size[1], Heads: predictedHeads, KVHeads: predictedKVHeads,
+		KV: profile.FP16}
 }

@@ -52,8 +52,8 @@ func TestTimingsOnACardAreKept(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept := []card.Timing{{Entry: "a", Seconds: 1e-3, PredictedSeconds: 2e-3},
-		{Entry: "b", Seconds: 2e-3, PredictedSeconds: 3e-3}}
+	kept := []card.Timing{{Entry: "product_m64_n64_k16_t4x4", Seconds: 1e-3, Registers: 48},
+		{Entry: "product_m32_n128_k8_t8x8", Seconds: 2e-3, Registers: 149}, {Entry: "of an older program", Seconds: 3e-3}}
 	if err := memory.Keep(card.Key(devices[0].UUID, strconv.Itoa(driver.Version()), shape[0].String()), kept); err != nil {
 		t.Fatal(err)
 	}

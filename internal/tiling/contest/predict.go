@@ -141,7 +141,7 @@ func perAccess(counts []cachesim.Counts) []float64 {
 func predictGPU(gpu profile.GPU, s Shape) (GPUPrediction, []tiling.Reason, error) {
 	p := GPUPrediction{Card: gpu.Name, Shape: s.String(), Baselines: map[string]float64{}, Refused: map[string]string{}}
 	if !s.attention {
-		c, err := tiling.MatMul(gpu, tiling.MatMulWork{M: s.size[0], N: s.size[1], K: s.size[2]})
+		c, err := tiling.MatMul(gpu, s.product())
 		if err != nil {
 			return p, nil, err
 		}
