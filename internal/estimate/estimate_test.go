@@ -215,6 +215,52 @@ func TestCardsAreThere(t *testing.T) {
 	}
 }
 
+// A pattern that no tensor matches is taken, as llama.cpp takes it, and said; shares beside one card alone are refused,
+// and so is a backend that does not reach the card. Where nothing is said, layers go over all cards.
+func TestPlacesAsTheyAreAsked(t *testing.T) {
+	ask := func(hardware string, given ...string) (Request, *engine.Memory, error) {
+		r := request("llama-server", hardware)
+		r.Model, r.GPULayers, r.ImageSize = "qwen3-vl-4b", -1, "none"
+		r.Given = func(flag string) bool { return slices.Contains(given, flag) }
+		for _, flag := range given {
+			switch flag {
+			case "override-tensor":
+				r.Settings.Overrides = []string{"nothing=CPU"}
+			case "split-mode":
+				r.Settings.SplitMode = "none"
+			case "tensor-split":
+				r.Settings.Shares = "1,1"
+			case "backend":
+				r.Settings.Backend = "rocm"
+			}
+		}
+		m, err := r.Load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		mem, err := r.Estimate(&m)
+		return r, mem, err
+	}
+	if r, _, err := ask("i5-10210u+gtx-1080", "override-tensor"); err != nil || len(r.Notes) == 0 {
+		t.Errorf("%v, %q", err, r.Notes)
+	}
+	for _, given := range [][]string{{"split-mode", "tensor-split"}, {"backend"}} {
+		if _, _, err := ask("i5-10210u+gtx-1080", given...); err == nil {
+			t.Errorf("%v is taken", given)
+		}
+	}
+	for mode, cards := range map[string]int{"": 2, "split-mode": 1} {
+		_, mem, err := ask("i5-10210u+gtx-1080+gtx-1080", mode)
+		places := map[string]bool{}
+		for i := 0; err == nil && i < len(mem.Items); i++ {
+			places[mem.Items[i].Where] = true
+		}
+		if err != nil || len(places) != cards+1 {
+			t.Errorf("%q: %v over %v", mode, err, places)
+		}
+	}
+}
+
 // Two cards hold a half each: what fits them is judged by the fuller one.
 func TestSeveralCards(t *testing.T) {
 	r := Request{Model: "qwen3-vl-8b", Engine: "llama-server", Hardware: "i5-10210u+gtx-1080+gtx-1080", ImageSize: "none"}

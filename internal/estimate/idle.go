@@ -1,7 +1,6 @@
 package estimate
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -36,11 +35,8 @@ func (o *Request) idle(m *profile.Model) error {
 		return fmt.Errorf("--tensor-split has no effect with --split-mode none, which leaves one card: give one")
 	}
 	if pattern := engine.IdleOverride(m, o.Options, len(s.Overrides)); pattern != "" && o.given("override-tensor") {
-		text := fmt.Sprintf("--override-tensor %s has no effect: no tensor of %s has such a name", pattern, m.Name)
-		if o.typed("override-tensor") {
-			return errors.New(text)
-		}
-		o.note("%s, there as here", text)
+		// llama.cpp takes it, and one pattern for many models is common: it is said, not refused.
+		o.note("--override-tensor %s has no effect, there as here: no tensor of %s has such a name", pattern, m.Name)
 	}
 	if most := settings.AtMost("image-max-tokens", s.ImageMost, m.Text.MaxPositions); o.typed("image-max-tokens") {
 		if err := settings.Within(most); err != nil { // more tokens of an image than the model has positions
