@@ -53,6 +53,7 @@ type Options struct {
 	FlashAttention string // auto, on, off
 	HostLayers     int    // llama.cpp with a card: layers that stay on the host, the head counting as one after the last
 	Device         string // cpu, gpu
+	Anywhere       bool   // nobody named a device or a machine: Device is a guess
 	Image          *Image // nil: the image that the engine itself warms up with; zero size: no images at all
 	NoWarmup       bool   // llama.cpp: no warm-up image, so that the largest image sent decides the tower's buffer
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context

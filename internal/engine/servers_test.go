@@ -465,3 +465,22 @@ func TestTransformersFP8(t *testing.T) {
 		}
 	}
 }
+
+// A checkpoint of FP8 counts as it is stored where nobody said what it will run on, and may become 16 bits; on a
+// processor that was named it does.
+func TestFP8WhereNobodyNamedADevice(t *testing.T) {
+	m := model(t, "qwen3-vl-8b")
+	m.Quantisation, _ = profile.QuantisationNamed("fp8")
+	sizes := map[bool]Item{}
+	for _, anywhere := range []bool{false, true} {
+		mem, err := Estimate("transformers", m, Options{Device: "cpu", Anywhere: anywhere, Context: 4096})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes[anywhere] = mem.Items[0]
+	}
+	named, open := sizes[false], sizes[true]
+	if named.Low != named.Bytes || open.Bytes*17/10 > named.Bytes || open.High != named.Bytes || open.Low != open.Bytes {
+		t.Errorf("named %v, open %v", named, open)
+	}
+}

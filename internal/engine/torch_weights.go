@@ -144,7 +144,7 @@ func (mem *Memory) torchWeights(m *profile.Model, o Options, l torchLoad) {
 
 // hybrid says what a server's cache is not followed in.
 func (mem *Memory) hybrid(t *profile.Text) {
-	if n := t.Layers - t.CachedLayers(); n > 0 {
+	if n := t.LinearLayers(); n > 0 {
 		mem.warn(NotModelled, "the states of %d layers of linear attention, %s a sequence, lie in the cache's blocks as "+
 			"well: "+
 			"their padding is not modelled",

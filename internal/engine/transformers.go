@@ -227,6 +227,7 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if load.widened {
 		mem.warn(Widened, "transformers %s computes in FP8 on cards of compute capability 8.9 and later alone: elsewhere "+
 			"the weights become %s", transformersVersion, torchName[load.dtype])
+		mem.asStored(m, o, load)
 	}
 	if err := mem.torchCall(m, o, c); err != nil {
 		return nil, err
@@ -252,6 +253,22 @@ func (l *torchLoad) withoutFP8(m *profile.Model, o Options) error {
 	}
 	l.quant, l.widened, l.name = nil, true, torchName[l.dtype]
 	return nil
+}
+
+// asStored puts the checkpoint's own form in the place of what it becomes, which stays the most, where nobody said what
+// the model will run on.
+func (mem *Memory) asStored(m *profile.Model, o Options, l torchLoad) {
+	stored := &Memory{}
+	if l.quant = m.Quantisation; !o.Anywhere {
+		return
+	}
+	stored.torchWeights(m, o, l)
+	mem.Quant = l.quant.Name
+	for i, it := range stored.Items {
+		widened := mem.Items[i]
+		it.High = max(it.High, widened.High)
+		mem.Items[i] = it
+	}
 }
 
 // torchName is how PyTorch spells a type.
@@ -392,7 +409,7 @@ func cached(t *profile.Text, c call) string {
 	if c.sequences > 1 {
 		text = fmt.Sprintf("%d sequences of %s", c.sequences, text)
 	}
-	if n := t.Layers - t.CachedLayers(); n > 0 {
+	if n := t.LinearLayers(); n > 0 {
 		text += fmt.Sprintf(" in %d layers and the states of %d", t.CachedLayers(), n)
 	}
 	return text

@@ -253,7 +253,7 @@ func (o *Request) device(e *engine.Engine) error {
 	case o.GPU != nil || !e.CPU || o.Hardware == "" && o.cardAsked() != "":
 		o.Device = "gpu"
 	default:
-		o.Device = "cpu"
+		o.Device, o.Anywhere = "cpu", o.Hardware == ""
 	}
 	if name := o.cardAsked(); name != "" && o.Device == "cpu" {
 		if o.Settings.Backend == cpuBackend {

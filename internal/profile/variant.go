@@ -273,11 +273,11 @@ func (t *Text) StateBytes(element int64) int64 {
 	if a == nil {
 		return 0
 	}
-	return int64(t.linearLayers()) * (a.RecurrentBytes() + a.ConvolutionBytes(element))
+	return int64(t.LinearLayers()) * (a.RecurrentBytes() + a.ConvolutionBytes(element))
 }
 
-// linearLayers is how many layers keep a state in place of tokens.
-func (t *Text) linearLayers() (n int) {
+// LinearLayers is how many layers keep a state in place of tokens.
+func (t *Text) LinearLayers() (n int) {
 	for layer := range t.Layers {
 		if t.LayerType(layer) == LinearAttention {
 			n++
