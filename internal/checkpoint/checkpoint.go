@@ -8,6 +8,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -57,6 +58,9 @@ func Open(folder string) (Checkpoint, error) {
 func Configuration(folder string) (profile.Model, error) {
 	path := filepath.Join(folder, "config.json")
 	data, err := file.Read(path, file.Document)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = cmp.Or(alone(folder), err)
+	}
 	if err != nil {
 		return profile.Model{}, err
 	}
@@ -65,6 +69,19 @@ func Configuration(folder string) (profile.Model, error) {
 		return m, err
 	}
 	return m, readBeside(folder, &m)
+}
+
+// alone says that a folder holds an adapter without its model, nil where it does not.
+func alone(folder string) error {
+	data, err := file.Read(filepath.Join(folder, "adapter_config.json"), file.Document)
+	var a struct {
+		Base string `json:"base_model_name_or_path"`
+	}
+	if err != nil || json.Unmarshal(data, &a) != nil {
+		return nil
+	}
+	return fmt.Errorf("%s: an adapter without its model: name the model that it was made for (%s) with --model", folder,
+		cmp.Or(a.Base, "its base_model_name_or_path is empty"))
 }
 
 // readBeside reads the processors' limits and ModelOpt's quantisation, which stand in files of their own.

@@ -105,6 +105,15 @@ func TestModelOptBesideTheConfiguration(t *testing.T) {
 	}
 }
 
+// A folder that holds an adapter alone says which model it was made for.
+func TestAdapterAlone(t *testing.T) {
+	_, err := Configuration(folder(t, map[string]string{
+		"adapter_config.json": `{"base_model_name_or_path": "Qwen/Qwen3-VL-2B-Instruct"}`}))
+	if err == nil || !strings.Contains(err.Error(), "(Qwen/Qwen3-VL-2B-Instruct)") {
+		t.Error(err)
+	}
+}
+
 // The hub's cache and Ollama's blobs are found by name, and no name leads out of them.
 func TestFoundByName(t *testing.T) {
 	root := folder(t, map[string]string{
