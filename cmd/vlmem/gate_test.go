@@ -41,6 +41,30 @@ func TestGateHoldsWhatAdviseWrites(t *testing.T) {
 	}
 }
 
+// Whatever advise says that Ollama fits on a card, gate holds to fit there: both reckon with the llama.cpp that Ollama
+// pins. When gate reckoned with whatever build is newest, it missed what advise had filled to the last MiB.
+func TestGateHoldsWhatOllamaIsAdvised(t *testing.T) {
+	held := 0
+	for _, card := range []string{"gt-1030", "gtx-1050-ti", "gtx-1060-3gb", "gtx-1080", "rtx-4060", "t4"} {
+		for _, model := range []string{"qwen3.5-0.8b", "qwen3-vl-2b", "qwen3-vl-4b", "qwen3-vl-8b"} {
+			folder := t.TempDir()
+			of := []string{"--for", "ollama", "--hardware", "i5-10210u+" + card, "--model", model}
+			if r := vlmem(t, nil, append([]string{"advise", "-o", folder + "/"}, of...)...); r.code != 0 {
+				continue // it fits nowhere on this machine
+			}
+			held++
+			r := vlmem(t, nil, append([]string{"gate", "--config", filepath.Join(folder, "Modelfile"), "--config",
+				filepath.Join(folder, "ollama.env")}, of...)...)
+			if r.code != 0 {
+				t.Errorf("%s on %s: exit %d\n%s%s", model, card, r.code, r.stdout, r.stderr)
+			}
+		}
+	}
+	if held < 20 {
+		t.Errorf("only %d fit", held)
+	}
+}
+
 // advise --build writes what that build takes, names it, and gate reckons with it.
 func TestAdviseForABuild(t *testing.T) {
 	for build, want := range map[string]string{"b8672": "--no-mmap\n", "b11549": "--load-mode none\n"} {

@@ -93,10 +93,16 @@ func TestVerifyReadsAServersLog(t *testing.T) {
 func TestVerifySilentLog(t *testing.T) {
 	path := config(t, "--hardware", "i5-10210u", "--model", "qwen3-vl-2b", "--seeds", "1", "--image", "64x64", "--context",
 		"512")
-	for target, help := range map[string]string{"llama-server": "-lv 4", "ollama": "no model that ollama loaded"} {
-		got := vlmem(t, nil, "verify", path, "--for", target, "--log", write(t, "empty.log", "nothing\n"))
-		if got.code != exitInconclusive || !strings.Contains(got.stderr, help) {
-			t.Errorf("%s: exit %d, %q", target, got.code, got.stderr)
+	server := "srv init: build_info: b11549-abcdef0\nsrv load_model: loading model 'small.gguf'\n" +
+		"srv load_model: initializing, n_slots = 1, n_ctx_slot = 4096\nsrv init: listening on http://127.0.0.1:8080\n"
+	for _, c := range []struct{ target, log, help string }{
+		{"llama-server", "nothing\n", "-lv 4"}, {"llama-server", server, "-lv 4"},
+		{"llama-server", server + "load_hparams: model size: 781.42 MiB\n", "-lv 4"}, // the tower's alone
+		{"ollama", "nothing\n", "no model that ollama loaded"},
+	} {
+		got := vlmem(t, nil, "verify", path, "--for", c.target, "--log", write(t, "quiet.log", c.log))
+		if got.code != exitInconclusive || !strings.Contains(got.stderr, c.help) {
+			t.Errorf("%s of %q: exit %d, %q", c.target, c.log, got.code, got.stderr)
 		}
 	}
 }

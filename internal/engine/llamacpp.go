@@ -524,7 +524,7 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 	}
 	named := len(o.Llama.Overrides) > 0 || c.kType == ggml.F32 || c.vType == ggml.F32
 	if v := m.Text.Variant; p.Cards > 0 && v != nil && v.Linear != nil && m.Text.MoE != nil && named {
-		cardsOnly(0.6, 1.3, "two of 56 such settings were 38 % below and 19 % above")
+		cardsOnly(0.6, 1.3, "of 56 such settings two were 3 % and 23 % above")
 		mem.widen(Compute, "host", 0.6, 1.3, "as on the card")
 	}
 	if p.Cards > 0 && !o.Llama.likeCUDA() {
