@@ -220,7 +220,7 @@ func Held(estimate, stated []engine.Item, witness string) Verification {
 		if c.Seen = float64(said); !found {
 			c.Absent, c.How = true, witness+" does not say"
 		} else {
-			c.Low, c.High = c.Low-float64(most-said), c.High+float64(said-least)
+			c.Low, c.High = max(0, c.Low-float64(most-said)), c.High+float64(said-least)
 		}
 		if v.Claims = append(v.Claims, c); !c.Holds() {
 			v.Failed++

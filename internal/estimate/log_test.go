@@ -80,6 +80,9 @@ func TestServersLogIsWhole(t *testing.T) {
 	}
 	held := 0
 	for _, c := range v.Claims {
+		if c.Low < 0 {
+			t.Errorf("%s: from %.0f B on", c.What, c.Low)
+		}
 		if !c.Absent && c.Holds() {
 			held++
 		}
