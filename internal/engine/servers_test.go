@@ -484,3 +484,17 @@ func TestFP8WhereNobodyNamedADevice(t *testing.T) {
 		t.Errorf("named %v, open %v", named, open)
 	}
 }
+
+// A tower that was not replayed is assumed within half and twice, by vLLM's profile run as elsewhere.
+func TestForeignTowerIsAssumed(t *testing.T) {
+	r := run(t, "qwen3-vl-4b", Options{GPU: card(t, "l4")})
+	if p := r.tower(); p.source != Derived {
+		t.Errorf("%+v", p)
+	}
+	foreign := *r.m
+	foreign.Vision.Kind = profile.Gemma4Tower
+	r.m = &foreign
+	if p := r.tower(); p.source != Assumed || p.low > p.bytes/2 || p.high < 2*p.bytes {
+		t.Errorf("%+v", p)
+	}
+}

@@ -224,7 +224,7 @@ type phase struct {
 // pixels in bytes, position embeddings, rotary tables, then attention (input, norm, and of each card query, key and
 // value, their rotations and copies) or MLP (old and new input, norm, both sides of the activation), and the features
 // of every level, all live in the last blocks. The interval, 4 % below and 6 above, is assumed: no
-// release states what its kernels keep beside these.
+// release states what its kernels keep beside these. Of another family's tower nothing was replayed: half to twice.
 func (r *vllmRun) tower() phase {
 	v := r.m.Vision
 	n, t, c, k := int64(r.items*r.dummy.Patches), int64(r.items*r.dummy.Tokens), int64(v.HiddenSize), int64(r.at.tensor)
@@ -232,8 +232,13 @@ func (r *vllmRun) tower() phase {
 	block := max(r.b*n*c*2+9*r.b*n*c/k, 3*r.b*n*c+2*r.b*n*int64(v.IntermediateSize)/k)
 	peak := units.Bytes(n*int64(r.dummy.PatchWidth) + r.b*n*c + 2*r.b*n*head + block +
 		int64(len(v.DeepstackLayers))*r.b*t*int64(v.OutHiddenSize))
-	return phase{Vision, peak, scaled(peak, 0.96), scaled(peak, 1.06), Derived, fmt.Sprintf(
-		"the tower on %d of %dx%d, %d patches, with the features of all levels", r.items, r.dummy.Width, r.dummy.Height, n)}
+	why := fmt.Sprintf("the tower on %d of %dx%d, %d patches, with the features of all levels", r.items, r.dummy.Width,
+		r.dummy.Height, n)
+	if v.Kind != "" && v.Kind != profile.Qwen25Tower {
+		return phase{Vision, peak, scaled(peak, leastForeignTower), scaled(peak, mostForeignTower), Assumed,
+			fmt.Sprintf("%s, as if a %s tower's blocks were Qwen3-VL's", why, v.Kind)}
+	}
+	return phase{Vision, peak, scaled(peak, 0.96), scaled(peak, 1.06), Derived, why}
 }
 
 // held is the features that lie in the encoder cache while decoder and sampler are profiled.
