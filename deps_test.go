@@ -158,7 +158,10 @@ func goFiles(t *testing.T) []string {
 }
 
 // allGoFiles lists every file of the project, tests and tools among them.
-func allGoFiles(t *testing.T) []string {
+func allGoFiles(t *testing.T) []string { return filesNamed(t, ".go") }
+
+// filesNamed lists the files that end so, outside testdata and hidden folders.
+func filesNamed(t *testing.T, ending string) []string {
 	t.Helper()
 	var files []string
 	err := filepath.WalkDir(".", func(name string, d fs.DirEntry, err error) error {
@@ -167,7 +170,7 @@ func allGoFiles(t *testing.T) []string {
 			return err
 		case d.IsDir() && name != "." && (strings.HasPrefix(d.Name(), ".") || d.Name() == "testdata"):
 			return filepath.SkipDir
-		case strings.HasSuffix(name, ".go"):
+		case strings.HasSuffix(name, ending):
 			files = append(files, filepath.ToSlash(name))
 		}
 		return nil

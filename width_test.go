@@ -27,6 +27,31 @@ func TestLinesAreShort(t *testing.T) {
 	}
 }
 
+// TestPagesAreShort holds the sentences of Markdown: no code, no row of a table, nothing generated, and no piece that
+// cannot be broken.
+func TestPagesAreShort(t *testing.T) {
+	generated := []string{"docs/commands.md", "docs/configuration.md"}
+	for _, file := range filesNamed(t, ".md") {
+		text, err := os.ReadFile(file)
+		if err != nil || slices.Contains(generated, file) {
+			continue
+		}
+		fenced, n := false, 0
+		for line := range strings.Lines(string(text)) {
+			n++
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+			}
+			line = strings.TrimRight(line, "\n")
+			whole := strings.HasPrefix(line, "|") || strings.HasPrefix(line, "    ") || strings.HasPrefix(line, "<!--") ||
+				strings.HasPrefix(line, "  `") || len(strings.Fields(strings.TrimLeft(line, " -"))) < 2
+			if !fenced && !whole && utf8.RuneCountInString(line) > width {
+				t.Errorf("%s:%d: more than %d columns", file, n, width)
+			}
+		}
+	}
+}
+
 // TestLongLinesAreFound holds the finder to what it must see and must leave alone.
 func TestLongLinesAreFound(t *testing.T) {
 	long := `"` + strings.Repeat("x", width) + `"`
