@@ -41,7 +41,7 @@ type Compaction struct {
 func (o *Optimizer) Poll() (State, error) {
 	r, err := probe.Pressure("/")
 	if len(r.Budgets) == 0 {
-		return State{}, err
+		return State{}, errors.Join(r.Err(), err)
 	}
 	return o.Feed(r) // what could not be read is left out of it
 }

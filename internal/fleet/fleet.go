@@ -171,7 +171,14 @@ func (m *Machine) alike() string {
 	if m.Hardware.Memory != nil {
 		memory = m.Hardware.Memory.TotalBytes
 	}
-	return fmt.Sprint(m.Hardware.Name, m.Hardware.Fingerprint, len(m.Hardware.GPUs), memory)
+	key := fmt.Sprintf("%q %q %d", m.Hardware.Name, m.Hardware.Fingerprint, memory)
+	for _, g := range m.Hardware.GPUs {
+		key += fmt.Sprintf(" %q %d", g.Name, g.MemoryBytes)
+	}
+	if g := m.Hardware.EngineCard(); g != nil { // files written by hand and old ones have no fingerprint that tells it
+		key += fmt.Sprintf(" %s %q %d %t", g.Backend, g.Name, g.MemoryBytes>>20, g.UnifiedMemory)
+	}
+	return key
 }
 
 // kinds joins machines that are alike, with room for the answers of so many models.
@@ -200,6 +207,9 @@ func kindOf(h *profile.Hardware) Kind {
 		k.Memory = h.Memory.TotalBytes
 	}
 	for _, g := range h.GPUs {
+		k.Cards = append(k.Cards, g.Name)
+	}
+	if g := h.EngineCard(); g != nil && len(h.GPUs) == 0 {
 		k.Cards = append(k.Cards, g.Name)
 	}
 	return k

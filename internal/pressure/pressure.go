@@ -63,6 +63,8 @@ type Unread struct {
 	Age  time.Duration // of that value
 	// Covered: the parts that it is divided into are read, and they are what programs get.
 	Covered bool
+	// Perhaps: whether there is such a budget could not be read either.
+	Perhaps bool
 }
 
 // Reading is a machine's budgets at one moment. Stall is nil where the kernel does not count stalls.
@@ -74,7 +76,26 @@ type Reading struct {
 
 // Blind is whether some budget was never read: the level may be higher than what is seen.
 func (r Reading) Blind() bool {
-	return slices.ContainsFunc(r.Unread, func(u Unread) bool { return !u.Last && !u.Covered })
+	return len(r.Unseen()) > 0
+}
+
+// Unseen names the budgets that were never read.
+func (r Reading) Unseen() (names []string) {
+	for _, u := range r.Unread {
+		if !u.Last && !u.Covered && !u.Perhaps {
+			names = append(names, u.Name)
+		}
+	}
+	return names
+}
+
+// Err is why budgets could not be read, nil where all were.
+func (r Reading) Err() error {
+	var faults []error
+	for _, u := range r.Unread {
+		faults = append(faults, errors.New(u.Why))
+	}
+	return errors.Join(faults...)
 }
 
 // Level is how tight memory is.

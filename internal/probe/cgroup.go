@@ -189,6 +189,7 @@ type memoryLimits struct {
 	bounds  []profile.Bound // of every group with a limit, or a memory.high, which throttles
 	outside bool            // the process's own group is not to be seen
 	held    error           // why it is unknown what some group holds; such a bound counts as empty
+	unheld  []int           // those of bounds
 }
 
 // noLimit: version 1 writes the largest page-aligned 63-bit number for none.
@@ -209,7 +210,11 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 			}
 			m.held = cmp.Or(m.held, g.bind(r, &m, "", file, limit, stat), statErr)
 		}
-		if high, err := r.limit(g.dir + "/memory.high"); g.v2 && err == nil && high < limit {
+		switch high, err := r.limit(g.dir + "/memory.high"); {
+		case !g.v2:
+		case err != nil && r.exists(g.dir+"/memory.high"):
+			firstErr = cmp.Or(firstErr, err)
+		case err == nil && high < limit:
 			m.held = cmp.Or(m.held, g.bind(r, &m, ", throttles", g.dir+"/memory.high", high, stat), statErr)
 		}
 	}
@@ -222,6 +227,7 @@ func (g controlGroup) bind(r *root, m *memoryLimits, what, file string, limit un
 	left, err := g.memoryLeft(r, limit, stat)
 	if err != nil {
 		left = limit
+		m.unheld = append(m.unheld, len(m.bounds))
 	}
 	b := profile.NewBound("control group "+path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup"))+what, "/"+file,
 		limit, left)

@@ -26,6 +26,7 @@ func Fingerprint(h profile.Hardware) string {
 		System *profile.System
 		Nodes  [][]int
 		Cards  []card
+		Others []card `json:",omitempty"` // that CUDA does not serve
 	}
 	if h.CPU != nil {
 		c := *h.CPU
@@ -41,6 +42,16 @@ func Fingerprint(h profile.Hardware) string {
 	}
 	for _, g := range h.GPUs {
 		facts.Cards = append(facts.Cards, card{g.Name, g.ComputeCapability, g.MemoryBytes, g.DriverVersion})
+	}
+	for _, c := range h.Cards {
+		if c.Vendor == "NVIDIA" {
+			continue // among the GPUs where it computes; shown on the bus alone, nothing runs on it
+		}
+		memory := units.Bytes(0)
+		if c.VRAMBytes != nil {
+			memory = *c.VRAMBytes
+		}
+		facts.Others = append(facts.Others, card{Name: c.PCIID + " " + c.Name, Memory: memory, Driver: c.Driver})
 	}
 	data, err := json.Marshal(facts)
 	if err != nil {

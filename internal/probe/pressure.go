@@ -2,6 +2,7 @@ package probe
 
 import (
 	"bufio"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -14,8 +15,8 @@ import (
 
 // Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the
 // kernel's stall counters, those of the process's own group where they are kept, since they tell of it alone. What is
-// used is the working set: page cache that can be dropped counts as free. What could not be read is in the error, the
-// rest in the reading.
+// used is the working set: page cache that can be dropped counts as free. A budget that could not be read is among the
+// unread, with what is there of it among the budgets; why the stalls could not be is the error.
 func Pressure(rootDir string) (pressure.Reading, error) {
 	r, err := openRoot(rootDir)
 	if err != nil {
@@ -23,43 +24,54 @@ func Pressure(rootDir string) (pressure.Reading, error) {
 	}
 	defer r.close()
 	var reading pressure.Reading
-	host, hostErr := hostBudget(r)
-	if hostErr == nil {
+	unread := func(name string, perhaps bool, err error) {
+		if err != nil {
+			reading.Unread = append(reading.Unread, pressure.Unread{Name: name, Why: err.Error(), Perhaps: perhaps})
+		}
+	}
+	host, err := hostBudget(r)
+	if err == nil {
 		reading.Budgets = append(reading.Budgets, host)
 	}
-	groups, groupErr := controlGroups(r, "memory")
-	b, limited, limitErr := groupBudget(r)
+	unread(host.Name, false, err)
+	groups, unknown := controlGroups(r, "memory")
+	b, limited, err := groupBudget(r)
 	if limited {
 		reading.Budgets = append(reading.Budgets, b)
 	}
-	if groupErr == nil {
-		groupErr = limitErr
-	}
-	cards, unread := cardBudgets(r)
-	reading.Budgets, reading.Unread = append(reading.Budgets, cards...), unread
+	unread(b.Name, unknown != nil, err)
+	cards, without := cardBudgets(r)
+	reading.Budgets, reading.Unread = append(reading.Budgets, cards...), append(reading.Unread, without...)
 	reading.Stall, err = readStall(r, groups)
-	return reading, errors.Join(hostErr, groupErr, err)
+	return reading, err
 }
 
 // hostBudget is what of the host's memory is used: huge pages that are set aside are not there to be used.
 func hostBudget(r *root) (pressure.Budget, error) {
+	b := pressure.Budget{Name: "host"}
 	info, err := readMeminfo(r, "proc/meminfo")
 	if err != nil {
-		return pressure.Budget{}, err
+		return b, err
 	}
 	left, ok := available(info)
 	total := info["MemTotal"] - hugePages(info)
 	if total <= 0 || !ok {
-		return pressure.Budget{}, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
+		return b, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
 	}
-	return pressure.Budget{Name: "host", Used: max(total-left, 0), Limit: total}, nil
+	b.Used, b.Limit = max(total-left, 0), total
+	return b, nil
 }
 
-// groupBudget is the fullest of the bounds that groups set: memory.high counts as memory.max does.
+// groupBudget is the fullest of the bounds that groups set: memory.high counts as memory.max does. With an error it is
+// the fullest of those that could be read.
 func groupBudget(r *root) (pressure.Budget, bool, error) {
 	limits, err := readMemoryLimits(r)
-	var tightest pressure.Budget
-	for _, bound := range limits.bounds {
+	tightest := pressure.Budget{Name: "cgroup", Own: true}
+	for i, bound := range limits.bounds {
+		if slices.Contains(limits.unheld, i) {
+			err = cmp.Or(err, limits.held)
+			continue
+		}
 		b := pressure.Budget{Name: "cgroup", Own: true, Used: bound.HeldBytes, Limit: bound.LimitBytes}
 		if tightest.Limit == 0 || b.Fraction() > tightest.Fraction() {
 			tightest = b
@@ -73,11 +85,15 @@ func groupBudget(r *root) (pressure.Budget, bool, error) {
 func cardBudgets(r *root) (budgets []pressure.Budget, unread []pressure.Unread) {
 	for _, bus := range slices.Sorted(slices.Values(r.names(pciDir))) {
 		total, err := r.number(pciDir + "/" + bus + "/mem_info_vram_total")
-		if err != nil || total < int(2*units.GiB) {
+		counts := r.exists(pciDir+"/"+bus+"/mem_info_vram_total") || r.exists(pciDir+"/"+bus+"/mem_info_vram_used")
+		if !counts || err == nil && total < int(2*units.GiB) {
 			continue
 		}
 		name := "amdgpu " + bus
-		used, err := r.number(pciDir + "/" + bus + "/mem_info_vram_used")
+		used, usedErr := r.number(pciDir + "/" + bus + "/mem_info_vram_used")
+		if err = cmp.Or(err, usedErr); err == nil && used < 0 {
+			err = fmt.Errorf("mem_info_vram_used: %d is no size", used)
+		}
 		if err != nil {
 			unread = append(unread, pressure.Unread{Name: name, Why: err.Error()})
 			continue

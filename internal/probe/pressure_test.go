@@ -86,7 +86,8 @@ func TestPressureReadsTheTightestGroup(t *testing.T) {
 
 func TestPressureSaysWhatIsMissing(t *testing.T) {
 	r, err := Pressure(plant(t, map[string]string{"proc/self/cgroup": "0::/\n"}))
-	if err == nil || !strings.Contains(err.Error(), "/proc/meminfo: not there") || len(r.Budgets) != 0 || r.Stall != nil {
+	if why := r.Err(); err != nil || why == nil || why.Error() != "/proc/meminfo: not there" || !r.Blind() ||
+		len(r.Budgets) != 0 || r.Stall != nil {
 		t.Errorf("got %+v, %v", r, err)
 	}
 	_, err = Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n",
@@ -102,13 +103,17 @@ func TestPressureOfAMDCards(t *testing.T) {
 		"sys/bus/pci/devices/0000:03:00.0/mem_info_vram_total": "8589934592\n",
 		"sys/bus/pci/devices/0000:03:00.0/mem_info_vram_used":  "7516192768\n",
 		"sys/bus/pci/devices/0000:04:00.0/mem_info_vram_total": "8589934592\n",
-		"sys/bus/pci/devices/0000:05:00.0/mem_info_vram_total": "536870912\n"}).lay(t)
+		"sys/bus/pci/devices/0000:05:00.0/mem_info_vram_total": "536870912\n",
+		"sys/bus/pci/devices/0000:06:00.0/mem_info_vram_total": "oops\n",
+		"sys/bus/pci/devices/0000:06:00.0/mem_info_vram_used":  "1\n"}).lay(t)
 	r, err := Pressure(root)
 	if err != nil {
 		t.Fatal(err)
 	}
 	last := r.Budgets[len(r.Budgets)-1]
-	if last.Name != "amdgpu 0000:03:00.0" || !last.Device || last.Used != 7*units.GiB || len(r.Unread) != 1 || !r.Blind() {
+	if last.Name != "amdgpu 0000:03:00.0" || !last.Device || last.Used != 7*units.GiB ||
+		len(r.Unread) != 2 || !r.Blind() ||
+		r.Unread[1].Why != `/sys/bus/pci/devices/0000:06:00.0/mem_info_vram_total: "oops" is no number` {
 		t.Errorf("%+v, unread %+v", r.Budgets, r.Unread)
 	}
 }

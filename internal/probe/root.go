@@ -116,6 +116,9 @@ func (r *root) number(path string) (int, error) {
 		return 0, err
 	}
 	n, err := strconv.ParseInt(text, 0, 64)
+	if err != nil {
+		err = fmt.Errorf("/%s: %q is no number", path, text)
+	}
 	return int(n), err
 }
 

@@ -31,13 +31,15 @@ func Pressure(w io.Writer, r pressure.Reading, s pressure.State) error {
 	unread := metric{"vlmem_memory_unread",
 		"1 for each budget whose reading failed; its last value stands where it has one."}
 	age := metric{"vlmem_memory_reading_age_seconds", "Age of the last value of each budget whose reading failed."}
-	if len(r.Unread) > 0 {
+	// a divided card whose parts are read is no gap: an alert on it would never end
+	unseen := slices.DeleteFunc(slices.Clone(r.Unread), func(u pressure.Unread) bool { return u.Covered })
+	if len(unseen) > 0 {
 		head(unread)
-		for _, u := range r.Unread {
+		for _, u := range unseen {
 			fmt.Fprintf(w, "%s{budget=\"%s\"} 1\n", unread.name, labelValue(u.Name))
 		}
 		head(age)
-		for _, u := range r.Unread {
+		for _, u := range unseen {
 			if u.Last {
 				fmt.Fprintf(w, "%s{budget=\"%s\"} %g\n", age.name, labelValue(u.Name), u.Age.Seconds())
 			}

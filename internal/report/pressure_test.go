@@ -48,3 +48,18 @@ func TestLiveDrawsThePresentAnew(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreadMetricLeavesCoveredOut: the parts of a divided card are read, so that nothing is unseen of it.
+func TestUnreadMetricLeavesCoveredOut(t *testing.T) {
+	var b bytes.Buffer
+	r := pressure.Reading{Unread: []pressure.Unread{{Name: "device 0", Covered: true}}}
+	if err := Pressure(&b, r, pressure.State{}); err != nil || strings.Contains(b.String(), "unread") {
+		t.Errorf("%v: %s", err, b.String())
+	}
+	b.Reset()
+	r.Unread = append(r.Unread, pressure.Unread{Name: "device 1"})
+	if err := Pressure(&b, r, pressure.State{}); err != nil || strings.Count(b.String(), "vlmem_memory_unread{") != 1 ||
+		!strings.Contains(b.String(), `vlmem_memory_unread{budget="device 1"} 1`) {
+		t.Errorf("%v: %s", err, b.String())
+	}
+}

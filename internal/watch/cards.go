@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,15 +28,8 @@ type Cards struct {
 	unmanaged  bool // there is no NVML: it is not looked for again
 	driver     *cuda.Driver
 	contexts   []*cuda.Context
-	last       []seenCard
-	now        func() time.Time
+	seen       readings
 	absent     bool // there is neither: nobody is asked again
-}
-
-// seenCard is a budget and when it was read.
-type seenCard struct {
-	pressure.Budget
-	at time.Time
 }
 
 // cardAnswer is one card's: its budget, or why that could not be read.
@@ -68,14 +60,13 @@ func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread,
 	var unread []pressure.Unread
 	for _, a := range answers {
 		if a.unread == "" {
-			c.see(a.Budget)
+			c.seen.see(a.Budget, true)
 			budgets = append(budgets, a.Budget)
 			continue
 		}
-		u := pressure.Unread{Name: a.Name, Why: a.unread, Covered: a.covered}
-		if i := slices.IndexFunc(c.last, func(s seenCard) bool { return s.Name == a.Name }); i >= 0 {
-			budgets = append(budgets, c.last[i].Budget)
-			u.Last, u.Age = true, c.clock().Sub(c.last[i].at)
+		b, u, ok := c.seen.stand(pressure.Unread{Name: a.Name, Why: a.unread, Covered: a.covered}, nil)
+		if ok {
+			budgets = append(budgets, b)
 		}
 		unread = append(unread, u)
 	}
@@ -83,32 +74,11 @@ func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread,
 }
 
 // stand is the answer where all cards fail at once.
-func (c *Cards) stand(err error) (budgets []pressure.Budget, unread []pressure.Unread, _ error) {
-	for _, s := range c.last {
-		budgets = append(budgets, s.Budget)
-		unread = append(unread, pressure.Unread{Name: s.Name, Why: err.Error(), Last: true, Age: c.clock().Sub(s.at)})
-	}
-	if len(c.last) > 0 {
-		return budgets, unread, fmt.Errorf("the cards' last reading stands: %w", err)
+func (c *Cards) stand(err error) ([]pressure.Budget, []pressure.Unread, error) {
+	if r, _ := c.seen.settle(c.seen.fail(err)); len(r.Budgets) > 0 {
+		return r.Budgets, r.Unread, fmt.Errorf("the cards' last reading stands: %w", err)
 	}
 	return nil, []pressure.Unread{{Name: "cards", Why: err.Error()}}, err
-}
-
-func (c *Cards) clock() time.Time {
-	if c.now != nil {
-		return c.now()
-	}
-	return time.Now()
-}
-
-func (c *Cards) see(b pressure.Budget) {
-	for i := range c.last {
-		if c.last[i].Name == b.Name {
-			c.last[i] = seenCard{b, c.clock()}
-			return
-		}
-	}
-	c.last = append(c.last, seenCard{b, c.clock()})
 }
 
 func (c *Cards) ask(ctx context.Context) ([]cardAnswer, error) {

@@ -1,8 +1,8 @@
 // Package watch follows the pressure on one machine's memory: it reads the host, its control groups and its cards at
 // every tick, feeds a monitor, shows each moment and runs a command at each change of level.
 //
-// A card that fails to answer keeps its last reading: pressure that can no longer be seen has not gone away. Each cause
-// is warned of once. The watch holds no clock; ticks come from outside.
+// What fails to be read, the host, a control group or a card, keeps its last reading: pressure that can no longer be
+// seen has not gone away. Each cause is warned of once. Ticks come from outside; the clock says how old a reading is.
 package watch
 
 import (
@@ -46,6 +46,7 @@ type Watcher struct {
 	level pressure.Level
 	fed   bool
 	told  map[string]bool // warnings given
+	seen  readings        // of Read
 }
 
 // Run reads now and at every tick, until Until is reached or ctx ends.
@@ -83,7 +84,8 @@ func (w *Watcher) Step(ctx context.Context) (done bool, err error) {
 		w.hook(ctx, state, before)
 	}
 	if reading.Blind() && w.Once {
-		return true, verdict.Unsure.Of(errors.New("a card's memory could not be read: the level may be higher"))
+		return true, verdict.Unsure.Of(fmt.Errorf("%s could not be read: the level may be higher",
+			strings.Join(reading.Unseen(), ", ")))
 	}
 	reached := w.reached(before, first) && !(reading.Blind() && w.Until == pressure.Low.String())
 	if w.Once && w.Until != "" && !reached {
@@ -100,9 +102,17 @@ func (w *Watcher) missed() error {
 // reading is what the host and its cards have in use.
 func (w *Watcher) reading(ctx context.Context) pressure.Reading {
 	reading, err := w.Read()
+	if err != nil && len(reading.Budgets)+len(reading.Unread) == 0 && len(w.seen.last) > 0 {
+		reading, err = w.seen.fail(err), nil
+	}
 	if err != nil {
 		w.warnOnce(err.Error())
 	}
+	reading, doubtful := w.seen.settle(reading)
+	for _, u := range doubtful {
+		w.warnOnce(u.Why)
+	}
+	w.warnUnread(reading.Unread, false)
 	if w.Cards != nil {
 		devices, unread, err := w.Cards.Read(ctx)
 		if err != nil && ctx.Err() == nil { // what the end of the watch cut short is no failure
@@ -110,13 +120,13 @@ func (w *Watcher) reading(ctx context.Context) pressure.Reading {
 		}
 		reading.Budgets = append(reading.Budgets, devices...)
 		if ctx.Err() == nil {
-			reading.Unread = append(w.warnUnread(reading.Unread, false), w.warnUnread(unread, err != nil)...)
+			reading.Unread = append(reading.Unread, w.warnUnread(unread, err != nil)...)
 		}
 	}
 	return reading
 }
 
-// warnUnread says once of each card why it is not read; told, the cause of all has been said.
+// warnUnread says once of each budget why it is not read; told, the cause of all has been said.
 func (w *Watcher) warnUnread(list []pressure.Unread, told bool) []pressure.Unread {
 	for _, u := range list {
 		switch {
