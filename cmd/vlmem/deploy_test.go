@@ -174,7 +174,7 @@ func TestJobHasAsManyShardsAsCompletions(t *testing.T) {
 	if job.Spec.CompletionMode != "Indexed" || job.Spec.Completions != 8 || !strings.Contains(args, "--shard=/8 ") {
 		t.Errorf("%s, %d completions of %s", job.Spec.CompletionMode, job.Spec.Completions, args)
 	}
-	merge := decoded[object](t, deploy+"/kubernetes/bench/merge.yaml")[0].Spec.Template.Spec.Containers[0].Args
+	merge := decoded[object](t, deploy+"/kubernetes/merge/merge.yaml")[0].Spec.Template.Spec.Containers[0].Args
 	elsewhere := func(a string) bool { return !strings.HasPrefix(a, "/shards/") }
 	if shards := slices.DeleteFunc(merge, elsewhere); len(shards) != 8 {
 		t.Errorf("%d files are merged", len(shards))

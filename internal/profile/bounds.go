@@ -76,7 +76,8 @@ func (m *Memory) Bind() {
 // what is taken is then unknown.
 type Room struct {
 	Capacity, Taken units.Bytes
-	Known           bool // Taken was read from the machine
+	Known           bool   // Taken was read from the machine
+	Name            string // of the bound
 	Why             string
 }
 
@@ -85,9 +86,9 @@ func (m *Memory) Room(idle bool) Room {
 	switch b := m.Binding(); {
 	case idle && len(m.Bounds) > 0:
 		least := slices.MinFunc(m.Bounds, func(a, b Bound) int { return int(a.LimitBytes - b.LimitBytes) })
-		return Room{Capacity: least.LimitBytes, Why: least.Name + ", were nobody else there"}
+		return Room{Capacity: least.LimitBytes, Name: least.Name, Why: least.Name + ", were nobody else there"}
 	case idle:
-		return Room{Capacity: m.Usable(), Why: "host memory, were nobody else there"}
+		return Room{Capacity: m.Usable(), Name: "host", Why: "host memory, were nobody else there"}
 	case b != nil:
 		return Room{Capacity: b.LimitBytes, Taken: b.LimitBytes - b.Fillable(m.PageBytes), Known: true, Why: b.Name}
 	case m.AvailableBytes != nil:

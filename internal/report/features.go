@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
@@ -13,8 +14,9 @@ import (
 // Features writes a machine as a feature file of Node Feature Discovery's local source: NAME=VALUE lines, of which
 // nfd-worker makes the labels feature.node.kubernetes.io/NAME. Values are those that stay while the machine does: sizes
 // are whole numbers of bytes, which node affinity compares with Gt and Lt; a bandwidth is the largest power of two, in
-// GB/s, that is not above it, so that what varies between two measurements rarely moves a label. What was not found has
-// no line.
+// GB/s, that is not above it, so that what varies between two measurements rarely moves a label. Memory is the least of
+// all bounds, as if nobody else were there, since what is in use does not stay. gpus are those that CUDA or a profile
+// tells of, cards those of other makers that an engine can compute on. What was not found has no line.
 func Features(w io.Writer, h profile.Hardware) error {
 	var b strings.Builder
 	line := func(name, value string) {
@@ -27,11 +29,10 @@ func Features(w io.Writer, h profile.Hardware) error {
 		line("memory-bandwidth-class", bandwidthClass(m.DRAMReadBytesPerS))
 	}
 	if m := h.Memory; m != nil {
-		binds := m.TotalBytes
-		if m.LimitBytes != nil {
-			binds = min(binds, *m.LimitBytes)
-		}
-		line("memory-bytes", positive(binds))
+		room := m.Room(true)
+		line("memory-bytes", positive(room.Capacity))
+		kind, _, _ := strings.Cut(room.Name, " ") // without the group or nodes, whose names change
+		line("memory-binds", labelText(kind))
 	}
 	line("gpus", fmt.Sprint(len(h.GPUs)))
 	for i, g := range h.GPUs {
@@ -41,6 +42,23 @@ func Features(w io.Writer, h profile.Hardware) error {
 		line(gpu+"backend", labelText(g.Backend))
 		line(gpu+"memory-bytes", positive(g.MemoryBytes))
 		line(gpu+"bandwidth-class", bandwidthClass(g.BandwidthBytesPerS))
+	}
+	foreign := slices.DeleteFunc(slices.Clone(h.Cards), func(c profile.Card) bool {
+		return c.Visible || len(c.Backends) == 0 || slices.Contains(c.Backends, "cuda")
+	})
+	if len(foreign) > 0 {
+		line("cards", fmt.Sprint(len(foreign)))
+	}
+	for i, c := range foreign {
+		card := fmt.Sprintf("card-%d-", i)
+		line(card+"vendor", labelText(c.Vendor))
+		line(card+"name", labelText(c.Name))
+		line(card+"architecture", labelText(c.Architecture))
+		line(card+"backend", labelText(c.Backends[0]))
+		if c.VRAMBytes != nil {
+			line(card+"memory-bytes", positive(*c.VRAMBytes))
+		}
+		line(card+"bandwidth-class", bandwidthClass(c.BandwidthBytesPerS))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

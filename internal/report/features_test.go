@@ -12,9 +12,14 @@ import (
 )
 
 func TestFeatures(t *testing.T) {
-	limit := 4 * units.GiB
+	vram := 24 * units.GiB
 	h := profile.Hardware{
-		Memory:   &profile.Memory{TotalBytes: 8 * units.GiB, LimitBytes: &limit},
+		Memory: &profile.Memory{TotalBytes: 8 * units.GiB, Bounds: []profile.Bound{
+			{Name: "host", LimitBytes: 8 * units.GiB, LeftBytes: units.GiB},
+			{Name: "memory.high of /kubepods", LimitBytes: 4 * units.GiB, LeftBytes: 3 * units.GiB}}},
+		Cards: []profile.Card{{Vendor: "NVIDIA", Name: "of the driver", Backends: []string{"cuda"}, Visible: true},
+			{Vendor: "AMD", Name: "Radeon RX 7900 XTX", Backends: []string{"rocm", "vulkan"}, Architecture: "rdna3",
+				VRAMBytes: &vram}, {Vendor: "ASPEED", Name: "a display"}},
 		Measured: &profile.Measured{LLCBytes: 5 * units.MiB, DRAMReadBytesPerS: 33.8e9},
 		GPUs: []profile.GPU{{Name: "GeForce GTX 1080", ComputeCapability: "6.1", MemoryBytes: 8 * units.GiB,
 			BandwidthBytesPerS: 320e9}, {Name: "RX 7900", Backend: "rocm"}},
@@ -22,6 +27,7 @@ func TestFeatures(t *testing.T) {
 	want := `vlmem-llc-kept-bytes=5242880
 vlmem-memory-bandwidth-class=32
 vlmem-memory-bytes=4294967296
+vlmem-memory-binds=memory.high
 vlmem-gpus=2
 vlmem-gpu-0-name=GeForce-GTX-1080
 vlmem-gpu-0-compute-capability=6.1
@@ -29,6 +35,12 @@ vlmem-gpu-0-memory-bytes=8589934592
 vlmem-gpu-0-bandwidth-class=256
 vlmem-gpu-1-name=RX-7900
 vlmem-gpu-1-backend=rocm
+vlmem-cards=1
+vlmem-card-0-vendor=AMD
+vlmem-card-0-name=Radeon-RX-7900-XTX
+vlmem-card-0-architecture=rdna3
+vlmem-card-0-backend=rocm
+vlmem-card-0-memory-bytes=25769803776
 `
 	var b strings.Builder
 	if err := Features(&b, h); err != nil || b.String() != want {
