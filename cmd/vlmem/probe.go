@@ -153,7 +153,7 @@ func (o *probeOptions) writeCapture(env *environment, h profile.Hardware) error 
 		return err
 	}
 	_, err = fmt.Fprintf(env.stdout,
-		"%s: %d files of /sys and /proc, %d cards; no serial numbers, addresses or host name\n",
+		"%s: %d files of /sys and /proc, %d cards; without serial numbers, UUIDs, users and host name, groups renamed\n",
 		o.doctor, files, max(len(h.GPUs), len(h.Cards)))
 	return err
 }

@@ -54,7 +54,9 @@ func TestProbeDoctor(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "machine.tar.gz")
 	r := vlmem(t, nil, "probe", "--root", capture(t), "--doctor", file)
 	data, err := os.ReadFile(file)
-	if r.code != 0 || !strings.Contains(r.stdout, "2 files of /sys and /proc") || err != nil || len(data) < 2 ||
+	if r.code != 0 || !strings.Contains(r.stdout, "2 files of /sys and /proc") ||
+		!strings.Contains(r.stdout, "without serial numbers, UUIDs, users and host name, groups renamed") ||
+		err != nil || len(data) < 2 ||
 		data[0] != 0x1f || data[1] != 0x8b {
 		t.Errorf("exit %d, %v: %s%s", r.code, err, r.stdout, r.stderr)
 	}

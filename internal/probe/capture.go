@@ -17,9 +17,7 @@ import (
 
 // A capture is the files of /sys and /proc that this package reads, in a tar that Read replays with --root, and what
 // the CUDA driver told of its cards in cardsFile. What names a person or a machine stays out: only the listed files are
-// taken, none of which holds a serial number or an address; of the mounts those of control groups alone, of the
-// kernel's version what does not say who built it, and of cards no UUID. The host's name is replaced in the paths of
-// control groups, which containers are named in: no other of these files can hold it.
+// taken, each as anonymous gives it away, and of cards no UUID.
 
 // cardsFile holds what the CUDA driver told, as JSON of profile.GPU.
 const cardsFile = "vlmem-cards.json"
@@ -61,7 +59,7 @@ var capturedLinks = []string{"sys/bus/pci/devices/*/driver", "sys/class/drm/card
 type capture struct {
 	root  *root
 	tar   *tar.Writer
-	host  string // to be replaced in paths of groups
+	hide  *anonymous
 	count int
 }
 
@@ -77,10 +75,11 @@ func Capture(dir string, pid int, h profile.Hardware, w io.Writer) (int, error) 
 		r.self = fmt.Sprintf("proc/%d", pid)
 	}
 	zipped := gzip.NewWriter(w)
-	c := capture{root: r, tar: tar.NewWriter(zipped)}
-	if r.live {
-		c.host, _ = os.Hostname() // without a name there is none to hide
+	names := hostNames(r)
+	if name, err := os.Hostname(); err == nil && r.live {
+		names = append(names, name)
 	}
+	c := capture{root: r, tar: tar.NewWriter(zipped), hide: newAnonymous(names...)}
 	for _, stage := range []func() error{c.files, c.process, c.groups, c.links, func() error { return c.cards(h.GPUs) },
 		func() error { return c.parts(h.Cards) }, c.tar.Close, zipped.Close} {
 		if err := stage(); err != nil {
@@ -88,14 +87,6 @@ func Capture(dir string, pid int, h profile.Hardware, w io.Writer) (int, error) 
 		}
 	}
 	return c.count, nil
-}
-
-// nameless is the path of a group without the host's name.
-func (c *capture) nameless(group string) string {
-	if len(c.host) < 3 { // part of any word
-		return group
-	}
-	return strings.ReplaceAll(group, c.host, "host")
 }
 
 // put writes one file.
@@ -129,19 +120,12 @@ func (c *capture) matches(pattern string) []string {
 func (c *capture) files() error {
 	for _, pattern := range captured {
 		for _, name := range c.matches(pattern) {
-			var err error
-			switch name {
-			case "proc/version": // "Linux version 6.1.0 (who@where) (…": the rest says who built it
-				text, _ := c.root.text(name)
-				f := strings.Fields(text)
-				err = c.put(name, strings.Join(f[:min(3, len(f))], " ")+"\n")
-			case "proc/cpuinfo":
-				text, _ := c.root.text(name)
-				err = c.put(name, withoutLines(text, "Serial")+"\n")
-			default:
-				err = c.copy(name, name)
+			data, err := c.root.read(name)
+			text, may := c.hide.file(name, string(data))
+			if err != nil || !may {
+				continue
 			}
-			if err != nil {
+			if err := c.put(name, text); err != nil {
 				return err
 			}
 		}
@@ -149,86 +133,42 @@ func (c *capture) files() error {
 	return nil
 }
 
-// withoutLines drops the lines that begin with a word: boards of Arm write their serial number into /proc/cpuinfo.
-func withoutLines(text, word string) string {
-	return strings.Join(slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool {
-		return strings.HasPrefix(line, word)
-	}), "\n")
-}
-
 func (c *capture) process() error {
 	for _, name := range ofProcess {
-		from, to := c.root.self+"/"+name, "proc/self/"+name
-		text, err := c.root.text(from)
+		text, err := c.root.text(c.root.self + "/" + name)
 		if err != nil {
 			continue
 		}
-		switch name {
-		case "cpuset":
-			text = c.nameless(text)
-		case "cgroup": // "5:memory:/docker/name"
-			lines := strings.Split(text, "\n")
-			for i, line := range lines {
-				if f := strings.SplitN(line, ":", 3); len(f) == 3 {
-					lines[i] = f[0] + ":" + f[1] + ":" + c.nameless(f[2])
-				}
-			}
-			text = strings.Join(lines, "\n")
-		case "mountinfo":
-			text = c.mounts(text)
-		case "numa_maps": // the policy stands in each line, mapped files' names in most
-			line, _, _ := strings.Cut(text, "\n")
-			f := strings.Fields(line)
-			text = strings.Join(f[:min(2, len(f))], " ")
-		}
-		if err := c.put(to, text+"\n"); err != nil {
+		if err := c.put("proc/self/"+name, c.hide.processFile(name, text)+"\n"); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// mounts is the lines of mountinfo that are of control groups: others name servers and people's folders.
-func (c *capture) mounts(text string) string {
-	var kept []string
-	for line := range strings.Lines(text) {
-		place, device, ok := strings.Cut(strings.TrimSpace(line), " - ")
-		if f := strings.Fields(place); ok && len(f) >= 5 &&
-			(strings.HasPrefix(device, "cgroup") || strings.HasPrefix(device, "cpuset")) {
-			f[3], f[4] = c.nameless(f[3]), c.nameless(f[4])
-			kept = append(kept, strings.Join(f, " ")+" - "+device)
-		}
-	}
-	return strings.Join(kept, "\n")
-}
-
 // groups puts what limits each group on the process's path.
 func (c *capture) groups() error {
-	seen := map[string]bool{}
+	var files []string
 	for _, controller := range []string{"memory", "cpu", "cpuset"} {
 		if at, _, ok := controllerMount(c.root, controller); ok {
-			name := strings.TrimPrefix(path.Join(at.point, "cgroup.controllers"), "/")
-			if !seen[name] {
-				seen[name] = true
-				if err := c.copy(name, c.nameless(name)); err != nil {
-					return err
-				}
-			}
+			files = append(files, strings.TrimPrefix(path.Join(at.point, "cgroup.controllers"), "/"))
 		}
 		groups, err := controlGroups(c.root, controller)
 		if err != nil {
 			continue
 		}
 		for _, g := range groups {
-			for _, name := range c.matches(g.dir + "/" + controller + ".*") {
-				if seen[name] || strings.HasSuffix(name, "numa_stat") {
-					continue
-				}
-				seen[name] = true
-				if err := c.copy(name, c.nameless(path.Dir(name))+"/"+path.Base(name)); err != nil {
-					return err
+			for _, base := range c.root.names(g.dir) { // no glob: systemd's names have backslashes
+				if strings.HasPrefix(base, controller+".") && !strings.HasSuffix(base, "numa_stat") {
+					files = append(files, path.Join(g.dir, base))
 				}
 			}
+		}
+	}
+	slices.Sort(files)
+	for _, name := range slices.Compact(files) {
+		if err := c.copy(name, path.Join(c.hide.path(path.Dir(name)), path.Base(name))); err != nil {
+			return err
 		}
 	}
 	return nil

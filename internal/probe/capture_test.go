@@ -57,9 +57,11 @@ func TestCaptureReplays(t *testing.T) {
 	m := smallMachine().with(pciCard("0000:03:00.0", "0x10de", "0x1b80", machine{"serial_number": "4711\n"})).with(machine{
 		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n" +
 			"30 23 0:9 / /home/ada rw - nfs fileserver:/ada rw\n",
-		"proc/self/cgroup": "0::/a/b\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
-		"sys/fs/cgroup/a/b/memory.max": "4294967296\n", "sys/fs/cgroup/a/b/memory.current": "0\n",
-		"sys/fs/cgroup/a/b/memory.stat": "anon 0\n", "sys/fs/cgroup/a/b/cpu.max": "200000 100000\n",
+		"proc/self/cgroup": "0::/kubepods/burstable\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",
+		"sys/fs/cgroup/kubepods/burstable/memory.max":     "4294967296\n",
+		"sys/fs/cgroup/kubepods/burstable/memory.current": "0\n",
+		"sys/fs/cgroup/kubepods/burstable/memory.stat":    "anon 0\n",
+		"sys/fs/cgroup/kubepods/burstable/cpu.max":        "200000 100000\n",
 		"proc/version": "Linux version 6.1.0-test (ada@fileserver) #1\n",
 		"proc/cpuinfo": smallMachine()["proc/cpuinfo"] + "Serial\t\t: 00004711\n"})
 	dir := m.lay(t)
@@ -118,7 +120,7 @@ func TestCaptureHidesTheHost(t *testing.T) {
 		}
 		var out bytes.Buffer
 		zipped := gzip.NewWriter(&out)
-		c := capture{root: r, tar: tar.NewWriter(zipped), host: host}
+		c := capture{root: r, tar: tar.NewWriter(zipped), hide: newAnonymous(host)}
 		if err := errors.Join(c.files(), c.process(), c.groups(), c.tar.Close(), zipped.Close()); err != nil {
 			t.Fatal(err)
 		}
@@ -130,6 +132,47 @@ func TestCaptureHidesTheHost(t *testing.T) {
 		h, err := Reported(dir)
 		if err != nil || h.Memory.LimitBytes == nil || *h.Memory.LimitBytes != 4<<30 || *h.Memory.AvailableBytes != 3<<30 {
 			t.Errorf("host %q: %v, limit %v of %+v", host, err, h.Memory.LimitBytes, h.Memory.Bounds)
+		}
+	}
+}
+
+// TestCaptureNamesNobody: names in every form in which files tell them are gone, and the limits are found all the same.
+func TestCaptureNamesNobody(t *testing.T) {
+	const escaped = `machine-gpu\x2dnode\x2d07.scope`
+	for _, group := range []string{"/gpu-node-07", "/" + escaped, "/user.slice/user-1000.slice/alice s.scope",
+		"/kubepods.slice/kubepods-pod4711aaaa_bbbb.slice/cri-containerd-f00f00.scope"} {
+		for _, point := range []string{"/sys/fs/cgroup", "/home/alice/groups"} {
+			folder := strings.TrimPrefix(point, "/") + group
+			m := power().with(machine{
+				"etc/hostname":        "gpu-node-07.corp.example.com\n",
+				"proc/version":        "Linux version 6.1.0-gpu-node-07 (x@y) #1\n",
+				"proc/cpuinfo":        "processor 0: version = FF,  identification = 4711AA,  machine = 3906\nSerial : 4711AA\n",
+				"proc/self/mountinfo": "29 23 0:26 / " + point + " rw shared:4 - cgroup2 alice-source rw,release_agent=/alice\n",
+				"proc/self/cgroup":    "2:name=alice:/alice\n0::" + group + "\n",
+				"proc/self/cpuset":    group + "\n",
+				"proc/self/numa_maps": "7f0047110000 bind:0 file=/home/alice\n",
+				"proc/self/status":    "Name:\talice\nUid:\t4711\t4711\nCpus_allowed_list:\t0\nGid:\t4711\nVmSize:\t10 kB\n",
+				"proc/device-tree/cpus/l3-cache@0/serial-number":       "4711",
+				"proc/device-tree/cpus/l3-cache@0/ibm,loc-code":        "U78CB.4711",
+				strings.TrimPrefix(point, "/") + "/cgroup.controllers": "cpu memory\n",
+				folder + "/memory.max":                                 "4294967296\n",
+				folder + "/memory.current":                             "1073741824\n",
+				folder + "/memory.stat":                                "inactive_file 0\n",
+			})
+			var out bytes.Buffer
+			if _, err := Capture(m.lay(t), 0, profile.Hardware{}, &out); err != nil {
+				t.Fatal(err)
+			}
+			dir, text := untar(t, out.Bytes())
+			for _, private := range []string{"gpu", "4711", "alice", "f00f00", "node-07", "corp"} {
+				if strings.Contains(text, private) {
+					t.Errorf("%s below %s: the capture holds %q", group, point, private)
+				}
+			}
+			h, err := Reported(dir)
+			if err != nil || h.Memory.LimitBytes == nil || *h.Memory.LimitBytes != 4<<30 {
+				t.Errorf("%s below %s: %v, limit %v", group, point, err, h.Memory.LimitBytes)
+			}
 		}
 	}
 }

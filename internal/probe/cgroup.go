@@ -31,15 +31,20 @@ type controlGroup struct {
 // mount is a line of /proc/self/mountinfo or /proc/mounts. top is the part of the hierarchy that is mounted.
 type mount struct{ kind, point, top, options string }
 
+// unescapeMount is a path as mountinfo writes it, without spaces.
+func unescapeMount(s string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace(s)
+}
+
 func readMounts(r *root) []mount {
 	var mounts []mount
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`).Replace
 	if text, err := r.text(r.self + "/mountinfo"); err == nil {
 		for line := range strings.Lines(text) {
 			place, device, ok := strings.Cut(line, " - ")
 			left, right := strings.Fields(place), strings.Fields(device)
 			if ok && len(left) >= 5 && len(right) >= 3 {
-				mounts = append(mounts, mount{kind: right[0], point: unescape(left[4]), top: unescape(left[3]), options: right[2]})
+				mounts = append(mounts, mount{kind: right[0], point: unescapeMount(left[4]), top: unescapeMount(left[3]),
+					options: right[2]})
 			}
 		}
 		return mounts
@@ -47,7 +52,7 @@ func readMounts(r *root) []mount {
 	text, _ := r.text("proc/mounts") // captures made by hwloc-gather-topology hold this one; absent: no mounts
 	for line := range strings.Lines(text) {
 		if f := strings.Fields(line); len(f) >= 4 {
-			mounts = append(mounts, mount{kind: f[2], point: unescape(f[1]), top: "/", options: f[3]})
+			mounts = append(mounts, mount{kind: f[2], point: unescapeMount(f[1]), top: "/", options: f[3]})
 		}
 	}
 	return mounts
