@@ -284,6 +284,35 @@ func (k keys) numbers(name string) (list []int) {
 	return list
 }
 
+// wrong keeps the first fault.
+func (k keys) wrong(format string, args ...any) {
+	if k.err == nil {
+		k.reader.err = fmt.Errorf("%s: "+format, append([]any{k.name}, args...)...)
+	}
+}
+
+// sizes are numbers from one to a limit: what is counted multiplies them.
+func (k keys) sizes(name string, most int) []int {
+	list := k.numbers(name)
+	for _, n := range list {
+		if n < 1 || n > most {
+			k.wrong("%s%s has %d, want 1 to %d", k.path, name, n, most)
+			return nil
+		}
+	}
+	return list
+}
+
+// side is the side of an image in pixels.
+func (k keys) side() int {
+	n := k.number("image_size")
+	if n > mostImageSide {
+		k.wrong("%simage_size is %d, at most %d make sense", k.path, n, mostImageSide)
+		return 1
+	}
+	return n
+}
+
 // declares reports whether the class has a field of this name: others a file may hold, and the class passes them over.
 func (k keys) declares(name string) bool {
 	_, ok := k.table.Classes[k.kind].Defaults[name]

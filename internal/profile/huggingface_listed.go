@@ -69,7 +69,7 @@ func readGLM(k keys, m *Model) {
 		SpatialMergeSize: k.number("spatial_merge_size"), OutHiddenSize: k.number("out_hidden_size"),
 	}
 	grid := m.Vision
-	grid.ImageSize = k.number("image_size")
+	grid.ImageSize = k.side()
 	m.Vision.listed = glmTower(k, grid)
 	m.preprocessAs("GLM-4.6V", glmPreprocess)
 }

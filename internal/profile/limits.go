@@ -33,6 +33,7 @@ var mostOf = map[string]float64{
 	"text.head_dim":                              1 << 12, // 576 in DeepSeek's latent attention
 	"text.vocab_size":                            1 << 24, // 262,208 in Gemma 3
 	"text.max_position_embeddings":               1 << 25, // 10,485,760 in Llama 4 Scout
+	"text.nextn_predict_layers":                  1 << 4,  // 3 in MiMo
 	"text.moe.num_experts":                       1 << 12, // 384 in Kimi K2
 	"text.moe.num_experts_per_tok":               1 << 12,
 	"text.moe.moe_intermediate_size":             1 << 17,
@@ -44,6 +45,7 @@ var mostOf = map[string]float64{
 	"vision.in_channels":                         1 << 8,
 	"vision.patch_size":                          1 << 10,
 	"vision.temporal_patch_size":                 1 << 6,
+	"vision.image_size":                          mostImageSide,
 	"vision.spatial_merge_size":                  1 << 4,
 	"vision.num_position_embeddings":             1 << 24,
 	"preprocess.min_pixels":                      1 << 28, // 16,777,216 in Qwen3-VL
@@ -82,11 +84,17 @@ const (
 const (
 	mostParameters = 1 << 47 // 140 trillion
 	mostCacheBytes = 1 << 26 // of one token in fp32: 9 MiB in GPT-3, which shares no heads
+	mostImageSide  = 1 << 14 // of an image in pixels: 1,540 in Pixtral
 	mostPatches    = 1 << 22 // of one image: 65,536 in Qwen3-VL
 )
 
 // tooLarge says what is out of proportion in a model whose numbers are each within their limits.
 func (m *Model) tooLarge() error {
+	for _, x := range m.Modules() { // one by one: products of numbers that a list was made of may pass 63 bits
+		if n := float64(x.Count) * float64(x.Out) * float64(x.In); min(x.Count, x.Out, x.In) < 0 || n > mostParameters {
+			return fmt.Errorf("%s has %d x %d parameters, at most %d make sense", x.Name, x.Out, x.In, int64(mostParameters))
+		}
+	}
 	if n := m.Parameters().Total(); n > mostParameters {
 		return fmt.Errorf("%d parameters, at most %d make sense", n, int64(mostParameters))
 	}

@@ -42,7 +42,7 @@ func gemma4Tower(k keys, v Vision) []Module {
 func gemma4Audio(k keys, width int64) []Module {
 	c, out := int64(k.number("hidden_size")), int64(k.number("output_proj_dims"))
 	l := listed("model.audio_tower.")
-	channels := k.numbers("subsampling_conv_channels")
+	channels := k.sizes("subsampling_conv_channels", 1<<16)
 	if len(channels) == 2 {
 		first, second := int64(channels[0]), int64(channels[1])
 		l.add(Convolution, "subsample_conv_projection.layer0.conv", first, 9, 0)
@@ -152,7 +152,7 @@ func miniCPMTower(k keys, v Vision) []Module {
 	c, f := int64(v.HiddenSize), int64(v.IntermediateSize)
 	side := int64(v.ImageSize / max(v.PatchSize, 1))
 	window := int64(1)
-	for _, n := range k.numbers("window_kernel_size") {
+	for _, n := range k.sizes("window_kernel_size", 1<<6) {
 		window *= int64(n)
 	}
 	l := listed("model.vision_tower.")
@@ -252,7 +252,7 @@ func samModules(l *inventory, k keys) {
 	}
 	l.at("")
 	o := int64(k.number("output_channels"))
-	channels := k.numbers("downsample_channels")
+	channels := k.sizes("downsample_channels", 1<<16)
 	if len(channels) != 2 {
 		channels = []int{512, 896}
 	}

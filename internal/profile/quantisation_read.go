@@ -64,6 +64,9 @@ func readQuantisation(c keys) *Quantisation {
 	default:
 		q.Known = false
 	}
+	if !q.Known && len(q.rules) == 0 {
+		q.named = false // which modules are converted is not known either
+	}
 	q.check(c)
 	if head {
 		q.left.add(namesOf("lm_head"))
