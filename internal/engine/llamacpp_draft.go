@@ -151,6 +151,10 @@ func (mem *Memory) predicted(m *profile.Model, r recipe, o Options) error {
 		return fmt.Errorf("speculation draft-mtp: %s has no heads of multi-token prediction; a file that holds them does",
 			m.Name)
 	}
+	if m.Text.Variant == nil || m.Text.Variant.Linear == nil {
+		return fmt.Errorf("speculation draft-mtp: how llama.cpp computes heads of multi-token prediction of %s is not known; "+
+			"known are Qwen3.5's and its kin's", m.Name)
+	}
 	width := units.Bytes(4 * m.Text.HiddenSize)
 	for i := range mem.Items {
 		if it := &mem.Items[i]; it.Name == Output { // the hidden states of a whole batch, once there is one
@@ -165,7 +169,7 @@ func (mem *Memory) predicted(m *profile.Model, r recipe, o Options) error {
 	at.KVType, at.Files, at.Llama.Overrides, at.Llama.Speculation, at.promptCache = "", nil, nil, nil, false
 	at.Outputs, at.HostLayers = int(max(1, o.Sequences)), min(o.HostLayers, 1)*(heads+1)
 	part := &Memory{}
-	c, _, err := part.llamaDecoder(&one, r, at)
+	c, place, err := part.llamaDecoder(&one, r, at)
 	if err != nil {
 		return fmt.Errorf("heads of %s: %w", m.Name, err)
 	}
@@ -178,8 +182,29 @@ func (mem *Memory) predicted(m *profile.Model, r recipe, o Options) error {
 			i.Why = "of the model's own heads: " + i.Why
 			mem.Items = append(mem.Items, i)
 		}
+		if i.Name == KVCache && (o.Files == nil || len(o.Files.Tensors) == 0) {
+			mem.headWeights(place, i.Where, &one)
+		}
 	}
 	return nil
+}
+
+// headWeights adds the weights of heads whose file is not here: of each a layer with attention, and a projection of the
+// hidden state beside the token's embedding to the model's width, in the type of its queries. That a file's mixture of
+// types treats them otherwise, or that it gives them a head of their own, is not known: a tenth less to half more.
+func (mem *Memory) headWeights(place *Placement, where string, one *profile.Model) {
+	var sum units.Bytes
+	for _, t := range place.Tensors {
+		if t.Layer < 0 {
+			continue
+		}
+		sum += t.Bytes
+		if strings.HasSuffix(t.Name, ".attn_q.weight") {
+			sum += t.Bytes * 2 * units.Bytes(one.Text.HiddenSize) / units.Bytes(t.Shape[1])
+		}
+	}
+	mem.add(Weights, where, sum, scaled(sum, 0.9), scaled(sum, 1.5), Assumed, "of the model's own heads: %d layers and "+
+		"their projections, as the file is not here", one.Text.Layers)
 }
 
 // draftState is keys and values of a draft's tokens as a server keeps them with a prompt.

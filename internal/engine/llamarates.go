@@ -21,6 +21,10 @@ var (
 	llamaEncodes = regexp.MustCompile(`encoding mtmd batch|image decoded|encoding image`)
 )
 
+// mostSaid is the most tokens or milliseconds of a request that are believed, thirty years: the sum over a log of them
+// is a whole number still.
+const mostSaid = 1e12
+
 // ReadLlamaRates reads how fast a llama.cpp program says that it was.
 func ReadLlamaRates(log []byte) (a Answered) {
 	image := false
@@ -33,7 +37,7 @@ func ReadLlamaRates(log []byte) (a Answered) {
 		ms, _ := strconv.ParseFloat(string(m[2]), 64) // by the pattern a number, of 1.2.3 none
 		tokens, _ := strconv.ParseFloat(string(m[3]), 64)
 		switch {
-		case ms <= 0 || tokens <= 0:
+		case ms <= 0 || tokens <= 0 || ms > mostSaid || tokens > mostSaid:
 		case len(m[1]) == 0:
 			a.Replies, a.ReplyTokens, a.ReplyMS = a.Replies+1, a.ReplyTokens+tokens, a.ReplyMS+ms
 		case !image:
@@ -47,6 +51,8 @@ func ReadLlamaRates(log []byte) (a Answered) {
 // Ran is how fast a run was that taught an estimate.
 type Ran struct {
 	Quant                 string
+	Machine, CPU          string // where it ran
+	Card                  string
 	CardBytes, HostBytes  float64 // of weights, by place
 	Prompt, Reply         float64 // tokens of a request, in the mean
 	PromptPerS, ReplyPerS float64 // tokens per second; 0: not said

@@ -29,12 +29,19 @@ func ReadOllamaLog(r io.Reader) ([]Item, error) {
 	return items, err
 }
 
-// lastLoad is what follows the last start of a server.
+// lastLoad is what follows the last start of a server that named buffers: one that only began, or is beginning as the
+// log is read, holds nothing. Where none named any it is the first.
 func lastLoad(log []byte) []byte {
-	if at := bytes.LastIndex(log, ollamaStarts); at >= 0 {
-		return log[at:]
+	for end := len(log); ; {
+		at := bytes.LastIndex(log[:end], ollamaStarts)
+		if at < 0 {
+			return log[:end]
+		}
+		if load := log[at:end]; llamaBuffer.Match(load) {
+			return load
+		}
+		end = at
 	}
-	return log
 }
 
 // readOllamaRates reads how fast the server of the last load was.

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -40,6 +41,10 @@ func TestReadOllamaLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	begun := ollamaLog + `msg="starting llama-server"` + "\n" // a later one that had not loaded anything yet
+	if again, err := ReadOllamaLog(strings.NewReader(begun)); err != nil || !reflect.DeepEqual(again, seen) {
+		t.Errorf("with a server that only began: %v, %v", again, err)
+	}
 	got := map[string]float64{}
 	for _, i := range seen {
 		got[i.Name+" "+i.Where] += float64(i.Bytes) / (1 << 20)
@@ -62,7 +67,7 @@ func TestReadOllamaLog(t *testing.T) {
 
 func TestReadOllamaLogRefuses(t *testing.T) {
 	for _, log := range []string{"", "[GIN] 2026/10/03 - 10:00:09 | 200 | 1ms | 127.0.0.1 | GET /\n",
-		ollamaLog + `msg="starting llama-server"` + "\n"} {
+		"msg=\"starting llama-server\"\n"} {
 		if items, err := ReadOllamaLog(strings.NewReader(log)); !errors.Is(err, ErrNoLoad) {
 			t.Errorf("%d items, %v", len(items), err)
 		}
@@ -77,6 +82,7 @@ llama_perf_context_print:        eval time =    1000.00 ms /    20 runs   (   50
 llama_perf_context_print:       total time =    1100.00 ms /   220 tokens
 x: eval time = 1.2.3 ms / 4 tokens
 x: eval time = 5.0 ms / 0 tokens
+x: eval time = 5.0 ms / 320000000000000000000 tokens
 `))
 	if a != (Answered{Prompts: 1, PromptTokens: 200, PromptMS: 100, Replies: 1, ReplyTokens: 20, ReplyMS: 1000}) {
 		t.Errorf("answered %+v", a)

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -328,9 +329,15 @@ type Stage struct {
 // tightest is the estimate of the stage with least room for tokens, which bounds all of them; without a card, of the
 // one that holds most.
 func tightest(places []layout, all []*Memory) *Memory {
+	counted := slices.ContainsFunc(all, func(mem *Memory) bool { return mem.TokenBytes > 0 })
 	room := func(mem *Memory) float64 {
-		if mem.TokenBytes > 0 {
+		switch {
+		case mem.TokenBytes > 0:
 			return float64(mem.Left.At) / float64(mem.TokenBytes)
+		case counted && mem.Left.At < 0: // keeps nothing of a token, and lacks so many bytes for its weights
+			return float64(mem.Left.At)
+		case counted:
+			return math.Inf(1)
 		}
 		var sum units.Bytes
 		for _, i := range mem.Items {

@@ -23,8 +23,9 @@ var sglang = Engine{
 	Spellings: sglangSpellings(),
 	Switches: []string{"disable-cuda-graph", "enable-lora", "enable-mixed-chunk", "disable-radix-cache",
 		"trust-remote-code"},
-	Shorts: map[string]string{"tp": "tp-size", "tensor-parallel-size": "tp-size", "model": "model-path"},
-	Unreckoned: []string{"dp-size", "pp-size", "cpu-offload-gb", "enable-lora", "lora-paths", "speculative-algorithm",
+	Shorts: map[string]string{"tp": "tp-size", "tensor-parallel-size": "tp-size", "model": "model-path",
+		"pipeline-parallel-size": "pp-size", "data-parallel-size": "dp-size", "expert-parallel-size": "ep-size", "ep": "ep-size"},
+	Unreckoned: []string{"enable-dp-attention", "cpu-offload-gb", "enable-lora", "lora-paths", "speculative-algorithm",
 		"max-total-tokens", "page-size", "cuda-graph-max-bs", "enable-hierarchical-cache", "json-model-override-args"},
 }
 
@@ -32,7 +33,8 @@ var sglang = Engine{
 func sglangSpellings() map[string][]spelling {
 	m := plainly(map[string]string{"model-path": "model", "context-length": "ctx", "max-running-requests": "parallel",
 		"chunked-prefill-size": "batch", "mem-fraction-static": "utilization", "tp-size": "tensor-parallel",
-		"disable-cuda-graph": "eager", "quantization": "quant"})
+		"disable-cuda-graph": "eager", "quantization": "quant", "pp-size": "pipeline-parallel",
+		"dp-size": "data-parallel", "ep-size": "expert-cards"})
 	m["dtype"] = []spelling{{"quant", unlessAuto}}
 	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
 	m["mm-process-config"] = []spelling{{"image", imageOfArea}}
@@ -301,7 +303,12 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 	low := mem.left(scaled(free(sglangMostContext), r.share)).Low
 	high := mem.left(scaled(free(sglangLeastContext), r.share)).High
 	mem.Left = Left{at, low, high}
-	tokens := func(b units.Bytes) units.Bytes { return max(0, b/r.perToken) }
+	tokens := func(b units.Bytes) units.Bytes {
+		if r.perToken == 0 {
+			return 0 // a stage of linear attention alone keeps states, and nothing of a token
+		}
+		return max(0, b/r.perToken)
+	}
 	mem.filled, mem.CacheTokens, mem.TokenBytes = at > 0, int64(tokens(at)), r.perToken
 	mem.add(KVCache, "device", tokens(at)*r.perToken, tokens(low)*r.perToken, tokens(high)*r.perToken, Derived,
 		"%d tokens: static share %.3f (%s) of what is free before loading, without the weights", tokens(at), r.share, r.why)

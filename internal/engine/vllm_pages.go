@@ -104,8 +104,14 @@ func rotated(t *profile.Text) int64 {
 
 // vllmKV is the type of the cache as vLLM spells it. The last two kinds have kernels for ROCm alone.
 func vllmKV(m *profile.Model, o Options) (string, error) {
-	name, taken := kvName(calibratedKV(m, o.KVType)), flagsIn("vllm-" + vllmVersion + ".txt")["kv-cache-dtype"]
-	if !slices.Contains(taken, name) || vllmSlot(name, int64(m.Text.HeadDim), rotated(&m.Text)) == 0 {
+	unknown := func(kind string) bool { return vllmSlot(kind, int64(m.Text.HeadDim), rotated(&m.Text)) == 0 }
+	name, all := kvName(calibratedKV(m, o.KVType)), flagsIn("vllm-" + vllmVersion + ".txt")["kv-cache-dtype"]
+	taken := slices.DeleteFunc(slices.Clone(all), unknown)
+	if slices.Contains(all, name) && unknown(name) {
+		return "", fmt.Errorf("KV type %q: vLLM %s takes it, and its bytes for %s are not known here; known are %s", name,
+			vllmVersion, m.Name, strings.Join(taken, ", "))
+	}
+	if !slices.Contains(taken, name) {
 		return "", fmt.Errorf("KV type %q: vLLM %s takes %s", name, vllmVersion, strings.Join(taken, ", "))
 	}
 	if o.GPU != nil && (strings.HasPrefix(name, "octave_") || name == "ultraquant_4bit") {
