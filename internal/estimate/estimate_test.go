@@ -349,7 +349,7 @@ func TestRunsMoveRates(t *testing.T) {
 	}
 	for _, device := range []string{"cpu", "gpu"} {
 		before := forecast(device)
-		ran := engine.Ran{Quant: "q8_0", CardBytes: 1.8e9, HostBytes: 0.33e9, Prompt: 600, Reply: 32,
+		ran := engine.Ran{Quant: "q8_0", CPU: "Intel(R) Core(TM) i5-10210U CPU @ 1.60GHz", Card: "NVIDIA GeForce GTX 1080 Ti", CardBytes: 1.8e9, HostBytes: 0.33e9, Prompt: 600, Reply: 32,
 			ReplyPerS: 2 * before.Decode.Median, PromptPerS: before.Prefill.Median / 2}
 		if device == "cpu" {
 			ran.CardBytes, ran.HostBytes = 0, 1.8e9
@@ -363,6 +363,13 @@ func TestRunsMoveRates(t *testing.T) {
 		split.CardBytes, split.HostBytes = 0.9e9, 0.9e9
 		if f := forecast("gpu", split); f.Observed != 0 {
 			t.Errorf("a run on both sides was taken for one on a side: %+v", f)
+		}
+		for _, elsewhere := range []engine.Ran{{CPU: "another", Card: "another"}, {Machine: "another"}} {
+			there := ran
+			there.CPU, there.Card, there.Machine = elsewhere.CPU, elsewhere.Card, elsewhere.Machine
+			if f := forecast(device, there); f.Observed+f.ObservedPrefill != 0 || f.Decode.Median != before.Decode.Median {
+				t.Errorf("on the %s a run of another machine taught %+v", device, f)
+			}
 		}
 	}
 }

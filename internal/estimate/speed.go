@@ -47,7 +47,7 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 		o.note("no speed: what does not fit in memory is read from the disk again and again")
 		return nil, nil
 	}
-	k, err := speed.CalibrateFrom(observed, h, catalog.Model, timings(mem)...)
+	k, err := speed.CalibrateFrom(observed, h, catalog.Model, o.timings(mem, h)...)
 	if err != nil {
 		return nil, err
 	}
@@ -63,9 +63,13 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 // mostOnHost is the share of weights on the host up to which a run counts as one on the card: a table of embeddings.
 const mostOnHost = 0.25
 
-// timings are the rates of the runs that taught an estimate, of those whose weights lay on one side.
-func timings(mem *engine.Memory) (list []speed.Timing) {
+// timings are the rates of the runs that taught an estimate, of those on this machine whose weights lay on one side.
+func (o *Request) timings(mem *engine.Memory, h profile.Hardware) (list []speed.Timing) {
 	for _, r := range mem.Ran {
+		if !ranOn(r, mem.Device, h) {
+			o.note("the speed of a run on %s is left out: it teaches nothing of %s", r.Machine, h.Name)
+			continue
+		}
 		t := speed.Timing{Engine: engine.KernelsOf(mem.Engine), Model: mem.Model, Type: r.Quant, Layers: -1,
 			UBatch: llamaUBatch, Bytes: r.CardBytes, Prompt: r.Prompt, Depth: r.Prompt + r.Reply/2, Decode: r.ReplyPerS,
 			Prefill: r.PromptPerS}
@@ -78,6 +82,18 @@ func timings(mem *engine.Memory) (list []speed.Timing) {
 		list = append(list, t)
 	}
 	return list
+}
+
+// ranOn says that a run was on the processor, or with the card, of a machine; by the machine's name where a run did not
+// say which it had.
+func ranOn(r engine.Ran, device string, h profile.Hardware) bool {
+	switch {
+	case device == "cpu" && r.CPU != "" && h.CPU != nil && h.CPU.Model != "":
+		return r.CPU == h.CPU.Model
+	case device != "cpu" && r.Card != "" && len(h.GPUs) > 0:
+		return r.Card == h.GPUs[0].Name
+	}
+	return r.Machine == h.Name
 }
 
 // llamaUBatch is llama.cpp's --ubatch-size where none is given (common/common.h, n_ubatch).

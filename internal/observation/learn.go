@@ -126,7 +126,10 @@ const (
 
 // ran is how fast a run was and where its weights lay; false where its log did not say.
 func (o *Observation) ran() (r engine.Ran, ok bool) {
-	r.Quant = o.Quant
+	r.Quant, r.Machine, r.CPU = o.Quant, o.Machine.Name, o.Machine.CPU
+	if len(o.Machine.Cards) > 0 {
+		r.Card = o.Machine.Cards[0]
+	}
 	for _, i := range o.Items {
 		switch {
 		case i.Name != engine.Weights:

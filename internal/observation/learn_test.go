@@ -125,7 +125,7 @@ load_tensors: CPU model buffer size = 90.00 MiB
 	short.Rates = []Rate{{"prompt", 10, 20, 1}, {"decode", 10, 4, 1}}
 	mem := estimate()
 	Teach([]*Observation{o, short}, mem)
-	want := engine.Ran{HostBytes: 90 << 20, Prompt: 600, Reply: 32, PromptPerS: 12000, ReplyPerS: 160}
+	want := engine.Ran{Machine: "laptop", HostBytes: 90 << 20, Prompt: 600, Reply: 32, PromptPerS: 12000, ReplyPerS: 160}
 	if len(mem.Ran) != 1 || mem.Ran[0] != want {
 		t.Errorf("taught %+v, want %+v", mem.Ran, want)
 	}

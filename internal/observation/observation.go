@@ -64,6 +64,7 @@ type Machine struct {
 	Name   string      `json:"name"`
 	CPU    string      `json:"cpu,omitempty"`
 	Memory units.Bytes `json:"memory_bytes"`
+	Cards  []string    `json:"cards,omitempty"`
 }
 
 // Ended is how the program ended.
@@ -261,6 +262,9 @@ func New(command []string, interval time.Duration, config string, h profile.Hard
 		Config: config, Machine: Machine{Name: h.Name, Memory: h.Memory.Usable()}}
 	if h.CPU != nil {
 		o.Machine.CPU = h.CPU.Model
+	}
+	for _, g := range h.GPUs {
+		o.Machine.Cards = append(o.Machine.Cards, g.Name)
 	}
 	return o
 }
