@@ -152,8 +152,8 @@ func (mem *Memory) predicted(m *profile.Model, r recipe, o Options) error {
 			m.Name)
 	}
 	if m.Text.Variant == nil || m.Text.Variant.Linear == nil {
-		return fmt.Errorf("speculation draft-mtp: how llama.cpp computes heads of multi-token prediction of %s is not known; "+
-			"known are Qwen3.5's and its kin's", m.Name)
+		return fmt.Errorf("speculation draft-mtp: how llama.cpp computes heads of multi-token prediction of %s is not "+
+			"known; known are Qwen3.5's and its kin's", m.Name)
 	}
 	width := units.Bytes(4 * m.Text.HiddenSize)
 	for i := range mem.Items {
@@ -190,19 +190,21 @@ func (mem *Memory) predicted(m *profile.Model, r recipe, o Options) error {
 }
 
 // headWeights adds the weights of heads whose file is not here: of each a layer with attention, and a projection of the
-// hidden state beside the token's embedding to the model's width, in the type of its queries. That a file's mixture of
-// types treats them otherwise, or that it gives them a head of their own, is not known: a tenth less to half more.
+// hidden state beside the token's embedding to the model's width, in the type of its first matrix. That a file's
+// mixture of types treats them otherwise, or that it gives them a head of their own, is not known: a tenth less to half
+// more.
 func (mem *Memory) headWeights(place *Placement, where string, one *profile.Model) {
-	var sum units.Bytes
+	d, wide, sum := int64(one.Text.HiddenSize), units.Bytes(0), units.Bytes(0)
 	for _, t := range place.Tensors {
 		if t.Layer < 0 {
 			continue
 		}
 		sum += t.Bytes
-		if strings.HasSuffix(t.Name, ".attn_q.weight") {
-			sum += t.Bytes * 2 * units.Bytes(one.Text.HiddenSize) / units.Bytes(t.Shape[1])
+		if len(t.Shape) == 2 && t.Shape[0] == d && wide == 0 {
+			wide = t.Bytes * units.Bytes(2*d) / units.Bytes(t.Shape[1])
 		}
 	}
+	sum += wide * units.Bytes(one.Text.Layers)
 	mem.add(Weights, where, sum, scaled(sum, 0.9), scaled(sum, 1.5), Assumed, "of the model's own heads: %d layers and "+
 		"their projections, as the file is not here", one.Text.Layers)
 }

@@ -22,9 +22,10 @@ var sglang = Engine{
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 	Spellings: sglangSpellings(),
 	Switches: []string{"disable-cuda-graph", "enable-lora", "enable-mixed-chunk", "disable-radix-cache",
-		"trust-remote-code"},
+		"trust-remote-code", "enable-dp-attention"},
 	Shorts: map[string]string{"tp": "tp-size", "tensor-parallel-size": "tp-size", "model": "model-path",
-		"pipeline-parallel-size": "pp-size", "data-parallel-size": "dp-size", "expert-parallel-size": "ep-size", "ep": "ep-size"},
+		"pipeline-parallel-size": "pp-size", "data-parallel-size": "dp-size",
+		"expert-parallel-size": "ep-size", "ep": "ep-size"},
 	Unreckoned: []string{"enable-dp-attention", "cpu-offload-gb", "enable-lora", "lora-paths", "speculative-algorithm",
 		"max-total-tokens", "page-size", "cuda-graph-max-bs", "enable-hierarchical-cache", "json-model-override-args"},
 }

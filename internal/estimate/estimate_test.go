@@ -349,7 +349,8 @@ func TestRunsMoveRates(t *testing.T) {
 	}
 	for _, device := range []string{"cpu", "gpu"} {
 		before := forecast(device)
-		ran := engine.Ran{Quant: "q8_0", CPU: "Intel(R) Core(TM) i5-10210U CPU @ 1.60GHz", Card: "NVIDIA GeForce GTX 1080 Ti", CardBytes: 1.8e9, HostBytes: 0.33e9, Prompt: 600, Reply: 32,
+		ran := engine.Ran{Quant: "q8_0", CPU: "Intel(R) Core(TM) i5-10210U CPU @ 1.60GHz",
+			Card: "NVIDIA GeForce GTX 1080 Ti", CardBytes: 1.8e9, HostBytes: 0.33e9, Prompt: 600, Reply: 32,
 			ReplyPerS: 2 * before.Decode.Median, PromptPerS: before.Prefill.Median / 2}
 		if device == "cpu" {
 			ran.CardBytes, ran.HostBytes = 0, 1.8e9

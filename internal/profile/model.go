@@ -262,8 +262,8 @@ func (t *Text) faults() []string {
 		faults = f.positive(faults)
 	}
 	if v := t.Variant; t.PredictLayers > 0 && (v == nil || v.Linear == nil && v.Latent == nil) {
-		faults = append(faults, fmt.Sprintf("text.nextn_predict_layers is %d, and a decoder of this kind has no such blocks: "+
-			"leave it out", t.PredictLayers))
+		faults = append(faults, fmt.Sprintf("text.nextn_predict_layers is %d, and a decoder of this kind has no such "+
+			"blocks: leave it out", t.PredictLayers))
 	}
 	switch m := t.MoE; {
 	case t.Layers > mostLayers:
