@@ -70,15 +70,13 @@ func (in *Inputs) ReachCard() {
 	}
 }
 
-// reach lets an engine that reaches cards which CUDA does not have the best of them, where CUDA has none; one that runs
+// reach lets an engine that reaches cards which CUDA does not have all of them, where CUDA has none; one that runs
 // on cards of CUDA alone refuses it with the reason.
 func (in *Inputs) reach(e *engine.Engine) {
 	if len(in.Hardware.GPUs) > 0 || e.Host || e.Weights != engine.GGUF && e.CPU {
 		return
 	}
-	if card := in.Hardware.EngineCard(); card != nil {
-		in.Hardware.GPUs = []profile.GPU{*card}
-	}
+	in.Hardware.GPUs = in.Hardware.EngineCards()
 }
 
 // settleOn is Deploy without what would fit instead.

@@ -250,3 +250,17 @@ func TestStagesWhereSharingIsNotEnough(t *testing.T) {
 		}
 	}
 }
+
+// Two cards that CUDA does not have are two cards: the layers are shared out over both, and the file says so.
+func TestLayersOverTwoCardsOfAnotherMake(t *testing.T) {
+	in := deployInputs(t, "qwen3-vl-30b-a3b", nil)
+	card, err := profiles.Hardware("rx-6800")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.Hardware.Cards = slices.Repeat(card.Cards, 2)
+	d, err := advise.Deploy("llama-server", in)
+	if err != nil || d.Settings.Cards != 2 || d.Settings.ExpertLayers != 0 || d.Options.Llama.Cards != 2 {
+		t.Errorf("%d cards, experts of %d layers on the host: %v", d.Settings.Cards, d.Settings.ExpertLayers, err)
+	}
+}

@@ -23,6 +23,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine/weights"
 	"github.com/vlmem/vlmem/internal/evidence"
@@ -58,15 +59,16 @@ type Options struct {
 	NoWarmup       bool   // llama.cpp: no warm-up image, so that the largest image sent decides the tower's buffer
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
-	GPU            *profile.GPU // nil: not known
-	Images         int          // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
-	Frames         int          // transformers: above 0 the images are videos of so many sampled frames
-	ImageLimit     ImageLimit   // vLLM: what Image is
-	Eager          bool         // vLLM, SGLang: no CUDA graphs
-	Offline        bool         // vLLM: the LLM class instead of the server, with other defaults
-	Files          *Files       // what the user's own weight files hold, nil to enumerate from the model
-	Llama          LlamaOptions // of llama.cpp, llama-server and ollama alone
-	Served                      // of vLLM and SGLang alone: several cards, adapters
+	GPU            *profile.GPU  // nil: not known
+	GPUs           []profile.GPU // llama.cpp: the cards that share the layers, each its own; nil: all are as GPU
+	Images         int           // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
+	Frames         int           // transformers: above 0 the images are videos of so many sampled frames
+	ImageLimit     ImageLimit    // vLLM: what Image is
+	Eager          bool          // vLLM, SGLang: no CUDA graphs
+	Offline        bool          // vLLM: the LLM class instead of the server, with other defaults
+	Files          *Files        // what the user's own weight files hold, nil to enumerate from the model
+	Llama          LlamaOptions  // of llama.cpp, llama-server and ollama alone
+	Served                       // of vLLM and SGLang alone: several cards, adapters
 
 	serves      bool // llama-server: what is left to it is its own
 	promptCache bool // a server that keeps prompts on the host
@@ -240,17 +242,34 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	}
 	mem.sum()
 	if o.Device == "gpu" && o.GPU != nil {
-		mem.CardBytes = o.GPU.MemoryBytes * units.Bytes(o.Llama.used())
-		if where, holds := mem.fullest(); holds > o.GPU.MemoryBytes {
-			which := ""
-			if where != "device" {
-				which = " on " + where
-			}
-			mem.warn(TooLarge, "%s more%s than the %s of %s", holds-o.GPU.MemoryBytes, which, o.GPU.MemoryBytes,
-				o.GPU.Name)
-		}
+		mem.measure(&o)
 	}
 	return mem, nil
+}
+
+// card is one of the cards that share the layers; those beyond the known are like the last.
+func (o *Options) card(i int) *profile.GPU {
+	if len(o.GPUs) == 0 {
+		return o.GPU
+	}
+	return &o.GPUs[min(i, len(o.GPUs)-1)]
+}
+
+// measure holds the estimate against the memory of each card, and warns of the one with the least room.
+func (mem *Memory) measure(o *Options) {
+	var over units.Bytes
+	which, tight := "", o.GPU
+	for i := range o.Llama.used() {
+		g, where := o.card(i), (&Placement{Cards: o.Llama.used()}).where(i)
+		mem.CardBytes += g.MemoryBytes
+		if more := mem.heldBy(where) - g.MemoryBytes; more > over {
+			over, which, tight = more, where, g
+		}
+	}
+	if over > 0 {
+		mem.warn(TooLarge, "%s more%s than the %s of %s", over, strings.TrimSuffix(" on "+which, " on device"),
+			tight.MemoryBytes, tight.Name)
+	}
 }
 
 // check refuses what no engine takes.
@@ -410,18 +429,14 @@ func (mem *Memory) Set(item Item) {
 	mem.sum()
 }
 
-// fullest is the card that holds the most, and how much; "device" where there is one alone.
-func (mem *Memory) fullest() (where string, holds units.Bytes) {
-	sums := map[string]units.Bytes{}
+// heldBy is what lies in one place.
+func (mem *Memory) heldBy(where string) (holds units.Bytes) {
 	for _, i := range mem.Items {
-		if i.Where == "host" {
-			continue
-		}
-		if sums[i.Where] += i.Bytes; sums[i.Where] > holds || sums[i.Where] == holds && i.Where < where {
-			where, holds = i.Where, sums[i.Where]
+		if i.Where == where {
+			holds += i.Bytes
 		}
 	}
-	return where, holds
+	return holds
 }
 
 func (mem *Memory) sum() {

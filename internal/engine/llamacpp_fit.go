@@ -61,6 +61,9 @@ func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
 	}
 	o.Context += int(units.Bytes(most-least) * (target - atLeast) / (atMost - atLeast))
 	o.Context = max(o.Context-o.Context%(llamaPad*streams), least)
+	if cards > 1 && o.Device == "gpu" {
+		return o, "the context that leaves the margin free, of all cards together", nil
+	}
 	return o, "the context that leaves the margin free", nil
 }
 
@@ -77,6 +80,12 @@ func (f *Fit) target(m *profile.Model, o Options) (units.Bytes, error) {
 		cards = units.Bytes(o.Llama.used())
 	}
 	target := cards * (f.Free - margin)
+	if len(f.Each) >= int(cards) && o.Device == "gpu" {
+		target = -cards * margin
+		for _, free := range f.Each[:cards] {
+			target += free
+		}
+	}
 	if o.Image != nil && *o.Image == (Image{}) || m.TextOnly() {
 		return target, nil
 	}

@@ -46,11 +46,12 @@ type LlamaOptions struct {
 
 // Fit is what llama.cpp finds when it is left to choose the context.
 type Fit struct {
-	Free   units.Bytes // on every card; of a host without one all of its memory, whatever is taken or limited
-	Bound  units.Bytes // what a process may fill of that host, 0 for all
-	Margin units.Bytes // to leave free, 0: 1 GiB
-	Least  int         // tokens of context, 0: 4,096
-	Placed bool        // the user says what lies where: nothing is moved
+	Free   units.Bytes   // on every card; of a host without one all of its memory, whatever is taken or limited
+	Each   []units.Bytes // on each card where they differ, nil: Free
+	Bound  units.Bytes   // what a process may fill of that host, 0 for all
+	Margin units.Bytes   // to leave free, 0: 1 GiB
+	Least  int           // tokens of context, 0: 4,096
+	Placed bool          // the user says what lies where: nothing is moved
 }
 
 // llamaLoadModes are how a file is loaded. auto maps it, unless a card's backend does not take what is mapped; mlock

@@ -75,7 +75,7 @@ func llamaSpellings() map[string][]spelling {
 	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mmap+mlock"} {
 		m[name] = []spelling{{"load-mode", switched(mode)}}
 	}
-	m[firstDevices] = []spelling{{flag: "cards"}}
+	m[firstDevices] = []spelling{{"cards", cardsOf}, {"backend", backendOf}}
 	m["no-device"] = []spelling{{"backend", switched("cpu")}}
 	m["no-mmproj"] = []spelling{{"image", switched("none")}}
 	for _, name := range []string{"spec-draft-model", "model-draft"} {

@@ -111,7 +111,7 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	return r, nil
 }
 
-// firstDevices stands for --device with the first so many cards.
+// firstDevices stands for --device with the first so many cards of one backend, as in CUDA:2.
 const firstDevices = "first-devices"
 
 // upright is a setting whose value decides what it is: a switch by the word that it is on or off with, --warmup as
@@ -135,7 +135,7 @@ func (e *Engine) upright(key string, p Stated) (Stated, error) {
 	case key == "device" && p.Value == "none":
 		return Stated{"no-device", "true"}, nil
 	case key == "device" && firstCards(names):
-		return Stated{firstDevices, strconv.Itoa(len(names))}, nil
+		return Stated{firstDevices, fmt.Sprintf("%s:%d", strings.TrimSuffix(names[0], "0"), len(names))}, nil
 	case key == "main-gpu" && p.Value == "0": // the first, as left out
 		return Stated{firstDevices, ""}, nil
 	}
@@ -266,15 +266,25 @@ func ownSlots(value string) (string, error) {
 	return value, nil
 }
 
-// firstCards reports whether devices are named by their backends and numbers, from the first on.
+// firstCards reports whether devices are named by one backend and their numbers, from the first on.
 func firstCards(names []string) bool {
+	letters := strings.TrimRight(names[0], "0123456789")
 	for i, name := range names {
-		letters := strings.TrimRight(name, "0123456789")
 		if bufferNames[letters] == "" || name != letters+strconv.Itoa(i) {
 			return false
 		}
 	}
 	return true
+}
+
+// backendOf and cardsOf are the parts of such a list, as firstDevices has them.
+func backendOf(value string) (string, error) {
+	name, _, _ := strings.Cut(value, ":")
+	return bufferNames[name], nil
+}
+func cardsOf(value string) (string, error) {
+	_, n, _ := strings.Cut(value, ":")
+	return n, nil
 }
 
 // largestImage is the image of vLLM's limit-mm-per-prompt.

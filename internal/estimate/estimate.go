@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/catalog"
@@ -187,19 +188,23 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	if h.Memory != nil {
 		o.host, o.usable = h.Memory.TotalBytes, h.Memory.Usable()
 	}
-	switch {
+	at := *h
+	if e.Weights == engine.GGUF && len(h.GPUs) == 0 {
+		at.GPUs = h.EngineCards()
+	}
+	switch h = &at; {
 	case e.Host:
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
-		o.spread(e, h)
+		if err := o.spread(e, h); err != nil {
+			return err
+		}
 		o.Served = o.Served.Over(e, h, model)
 		if r := o.Served.Lacking(e, h); r != nil && h.Memory != nil {
 			return r
 		} else if r != nil { // a card alone stands for as many as are asked for
 			o.note("%s: it stands for each", r.Reason)
 		}
-	case e.Weights == engine.GGUF:
-		o.GPU = h.EngineCard()
 	}
 	return nil
 }
@@ -217,21 +222,38 @@ func reaches(backend string, g *profile.GPU) bool {
 	return true
 }
 
-// spread shares the layers out over all of a machine's cards, as an engine does that is left to it: by their memory.
-func (o *Request) spread(e *engine.Engine, h *profile.Hardware) {
-	f := &o.Settings
-	if len(h.GPUs) < 2 || !e.Splits() || f.SplitMode == "none" || o.given("cards") || o.given("tensor-split") {
-		return
+// spread shares the layers out over the machine's cards that --device names, or all, as an engine does that is left to
+// it: by their memory. --cards stands for so many like the first, whatever the machine has.
+func (o *Request) spread(e *engine.Engine, h *profile.Hardware) error {
+	f, has := &o.Settings, len(h.GPUs)
+	named := o.given("cards") && slices.Contains(o.FromFile, "cards")
+	if !e.Splits() || f.Backend == cpuBackend || o.given("cards") && !named {
+		return nil
 	}
-	f.Cards = len(h.GPUs)
-	if engine.Alike(h) == f.Cards {
-		return
+	if named {
+		has = f.Cards
 	}
-	var shares []string
-	for _, g := range h.GPUs {
-		shares = append(shares, fmt.Sprint(int64(cmp.Or(g.FreeBytes, g.MemoryBytes)/units.MiB)))
+	if parts := len(shares(f.Shares)); has > len(h.GPUs) {
+		return fmt.Errorf("--device names %d cards, and %s has %d", has, h.Name, len(h.GPUs))
+	} else if parts > has {
+		return fmt.Errorf("--tensor-split %s: %d parts, and %s has %d to take them: name as many, or say --cards %d for so "+
+			"many alike", f.Shares, parts, h.Name, has, parts)
 	}
-	f.Shares = strings.Join(shares, ",")
+	if has < 2 || f.SplitMode == "none" {
+		return nil
+	}
+	if o.GPUs = h.GPUs[:has]; o.given("tensor-split") {
+		return nil
+	}
+	if f.Cards = has; engine.Alike(&profile.Hardware{GPUs: o.GPUs}) == has {
+		return nil
+	}
+	var list []string
+	for _, g := range o.GPUs {
+		list = append(list, fmt.Sprint(int64(cmp.Or(g.FreeBytes, g.MemoryBytes)/units.MiB)))
+	}
+	f.Shares = strings.Join(list, ",")
+	return nil
 }
 
 // device is the card where there is one, or where one was asked for.

@@ -1,6 +1,7 @@
 package estimate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -62,11 +63,19 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, given func(flag string) boo
 	return f.readShares(o)
 }
 
+// shares are the parts of --tensor-split, nil for none.
+func shares(text string) []string {
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(text, "/", ","), ",")
+}
+
 func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
 	if f.Shares == "" {
 		return nil
 	}
-	for _, text := range strings.Split(strings.ReplaceAll(f.Shares, "/", ","), ",") {
+	for _, text := range shares(f.Shares) {
 		share, err := strconv.ParseFloat(strings.TrimSpace(text), 32) // as llama.cpp holds them
 		if err != nil {
 			return fmt.Errorf("--tensor-split %s: %q is no number that a share can be", f.Shares, text)
@@ -128,6 +137,9 @@ func (o *Request) fit() error {
 		o.Llama.Fit.Free, o.Llama.Fit.Bound = o.GPU.MemoryBytes, 0
 		if o.GPU.FreeBytes > 0 {
 			o.Llama.Fit.Free = o.GPU.FreeBytes
+		}
+		for _, g := range o.GPUs {
+			o.Llama.Fit.Each = append(o.Llama.Fit.Each, cmp.Or(g.FreeBytes, g.MemoryBytes))
 		}
 	}
 	if o.Llama.Fit.Free == 0 || o.Device == "gpu" && o.GPU == nil {

@@ -38,7 +38,7 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	if mem.Device == "cpu" {
 		h.GPUs = nil
 	} else if len(h.GPUs) == 0 && o.GPU != nil {
-		h.GPUs = []profile.GPU{*o.GPU}
+		h.GPUs = h.EngineCards()
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}

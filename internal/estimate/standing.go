@@ -16,6 +16,9 @@ func (o *Request) Stand(model profile.Model, mem *engine.Memory) (s advise.Stand
 	if err != nil {
 		return s, err
 	}
+	if o.GPU != nil && len(h.GPUs) == 0 { // of another make than CUDA's
+		h.GPUs = h.EngineCards()
+	}
 	in := advise.Inputs{Hardware: h, Model: model}
 	return in.Stand(o.Engine, mem, o.Options)
 }

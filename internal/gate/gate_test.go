@@ -73,3 +73,36 @@ func TestFilesAreHeldAsTheyAreRead(t *testing.T) {
 		}
 	}
 }
+
+// Devices of an args file are those of the machine, and another backend's rules than the card's own are not sure.
+func TestDevicesAreThoseOfTheMachine(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "llama-server.args")
+	for _, c := range []struct {
+		device, hardware string
+		outcome          Outcome
+		err              string
+	}{
+		{"CUDA0", "i5-10210u+gtx-1080", Holds, ""}, {"Vulkan0", "i5-10210u+gtx-1080", Unsure, ""},
+		{"CUDA0,CUDA1", "i5-10210u+gtx-1080", "", "names 2 cards"},
+		{"CUDA0,CUDA1", "i5-10210u+gtx-1080+gtx-1080", Holds, ""},
+		{"ROCm0", "i5-10210u+gtx-1080", "", "does not reach"}, {"MTL0", "i5-10210u+gtx-1080", "", "does not reach"},
+		{"ROCm0", "i5-10210u+rx-6800", Holds, ""}, {"CUDA0", "i5-10210u+rx-6800", "", "does not reach"},
+	} {
+		if err := os.WriteFile(path, []byte("-c 8192 --cache-ram 0 --device "+c.device), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Request{Config: []string{path}}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		r.AddFlags(flags)
+		r.Given = func(flag string) bool { return flag == "model" || flags.Changed(flag) }
+		r.Model, r.Engine, r.Hardware = "qwen3-vl-4b", "llama-server", c.hardware
+		if err := r.Read(flags.Set); err != nil {
+			t.Fatal(err)
+		}
+		checks, err := r.fits()
+		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) ||
+			err == nil && checks[0].Outcome != c.outcome {
+			t.Errorf("%+v: %+v, %v", c, checks, err)
+		}
+	}
+}

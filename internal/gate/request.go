@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -158,6 +159,10 @@ func (r *Request) fits() ([]Check, error) {
 	s, err := r.Stand(model, mem)
 	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
 	c := Fits(subject, s)
+	if other := r.otherBackend(mem); other != "" && c.Outcome == Holds {
+		c.Outcome = Unsure
+		c.Found += fmt.Sprintf("; it is of %s, whose rules on %s were read, not run", other, r.GPU.Name)
+	}
 	if len(r.unreckoned) > 0 {
 		if c.Outcome == Holds || r.moved {
 			c.Outcome = Unsure
@@ -165,6 +170,14 @@ func (r *Request) fits() ([]Check, error) {
 		c.Found += "; not reckoned, though memory depends on it: " + strings.Join(r.unreckoned, ", ")
 	}
 	return []Check{c}, err
+}
+
+// otherBackend is a backend of llama.cpp that is asked for and is not the card's own, "" for none.
+func (r *Request) otherBackend(mem *engine.Memory) string {
+	if b := r.Settings.Backend; r.GPU != nil && mem.Device == "gpu" && b != cmp.Or(r.GPU.Backend, "cuda") {
+		return b
+	}
+	return ""
 }
 
 func (r *Request) peak() ([]Check, error) {

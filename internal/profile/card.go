@@ -1,6 +1,11 @@
 package profile
 
-import "github.com/vlmem/vlmem/internal/units"
+import (
+	"cmp"
+	"slices"
+
+	"github.com/vlmem/vlmem/internal/units"
+)
 
 // Card is a graphics or compute device that the kernel shows, whatever its maker and whether or not anything can run
 // on it. Those that the CUDA driver serves are described further as GPUs; the PCI address ties the two. Sizes are nil
@@ -59,7 +64,28 @@ const mi300A = "1002:74a0"
 // Vulkan or ROCm serves, as a GPU without a compute capability; nil for none. Intel's integrated graphics are left
 // out: they are no faster than the cores beside them over the same memory.
 func (h *Hardware) EngineCard() *GPU {
-	var best *GPU
+	if all := h.EngineCards(); len(all) > 0 {
+		return &all[0]
+	}
+	return nil
+}
+
+// EngineCards are the cards that an engine spreads over where no CUDA device is there: the one with the most memory and
+// what else its backend serves, by falling memory; graphics that share the host's memory stand alone, as engines leave
+// them out beside others.
+func (h *Hardware) EngineCards() (list []GPU) {
+	all := h.served()
+	slices.SortStableFunc(all, func(a, b GPU) int { return cmp.Compare(b.MemoryBytes, a.MemoryBytes) })
+	for i, g := range all {
+		if best := all[0]; i == 0 || g.Backend == best.Backend && !g.UnifiedMemory && !best.UnifiedMemory {
+			list = append(list, g)
+		}
+	}
+	return list
+}
+
+// served are the cards that Vulkan or ROCm serves.
+func (h *Hardware) served() (all []GPU) {
 	for _, c := range h.Cards {
 		if len(c.Backends) == 0 || c.Vendor == "NVIDIA" || c.VRAMBytes == nil || c.Unified && c.Vendor != "AMD" {
 			continue
@@ -79,9 +105,9 @@ func (h *Hardware) EngineCard() *GPU {
 		default:
 			g.MemoryBytes, g.FreeBytes = g.MemoryBytes+*c.GTTBytes, 0
 		}
-		if g.MemoryBytes >= leastEngineCard && (best == nil || g.MemoryBytes > best.MemoryBytes) {
-			best = &g
+		if g.MemoryBytes >= leastEngineCard {
+			all = append(all, g)
 		}
 	}
-	return best
+	return all
 }
