@@ -217,6 +217,19 @@ func TestFilesSayWhichCards(t *testing.T) {
 	}
 }
 
+// A configuration's budgets are of one card: what fits over all of them alone is named, as the engine's files have it.
+func TestWhatFitsOverAllCardsIsNamed(t *testing.T) {
+	card := ampere(24 * units.GiB)
+	in := deployInputs(t, "qwen2.5-vl-72b", &card)
+	in.Hardware.GPUs = append(in.Hardware.GPUs, card)
+	in.Engine = "llama-server"
+	var short *advise.Shortfall
+	if _, err := advise.Make(in); !errors.As(err, &short) || len(short.WouldFit) == 0 ||
+		!strings.HasPrefix(short.WouldFit[0], "--for llama-server") {
+		t.Errorf("%v: %+v", err, short)
+	}
+}
+
 // Three alike cards of which two share layers hold in stages what two do not, before smaller weights are tried; what
 // the user laid out stays.
 func TestStagesWhereSharingIsNotEnough(t *testing.T) {

@@ -77,8 +77,13 @@ func (in *Inputs) solveServed() (Budget, error) {
 	if in.asked != nil {
 		open.Limits = *in.asked
 	}
-	if _, deployed := Deploy(in.Engine, open); errors.As(deployed, &short) {
+	d, deployed := Deploy(in.Engine, open)
+	if errors.As(deployed, &short) {
 		return b, short
+	}
+	if deployed == nil { // a configuration's budgets are of one card, the engine's own files of all
+		short.WouldFit = append(short.WouldFit, fmt.Sprintf("--for %s, in %s over all of the machine's cards", in.Engine,
+			d.Memory.Quant))
 	}
 	return b, err
 }
