@@ -219,9 +219,7 @@ func TestFilesSayWhichCards(t *testing.T) {
 
 // A configuration's budgets are of one card: what fits over all of them alone is named, as the engine's files have it.
 func TestWhatFitsOverAllCardsIsNamed(t *testing.T) {
-	card := ampere(24 * units.GiB)
-	in := deployInputs(t, "qwen2.5-vl-72b", &card)
-	in.Hardware.GPUs = append(in.Hardware.GPUs, card)
+	in := inputs(t, "qwen2.5-vl-72b", "i5-10210u", "rtx-3090", "rtx-3090")
 	in.Engine = "llama-server"
 	var short *advise.Shortfall
 	if _, err := advise.Make(in); !errors.As(err, &short) || len(short.WouldFit) == 0 ||
