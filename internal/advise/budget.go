@@ -246,17 +246,22 @@ func (in *Inputs) device() *Side {
 				p.Fillable.Value = min(p.Fillable.Value, g.MemoryBytes)
 			}
 		}
+		if p.Fillable != nil && p.Fillable.Value > in.cardRoom(g) { // others have what the card may map
+			p.Other.Value += p.Fillable.Value - in.cardRoom(g)
+			p.Other.Why += ", what other programs hold of the card's part"
+			p.Fillable.Value = in.cardRoom(g)
+		}
 		p.Other.Value += profile.ContextBytes
 		p.Other.Why += ", 0.25 GiB for the driver's context"
 		return &p
 	}
 	p := Side{Capacity: derived(g.MemoryBytes, "the card's memory"),
 		Other: assumed(profile.ContextBytes, "driver context and kernels")}
-	if g.FreeBytes > 0 && !in.AssumeIdle {
+	if g.FreeBytes != nil && !in.AssumeIdle {
 		p.Capacity.Source = Measured
-		p.Other = measured(g.MemoryBytes-g.FreeBytes+profile.ContextBytes,
+		p.Other = measured(g.MemoryBytes-*g.FreeBytes+profile.ContextBytes,
 			"in use now, and an assumed 256 MiB for the driver's context")
-		p.Fillable = new(measured(g.FreeBytes, "free on the card now"))
+		p.Fillable = new(measured(*g.FreeBytes, "free on the card now"))
 	}
 	return &p
 }

@@ -246,12 +246,26 @@ const unifiedProcessBytes = 4 * units.GiB
 func (in *Inputs) share(e *engine.Engine) float64 {
 	if e.Share > 0 && in.unified() { // what the engine's own processes take of the host is not the card's then
 		free := max(0, in.room().device-unifiedProcessBytes)
-		return min(e.Share, math.Floor(100*float64(free)/float64(in.gpu().MemoryBytes))/100)
+		return shareOf(e, free, in.gpu())
 	}
-	if g := in.gpu(); e.Share > 0 && g != nil && g.FreeBytes > 0 && !in.AssumeIdle {
-		return min(e.Share, math.Floor(100*float64(g.FreeBytes)/float64(g.MemoryBytes))/100)
+	if g := in.gpu(); e.Share > 0 && g != nil {
+		return shareOf(e, in.cardRoom(g), g)
 	}
 	return e.Share
+}
+
+// shareOf is an engine's share where only free of a card is left, in hundredths, of which it gets one at least: zero
+// would ask for the engine's own.
+func shareOf(e *engine.Engine, free units.Bytes, g *profile.GPU) float64 {
+	return min(e.Share, max(0.01, math.Floor(100*float64(free)/float64(g.MemoryBytes))/100))
+}
+
+// cardRoom is what a card has free, all of it where that is unknown or the card is taken to be idle.
+func (in *Inputs) cardRoom(g *profile.GPU) units.Bytes {
+	if in.AssumeIdle {
+		return g.MemoryBytes
+	}
+	return g.Room()
 }
 
 // room is the free memory where it was measured, else all of it less what system and process take.
@@ -260,12 +274,9 @@ func (in *Inputs) room() memoryRoom {
 	r := memoryRoom{host: max(0, host.Capacity.Value-host.Other.Value)}
 	switch g := in.gpu(); {
 	case in.unified():
-		r.device, r.shared = min(r.host, g.MemoryBytes), r.host
+		r.device, r.shared = min(r.host, in.cardRoom(g)), r.host
 	case g != nil:
-		r.device = g.MemoryBytes
-		if g.FreeBytes > 0 && !in.AssumeIdle {
-			r.device = g.FreeBytes
-		}
+		r.device = in.cardRoom(g)
 	}
 	return r
 }

@@ -51,7 +51,7 @@ func TestWhatIsCalledFreeCanBeFilled(t *testing.T) {
 		"alike": {host, profile.NewBound("control group /a", "", 9*units.GiB, 8*units.GiB+units.MiB), space},
 	} {
 		in := inputs(t, "qwen3-vl-2b", "i5-10210u", "gtx-1080")
-		in.Hardware.GPUs[0].FreeBytes = in.Hardware.GPUs[0].MemoryBytes - 1234*units.MiB
+		in.Hardware.GPUs[0].FreeBytes = new(in.Hardware.GPUs[0].MemoryBytes - 1234*units.MiB)
 		m := &profile.Memory{TotalBytes: 32 * units.GiB, PageBytes: 4 * units.KiB, Bounds: bounds}
 		m.Bind()
 		in.Hardware.Memory = m
@@ -80,7 +80,7 @@ func TestWhatIsCalledFreeCanBeFilled(t *testing.T) {
 			m.Bounds[i] = profile.NewBound(m.Bounds[i].Name, m.Bounds[i].Source, m.Bounds[i].LimitBytes,
 				m.Bounds[i].LeftBytes-10*units.MiB)
 		}
-		in.Hardware.GPUs[0].FreeBytes -= 10 * units.MiB
+		*in.Hardware.GPUs[0].FreeBytes -= 10 * units.MiB
 		again := made()
 		for where, p := range map[string][2]advise.Side{"host": {first.Host, again.Host},
 			"card": {*first.Device, *again.Device}} {
@@ -137,7 +137,7 @@ func TestUnifiedMemoryIsOneBudget(t *testing.T) {
 	}
 	in := inputs(t, "qwen3-vl-8b", "i5-10210u", "gtx-1080")
 	g := &in.Hardware.GPUs[0]
-	g.UnifiedMemory, g.MemoryBytes, g.FreeBytes = true, 10*units.GiB, 9*units.GiB
+	g.UnifiedMemory, g.MemoryBytes, g.FreeBytes = true, 10*units.GiB, new(9*units.GiB)
 	in.Hardware.Memory = &profile.Memory{TotalBytes: 10 * units.GiB, PageBytes: 4 * units.KiB, Bounds: []profile.Bound{
 		profile.NewBound("host memory", "/proc/meminfo", 10*units.GiB, 9*units.GiB)}}
 	a, err := advise.Make(in)
@@ -173,7 +173,7 @@ func TestDeployOnCardsWithoutCUDA(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g := d.Settings.GPU; g == nil || g.Backend != "rocm" || !d.Settings.FullOff || g.FreeBytes != 23*units.GiB {
+	if g := d.Settings.GPU; g == nil || g.Backend != "rocm" || !d.Settings.FullOff || g.Room() != 23*units.GiB {
 		t.Errorf("%+v, every layer on the card: %t", g, d.Settings.FullOff)
 	}
 	if d, err := advise.Deploy("transformers", in); err == nil && d.Settings.GPU != nil {
@@ -205,5 +205,19 @@ func TestCardsBeyondCUDA(t *testing.T) {
 	if a.Budget.Device == nil || a.Budget.Precision.Value != d.Memory.Quant || d.Settings.GPU == nil ||
 		a.Hardware.GPU == nil || !strings.Contains(a.Hardware.GPU.Why, "through vulkan") {
 		t.Errorf("%+v in %s, files for %+v in %s", a.Hardware.GPU, a.Budget.Precision.Value, d.Settings.GPU, d.Memory.Quant)
+	}
+}
+
+// TestFullCardHoldsNothing: a card that others fill is not taken for an empty one.
+func TestFullCardHoldsNothing(t *testing.T) {
+	in := inputs(t, "qwen3-vl-2b", "i5-10210u", "gtx-1080")
+	in.Hardware.GPUs[0].FreeBytes = new(units.Bytes(0))
+	d, err := advise.Deploy("llama-server", in)
+	if err == nil && d.Settings.FullOff {
+		t.Errorf("every layer on a full card: %q", d.Headline)
+	}
+	in.AssumeIdle = true
+	if d, err = advise.Deploy("llama-server", in); err != nil || !d.Settings.FullOff {
+		t.Errorf("idle: %q, %v", d.Headline, err)
 	}
 }

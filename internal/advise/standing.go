@@ -74,9 +74,7 @@ func (in *Inputs) tightest(mem *engine.Memory, first units.Bytes) (*engine.Memor
 		has := first
 		if card, err := strconv.Atoi(strings.TrimPrefix(where, "device")); err == nil && card > 0 {
 			g := in.Hardware.GPUs[min(card, len(in.Hardware.GPUs)-1)]
-			if has = g.MemoryBytes; g.FreeBytes > 0 && !in.AssumeIdle {
-				has = g.FreeBytes
-			}
+			has = in.cardRoom(&g)
 		}
 		if tight == "" || high[where]-has > high[tight]-room {
 			tight, room = where, has

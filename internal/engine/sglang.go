@@ -299,7 +299,7 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 	if err != nil {
 		return err
 	}
-	free := func(context units.Bytes) units.Bytes { return cardRoom(r.gpu) - context }
+	free := func(context units.Bytes) units.Bytes { return r.gpu.Room() - context }
 	at := mem.left(scaled(free(sglangContext), r.share)).At
 	low := mem.left(scaled(free(sglangMostContext), r.share)).Low
 	high := mem.left(scaled(free(sglangLeastContext), r.share)).High
@@ -357,7 +357,7 @@ func sglangWithin(m *profile.Model, o Options) (least, most float64, err error) 
 	if err != nil {
 		return 0, 0, err
 	}
-	free := float64(cardRoom(o.GPU) - sglangMostContext)
+	free := float64(max(1, o.GPU.Room()-sglangMostContext)) // of a full card nothing is left to share
 	most = 1
 	for _, at := range places {
 		r, err := newSGLangRun(m, o, at)
@@ -383,14 +383,6 @@ func sglangWithin(m *profile.Model, o Options) (least, most float64, err error) 
 		least, most = max(least, float64(need)/free), min(most, 1-1.1*float64(work)/free)
 	}
 	return least, most, nil
-}
-
-// cardRoom is what a card has free, all of it where that is not known.
-func cardRoom(g *profile.GPU) units.Bytes {
-	if g.FreeBytes > 0 {
-		return g.FreeBytes
-	}
-	return g.MemoryBytes
 }
 
 // sglangVariants are ways to start it, the first its own: then, chunk by chunk down to 512 tokens, the share of the

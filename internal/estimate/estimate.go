@@ -250,7 +250,7 @@ func (o *Request) spread(e *engine.Engine, h *profile.Hardware) error {
 	}
 	var list []string
 	for _, g := range o.GPUs {
-		list = append(list, fmt.Sprint(int64(cmp.Or(g.FreeBytes, g.MemoryBytes)/units.MiB)))
+		list = append(list, fmt.Sprint(int64(g.Room()/units.MiB)))
 	}
 	f.Shares = strings.Join(list, ",")
 	return nil

@@ -1,7 +1,6 @@
 package estimate
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -134,15 +133,12 @@ func (o *Request) fit() error {
 	placed := slices.ContainsFunc(placing, func(f string) bool { return o.given(f) || slices.Contains(o.FromFile, f) })
 	o.Llama.Fit = &engine.Fit{Free: o.host, Bound: o.usable, Placed: placed}
 	if o.Device == "gpu" && o.GPU != nil {
-		o.Llama.Fit.Free, o.Llama.Fit.Bound = o.GPU.MemoryBytes, 0
-		if o.GPU.FreeBytes > 0 {
-			o.Llama.Fit.Free = o.GPU.FreeBytes
-		}
+		o.Llama.Fit.Free, o.Llama.Fit.Bound = o.GPU.Room(), 0
 		for _, g := range o.GPUs {
-			o.Llama.Fit.Each = append(o.Llama.Fit.Each, cmp.Or(g.FreeBytes, g.MemoryBytes))
+			o.Llama.Fit.Each = append(o.Llama.Fit.Each, g.Room())
 		}
 	}
-	if o.Llama.Fit.Free == 0 || o.Device == "gpu" && o.GPU == nil {
+	if o.Device == "gpu" && o.GPU == nil || o.Device != "gpu" && o.Llama.Fit.Free == 0 {
 		return errors.New("--ctx auto: what is free decides it; name the machine with --hardware")
 	}
 	return nil

@@ -47,7 +47,7 @@ func (rd *reading) readCards() {
 		}
 		c.Vendor = cmp.Or(c.Vendor, vendorName(names, c.PCIID))
 		c.Name = cardName(names, c)
-		c.settle(rd.root)
+		rd.settle(&c)
 		rd.h.Cards = append(rd.h.Cards, c.Card)
 	}
 	rd.readPlatformCards()
@@ -100,17 +100,10 @@ func (rd *reading) drmNode(bus string) string {
 }
 
 // settle reads what the driver tells of memory and clocks, and what follows from maker and driver.
-func (c *foundCard) settle(r *root) {
-	size := func(name string) *units.Bytes {
-		n, err := r.number(c.dir + "/" + name)
-		if err != nil || n < 0 {
-			return nil
-		}
-		b := units.Bytes(n)
-		return &b
-	}
-	c.VRAMBytes, c.VRAMUsedBytes = size("mem_info_vram_total"), size("mem_info_vram_used") // amdgpu
-	c.GTTBytes, c.GTTUsedBytes = size("mem_info_gtt_total"), size("mem_info_gtt_used")
+func (rd *reading) settle(c *foundCard) {
+	r := rd.root
+	c.VRAMBytes, c.VRAMUsedBytes = rd.cardSize(c, "vram", "total"), rd.cardSize(c, "vram", "used")
+	c.GTTBytes, c.GTTUsedBytes = rd.cardSize(c, "gtt", "total"), rd.cardSize(c, "gtt", "used")
 	c.HostBandwidthBytesPerS = linkRate(r, c.dir)
 	c.ClockHz = topClock(r, c.dir)
 	switch c.Vendor {
@@ -125,15 +118,36 @@ func (c *foundCard) settle(r *root) {
 			c.Why = noEngine
 			return
 		}
-		c.Unified = strings.HasPrefix(c.PCIBusID, "0000:00:")
+		// Integrated graphics sit on the first bus, and so does whatever an i440fx virtual machine was given.
+		own := localMemory(r, c.dir)
+		c.Unified = own == nil && strings.HasPrefix(c.PCIBusID, "0000:00:")
 		c.serve("Vulkan or SYCL", "i915 xe", "vulkan", "sycl")
 		if c.VRAMBytes == nil && !c.Unified {
-			c.VRAMBytes, c.WindowBytes = localMemory(r, c.dir), window(r, c.dir)
+			c.VRAMBytes, c.WindowBytes = own, window(r, c.dir)
 		}
 	case "NVIDIA": // gpu.go knows whether CUDA serves it
 	default:
 		c.Why = noEngine
 	}
+}
+
+// cardSize is one of amdgpu's counts of a memory, nil where the driver keeps none or what it says is no size: the latter
+// is told under unknown.
+func (rd *reading) cardSize(c *foundCard, memory, what string) *units.Bytes {
+	file := c.dir + "/mem_info_" + memory + "_" + what
+	if !rd.root.exists(file) {
+		return nil
+	}
+	n, err := rd.root.number(file)
+	if err == nil && n < 0 {
+		err = fmt.Errorf("/%s: %d is no size", file, n)
+	}
+	if err != nil {
+		key := strings.TrimSuffix(memory+"_"+what, "_total") + "_bytes"
+		rd.unknown(fmt.Sprintf("cards[%d].%s", len(rd.h.Cards), key), err)
+		return nil
+	}
+	return new(units.Bytes(n))
 }
 
 const noEngine = "no engine that vlmem knows computes on it"
@@ -243,7 +257,7 @@ func (rd *reading) readPlatformCards() {
 			continue
 		}
 		driver, _ := eventField(event, "DRIVER")
-		if compatible, _ := eventField(event, "OF_COMPATIBLE_0"); platformVendors[driver] != "" {
+		if compatible := coreOf(event); platformVendors[driver] != "" {
 			rd.h.Cards = append(rd.h.Cards, profile.Card{Vendor: platformVendors[driver],
 				Name: platformVendors[driver] + " " + cmp.Or(appleCores[compatible], compatible, "graphics"), Driver: driver,
 				Node:    node,
@@ -264,6 +278,21 @@ var appleCores = map[string]string{"apple,agx-g13g": "M1 (AGX G13G)", "apple,agx
 	"apple,agx-g13c": "M1 Max (AGX G13C)", "apple,agx-g13d": "M1 Ultra (AGX G13D)", "apple,agx-g14g": "M2 (AGX G14G)",
 	"apple,agx-g14s": "M2 Pro (AGX G14S)", "apple,agx-g14c": "M2 Max (AGX G14C)",
 	"apple,agx-g14d": "M2 Ultra (AGX G14D)"}
+
+// coreOf is the first of a device's compatible strings that names a known core, else the first of all: Apple's list the
+// chip ("apple,agx-t8103") before the core.
+func coreOf(event string) string {
+	first, _ := eventField(event, "OF_COMPATIBLE_0")
+	for i := 0; ; i++ {
+		compatible, ok := eventField(event, fmt.Sprintf("OF_COMPATIBLE_%d", i))
+		if !ok {
+			return first
+		}
+		if appleCores[compatible] != "" {
+			return compatible
+		}
+	}
+}
 
 func eventField(event, key string) (string, bool) {
 	for line := range strings.Lines(event) {

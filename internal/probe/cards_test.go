@@ -95,6 +95,41 @@ func TestCardsOfEveryMaker(t *testing.T) {
 	}
 }
 
+// TestCardCounts: a full card has nothing left, a count that is no number is unknown with the reason.
+func TestCardCounts(t *testing.T) {
+	for used, want := range map[string]*units.Bytes{"25769803776\n": new(units.Bytes(0)), "oops\n": nil, "-1\n": nil} {
+		dir := "sys/bus/pci/devices/0000:03:00.0/"
+		m := smallMachine().with(pciCard("0000:03:00.0", "0x1002", "0x744c",
+			machine{"mem_info_vram_total": "25769803776\n", "mem_info_vram_used": used})).lay(t)
+		if err := os.Symlink("../drivers/amdgpu", filepath.Join(m, dir, "driver")); err != nil {
+			t.Fatal(err)
+		}
+		h, err := Reported(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := h.EngineCard()
+		if (g.FreeBytes == nil) != (want == nil) || want != nil && *g.FreeBytes != *want ||
+			(h.Unknown["cards[0].vram_used_bytes"] == "") != (want != nil) {
+			t.Errorf("%q: free %v, unknown %v", used, g.FreeBytes, h.Unknown)
+		}
+	}
+}
+
+// TestCardOnTheFirstBus: what has memory of its own is no integrated card, wherever it sits.
+func TestCardOnTheFirstBus(t *testing.T) {
+	c := reported(t, smallMachine().with(pciCard("0000:00:10.0", "0x8086", "0x56a0",
+		machine{"drm/card0/lmem_total_bytes": "17179869184\n"}))).Cards[0]
+	if c.Unified || c.VRAMBytes == nil || *c.VRAMBytes != 16*units.GiB {
+		t.Errorf("%+v", c)
+	}
+	apple := reported(t, smallMachine().with(machine{"sys/class/drm/card1/device/uevent": "DRIVER=asahi\n" +
+		"OF_COMPATIBLE_0=apple,agx-t8103\nOF_COMPATIBLE_1=apple,agx-g13g\n"})).Cards
+	if len(apple) != 1 || apple[0].Name != "Apple M1 (AGX G13G)" {
+		t.Errorf("%+v", apple)
+	}
+}
+
 // TestWindow: where the firmware resized it, the part of an Intel card's memory that the processor reaches is told.
 func TestWindow(t *testing.T) {
 	const rest = "0x0000004000000000 0x0000004000ffffff 0x000000000014220c\n0 0 0\n"

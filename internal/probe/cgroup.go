@@ -66,10 +66,7 @@ var errOutside = errors.New("what is mounted lies outside of the process's own g
 func controlGroups(r *root, controller string) ([]controlGroup, error) {
 	at, v2, ok := controllerMount(r, controller)
 	if !ok {
-		if !r.exists(r.self+"/cgroup") && !r.exists(r.self+"/cpuset") {
-			return nil, errors.New("/" + r.self + "/cgroup: not there")
-		}
-		return nil, nil
+		return nil, unmounted(r)
 	}
 	if strings.HasPrefix(at.top, "/..") {
 		return nil, fmt.Errorf("%s shows %s: %w", at.point, at.top, errOutside)
@@ -77,6 +74,9 @@ func controlGroups(r *root, controller string) ([]controlGroup, error) {
 	own, err := controlGroupPath(r, controller, v2)
 	if err != nil {
 		return nil, err
+	}
+	if strings.Trim(own, "/.") == "" && strings.HasPrefix(own, "/..") { // above the mount, whose limits do not bind it
+		return nil, fmt.Errorf("/%s/cgroup says %s: %w", r.self, own, errOutside)
 	}
 	own, within := at.below(own)
 	if !within {
@@ -94,6 +94,27 @@ func controlGroups(r *root, controller string) ([]controlGroup, error) {
 			return groups, nil
 		}
 	}
+}
+
+// unmounted is why limits are unknown where no controller's hierarchy is mounted: a process in a group that cannot be
+// looked at. One in the root group has none.
+func unmounted(r *root) error {
+	text, err := r.text(r.self + "/cgroup")
+	if err != nil && !r.exists(r.self+"/cpuset") {
+		return errors.New("/" + r.self + "/cgroup: not there")
+	}
+	for line := range strings.Lines(text) {
+		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(f) == 3 && f[0] == "0" && f[2] != "/" && len(readMounts(r)) > 0 && !hasGroupMount(r) {
+			return fmt.Errorf("/%s/cgroup says %s, and no control groups are mounted: %w", r.self, f[2], errOutside)
+		}
+	}
+	return nil
+}
+
+// hasGroupMount is whether any hierarchy of control groups is mounted.
+func hasGroupMount(r *root) bool {
+	return slices.ContainsFunc(readMounts(r), func(m mount) bool { return strings.HasPrefix(m.kind, "cgroup") })
 }
 
 // hierarchical is whether a group of version 1 limits the groups below it. Where use_hierarchy is 0 it does not, and
@@ -306,23 +327,47 @@ func (r *root) counters(file string) (map[string]units.Bytes, error) {
 	return counters, err
 }
 
-// readCPUQuota is the tightest CPU time limit in CPUs, nil where none is set.
+// readCPUQuota is the tightest CPU time limit in CPUs, nil where none is set. The error says why one may be missing.
 func readCPUQuota(r *root) (*float64, error) {
-	groups, err := controlGroups(r, "cpu")
+	groups, firstErr := controlGroups(r, "cpu")
 	var tightest *float64
 	for _, g := range groups {
-		quota, period := 0.0, 0.0
-		if g.v2 {
-			text, _ := r.text(g.dir + "/cpu.max")
-			_, _ = fmt.Sscanf(text, "%g %g", &quota, &period) // "max 100000" leaves quota at zero: none
-		} else if q, err := r.int(g.dir + "/cpu.cfs_quota_us"); err == nil {
-			p, _ := r.int(g.dir + "/cpu.cfs_period_us")
-			quota, period = float64(q), float64(p)
-		}
-		if quota > 0 && period > 0 && (tightest == nil || quota/period < *tightest) {
-			cpus := quota / period
+		cpus, err := g.cpuQuota(r)
+		firstErr = cmp.Or(firstErr, err)
+		if cpus > 0 && (tightest == nil || cpus < *tightest) {
 			tightest = &cpus
 		}
 	}
-	return tightest, err
+	return tightest, firstErr
+}
+
+// cpuQuota is the limit of one group in CPUs, 0 for none.
+func (g controlGroup) cpuQuota(r *root) (float64, error) {
+	file := g.dir + "/cpu.max"
+	if !g.v2 {
+		file = g.dir + "/cpu.cfs_quota_us"
+	}
+	if !r.exists(file) {
+		return 0, nil // a root group has none
+	}
+	text, err := r.text(file)
+	if err == nil && !g.v2 {
+		var period string
+		if period, err = r.text(g.dir + "/cpu.cfs_period_us"); text == "-1" {
+			return 0, nil
+		}
+		text += " " + period
+	}
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Fields(text)
+	if g.v2 && len(f) > 0 && f[0] == "max" {
+		return 0, nil
+	}
+	quota, period := 0.0, 0.0
+	if _, err := fmt.Sscanf(text, "%g %g", &quota, &period); err != nil || !(quota > 0 && period > 0) {
+		return 0, fmt.Errorf("/%s: %q is no quota and period", file, text)
+	}
+	return quota / period, nil
 }

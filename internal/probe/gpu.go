@@ -60,7 +60,11 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 		}
 		if m := h.Memory; g.UnifiedMemory && m != nil && m.AvailableBytes != nil {
 			// The driver counts page cache as taken, which the kernel would drop for whoever asks.
-			g.FreeBytes = min(g.MemoryBytes, max(g.FreeBytes, *m.AvailableBytes))
+			free := *m.AvailableBytes
+			if g.FreeBytes != nil {
+				free = max(free, *g.FreeBytes)
+			}
+			g.FreeBytes = new(min(g.MemoryBytes, free))
 			g.Source["free_bytes"] = "derived: what the host has available, which the card shares"
 		}
 		h.GPUs = append(h.GPUs, g)
@@ -114,11 +118,12 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 	if err == nil {
 		return
 	}
-	h.Unknown["gpus"] = err.Error() + whereLibrary(root, err)
+	source := whereLibrary(root, err)
+	h.Unknown["gpus"] = err.Error() + source
 	switch {
 	case len(lines) > 0:
 		h.Unknown["gpus"] = lines[0]
-	case len(h.Cards) > 0:
+	case len(h.Cards) > 0 && source == "": // a display beside what no bus lists is not why
 		c := h.Cards[max(0, slices.IndexFunc(h.Cards, func(c profile.Card) bool { return len(c.Backends) > 0 }))]
 		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, cmp.Or(c.PCIID, c.Driver), c.Why)
 	}
@@ -188,6 +193,10 @@ const (
 // run reads what needs a context, free memory, and with measure what needs time.
 func (t transfer) run(measure bool) (err error) {
 	ctx, err := t.driver.Retain(t.ordinal)
+	if errors.Is(err, cuda.ErrOutOfMemory) {
+		t.card.FreeBytes = new(units.Bytes(0))
+		t.card.Source["free_bytes"] = "derived: the card has no room for the driver's context"
+	}
 	if err != nil {
 		return err
 	}
@@ -200,7 +209,7 @@ func (t transfer) run(measure bool) (err error) {
 	if err != nil {
 		return err
 	}
-	t.card.FreeBytes = units.Bytes(free)
+	t.card.FreeBytes = new(units.Bytes(free))
 	if !measure || free < 4*transferBytes {
 		return nil
 	}

@@ -21,7 +21,7 @@ func TestCards(t *testing.T) {
 	if g.Name != "NVIDIA GeForce GTX 1080 Ti" || g.ComputeCapability != "6.1" || g.SMCount != 28 ||
 		g.SharedMemoryPerBlockBytes != 48*units.KiB ||
 		g.SharedMemoryPerSMBytes != 96*units.KiB || g.MaxThreadsPerBlock != 1024 || g.L2Bytes == 0 || g.MemoryBytes == 0 ||
-		g.FreeBytes == 0 {
+		g.FreeBytes == nil || *g.FreeBytes == 0 {
 		t.Errorf("card: %+v", g)
 	}
 	for key, rate := range map[string]units.Rate{
@@ -73,6 +73,35 @@ func TestWhoBringsTheLibrary(t *testing.T) {
 			!strings.Contains(after, want) {
 			t.Errorf("%s: %q, want %q", device, why, want)
 		}
+	}
+}
+
+// TestFullCard: no room for a context is nothing free, which is not the same as not knowing.
+func TestFullCard(t *testing.T) {
+	for call, want := range map[string]*units.Bytes{"cuDevicePrimaryCtxRetain:1:2": new(units.Bytes(0)),
+		"cuDevicePrimaryCtxRetain:1:999": nil} {
+		var h profile.Hardware
+		cards(&h, standin.Build(t, standin.Options{Fail: []string{call}}).Path, t.TempDir(), false)
+		if len(h.GPUs) != 1 || h.Unknown["gpus[0].measured"] == "" {
+			t.Fatalf("%s: cards %v, unknown %v", call, h.GPUs, h.Unknown)
+		}
+		if got := h.GPUs[0].FreeBytes; (got == nil) != (want == nil) || got != nil && *got != *want {
+			t.Errorf("%s: free %v, want %v", call, got, want)
+		}
+	}
+}
+
+// TestHintBesideADisplay: under WSL2 a bus may show Hyper-V's display, which is not why there is no driver.
+func TestHintBesideADisplay(t *testing.T) {
+	root := machine{"dev/dxg": "", "proc/meminfo": "MemTotal: 1024 kB\n"}.lay(t)
+	h := profile.Hardware{Cards: []profile.Card{{Vendor: "Hyper-V", Name: "Hyper-V card", Why: noEngine}}}
+	cards(&h, "/nonexistent/libcuda.so.1", root, false)
+	why := h.Unknown["gpus"]
+	if !strings.HasPrefix(why, "no CUDA driver (/nonexistent") {
+		t.Skip(why) // without cgo no library is looked for
+	}
+	if !strings.Contains(why, "/usr/lib/wsl/lib") {
+		t.Errorf("%q", why)
 	}
 }
 

@@ -95,7 +95,7 @@ func (h *Hardware) served() (all []GPU) {
 			BandwidthBytesPerS: c.BandwidthBytesPerS, FP32FlopsPerS: c.FP32FlopsPerS,
 			Source: Sources{"default": "reported: the kernel's driver"}}
 		if c.VRAMUsedBytes != nil {
-			g.FreeBytes = max(0, g.MemoryBytes-*c.VRAMUsedBytes)
+			g.FreeBytes = new(max(0, g.MemoryBytes-*c.VRAMUsedBytes))
 		}
 		switch {
 		case !c.Unified || c.GTTBytes == nil:
@@ -103,7 +103,10 @@ func (h *Hardware) served() (all []GPU) {
 			// What the firmware set aside is in no total of the host's: it is the card's alone.
 			g.UnifiedMemory = false
 		default:
-			g.MemoryBytes, g.FreeBytes = g.MemoryBytes+*c.GTTBytes, 0
+			g.MemoryBytes += *c.GTTBytes
+			if g.FreeBytes = nil; c.VRAMUsedBytes != nil && c.GTTUsedBytes != nil {
+				g.FreeBytes = new(max(0, g.MemoryBytes-*c.VRAMUsedBytes-*c.GTTUsedBytes))
+			}
 		}
 		if g.MemoryBytes >= leastEngineCard {
 			all = append(all, g)

@@ -38,3 +38,29 @@ func TestEngineCard(t *testing.T) {
 		}
 	}
 }
+
+// TestRoom: absent, zero and used up are told apart, and what others hold of the host's part counts.
+func TestRoom(t *testing.T) {
+	size := func(gib units.Bytes) *units.Bytes { return new(gib * units.GiB) }
+	for name, c := range map[string]struct {
+		card Card
+		free *units.Bytes
+		room units.Bytes
+	}{
+		"unknown": {Card{VRAMBytes: size(24)}, nil, 24},
+		"full":    {Card{VRAMBytes: size(24), VRAMUsedBytes: size(24)}, size(0), 0},
+		"a host's part": {Card{Unified: true, VRAMBytes: size(1), VRAMUsedBytes: size(1), GTTBytes: size(32),
+			GTTUsedBytes: size(20)}, size(12), 12},
+		"its use unknown": {Card{Unified: true, VRAMBytes: size(1), VRAMUsedBytes: size(1), GTTBytes: size(32)}, nil, 33},
+		"all of it in use": {Card{Unified: true, VRAMBytes: size(1), VRAMUsedBytes: size(1), GTTBytes: size(32),
+			GTTUsedBytes: size(32)}, size(0), 0},
+		"more than there is": {Card{VRAMBytes: size(24), VRAMUsedBytes: size(25)}, size(0), 0},
+	} {
+		c.card.Vendor, c.card.Backends = "AMD", []string{"vulkan"}
+		g := (&Hardware{Cards: []Card{c.card}}).EngineCard()
+		if (g.FreeBytes == nil) != (c.free == nil) || c.free != nil && *g.FreeBytes != *c.free ||
+			g.Room() != c.room*units.GiB {
+			t.Errorf("%s: free %v, room %v", name, g.FreeBytes, g.Room())
+		}
+	}
+}

@@ -151,11 +151,11 @@ type GPU struct {
 	ClockHz       float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"`
 	CopyEngines   int     `yaml:"copy_engines,omitempty" json:"copy_engines,omitempty"`
 	// the bus, one way
-	HostBandwidthBytesPerS units.Rate  `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
-	DriverVersion          string      `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
-	FreeBytes              units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time
-	PCIBusID               string      `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
-	UUID                   string      `yaml:"uuid,omitempty" json:"uuid,omitempty"`
+	HostBandwidthBytesPerS units.Rate   `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
+	DriverVersion          string       `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
+	FreeBytes              *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time, nil: unknown
+	PCIBusID               string       `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	UUID                   string       `yaml:"uuid,omitempty" json:"uuid,omitempty"`
 	// UnifiedMemory: the card's memory is the host's, one budget for both
 	UnifiedMemory           bool `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
 	ManagedMemory           bool `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
@@ -282,7 +282,7 @@ func (h *Hardware) Validate() error {
 	}
 	for i, g := range h.GPUs {
 		key := fmt.Sprintf("gpus[%d]", i)
-		if g.FreeBytes > g.MemoryBytes {
+		if g.Room() > g.MemoryBytes {
 			faults = append(faults, key+".free_bytes is above memory_bytes")
 		}
 		positive(key+".memory_bytes", float64(g.MemoryBytes))
@@ -297,6 +297,14 @@ func (h *Hardware) Validate() error {
 		return errors.New(strings.Join(faults, "; "))
 	}
 	return nil
+}
+
+// Room is what the card had free at probe time, all of its memory where that is unknown. A full card has none.
+func (g *GPU) Room() units.Bytes {
+	if g.FreeBytes != nil {
+		return *g.FreeBytes
+	}
+	return g.MemoryBytes
 }
 
 // Capability splits ComputeCapability into major and minor.

@@ -28,7 +28,7 @@ func TestLimits(t *testing.T) {
 		{func(g *GPU) { g.MemoryBytes = mostSize + 1 }, "gpus[0].memory_bytes"},
 		{func(g *GPU) { g.BandwidthBytesPerS = 0.5 }, "gpus[0].bandwidth_bytes_per_s is 0.5, want a rate"},
 		{func(g *GPU) { g.BandwidthBytesPerS = 2e18 }, "gpus[0].bandwidth_bytes_per_s"},
-		{func(g *GPU) { g.FreeBytes = 9 << 30 }, "gpus[0].free_bytes is above memory_bytes"},
+		{func(g *GPU) { g.FreeBytes = new(units.Bytes(9 << 30)) }, "gpus[0].free_bytes is above memory_bytes"},
 		{func(g *GPU) { g.Name = "a\u202eb" }, "gpus[0].name has a control character (U+202E) at byte 1"},
 		{func(g *GPU) { g.Name = "a\u2028b" }, "control character (U+2028)"},
 		{func(g *GPU) { g.Name = "a\nb" }, "control character (U+000A)"},
