@@ -131,8 +131,8 @@ func (rd *reading) settle(c *foundCard) {
 	}
 }
 
-// cardSize is one of amdgpu's counts of a memory, nil where the driver keeps none or what it says is no size: the latter
-// is told under unknown.
+// cardSize is one of amdgpu's counts of a memory, nil where the driver keeps none or what it says is no size: that is
+// told under unknown.
 func (rd *reading) cardSize(c *foundCard, memory, what string) *units.Bytes {
 	file := c.dir + "/mem_info_" + memory + "_" + what
 	if !rd.root.exists(file) {

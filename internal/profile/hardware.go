@@ -151,11 +151,12 @@ type GPU struct {
 	ClockHz       float64 `yaml:"clock_hz,omitempty" json:"clock_hz,omitempty"`
 	CopyEngines   int     `yaml:"copy_engines,omitempty" json:"copy_engines,omitempty"`
 	// the bus, one way
-	HostBandwidthBytesPerS units.Rate   `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
-	DriverVersion          string       `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
-	FreeBytes              *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"` // at probe time, nil: unknown
-	PCIBusID               string       `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
-	UUID                   string       `yaml:"uuid,omitempty" json:"uuid,omitempty"`
+	HostBandwidthBytesPerS units.Rate `yaml:"host_bandwidth_bytes_per_s,omitempty" json:"host_bandwidth_bytes_per_s,omitempty"`
+	DriverVersion          string     `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
+	// FreeBytes is of probe time, nil where it is unknown
+	FreeBytes *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"`
+	PCIBusID  string       `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	UUID      string       `yaml:"uuid,omitempty" json:"uuid,omitempty"`
 	// UnifiedMemory: the card's memory is the host's, one budget for both
 	UnifiedMemory           bool `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
 	ManagedMemory           bool `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
