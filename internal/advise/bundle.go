@@ -23,6 +23,9 @@ type Bundle struct {
 // WriteFor settles an engine whose memory package engine estimates, with what grow names as large as the rest allows,
 // and spells its files. What does not fit says which of the models would.
 func WriteFor(target, grow string, in Inputs, models []profile.Model) (Bundle, error) {
+	if in.Known == nil { // the other ways that are tried ask for the same estimates again
+		in.Known = new(Estimates)
+	}
 	d, err := Deploy(target, in)
 	var refusal *engine.Refusal
 	if errors.As(err, &refusal) {

@@ -79,17 +79,27 @@ func (in Inputs) smallerOn(target string, models []profile.Model) (fit []string)
 	if err != nil {
 		return nil
 	}
-	size := func(m profile.Model) int64 { return m.Parameters().Total() }
-	bySize := func(a, b profile.Model) int { return cmp.Compare(size(b), size(a)) }
-	for _, model := range slices.SortedStableFunc(slices.Values(models), bySize) {
-		if size(model) >= size(in.Model) || len(fit) == mostSmaller {
-			continue
+	type sized struct {
+		model *profile.Model
+		size  int64
+	}
+	var smaller []sized
+	most := in.Model.Parameters().Total()
+	for i := range models {
+		if s := (sized{&models[i], models[i].Parameters().Total()}); s.size < most {
+			smaller = append(smaller, s)
+		}
+	}
+	slices.SortStableFunc(smaller, func(a, b sized) int { return cmp.Compare(b.size, a.size) })
+	for _, s := range smaller {
+		if len(fit) == mostSmaller {
+			break
 		}
 		try := in
-		try.Model = model
+		try.Model = *s.model
 		try.reach(e)
 		if _, short, err := try.settleOn(e); short == nil && err == nil {
-			fit = append(fit, "--model "+model.Name)
+			fit = append(fit, "--model "+s.model.Name)
 		}
 	}
 	return fit

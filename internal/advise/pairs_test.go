@@ -13,8 +13,8 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes an hour "+
-	"with -timeout 2h")
+var every = flag.Bool("every", false, "ask every engine about every built-in card and model, which takes minutes "+
+	"with -timeout 1h")
 
 // few are the models that are asked about otherwise, one of each kind and size, and fewCards the cards.
 var few = []string{"qwen3-vl-2b", "qwen3-vl-30b-a3b", "qwen3.5-9b"}
@@ -60,15 +60,16 @@ func TestEveryPairIsAnswered(t *testing.T) {
 		}
 		models = append(models, m)
 	}
+	var known advise.Estimates
 	for _, e := range engine.All() {
 		if e.Writes() && e.Estimates() {
-			t.Run(e.Name, func(t *testing.T) { answered(t, e, models) })
+			t.Run(e.Name, func(t *testing.T) { answered(t, e, models, &known) })
 		}
 	}
 }
 
 // answered asks one engine about every card and model.
-func answered(t *testing.T, e *engine.Engine, models []profile.Model) {
+func answered(t *testing.T, e *engine.Engine, models []profile.Model, known *advise.Estimates) {
 	fit, all := 0, 0
 	for _, h := range cardsAlone(t) {
 		for _, m := range models {
@@ -76,7 +77,7 @@ func answered(t *testing.T, e *engine.Engine, models []profile.Model) {
 				continue
 			}
 			in := advise.Inputs{Hardware: h, Model: m, Limits: advise.Limits{ContextTokens: 4096, ImageWidth: 1280,
-				ImageHeight: 720, Concurrency: 1}}
+				ImageHeight: 720, Concurrency: 1}, Known: known}
 			b, err := advise.WriteFor(e.Name, "", in, models)
 			var short *advise.Shortfall
 			var refused *engine.Refusal

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -135,12 +134,17 @@ func (l layout) String() (text string) {
 	return text
 }
 
-var layerOf = regexp.MustCompile(`\.layers\.(\d+)\.`)
+// layerOf is the number of the layer that a module's name says.
+func layerOf(name string) (layer int, found bool) {
+	_, rest, _ := strings.Cut(name, ".layers.")
+	number, _, more := strings.Cut(rest, ".")
+	layer, err := strconv.Atoi(number)
+	return layer, more && err == nil
+}
 
 // here reports whether a module of the decoder is on this stage.
 func (l layout) here(x profile.Module) bool {
-	if m := layerOf.FindStringSubmatch(x.Name); m != nil && !x.Vision() {
-		i, _ := strconv.Atoi(m[1])
+	if i, found := layerOf(x.Name); found && !x.Vision() {
 		return l.first <= i && i < l.end
 	}
 	switch {
