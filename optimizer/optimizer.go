@@ -49,6 +49,7 @@ import (
 	"github.com/vlmem/vlmem/internal/cuda"
 	"github.com/vlmem/vlmem/internal/memory"
 	"github.com/vlmem/vlmem/internal/pressure"
+	"github.com/vlmem/vlmem/internal/probe"
 )
 
 // The errors that callers branch on.
@@ -87,6 +88,10 @@ type Optimizer struct {
 	layouts map[AttentionShape]attentionLayout
 	monitor *pressure.Monitor
 	state   State
+
+	polling sync.Mutex
+	gauge   probe.Gauge
+	last    pressure.Readings
 }
 
 type poolKey struct {
@@ -119,7 +124,7 @@ func open(o options) (*Optimizer, error) {
 		o.collect = debug.FreeOSMemory
 	}
 	m := &Optimizer{options: o, pools: map[poolKey]server{}, layouts: map[AttentionShape]attentionLayout{},
-		monitor: monitor, loans: newLoans()}
+		monitor: monitor, loans: newLoans(), gauge: probe.Gauge{Root: "/"}}
 	for _, kind := range memory.Kinds() {
 		if _, ok := o.pools[kind]; !ok {
 			continue

@@ -5,7 +5,6 @@ import (
 
 	"github.com/vlmem/vlmem/internal/alloc"
 	"github.com/vlmem/vlmem/internal/pressure"
-	"github.com/vlmem/vlmem/internal/probe"
 )
 
 // Reading is a machine's memory budgets at one moment, and the kernel's stall counters.
@@ -37,13 +36,24 @@ type Compaction struct {
 	alloc.Compaction
 }
 
-// Poll reads this machine's memory and feeds it.
+// Poll reads this machine's memory and feeds it. Of what cannot be read the last value stands, where there is one.
 func (o *Optimizer) Poll() (State, error) {
-	r, err := probe.Pressure("/")
+	r, err := o.poll()
 	if len(r.Budgets) == 0 {
 		return State{}, errors.Join(r.Err(), err)
 	}
-	return o.Feed(r) // what could not be read is left out of it
+	return o.Feed(r)
+}
+
+func (o *Optimizer) poll() (Reading, error) {
+	o.polling.Lock()
+	defer o.polling.Unlock()
+	now, err := o.gauge.Read()
+	if err != nil {
+		return now, err
+	}
+	r, _ := o.last.Settle(now)
+	return r, nil
 }
 
 // Feed takes a reading of the machine's memory and does what its level asks of the pools.

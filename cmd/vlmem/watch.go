@@ -30,8 +30,8 @@ func newWatchCmd(env *environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "watch",
 		Short: "Follow the pressure on memory, with advice in words",
-		Long: `watch reads what is used of the host's memory, of the tightest control group and of each card, and the
-kernel's stall counters, and says which level they make: low, medium or high. A line is written when the level
+		Long: `watch reads what is used of the host's memory, of the nodes it is held to, of the tightest control group and
+of each card, and the kernel's stall counters, and says which level they make: low, medium or high. A line is written when the level
 changes; on a terminal the present stands below, each budget with its last readings. What makes other programs wait,
 at limits of their own, is said as that and raises no level. Thresholds are 30 and 80 % unless --config names a
 configuration of advise.
@@ -129,7 +129,7 @@ func (o *watchOptions) watcher(env *environment) (*watch.Watcher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading --config %s: %w", o.config, err)
 	}
-	w := &watch.Watcher{Read: func() (pressure.Reading, error) { return probe.Pressure(o.root) }, Monitor: monitor,
+	w := &watch.Watcher{Read: (&probe.Gauge{Root: o.root}).Read, Monitor: monitor,
 		Until: o.until, Once: o.once, Command: o.command, HookOutput: env.stderr,
 		Show: func(m watch.Moment) error { return o.show(env, m) }, Warn: func(text string) { env.warn("%s", text) }}
 	if o.root == "/" {

@@ -86,6 +86,9 @@ func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 		{smiLog(8000, 1800), ""}, // within the hysteresis
 		{"Unable to determine the device handle for GPU0000:01:00.0: Unknown Error\n", ""},
 		{"<nvidia_smi_log", ""},
+		{smiLog(8000), ""}, // off the bus
+		{strings.ReplaceAll(smiLog(8000, 0), "8192 MiB</total><used>0 MiB</used><free>0 MiB", "N/A</total><used>0 MiB</used><free>N/A"), ""},
+		{strings.ReplaceAll(smiLog(8000, 0), "8192", "0"), ""},
 		{smiLog(8000, 8000), "high -> low: host 100 MiB of 1000 MiB (10 %)"},
 	} {
 		if say(s.says); c.step() != s.want {
@@ -95,9 +98,10 @@ func TestWatchFollowsCardsThroughSMI(t *testing.T) {
 	said := c.said.String()
 	for _, want := range []string{
 		"the cards' last reading stands: running nvidia-smi: exit status 15: Unable to determine",
-		"stands: reading nvidia-smi's XML"} {
-		if !strings.Contains(said, want) || strings.Count(said, "\n") != 2 {
-			t.Errorf("no %q among two lines of\n%s", want, said)
+		"stands: reading nvidia-smi's XML", "device 1 cannot be read (listed no more): its last reading stands",
+		"device 1 cannot be read (no size is told): its last", "0 of 0 bytes free are no sizes"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no %q among\n%s", want, said)
 		}
 	}
 }
@@ -156,6 +160,33 @@ func TestWatchFollowsPartsOfACard(t *testing.T) {
 	if said := c.said.String(); !strings.Contains(said,
 		"device 0 cannot be read (Insufficient Permissions): its parts are") {
 		t.Errorf("said %q", said)
+	}
+}
+
+// TestWatchFollowsACardThatIsDivided: what is no more of a card that answers is over, and where all cards fall silent,
+// nvidia-smi itself with them, nothing is.
+func TestWatchFollowsACardThatIsDivided(t *testing.T) {
+	say := smiSays(t)
+	divided := strings.Replace(smiLog(8000), "<fb_memory", "<mig_devices><mig_device><index>0</index><fb_memory_usage>"+
+		"<total>1000 MiB</total><free>100 MiB</free></fb_memory_usage></mig_device></mig_devices><fb_memory", 1)
+	c := newCardWatch(t, "absent")
+	for i, s := range []struct{ says, want string }{
+		{smiLog(1024), "high: device 0 7 GiB of 8 GiB (88 %)"},
+		{strings.ReplaceAll(divided, "100 MiB", "990 MiB"), "high -> low: host 100 MiB of 1000 MiB (10 %)"},
+		{divided, "low -> high: device 0 part 0 900 MiB of 1000 MiB (90 %)"},
+		{smiLog(8000), "high -> low: host 100 MiB of 1000 MiB (10 %)"},
+		{smiLog(1024), "low -> high: device 0 7 GiB of 8 GiB (88 %)"},
+	} {
+		if say(s.says); c.step() != s.want {
+			t.Errorf("reading %d: %q, want %q", i, c.out.String(), s.want)
+		}
+	}
+	if c.said.Len() > 0 {
+		t.Errorf("said %q", c.said.String())
+	}
+	t.Setenv("PATH", t.TempDir())
+	if got := c.step(); got != "" || !strings.Contains(c.said.String(), "the cards' last reading stands: ") {
+		t.Errorf("no nvidia-smi any more: %q, said %q", got, c.said.String())
 	}
 }
 

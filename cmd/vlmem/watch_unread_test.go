@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,7 +23,17 @@ func fullMachine(t *testing.T, budget string) fakeMachine {
 		fullGroup + "current": "10\n", fullCard + "total": "8589934592\n", fullCard + "used": "0\n"} {
 		m.file(name, text)
 	}
+	m.file("sys/devices/system/node/online", "0-1\n")
+	m.node(0, 800)
+	m.node(1, 800)
+	m.file("proc/self/status", "Mems_allowed_list:\t0\n")
+	m.file("sys/fs/cgroup/memory.pressure", stalled(0))
 	switch budget { // what is full
+	case "nodes":
+		m.node(0, 50)
+	case "stall":
+		m.file(fullGroup+"current", "50\n") // the level of stalls that are one's own
+		m.file(fullGroup+"pressure", stalled(40))
 	case "cgroup":
 		m.file(fullGroup+"current", "90\n")
 	case "host":
@@ -33,21 +44,49 @@ func fullMachine(t *testing.T, budget string) fakeMachine {
 	return m
 }
 
+// node has 1,000 MiB, of them so many free.
+func (m fakeMachine) node(id, free int) {
+	m.file(fmt.Sprintf("sys/devices/system/node/node%d/meminfo", id),
+		fmt.Sprintf("Node %d MemTotal: %d kB\nNode %d MemFree: %d kB\n", id, 1000<<10, id, free<<10))
+}
+
+// stalled is the kernel's counters where all tasks wait for so many percent of the time.
+func stalled(percent int) string {
+	line := fmt.Sprintf(" avg10=%d.00 avg60=0.00 avg300=0.00 total=0\n", percent)
+	return "some" + line + "full" + line
+}
+
 // TestWatchKeepsWhatCannotBeRead spoils one file after the level is high: the level stays, the budget is told to be
 // unread, and read alone the answer is that the level may be higher.
 func TestWatchKeepsWhatCannotBeRead(t *testing.T) {
-	const group, card = fullGroup, fullCard
-	for _, c := range []struct{ budget, file, text string }{
-		{"cgroup", group + "current", ""},
-		{"cgroup", group + "max", "oops"},
-		{"cgroup", "proc/self/cgroup", ""},
-		{"host", "proc/meminfo", "garbage"},
-		{"amdgpu 0000:03:00.0", card + "total", "oops"},
-		{"amdgpu 0000:03:00.0", card + "used", "-1"},
+	const group, card, node = fullGroup, fullCard, "sys/devices/system/node/"
+	const none = "read alone it may be that there is none"
+	for _, c := range []struct{ budget, file, text, once string }{
+		{"cgroup", "sys/fs/cgroup/a", "", none},
+		{"cgroup", group + "max", "", ""},
+		{"cgroup", "proc/self/mountinfo", "29 23 0:26 / /elsewhere rw - tmpfs tmpfs rw\n", none},
+		{"cgroup", "sys/fs/cgroup/cgroup.controllers", "", none},
+		{"host", "proc/meminfo", "MemTotal: 1024000 kB\nMemFree: 1000000 kB\nMemAvailable: oops kB\n", ""},
+		{"amdgpu 0000:03:00.0", "sys/bus/pci/devices/0000:03:00.0", "", none},
+		{"amdgpu 0000:03:00.0", "sys/bus/pci", "", none},
+		{"amdgpu 0000:03:00.0", card + "total", "0", ""},
+		{"amdgpu 0000:03:00.0", card + "total", "1", none},
+		{"nodes", node + "node0", "", ""},
+		{"nodes", node + "node0/meminfo", "oops", ""},
+		{"nodes", "sys/devices/system/node", "", none},
+		{"nodes", "proc/self/status", "Name: vlmem\n", none},
+		{"stall", group + "pressure", "", none},
+		{"stall", group + "pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", none},
+		{"cgroup", group + "current", "", ""},
+		{"cgroup", group + "max", "oops", ""},
+		{"cgroup", "proc/self/cgroup", "", none},
+		{"host", "proc/meminfo", "garbage", ""},
+		{"amdgpu 0000:03:00.0", card + "total", "oops", ""},
+		{"amdgpu 0000:03:00.0", card + "used", "-1", ""},
 	} {
 		m := fullMachine(t, c.budget)
 		spoil := func() {
-			if err := os.Remove(filepath.Join(m.root, c.file)); err != nil {
+			if err := os.RemoveAll(filepath.Join(m.root, c.file)); err != nil {
 				t.Fatal(err)
 			}
 			if c.text != "" {
@@ -81,11 +120,44 @@ func TestWatchKeepsWhatCannotBeRead(t *testing.T) {
 			t.Errorf("%s of %q: %s%s", c.file, c.text, out.String(), said.String())
 		}
 		want := exitInconclusive
-		if c.file == "proc/self/cgroup" {
-			want = 0 // there may be no group at all
+		if c.once != "" {
+			want = 0
 		}
 		if r := vlmem(t, nil, "watch", "--root", m.root, "--once"); r.code != want {
 			t.Errorf("%s of %q, once: exit %d: %s%s", c.file, c.text, r.code, r.stdout, r.stderr)
+		}
+	}
+}
+
+// TestWatchLetsGoOfWhatIsOver: a limit that was lifted, a group that was left and nodes that were opened leave nothing
+// unread behind; a limit of nothing is one that is reached.
+func TestWatchLetsGoOfWhatIsOver(t *testing.T) {
+	for _, c := range []struct{ budget, file, text, level string }{
+		{"cgroup", fullGroup + "max", "max\n", "0"},
+		{"cgroup", "proc/self/cgroup", "0::/b\n", "0"},
+		{"cgroup", fullGroup + "max", "0\n", "2"},
+		{"nodes", "proc/self/status", "Mems_allowed_list:\t0-1\n", "0"},
+	} {
+		m := fullMachine(t, c.budget)
+		m.file("sys/fs/cgroup/b/memory.max", "max\n")
+		var out, said bytes.Buffer
+		env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &said,
+			lookup: func(string) (string, bool) { return "", false }}
+		o := watchOptions{root: m.root, interval: 1e9, out: output{format: "prometheus", formats: []string{"prometheus"}}}
+		w, err := o.watcher(env)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, level := range []string{"2", c.level} {
+			out.Reset()
+			if _, err := w.Step(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(out.String(), "unread") || said.Len() > 0 ||
+				!strings.HasSuffix(out.String(), "vlmem_pressure_level "+level+"\n") {
+				t.Errorf("%s is %q: want level %s: %s%s", c.file, c.text, level, out.String(), said.String())
+			}
+			m.file(c.file, c.text)
 		}
 	}
 }

@@ -21,7 +21,7 @@
 // what pools do at a high level frees memory, and without h they would swing between taking and giving back.
 //
 // A Monitor is that machine and nothing else: it is fed readings and holds neither a clock nor a file. Package probe
-// reads a machine into a Reading.
+// reads a machine into a Reading; Readings keep the last value of what fails to be read, with its age.
 package pressure
 
 import (
@@ -41,10 +41,13 @@ type Budget struct {
 	Used, Limit units.Bytes
 }
 
-// Fraction is the share in use.
+// Fraction is the share in use. A limit of nothing is reached; the zero Budget is none.
 func (b Budget) Fraction() float64 {
-	if b.Limit <= 0 {
+	switch {
+	case b == Budget{}:
 		return 0
+	case b.Limit <= 0:
+		return 1
 	}
 	return float64(b.Used) / float64(b.Limit)
 }
@@ -164,7 +167,7 @@ func (l Level) Response() Response { return responses[l] }
 type State struct {
 	Level    Level
 	Changed  bool   // since the reading before
-	Tightest Budget // of the budgets with a limit; zero where none has one
+	Tightest Budget // zero where there is none
 	Stall    *Stall
 	Stalled  bool // the stall, not a budget, is why the level is not lower
 	// Elsewhere: tasks wait for memory while no budget here is above the low threshold: they are others'.
@@ -192,13 +195,13 @@ func NewMonitor(s Settings) (*Monitor, error) {
 func (m *Monitor) Feed(r Reading) State {
 	s := State{Stall: r.Stall, settings: m.settings}
 	for _, b := range r.Budgets {
-		if b.Fraction() > s.Tightest.Fraction() || s.Tightest.Limit == 0 && b.Limit > 0 {
+		if b.Fraction() > s.Tightest.Fraction() || s.Tightest == (Budget{}) {
 			s.Tightest = b
 		}
 	}
 	byBudget, byStall := m.byFraction(s.Tightest.Fraction()), m.byStall(r.Stall)
 	level := byBudget
-	if s.Elsewhere = byStall > Low && byBudget == Low && s.Tightest.Limit > 0; !s.Elsewhere {
+	if s.Elsewhere = byStall > Low && byBudget == Low && len(r.Budgets) > 0; !s.Elsewhere {
 		level = max(byBudget, byStall)
 	}
 	s.Stalled = level > byBudget
@@ -243,7 +246,11 @@ func (m *Monitor) byStall(s *Stall) Level {
 func (s State) Advice() []string {
 	var list []string
 	b := s.Tightest
-	if b.Limit > 0 && b.Fraction() > s.settings.High {
+	switch {
+	case b == Budget{}:
+	case b.Limit <= 0:
+		list = append(list, b.Name+": its limit is 0: nothing more can be allocated there")
+	case b.Fraction() > s.settings.High:
 		over := b.Used - units.Bytes(float64(b.Limit)*(s.settings.High-s.settings.Hysteresis))
 		list = append(list, fmt.Sprintf("%s: %v of %v in use (%.0f %%): free %v to leave high pressure", b.Name, b.Used,
 			b.Limit, 100*b.Fraction(), over))

@@ -14,7 +14,6 @@ func at(percent int64) Reading {
 	return Reading{Budgets: []Budget{
 		{Name: "host", Used: 1, Limit: 1 << 30},
 		{Name: "cgroup", Used: units.Bytes(percent), Limit: 100},
-		{Name: "device without a limit", Used: 1 << 40},
 	}}
 }
 
@@ -134,4 +133,20 @@ func TestLevelsSettle(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestALimitOfNothingIsReached: whoever may have nothing is not at rest.
+func TestALimitOfNothingIsReached(t *testing.T) {
+	m, err := NewMonitor(Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := m.Feed(Reading{Budgets: []Budget{{Name: "host", Used: 50, Limit: 100}, {Name: "cgroup"}}})
+	if s.Level != High || s.Tightest.Name != "cgroup" ||
+		s.Advice()[0] != "cgroup: its limit is 0: nothing more can be allocated there" {
+		t.Errorf("%+v: %q", s, s.Advice())
+	}
+	if s = m.Feed(Reading{}); s.Level != Low || s.Advice() != nil {
+		t.Errorf("nothing there: %+v: %q", s, s.Advice())
+	}
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path"
@@ -215,45 +216,74 @@ func zfsCache(r *root) units.Bytes {
 	return max(0, counters["size"]-counters["c_min"])
 }
 
-// bindNodes adds the memory nodes that the process may use where they are fewer than the host's: the kernel does not
-// fall back to the others. A card's memory that is a node is the card's, and no host memory.
-func (rd *reading) bindNodes() {
-	r, m := rd.root, rd.h.Memory
-	var all cpuset
-	sizes := map[int]map[string]units.Bytes{}
+// hostNodes are the memory nodes of a machine, and which of them the process may use.
+type hostNodes struct {
+	sizes        map[int]map[string]units.Bytes // of those with memory
+	all          cpuset
+	cards        cpuset // those that are cards' memory, and no host memory
+	allowed      cpuset
+	source, name string // of what allows fewer than all, "" where nothing does
+	err          error  // of a node's file that could not be read
+}
+
+func readHostNodes(r *root) hostNodes {
+	n := hostNodes{sizes: map[int]map[string]units.Bytes{}}
 	ids, err := r.list(nodeDir + "/online")
 	if err != nil {
 		ids = r.numbered(nodeDir, "node")
 	}
 	for _, id := range ids.list() {
-		info, err := readMeminfo(r, fmt.Sprintf("%s/node%d/meminfo", nodeDir, id))
-		if err == nil && info["MemTotal"] > 0 {
-			all, sizes[id] = all.with(id), info
+		file := fmt.Sprintf("%s/node%d/meminfo", nodeDir, id)
+		info, err := readMeminfo(r, file)
+		if _, told := info["MemTotal"]; err == nil && !told {
+			err = fmt.Errorf("/%s names no MemTotal", file)
+		}
+		if n.err = cmp.Or(n.err, err); info["MemTotal"] > 0 {
+			n.all, n.sizes[id] = n.all.with(id), info
 		}
 	}
-	cards := cardNodes(r).and(all)
-	allowed, source := allowedNodes(r, all)
-	name := "memory nodes "
-	if len(cards) > 0 {
-		for _, id := range cards.list() {
-			m.TotalBytes -= min(m.TotalBytes, sizes[id]["MemTotal"])
-		}
-		m.Source["total_bytes"] = "derived: /proc/meminfo less nodes " + cards.String() + ", which are cards' memory"
-		allowed = allowed.without(cards)
-		if source == "" {
-			source, name = "/"+nvidiaCards+"/*/numa_status", "memory that is no card's, nodes "
+	n.cards = cardNodes(r).and(n.all)
+	n.allowed, n.source = allowedNodes(r, n.all)
+	n.name = "memory nodes "
+	if len(n.cards) > 0 {
+		n.allowed = n.allowed.without(n.cards)
+		if n.source == "" {
+			n.source, n.name = "/"+nvidiaCards+"/*/numa_status", "memory that is no card's, nodes "
+			if !r.exists(nvidiaCards) {
+				n.source = "/" + nodeDir + "/node*/cpulist"
+			}
 		}
 	}
-	if len(all) == 0 || source == "" || allowed.equal(all) {
-		return
+	return n
+}
+
+// bound is what the allowed nodes leave where they are fewer than the host's, else nil: the kernel does not fall back to
+// the others.
+func (n *hostNodes) bound(r *root, page units.Bytes) *profile.Bound {
+	if len(n.all) == 0 || n.source == "" || n.allowed.equal(n.all) {
+		return nil
 	}
-	low := watermarks(r, m.PageBytes)
+	low := watermarks(r, page)
 	var total, left units.Bytes
-	for _, id := range allowed.list() {
-		total += sizes[id]["MemTotal"] - hugePages(sizes[id])
-		left += nodeAvailable(sizes[id], low[id])
+	for _, id := range n.allowed.list() {
+		total += n.sizes[id]["MemTotal"] - hugePages(n.sizes[id])
+		left += nodeAvailable(n.sizes[id], low[id])
 	}
-	m.Bounds = append(m.Bounds, profile.NewBound(name+allowed.String(), source, total, left))
+	b := profile.NewBound(n.name+n.allowed.String(), n.source, total, left)
+	return &b
+}
+
+// bindNodes adds the bound of the memory nodes. A card's memory that is a node is the card's, and no host memory.
+func (rd *reading) bindNodes() {
+	r, m := rd.root, rd.h.Memory
+	n := readHostNodes(r)
+	for _, id := range n.cards.list() {
+		m.TotalBytes -= min(m.TotalBytes, n.sizes[id]["MemTotal"])
+		m.Source["total_bytes"] = "derived: /proc/meminfo less nodes " + n.cards.String() + ", which are cards' memory"
+	}
+	if b := n.bound(r, m.PageBytes); b != nil {
+		m.Bounds = append(m.Bounds, *b)
+	}
 }
 
 // allowedNodes is the nodes of all that cpuset and memory policy leave, and the file that narrows them, "" for none.

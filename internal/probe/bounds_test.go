@@ -90,6 +90,18 @@ var boundsRead = []struct {
 	{"a node that is a card's memory", twoNodes().with(machine{
 		"proc/driver/nvidia/gpus/0009:01:00.0/numa_status": "Node:     1\nStatus:   online\n"}),
 		"memory that is no card's", units.GiB},
+	{"a node that nothing but its lack of CPUs tells to be a card's", coherent(),
+		"memory that is no card's, nodes 0", units.GiB},
+	{"without a card it is a memory expander", coherent().without("sys/bus/pci"), "host memory", 7 * units.GiB},
+	{"and so it is on another architecture", coherent().with(machine{"proc/cpuinfo": "processor: 0\n"}), "host memory",
+		7 * units.GiB},
+}
+
+// coherent is an Arm machine with NVIDIA's card, whose memory is the second node.
+func coherent() machine {
+	return twoNodes().with(pciCard("0009:01:00.0", "0x10de", "0x2342", machine{"class": "0x030200\n"})).with(machine{
+		"proc/cpuinfo":                         "processor: 0\nCPU implementer: 0x41\nCPU part: 0xd4f\n\n",
+		"sys/devices/system/node/node0/cpumap": "f\n", "sys/devices/system/node/node1/cpumap": "0\n"})
 }
 
 // TestBounds holds each bound of the kernel's alone against what it leaves. left is before page tables.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -108,7 +107,7 @@ func (rd *reading) settle(c *foundCard) {
 	c.ClockHz = topClock(r, c.dir)
 	switch c.Vendor {
 	case "AMD":
-		c.Unified = regexp.MustCompile(apuNames).MatchString(c.Name)
+		rd.integrate(c)
 		c.serve("ROCm or Vulkan", "amdgpu", "vulkan")
 		if c.Backends != nil && r.exists("sys/class/kfd/kfd") {
 			c.Backends = []string{"rocm", "vulkan"}
@@ -118,14 +117,16 @@ func (rd *reading) settle(c *foundCard) {
 			c.Why = noEngine
 			return
 		}
-		// Integrated graphics sit on the first bus, and so does whatever an i440fx virtual machine was given.
-		own := localMemory(r, c.dir)
-		c.Unified = own == nil && strings.HasPrefix(c.PCIBusID, "0000:00:")
+		rd.integrateIntel(c)
 		c.serve("Vulkan or SYCL", "i915 xe", "vulkan", "sycl")
 		if c.VRAMBytes == nil && !c.Unified {
-			c.VRAMBytes, c.WindowBytes = own, window(r, c.dir)
+			c.VRAMBytes, c.WindowBytes = localMemory(r, c.dir), window(r, c.dir)
 		}
 	case "NVIDIA": // gpu.go knows whether CUDA serves it
+	case "Hyper-V":
+		if c.Why = noEngine; c.PCIID == windowsCard {
+			c.Name, c.Why = "a card of Windows'", "CUDA alone says whether it is NVIDIA's; a container sees it with --gpus all"
+		}
 	default:
 		c.Why = noEngine
 	}
@@ -150,6 +151,10 @@ func (rd *reading) cardSize(c *foundCard, memory, what string) *units.Bytes {
 	return new(units.Bytes(n))
 }
 
+// windowsCard is the PCI id of what Windows shows a virtual machine, WSL2 among them, in place of each of its cards
+// (GPU-PV, dxgkrnl). A library that Windows brings reaches the card; nothing on the bus tells which it is.
+const windowsCard = "1414:008e"
+
 const noEngine = "no engine that vlmem knows computes on it"
 
 // serve says what engines reach a card through and with which kernel drivers, or why they do not.
@@ -167,11 +172,6 @@ func (c *foundCard) serve(through, drivers string, backends ...string) {
 		c.Why = "vlmem computes on cards through CUDA, which is NVIDIA's alone: engines use this one through " + through
 	}
 }
-
-// apuNames are AMD's processors with graphics, by the names of pci.ids: the VRAM that the kernel shows of them is a
-// part of the host's memory that the firmware set aside.
-const apuNames = `Kaveri|Carrizo|Stoney|Raven|Picasso|Renoir|Lucienne|Cezanne|Barcelo|Van ?Gogh|Mendocino|Rembrandt|` +
-	`Raphael|Phoenix|Hawk ?Point|Strix|Krackan|Granite Ridge|MI300A`
 
 // localMemory is an Intel card's memory where xe (until Linux 6.8) or i915 outside of Linux tells of it: others answer
 // to Vulkan alone.

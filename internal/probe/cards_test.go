@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,6 +128,44 @@ func TestCardOnTheFirstBus(t *testing.T) {
 		"OF_COMPATIBLE_0=apple,agx-t8103\nOF_COMPATIBLE_1=apple,agx-g13g\n"})).Cards
 	if len(apple) != 1 || apple[0].Name != "Apple M1 (AGX G13G)" {
 		t.Errorf("%+v", apple)
+	}
+}
+
+// TestUnknownIDs: ids of no table are judged by place, memory and sizes; what sizes alone say is assumed.
+func TestUnknownIDs(t *testing.T) {
+	sizes := func(vram, gtt units.Bytes) machine {
+		return machine{"mem_info_vram_total": fmt.Sprint(int64(vram)), "mem_info_gtt_total": fmt.Sprint(int64(gtt))}
+	}
+	beside := pciCard("0000:03:00.2", "0x1022", "0xffff", machine{"class": "0x108000\n"})
+	for _, test := range []struct {
+		name, bus string
+		files     machine
+		beside    machine
+		unified   bool
+		why       string
+	}{
+		{"beside the processor's functions", "0000:03:00.0", sizes(64*units.GiB, 16*units.GiB), beside, true, "derived"},
+		{"on its bus", "0000:00:01.0", sizes(units.GiB, 16*units.GiB), nil, true, "assumed"},
+		{"memory with a maker", "0000:03:00.0", sizes(4*units.GiB, 16*units.GiB).with(
+			machine{"mem_info_vram_vendor": "samsung\n"}), nil, false, "derived"},
+		{"little set aside", "0000:03:00.0", sizes(512*units.MiB, 16*units.GiB).with(
+			machine{"mem_info_vram_vendor": "unknown\n"}), nil, true, "assumed"},
+		{"much of its own", "0000:03:00.0", sizes(32*units.GiB, 16*units.GiB), nil, false, "assumed"},
+		{"nothing told", "0000:03:00.0", nil, nil, false, "assumed"},
+	} {
+		m := smallMachine().with(pciCard(test.bus, "0x1002", "0xfffe", test.files)).with(test.beside)
+		cards := reported(t, m).Cards
+		if c := cards[0]; len(cards) != 1 || c.Unified != test.unified ||
+			!strings.HasPrefix(c.Source["unified_memory"], test.why) {
+			t.Errorf("%s: %+v", test.name, cards)
+		}
+	}
+	arc := pciCard("0000:00:10.0", "0x8086", "0x56a0", nil) // in an i440fx machine, and what it has nobody tells
+	window := machine{"resource": "0 0 0\n0 0 0\n0x6000000000 0x61ffffffff 0x14220c\n", "device": "0xfffe\n"}
+	for name, files := range map[string]machine{"by name": arc, "by window": pciCard("0000:00:10.0", "0x8086", "0", window)} {
+		if c := reported(t, smallMachine().with(files)).Cards[0]; c.Unified {
+			t.Errorf("Intel's, %s: %+v", name, c)
+		}
 	}
 }
 

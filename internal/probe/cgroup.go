@@ -64,57 +64,78 @@ var errOutside = errors.New("what is mounted lies outside of the process's own g
 // controlGroups lists the groups that bind this process for a controller, its own first. Nil without an error: no
 // cgroup limits this controller.
 func controlGroups(r *root, controller string) ([]controlGroup, error) {
+	dirs, v2, ok, err := groupDirs(r, controller)
+	if !ok || err != nil {
+		return nil, cmp.Or(err, unmounted(r, controller))
+	}
+	var groups []controlGroup
+	for _, dir := range dirs {
+		if !r.exists(dir) {
+			continue
+		}
+		if len(groups) > 0 && !v2 && controller == "memory" && !hierarchical(r, dir) {
+			break
+		}
+		groups = append(groups, controlGroup{v2: v2, dir: dir})
+	}
+	return groups, nil
+}
+
+// groupDirs is the folders of the process's own group and its ancestors for a controller, whether or not they are
+// there, false where the controller is not mounted.
+func groupDirs(r *root, controller string) (dirs []string, v2, ok bool, err error) {
 	at, v2, ok := controllerMount(r, controller)
 	if !ok {
-		return nil, unmounted(r)
+		return nil, v2, false, nil
 	}
 	if strings.HasPrefix(at.top, "/..") {
-		return nil, fmt.Errorf("%s shows %s: %w", at.point, at.top, errOutside)
+		return nil, v2, true, fmt.Errorf("%s shows %s: %w", at.point, at.top, errOutside)
 	}
 	own, err := controlGroupPath(r, controller, v2)
 	if err != nil {
-		return nil, err
+		return nil, v2, true, err
 	}
 	if strings.Trim(own, "/.") == "" && strings.HasPrefix(own, "/..") { // above the mount, whose limits do not bind it
-		return nil, fmt.Errorf("/%s/cgroup says %s: %w", r.self, own, errOutside)
+		return nil, v2, true, fmt.Errorf("/%s/cgroup says %s: %w", r.self, own, errOutside)
 	}
 	own, within := at.below(own)
 	if !within {
 		own = "/" // the process's group lies outside of what is mounted: the mount's own group is all that shows
 	}
-	var groups []controlGroup
 	for own = path.Clean("/" + own); ; own = path.Dir(own) {
-		if dir := strings.TrimPrefix(path.Join(at.point, own), "/"); r.exists(dir) {
-			if len(groups) > 0 && !v2 && controller == "memory" && !hierarchical(r, dir) {
-				return groups, nil
-			}
-			groups = append(groups, controlGroup{v2: v2, dir: dir})
-		}
+		dirs = append(dirs, strings.TrimPrefix(path.Join(at.point, own), "/"))
 		if own == "/" {
-			return groups, nil
+			return dirs, v2, true, nil
 		}
 	}
 }
 
-// unmounted is why limits are unknown where no controller's hierarchy is mounted: a process in a group that cannot be
-// looked at. One in the root group has none.
-func unmounted(r *root) error {
+// unmounted is why limits are unknown where a controller's hierarchy is not mounted: a process in a group that cannot
+// be looked at. One in the root group has none, nor is there any of a controller that the kernel was told to leave out.
+func unmounted(r *root, controller string) error {
 	text, err := r.text(r.self + "/cgroup")
 	if err != nil && !r.exists(r.self+"/cpuset") {
 		return errors.New("/" + r.self + "/cgroup: not there")
 	}
+	if f := strings.Fields(r.field("proc/cgroups", controller+"\t")); len(f) == 3 && f[2] == "0" {
+		return nil // its hierarchy, its groups, and whether it is enabled
+	}
 	for line := range strings.Lines(text) {
 		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) == 3 && f[0] == "0" && f[2] != "/" && len(readMounts(r)) > 0 && !hasGroupMount(r) {
-			return fmt.Errorf("/%s/cgroup says %s, and no control groups are mounted: %w", r.self, f[2], errOutside)
+		if len(f) != 3 || f[2] == "/" {
+			continue
+		}
+		unseen := slices.Contains(strings.Split(f[1], ","), controller) || f[0] == "0" && !hasGroupMount(r, "cgroup2")
+		if unseen {
+			return fmt.Errorf("/%s/cgroup says %s, and no groups of %s are mounted: %w", r.self, f[2], controller, errOutside)
 		}
 	}
 	return nil
 }
 
-// hasGroupMount is whether any hierarchy of control groups is mounted.
-func hasGroupMount(r *root) bool {
-	return slices.ContainsFunc(readMounts(r), func(m mount) bool { return strings.HasPrefix(m.kind, "cgroup") })
+// hasGroupMount is whether a hierarchy of control groups of a kind is mounted.
+func hasGroupMount(r *root, kind string) bool {
+	return slices.ContainsFunc(readMounts(r), func(m mount) bool { return m.kind == kind })
 }
 
 // hierarchical is whether a group of version 1 limits the groups below it. Where use_hierarchy is 0 it does not, and
@@ -271,17 +292,20 @@ func (g controlGroup) reclaimable(stat map[string]units.Bytes) units.Bytes {
 	return stat["total_active_file"]
 }
 
+// hierarchicalLimit is the counter of memory.stat by which version 1 tells the least limit of a group and those above.
+const hierarchicalLimit = "hierarchical_memory_limit"
+
 // memoryLimit is the limit of one group, and the file that tells it. The root group of a version 2 hierarchy has no
 // such file, and no limit. Version 1 repeats in stat what any ancestor sets, those above the mount included.
 func (g controlGroup) memoryLimit(r *root, stat map[string]units.Bytes) (units.Bytes, string, error) {
 	file := g.dir + "/memory.limit_in_bytes"
 	if g.v2 {
-		if file = g.dir + "/memory.max"; !r.exists(file) {
-			return noLimit, file, nil
+		if file = g.dir + "/memory.max"; !r.exists(file) && !r.exists(g.dir+"/memory.current") {
+			return noLimit, file, nil // the root, or a group that the controller is not turned on for
 		}
 	}
 	limit, err := r.limit(file)
-	if above, ok := stat["hierarchical_memory_limit"]; ok && (err != nil || above < limit) {
+	if above, ok := stat[hierarchicalLimit]; ok && (err != nil || above < limit) {
 		return above, g.dir + "/memory.stat", nil
 	}
 	return limit, file, err

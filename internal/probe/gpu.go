@@ -90,8 +90,16 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 		listed = append(listed, d.PCIBusID)
 	}
 	found := cuda.Diagnose(root, err, listed)
+	places := whereLibrary(root, err)
+	windows := func(c profile.Card) bool { return c.PCIID == windowsCard }
+	if len(devices) > 0 { // they are the devices that CUDA describes, or displays beside them
+		h.Cards = slices.DeleteFunc(h.Cards, windows)
+	}
 	for i := range h.Cards {
 		c := &h.Cards[i]
+		if places != "" && windows(*c) {
+			c.Why = places
+		}
 		if c.Vendor != "NVIDIA" {
 			continue
 		}
@@ -118,32 +126,39 @@ func diagnose(h *profile.Hardware, root string, err error, devices []cuda.Device
 	if err == nil {
 		return
 	}
-	source := whereLibrary(root, err)
-	h.Unknown["gpus"] = err.Error() + source
-	switch {
+	switch h.Unknown["gpus"] = err.Error(); {
 	case len(lines) > 0:
 		h.Unknown["gpus"] = lines[0]
-	case len(h.Cards) > 0 && source == "": // a display beside what no bus lists is not why
+	case places != "": // a display beside what no bus lists is not why
+		h.Unknown["gpus"] += ": " + places
+	case !slices.ContainsFunc(h.Cards, func(c profile.Card) bool { return !windows(c) }):
+	default:
 		c := h.Cards[max(0, slices.IndexFunc(h.Cards, func(c profile.Card) bool { return len(c.Backends) > 0 }))]
 		h.Unknown["gpus"] = fmt.Sprintf("no NVIDIA card; %s (%s): %s", c.Name, cmp.Or(c.PCIID, c.Driver), c.Why)
 	}
 }
 
-// libraries say who brings the driver's library where a device shows graphics that no bus lists.
-var libraries = []struct{ device, from string }{
-	{"dev/dxg", "under WSL2 Windows' NVIDIA driver brings it, in /usr/lib/wsl/lib"},
-	{"dev/nvmap", "on Jetson the package nvidia-l4t-cuda brings it, and a container needs --runtime nvidia"},
+// places say what is to be done where a device shows graphics that no bus lists: who brings the driver's library, and
+// why one that is there finds no card.
+var places = []struct{ device, brings, finds string }{
+	{"dev/dxg", "under WSL2 Windows' NVIDIA driver brings it, in /usr/lib/wsl/lib",
+		"under WSL2 Windows' NVIDIA driver answers for the card: update it there, then run wsl --update"},
+	{"dev/nvmap", "on Jetson the package nvidia-l4t-cuda brings it, and a container needs --runtime nvidia",
+		"on Jetson a container needs --runtime nvidia"},
 }
 
-// whereLibrary is where a library that was not found comes from, "" where nothing says that there is a card.
+// whereLibrary is what is to be done where the driver does not answer, "" where nothing says that there is a card.
 func whereLibrary(root string, err error) string {
 	var missing *cuda.Unavailable
-	if !errors.As(err, &missing) || missing.Path == "" || missing.Code != cuda.Success {
+	if !errors.As(err, &missing) || missing.Path == "" {
 		return ""
 	}
-	for _, l := range libraries {
-		if _, err := os.Stat(filepath.Join(root, l.device)); err == nil {
-			return ": " + l.from
+	for _, p := range places {
+		if _, err := os.Stat(filepath.Join(root, p.device)); err == nil {
+			if missing.Code == cuda.Success {
+				return p.brings
+			}
+			return p.finds
 		}
 	}
 	return ""

@@ -91,17 +91,33 @@ func TestFullCard(t *testing.T) {
 	}
 }
 
-// TestHintBesideADisplay: under WSL2 a bus may show Hyper-V's display, which is not why there is no driver.
-func TestHintBesideADisplay(t *testing.T) {
+// TestWindowsCards: under WSL2 the bus shows Windows' cards by an id that says nothing of them. Where CUDA describes a
+// device they are no others; where it does not, they say what is to be done, as a lack of cards does.
+func TestWindowsCards(t *testing.T) {
 	root := machine{"dev/dxg": "", "proc/meminfo": "MemTotal: 1024 kB\n"}.lay(t)
-	h := profile.Hardware{Cards: []profile.Card{{Vendor: "Hyper-V", Name: "Hyper-V card", Why: noEngine}}}
-	cards(&h, "/nonexistent/libcuda.so.1", root, false)
-	why := h.Unknown["gpus"]
-	if !strings.HasPrefix(why, "no CUDA driver (/nonexistent") {
-		t.Skip(why) // without cgo no library is looked for
-	}
-	if !strings.Contains(why, "/usr/lib/wsl/lib") {
-		t.Errorf("%q", why)
+	for _, test := range []struct {
+		driver *standin.Options
+		cards  int
+		why    string
+	}{
+		{nil, 2, "/usr/lib/wsl/lib"},
+		{&standin.Options{Fail: []string{"cuInit:1:100"}}, 2, "run wsl --update"},
+		{&standin.Options{Card: "mx350"}, 1, ""},
+	} {
+		library := "/nonexistent/libcuda.so.1"
+		if test.driver != nil {
+			library = standin.Build(t, *test.driver).Path
+		}
+		windows := reported(t, smallMachine().with(pciCard("0000:03:00.0", "0x1414", "0x008e", nil))).Cards
+		h := profile.Hardware{Cards: append(windows, profile.Card{Vendor: "QXL", Name: "QXL card", Why: noEngine})}
+		cards(&h, library, root, false)
+		if why := h.Unknown["gpus"]; strings.HasPrefix(why, "no CUDA driver: ") {
+			t.Skip(why) // without cgo no library is looked for
+		}
+		if len(h.Cards) != test.cards || !strings.Contains(h.Unknown["gpus"], test.why) ||
+			test.why == "" && len(h.Unknown) > 0 || test.cards == 2 && !strings.Contains(h.Cards[0].Why, test.why) {
+			t.Errorf("%s: cards %+v, unknown %v", library, h.Cards, h.Unknown)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package probe
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -130,6 +131,30 @@ func cardNodes(r *root) cpuset {
 			continue
 		}
 		if id, err := strconv.Atoi(fields[0]); err == nil && id >= 0 && id < maxCPU {
+			nodes = nodes.with(id)
+		}
+	}
+	return nodes.or(coherentNodes(r))
+}
+
+// coherentNodes is the nodes without CPUs of an Arm machine whose card is NVIDIA's: the driver of Grace Hopper and
+// Grace Blackwell makes a node of a card's memory, eight where it may be divided, and in containers, captures and its
+// older releases nothing else tells which. Elsewhere such nodes are memory expanders, and the host's.
+func coherentNodes(r *root) (nodes cpuset) {
+	if r.field("proc/cpuinfo", "CPU implementer") == "" || !slices.ContainsFunc(r.names(pciDir), func(bus string) bool {
+		vendor, _ := r.text(path.Join(pciDir, bus, "vendor"))
+		class, err := r.number(path.Join(pciDir, bus, "class"))
+		return vendor == "0x10de" && err == nil && class>>16 == 0x03
+	}) {
+		return nil
+	}
+	for _, id := range r.numbered(nodeDir, "node").list() {
+		dir := fmt.Sprintf("%s/node%d", nodeDir, id)
+		cpus, err := r.mask(dir + "/cpumap")
+		if err != nil {
+			cpus, err = r.list(dir + "/cpulist")
+		}
+		if err == nil && cpus.count() == 0 {
 			nodes = nodes.with(id)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,37 +14,123 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// Pressure reads how full the memory of the machine under root is: the host's, the tightest control group's, and the
-// kernel's stall counters, those of the process's own group where they are kept, since they tell of it alone. What is
-// used is the working set: page cache that can be dropped counts as free. A budget that could not be read is among the
-// unread, with what is there of it among the budgets; why the stalls could not be is the error.
-func Pressure(rootDir string) (pressure.Reading, error) {
-	r, err := openRoot(rootDir)
+// Pressure is one reading of a Gauge.
+func Pressure(rootDir string) (pressure.Reading, error) { return (&Gauge{Root: rootDir}).Read() }
+
+// Gauge reads again and again how full the memory of the machine under Root is: the host's, that of the nodes that the
+// process is held to, the tightest control group's, AMD's cards', and the kernel's stall counters, those of the
+// process's own group where they are kept, since they tell of it alone. What is used is the working set: page cache
+// that can be dropped counts as free.
+//
+// A budget that could not be read is among the unread, with what is there of it among the budgets. So is one that an
+// earlier reading had and this one lacks, unless the files that told of it say that it is over: files that vanish lift
+// no limit.
+type Gauge struct {
+	Root string
+	seen []told
+}
+
+// told is a file that told of a budget, or of the stalls.
+type told struct{ budget, file string }
+
+// survey is one reading as it is taken.
+type survey struct {
+	*root
+	pressure.Reading
+	groups []controlGroup
+	nodes  hostNodes
+	told   []told
+}
+
+// Read takes a reading. It fails where there is no root to read.
+func (g *Gauge) Read() (pressure.Reading, error) {
+	r, err := openRoot(g.Root)
 	if err != nil {
 		return pressure.Reading{}, err
 	}
 	defer r.close()
-	var reading pressure.Reading
-	unread := func(name string, perhaps bool, err error) {
-		if err != nil {
-			reading.Unread = append(reading.Unread, pressure.Unread{Name: name, Why: err.Error(), Perhaps: perhaps})
-		}
-	}
+	s := survey{root: r}
 	host, err := hostBudget(r)
 	if err == nil {
-		reading.Budgets = append(reading.Budgets, host)
+		s.Budgets = append(s.Budgets, host)
 	}
-	unread(host.Name, false, err)
-	groups, unknown := controlGroups(r, "memory")
-	b, limited, err := groupBudget(r)
-	if limited {
-		reading.Budgets = append(reading.Budgets, b)
+	s.unread(host.Name, false, err)
+	s.readGroups()
+	s.readNodes()
+	s.readCards()
+	s.readStall()
+	s.miss(g.seen)
+	g.seen = s.told
+	return s.Reading, nil
+}
+
+func (s *survey) unread(name string, perhaps bool, err error) {
+	if err != nil {
+		s.Unread = append(s.Unread, pressure.Unread{Name: name, Why: err.Error(), Perhaps: perhaps})
 	}
-	unread(b.Name, unknown != nil, err)
-	cards, without := cardBudgets(r)
-	reading.Budgets, reading.Unread = append(reading.Budgets, cards...), append(reading.Unread, without...)
-	reading.Stall, err = readStall(r, groups)
-	return reading, err
+}
+
+// miss tells what earlier readings had and this one lacks, and remembers it as told: it may be missed again.
+func (s *survey) miss(seen []told) {
+	for _, before := range seen {
+		if slices.Contains(s.told, before) || s.over(before) {
+			continue
+		}
+		s.told = append(s.told, before)
+		if !slices.ContainsFunc(s.Unread, func(u pressure.Unread) bool { return u.Name == before.budget }) {
+			s.unread(before.budget, false, fmt.Errorf("/%s tells no more what it told", before.file))
+		}
+	}
+}
+
+// over is whether a budget that is no longer told of is known to have ended: the process left the group, or the file
+// is there and sets nothing, or something that another file tells.
+func (s *survey) over(t told) bool {
+	controller, ends := "memory", s.limits
+	switch t.budget {
+	case nodesBudget:
+		if controller, ends = "cpuset", s.lists; len(s.nodes.all) == 0 || s.nodes.err != nil {
+			return false
+		}
+	case groupBudgetName, pressure.Stalls:
+	default:
+		return false // a card does not end
+	}
+	if !strings.HasPrefix(t.file, "proc/") {
+		dirs, _, ok, err := groupDirs(s.root, controller)
+		if !ok || err != nil {
+			return false
+		}
+		if !slices.Contains(dirs, path.Dir(t.file)) {
+			return true
+		}
+	}
+	return t.budget != pressure.Stalls && ends(t.file)
+}
+
+// limits is whether a file of a group still tells a limit, or that there is none.
+func (s *survey) limits(file string) bool {
+	if path.Base(file) == "memory.stat" {
+		stat, _ := s.counters(file)
+		_, ok := stat[hierarchicalLimit]
+		return ok
+	}
+	_, err := s.limit(file)
+	return err == nil
+}
+
+// lists is whether a file that narrowed the nodes still names some.
+func (s *survey) lists(file string) bool {
+	switch path.Base(file) {
+	case "status":
+		_, err := parseList(s.field(file, "Mems_allowed_list:"))
+		return err == nil && s.field(file, "Mems_allowed_list:") != ""
+	case "numa_maps":
+		text, err := s.text(file)
+		return err == nil && text != ""
+	}
+	list, err := s.list(file)
+	return err == nil && len(list) > 0
 }
 
 // hostBudget is what of the host's memory is used: huge pages that are set aside are not there to be used.
@@ -55,76 +142,101 @@ func hostBudget(r *root) (pressure.Budget, error) {
 	}
 	left, ok := available(info)
 	total := info["MemTotal"] - hugePages(info)
-	if total <= 0 || !ok {
+	_, told := info["MemAvailable"]
+	if total <= 0 || !ok || !told && r.field("proc/meminfo", "MemAvailable:") != "" {
 		return b, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
 	}
 	b.Used, b.Limit = max(total-left, 0), total
 	return b, nil
 }
 
-// groupBudget is the fullest of the bounds that groups set: memory.high counts as memory.max does. With an error it is
-// the fullest of those that could be read.
-func groupBudget(r *root) (pressure.Budget, bool, error) {
-	limits, err := readMemoryLimits(r)
-	tightest := pressure.Budget{Name: "cgroup", Own: true}
+const (
+	groupBudgetName = "cgroup"
+	nodesBudget     = "nodes"
+)
+
+// readGroups takes the fullest of the bounds that groups set: memory.high counts as memory.max does. Where some could
+// not be read it is the fullest of the others.
+func (s *survey) readGroups() {
+	var unknown error
+	s.groups, unknown = controlGroups(s.root, "memory")
+	limits, err := readMemoryLimits(s.root)
+	var tightest *pressure.Budget
 	for i, bound := range limits.bounds {
+		s.told = append(s.told, told{groupBudgetName, strings.TrimPrefix(bound.Source, "/")})
 		if slices.Contains(limits.unheld, i) {
 			err = cmp.Or(err, limits.held)
 			continue
 		}
-		b := pressure.Budget{Name: "cgroup", Own: true, Used: bound.HeldBytes, Limit: bound.LimitBytes}
-		if tightest.Limit == 0 || b.Fraction() > tightest.Fraction() {
-			tightest = b
+		b := pressure.Budget{Name: groupBudgetName, Own: true, Used: bound.HeldBytes, Limit: bound.LimitBytes}
+		if tightest == nil || b.Fraction() > tightest.Fraction() {
+			tightest = &b
 		}
 	}
-	return tightest, tightest.Limit > 0, err
+	if tightest != nil {
+		s.Budgets = append(s.Budgets, *tightest)
+	}
+	s.unread(groupBudgetName, unknown != nil, err)
 }
 
-// cardBudgets is the memory of AMD's cards, whose driver counts it in files. What a processor's graphics has set aside
+// readNodes takes the nodes that the process is held to as one budget, where they are not all.
+func (s *survey) readNodes() {
+	s.nodes = readHostNodes(s.root)
+	if b := s.nodes.bound(s.root, 0); b != nil {
+		s.told = append(s.told, told{nodesBudget, strings.TrimPrefix(b.Source, "/")})
+		s.Budgets = append(s.Budgets, pressure.Budget{Name: nodesBudget, Used: b.HeldBytes, Limit: b.LimitBytes})
+		s.unread(nodesBudget, false, s.nodes.err)
+	} else {
+		s.unread(nodesBudget, true, s.nodes.err)
+	}
+}
+
+// readCards takes the memory of AMD's cards, whose driver counts it in files. What a processor's graphics has set aside
 // is too little to be worth a level.
-func cardBudgets(r *root) (budgets []pressure.Budget, unread []pressure.Unread) {
-	for _, bus := range slices.Sorted(slices.Values(r.names(pciDir))) {
-		total, err := r.number(pciDir + "/" + bus + "/mem_info_vram_total")
-		counts := r.exists(pciDir+"/"+bus+"/mem_info_vram_total") || r.exists(pciDir+"/"+bus+"/mem_info_vram_used")
-		if !counts || err == nil && total < int(2*units.GiB) {
+func (s *survey) readCards() {
+	for _, bus := range slices.Sorted(slices.Values(s.names(pciDir))) {
+		dir, name := pciDir+"/"+bus+"/", "amdgpu "+bus
+		total, err := s.number(dir + "mem_info_vram_total")
+		counts := s.exists(dir+"mem_info_vram_total") || s.exists(dir+"mem_info_vram_used")
+		if !counts || err == nil && total > 0 && total < int(2*units.GiB) {
 			continue
 		}
-		name := "amdgpu " + bus
-		used, usedErr := r.number(pciDir + "/" + bus + "/mem_info_vram_used")
-		if err = cmp.Or(err, usedErr); err == nil && used < 0 {
-			err = fmt.Errorf("mem_info_vram_used: %d is no size", used)
+		used, usedErr := s.number(dir + "mem_info_vram_used")
+		if err = cmp.Or(err, usedErr); err == nil && (used < 0 || total <= 0) {
+			err = fmt.Errorf("/%smem_info_vram_*: used %d of %d is no size", dir, used, total)
 		}
-		if err != nil {
-			unread = append(unread, pressure.Unread{Name: name, Why: err.Error()})
-			continue
+		if err == nil {
+			s.told = append(s.told, told{name, dir + "mem_info_vram_total"})
+			s.Budgets = append(s.Budgets, pressure.Budget{Name: name, Device: true,
+				Used: units.Bytes(used), Limit: units.Bytes(total)})
 		}
-		budgets = append(budgets, pressure.Budget{Name: name, Device: true,
-			Used: units.Bytes(used), Limit: units.Bytes(total)})
+		s.unread(name, false, err)
 	}
-	return budgets, unread
 }
 
-// readStall reads the stall counters, nil where the kernel keeps none.
-func readStall(r *root, groups []controlGroup) (*pressure.Stall, error) {
+// readStall takes the stall counters, none where the kernel keeps none.
+func (s *survey) readStall() {
 	file := "proc/pressure/memory"
-	if len(groups) > 0 && groups[0].v2 && r.exists(groups[0].dir+"/memory.pressure") {
-		file = groups[0].dir + "/memory.pressure"
+	if len(s.groups) > 0 && s.groups[0].v2 && s.exists(s.groups[0].dir+"/memory.pressure") {
+		file = s.groups[0].dir + "/memory.pressure"
 	}
-	if !r.exists(file) {
-		return nil, nil
+	if !s.exists(file) {
+		return
 	}
-	text, err := r.text(file)
-	if err != nil {
-		return nil, err
+	text, err := s.text(file)
+	if err == nil {
+		s.Stall, err = parseStall("/"+file, text)
 	}
-	return parseStall("/"+file, text)
+	if s.unread(pressure.Stalls, true, err); err == nil {
+		s.told = append(s.told, told{pressure.Stalls, file})
+	}
 }
 
 // parseStall reads lines such as "some avg10=1.50 avg60=0.40 avg300=0.10 total=12345", averages in percent.
 func parseStall(file, text string) (*pressure.Stall, error) {
 	var s pressure.Stall
 	into := map[string]*float64{"some": &s.Some, "full": &s.Full}
-	seen := 0
+	seen := map[string]bool{}
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
 		f := strings.Fields(lines.Text())
@@ -137,10 +249,10 @@ func parseStall(file, text string) (*pressure.Stall, error) {
 			return nil, fmt.Errorf("%s:%d: %q: want avg10=PERCENT", file, n, f[1])
 		}
 		*into[f[0]] = percent / 100
-		seen++
+		seen[f[0]] = true
 	}
-	if seen == 0 {
-		return nil, fmt.Errorf("%s: neither a line of some nor of full", file)
+	if len(seen) < len(into) {
+		return nil, fmt.Errorf("%s: want a line of some and one of full", file)
 	}
 	return &s, nil
 }

@@ -3,6 +3,7 @@ package probe
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,9 @@ func plant(t *testing.T, files map[string]string) string {
 	}
 	return dir
 }
+
+// stalls is both lines that the kernel writes of memory, always (kernel/sched/psi.c, psi_show).
+const stalls = "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"
 
 const hostFiles = "MemTotal:        8000 kB\nMemFree:          100 kB\nMemAvailable:    2000 kB\n"
 
@@ -57,7 +61,7 @@ func TestPressureReadsTheTightestGroup(t *testing.T) {
 			"sys/fs/cgroup/outer/inner/memory.max":      "max\n",
 			"sys/fs/cgroup/outer/inner/memory.current":  "900\n",
 			"sys/fs/cgroup/outer/inner/memory.stat":     "inactive_file 0\n",
-			"sys/fs/cgroup/outer/inner/memory.pressure": "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n",
+			"sys/fs/cgroup/outer/inner/memory.pressure": stalls,
 		},
 		"version 1": {
 			"proc/self/mountinfo": "35 31 0:32 / /sys/fs/cgroup/memory rw - cgroup cgroup rw," +
@@ -69,7 +73,7 @@ func TestPressureReadsTheTightestGroup(t *testing.T) {
 			"sys/fs/cgroup/memory/inner/memory.limit_in_bytes": "1000\n",
 			"sys/fs/cgroup/memory/inner/memory.usage_in_bytes": "900\n",
 			"sys/fs/cgroup/memory/inner/memory.stat":           "total_inactive_file 200\nhierarchical_memory_limit 1000\n",
-			"proc/pressure/memory":                             "some avg10=1.00 avg60=0.00 avg300=0.00 total=0\n",
+			"proc/pressure/memory":                             stalls,
 		},
 	} {
 		files["proc/meminfo"] = hostFiles
@@ -90,10 +94,16 @@ func TestPressureSaysWhatIsMissing(t *testing.T) {
 		len(r.Budgets) != 0 || r.Stall != nil {
 		t.Errorf("got %+v, %v", r, err)
 	}
-	_, err = Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n",
-		"proc/pressure/memory": "some avg10=lots\n"}))
-	if err == nil || !strings.Contains(err.Error(), `/proc/pressure/memory:1: "avg10=lots"`) {
-		t.Errorf("got %v", err)
+	for text, want := range map[string]string{
+		"some avg10=lots\n":                 `/proc/pressure/memory:1: "avg10=lots": want avg10=PERCENT`,
+		strings.SplitAfter(stalls, "\n")[1]: "/proc/pressure/memory: want a line of some and one of full",
+	} {
+		r, err := Pressure(plant(t, map[string]string{"proc/meminfo": hostFiles, "proc/self/cgroup": "0::/\n",
+			"proc/pressure/memory": text}))
+		if unread := (pressure.Unread{Name: pressure.Stalls, Perhaps: true, Why: want}); err != nil ||
+			!slices.Equal(r.Unread, []pressure.Unread{unread}) {
+			t.Errorf("%q: %+v, %v", text, r, err)
+		}
 	}
 }
 

@@ -462,6 +462,9 @@ func (s *screen) card(c profile.Card, alike int) {
 	switch {
 	case c.Unified:
 		memory = "shares the host's memory"
+		if strings.HasPrefix(c.Source["unified_memory"], "assumed") {
+			memory = "shares the host's memory, assumed"
+		}
 	case c.VRAMBytes != nil:
 		memory = c.VRAMBytes.String()
 		if strings.HasPrefix(c.Source["vram_bytes"], "assumed") {

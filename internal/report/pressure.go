@@ -64,7 +64,7 @@ func labelValue(s string) string {
 // stateLine says the level and what makes it.
 func stateLine(s pressure.State) string {
 	line := s.Level.String()
-	if b := s.Tightest; b.Limit > 0 {
+	if b := s.Tightest; b.Name != "" {
 		line += fmt.Sprintf(": %s %s of %s (%.0f %%)", b.Name, b.Used, b.Limit, 100*b.Fraction())
 	}
 	if s.Stalled {

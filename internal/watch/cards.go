@@ -1,9 +1,11 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,8 +30,9 @@ type Cards struct {
 	unmanaged  bool // there is no NVML: it is not looked for again
 	driver     *cuda.Driver
 	contexts   []*cuda.Context
-	seen       readings
-	absent     bool // there is neither: nobody is asked again
+	seen       pressure.Readings
+	buses      []string // of the cards, in the order in which they were first listed
+	absent     bool     // there is neither: nobody is asked again
 }
 
 // cardAnswer is one card's: its budget, or why that could not be read.
@@ -37,16 +40,17 @@ type cardAnswer struct {
 	pressure.Budget
 	unread  string
 	covered bool // by the parts of the card
+	whole   bool // all that there is of the card is listed: a part that is not is no more
 }
 
-// Read returns the cards' budgets. Of a card that fails to answer the last reading stands, and it is named as unread:
-// pressure that can no longer be seen has not gone away.
+// Read returns the cards' budgets. Of a card that fails to answer, or is listed no more, the last reading stands, and it
+// is named as unread: pressure that can no longer be seen has not gone away.
 func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread, error) {
 	if c.absent {
 		return nil, nil, nil
 	}
 	answers, err := c.ask(ctx)
-	if errors.Is(err, cuda.ErrUnavailable) {
+	if errors.Is(err, cuda.ErrUnavailable) && !c.seen.Any() {
 		c.absent = true
 		if why := strings.Join(cuda.Lines(cuda.Diagnose("/", err, nil)), "; "); why != "" {
 			return nil, nil, errors.New(why)
@@ -58,24 +62,43 @@ func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread,
 	}
 	var budgets []pressure.Budget
 	var unread []pressure.Unread
-	for _, a := range answers {
-		if a.unread == "" {
-			c.seen.see(a.Budget, true)
+	for _, a := range c.missing(answers) {
+		switch {
+		case a.whole:
+		case a.unread == "":
+			c.seen.See(a.Budget, true)
 			budgets = append(budgets, a.Budget)
-			continue
+		default:
+			b, u, ok := c.seen.Stand(pressure.Unread{Name: a.Name, Why: a.unread, Covered: a.covered}, nil)
+			if ok {
+				budgets = append(budgets, b)
+			}
+			unread = append(unread, u)
 		}
-		b, u, ok := c.seen.stand(pressure.Unread{Name: a.Name, Why: a.unread, Covered: a.covered}, nil)
-		if ok {
-			budgets = append(budgets, b)
-		}
-		unread = append(unread, u)
 	}
 	return budgets, unread, nil
 }
 
+// missing adds what was read before and is not among the answers, and forgets what is known to be no more: a card that
+// was divided since, parts that were made others.
+func (c *Cards) missing(answers []cardAnswer) []cardAnswer {
+	listed := func(is func(cardAnswer) bool) bool { return slices.ContainsFunc(answers, is) }
+	answered := func(name string) bool { return listed(func(a cardAnswer) bool { return a.Name == name && !a.whole }) }
+	c.seen.Forget(func(name string) bool {
+		card, _, _ := strings.Cut(name, partOf)
+		return !answered(name) && listed(func(a cardAnswer) bool { return a.whole && a.Name == card })
+	})
+	for _, name := range c.seen.Names() {
+		if !answered(name) {
+			answers = append(answers, cardAnswer{Budget: pressure.Budget{Name: name}, unread: "listed no more"})
+		}
+	}
+	return answers
+}
+
 // stand is the answer where all cards fail at once.
 func (c *Cards) stand(err error) ([]pressure.Budget, []pressure.Unread, error) {
-	if r, _ := c.seen.settle(c.seen.fail(err)); len(r.Budgets) > 0 {
+	if r, _ := c.seen.Settle(c.seen.Fail(err)); len(r.Budgets) > 0 {
 		return r.Budgets, r.Unread, fmt.Errorf("the cards' last reading stands: %w", err)
 	}
 	return nil, []pressure.Unread{{Name: "cards", Why: err.Error()}}, err
@@ -90,7 +113,7 @@ func (c *Cards) ask(ctx context.Context) ([]cardAnswer, error) {
 			smi, err = cuda.RunSMI(ctx)
 		}
 		if !errors.Is(err, cuda.ErrUnavailable) {
-			return smiAnswers(smi), err
+			return c.answers(smi), err
 		}
 		if err := c.open(); err != nil {
 			return nil, err
@@ -158,29 +181,51 @@ func (c *Cards) Close() error {
 	return errors.Join(faults...)
 }
 
-// smiAnswers are the cards' memories, and those of the parts of divided cards. A card without memory of its own has
-// none: the host's budget is its.
-func smiAnswers(smi cuda.SMI) []cardAnswer {
+// answers are the cards' memories, and those of the parts of divided cards. A card without memory of its own has none:
+// the host's budget is its. One that had some before failed to tell it.
+func (c *Cards) answers(smi cuda.SMI) []cardAnswer {
 	var list []cardAnswer
 	answer := func(name string, total, free *int64, unread string) {
-		switch {
-		case total != nil && free != nil:
+		switch told := total != nil && free != nil; {
+		case told && *total > 0 && *free >= 0 && *free <= *total:
 			list = append(list, cardAnswer{Budget: deviceBudget(name, *free, *total)})
-		case unread != "":
+		case told:
+			unread = cmp.Or(unread, fmt.Sprintf("%d of %d bytes free are no sizes", *free, *total))
+		case slices.Contains(c.seen.Names(), name):
+			unread = cmp.Or(unread, "no size is told")
+		}
+		if unread != "" {
 			list = append(list, cardAnswer{Budget: pressure.Budget{Name: name}, unread: unread})
 		}
 	}
 	for i, g := range smi.GPUs {
+		name := deviceName(c.place(g, i))
 		if len(g.Instances) == 0 {
-			answer(deviceName(i), g.TotalBytes, g.FreeBytes, g.Unread)
+			answer(name, g.TotalBytes, g.FreeBytes, g.Unread)
 		} else if g.Unread != "" { // programs get memory of the parts alone
-			list = append(list, cardAnswer{pressure.Budget{Name: deviceName(i)}, g.Unread, true})
+			list = append(list, cardAnswer{Budget: pressure.Budget{Name: name}, unread: g.Unread, covered: true})
 		}
 		for _, part := range g.Instances {
-			answer(deviceName(i)+" part "+part.Index, part.TotalBytes, part.FreeBytes, part.Unread)
+			answer(name+partOf+part.Index, part.TotalBytes, part.FreeBytes, part.Unread)
+		}
+		if len(g.Instances) > 0 || g.Unread == "" && g.TotalBytes != nil {
+			list = append(list, cardAnswer{Budget: pressure.Budget{Name: name}, whole: true})
 		}
 	}
 	return list
+}
+
+// partOf stands between the names of a card and of its part.
+const partOf = " part "
+
+// place is that of a card in the first listing that had it: where one falls off the bus, the others keep their names.
+func (c *Cards) place(g cuda.SMIDevice, i int) int {
+	bus := cmp.Or(g.PCIBusID, g.UUID, strconv.Itoa(i))
+	at := slices.Index(c.buses, bus)
+	if at < 0 {
+		at, c.buses = len(c.buses), append(c.buses, bus)
+	}
+	return at
 }
 
 func deviceName(i int) string { return "device " + strconv.Itoa(i) }

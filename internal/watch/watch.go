@@ -45,8 +45,8 @@ type Watcher struct {
 
 	level pressure.Level
 	fed   bool
-	told  map[string]bool // warnings given
-	seen  readings        // of Read
+	told  map[string]bool   // warnings given
+	seen  pressure.Readings // of Read
 }
 
 // Run reads now and at every tick, until Until is reached or ctx ends.
@@ -102,13 +102,13 @@ func (w *Watcher) missed() error {
 // reading is what the host and its cards have in use.
 func (w *Watcher) reading(ctx context.Context) pressure.Reading {
 	reading, err := w.Read()
-	if err != nil && len(reading.Budgets)+len(reading.Unread) == 0 && len(w.seen.last) > 0 {
-		reading, err = w.seen.fail(err), nil
+	if err != nil && len(reading.Budgets)+len(reading.Unread) == 0 && w.seen.Any() {
+		reading, err = w.seen.Fail(err), nil
 	}
 	if err != nil {
 		w.warnOnce(err.Error())
 	}
-	reading, doubtful := w.seen.settle(reading)
+	reading, doubtful := w.seen.Settle(reading)
 	for _, u := range doubtful {
 		w.warnOnce(u.Why)
 	}
