@@ -33,7 +33,7 @@ var outsiders = map[string]string{
 	"internal/speed/machine.go":           "kinds of core, of a closed list in YAML",
 	"internal/placement/machine.go":       "the parts of a model, named by this room alone",
 	"internal/settings/words.go":          "flags",
-	"internal/probe/cards.go":             "AMD's cards by model, where the kernel tells no more",
+	"internal/probe/integrated.go":        "AMD's and Intel's cards by model, where the kernel tells no more",
 	"internal/engine/llamacpp_cpu.go":     "types of GGUF",
 	"tools/card/readings.go":              "items in the JSON that a run left",
 	"internal/engine/llamacpp_place.go":   "tensors of a GGUF file, by pattern as llama.cpp does",

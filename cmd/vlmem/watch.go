@@ -31,9 +31,9 @@ func newWatchCmd(env *environment) *cobra.Command {
 		Use:   "watch",
 		Short: "Follow the pressure on memory, with advice in words",
 		Long: `watch reads what is used of the host's memory, of the nodes it is held to, of the tightest control group and
-of each card, and the kernel's stall counters, and says which level they make: low, medium or high. A line is written when the level
-changes; on a terminal the present stands below, each budget with its last readings. What makes other programs wait,
-at limits of their own, is said as that and raises no level. Thresholds are 30 and 80 % unless --config names a
+of each card, and the kernel's stall counters, and says which level they make: low, medium or high. A line is written
+when the level changes; on a terminal the present stands below, each budget with its last readings. What makes other
+programs wait, at limits of their own, is said as that and raises no level. Thresholds are 30 and 80 % unless --config names a
 configuration of advise.
 
 --until ends it at a level, for scripts; --exec runs a command at each change, with VLMEM_LEVEL, VLMEM_PREVIOUS,

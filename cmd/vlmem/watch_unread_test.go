@@ -2,12 +2,13 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vlmem/vlmem/internal/watch"
 )
 
 // The files of a control group and of an AMD card, less their last words.
@@ -56,62 +57,76 @@ func stalled(percent int) string {
 	return "some" + line + "full" + line
 }
 
+// spoilt is a file of a full machine in another state: nothing in it, or gone.
+type spoilt struct{ budget, file, text, once string }
+
+// none is where whoever reads but once cannot know that there ever was such a budget.
+const none = "exits with 0"
+
+var spoils = []spoilt{
+	{"cgroup", "sys/fs/cgroup/a", "", none},
+	{"cgroup", fullGroup + "max", "", ""},
+	{"cgroup", "proc/self/mountinfo", "29 23 0:26 / /elsewhere rw - tmpfs tmpfs rw\n", none},
+	{"cgroup", "sys/fs/cgroup/cgroup.controllers", "", none},
+	{"host", "proc/meminfo", "MemTotal: 1024000 kB\nMemFree: 1000000 kB\nMemAvailable: oops kB\n", ""},
+	{"amdgpu 0000:03:00.0", "sys/bus/pci/devices/0000:03:00.0", "", none},
+	{"amdgpu 0000:03:00.0", "sys/bus/pci", "", none},
+	{"amdgpu 0000:03:00.0", fullCard + "total", "0", ""},
+	{"amdgpu 0000:03:00.0", fullCard + "total", "1", none},
+	{"nodes", nodesFolder + "node0", "", ""},
+	{"nodes", nodesFolder + "node0/meminfo", "oops", ""},
+	{"nodes", "sys/devices/system/node", "", none},
+	{"nodes", "proc/self/status", "Name: vlmem\n", none},
+	{"stall", fullGroup + "pressure", "", none},
+	{"stall", fullGroup + "pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", none},
+	{"cgroup", fullGroup + "current", "", ""},
+	{"cgroup", fullGroup + "max", "oops", ""},
+	{"cgroup", "proc/self/cgroup", "", none},
+	{"host", "proc/meminfo", "garbage", ""},
+	{"amdgpu 0000:03:00.0", fullCard + "total", "oops", ""},
+	{"amdgpu 0000:03:00.0", fullCard + "used", "-1", ""},
+}
+
+const nodesFolder = "sys/devices/system/node/"
+
+func (s *spoilt) apply(m fakeMachine) {
+	if err := os.RemoveAll(filepath.Join(m.root, s.file)); err != nil {
+		m.t.Fatal(err)
+	}
+	if s.text != "" {
+		m.file(s.file, s.text)
+	}
+}
+
+// watching is a watcher of a machine, what it writes for Prometheus and what it says.
+func (m fakeMachine) watching() (w *watch.Watcher, out, said *bytes.Buffer) {
+	out, said = &bytes.Buffer{}, &bytes.Buffer{}
+	env := &environment{stdin: strings.NewReader(""), stdout: out, stderr: said,
+		lookup: func(string) (string, bool) { return "", false }}
+	o := watchOptions{root: m.root, interval: 1e9, out: output{format: "prometheus", formats: []string{"prometheus"}}}
+	w, err := o.watcher(env)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return w, out, said
+}
+
 // TestWatchKeepsWhatCannotBeRead spoils one file after the level is high: the level stays, the budget is told to be
 // unread, and read alone the answer is that the level may be higher.
 func TestWatchKeepsWhatCannotBeRead(t *testing.T) {
-	const group, card, node = fullGroup, fullCard, "sys/devices/system/node/"
-	const none = "read alone it may be that there is none"
-	for _, c := range []struct{ budget, file, text, once string }{
-		{"cgroup", "sys/fs/cgroup/a", "", none},
-		{"cgroup", group + "max", "", ""},
-		{"cgroup", "proc/self/mountinfo", "29 23 0:26 / /elsewhere rw - tmpfs tmpfs rw\n", none},
-		{"cgroup", "sys/fs/cgroup/cgroup.controllers", "", none},
-		{"host", "proc/meminfo", "MemTotal: 1024000 kB\nMemFree: 1000000 kB\nMemAvailable: oops kB\n", ""},
-		{"amdgpu 0000:03:00.0", "sys/bus/pci/devices/0000:03:00.0", "", none},
-		{"amdgpu 0000:03:00.0", "sys/bus/pci", "", none},
-		{"amdgpu 0000:03:00.0", card + "total", "0", ""},
-		{"amdgpu 0000:03:00.0", card + "total", "1", none},
-		{"nodes", node + "node0", "", ""},
-		{"nodes", node + "node0/meminfo", "oops", ""},
-		{"nodes", "sys/devices/system/node", "", none},
-		{"nodes", "proc/self/status", "Name: vlmem\n", none},
-		{"stall", group + "pressure", "", none},
-		{"stall", group + "pressure", "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\n", none},
-		{"cgroup", group + "current", "", ""},
-		{"cgroup", group + "max", "oops", ""},
-		{"cgroup", "proc/self/cgroup", "", none},
-		{"host", "proc/meminfo", "garbage", ""},
-		{"amdgpu 0000:03:00.0", card + "total", "oops", ""},
-		{"amdgpu 0000:03:00.0", card + "used", "-1", ""},
-	} {
+	for _, c := range spoils {
 		m := fullMachine(t, c.budget)
-		spoil := func() {
-			if err := os.RemoveAll(filepath.Join(m.root, c.file)); err != nil {
-				t.Fatal(err)
-			}
-			if c.text != "" {
-				m.file(c.file, c.text)
-			}
-		}
-		var out, said bytes.Buffer
-		env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &said,
-			lookup: func(string) (string, bool) { return "", false }}
-		formats := []string{"text", "prometheus", "json"}
-		o := watchOptions{root: m.root, interval: 1e9, out: output{format: "prometheus", formats: formats}}
-		w, err := o.watcher(env)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w, out, said := m.watching()
 		for reading := range 2 {
 			out.Reset()
-			if _, err := w.Step(context.Background()); err != nil {
+			if _, err := w.Step(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			if !strings.HasSuffix(out.String(), "vlmem_pressure_level 2\n") {
 				t.Errorf("%s of %q: %s", c.file, c.text, out.String())
 			}
 			if reading == 0 {
-				spoil()
+				c.apply(m)
 			}
 		}
 		if !strings.Contains(out.String(), "vlmem_memory_unread{budget=\""+c.budget+"\"} 1\n") ||
@@ -120,7 +135,7 @@ func TestWatchKeepsWhatCannotBeRead(t *testing.T) {
 			t.Errorf("%s of %q: %s%s", c.file, c.text, out.String(), said.String())
 		}
 		want := exitInconclusive
-		if c.once != "" {
+		if c.once == none {
 			want = 0
 		}
 		if r := vlmem(t, nil, "watch", "--root", m.root, "--once"); r.code != want {
@@ -140,14 +155,7 @@ func TestWatchLetsGoOfWhatIsOver(t *testing.T) {
 	} {
 		m := fullMachine(t, c.budget)
 		m.file("sys/fs/cgroup/b/memory.max", "max\n")
-		var out, said bytes.Buffer
-		env := &environment{stdin: strings.NewReader(""), stdout: &out, stderr: &said,
-			lookup: func(string) (string, bool) { return "", false }}
-		o := watchOptions{root: m.root, interval: 1e9, out: output{format: "prometheus", formats: []string{"prometheus"}}}
-		w, err := o.watcher(env)
-		if err != nil {
-			t.Fatal(err)
-		}
+		w, out, said := m.watching()
 		for _, level := range []string{"2", c.level} {
 			out.Reset()
 			if _, err := w.Step(t.Context()); err != nil {

@@ -257,8 +257,8 @@ func readHostNodes(r *root) hostNodes {
 	return n
 }
 
-// bound is what the allowed nodes leave where they are fewer than the host's, else nil: the kernel does not fall back to
-// the others.
+// bound is what the allowed nodes leave where they are fewer than the host's, else nil: the kernel does not fall back
+// to the others.
 func (n *hostNodes) bound(r *root, page units.Bytes) *profile.Bound {
 	if len(n.all) == 0 || n.source == "" || n.allowed.equal(n.all) {
 		return nil

@@ -162,7 +162,8 @@ func TestUnknownIDs(t *testing.T) {
 	}
 	arc := pciCard("0000:00:10.0", "0x8086", "0x56a0", nil) // in an i440fx machine, and what it has nobody tells
 	window := machine{"resource": "0 0 0\n0 0 0\n0x6000000000 0x61ffffffff 0x14220c\n", "device": "0xfffe\n"}
-	for name, files := range map[string]machine{"by name": arc, "by window": pciCard("0000:00:10.0", "0x8086", "0", window)} {
+	other := pciCard("0000:00:10.0", "0x8086", "0", window)
+	for name, files := range map[string]machine{"by name": arc, "by window": other} {
 		if c := reported(t, smallMachine().with(files)).Cards[0]; c.Unified {
 			t.Errorf("Intel's, %s: %+v", name, c)
 		}

@@ -29,25 +29,25 @@ const processorAMD = "0x1022"
 func (rd *reading) integrate(c *foundCard) {
 	r := rd.root
 	maker, _ := r.text(c.dir + "/mem_info_vram_vendor") // "unknown" of a processor's
-	why := ""
+	source := ""
 	switch named := !strings.HasSuffix(c.Name, " card "+c.PCIID); {
 	case named:
 		c.Unified = apuNames.MatchString(c.Name)
 		return
 	case rd.besideProcessor(c.PCIBusID):
-		c.Unified, why = true, "derived: functions of an AMD processor sit in the same place of the bus"
+		c.Unified, source = true, "derived: functions of an AMD processor sit in the same place of the bus"
 	case onFirstBus(c.PCIBusID):
-		c.Unified, why = true, "assumed: on the processor's own bus"
+		c.Unified, source = true, "assumed: on the processor's own bus"
 	case maker != "" && maker != "unknown":
-		why = "derived: its memory is " + maker + "'s"
+		source = "derived: its memory is " + maker + "'s"
 	case c.VRAMBytes == nil || c.GTTBytes == nil:
-		why = "assumed: nothing says that it is a part of the processor"
+		source = "assumed: nothing says that it is a part of the processor"
 	case *c.VRAMBytes <= mostCarveOut && *c.VRAMBytes < *c.GTTBytes:
-		c.Unified, why = true, "assumed: no table names it, and what it has is as little as firmware sets aside"
+		c.Unified, source = true, "assumed: no table names it, and what it has is as little as firmware sets aside"
 	default:
-		why = "assumed: no table names it, and it has more than firmware sets aside"
+		source = "assumed: no table names it, and it has more than firmware sets aside"
 	}
-	c.Source["unified_memory"] = why
+	c.Source["unified_memory"] = source
 }
 
 func onFirstBus(bus string) bool { return strings.HasPrefix(bus, "0000:00:") }

@@ -43,8 +43,8 @@ type cardAnswer struct {
 	whole   bool // all that there is of the card is listed: a part that is not is no more
 }
 
-// Read returns the cards' budgets. Of a card that fails to answer, or is listed no more, the last reading stands, and it
-// is named as unread: pressure that can no longer be seen has not gone away.
+// Read returns the cards' budgets. Of a card that fails to answer, or is listed no more, the last reading stands, and
+// it is named as unread: pressure that can no longer be seen has not gone away.
 func (c *Cards) Read(ctx context.Context) ([]pressure.Budget, []pressure.Unread, error) {
 	if c.absent {
 		return nil, nil, nil
