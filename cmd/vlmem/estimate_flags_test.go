@@ -99,7 +99,7 @@ func TestBadValuesOfLlamaFlags(t *testing.T) {
 		{"--kv-unified=maybe", "true or false"}, {"--backend metal --cards 2", "card alone"},
 		{"--backend metal --tensor-split 1,1", "card alone"}, {"--backend CUDA", "want cuda"},
 		{"--backend cpu --ngl 3", "cpu"},
-		{"--split-mode LAYER", "want layer"}, {"--tensor-split ,", "no number"}, {"--tensor-split 1,", "no number"},
+		{"--split-mode LAYER", "want layer"}, {"--tensor-split ,", "of the first card"}, {"--tensor-split 1,x", "no number"},
 		{"--tensor-split 1e40,1", "no number"}, {"--tensor-split 1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1", "fewer than 16"},
 		{"--n-cpu-ffn -1", "--n-cpu-ffn -1: want 0"}, {"--ngl -2", "-1 for all"}, {"--image-max-tokens 0", "at least 1"},
 		{"--load-mode MMAP", "want auto"}, {"--load-mode mmap --mlock", "give one"}, {"--override-tensor a=cpu", "want CPU"},

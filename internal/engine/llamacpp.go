@@ -28,7 +28,7 @@ var llamaCPP = Engine{
 // llamaFlags are the flags of estimate that change the memory of everything that is llama.cpp within.
 var llamaFlags = []string{"mmproj", "mmproj-quant", "batch", "ubatch", "parallel", "kv-unified", "outputs", "ngl",
 	"kv-type",
-	"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "override-tensor",
+	"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "main-gpu", "override-tensor",
 	"cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-repack", "load-mode", "no-mmap", "mlock", "no-kv-offload", "no-op-offload",
 	"no-mmproj-offload", "swa-full", "image-max-tokens", "embeddings"}
 
@@ -386,6 +386,10 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := o.unspread(place); err != nil {
+		return nil, err
+	}
+	mem.spanShares(m, r, place, o)
 	mem.KVType, mem.ContextTokens = c.kvName(), int(c.cells*c.streams)
 	if found != "" {
 		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)
@@ -401,7 +405,7 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	}
 	slices.SortStableFunc(mem.Items, func(a, b Item) int { return cmp.Compare(a.use(), b.use()) })
 	for card := range place.Cards {
-		mem.cudaContext(o.GPU, o.Llama.backend(), place.where(card))
+		mem.cudaContext(o.card(card), o.Llama.backend(), place.where(card))
 	}
 	if gpu && !o.Llama.likeCUDA() {
 		mem.widen(Vision, place.where(0), 0.8, 2, "the rules of "+o.Llama.backend()+" were read, not run")

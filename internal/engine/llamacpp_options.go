@@ -19,7 +19,7 @@ type LlamaOptions struct {
 	Build      string     // bNNNN or vX.Y.Z, "" for the one whose rules are followed here
 	Backend    string     // of the cards: one of LlamaBackends, "" cuda
 	Cards      int        // alike, 0: one
-	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: evenly
+	Shares     []float64  // --tensor-split: how layers are shared out over the cards, nil: by what each has free
 	SplitMode  string     // layer, tensor or none; "" layer
 	Overrides  []Override // -ot, --n-cpu-moe and their like: where named tensors go
 	LoadMode   string     // one of llamaLoadModes, "" auto
@@ -106,6 +106,33 @@ func ParseOverride(text string) (Override, error) {
 		return Override{pattern, card, bufferNames[letters]}, nil
 	}
 	return Override{}, fmt.Errorf("%q: unknown buffer %q, want CPU or a card such as CUDA0", text, name)
+}
+
+// ParseDevices reads --device, a list of cards of one backend as in CUDA1,CUDA0: the backend and the cards' numbers, or
+// none of both for none (parse_device_list of v0.5.0's common/arg.cpp, which takes names letter by letter).
+func ParseDevices(text string) (backend string, numbers []int, err error) {
+	if text == "none" {
+		return "", nil, nil
+	}
+	for _, name := range strings.Split(text, ",") {
+		if name == "GPUOpenCL" { // as that backend calls its one card
+			name = "OpenCL0"
+		}
+		letters := strings.TrimRight(name, "0123456789")
+		n, err := strconv.Atoi(name[len(letters):])
+		of := bufferNames[letters]
+		switch {
+		case of == "" || err != nil || letters+strconv.Itoa(n) != name:
+			return "", nil, fmt.Errorf("%s: unknown device %q, want names of cards as llama.cpp lists them, such as CUDA0, or "+
+				"none", text, name)
+		case backend != "" && of != backend:
+			return "", nil, fmt.Errorf("%s: cards of %s and %s together are not reckoned", text, backend, of)
+		case slices.Contains(numbers, n):
+			return "", nil, fmt.Errorf("%s names card %d twice, which is not reckoned", text, n)
+		}
+		backend, numbers = of, append(numbers, n)
+	}
+	return backend, numbers, nil
 }
 
 // unread says why a pattern is not read. llama.cpp's are ECMAScript's, which may look ahead and refer back; Go's regexp
@@ -203,15 +230,10 @@ func (l *LlamaOptions) check() error {
 
 // checkCards refuses what several cards, or the backend of one, do not take.
 func (l *LlamaOptions) checkCards() error {
-	var sum float64
 	for _, s := range l.Shares {
 		if s < 0 || math.IsNaN(s) || math.IsInf(s, 0) {
 			return fmt.Errorf("tensor split %v: want shares of 0 and more", l.Shares)
 		}
-		sum += s
-	}
-	if len(l.Shares) > 0 && (sum == 0 || len(l.Shares) > max(l.Cards, 1)) {
-		return fmt.Errorf("tensor split %v: want a share for each of %d cards, not all of them 0", l.Shares, max(l.Cards, 1))
 	}
 	if len(l.Shares) >= mostCards {
 		return fmt.Errorf("tensor split of %d shares: llama.cpp takes fewer than %d", len(l.Shares), mostCards)

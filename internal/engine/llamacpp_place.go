@@ -93,18 +93,10 @@ func IdleOverride(m *profile.Model, o Options, first int) string {
 // end of 2025 kept the head on the host until every layer had left it.
 func (p *Placement) assignLayers(layers int, o Options) {
 	p.Layers = make([]int, layers+1)
-	shares := o.Llama.Shares
 	ends := make([]float32, p.Cards)
 	var sum float32
-	for i := range ends {
-		share := float32(1)
-		if len(shares) > 0 {
-			share = 0
-			if i < len(shares) {
-				share = float32(shares[i])
-			}
-		}
-		sum += share
+	for i, share := range o.shares(p.Cards, profile.ContextBytes) {
+		sum += float32(share)
 		ends[i] = sum
 	}
 	first := min(o.HostLayers, layers+1)

@@ -319,7 +319,7 @@ func TestLlamaRefusesAsTheEngine(t *testing.T) {
 	}{
 		{Options{KVType: "q8_0"}, "not whole blocks"}, {Options{KVType: "f16,q4_0"}, "not whole blocks"},
 		{Options{KVType: "f16,q9"}, "takes f32"}, {Options{Llama: LlamaOptions{Cards: 17}}, "cards 17"},
-		{Options{Llama: LlamaOptions{Shares: []float64{0, 0}, Cards: 2}}, "tensor split"},
+		{Options{Llama: LlamaOptions{Shares: []float64{1, -1}, Cards: 2}}, "tensor split"},
 		{Options{Llama: LlamaOptions{Backend: "cuda2"}}, "backend"}, {Options{Llama: LlamaOptions{Build: "new"}}, "build"},
 	} {
 		c.o.Device, c.o.Image = "gpu", &Image{}
@@ -359,12 +359,14 @@ x_breakdown_print: |   - Host               |                   1243 =  1187 +  
 	if err != nil || len(log.Items) != 6 || inMiB(log.Items[1].Bytes) != 2304 || log.Items[3].Where != "host" {
 		t.Errorf("%+v, %v", log, err)
 	}
-	log, err = ParseLlamaLog(strings.NewReader(`llm_load_tensors:      CUDA0 buffer size =  100.00 MiB
+	log, err = ParseLlamaLog(strings.NewReader(`llama_prepare_model_devices: using device CUDA0 (a) (0000:01:00.0) - 900 MiB free
+llama_prepare_model_devices: using device CUDA1 (a) (0000:02:00.0) - 300 MiB free
+llm_load_tensors:      CUDA0 buffer size =  100.00 MiB
 llm_load_tensors:      CUDA1 buffer size =  200.00 MiB
 load_tensors:   CPU_REPACK model buffer size =  5.00 MiB
 load_tensors:   AMX model buffer size =  6.00 MiB`))
 	if err != nil || len(log.Items) != 4 || log.Items[1].Where != "device1" || log.Items[2].Name != RepackedWeights ||
-		log.Items[3].Where != "host" {
+		log.Items[3].Where != "host" || !slices.Equal(log.llama().Shares, []float64{900, 300}) {
 		t.Errorf("%+v, %v", log, err)
 	}
 	if _, err := log.Options(); !errors.Is(err, ErrNoSettings) {

@@ -88,7 +88,7 @@ func (l *LlamaOptions) portions(cards int) []float64 {
 	list, sum := make([]float64, cards), 0.0
 	for i := range list {
 		switch {
-		case len(l.Shares) == 0:
+		case !l.named(cards):
 			list[i] = 1
 		case i < len(l.Shares):
 			list[i] = l.Shares[i]

@@ -48,6 +48,7 @@ var (
 	llamaBuildLine = regexp.MustCompile(`build(?:_info)?: b?(\d{4,6})\b`)
 	llamaFeature   = regexp.MustCompile(`(\w+) = 1 \|`)
 	llamaInputs    = regexp.MustCompile(`input tensors = (\d+)$`)
+	llamaFree      = regexp.MustCompile(`using device [A-Za-z]+(\d+) .* - (\d+) MiB free$`)
 	llamaLoadMode  = regexp.MustCompile(`load_mode = ([\w+]+)`)
 )
 
@@ -151,7 +152,9 @@ func (p *llamaLogParser) setting(text string) {
 			p.keep(x.names[i], m[i+1])
 		}
 	}
-	if m := llamaMeta.FindStringSubmatch(text); m != nil {
+	if m := llamaFree.FindStringSubmatch(text); m != nil {
+		p.keep("free."+m[1], m[2])
+	} else if m := llamaMeta.FindStringSubmatch(text); m != nil {
 		p.keep("kv."+m[1], m[3])
 	} else if m := llamaNumber.FindStringSubmatch(text); m != nil {
 		p.keep(m[1], m[2])

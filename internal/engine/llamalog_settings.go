@@ -105,6 +105,9 @@ func (l *LlamaLog) llama() LlamaOptions {
 	case l.Numbers["inputs"] == 6 && l.Numbers["n_swa"] == 0:
 		o.Build = LlamaVersion
 	}
+	for i := range o.Cards { // as they are shared out unless told
+		o.Shares = append(o.Shares, l.Numbers["free."+strconv.Itoa(i)])
+	}
 	if mode := l.Texts["load_mode"]; slices.Contains(llamaLoadModes, mode) {
 		o.LoadMode = mode
 	}

@@ -31,7 +31,7 @@ var llamaServer = Engine{
 // take no value, and short names.
 var (
 	llamaUnreckoned = []string{"spec-draft-hf", "hf-repo-draft", "spec-draft-override-tensor", "spec-draft-cpu-moe",
-		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "device", "main-gpu", "rpc",
+		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "mmproj-device", "rpc",
 		"models-preset", "models-max", "model-url", "mmproj-url", "direct-io", "fit-ctx", "fit-target"}
 	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-device", "no-repack",
 		"no-kv-offload", "no-mmproj",
@@ -51,7 +51,7 @@ var (
 		"nr": "no-repack", "kvo": "kv-offload", "no-kvu": "no-kv-unified", "lm": "load-mode", "dev": "device", "ot": "override-tensor", "cmoe": "cpu-moe",
 		"ncmoe": "n-cpu-moe", "ncffn": "n-cpu-ffn", "ngl": "n-gpu-layers", "sm": "split-mode", "ts": "tensor-split", "md": "model-draft", "ngld": "gpu-layers-draft",
 		"ctkd": "cache-type-k-draft", "ctvd": "cache-type-v-draft",
-		"mg": "main-gpu", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
+		"mg": "main-gpu", "mmdev": "mmproj-device", "fitc": "fit-ctx", "fitt": "fit-target", "no-mmproj-auto": "no-mmproj"}
 )
 
 // llamaSpellings are llama-server's arguments by long name.
@@ -62,7 +62,7 @@ func llamaSpellings() map[string][]spelling {
 		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
 		"n-cpu-ffn": "n-cpu-ffn", "override-tensor": "override-tensor", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
-		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode",
+		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode", "main-gpu": "main-gpu",
 		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings",
 		"spec-type": "spec-type", "spec-draft-n-max": "spec-draft-n-max"})
 	m["cache-type-k"] = []spelling{{"kv-type", keysOf}}
@@ -75,7 +75,7 @@ func llamaSpellings() map[string][]spelling {
 	for name, mode := range map[string]string{"no-mmap": "none", "mlock": "mmap+mlock"} {
 		m[name] = []spelling{{"load-mode", switched(mode)}}
 	}
-	m[firstDevices] = []spelling{{"cards", cardsOf}, {"backend", backendOf}}
+	m["device"] = []spelling{{"device", nil}}
 	m["no-device"] = []spelling{{"backend", switched("cpu")}}
 	m["no-mmproj"] = []spelling{{"image", switched("none")}}
 	for _, name := range []string{"spec-draft-model", "model-draft"} {

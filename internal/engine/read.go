@@ -93,6 +93,9 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 		case key == deviceMap && strings.HasPrefix(p.Value, "{"):
 			r.Unreckoned, r.Moved = append(r.Unreckoned, "device_map of modules"), true
 			continue
+		case key == "device" && strings.Contains(p.Value, "RPC"): // another machine's
+			r.Unreckoned, r.Moved = append(r.Unreckoned, key), true
+			continue
 		case !ok && slices.Contains(e.Unreckoned, key):
 			r.Unreckoned = append(r.Unreckoned, key)
 		case !ok:
@@ -111,11 +114,8 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	return r, nil
 }
 
-// firstDevices stands for --device with the first so many cards of one backend, as in CUDA:2.
-const firstDevices = "first-devices"
-
 // upright is a setting whose value decides what it is: a switch by the word that it is on or off with, --warmup as
-// --no-warmup is not, and a list of devices, of which none and a number of alike cards are known.
+// --no-warmup is not, and no device at all.
 func (e *Engine) upright(key string, p Stated) (Stated, error) {
 	if e.switches(key) {
 		on := slices.Contains([]string{"true", "on", "enabled", "1"}, p.Value)
@@ -130,14 +130,11 @@ func (e *Engine) upright(key string, p Stated) (Stated, error) {
 	if !slices.Contains(e.Effects, "backend") {
 		return p, nil
 	}
-	names := strings.Split(p.Value, ",")
 	switch {
 	case key == "device" && p.Value == "none":
 		return Stated{"no-device", "true"}, nil
-	case key == "device" && firstCards(names):
-		return Stated{firstDevices, fmt.Sprintf("%s:%d", strings.TrimSuffix(names[0], "0"), len(names))}, nil
-	case key == "main-gpu" && p.Value == "0": // the first, as left out
-		return Stated{firstDevices, ""}, nil
+	case key == "mmproj-device" && p.Value == "none":
+		return Stated{"no-mmproj-offload", "true"}, nil
 	}
 	return p, nil
 }
@@ -264,27 +261,6 @@ func ownSlots(value string) (string, error) {
 		return "", nil
 	}
 	return value, nil
-}
-
-// firstCards reports whether devices are named by one backend and their numbers, from the first on.
-func firstCards(names []string) bool {
-	letters := strings.TrimRight(names[0], "0123456789")
-	for i, name := range names {
-		if bufferNames[letters] == "" || name != letters+strconv.Itoa(i) {
-			return false
-		}
-	}
-	return true
-}
-
-// backendOf and cardsOf are the parts of such a list, as firstDevices has them.
-func backendOf(value string) (string, error) {
-	name, _, _ := strings.Cut(value, ":")
-	return bufferNames[name], nil
-}
-func cardsOf(value string) (string, error) {
-	_, n, _ := strings.Cut(value, ":")
-	return n, nil
 }
 
 // largestImage is the image of vLLM's limit-mm-per-prompt.

@@ -121,11 +121,10 @@ func TestArgumentsAsLlamaServerTakesThem(t *testing.T) {
 	}{
 		{string(utf16), []Stated{{"ctx", "8192"}, {"parallel", "2"}}, 0, false},
 		{"-np -1\n-mm tower-f16.gguf", []Stated{{"mmproj-quant", "f16"}}, 0, true},
-		{"--device CUDA0\n-mg 0", []Stated{{"cards", "1"}, {"backend", "cuda"}}, 0, false},
-		{"--device CUDA0,CUDA1", []Stated{{"cards", "2"}, {"backend", "cuda"}}, 0, false},
-		{"--device MTL0", []Stated{{"cards", "1"}, {"backend", "metal"}}, 0, false},
-		{"--device CUDA0,Vulkan1", nil, 1, false},
-		{"--device CUDA1\n-mg 1\n--lora a.gguf\n-fitt 512\n-fitc 8192", nil, 5, false},
+		{"--device CUDA1\n-mg 1\n--lora a.gguf\n-fitt 512\n-fitc 8192", []Stated{{"device", "CUDA1"}, {"main-gpu", "1"}}, 3,
+			false},
+		{"-dev CUDA1,CUDA0", []Stated{{"device", "CUDA1,CUDA0"}}, 0, false},
+		{"-dev RPC0 --mmproj-device none", []Stated{{"no-mmproj-offload", "true"}}, 1, false},
 	} {
 		r, err := e.ReadSettings("llama-server.args", []byte(c.text))
 		if err != nil || !slices.Equal(r.Stated, c.stated) || len(r.Unreckoned) != c.left || r.Tower != c.tower {

@@ -72,17 +72,15 @@ func TestContextIsFittedToUnlikeCards(t *testing.T) {
 	}
 }
 
-// What --device and --tensor-split name must be there; --cards stands for alike cards.
+// A backend must reach the card; --cards stands for alike cards, and parts of --tensor-split beyond them are not read.
 func TestCardsThatAreNotThere(t *testing.T) {
 	for _, c := range []struct {
 		given, file []string
 		change      func(*LlamaSettings)
 		want        string
 	}{
-		{[]string{"cards"}, []string{"cards"}, func(f *LlamaSettings) { f.Cards = 4 }, "--device names 4 cards"},
-		{[]string{"cards"}, []string{"cards"}, func(f *LlamaSettings) { f.Cards = 1 }, ""},
 		{[]string{"cards"}, nil, func(f *LlamaSettings) { f.Cards = 4 }, ""},
-		{[]string{"tensor-split"}, nil, func(f *LlamaSettings) { f.Shares = "1,1" }, "2 parts"},
+		{[]string{"tensor-split"}, nil, func(f *LlamaSettings) { f.Shares = "1,1" }, ""},
 		{[]string{"tensor-split", "cards"}, nil, func(f *LlamaSettings) { f.Shares, f.Cards = "1,1", 2 }, ""},
 		{nil, nil, func(f *LlamaSettings) { f.Backend = "rocm" }, "does not reach"},
 		{nil, nil, func(f *LlamaSettings) { f.Backend = "metal" }, "does not reach"},

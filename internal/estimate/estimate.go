@@ -13,7 +13,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/catalog"
@@ -42,6 +41,7 @@ type Request struct {
 	FromFile []string               // of these, what stands in a file or a command of the engine's own
 	Notes    []string               // what was assumed
 
+	chosen       []int       // the cards that --device names by their numbers, nil for none
 	host, usable units.Bytes // memory of the hardware, and what of it a process may fill
 }
 
@@ -98,6 +98,7 @@ func (o *Request) Complete(model *profile.Model) error {
 		func() error { return o.Served.Check(e, o.given) },
 		func() error { return o.context(e) },
 		o.image,
+		func() error { return o.devices(e) },
 		func() error { return o.hardware(e, model) },
 		func() error { return o.device(e) },
 		o.fit,
@@ -194,11 +195,10 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	}
 	switch h = &at; {
 	case e.Host:
+	case e.Splits():
+		return o.choose(h)
 	case len(h.GPUs) > 0:
 		o.GPU = &h.GPUs[0]
-		if err := o.spread(e, h); err != nil {
-			return err
-		}
 		o.Served = o.Served.Over(e, h, model)
 		if r := o.Served.Lacking(e, h); r != nil && h.Memory != nil {
 			return r
@@ -209,60 +209,13 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	return nil
 }
 
-// reaches reports whether a backend of llama.cpp computes on a card. One without a backend of its own is CUDA's.
-func reaches(backend string, g *profile.GPU) bool {
-	switch backend {
-	case "cuda":
-		return g.Backend == ""
-	case "rocm":
-		return g.Backend == "rocm" || g.Backend == "vulkan" // of an AMD card that Mesa shows alone
-	case "metal":
-		return g.Backend == "metal"
-	}
-	return true
-}
-
-// spread shares the layers out over the machine's cards that --device names, or all, as an engine does that is left to
-// it: by their memory. --cards stands for so many like the first, whatever the machine has.
-func (o *Request) spread(e *engine.Engine, h *profile.Hardware) error {
-	f, has := &o.Settings, len(h.GPUs)
-	named := o.given("cards") && slices.Contains(o.FromFile, "cards")
-	if !e.Splits() || f.Backend == cpuBackend || o.given("cards") && !named {
-		return nil
-	}
-	if named {
-		has = f.Cards
-	}
-	if parts := len(shares(f.Shares)); has > len(h.GPUs) {
-		return fmt.Errorf("--device names %d cards, and %s has %d", has, h.Name, len(h.GPUs))
-	} else if parts > has {
-		return fmt.Errorf("--tensor-split %s: %d parts, and %s has %d to take them: name as many, or say --cards %d for so "+
-			"many alike", f.Shares, parts, h.Name, has, parts)
-	}
-	if has < 2 || f.SplitMode == "none" {
-		return nil
-	}
-	if o.GPUs = h.GPUs[:has]; o.given("tensor-split") {
-		return nil
-	}
-	if f.Cards = has; engine.Alike(&profile.Hardware{GPUs: o.GPUs}) == has {
-		return nil
-	}
-	var list []string
-	for _, g := range o.GPUs {
-		list = append(list, fmt.Sprint(int64(g.Room()/units.MiB)))
-	}
-	f.Shares = strings.Join(list, ",")
-	return nil
-}
-
 // device is the card where there is one, or where one was asked for.
 func (o *Request) device(e *engine.Engine) error {
 	if o.Settings.Backend == cpuBackend {
 		if o.Device == "gpu" {
 			return errors.New("--backend cpu computes on the processor alone: leave --device gpu out")
 		}
-		o.Device, o.GPU = "cpu", nil
+		o.Device, o.GPU, o.GPUs = "cpu", nil, nil
 	}
 	if g, backend := o.GPU, o.Settings.Backend; g != nil && !reaches(backend, g) {
 		return fmt.Errorf("--backend %s does not reach %s: want %s", backend, g.Name,

@@ -35,7 +35,8 @@ func (o *Request) addEngineFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&o.KVType, "kv-type", "",
 		"type of the KV cache, such as f16, q8_0 or fp8; for llama.cpp also of keys and values apart, as in q8_0,f16")
 	flags.StringVar(&o.FlashAttention, "flash-attention", "auto", "flash attention: auto, on, off")
-	flags.StringVar(&o.Device, "device", "", "cpu or gpu (default: gpu where --hardware has one or the engine needs one)")
+	flags.StringVar(&o.Device, "device", "", "cpu or gpu, or llama.cpp's names of cards, as in "+
+		"CUDA1,CUDA0 (default: gpu where --hardware has one or the engine needs one)")
 }
 
 func (o *Request) addImageFlags(flags *pflag.FlagSet) {
@@ -93,8 +94,10 @@ func (o *Request) addLlamaFlags(flags *pflag.FlagSet) {
 	flags.StringVar(&f.Backend, "backend", "", "llama.cpp: of the cards, "+strings.Join(engine.LlamaBackends, ", ")+
 		" (default cuda); cpu leaves them alone, as --device none does")
 	flags.IntVar(&f.Cards, "cards", 0, "llama.cpp: alike cards that the layers are shared out over (default 1)")
-	flags.StringVar(&f.Shares, "tensor-split", "", "llama.cpp's -ts: shares of the cards, as in 3,1 (default: even)")
+	flags.StringVar(&f.Shares, "tensor-split", "", "llama.cpp's -ts: shares of the cards, as in 3,1 "+
+		"(default: by what each has free, even where that is not known)")
 	flags.StringVar(&f.SplitMode, "split-mode", "", "llama.cpp's -sm: layer, row, tensor or none (default layer)")
+	flags.IntVar(&f.MainGPU, "main-gpu", 0, "llama.cpp's -mg: the card that holds all with --split-mode none")
 	flags.StringArrayVar(&f.Overrides, "override-tensor", nil,
 		"llama.cpp's -ot: where tensors with such a name go, as in 'ffn_.*_exps=CPU'; the first that matches counts")
 	flags.BoolVar(&f.Experts, "cpu-moe", false, "llama.cpp: the experts of all layers stay on the host")

@@ -27,6 +27,9 @@ func (o *Request) idle(m *profile.Model) error {
 	if err := o.idleOverrides(m); err != nil {
 		return err
 	}
+	if err := o.idleMain(); err != nil {
+		return err
+	}
 	if o.typed("swa-full") && !engine.LlamaWindow(m) {
 		return fmt.Errorf("--swa-full has no effect: no layer of %s sees a window", m.Name)
 	}

@@ -62,17 +62,9 @@ func (f *LlamaSettings) read(o *engine.LlamaOptions, given func(flag string) boo
 	return f.readShares(o)
 }
 
-// shares are the parts of --tensor-split, nil for none.
-func shares(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return strings.Split(strings.ReplaceAll(text, "/", ","), ",")
-}
-
 func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
-	if f.Shares == "" {
-		return nil
+	if strings.IndexAny(f.Shares, ",/") == 0 {
+		return fmt.Errorf("--tensor-split %s: want a share of the first card, as in 3,1", f.Shares)
 	}
 	for _, text := range shares(f.Shares) {
 		share, err := strconv.ParseFloat(strings.TrimSpace(text), 32) // as llama.cpp holds them
@@ -81,7 +73,7 @@ func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
 		}
 		o.Shares = append(o.Shares, share)
 	}
-	if o.Cards == 0 {
+	if o.Cards == 0 && f.SplitMode != "none" {
 		o.Cards = len(o.Shares)
 	}
 	return nil
@@ -91,6 +83,7 @@ func (f *LlamaSettings) readShares(o *engine.LlamaOptions) error {
 type LlamaSettings struct {
 	Build, Backend, SplitMode, LoadMode, Shares string
 	Cards, ExpertLayers, DenseLayers            int
+	MainGPU                                     int
 	Overrides                                   []string
 	Experts, NoRepack, NoMmap, Mlock            bool
 	NoKV, NoOps, NoTower, FullWindow            bool
@@ -105,9 +98,8 @@ type LlamaSettings struct {
 const cpuBackend = "cpu"
 
 // onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
-var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "override-tensor", "cpu-moe",
-	"n-cpu-moe",
-	"n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload", "ngl-draft"}
+var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "main-gpu",
+	"override-tensor", "cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload", "ngl-draft"}
 
 // placing are the flags after which llama.cpp moves no layer of its own accord (common/fit.cpp of v0.5.0: "already set
 // by user").

@@ -37,6 +37,8 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	request := o.asked(m, mem)
 	if mem.Device == "cpu" {
 		h.GPUs = nil
+	} else if len(o.GPUs) > 0 {
+		h.GPUs = o.GPUs
 	} else if len(h.GPUs) == 0 && o.GPU != nil {
 		h.GPUs = h.EngineCards()
 	} else if len(h.GPUs) == 0 {

@@ -19,6 +19,9 @@ func (o *Request) Stand(model profile.Model, mem *engine.Memory) (s advise.Stand
 	if o.GPU != nil && len(h.GPUs) == 0 { // of another make than CUDA's
 		h.GPUs = h.EngineCards()
 	}
+	if len(o.GPUs) > 0 {
+		h.GPUs = o.GPUs
+	}
 	in := advise.Inputs{Hardware: h, Model: model}
 	return in.Stand(o.Engine, mem, o.Options)
 }

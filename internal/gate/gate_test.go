@@ -83,7 +83,12 @@ func TestDevicesAreThoseOfTheMachine(t *testing.T) {
 		err              string
 	}{
 		{"CUDA0", "i5-10210u+gtx-1080", Holds, ""}, {"Vulkan0", "i5-10210u+gtx-1080", Unsure, ""},
-		{"CUDA0,CUDA1", "i5-10210u+gtx-1080", "", "names 2 cards"},
+		{"CUDA0,CUDA1", "i5-10210u+gtx-1080", "", "names card 1"}, {"CUDA1", "i5-10210u+gtx-1080", "", "names card 1"},
+		{"CUDA0", "i5-10210u", "", "has none"}, {"Vulkan0", "i5-10210u", "", "has none"},
+		{"CUDA1", "i5-10210u+gtx-1080+gtx-1080", Holds, ""}, {"CUDA0,Vulkan1", "i5-10210u+gtx-1080", "", "together"},
+		{"CUDA", "i5-10210u+gtx-1080", "", "unknown device"}, {"cuda0", "i5-10210u+gtx-1080", "", "unknown device"},
+		{"CUDA1,CUDA0", "i5-10210u+mx150+gtx-1080", Unsure, ""}, {"CUDA1", "i5-10210u+mx150+gtx-1080", Holds, ""},
+		{"CUDA0", "i5-10210u+mx150+gtx-1080", Broken, ""}, {"CUDA0,CUDA0", "i5-10210u+gtx-1080", "", "twice"},
 		{"CUDA0,CUDA1", "i5-10210u+gtx-1080+gtx-1080", Holds, ""},
 		{"ROCm0", "i5-10210u+gtx-1080", "", "does not reach"}, {"MTL0", "i5-10210u+gtx-1080", "", "does not reach"},
 		{"ROCm0", "i5-10210u+rx-6800", Holds, ""}, {"CUDA0", "i5-10210u+rx-6800", "", "does not reach"},

@@ -1,5 +1,7 @@
 // A CUDA runtime, cuBLAS and driver that hold address space and compute nothing, so that ggml-cuda says what it would
-// reserve on any machine. NOCARD_MIB is each card's memory (200000), NOCARD_CC its capability (86), NOCARD_CARDS how many.
+// reserve on any machine. NOCARD_MIB is each card's memory (200000), NOCARD_FREE what of it is free, a list in bytes as in
+// 1000000000,2000000000, of which the last is also that of all cards after it (all), NOCARD_CC its capability (86),
+// NOCARD_CARDS how many.
 // nocard.sh adds a function that returns 0 for every other name that the backend asks for.
 #include <cuda_runtime_api.h>
 #include <cstdio>
@@ -68,7 +70,15 @@ cudaError_t cudaDeviceGetAttribute(int * v, cudaDeviceAttr what, int) {
 }
 cudaError_t cudaDeviceGetPCIBusId(char * text, int n, int d) { snprintf(text, n, "0000:%02x:00.0", d + 1); return cudaSuccess; }
 cudaError_t cudaDeviceCanAccessPeer(int * can, int, int) { *can = 0; return cudaSuccess; }
-cudaError_t cudaMemGetInfo(size_t * left, size_t * all) { *left = *all = setting("NOCARD_MIB", 200000) << 20; return cudaSuccess; }
+cudaError_t cudaMemGetInfo(size_t * left, size_t * all) {
+    *left = *all = setting("NOCARD_MIB", 200000) << 20;
+    char * at = getenv("NOCARD_FREE");
+    for (int d = 0; at && *at && d <= current; d++) {
+        *left = strtoull(at, &at, 10);
+        at += *at == ',';
+    }
+    return cudaSuccess;
+}
 cudaError_t cudaMalloc(void ** at, size_t n) { return reserve(at, n); }
 cudaError_t cudaMallocManaged(void ** at, size_t n, unsigned) { return reserve(at, n); }
 cudaError_t cudaMallocHost(void ** at, size_t n) { return reserve(at, n); }

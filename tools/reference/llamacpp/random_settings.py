@@ -8,7 +8,8 @@
 
 VLMEM is the binary to ask. Misses are printed with the command that repeats them, then how many agree to the byte (a server prints
 hundredths of a MiB, devices align differently), how many within 1 %, and how many both refused. Exit 1 where fewer than 95 % agree to the byte, where one is
-more than 1 % off, or where one refuses what the other takes. Where ANSWERS names a file, what the engine says is kept in it: a run that
+more than 1 % off, or where one refuses what the other takes. With UNEVEN=1 cards differ in what is free on them, and layers are
+shared out by that or by what -ts says; with UNEVEN=fit llama.cpp fits the context to it. Where ANSWERS names a file, what the engine says is kept in it: a run that
 was cut goes on where it stopped, and another vlmem is held to the same answers within a minute.
 """
 import json, os, random, re, subprocess, sys, tempfile
@@ -21,6 +22,8 @@ MiB = 1048576
 VLMEM, WAY, TARGET = "", "", ""
 KINDS = os.environ.get("KINDS", "").split()  # of models, by model_type; all where none is named
 CARDS = 1
+UNEVEN = os.environ.get("UNEVEN", "")
+CONTEXT = 256 * MiB  # what vlmem takes a process's own on a card to be, of which the stand-in has none
 SERVER = """
 import os, sys, time, json
 sys.path.insert(0, sys.argv[1]); import xllamacpp as x
@@ -95,14 +98,22 @@ def settings(pick, chance, shape):
                                          "token_embd=%s0" % ("Vulkan" if WAY == "vulkan" else "CUDA"), "output\\.weight=CPU", "blk\\.[02]\\..*norm=CPU"])
         if "num_experts" in shape and chance(0.4):
             s["n-cpu-moe"] = pick([1, 2, layers])
+    if UNEVEN:
+        s["free"] = [pick(range(1500, 9000)) * MiB for _ in range(CARDS)]
+        s["tensor-split"] = pick([None, None, "3,1", "0,0", "1,2,3,4", "0,1", "1"])
+    if UNEVEN == "fit":
+        s.update({"ctx-size": 0, "tensor-split": None, "n-gpu-layers": None, "override-tensor": None, "n-cpu-moe": None})
+        s["free"] = [pick(range(1200, 3000)) * MiB for _ in range(CARDS)]
     return s
 
 
 def flags(s, names):
     out = []
     for key, value in s.items():
+        if key == "ctx-size" and value == 0 and names:
+            value = "auto"
         name = "--" + names.get(key, key)
-        if value is None or value is False or names.get(key) == "":
+        if value is None or value is False or names.get(key) == "" or key == "free":
             continue
         out += [name] if value is True else [name, str(value)]
     return out
@@ -110,8 +121,9 @@ def flags(s, names):
 
 def reserve(path, s):
     "{buffer: (weights, cache, compute)} in bytes, or None and why not"
-    args = [TARGET, "-m", path, "--fit", "off", "--load-mode", "none", "-t", "1", "-lv", "1"] + flags(s, {})
-    p = subprocess.run(args, env=dict(os.environ, NOCARD_CARDS=str(CARDS)), capture_output=True, text=True, errors="replace", timeout=120)
+    args = [TARGET, "-m", path, "--fit", "on" if UNEVEN else "off", "--load-mode", "none", "-t", "1", "-lv", "1"] + flags(s, {})
+    env = dict(os.environ, NOCARD_CARDS=str(CARDS), NOCARD_FREE=",".join(map(str, s.get("free", []))))
+    p = subprocess.run(args, env=env, capture_output=True, text=True, errors="replace", timeout=120)
     if p.returncode:
         return None, "exit %d: %s" % (p.returncode, (p.stderr.strip().splitlines() or ["nothing said"])[-1][-160:])
     lines = re.findall(r"buffer (\S+) weights (\d+) cache (\d+) compute (\d+)", p.stdout)
@@ -158,9 +170,23 @@ def asked(path, s, build):
         command += ["--build", build]
     if WAY == "vulkan":
         command += ["--backend", "vulkan"]
-    if CARDS > 1:
+    if UNEVEN:
+        command += ["--hardware", machine(path, s["free"])]
+    elif CARDS > 1:
         command += ["--cards", str(CARDS)]
     return command
+
+
+def machine(path, free):
+    "a file of a machine with so much free on each of its cards, beside the model"
+    path = os.path.splitext(path)[0] + ".yaml"
+    with open(os.path.join(HERE, "../../../profiles/hardware/rtx-3090.yaml")) as text:
+        card = text.read().split("gpus:\n")[1]
+    with open(path, "w") as out:
+        out.write("schema: vlmem/hardware/v1\nname: uneven\nmemory: {total_bytes: 64 GiB, source: {default: assumed}}\ngpus:\n")
+        for n in free:
+            out.write(card.replace("    sm_count", "    free_bytes: %d\n    sm_count" % (n + CONTEXT), 1))
+    return path
 
 
 def estimated(command):
