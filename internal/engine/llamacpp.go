@@ -28,7 +28,8 @@ var llamaCPP = Engine{
 // llamaFlags are the flags of estimate that change the memory of everything that is llama.cpp within.
 var llamaFlags = []string{"mmproj", "mmproj-quant", "batch", "ubatch", "parallel", "kv-unified", "outputs", "ngl",
 	"kv-type",
-	"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "main-gpu", "override-tensor",
+	"flash-attention", "no-warmup", "build", "backend", "cards", "tensor-split", "split-mode", "main-gpu",
+	"override-tensor",
 	"cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-repack", "load-mode", "no-mmap", "mlock", "no-kv-offload", "no-op-offload",
 	"no-mmproj-offload", "swa-full", "image-max-tokens", "embeddings"}
 

@@ -16,8 +16,9 @@ func (l *LlamaOptions) named(cards int) bool {
 	return slices.ContainsFunc(l.Shares[:min(cards, len(l.Shares))], func(s float64) bool { return s != 0 })
 }
 
-// shares are the parts of the layers that cards get: the user's, or else what is free on each when the model is loaded,
-// with so much taken by the process's own context. Cards of which nothing is known are alike.
+// shares are the parts of the layers that cards get: the user's, or else what is free on each when the model is loaded.
+// What a probe found free is without the context that it had there, and the engine has one too; of a card that nobody
+// looked at the context is taken off. Cards of which nothing is known are alike.
 func (o *Options) shares(cards int, context units.Bytes) []float64 {
 	list := make([]float64, cards)
 	if o.Llama.named(cards) {
@@ -25,15 +26,21 @@ func (o *Options) shares(cards int, context units.Bytes) []float64 {
 		return list
 	}
 	for i := range list {
-		if list[i] = 1; len(o.GPUs) > 0 {
-			list[i] = float64(max(0, o.card(i).Room()-context))
+		list[i] = 1
+		if len(o.GPUs) == 0 {
+			continue
 		}
+		free := o.card(i).Room()
+		if o.card(i).FreeBytes == nil {
+			free -= context
+		}
+		list[i] = float64(max(0, free))
 	}
 	return list
 }
 
-// otherShares are what the layers may be shared out by as well, where the engine looks at what is free: its context may
-// be smaller or larger, and of a card that nobody looked at others may hold a part.
+// otherShares are what the layers may be shared out by as well, where the engine looks at what is free and nobody did
+// before: its context may be smaller or larger, and others may hold a part of a card.
 func (o *Options) otherShares(cards int) (list [][]float64) {
 	if cards < 2 || len(o.GPUs) == 0 || o.Llama.named(cards) {
 		return nil
@@ -69,7 +76,7 @@ func (mem *Memory) spanShares(m *profile.Model, r recipe, p *Placement, o Option
 	for i := range mem.Items {
 		if it := &mem.Items[i]; i >= len(before) || it.Low < before[i].Low || it.High > before[i].High {
 			it.Source = Assumed
-			it.Why += "; layers are shared out by what each card has free once the engine has its context there"
+			it.Why += "; layers are shared out by what each card has free, which is not known"
 		}
 	}
 }
@@ -79,6 +86,6 @@ func (o *Options) unspread(p *Placement) error {
 	if p.Cards < 2 || slices.ContainsFunc(o.shares(p.Cards, 0), func(s float64) bool { return s > 0 }) {
 		return nil
 	}
-	return &Refusal{Engine: "llama.cpp", Reason: "nothing is free on any of the cards, and by that the layers are shared out",
-		Alternative: "--device none computes on the processor; stop what fills the cards"}
+	return &Refusal{"llama.cpp", "nothing is free on any of the cards, and by that the layers are shared out",
+		"--device none computes on the processor; stop what fills the cards"}
 }

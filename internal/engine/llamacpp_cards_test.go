@@ -9,11 +9,11 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// unevenCards are two alike cards with so much left on each once the process has its context there.
-func unevenCards(left ...units.Bytes) (list []profile.GPU) {
-	for _, n := range left {
+// unevenCards are alike cards with so much free on each.
+func unevenCards(free ...units.Bytes) (list []profile.GPU) {
+	for _, n := range free {
 		list = append(list, profile.GPU{Name: "c", ComputeCapability: "8.6", MemoryBytes: 24 * units.GiB,
-			FreeBytes: new(n + profile.ContextBytes)})
+			FreeBytes: new(n)})
 	}
 	return list
 }
@@ -56,7 +56,7 @@ func TestLayersFollowWhatIsFree(t *testing.T) {
 func TestUnknownFreeMemoryIsAnInterval(t *testing.T) {
 	card := profile.GPU{Name: "c", ComputeCapability: "8.6", MemoryBytes: 8 * units.GiB}
 	unknown := []profile.GPU{card, card}
-	known := unevenCards(8*units.GiB-profile.ContextBytes, 7*units.GiB-profile.ContextBytes)
+	known := unevenCards(8*units.GiB, 7*units.GiB)
 	of := func(cards []profile.GPU, shares ...float64) *Memory {
 		o := Options{Quant: "q8_0", Device: "gpu", Context: 8192, Image: &Image{}, GPU: &cards[0], GPUs: cards}
 		o.Llama = LlamaOptions{Build: LlamaVersion, Cards: 2, Shares: shares}
@@ -78,7 +78,7 @@ func TestUnknownFreeMemoryIsAnInterval(t *testing.T) {
 
 // Where nothing is free the engine finds no card for a layer and stops: that is refused with what works instead.
 func TestNothingFreeOnAnyCard(t *testing.T) {
-	cards := unevenCards(-profile.ContextBytes, -profile.ContextBytes)
+	cards := unevenCards(0, 0)
 	o := Options{Quant: "q8_0", Device: "gpu", Image: &Image{}, GPU: &cards[0], GPUs: cards}
 	o.Llama.Cards = 2
 	var refusal *Refusal

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -359,7 +360,8 @@ x_breakdown_print: |   - Host               |                   1243 =  1187 +  
 	if err != nil || len(log.Items) != 6 || inMiB(log.Items[1].Bytes) != 2304 || log.Items[3].Where != "host" {
 		t.Errorf("%+v, %v", log, err)
 	}
-	log, err = ParseLlamaLog(strings.NewReader(`llama_prepare_model_devices: using device CUDA0 (a) (0000:01:00.0) - 900 MiB free
+	log, err = ParseLlamaLog(strings.NewReader(`
+llama_prepare_model_devices: using device CUDA0 (a) (0000:01:00.0) - 900 MiB free
 llama_prepare_model_devices: using device CUDA1 (a) (0000:02:00.0) - 300 MiB free
 llm_load_tensors:      CUDA0 buffer size =  100.00 MiB
 llm_load_tensors:      CUDA1 buffer size =  200.00 MiB

@@ -31,7 +31,8 @@ var llamaServer = Engine{
 // take no value, and short names.
 var (
 	llamaUnreckoned = []string{"spec-draft-hf", "hf-repo-draft", "spec-draft-override-tensor", "spec-draft-cpu-moe",
-		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled", "mmproj-device", "rpc",
+		"spec-draft-n-cpu-moe", "spec-draft-device", "lora", "lora-scaled", "control-vector", "control-vector-scaled",
+		"mmproj-device", "rpc",
 		"models-preset", "models-max", "model-url", "mmproj-url", "direct-io", "fit-ctx", "fit-target"}
 	llamaSwitches = []string{"no-warmup", "cpu-moe", "no-mmap", "mlock", "no-device", "no-repack",
 		"no-kv-offload", "no-mmproj",
@@ -62,7 +63,8 @@ func llamaSpellings() map[string][]spelling {
 		"image-max-tokens": "image-max-tokens", "cache-ram": "cache-ram", "cpu-moe": "cpu-moe", "n-cpu-moe": "n-cpu-moe",
 		"n-cpu-ffn": "n-cpu-ffn", "override-tensor": "override-tensor", "no-repack": "no-repack",
 		"no-kv-offload": "no-kv-offload", "no-mmproj-offload": "no-mmproj-offload", "no-op-offload": "no-op-offload",
-		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split", "split-mode": "split-mode", "main-gpu": "main-gpu",
+		"swa-full": "swa-full", "kv-unified": "kv-unified", "tensor-split": "tensor-split",
+		"split-mode": "split-mode", "main-gpu": "main-gpu",
 		"load-mode": "load-mode", "embeddings": "embeddings", "embedding": "embeddings",
 		"spec-type": "spec-type", "spec-draft-n-max": "spec-draft-n-max"})
 	m["cache-type-k"] = []spelling{{"kv-type", keysOf}}

@@ -114,8 +114,8 @@ func (o *Request) main(list []profile.GPU, where string) ([]profile.GPU, error) 
 	case f.MainGPU >= len(list):
 		return nil, fmt.Errorf("--main-gpu %d: of %s's cards there are %s", f.MainGPU, where, counted(len(list)))
 	case f.MainGPU > 0 && o.chosen == nil && o.ImageSize != "none" && !f.NoTower:
-		return nil, errors.New("--main-gpu leaves the vision tower on the first card, which is not reckoned: --device names " +
-			"one card for both, as in --device CUDA1")
+		return nil, errors.New("--main-gpu leaves the vision tower on the first card, which is not reckoned: " +
+			"--device names one card for both, as in --device CUDA1")
 	}
 	return list[f.MainGPU : f.MainGPU+1], nil
 }

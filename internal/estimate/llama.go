@@ -99,7 +99,8 @@ const cpuBackend = "cpu"
 
 // onCard are the flags that say what lies on a card or is computed there: without one they would be passed over.
 var onCard = []string{"ngl", "backend", "cards", "tensor-split", "split-mode", "main-gpu",
-	"override-tensor", "cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-kv-offload", "no-op-offload", "no-mmproj-offload", "ngl-draft"}
+	"override-tensor", "cpu-moe", "n-cpu-moe", "n-cpu-ffn", "no-kv-offload", "no-op-offload",
+	"no-mmproj-offload", "ngl-draft"}
 
 // placing are the flags after which llama.cpp moves no layer of its own accord (common/fit.cpp of v0.5.0: "already set
 // by user").

@@ -23,7 +23,6 @@ VLMEM, WAY, TARGET = "", "", ""
 KINDS = os.environ.get("KINDS", "").split()  # of models, by model_type; all where none is named
 CARDS = 1
 UNEVEN = os.environ.get("UNEVEN", "")
-CONTEXT = 256 * MiB  # what vlmem takes a process's own on a card to be, of which the stand-in has none
 SERVER = """
 import os, sys, time, json
 sys.path.insert(0, sys.argv[1]); import xllamacpp as x
@@ -185,7 +184,7 @@ def machine(path, free):
     with open(path, "w") as out:
         out.write("schema: vlmem/hardware/v1\nname: uneven\nmemory: {total_bytes: 64 GiB, source: {default: assumed}}\ngpus:\n")
         for n in free:
-            out.write(card.replace("    sm_count", "    free_bytes: %d\n    sm_count" % (n + CONTEXT), 1))
+            out.write(card.replace("    sm_count", "    free_bytes: %d\n    sm_count" % n, 1))
     return path
 
 
