@@ -45,7 +45,7 @@ func (o *Options) otherShares(cards int) (list [][]float64) {
 	if cards < 2 || len(o.GPUs) == 0 || o.Llama.named(cards) {
 		return nil
 	}
-	list = append(list, o.shares(cards, profile.LeastContextBytes), o.shares(cards, profile.MostContextBytes))
+	list = append(list, o.shares(cards, 0), o.shares(cards, profile.MostContextBytes))
 	for i := range cards {
 		if o.card(i).FreeBytes == nil {
 			less := o.shares(cards, profile.ContextBytes)
