@@ -47,7 +47,7 @@ var arrows = map[string]string{
 	"internal/baseline":        "internal/file internal/replay",
 	"internal/shard":           "internal/advise internal/file internal/profile internal/replay internal/workload",
 	"internal/gate":            "internal/account internal/advise internal/engine internal/estimate internal/file internal/units internal/verdict",
-	"internal/fleet":           "internal/advise internal/engine internal/profile internal/speed internal/units internal/workload",
+	"internal/fleet":           "internal/advise internal/engine internal/evidence internal/profile internal/speed internal/units internal/workload",
 	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
 	"internal/catalog":         "internal/checkpoint internal/engine/weights internal/file internal/profile profiles",
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",

@@ -29,7 +29,7 @@ var outsiders = map[string]string{
 	"internal/engine/served.go":           "modules and tensors of a checkpoint",
 	"internal/engine/weights/model.go":    "tensors of a GGUF file",
 	"internal/engine/vllm.go":             "cards, as vLLM tells them apart itself",
-	"internal/profile/bounds.go":          "kinds of core, of a closed list in YAML",
+	"internal/profile/bounds.go":          "kinds of core and of bounds, of closed lists in YAML",
 	"internal/speed/machine.go":           "kinds of core, of a closed list in YAML",
 	"internal/placement/machine.go":       "the parts of a model, named by this room alone",
 	"internal/settings/words.go":          "flags",

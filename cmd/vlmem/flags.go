@@ -40,6 +40,15 @@ func (env *environment) notes(m *profile.Model) {
 	}
 }
 
+// seeing reads models that take images, each named once.
+func (env *environment) seeing(names []string) (models []profile.Model, err error) {
+	models, err = catalog.AllSeeing(names)
+	for i := range models {
+		env.notes(&models[i])
+	}
+	return models, err
+}
+
 // completes lets a shell complete a flag of a closed list.
 func completes(cmd *cobra.Command, flag string, list []string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(list, cobra.ShellCompDirectiveNoFileComp))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -63,7 +62,7 @@ func runFleet(env *environment, cmd *cobra.Command, o *fleetOptions, args []stri
 	}
 	var plan fleet.Plan
 	if err := o.out.write(env, func(w *outlet.Pending) error {
-		names, hardware, err := catalog.Machines(args)
+		names, hardware, unusable, err := catalog.Machines(args)
 		if err != nil {
 			return err
 		}
@@ -75,6 +74,8 @@ func runFleet(env *environment, cmd *cobra.Command, o *fleetOptions, args []stri
 		if plan, err = fleet.Make(cmd.Context(), fleet.Named(names, hardware), models, o.asked); err != nil {
 			return err
 		}
+		plan.LeaveOut(unusable)
+		warnAll(env, plan.Warnings)
 		return report.Fleet(w, o.out.format, &plan)
 	}); err != nil || plan.Fits() {
 		return err
@@ -97,17 +98,11 @@ func (o *fleetOptions) check(cmd *cobra.Command) error {
 
 // read reads models and mix, and checks the limits against each model.
 func (o *fleetOptions) read(env *environment, cmd *cobra.Command) (models []profile.Model, err error) {
-	o.asked.Requests, err = mixNamed(o.advise.mix)
-	for i := 0; i < len(o.models) && err == nil; i++ {
-		if slices.Contains(o.models[:i], o.models[i]) {
-			return nil, fmt.Errorf("--model %s is given twice", o.models[i])
-		}
-		var m profile.Model
-		if m, err = catalog.Seeing(o.models[i]); err == nil {
-			env.notes(&m)
-			o.asked.Inputs, err = o.advise.inputs(cmd, m)
-		}
-		models = append(models, m)
+	if o.asked.Requests, err = mixNamed(o.advise.mix); err == nil {
+		models, err = env.seeing(o.models)
+	}
+	for i := 0; i < len(models) && err == nil; i++ {
+		o.asked.Inputs, err = o.advise.inputs(cmd, models[i])
 	}
 	return models, err
 }

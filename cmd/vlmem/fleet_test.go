@@ -10,7 +10,8 @@ import (
 
 // planned is what the tests read of a plan.
 type planned struct {
-	Kinds []struct {
+	Warnings []string
+	Kinds    []struct {
 		Name     string
 		Machines []string
 		Models   []struct {
@@ -146,5 +147,37 @@ func TestFleetFaultsAreNamed(t *testing.T) {
 		if r.code != exitUsage || r.stdout != "" || !strings.Contains(r.stderr, c.want) {
 			t.Errorf("%v: %+v, want %q", c.args, r, c.want)
 		}
+	}
+}
+
+// TestFleetWithoutADamagedNode: a machine whose file cannot be used is named with the reason, and the others answer;
+// alone it is bad input.
+func TestFleetWithoutADamagedNode(t *testing.T) {
+	folder := t.TempDir()
+	good, err := os.ReadFile("../../profiles/hardware/i5-10210u.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, cpu, _ := strings.Cut(string(good), "\ncpu:\n")
+	cpu, _, _ = strings.Cut(cpu, "\nmemory:\n")
+	for name, text := range map[string]string{"a.yaml": string(good),
+		"b.yaml": "schema: vlmem/hardware/v1\nname: b\ncpu:\n" + cpu + "\n",
+		"c.yaml": "not: hardware\n", "d.yaml": strings.Replace(string(good), "total_bytes: ", "total_bytes: 0 #", 1)} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := planOf(t, 0, folder+"/*.yaml", "--model", "qwen3-vl-2b")
+	if len(p.Kinds) != 1 || len(p.Warnings) != 3 {
+		t.Errorf("%+v", p)
+	}
+	r := vlmem(t, nil, "fleet", folder+"/*.yaml", "--model", "qwen3-vl-2b")
+	for _, name := range []string{"b.yaml says nothing of host memory", "c.yaml:1", "d.yaml"} {
+		if r.code != 0 || !strings.Contains(r.stderr, name) {
+			t.Errorf("exit %d, no %q in %s", r.code, name, r.stderr)
+		}
+	}
+	if r := vlmem(t, nil, "fleet", folder+"/[b-d].yaml", "--model", "qwen3-vl-2b"); r.code != exitUsage {
+		t.Errorf("none is usable: %+v", r)
 	}
 }

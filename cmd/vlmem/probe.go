@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/vlmem/vlmem/internal/fleet"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/profile"
@@ -26,6 +27,8 @@ type probeOptions struct {
 	topology bool
 	pid      int
 	doctor   string
+	models   []string
+	asked    []profile.Model // of those names
 }
 
 func newProbeCmd(env *environment) *cobra.Command {
@@ -35,7 +38,7 @@ func newProbeCmd(env *environment) *cobra.Command {
 		Short: "Find out what this machine is, and what it really does",
 		Long: `probe reads what the machine reports (processors, caches, memory, limits, cards) and measures what it does
 (the cache capacities felt, latency, bandwidth, arithmetic, page faults). Its YAML is what --hardware takes.
---format nfd is a feature file of Kubernetes' Node Feature Discovery.`,
+--format nfd is a feature file of Kubernetes' Node Feature Discovery, with --model what of a list fits the node.`,
 		Example: `  vlmem probe
   vlmem probe --deep --save mine.yaml
   vlmem probe --topology
@@ -56,13 +59,15 @@ func newProbeCmd(env *environment) *cobra.Command {
 	cmd.Flags().StringVar(&o.doctor, "doctor", "",
 		"write what probe reads to this file, a .tar.gz for a bug report that --root replays, and measure nothing")
 	cmd.Flags().IntVar(&o.pid, "pid", 0, "read the limits of this process in place of vlmem's own; measures nothing")
+	cmd.Flags().StringArrayVar(&o.models, "model", nil, "with --format nfd: label how this model fits; may be repeated")
+	completeModels(cmd)
 	cmd.Flags().StringVar(&o.save, "save", "", "also write the YAML to this file, for --hardware")
 	settings.Exclusive(cmd, "deep reported", "deep topology", "deep pid", "deep doctor", "save doctor", "topology doctor")
 	return cmd
 }
 
 func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
-	if err := o.check(cmd); err != nil {
+	if err := o.check(env, cmd); err != nil {
 		return err
 	}
 	o.out.others = []string{o.save}
@@ -88,7 +93,7 @@ func runProbe(cmd *cobra.Command, env *environment, o *probeOptions) error {
 	if err := o.look(env, cmd.Context(), &hardware); err != nil {
 		return err
 	}
-	return o.show(env, w, saved, hardware)
+	return o.show(env, cmd.Context(), w, saved, hardware)
 }
 
 // look adds this machine's cards and what timing finds, and what data sheets say of cards.
@@ -103,7 +108,8 @@ func (o *probeOptions) look(env *environment, ctx context.Context, h *profile.Ha
 }
 
 // show writes the machine, and --save.
-func (o *probeOptions) show(env *environment, w, saved *outlet.Pending, hardware profile.Hardware) (err error) {
+func (o *probeOptions) show(env *environment, ctx context.Context, w, saved *outlet.Pending,
+	hardware profile.Hardware) (err error) {
 	if o.out.format != "table" || o.out.path != "" { // a table on the screen shows them itself
 		warnAll(env, hardware.Warnings)
 	}
@@ -111,6 +117,9 @@ func (o *probeOptions) show(env *environment, w, saved *outlet.Pending, hardware
 		err = errors.Join(report.Document(saved, "yaml", hardware), saved.Commit())
 	}
 	m := report.Machine{Hardware: hardware, Notes: probe.Notes(hardware)}
+	if err == nil {
+		m.Fits, err = fleet.Fitting(ctx, hardware, o.asked)
+	}
 	if err == nil {
 		err = errors.Join(m.Write(w, o.out.format),
 			o.out.paint(env, func(to io.Writer, a report.About) error { return report.MachinePage(to, a, m) }))
@@ -121,8 +130,11 @@ func (o *probeOptions) show(env *environment, w, saved *outlet.Pending, hardware
 	return w.Commit()
 }
 
-// check refuses flags that do not go together.
-func (o *probeOptions) check(cmd *cobra.Command) error {
+// check refuses flags that do not go together, and reads the models that are asked for.
+func (o *probeOptions) check(env *environment, cmd *cobra.Command) (err error) {
+	if len(o.models) > 0 && o.out.format != "nfd" {
+		return errors.New("--model makes labels, and needs --format nfd; vlmem fleet says of a machine what fits it")
+	}
 	if o.deep && o.root != "/" {
 		return fmt.Errorf("--deep measures the machine it runs on, and --root %s is a capture: drop one", o.root)
 	}
@@ -132,7 +144,8 @@ func (o *probeOptions) check(cmd *cobra.Command) error {
 		}
 		o.reported = true // what vlmem itself may take is not what that process may
 	}
-	return nil
+	o.asked, err = env.seeing(o.models)
+	return err
 }
 
 // writeCapture writes the machine as a capture and says what is in it.

@@ -39,6 +39,21 @@ func Seeing(name string) (profile.Model, error) {
 	return m.Model, err
 }
 
+// AllSeeing reads models that take images, each of which is to be named once.
+func AllSeeing(names []string) (models []profile.Model, err error) {
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return nil, fmt.Errorf("--model %s is given twice", name)
+		}
+		m, err := Seeing(name)
+		if err != nil {
+			return nil, err
+		}
+		models = append(models, m)
+	}
+	return models, nil
+}
+
 // Found is a model and what its name or files say beside.
 type Found struct {
 	profile.Model

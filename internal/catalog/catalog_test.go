@@ -74,12 +74,12 @@ func TestHardware(t *testing.T) {
 
 // A pattern stands for what matches it, in each of its parts, each machine once; a card alone is no machine.
 func TestMachines(t *testing.T) {
-	names, list, err := Machines([]string{"i5-10210u+gtx-10[78]0", "i5-10210u", "I5-1021?U", "i5-10210u+gtx-1070"})
+	names, list, _, err := Machines([]string{"i5-10210u+gtx-10[78]0", "i5-10210u", "I5-1021?U", "i5-10210u+gtx-1070"})
 	want := []string{"i5-10210u+gtx-1070", "i5-10210u+gtx-1080", "i5-10210u"}
 	if err != nil || !slices.Equal(names, want) || len(list) != len(want) {
 		t.Errorf("%v, %v", names, err)
 	}
-	all, _, err := Machines([]string{"*+*"})
+	all, _, _, err := Machines([]string{"*+*"})
 	cards, machines := 0, 0
 	for _, name := range profiles.HardwareNames() {
 		if h, _ := profiles.Hardware(name); h.Memory == nil {
@@ -93,7 +93,7 @@ func TestMachines(t *testing.T) {
 	}
 	for pattern, want := range map[string]string{"gtx-1080": "says nothing of host memory", "zz*": "nothing matches",
 		"[": "syntax error", "*+*+*+*": "more than"} {
-		if _, _, err := Machines([]string{pattern}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, _, err := Machines([]string{pattern}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", pattern, err, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -12,26 +13,31 @@ import (
 	"github.com/vlmem/vlmem/profiles"
 )
 
-// Machines are the hardware that patterns stand for, each name once, in their order.
-func Machines(patterns []string) (names []string, list []profile.Hardware, err error) {
+// Machines are the hardware that patterns stand for, each name once, in their order. Of machines whose files cannot be
+// used it returns why; where none can be, or a pattern stands for none, that is the error.
+func Machines(patterns []string) (names []string, list []profile.Hardware, unusable []error, err error) {
 	for _, pattern := range patterns {
-		more, hardware, err := machines(pattern)
+		more, hardware, faults, err := machines(pattern)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
+		unusable = append(unusable, faults...)
 		for i, name := range more {
 			if !slices.Contains(names, name) {
 				names, list = append(names, name), append(list, hardware[i])
 			}
 		}
 	}
-	return names, list, nil
+	if len(list) == 0 {
+		return nil, nil, nil, errors.Join(unusable...)
+	}
+	return names, list, unusable, nil
 }
 
 // machines are the hardware that one pattern stands for: what Hardware takes, with *, ? and [...] in any of its parts.
 // A pattern is one of files where it has a folder or an ending, else of built-in names: of machines in the first part,
 // of cards after a +. Names are as Hardware would take them.
-func machines(pattern string) (names []string, list []profile.Hardware, err error) {
+func machines(pattern string) (names []string, list []profile.Hardware, unusable []error, err error) {
 	parts := strings.Split(pattern, "+")
 	if _, err := os.Stat(pattern); err == nil { // a file's own name may have a +
 		parts = []string{pattern}
@@ -40,7 +46,7 @@ func machines(pattern string) (names []string, list []profile.Hardware, err erro
 	for i, part := range parts {
 		found, err := matching(part, i > 0)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, nil, err
 		}
 		var longer [][]string
 		for _, one := range joined {
@@ -49,21 +55,32 @@ func machines(pattern string) (names []string, list []profile.Hardware, err erro
 			}
 		}
 		if joined = longer; len(joined) > mostMachines {
-			return nil, nil, fmt.Errorf("%s: more than %d machines", pattern, mostMachines)
+			return nil, nil, nil, fmt.Errorf("%s: more than %d machines", pattern, mostMachines)
 		}
 	}
 	for _, one := range joined {
 		h, err := combined(one)
-		if err != nil {
-			return nil, nil, err
-		}
 		name := strings.Join(one, "+")
-		if h.Memory == nil {
-			return nil, nil, fmt.Errorf("%s says nothing of host memory: join it to a machine, as in i5-10210u+%s", name, name)
+		if err == nil && h.Memory == nil {
+			err = fmt.Errorf("%s says nothing of host memory: join it to a machine, as in i5-10210u+%s", name, name)
+		}
+		if err != nil && !onDisk(one) {
+			return nil, nil, nil, err
+		}
+		if err != nil {
+			unusable = append(unusable, err)
+			continue
 		}
 		names, list = append(names, name), append(list, h)
 	}
-	return names, list, nil
+	return names, list, unusable, nil
+}
+
+// onDisk is whether a machine is described by files that are there: a name that is mistyped is nobody's fault but the
+// caller's.
+func onDisk(parts []string) bool {
+	_, err := os.Stat(parts[0])
+	return err == nil
 }
 
 // mostMachines bounds what a slip in a pattern costs.

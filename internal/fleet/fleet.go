@@ -47,6 +47,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/speed"
 	"github.com/vlmem/vlmem/internal/units"
@@ -79,6 +80,18 @@ type Plan struct {
 	Schema string `yaml:"schema" json:"schema"`
 	Served *Mix   `yaml:"mix,omitempty" json:"mix,omitempty"`
 	Kinds  []Kind `yaml:"kinds" json:"kinds"` // as they were given
+	// of machines that nothing is said of
+	Warnings []evidence.Warning `yaml:"warnings,omitempty" json:"warnings,omitempty"`
+}
+
+// Unusable is the code of what is said of a machine that is no part of the plan.
+const Unusable evidence.Code = "unusable"
+
+// LeaveOut says why machines are no part of the plan.
+func (p *Plan) LeaveOut(faults []error) {
+	for _, err := range faults {
+		p.Warnings = append(p.Warnings, evidence.Warn(Unusable, "left out: %v", err))
+	}
 }
 
 // Kind is machines alike.

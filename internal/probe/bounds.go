@@ -74,7 +74,7 @@ func available(info map[string]units.Bytes) (units.Bytes, bool) {
 func (rd *reading) readBounds(info map[string]units.Bytes) {
 	r, m := rd.root, rd.h.Memory
 	if left, ok := available(info); ok {
-		host := profile.NewBound("host memory", "/proc/meminfo", m.TotalBytes-hugePages(info), left)
+		host := profile.NewBound(profile.HostMemory, "/proc/meminfo", m.TotalBytes-hugePages(info), left)
 		host.Reclaimable = min(zfsCache(r), host.HeldBytes)
 		m.Bounds = append(m.Bounds, host)
 	}
@@ -127,8 +127,8 @@ func (rd *reading) readResourceLimits() {
 		rd.unknown("memory.bounds.address_space", err)
 	}
 	for _, l := range []struct{ line, name, held string }{
-		{"Max locked memory", "", ""}, {"Max address space", "address space, RLIMIT_AS", "VmSize"},
-		{"Max data size", "private writable mappings, RLIMIT_DATA", "VmData"},
+		{"Max locked memory", "", ""}, {"Max address space", profile.AddressSpace, "VmSize"},
+		{"Max data size", profile.WritableMappings, "VmData"},
 	} {
 		limit, err := resourceLimit(text, l.line)
 		switch {
@@ -189,7 +189,7 @@ func (rd *reading) bindCommitments(info map[string]units.Bytes) {
 		left -= reserve("admin_reserve_kbytes")
 	}
 	left -= reserve("user_reserve_kbytes")
-	b := profile.NewBound("commitments, vm.overcommit_memory 2", "/"+mode, limit, left)
+	b := profile.NewBound(profile.Commitments, "/"+mode, limit, left)
 	b.Virtual = true
 	m.Bounds = append(m.Bounds, b)
 }
@@ -244,11 +244,11 @@ func readHostNodes(r *root) hostNodes {
 	}
 	n.cards = cardNodes(r).and(n.all)
 	n.allowed, n.source = allowedNodes(r, n.all)
-	n.name = "memory nodes "
+	n.name = profile.MemoryNodes + " "
 	if len(n.cards) > 0 {
 		n.allowed = n.allowed.without(n.cards)
 		if n.source == "" {
-			n.source, n.name = "/"+nvidiaCards+"/*/numa_status", "memory that is no card's, nodes "
+			n.source, n.name = "/"+nvidiaCards+"/*/numa_status", profile.CardlessNodes+", nodes "
 			if !r.exists(nvidiaCards) {
 				n.source = "/" + nodeDir + "/node*/cpulist"
 			}

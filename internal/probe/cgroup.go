@@ -262,7 +262,7 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 		case err != nil && r.exists(g.dir+"/memory.high"):
 			firstErr = cmp.Or(firstErr, err)
 		case err == nil && high < limit:
-			m.held = cmp.Or(m.held, g.bind(r, &m, ", throttles", g.dir+"/memory.high", high, stat), statErr)
+			m.held = cmp.Or(m.held, g.bind(r, &m, profile.Throttling, g.dir+"/memory.high", high, stat), statErr)
 		}
 	}
 	return m, firstErr
@@ -276,7 +276,7 @@ func (g controlGroup) bind(r *root, m *memoryLimits, what, file string, limit un
 		left = limit
 		m.unheld = append(m.unheld, len(m.bounds))
 	}
-	b := profile.NewBound("control group "+path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup"))+what, "/"+file,
+	b := profile.NewBound(profile.ControlGroup+" "+path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup"))+what, "/"+file,
 		limit, left)
 	b.Throttles = what != ""
 	b.Reclaimable = min(g.reclaimable(stat), b.HeldBytes)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -17,7 +18,7 @@ import (
 // cache in use, slab, ZFS's ARC: it can be had, but whoever reads those files again pays for it, so no plan counts on
 // it.
 type Bound struct {
-	Name        string      `yaml:"name" json:"name"` // one of the Bound constants, with the group or nodes it is of
+	Name        string      `yaml:"name" json:"name"` // one of the names below, with the group or nodes it is of
 	LimitBytes  units.Bytes `yaml:"limit_bytes" json:"limit_bytes"`
 	HeldBytes   units.Bytes `yaml:"held_bytes" json:"held_bytes"`
 	LeftBytes   units.Bytes `yaml:"left_bytes" json:"left_bytes"`
@@ -27,6 +28,39 @@ type Bound struct {
 	// Throttles: above it nobody is killed, but every allocation waits for reclaim.
 	Throttles bool   `yaml:"throttles,omitempty" json:"throttles,omitempty"`
 	Source    string `yaml:"source" json:"source"` // the file that sets it
+}
+
+// Names of bounds, which a group or nodes may follow. A group's second one, memory.high, ends in Throttling.
+const (
+	HostMemory       = "host memory"
+	MemoryNodes      = "memory nodes"
+	CardlessNodes    = "memory that is no card's"
+	ControlGroup     = "control group"
+	Throttling       = ", throttles"
+	AddressSpace     = "address space, RLIMIT_AS"
+	WritableMappings = "private writable mappings, RLIMIT_DATA"
+	Commitments      = "commitments, vm.overcommit_memory 2"
+)
+
+// kinds are the bounds' names in a word each, without what they are of.
+var kinds = []struct{ name, kind string }{{HostMemory, "host"}, {MemoryNodes, "nodes"},
+	{CardlessNodes, "nodes-of-no-card"}, {AddressSpace, "rlimit-as"}, {WritableMappings, "rlimit-data"},
+	{Commitments, "overcommit"}}
+
+// KindOf is the kind of the bound of that name in a word, "" where it is none.
+func KindOf(name string) string {
+	if strings.HasPrefix(name, ControlGroup) {
+		if strings.HasSuffix(name, Throttling) {
+			return "cgroup-high"
+		}
+		return "cgroup-max"
+	}
+	for _, k := range kinds {
+		if strings.HasPrefix(name, k.name) {
+			return k.kind
+		}
+	}
+	return ""
 }
 
 // NewBound is a bound with so much left of its limit.
@@ -88,7 +122,7 @@ func (m *Memory) Room(idle bool) Room {
 		least := slices.MinFunc(m.Bounds, func(a, b Bound) int { return int(a.LimitBytes - b.LimitBytes) })
 		return Room{Capacity: least.LimitBytes, Name: least.Name, Why: least.Name + ", were nobody else there"}
 	case idle:
-		return Room{Capacity: m.Usable(), Name: "host", Why: "host memory, were nobody else there"}
+		return Room{Capacity: m.Usable(), Name: m.usableName(), Why: "host memory, were nobody else there"}
 	case b != nil:
 		return Room{Capacity: b.LimitBytes, Taken: b.LimitBytes - b.Fillable(m.PageBytes), Known: true, Why: b.Name}
 	case m.AvailableBytes != nil:
@@ -96,6 +130,14 @@ func (m *Memory) Room(idle bool) Room {
 			Why: "host memory a process may fill"}
 	}
 	return Room{Capacity: m.Usable(), Why: "host memory a process may fill"}
+}
+
+// usableName is the name of what makes Usable.
+func (m *Memory) usableName() string {
+	if m.Usable() < m.TotalBytes {
+		return ControlGroup
+	}
+	return HostMemory
 }
 
 // Compute is how many threads a computation should run, and why: one for each core that the process may use, as

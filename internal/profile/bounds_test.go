@@ -57,3 +57,20 @@ func TestRoom(t *testing.T) {
 		t.Errorf("idle, the group binds: %+v", r)
 	}
 }
+
+// TestKindsOfBounds: each bound has a word of its own, whatever it is of; other names have none.
+func TestKindsOfBounds(t *testing.T) {
+	seen := map[string]bool{"": true}
+	for _, name := range []string{profile.HostMemory, profile.MemoryNodes + " 0-1", profile.CardlessNodes + ", nodes 0",
+		profile.AddressSpace, profile.WritableMappings, profile.Commitments, profile.ControlGroup + " /a",
+		profile.ControlGroup + " /a" + profile.Throttling} {
+		if kind := profile.KindOf(name); seen[kind] {
+			t.Errorf("%s is of kind %q, as another", name, kind)
+		} else {
+			seen[kind] = true
+		}
+	}
+	if kind := profile.KindOf("a name of before"); kind != "" {
+		t.Errorf("got %q", kind)
+	}
+}

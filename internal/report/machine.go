@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/fleet"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -18,6 +19,7 @@ import (
 type Machine struct {
 	profile.Hardware
 	Notes []string
+	Fits  []fleet.Answer // models that were asked for, for a feature file
 }
 
 // Write renders the machine as a table for a screen, or as the document that --hardware takes back.
@@ -25,7 +27,7 @@ func (m Machine) Write(w io.Writer, format string) error {
 	switch format {
 	case "table":
 	case "nfd":
-		return Features(w, m.Hardware)
+		return Features(w, m.Hardware, m.Fits)
 	default:
 		return Document(w, format, m.Hardware)
 	}

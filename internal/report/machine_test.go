@@ -81,10 +81,10 @@ func machines() map[string]Machine {
 			profile.LatencyPoint{Bytes: 4 * units.KiB << i, Order: "page-local", Seconds: l * 0.6e-9})
 	}
 	return map[string]Machine{
-		"laptop": {laptop, []string{"L3 is shared by 8 threads: tiles use what one can keep, 768 KiB"}},
-		"hybrid": {hybridMachine, nil},
-		"timed":  {timedMachine, nil},
-		"empty":  {profile.Hardware{Unknown: map[string]string{"cpu": "no CPU", "gpus": "no CUDA driver"}}, nil},
+		"laptop": {laptop, []string{"L3 is shared by 8 threads: tiles use what one can keep, 768 KiB"}, nil},
+		"hybrid": {hybridMachine, nil, nil},
+		"timed":  {timedMachine, nil, nil},
+		"empty":  {profile.Hardware{Unknown: map[string]string{"cpu": "no CPU", "gpus": "no CUDA driver"}}, nil, nil},
 	}
 }
 
