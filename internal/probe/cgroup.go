@@ -276,8 +276,8 @@ func (g controlGroup) bind(r *root, m *memoryLimits, what, file string, limit un
 		left = limit
 		m.unheld = append(m.unheld, len(m.bounds))
 	}
-	b := profile.NewBound(profile.ControlGroup+" "+path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup"))+what, "/"+file,
-		limit, left)
+	name := profile.ControlGroup + " " + path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup")) + what
+	b := profile.NewBound(name, "/"+file, limit, left)
 	b.Throttles = what != ""
 	b.Reclaimable = min(g.reclaimable(stat), b.HeldBytes)
 	m.bounds = append(m.bounds, b)

@@ -25,32 +25,50 @@ import (
 // Of each model in fits the labels fits-NAME say at what precision, with how much context and how many of its layers on
 // the card; of one that does not fit there is none. The error is of two models whose names make one label.
 func Features(w io.Writer, h profile.Hardware, fits []fleet.Answer) error {
-	var b strings.Builder
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(&b, "vlmem-%s=%s\n", name, value)
-		}
-	}
+	var f features
 	if m := h.Measured; m != nil {
-		line("llc-kept-bytes", positive(m.LLCBytes))
-		line("memory-bandwidth-class", bandwidthClass(m.DRAMReadBytesPerS))
+		f.line("llc-kept-bytes", positive(m.LLCBytes))
+		f.line("memory-bandwidth-class", bandwidthClass(m.DRAMReadBytesPerS))
 	}
 	if m := h.Memory; m != nil {
 		room := m.Room(true)
-		line("memory-bytes", positive(room.Capacity))
-		line("memory-binds", profile.KindOf(room.Name)) // without the group or nodes, whose names change
+		f.line("memory-bytes", positive(room.Capacity))
+		f.line("memory-binds", profile.KindOf(room.Name)) // without the group or nodes, whose names change
 	}
-	line("gpus", fmt.Sprint(len(h.GPUs)))
-	for i, g := range h.GPUs {
+	f.gpus(h.GPUs)
+	f.cards(h.Cards)
+	if err := f.models(fits); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, f.String())
+	return err
+}
+
+// features is a feature file as it is written.
+type features struct{ strings.Builder }
+
+// line adds a label, none where there is no value.
+func (f *features) line(name, value string) {
+	if value != "" {
+		fmt.Fprintf(f, "vlmem-%s=%s\n", name, value)
+	}
+}
+
+func (f *features) gpus(list []profile.GPU) {
+	f.line("gpus", fmt.Sprint(len(list)))
+	for i, g := range list {
 		gpu := fmt.Sprintf("gpu-%d-", i)
-		line(gpu+"name", labelText(g.Name))
-		line(gpu+"compute-capability", labelText(g.ComputeCapability))
-		line(gpu+"backend", labelText(g.Backend))
-		line(gpu+"memory", whose(g.UnifiedMemory))
-		line(gpu+"memory-bytes", positive(g.MemoryBytes))
-		line(gpu+"bandwidth-class", bandwidthClass(g.BandwidthBytesPerS))
+		f.line(gpu+"name", labelText(g.Name))
+		f.line(gpu+"compute-capability", labelText(g.ComputeCapability))
+		f.line(gpu+"backend", labelText(g.Backend))
+		f.line(gpu+"memory", whose(g.UnifiedMemory))
+		f.line(gpu+"memory-bytes", positive(g.MemoryBytes))
+		f.line(gpu+"bandwidth-class", bandwidthClass(g.BandwidthBytesPerS))
 	}
-	foreign := slices.DeleteFunc(slices.Clone(h.Cards), func(c profile.Card) bool {
+}
+
+func (f *features) cards(list []profile.Card) {
+	foreign := slices.DeleteFunc(slices.Clone(list), func(c profile.Card) bool {
 		return c.Visible || len(c.Backends) == 0 || slices.Contains(c.Backends, "cuda")
 	})
 	shared := 0
@@ -60,35 +78,37 @@ func Features(w io.Writer, h profile.Hardware, fits []fleet.Answer) error {
 		}
 	}
 	if len(foreign) > 0 {
-		line("cards", fmt.Sprint(len(foreign)-shared))
-		line("cards-shared", fmt.Sprint(shared))
+		f.line("cards", fmt.Sprint(len(foreign)-shared))
+		f.line("cards-shared", fmt.Sprint(shared))
 	}
 	for i, c := range foreign {
 		card := fmt.Sprintf("card-%d-", i)
-		line(card+"vendor", labelText(c.Vendor))
-		line(card+"name", labelText(c.Name))
-		line(card+"architecture", labelText(c.Architecture))
-		line(card+"backend", labelText(c.Backends[0]))
-		line(card+"memory", whose(c.Unified))
+		f.line(card+"vendor", labelText(c.Vendor))
+		f.line(card+"name", labelText(c.Name))
+		f.line(card+"architecture", labelText(c.Architecture))
+		f.line(card+"backend", labelText(c.Backends[0]))
+		f.line(card+"memory", whose(c.Unified))
 		if c.VRAMBytes != nil && !c.Unified {
-			line(card+"memory-bytes", positive(*c.VRAMBytes))
+			f.line(card+"memory-bytes", positive(*c.VRAMBytes))
 		}
-		line(card+"bandwidth-class", bandwidthClass(c.BandwidthBytesPerS))
+		f.line(card+"bandwidth-class", bandwidthClass(c.BandwidthBytesPerS))
 	}
+}
+
+func (f *features) models(fits []fleet.Answer) error {
 	names := map[string]string{}
-	for _, f := range fits {
-		name := labelName(f.Model)
+	for _, a := range fits {
+		name := labelName(a.Model)
 		if names[name] != "" {
-			return fmt.Errorf("%s and %s would both have the label vlmem-fits-%s: name one of them", names[name], f.Model, name)
+			return fmt.Errorf("%s and %s would both have the label vlmem-fits-%s: name one of them", names[name], a.Model, name)
 		}
-		if names[name] = f.Model; len(f.Fits) > 0 {
-			line("fits-"+name, labelText(f.Precision))
-			line("fits-"+name+"-context", fmt.Sprint(f.Context))
-			line("fits-"+name+"-layers", fmt.Sprint(f.Layers))
+		if names[name] = a.Model; len(a.Fits) > 0 {
+			f.line("fits-"+name, labelText(a.Precision))
+			f.line("fits-"+name+"-context", fmt.Sprint(a.Context))
+			f.line("fits-"+name+"-layers", fmt.Sprint(a.Layers))
 		}
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return nil
 }
 
 // whose is the memory of a card.
