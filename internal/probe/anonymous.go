@@ -55,12 +55,18 @@ func hostNames(r *root) (names []string) {
 	return names
 }
 
-// hostless is a text without the host's name.
+// homes are folders of people and of what they mounted.
+var homes = regexp.MustCompile(`/(home|root|Users|mnt|media|srv)/[^\s"':;,)]*`)
+
+// builders are who built a kernel or a module and where, "(root@node7)", as DKMS leaves them on the machine itself.
+var builders = regexp.MustCompile(`\s*\([^()\s]+@[^()]*\)`)
+
+// hostless is a text for people without the host's name, in any case, and without folders of people.
 func (a *anonymous) hostless(text string) string {
 	for _, form := range a.host {
-		text = strings.ReplaceAll(text, form, "host")
+		text = regexp.MustCompile(`(?i)`+regexp.QuoteMeta(form)).ReplaceAllString(text, "host")
 	}
-	return text
+	return homes.ReplaceAllString(builders.ReplaceAllString(text, ""), "/$1/…")
 }
 
 // path is the path of a group or mount with neutral parts.
@@ -137,6 +143,12 @@ func cpuinfoWithoutSerials(text string) string {
 var readOfTree = regexp.MustCompile(`^(device_type|l2-cache|next-level-cache|reg|cache-unified|` +
 	`(ibm,|linux,)?phandle|ibm,ppc-interrupt-server#s|[di]-cache-(size|line-size|sets))$`)
 
+// readOfInfo are the lines of hwloc's file that are read, readOfEvent those of a device's.
+var (
+	readOfInfo  = regexp.MustCompile(`(?m)^(OSRelease|PageSize|Architecture):.*`)
+	readOfEvent = regexp.MustCompile(`(?m)^(DRIVER|PCI_ID|OF_COMPATIBLE_\d+)=.*`)
+)
+
 // file is the text of a captured file as it may be given away, false for one that is not.
 func (a *anonymous) file(name, text string) (string, bool) {
 	switch {
@@ -148,7 +160,15 @@ func (a *anonymous) file(name, text string) (string, bool) {
 	case name == "proc/cpuinfo":
 		return cpuinfoWithoutSerials(text), true
 	case name == "proc/hwloc-nofile-info": // what hwloc-gather-topology adds
-		return regexp.MustCompile(`(?m)^(HostName|OSVersion).*\n?`).ReplaceAllString(text, ""), true
+		return a.hostless(strings.Join(readOfInfo.FindAllString(text, -1), "\n") + "\n"), true
+	case name == "proc/driver/nvidia/version": // the second line names the compiler
+		line, _, _ := strings.Cut(text, "\n")
+		return a.hostless(line) + "\n", true
+	case strings.HasPrefix(name, "sys/class/dmi/id/"):
+		word, _ := firmwareWord(text) // what else stands there are names of makers, models and owners
+		return word + "\n", word != ""
+	case path.Base(name) == "uevent":
+		return a.hostless(strings.Join(readOfEvent.FindAllString(text, -1), "\n") + "\n"), true
 	case strings.HasPrefix(name, deviceTree+"/"):
 		return text, readOfTree.MatchString(path.Base(name))
 	}

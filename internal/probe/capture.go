@@ -213,9 +213,11 @@ func (c *capture) parts(cards []profile.Card) error {
 	}
 	cards = slices.Clone(cards)
 	for i := range cards {
-		if p := &cards[i]; p.UUID != "" {
+		p := &cards[i]
+		if p.UUID != "" {
 			p.Why, p.UUID = strings.ReplaceAll(p.Why, p.UUID, "MIG-…"), ""
 		}
+		p.Why = c.hide.hostless(p.Why)
 	}
 	data, err := json.MarshalIndent(cards, "", " ")
 	if err != nil {

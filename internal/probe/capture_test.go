@@ -136,6 +136,27 @@ func TestCaptureHidesTheHost(t *testing.T) {
 	}
 }
 
+// named is files in which a machine, its owner and its builders are named.
+func named() machine {
+	return machine{
+		"etc/hostname": "gpu-node-07.corp.example.com\n",
+		"proc/version": "Linux version 6.1.0-GPU-Node-07 (x@y) #1\n",
+		"proc/driver/nvidia/version": "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  " +
+			"Release Build  (alice@gpu-node-07)  Thu\nGCC version:  gcc 14 (alice's)\n",
+		"sys/class/dmi/id/product_name":     "Standard PC of GPU-NODE-07, alice's\n",
+		"sys/class/dmi/id/sys_vendor":       "QEMU, alice's\n",
+		"sys/class/drm/card1/device/uevent": "DRIVER=asahi\nOF_FULLNAME=/soc/alice\nOF_COMPATIBLE_0=apple,agx-g13g\n",
+		"proc/hwloc-nofile-info":            "PageSize: 4096\nHostName: x\nProcessName: alice\n",
+		"proc/cpuinfo": "processor 0: version = FF,  identification = 4711AA,  machine = 3906\n" +
+			"Serial : 4711AA\n",
+		"proc/self/numa_maps": "7f0047110000 bind:0 file=/home/alice\n",
+		"proc/self/status": "Name:\talice\nUid:\t4711\t4711\nCpus_allowed_list:\t0\nGid:\t4711\n" +
+			"VmSize:\t10 kB\n",
+		"proc/device-tree/cpus/l3-cache@0/serial-number": "4711",
+		"proc/device-tree/cpus/l3-cache@0/ibm,loc-code":  "U78CB.4711",
+	}
+}
+
 // TestCaptureNamesNobody: names in every form in which files tell them are gone, and the limits are found all the same.
 func TestCaptureNamesNobody(t *testing.T) {
 	const escaped = `machine-gpu\x2dnode\x2d07.scope`
@@ -143,35 +164,31 @@ func TestCaptureNamesNobody(t *testing.T) {
 		"/kubepods.slice/kubepods-pod4711aaaa_bbbb.slice/cri-containerd-f00f00.scope"} {
 		for _, point := range []string{"/sys/fs/cgroup", "/home/alice/groups"} {
 			folder := strings.TrimPrefix(point, "/") + group
-			m := power().with(machine{
-				"etc/hostname":        "gpu-node-07.corp.example.com\n",
-				"proc/version":        "Linux version 6.1.0-gpu-node-07 (x@y) #1\n",
-				"proc/cpuinfo":        "processor 0: version = FF,  identification = 4711AA,  machine = 3906\nSerial : 4711AA\n",
-				"proc/self/mountinfo": "29 23 0:26 / " + point + " rw shared:4 - cgroup2 alice-source rw,release_agent=/alice\n",
-				"proc/self/cgroup":    "2:name=alice:/alice\n0::" + group + "\n",
-				"proc/self/cpuset":    group + "\n",
-				"proc/self/numa_maps": "7f0047110000 bind:0 file=/home/alice\n",
-				"proc/self/status":    "Name:\talice\nUid:\t4711\t4711\nCpus_allowed_list:\t0\nGid:\t4711\nVmSize:\t10 kB\n",
-				"proc/device-tree/cpus/l3-cache@0/serial-number":       "4711",
-				"proc/device-tree/cpus/l3-cache@0/ibm,loc-code":        "U78CB.4711",
+			m := power().with(named()).with(machine{
+				"proc/self/mountinfo": "29 23 0:26 / " + point + " rw shared:4 - cgroup2 alice-source " +
+					"rw,release_agent=/alice\n",
+				"proc/self/cgroup": "2:name=alice:/alice\n0::" + group + "\n",
+				"proc/self/cpuset": group + "\n",
 				strings.TrimPrefix(point, "/") + "/cgroup.controllers": "cpu memory\n",
 				folder + "/memory.max":                                 "4294967296\n",
 				folder + "/memory.current":                             "1073741824\n",
 				folder + "/memory.stat":                                "inactive_file 0\n",
 			})
 			var out bytes.Buffer
-			if _, err := Capture(m.lay(t), 0, profile.Hardware{}, &out); err != nil {
+			told := profile.Hardware{Cards: []profile.Card{{Vendor: "AMD", Why: "no /home/alice/l.so, Gpu-Node-07"}}}
+			if _, err := Capture(m.lay(t), 0, told, &out); err != nil {
 				t.Fatal(err)
 			}
 			dir, text := untar(t, out.Bytes())
 			for _, private := range []string{"gpu", "4711", "alice", "f00f00", "node-07", "corp"} {
-				if strings.Contains(text, private) {
+				if strings.Contains(strings.ToLower(text), private) {
 					t.Errorf("%s below %s: the capture holds %q", group, point, private)
 				}
 			}
 			h, err := Reported(dir)
-			if err != nil || h.Memory.LimitBytes == nil || *h.Memory.LimitBytes != 4<<30 {
-				t.Errorf("%s below %s: %v, limit %v", group, point, err, h.Memory.LimitBytes)
+			if err != nil || h.Memory.LimitBytes == nil || *h.Memory.LimitBytes != 4<<30 ||
+				h.System.Hypervisor != "qemu" {
+				t.Errorf("%s below %s: %v, limit %v, %+v", group, point, err, h.Memory.LimitBytes, h.System)
 			}
 		}
 	}

@@ -36,16 +36,24 @@ func firmwareHypervisor(r *root) string {
 		if err != nil {
 			continue
 		}
-		for _, v := range []struct{ word, name string }{
-			{"QEMU", "qemu"}, {"KVM", "kvm"}, {"VMware", "vmware"}, {"VirtualBox", "virtualbox"}, {"Xen", "xen"},
-			{"Amazon EC2", "kvm"}, {"Google Compute Engine", "kvm"}, {"Virtual Machine", "hyperv"},
-		} {
-			if strings.Contains(text, v.word) {
-				return v.name
-			}
+		if _, name := firmwareWord(text); name != "" {
+			return name
 		}
 	}
 	return ""
+}
+
+// firmwareWord is the word of a firmware's string that names a hypervisor, and the hypervisor, "" for none.
+func firmwareWord(text string) (word, name string) {
+	for _, v := range []struct{ word, name string }{
+		{"QEMU", "qemu"}, {"KVM", "kvm"}, {"VMware", "vmware"}, {"VirtualBox", "virtualbox"}, {"Xen", "xen"},
+		{"Amazon EC2", "kvm"}, {"Google Compute Engine", "kvm"}, {"Virtual Machine", "hyperv"},
+	} {
+		if strings.Contains(text, v.word) {
+			return v.word, v.name
+		}
+	}
+	return "", ""
 }
 
 // mainframeHypervisor reads S/390's /proc/sysinfo, which names the control program of each layer, the innermost first.
