@@ -207,7 +207,7 @@ func Make(in Inputs) (Advice, error) {
 		Schema: Schema, Hardware: in.machine(), Model: in.subject(budget), Budget: budget, Pools: pools, Tiles: tiles,
 		Placement: budget.placed,
 		Pressure:  pools.bursts().pressure(budget.tightest().Capacity.Value), Streams: in.streams(), Samples: in.sampling(),
-		Warnings: append(in.Hardware.Warnings, warnings...),
+		Warnings: append(append(in.Hardware.Warnings, in.unseen()...), warnings...),
 	}
 	if start != (Environment{}) {
 		a.Environment = &start

@@ -263,6 +263,10 @@ func (in *Inputs) device() *Side {
 			"in use now, and an assumed 256 MiB for the driver's context")
 		p.Fillable = new(measured(*g.FreeBytes, "free on the card now"))
 	}
+	if g.FreeUnknown != "" && !in.AssumeIdle {
+		p.Other = assumed(g.MemoryBytes-in.cardRoom(g)+profile.ContextBytes,
+			"other programs, which could not be seen, and the driver's context")
+	}
 	return &p
 }
 

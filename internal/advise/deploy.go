@@ -372,6 +372,10 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	if a.split { // it was counted whole
 		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
 	}
+	if unseen := in.unseen(); len(unseen) > 0 { // estimates are shared by machines
+		own := *mem
+		own.Warnings, d.Memory = slices.Concat(mem.Warnings, unseen), &own
+	}
 	d.Headline = slices.Insert(in.engineHeadline(e, a, mem), 1, d.Verdict)
 	return d
 }

@@ -2,11 +2,13 @@ package advise_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -219,5 +221,26 @@ func TestFullCardHoldsNothing(t *testing.T) {
 	in.AssumeIdle = true
 	if d, err = advise.Deploy("llama-server", in); err != nil || !d.Settings.FullOff {
 		t.Errorf("idle: %q, %v", d.Headline, err)
+	}
+}
+
+// TestUnseenUseIsSaid: what others hold of a card that could not be asked is assumed, and said with a code.
+func TestUnseenUseIsSaid(t *testing.T) {
+	in := inputs(t, "qwen3-vl-2b", "i5-10210u", "gtx-1080")
+	in.Hardware.GPUs[0].FreeUnknown = "the driver hangs"
+	coded := func(list []evidence.Warning) bool {
+		return slices.ContainsFunc(list, func(w evidence.Warning) bool { return w.Code == advise.UnseenUse })
+	}
+	for _, idle := range []bool{false, true} {
+		in.AssumeIdle = idle
+		d, err := advise.Deploy("llama-server", in)
+		a, failed := advise.Make(in)
+		if err != nil || failed != nil || coded(d.Memory.Warnings) == idle || coded(a.Warnings) == idle {
+			t.Errorf("idle %v: %v, %v; warnings %v and %v", idle, err, failed, d.Memory.Warnings, a.Warnings)
+			continue
+		}
+		if other := a.Budget.Device.Other; !idle && other.Value != profile.AssumedHeld+profile.ContextBytes {
+			t.Errorf("others hold %v", other)
+		}
 	}
 }

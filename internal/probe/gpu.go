@@ -56,6 +56,9 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 		}
 		t := transfer{driver: driver, ordinal: d.Ordinal, card: &g}
 		if err := t.run(measure); err != nil {
+			if g.FreeBytes == nil {
+				g.FreeUnknown = err.Error()
+			}
 			h.Unknown[fmt.Sprintf("gpus[%d].measured", i)] = err.Error()
 		}
 		if m := h.Memory; g.UnifiedMemory && m != nil && m.AvailableBytes != nil {

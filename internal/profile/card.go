@@ -2,6 +2,7 @@ package profile
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/units"
@@ -86,7 +87,7 @@ func (h *Hardware) EngineCards() (list []GPU) {
 
 // served are the cards that Vulkan or ROCm serves.
 func (h *Hardware) served() (all []GPU) {
-	for _, c := range h.Cards {
+	for i, c := range h.Cards {
 		if len(c.Backends) == 0 || c.Vendor == "NVIDIA" || c.VRAMBytes == nil || c.Unified && c.Vendor != "AMD" {
 			continue
 		}
@@ -108,9 +109,42 @@ func (h *Hardware) served() (all []GPU) {
 				g.FreeBytes = new(max(0, g.MemoryBytes-*c.VRAMUsedBytes-*c.GTTUsedBytes))
 			}
 		}
+		if g.FreeBytes == nil && !g.UnifiedMemory {
+			g.FreeBytes = c.budget()
+		}
+		if g.FreeBytes == nil && h.inUse() {
+			g.FreeUnknown = h.unread(i)
+		}
 		if g.MemoryBytes >= leastEngineCard {
 			all = append(all, g)
 		}
 	}
 	return all
+}
+
+// budget is what Vulkan's driver lets a program have of the card's own memory now, nil where it does not say.
+func (c *Card) budget() *units.Bytes {
+	var own *Heap
+	for i := range c.Heaps {
+		if heap := &c.Heaps[i]; heap.Local && (own == nil || heap.SizeBytes > own.SizeBytes) {
+			own = heap
+		}
+	}
+	if own == nil || own.BudgetBytes == nil || c.VRAMBytes == nil {
+		return nil
+	}
+	return new(min(*own.BudgetBytes, *c.VRAMBytes))
+}
+
+// inUse is whether the machine was looked at while it ran, as profiles were not.
+func (h *Hardware) inUse() bool { return h.Memory != nil && h.Memory.AvailableBytes != nil }
+
+// unread is why it is not known what other programs hold of a card.
+func (h *Hardware) unread(card int) string {
+	for _, what := range []string{"vram_used_bytes", "gtt_used_bytes"} {
+		if why := h.Unknown[fmt.Sprintf("cards[%d].%s", card, what)]; why != "" {
+			return why
+		}
+	}
+	return "its driver does not say what of its memory is used"
 }

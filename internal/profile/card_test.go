@@ -64,3 +64,29 @@ func TestRoom(t *testing.T) {
 		}
 	}
 }
+
+// TestUnseenUse: where a machine in use does not tell what is held of its card, Vulkan's budget stands in, and without
+// one some is taken to be held, with the reason; nobody is on a profile's card.
+func TestUnseenUse(t *testing.T) {
+	size := func(gib units.Bytes) *units.Bytes { return new(gib * units.GiB) }
+	live := Memory{AvailableBytes: size(8)}
+	budget := []Heap{{Local: true, SizeBytes: 24 * units.GiB, BudgetBytes: size(20)}}
+	for name, c := range map[string]struct {
+		memory  *Memory
+		heaps   []Heap
+		unknown map[string]string
+		room    units.Bytes
+		why     string
+	}{
+		"of a profile":       {nil, nil, nil, 24, ""},
+		"no count":           {&live, nil, nil, 23, "its driver does not say what of its memory is used"},
+		"a count that fails": {&live, nil, map[string]string{"cards[0].vram_used_bytes": "oops"}, 23, "oops"},
+		"Vulkan's budget":    {&live, budget, map[string]string{"cards[0].vram_used_bytes": "oops"}, 20, ""},
+	} {
+		h := Hardware{Memory: c.memory, Unknown: c.unknown, Cards: []Card{{Vendor: "AMD", VRAMBytes: size(24),
+			Heaps: c.heaps, Backends: []string{"vulkan"}}}}
+		if g := h.EngineCard(); g.Room() != c.room*units.GiB || g.FreeUnknown != c.why {
+			t.Errorf("%s: room %v, %q", name, g.Room(), g.FreeUnknown)
+		}
+	}
+}

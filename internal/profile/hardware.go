@@ -155,8 +155,10 @@ type GPU struct {
 	DriverVersion          string     `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
 	// FreeBytes is of probe time, nil where it is unknown
 	FreeBytes *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"`
-	PCIBusID  string       `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
-	UUID      string       `yaml:"uuid,omitempty" json:"uuid,omitempty"`
+	// FreeUnknown is why a probe could not tell it, "" where none tried
+	FreeUnknown string `yaml:"free_unknown,omitempty" json:"free_unknown,omitempty"`
+	PCIBusID    string `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
+	UUID        string `yaml:"uuid,omitempty" json:"uuid,omitempty"`
 	// UnifiedMemory: the card's memory is the host's, one budget for both
 	UnifiedMemory           bool `yaml:"unified_memory,omitempty" json:"unified_memory,omitempty"`
 	ManagedMemory           bool `yaml:"managed_memory,omitempty" json:"managed_memory,omitempty"`
@@ -300,10 +302,17 @@ func (h *Hardware) Validate() error {
 	return nil
 }
 
-// Room is what the card had free at probe time, all of its memory where that is unknown. A full card has none.
+// AssumedHeld is what other programs are taken to hold of a card that a probe could not ask: a desktop and a browser.
+const AssumedHeld = units.GiB
+
+// Room is what the card had free at probe time, and where a probe could not tell that, all but AssumedHeld. Nobody is
+// on a card of a profile. A full card has none.
 func (g *GPU) Room() units.Bytes {
-	if g.FreeBytes != nil {
+	switch {
+	case g.FreeBytes != nil:
 		return *g.FreeBytes
+	case g.FreeUnknown != "":
+		return max(0, g.MemoryBytes-AssumedHeld)
 	}
 	return g.MemoryBytes
 }
@@ -346,6 +355,9 @@ func Combine(parts ...Hardware) Hardware {
 		sum.GPUs = append(sum.GPUs, p.GPUs...)
 		sum.Cards = append(sum.Cards, p.Cards...)
 		sum.Warnings = append(sum.Warnings, p.Warnings...)
+	}
+	if len(parts) == 1 { // of several it would be asked which one's
+		sum.Unknown = parts[0].Unknown
 	}
 	sum.Name = strings.Join(names, "+")
 	return sum

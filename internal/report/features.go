@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math/bits"
@@ -122,7 +123,7 @@ func whose(shared bool) string {
 // labelName makes a model's name a part of a label's, which is as long as a value and has its characters.
 func labelName(model string) string {
 	const rest = len("vlmem-fits-") + len("-context")
-	name := strings.ToLower(labelText(path.Base(filepath.ToSlash(model))))
+	name := strings.ToLower(cmp.Or(labelText(path.Base(filepath.ToSlash(model))), labelText(model), "model"))
 	return strings.Trim(name[:min(len(name), labelLength-rest)], "-_.")
 }
 
