@@ -148,10 +148,29 @@ func (in *Inputs) wouldFit(e *engine.Engine) (list []string) {
 	if _, ok := fits(e, func(try *Inputs) { try.Hardware.GPUs = nil }); ok && e.CPU {
 		list = append(list, "the processor alone: --hardware without the card")
 	}
+	list = append(list, in.emptier(func(change func(*Inputs)) bool { _, ok := fits(e, change); return ok })...)
 	if anywhere := engine.Anywhere(); e != anywhere {
 		if d, ok := fits(anywhere, func(try *Inputs) { try.Precision = "" }); ok {
 			list = append(list, fmt.Sprintf("--for %s, in %s", anywhere.Name, d.Memory.Quant))
 		}
+	}
+	return list
+}
+
+// emptier is what would fit were a card not filled by others: another of the machine's, or the same without them.
+func (in *Inputs) emptier(fits func(change func(*Inputs)) bool) (list []string) {
+	if in.AssumeIdle {
+		return nil
+	}
+	cards := in.Hardware.GPUs
+	for i, g := range cards {
+		if g.Room() > cards[0].Room() && fits(func(try *Inputs) { try.Hardware.GPUs = []profile.GPU{g} }) {
+			return []string{fmt.Sprintf("card %d alone (CUDA_VISIBLE_DEVICES=%d)", i, i)}
+		}
+	}
+	if slices.ContainsFunc(cards, func(g profile.GPU) bool { return g.Room() < g.MemoryBytes }) &&
+		fits(func(try *Inputs) { try.AssumeIdle = true }) {
+		list = append(list, "what fills the card ended (--assume-idle reckons so)")
 	}
 	return list
 }
@@ -208,13 +227,15 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	o := engine.Options{
 		Quant: a.quant, Context: a.limits.ContextTokens, Sequences: a.limits.Concurrency, HostLayers: a.hostLayers,
 		Image: &engine.Image{Width: a.limits.ImageWidth, Height: a.limits.ImageHeight}, Device: "cpu", GPU: in.gpu(),
-		NoWarmup: e.Cold, Utilization: in.share(e), Served: in.served(e),
+		NoWarmup: e.Cold, Served: in.served(e),
 		Llama: engine.LlamaOptions{Build: cmp.Or(in.Build, engine.LlamaVersion), CPU: in.Hardware.CPU,
 			CacheRAM: new(int)}, // as the files say
 	}
 	if a.served != nil {
 		o.Served = *a.served
 	}
+	o.Join(e, &in.Hardware, in.AssumeIdle)
+	o.Utilization = in.share(e, o.Served)
 	o.Sequences = o.DataShare(o.Sequences)
 	if e.Pooled {
 		o.Context *= o.Sequences
@@ -243,21 +264,26 @@ const unifiedProcessBytes = 4 * units.GiB
 
 // share is the engine's own share of the card, or what other programs leave of it: more than is free makes it refuse to
 // start.
-func (in *Inputs) share(e *engine.Engine) float64 {
+func (in *Inputs) share(e *engine.Engine, served engine.Served) float64 {
 	if e.Share > 0 && in.unified() { // what the engine's own processes take of the host is not the card's then
 		free := max(0, in.room().device-unifiedProcessBytes)
 		return shareOf(e, free, in.gpu())
 	}
-	if g := in.gpu(); e.Share > 0 && g != nil {
-		return shareOf(e, in.cardRoom(g), g)
+	share := e.Share
+	for i := range in.Hardware.GPUs[:min(served.Cards(), len(in.Hardware.GPUs))] {
+		if g := &in.Hardware.GPUs[i]; e.Share > 0 && !in.AssumeIdle {
+			share = min(share, max(leastShare, engine.StartingShare(g)))
+		}
 	}
-	return e.Share
+	return share
 }
 
-// shareOf is an engine's share where only free of a card is left, in hundredths, of which it gets one at least: zero
-// would ask for the engine's own.
+// leastShare is what an engine is given where nothing is left: zero would ask for its own.
+const leastShare = 0.01
+
+// shareOf is an engine's share where only free of a card is left, in hundredths.
 func shareOf(e *engine.Engine, free units.Bytes, g *profile.GPU) float64 {
-	return min(e.Share, max(0.01, math.Floor(100*float64(free)/float64(g.MemoryBytes))/100))
+	return min(e.Share, max(leastShare, math.Floor(100*float64(free)/float64(g.MemoryBytes))/100))
 }
 
 // cardRoom is what a card has free, all of it where that is unknown or the card is taken to be idle.
@@ -286,7 +312,7 @@ func (in *Inputs) room() memoryRoom {
 func (in *Inputs) overflow(e *engine.Engine, mem *engine.Memory, a *attempt) (most, middle units.Bytes, where string) {
 	if e.Cache == engine.Fills && in.gpu() != nil {
 		need := mem.TokenBytes * units.Bytes(a.limits.ContextTokens*a.options.DataShare(a.limits.Concurrency))
-		return max(0, need-mem.Left.Low), max(0, need-mem.Left.At), "on the card"
+		return max(0, need-mem.Left.Low, mem.Withheld.Most), max(0, need-mem.Left.At, mem.Withheld.At), "on the card"
 	}
 	room := in.room()
 	mem, room.device = in.tightest(mem, room.device)
@@ -370,7 +396,10 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 	}
 	s.Threads, s.ThreadsWhy = in.Threads(a.hostLayers > 0)
 	if a.split { // it was counted whole
-		mem.Warnings = slices.DeleteFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
+		whole := func(w evidence.Warning) bool { return w.Code == engine.TooLarge }
+		split := *mem
+		split.Warnings = slices.DeleteFunc(slices.Clone(mem.Warnings), whole)
+		d.Memory, mem = &split, &split
 	}
 	if unseen := in.unseen(); len(unseen) > 0 { // estimates are shared by machines
 		own := *mem

@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 	"sort"
+	"strings"
 	"sync"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -13,7 +14,7 @@ import (
 )
 
 // Estimates remembers what an engine needs of models, for many machines: an estimate depends on the settings, on the
-// backend of the card and on the vector extensions of the processor, not on how much memory there is, nor on what a
+// backend or capability of the card and on the extensions of the processor, not on how much memory there is, nor on what a
 // model is called. Their words name the first machine that asked.
 type Estimates struct {
 	mu      sync.Mutex
@@ -23,10 +24,11 @@ type Estimates struct {
 	tried   map[estimateKey][]int
 }
 
-// estimateKey is all that an estimate of an engine that offloads layers takes from Inputs.options.
+// estimateKey is all that an estimate takes from Inputs.options, of an engine that does not fill a share of the card.
 type estimateKey struct {
 	model                                     int // among those asked for
 	engine, quant, device, backend, mode, cpu string
+	capability                                string // of the card, where types of torch depend on it
 	build                                     string
 	tower, cache                              string
 	context, sequences, hostLayers            int
@@ -46,6 +48,12 @@ func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
 	}
 	if o.GPU != nil {
 		k.backend = o.GPU.Backend
+	}
+	if o.GPU != nil && e.Weights != engine.GGUF {
+		k.capability = o.GPU.ComputeCapability
+	}
+	if e.Host && o.Llama.CPU != nil {
+		k.cpu = strings.Join(o.Llama.CPU.ISA, " ")
 	}
 	return k
 }
@@ -85,7 +93,7 @@ func of(m *profile.Model, mem *engine.Memory) *engine.Memory {
 
 // estimate is the engine's estimate, remembered where that is asked for and it is the same on other machines.
 func (in *Inputs) estimate(e *engine.Engine, o engine.Options) (*engine.Memory, error) {
-	if in.Known == nil || e.Offload != engine.Layers || e.Cache == engine.Fills || e.Variants != nil {
+	if in.Known == nil || e.Cache == engine.Fills || e.Variants != nil {
 		return engine.Estimate(e.Name, &in.Model, o)
 	}
 	k := in.estimateKey(e, o)

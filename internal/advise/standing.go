@@ -30,6 +30,9 @@ func (in *Inputs) Stand(name string, mem *engine.Memory, o engine.Options) (Stan
 	if e.Cache == engine.Fills {
 		a.limits.Concurrency = 1 // it queues what its cache does not hold
 	}
+	if e.Whole && o.Context == 0 {
+		a.limits.ContextTokens = mem.ContextTokens
+	}
 	if in.gpu() != nil && mem.Device == "cpu" {
 		at := *in
 		at.Hardware.GPUs = nil

@@ -60,7 +60,7 @@ type Options struct {
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
 	GPU            *profile.GPU  // nil: not known
-	GPUs           []profile.GPU // llama.cpp: the cards that share the layers, each its own; nil: all are as GPU
+	GPUs           []profile.GPU // the cards that share a model, each its own; nil: all are as GPU
 	Images         int           // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
 	Frames         int           // transformers: above 0 the images are videos of so many sampled frames
 	ImageLimit     ImageLimit    // vLLM: what Image is
@@ -186,7 +186,12 @@ type Memory struct {
 	// much, so that differences of it are what is missing.
 	Left Left `yaml:"-" json:"-"`
 
-	filled bool // the cache takes whatever the other items leave, so that the total is known better than they are
+	// Withheld is what others hold of the share of a card that the engine asks for at its start, so that it refuses.
+	Withheld Withheld `yaml:"-" json:"-"`
+
+	// Where the cache takes whatever the other items leave, the total is known better than they are: down to this much
+	// less than their sum, and up to so much more. nil: the items alone bound it.
+	slack *slack
 }
 
 // Refusal says that an engine cannot run what was asked on this machine, why, and what could.
@@ -223,7 +228,12 @@ func Estimate(name string, m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem, err := e.Estimate(m, o)
+	var mem *Memory
+	if e.Cards {
+		mem, err = e.onTightest(m, &o)
+	} else {
+		mem, err = e.Estimate(m, o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -383,6 +393,7 @@ const (
 	TooLarge       evidence.Code = "too large"       // for the card, by the middle of the interval
 	WillNotStart   evidence.Code = "will not start"  // the whole interval says so
 	MayNotStart    evidence.Code = "may not start"   // a part of the interval says so
+	ShortCache     evidence.Code = "short cache"     // requests of a whole context are turned away
 	GrowsAtRunTime evidence.Code = "grows"           // past what the engine measured at its start
 	OtherFiles     evidence.Code = "other files"     // files made otherwise have another size
 	BeyondTraining evidence.Code = "beyond training" // more tokens than the model was trained for
@@ -468,10 +479,13 @@ func (mem *Memory) sum() {
 			mem.DeviceBytes += i.Bytes
 		}
 	}
-	if mem.filled {
-		mem.LowBytes, mem.HighBytes = mem.TotalBytes, mem.TotalBytes
+	if s := mem.slack; s != nil {
+		mem.LowBytes, mem.HighBytes = mem.TotalBytes-s.less, mem.TotalBytes+s.more
 	}
 }
+
+// slack is by how much a total may be less and more than the sum of its items.
+type slack struct{ less, more units.Bytes }
 
 // scaled is b·f, rounded.
 func scaled(b units.Bytes, f float64) units.Bytes { return units.Bytes(float64(b)*f + 0.5) }

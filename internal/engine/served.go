@@ -312,12 +312,12 @@ func (l layout) behind(engine string, m *profile.Model, layers []int) (list []la
 	return list, nil
 }
 
-// Lacking says that a machine has fewer alike cards than are asked for, nil where it has as many.
+// Lacking says that a machine has fewer cards than are asked for, nil where it has as many.
 func (s Served) Lacking(e *Engine, h *profile.Hardware) *Refusal {
-	if !e.Cards || len(h.GPUs) == 0 || s.Cards() <= Alike(h) {
+	if !e.Cards || len(h.GPUs) == 0 || s.Cards() <= len(h.GPUs) {
 		return nil
 	}
-	return &Refusal{e.Name, fmt.Sprintf("%d cards are asked for, and %s has %d alike", s.Cards(), h.Name, Alike(h)),
+	return &Refusal{e.Name, fmt.Sprintf("%d cards are asked for, and %s has %d", s.Cards(), h.Name, len(h.GPUs)),
 		fmt.Sprintf("name the card %d times in --hardware", s.Cards())}
 }
 

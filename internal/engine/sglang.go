@@ -227,6 +227,9 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	places, err := sglangLayouts(m, o.Served)
+	if err == nil {
+		err = balanced(o)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -239,6 +242,23 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 		stages = append(stages, mem)
 	}
 	return tightest(places, stages), nil
+}
+
+// balanced refuses cards of which one has less than nine tenths of what another has free, as SGLang does where they share
+// layers (_check_tp_memory_balance in srt/distributed/bootstrap.py).
+func balanced(o Options) error {
+	if o.TensorParallel < 2 {
+		return nil
+	}
+	for i := range o.GPUs {
+		least, most := o.GPU.Room()-servedContext, o.GPUs[i].Room()-servedContext
+		if 10*least < 9*most {
+			return &Refusal{"sglang", fmt.Sprintf("one card has %s free and another %s, and it starts on cards alone that "+
+				"differ by less than a tenth", o.GPU.Room(), o.GPUs[i].Room()), "end what fills the first, or set " +
+				"SGLANG_ENABLE_TP_MEMORY_INBALANCE_CHECK=0"}
+		}
+	}
+	return nil
 }
 
 // estimateSGLangCard is one card.
@@ -290,19 +310,16 @@ func sglangLayouts(m *profile.Model, s Served) ([]layout, error) {
 	return at.behind("sglang", m, layers)
 }
 
-// sglangContext is what the driver takes before free memory is first asked for.
-const sglangContext, sglangLeastContext, sglangMostContext = 450 * units.MiB, 250 * units.MiB, 900 * units.MiB
-
 // cache adds the tokens that fit and what is left to activations.
 func (r *sglangRun) cache(mem *Memory, o Options) error {
 	work, err := r.working(o)
 	if err != nil {
 		return err
 	}
-	free := func(context units.Bytes) units.Bytes { return r.gpu.Room() - context }
-	at := mem.left(scaled(free(sglangContext), r.share)).At
-	low := mem.left(scaled(free(sglangMostContext), r.share)).Low
-	high := mem.left(scaled(free(sglangLeastContext), r.share)).High
+	free := func(context units.Bytes) units.Bytes { return max(0, r.gpu.Room()-context) }
+	at := mem.left(scaled(free(servedContext), r.share)).At
+	low := mem.left(scaled(free(servedMostContext), r.share)).Low
+	high := mem.left(scaled(free(servedLeastContext), r.share)).High
 	mem.Left = Left{at, low, high}
 	tokens := func(b units.Bytes) units.Bytes {
 		if r.perToken == 0 {
@@ -310,25 +327,20 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 		}
 		return max(0, b/r.perToken)
 	}
-	mem.filled, mem.CacheTokens, mem.TokenBytes = at > 0, int64(tokens(at)), r.perToken
+	mem.CacheTokens, mem.TokenBytes = int64(tokens(at)), r.perToken
 	mem.add(KVCache, "device", tokens(at)*r.perToken, tokens(low)*r.perToken, tokens(high)*r.perToken, Derived,
 		"%d tokens: static share %.3f (%s) of what is free before loading, without the weights", tokens(at), r.share, r.why)
-	mem.add("CUDA context", "device", sglangContext, sglangLeastContext, sglangMostContext, Assumed,
+	mem.add("CUDA context", "device", servedContext, servedLeastContext, servedMostContext, Assumed,
 		"taken before free memory is asked for")
-	rest := scaled(free(sglangContext), 1-r.share)
+	rest := scaled(free(servedContext), 1-r.share)
 	mem.add(Compute, "device", rest, min(rest, work), rest, Derived,
 		"what SGLang leaves to a chunk of %d tokens, CUDA graphs of up to %d sequences and the tower, which need about %s; "+
 			"above it the run is out of memory", r.chunk, r.captured(), work)
-	need := r.perToken * units.Bytes(r.context)
-	switch {
-	case high < need:
-		mem.warn(WillNotStart, "the cache holds at most %d tokens, fewer than a context of %d: raise mem-fraction-static "+
-			"or lower --ctx",
-			tokens(high), r.context)
-	case at < need:
-		mem.warn(MayNotStart, "the cache holds between %d and %d tokens, and a context has %d", tokens(low), tokens(high),
-			r.context)
+	if over := at - tokens(at)*r.perToken; at > 0 { // at its most all of the card
+		earlier := scaled(servedContext-servedLeastContext, 1-r.share)
+		mem.slack = &slack{rest - min(rest, work) + earlier, over}
 	}
+	r.warn(mem, tokens)
 	if work > rest {
 		mem.Left = Left{at - (work - rest), low - (work - rest), high - (work - rest)}
 		mem.warn(RunsOut, "a chunk of %d tokens and the largest image need about %s, and %s is left to them: lower the "+
@@ -336,6 +348,22 @@ func (r *sglangRun) cache(mem *Memory, o Options) error {
 			"chunked-prefill-size or the image", r.chunk, work, rest)
 	}
 	return nil
+}
+
+// warn says what the cache comes to. Without a token in it SGLang does not start; one shorter than a context bounds the
+// longest request (max_req_len in srt/managers/tp_worker.py).
+func (r *sglangRun) warn(mem *Memory, tokens func(units.Bytes) units.Bytes) {
+	switch l := mem.Left; {
+	case r.perToken == 0:
+	case l.High < r.perToken:
+		mem.warn(WillNotStart, "SGLang will not start: nothing is left to the cache; raise mem-fraction-static, where it "+
+			"leaves computing enough")
+	case l.At < r.perToken:
+		mem.warn(MayNotStart, "SGLang may not start: the cache holds at most %d tokens, and may hold none", tokens(l.High))
+	case l.At < r.perToken*units.Bytes(r.context):
+		mem.warn(ShortCache, "the cache holds %d tokens (%d to %d), and a context has %d: longer requests are turned away; "+
+			"raise mem-fraction-static or lower --ctx", tokens(l.At), tokens(l.Low), tokens(l.High), r.context)
+	}
 }
 
 // captured is the largest batch whose steps are captured.
@@ -357,7 +385,7 @@ func sglangWithin(m *profile.Model, o Options) (least, most float64, err error) 
 	if err != nil {
 		return 0, 0, err
 	}
-	free := float64(max(1, o.GPU.Room()-sglangMostContext)) // of a full card nothing is left to share
+	free := float64(max(1, o.GPU.Room()-servedMostContext)) // of a full card nothing is left to share
 	most = 1
 	for _, at := range places {
 		r, err := newSGLangRun(m, o, at)

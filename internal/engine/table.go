@@ -28,6 +28,7 @@ type Engine struct {
 	Cache   CacheForm
 	Offload OffloadForm
 	States  bool    // its estimate knows how the states of linear attention lie in the cache's blocks
+	Whole   bool    // it refuses to start where its cache does not hold a whole context
 	Cards   bool    // it spreads a model over alike cards
 	Share   float64 // share of the card that it takes by itself; 0: it reckons one
 	Cold    bool    // what is written starts it without a warm-up image
@@ -157,19 +158,33 @@ func Alike(h *profile.Hardware) (n int) {
 	return n
 }
 
+// even are the alike cards, from the first on, of which none has less than nine tenths of what the first has free: a
+// server takes as much of each as of the fullest, so that a filled one is left out.
+func even(h *profile.Hardware) (n int) {
+	least := h.GPUs[0].Room() / 10 * 9
+	for i := range h.GPUs {
+		g := &h.GPUs[i]
+		if g.Name != h.GPUs[0].Name || g.MemoryBytes != h.GPUs[0].MemoryBytes || g.Room() < least {
+			break
+		}
+		n++
+	}
+	return n
+}
+
 // Spread is how many of a machine's alike cards the engine spreads a decoder over: a power of two that divides its
 // heads.
 func (e *Engine) Spread(h *profile.Hardware, m *profile.Model) int {
 	return Served{}.Over(e, h, m).TensorParallel
 }
 
-// Over completes how a server is laid out with the alike cards of a machine that stages and copies leave: a layer is
+// Over completes how a server is laid out with the even cards of a machine that stages and copies leave: a layer is
 // shared by as many of them as divide what it has, a power of two.
 func (s Served) Over(e *Engine, h *profile.Hardware, m *profile.Model) Served {
 	if s.TensorParallel > 0 || !e.Cards || len(h.GPUs) == 0 {
 		return s
 	}
-	left := Alike(h) / max(s.PipelineParallel, 1) / max(s.DataParallel, 1)
+	left := even(h) / max(s.PipelineParallel, 1) / max(s.DataParallel, 1)
 	for s.TensorParallel = 1; 2*s.TensorParallel <= left; s.TensorParallel *= 2 {
 		if next := (Served{TensorParallel: 2 * s.TensorParallel}); next.undivided(m) != "" {
 			break
@@ -185,7 +200,7 @@ func (s Served) Deeper(e *Engine, h *profile.Hardware, m *profile.Model) (list [
 		return nil
 	}
 	most := s.Over(e, h, m).Cards()
-	for stages := 2; stages <= Alike(h); stages++ {
+	for stages := 2; stages <= even(h); stages++ {
 		s.PipelineParallel = stages
 		if at := s.Over(e, h, m); at.Cards() > most {
 			list, most = append(list, at), at.Cards()

@@ -191,8 +191,8 @@ func TestMemoryAddsUp(t *testing.T) {
 				}
 				total, low, high = total+i.Bytes, low+i.Low, high+i.High
 			}
-			if mem.filled {
-				low, high = total, total
+			if s := mem.slack; s != nil {
+				low, high = total-s.less, total+s.more
 			}
 			if total != mem.TotalBytes || low != mem.LowBytes || high != mem.HighBytes ||
 				mem.HostBytes+mem.DeviceBytes != total {

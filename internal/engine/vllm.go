@@ -14,7 +14,7 @@ import (
 var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare,
-	States: true, Cards: true,
+	States: true, Whole: true, Cards: true,
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
 		"parallel", "pipeline-parallel", "data-parallel", "expert-parallel", "enable-lora", "max-loras", "max-lora-rank"},
 	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,
@@ -335,6 +335,9 @@ func estimateVLLMCard(m *profile.Model, o Options, form Form, at layout) (*Memor
 		"library workspaces, and NCCL's buffers where cards are joined; the CUDA context is not counted by vLLM")
 	r.cache(mem, o)
 	if more := units.Bytes(int64(r.budget)*r.feature()) - r.held(); r.items > 0 && more > 64*units.MiB {
+		if mem.slack != nil {
+			mem.slack.more += more
+		}
 		mem.warn(GrowsAtRunTime, "the encoder cache may grow to %d embeddings at run time, %s more than the profile run held",
 			r.budget, more)
 	}
@@ -375,12 +378,12 @@ func (r *vllmRun) persistent(mem *Memory) {
 // layers and 1.8 times as much at most are assumed too: that log is all that they are held against.
 func (r *vllmRun) graphs(mem *Memory, o Options) {
 	if o.Eager {
-		mem.exact("CUDA graphs", "device", 0, "none with enforce-eager")
+		mem.exact(cudaGraphs, "device", 0, "none with enforce-eager")
 		return
 	}
 	sizes := vllmGraphs(r.sequences, o.GPU)
 	b := 48*units.MiB + units.Bytes(sizes*(r.at.end-r.at.first))*units.MiB*8/36
-	mem.add("CUDA graphs", "device", b, 0, scaled(b, 1.8), Assumed,
+	mem.add(cudaGraphs, "device", b, 0, scaled(b, 1.8), Assumed,
 		"%d captured sizes; releases before 0.21 do not subtract them", sizes)
 }
 
@@ -398,8 +401,11 @@ func (r *vllmRun) cache(mem *Memory, o Options) {
 	}
 	budget := units.Bytes(math.Ceil(float64(o.GPU.MemoryBytes) * r.share))
 	mem.Left = mem.left(budget)
+	mem.withhold(o.GPU, budget)
 	blocks, least, most := b.blocks(mem.Left.At), b.blocks(mem.Left.Low), b.blocks(mem.Left.High)
-	mem.filled = blocks > 0
+	if blocks > 0 {
+		mem.slack = r.around(mem, b.bytes, mem.Left.At-b.bytes*units.Bytes(blocks))
+	}
 	mem.CacheTokens = b.holds(blocks, r.context)
 	mem.TokenBytes = (b.bytes*units.Bytes(need) + units.Bytes(r.context) - 1) / units.Bytes(r.context)
 	states := ""
@@ -418,6 +424,21 @@ func (r *vllmRun) cache(mem *Memory, o Options) {
 			b.holds(least, r.context), b.holds(most, r.context), r.context)
 	}
 }
+
+// around is how far what vLLM holds in the end may lie from its share: less by a block that did not fit, where so much
+// is left over, and by how far the graphs, captured once the cache is there, are from what was set aside for them.
+func (r *vllmRun) around(mem *Memory, block, over units.Bytes) *slack {
+	s := slack{max(0, block-over), over}
+	for _, i := range mem.Items {
+		if i.Name == cudaGraphs {
+			s.less, s.more = s.less+i.Bytes-i.Low, s.more+i.High-i.Bytes
+		}
+	}
+	return &s
+}
+
+// cudaGraphs is the item of captured steps.
+const cudaGraphs = "CUDA graphs"
 
 // vllmVariants are vLLM as it is, and without captured graphs, which cost memory and save time.
 func vllmVariants(_ *profile.Model, o Options) []Options {

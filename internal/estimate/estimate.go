@@ -205,6 +205,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 		} else if r != nil { // a card alone stands for as many as are asked for
 			o.note("%s: it stands for each", r.Reason)
 		}
+		o.Join(e, h, false)
 	}
 	return nil
 }

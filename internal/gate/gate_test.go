@@ -111,3 +111,44 @@ func TestDevicesAreThoseOfTheMachine(t *testing.T) {
 		}
 	}
 }
+
+// A server's settings hold where it starts: it refuses a share of a card that others have filled, and vLLM a context,
+// its own as well, that its cache does not hold.
+func TestServersMustStart(t *testing.T) {
+	card, err := os.ReadFile("../../profiles/hardware/rtx-3090.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(free string) string {
+		return strings.Replace(string(card), "    sm_count", "    free_bytes: "+free+"\n    sm_count", 1)
+	}
+	for _, c := range []struct {
+		engine, free, ctx, share string
+		outcome                  Outcome
+		words                    string
+	}{
+		{"vllm", "23 GiB", "8192", "", Holds, ""}, {"vllm", "0", "8192", "", Broken, "end what fills the card"},
+		{"vllm", "12 GiB", "8192", "", Broken, "a share of 0.46 surely starts"}, {"vllm", "12 GiB", "8192", "0.46", Holds, ""},
+		{"vllm", "23 GiB", "", "", Broken, "fewer than a context of 262144"}, {"sglang", "23 GiB", "", "", Holds, ""},
+		{"sglang", "0", "8192", "", Broken, "nothing is left to the cache"}, {"transformers", "0", "8192", "", Broken, "missing"},
+	} {
+		path := filepath.Join(t.TempDir(), "machine.yaml")
+		if err := os.WriteFile(path, []byte(with(c.free)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Request{}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		r.AddFlags(flags)
+		r.Given = flags.Changed
+		r.Model, r.Engine, r.Hardware = "qwen3-vl-2b", c.engine, path
+		for flag, value := range map[string]string{"ctx": c.ctx, "utilization": c.share} {
+			if err := flags.Set(flag, value); value != "" && err != nil {
+				t.Fatal(err)
+			}
+		}
+		checks, err := r.fits()
+		if err != nil || checks[0].Outcome != c.outcome || !strings.Contains(checks[0].Found, c.words) {
+			t.Errorf("%+v: %+v, %v", c, checks, err)
+		}
+	}
+}

@@ -163,6 +163,13 @@ func (r *Request) fits() ([]Check, error) {
 		c.Outcome = Unsure
 		c.Found += fmt.Sprintf("; it is of %s, whose rules on %s were read, not run", other, r.GPU.Name)
 	}
+	if c.Outcome != Holds {
+		for _, w := range mem.Warnings {
+			if w.Code == engine.WillNotStart || w.Code == engine.MayNotStart {
+				c.Found += "; " + w.Text
+			}
+		}
+	}
 	if len(r.unreckoned) > 0 {
 		if c.Outcome == Holds || r.moved {
 			c.Outcome = Unsure
