@@ -14,8 +14,8 @@ import (
 )
 
 // Estimates remembers what an engine needs of models, for many machines: an estimate depends on the settings, on the
-// backend or capability of the card and on the extensions of the processor, not on how much memory there is, nor on what a
-// model is called. Their words name the first machine that asked.
+// backend or capability of the card and on the extensions of the processor, not on how much memory there is, nor on
+// what a model is called. Their words name the first machine that asked.
 type Estimates struct {
 	mu      sync.Mutex
 	models  []profile.Model // that were asked for, nameless

@@ -86,12 +86,13 @@ func TestStartingShare(t *testing.T) {
 // Cards that differ are reckoned each by itself, and the one with least room for the cache is told.
 func TestTheLeastOfUnlikeCardsDecides(t *testing.T) {
 	least := 0
-	for _, order := range []map[int]string{{0: "rtx-3090", 1: "rtx-4060-ti-16gb"}, {0: "rtx-4060-ti-16gb", 1: "rtx-3090"}} {
+	const small, large = "rtx-4060-ti-16gb", "rtx-3090"
+	for _, order := range []map[int]string{{0: large, 1: small}, {0: small, 1: large}} {
 		h := machineWith(t, order, -1, -1)
 		o := Options{Context: 4096, Device: "gpu", Served: Served{TensorParallel: 2}}
 		o.Join(&vllm, h, false)
 		mem := estimate(t, "vllm", model(t, "qwen3-vl-8b"), o)
-		alone := Options{Context: 4096, Device: "gpu", Served: o.Served, GPU: card(t, "rtx-4060-ti-16gb")}
+		alone := Options{Context: 4096, Device: "gpu", Served: o.Served, GPU: card(t, small)}
 		if want := estimate(t, "vllm", model(t, "qwen3-vl-8b"), alone).CacheTokens; mem.CacheTokens != want {
 			t.Errorf("%v: %d tokens, want the smaller card's %d", order, mem.CacheTokens, want)
 		}
@@ -138,7 +139,8 @@ func TestTotalsOfSharesAreNotExact(t *testing.T) {
 			t.Errorf("%+v: %s, between %s and %s", c, mem.TotalBytes, mem.LowBytes, mem.HighBytes)
 		}
 		for _, i := range mem.Items {
-			if i.Name == cudaGraphs && spread < i.High-i.Low || i.Name == Compute && c.engine == "sglang" && spread < i.High-i.Low {
+			late := i.Name == cudaGraphs || i.Name == Compute && c.engine == "sglang" // once the cache is there
+			if late && spread < i.High-i.Low {
 				t.Errorf("%+v: %s is known to %s, the total to %s", c, i.Name, i.High-i.Low, spread)
 			}
 		}

@@ -244,8 +244,8 @@ func estimateSGLang(m *profile.Model, o Options) (*Memory, error) {
 	return tightest(places, stages), nil
 }
 
-// balanced refuses cards of which one has less than nine tenths of what another has free, as SGLang does where they share
-// layers (_check_tp_memory_balance in srt/distributed/bootstrap.py).
+// balanced refuses cards of which one has less than nine tenths of what another has free, as SGLang does where they
+// share layers (_check_tp_memory_balance in srt/distributed/bootstrap.py).
 func balanced(o Options) error {
 	if o.TensorParallel < 2 {
 		return nil

@@ -128,9 +128,11 @@ func TestServersMustStart(t *testing.T) {
 		words                    string
 	}{
 		{"vllm", "23 GiB", "8192", "", Holds, ""}, {"vllm", "0", "8192", "", Broken, "end what fills the card"},
-		{"vllm", "12 GiB", "8192", "", Broken, "a share of 0.46 surely starts"}, {"vllm", "12 GiB", "8192", "0.46", Holds, ""},
+		{"vllm", "12 GiB", "8192", "", Broken, "a share of 0.46 surely starts"},
+		{"vllm", "12 GiB", "8192", "0.46", Holds, ""},
 		{"vllm", "23 GiB", "", "", Broken, "fewer than a context of 262144"}, {"sglang", "23 GiB", "", "", Holds, ""},
-		{"sglang", "0", "8192", "", Broken, "nothing is left to the cache"}, {"transformers", "0", "8192", "", Broken, "missing"},
+		{"sglang", "0", "8192", "", Broken, "nothing is left to the cache"},
+		{"transformers", "0", "8192", "", Broken, "missing"},
 	} {
 		path := filepath.Join(t.TempDir(), "machine.yaml")
 		if err := os.WriteFile(path, []byte(with(c.free)), 0o600); err != nil {
