@@ -103,8 +103,7 @@ func (f *follower) start() (<-chan error, error) {
 	if err := <-started; err != nil {
 		return nil, fmt.Errorf("starting %s: %w", opt.Command[0], err)
 	}
-	f.tree = &tree{root: f.cmd.Process.Pid, own: f.own, seen: map[int]faults{}, ever: map[int]bool{},
-		started: time.Now()}
+	f.tree = newTree(f.cmd.Process.Pid, f.own)
 	return ended, nil
 }
 
@@ -192,7 +191,7 @@ func (f *follower) follow(signals <-chan os.Signal, ended <-chan error) error {
 
 // What following may cost: a start in which every sample is taken, then a share of the time.
 const (
-	costAtOnce = 60 * time.Millisecond
+	costAtOnce = 40 * time.Millisecond
 	costShare  = 0.004
 	atLeast    = time.Second // between two samples, whatever they cost
 )
@@ -228,7 +227,7 @@ func (f *follower) finish(err error) {
 	if f.own != nil {
 		f.o.Peak.Group = max(f.o.Peak.Group, f.own.number("memory.max_usage_in_bytes", "memory.peak"))
 	}
-	if usage, ok := f.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok && f.o.Peak.Processes <= 1 {
+	if usage, ok := f.cmd.ProcessState.SysUsage().(*syscall.Rusage); ok { // with those it waited for
 		f.o.Peak.Minor, f.o.Peak.Major = max(f.o.Peak.Minor, int64(usage.Minflt)), max(f.o.Peak.Major, int64(usage.Majflt))
 	}
 	e := &f.o.Ended

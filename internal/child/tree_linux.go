@@ -26,21 +26,29 @@ type tree struct {
 	ever  map[int]bool // every process that was in the tree
 
 	walked  time.Duration // spent in smaps_rollup
+	aPage   time.Duration // of the last walk
 	started time.Time
 	slow    time.Time // when what changes slowly was last read
+	slowly  observation.Use
 	cards   *nvml.Reader
-	onCards units.Bytes
-	some    float64
-	full    float64
 }
 
-// slowly is how often stalls are read, which the kernel averages over ten seconds, and ended processes are taken.
+// slowly is how often is read what is asked of others than processes, or changes slowly: cards, stalls, which the kernel
+// averages over ten seconds, the group's page cache, for which it adds up counters of every CPU, and faults.
 const slowly = time.Second
 
 type faults struct{ minor, major int64 }
 
-// walkShare of the time may go into walks of page tables.
-const walkShare = 0.001
+// walkShare of the time may go into walks of page tables, which take firstPage for a page until one was timed: three
+// times what a server of 2024 takes, and as much as a virtual machine.
+const (
+	walkShare = 0.002
+	firstPage = 300 * time.Nanosecond
+)
+
+func newTree(root int, own *group) *tree {
+	return &tree{root: root, own: own, seen: map[int]faults{}, ever: map[int]bool{}, started: time.Now(), aPage: firstPage}
+}
 
 // processes lists the live processes of the tree.
 func (t *tree) processes() []int {
@@ -82,38 +90,65 @@ func childrenOf(pid int) []int {
 // use adds up what the tree holds now.
 func (t *tree) use() observation.Use {
 	var u observation.Use
-	walk := float64(t.walked) <= walkShare*float64(time.Since(t.started))
-	for _, pid := range t.processes() {
-		if !t.add(&u, pid) {
-			continue
-		}
-		if walk {
-			begun := time.Now()
-			u.Proportional += proportional(pid)
-			t.walked += time.Since(begun)
-		}
-	}
+	pids := slices.DeleteFunc(t.processes(), func(pid int) bool { return !t.add(&u, pid) })
 	u.Resident = u.Anonymous + u.Mapped + u.Shared
-	all := t.ended
-	for pid, f := range t.seen {
-		if _, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err != nil {
-			t.ended.minor, t.ended.major = t.ended.minor+f.minor, t.ended.major+f.major
-			delete(t.seen, pid)
-		}
-		all.minor, all.major = all.minor+f.minor, all.major+f.major
-	}
-	u.Minor, u.Major = all.minor, all.major
+	u.Proportional = t.walk(pids, u.Resident)
 	if t.own != nil {
-		u.Group, u.Cache = t.own.number("memory.usage_in_bytes", "memory.current"), t.own.cache()
+		u.Group = t.own.number("memory.usage_in_bytes", "memory.current")
 	}
 	if time.Since(t.slow) >= slowly {
 		t.slow = time.Now()
-		t.some, t.full = t.stalls()
-		t.onCards = t.held()
-		t.reap()
+		t.lookAround(pids)
 	}
-	u.StallSome, u.StallFull, u.Device = t.some, t.full, t.onCards
+	u.Minor, u.Major, u.Cache, u.Device = t.slowly.Minor, t.slowly.Major, t.slowly.Cache, t.slowly.Device
+	u.StallSome, u.StallFull = t.slowly.StallSome, t.slowly.StallFull
 	return u
+}
+
+// lookAround reads what is read once a second.
+func (t *tree) lookAround(pids []int) {
+	s := &t.slowly
+	s.Minor, s.Major = t.faults(pids)
+	if t.own != nil {
+		s.Cache = t.own.cache()
+	}
+	s.StallSome, s.StallFull = t.stalls()
+	s.Device = t.held()
+	t.reap()
+}
+
+// faults are those of the live processes and of those that ended.
+func (t *tree) faults(pids []int) (minor, major int64) {
+	for _, pid := range pids {
+		if f, ok := faultsOf(pid); ok {
+			t.seen[pid] = f
+		}
+	}
+	for pid, f := range t.seen {
+		if !slices.Contains(pids, pid) {
+			t.ended.minor, t.ended.major = t.ended.minor+f.minor, t.ended.major+f.major
+			delete(t.seen, pid)
+			continue
+		}
+		minor, major = minor+f.minor, major+f.major
+	}
+	return minor + t.ended.minor, major + t.ended.major
+}
+
+// walk is the proportional memory of processes, 0 where walking so many resident bytes would take more than its share.
+func (t *tree) walk(pids []int, resident units.Bytes) (sum units.Bytes) {
+	const page = 4 * units.KiB
+	pages := time.Duration(resident/page) + 1
+	if t.walked+pages*max(t.aPage, 1) > time.Duration(walkShare*float64(time.Since(t.started))) {
+		return 0
+	}
+	begun := time.Now()
+	for _, pid := range pids {
+		sum += proportional(pid)
+	}
+	took := time.Since(begun)
+	t.walked, t.aPage = t.walked+took, took/pages
+	return sum
 }
 
 // longestAsk is far above what NVML takes, on a busy machine too; a driver that hangs is asked no more.
@@ -169,9 +204,6 @@ func (t *tree) add(u *observation.Use, pid int) bool {
 	}
 	u.Processes++
 	t.ever[pid] = true
-	if f, ok := faultsOf(pid); ok {
-		t.seen[pid] = f
-	}
 	return true
 }
 
