@@ -33,8 +33,8 @@ type tree struct {
 	cards   *nvml.Reader
 }
 
-// slowly is how often is read what is asked of others than processes, or changes slowly: cards, stalls, which the kernel
-// averages over ten seconds, the group's page cache, for which it adds up counters of every CPU, and faults.
+// slowly is how often is read what is asked of others than processes, or changes slowly: cards, stalls, which the
+// kernel averages over ten seconds, the group's page cache, for which it adds up counters of every CPU, and faults.
 const slowly = time.Second
 
 type faults struct{ minor, major int64 }
