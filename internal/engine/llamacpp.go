@@ -303,8 +303,17 @@ func (c llamaContext) shape(prompt bool) decoderShape {
 
 // computeBytes is the buffers that computing needs: of each card in order, and of the host last.
 func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []units.Bytes {
+	return c.batchBytes(m, p, o, true, false)
+}
+
+// promptBytes is the same of a prompt alone.
+func (c llamaContext) promptBytes(m *profile.Model, p *Placement, o Options) []units.Bytes {
+	return c.batchBytes(m, p, o, true)
+}
+
+func (c llamaContext) batchBytes(m *profile.Model, p *Placement, o Options, prompts ...bool) []units.Bytes {
 	most := make([]units.Bytes, p.Cards+1)
-	for _, prompt := range []bool{true, false} {
+	for _, prompt := range prompts {
 		shape := c.shape(prompt)
 		shape.place, shape.halves = p, o.Llama.halves()
 		for i, n := range c.reserve(m, shape, o) {
@@ -375,8 +384,8 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		if o, found, err = fitted(m, r, o); err != nil {
 			return nil, err
 		}
-		asked.Context, asked.HostLayers, asked.Llama.Overrides, asked.Llama.Fit = o.Context, o.HostLayers,
-			o.Llama.Overrides, nil
+		asked.Context, asked.HostLayers, asked.Llama.Fit = o.Context, o.HostLayers, nil
+		asked.Llama.Overrides, asked.Llama.Shares = o.Llama.Overrides, o.Llama.Shares
 	}
 	gpu := o.Device == "gpu"
 	if gpu && o.HostLayers > m.Text.Blocks()+1 {

@@ -13,92 +13,130 @@ const (
 	fitLeast  = 4096
 )
 
+// fitting is llama.cpp's fit of what is left to it to what is free: the context, and then what lies on the cards.
+type fitting struct {
+	m       *profile.Model
+	r       recipe
+	o       Options
+	targets []units.Bytes // that decoder and context may take on each card, or of the host where there is none
+	blocks  int           // layers, those of heads that are loaded too
+}
+
 // fitted are the settings that llama.cpp comes to when no context is set (common/fit.cpp of v0.5.0): the trained length
-// for every slot where that leaves the margin free, else what a straight line between the least context and that says,
-// in steps of 256 a stream. The tower is part of the margin. Where even the least context does not fit, layers leave
-// the cards, experts first.
+// for every slot where that leaves the margin free on each card, else what a straight line between the least context
+// and that says of all cards together, in steps of 256 a stream. The tower is part of the first card's margin. Several
+// cards are then filled with layers one after another, and so is one where the least context is too much.
 func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
-	f := *o.Llama.Fit
-	streams := 1
-	if !o.Unified {
-		streams = max(o.Sequences, 1)
+	f := fitting{m: m, r: r, o: o, blocks: m.Text.Layers}
+	if o.Llama.predicts() {
+		f.blocks = m.Text.Blocks()
 	}
-	most, least := m.Text.MaxPositions*max(o.Sequences, 1), f.least()*streams
-	target, err := f.target(m, o)
-	if err != nil {
+	if err := f.aim(); err != nil {
 		return o, "", err
 	}
-	used := func(tokens int) (units.Bytes, error) { return fitUse(m, r, o, tokens) }
-	atMost, err := used(most)
-	if err != nil {
-		return o, "", err
+	why, done, err := f.fitContext()
+	switch {
+	case err != nil || done:
+		return f.o, why, err
+	case o.Device != "gpu":
+		return o, "", &Refusal{Engine: "llama.cpp", Reason: "even the least context does not fit host memory",
+			Alternative: "a smaller quantisation does"}
+	case o.Llama.Fit.Placed:
+		return f.o, why + "; what lies where is set, so that nothing leaves a card", nil
 	}
-	o.Context = most
-	if atMost <= target || most <= least {
-		return o, fmt.Sprintf("all of the %d tokens that slots can be trained for", most), nil
-	}
-	atLeast, err := used(least)
-	if err != nil {
-		return o, "", err
-	}
-	if o.Context = least; target <= atLeast && f.Placed {
-		return o, "the least context; what lies where is set, so that nothing leaves a card", nil
-	} else if target <= atLeast {
-		return fitLayers(m, r, o, target)
-	}
-	cards := units.Bytes(o.Llama.used())
-	if o.Device == "gpu" && cards > 1 { // whole layers alone can be shared out
-		place := PlaceLlama(m, r, o)
-		var weights units.Bytes
-		for card := range place.Cards {
-			weights += place.sum(card, "")
-		}
-		part := units.Bytes(2)
-		if m.Text.MoE != nil {
-			part = 6
-		}
-		target -= (cards + 1) * (weights / units.Bytes(m.Text.Layers+1)) / part
-	}
-	o.Context += int(units.Bytes(most-least) * (target - atLeast) / (atMost - atLeast))
-	o.Context = max(o.Context-o.Context%(llamaPad*streams), least)
-	if cards > 1 && o.Device == "gpu" {
-		return o, "the context that leaves the margin free, of all cards together", nil
-	}
-	return o, "the context that leaves the margin free", nil
+	at, moved, err := f.fill()
+	return at, why + moved, err
 }
 
 func (f *Fit) least() int { return orDefault(f.Least, fitLeast) }
 
-// target is what decoder and context may take on all cards: what is free, less a margin on each and the tower.
-func (f *Fit) target(m *profile.Model, o Options) (units.Bytes, error) {
-	margin := f.Margin
+// aim sets the targets: what is free, less a margin on each and the tower on the first.
+func (f *fitting) aim() error {
+	fit, cards := f.o.Llama.Fit, 1
+	if f.o.Device == "gpu" {
+		cards = f.o.Llama.used()
+	}
+	margin := fit.Margin
 	if margin == 0 {
 		margin = fitMargin
 	}
-	cards := units.Bytes(1)
-	if o.Device == "gpu" {
-		cards = units.Bytes(o.Llama.used())
-	}
-	target := cards * (f.Free - margin)
-	if len(f.Each) >= int(cards) && o.Device == "gpu" {
-		target = -cards * margin
-		for _, free := range f.Each[:cards] {
-			target += free
+	for i := range cards {
+		free := fit.Free
+		if f.o.Device == "gpu" && len(fit.Each) > i {
+			free = fit.Each[i]
 		}
+		f.targets = append(f.targets, free-margin)
 	}
-	if o.Image != nil && *o.Image == (Image{}) || m.TextOnly() {
-		return target, nil
+	o := f.o
+	if o.Image != nil && *o.Image == (Image{}) || f.m.TextOnly() {
+		return nil
 	}
 	tower := &Memory{}
-	at := o
-	at.Image = nil // the tower is measured with the image it warms up with
-	err := tower.llamaVision(m, at, towerFlash(m, o))
+	o.Image = nil // the tower is measured with the image it warms up with
+	err := tower.llamaVision(f.m, o, towerFlash(f.m, o))
 	for _, i := range tower.Items {
 		if (i.Where != "host" || o.Device != "gpu") && !(o.NoWarmup && i.Name == Vision) {
-			target -= i.Bytes
+			f.targets[0] -= i.Bytes
 		}
 	}
-	return target, err
+	return err
+}
+
+// fitContext sets the context, and reports whether nothing else is to be fitted.
+func (f *fitting) fitContext() (why string, done bool, err error) {
+	streams := 1
+	if !f.o.Unified {
+		streams = max(f.o.Sequences, 1)
+	}
+	most, least := f.m.Text.MaxPositions*max(f.o.Sequences, 1), f.o.Llama.Fit.least()*streams
+	f.o.Context = most
+	full, weights, err := f.used(f.o)
+	if err != nil {
+		return "", false, err
+	}
+	all := fmt.Sprintf("all of the %d tokens that slots can be trained for", most)
+	if f.met(full) {
+		return all, true, nil
+	}
+	target := sumOf(f.targets)
+	if sumOf(full) <= target || most <= least {
+		return all, false, nil
+	}
+	if len(f.targets) > 1 { // whole layers alone can be shared out
+		part := 2
+		if f.m.Text.MoE != nil {
+			part = 6
+		}
+		target -= units.Bytes(len(f.targets)+1) * (weights / units.Bytes(f.blocks)) / units.Bytes(part)
+	}
+	f.o.Context = least
+	small, _, err := f.used(f.o)
+	if err != nil || target <= sumOf(small) {
+		return "the least context", false, err
+	}
+	f.o.Context += int(units.Bytes(most-least) * (target - sumOf(small)) / (sumOf(full) - sumOf(small)))
+	f.o.Context = max(f.o.Context-f.o.Context%(llamaPad*streams), least)
+	if len(f.targets) > 1 {
+		return "the context that leaves the margin free, of all cards together", false, nil
+	}
+	return "the context that leaves the margin free", true, nil
+}
+
+// met reports whether every target is.
+func (f *fitting) met(used []units.Bytes) bool {
+	for i, target := range f.targets {
+		if used[i] > target {
+			return false
+		}
+	}
+	return true
+}
+
+func sumOf(list []units.Bytes) (sum units.Bytes) {
+	for _, n := range list {
+		sum += n
+	}
+	return sum
 }
 
 // fitsBeyond warns where llama.cpp fits a context to more than the process may fill: without a card it looks at the
@@ -110,51 +148,37 @@ func (mem *Memory) fitsBeyond(f *Fit) {
 	}
 }
 
-// fitUse is what decoder, cache and compute buffers take of what is fitted: the cards together, or the host, where
-// copies of weights in other layouts are not counted.
-func fitUse(m *profile.Model, r recipe, o Options, tokens int) (units.Bytes, error) {
-	o.Context, o.Llama.Fit = tokens, nil
-	c, err := newLlamaContext(m, o)
+// used is what decoder, cache and compute buffers of a prompt take on each card, or on the host, where copies of weights
+// in other layouts are not counted; weights are those on the cards. That single tokens may need more is not looked at:
+// nothing is allocated.
+func (f *fitting) used(o Options) (list []units.Bytes, weights units.Bytes, err error) {
+	o.Llama.Fit = nil
+	c, err := newLlamaContext(f.m, o)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	place := PlaceLlama(m, r, o)
-	c.keepFlash(m, place, o)
+	place := PlaceLlama(f.m, f.r, o)
+	c.keepFlash(f.m, place, o)
 	mem := &Memory{}
-	mem.llamaWeights(m, r, place, o)
-	mem.llamaCache(m, c, place)
-	mem.llamaBuffers(Compute, c.computeBytes(m, place, o), "")
-	if err := mem.drafted(m, &c, o); err != nil { // a draft's context follows, and is fitted together with the model
-		return 0, err
+	mem.llamaWeights(f.m, f.r, place, o)
+	mem.llamaCache(f.m, c, place)
+	mem.llamaBuffers(Compute, c.promptBytes(f.m, place, o), "")
+	if err := mem.drafted(f.m, &c, o); err != nil { // a draft's context follows, and is fitted together with the model
+		return nil, 0, err
 	}
-	var sum units.Bytes
+	list = make([]units.Bytes, len(f.targets))
 	for _, i := range mem.Items {
-		if (i.Where == "host") == (place.Cards == 0) && i.Name != RepackedWeights && i.Name != Output {
-			sum += i.Bytes
+		if i.Name == RepackedWeights || i.Name == Output || place.Cards > 0 && i.Where == "host" {
+			continue
+		}
+		for at := range list {
+			if i.Where == place.where(at) {
+				list[at] += i.Bytes
+			}
+		}
+		if i.Name == Weights {
+			weights += i.Bytes
 		}
 	}
-	return sum, nil
-}
-
-// fitLayers moves as much to the host as the least context needs: experts layer by layer, then whole layers. llama.cpp
-// fills its cards tensor by tensor, so that this is a bound of what leaves.
-func fitLayers(m *profile.Model, r recipe, o Options, target units.Bytes) (Options, string, error) {
-	if o.Device != "gpu" {
-		return o, "", &Refusal{Engine: "llama.cpp", Reason: "even the least context does not fit host memory",
-			Alternative: "a smaller quantisation does"}
-	}
-	overrides := o.Llama.Overrides
-	for n := 1; m.Text.MoE != nil && n <= m.Text.Layers; n++ {
-		o.Llama.Overrides = append(append([]Override{}, overrides...), ExpertsOnHost(n)...)
-		if used, err := fitUse(m, r, o, o.Context); err != nil || used <= target {
-			return o, fmt.Sprintf("the least context, with the experts of %d layers on the host", n), err
-		}
-	}
-	for o.HostLayers < m.Text.Blocks()+1 {
-		o.HostLayers++
-		if used, err := fitUse(m, r, o, o.Context); err != nil || used <= target {
-			return o, fmt.Sprintf("the least context, with %d layers on the host", o.HostLayers), err
-		}
-	}
-	return o, "the least context, with every layer on the host", nil
+	return list, weights, nil
 }
