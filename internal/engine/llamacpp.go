@@ -306,8 +306,9 @@ func (c llamaContext) computeBytes(m *profile.Model, p *Placement, o Options) []
 	return c.batchBytes(m, p, o, true, false)
 }
 
-// promptBytes is the same of a prompt alone.
+// promptBytes is the same of a prompt alone, as llama.cpp measures it before it allocates anything.
 func (c llamaContext) promptBytes(m *profile.Model, p *Placement, o Options) []units.Bytes {
+	o.Llama.measured = true
 	return c.batchBytes(m, p, o, true)
 }
 
@@ -330,7 +331,7 @@ func (l *LlamaOptions) halves() bool { return l.likeCUDA() || l.backend() == "sy
 // layer is on a card, the cache with it, and no tensor was put elsewhere by name (llama_context's constructor).
 func (o *Options) machine(p *Placement) ggml.Machine {
 	machine := ggml.Machine{Cards: p.Cards, CardAlignment: cudaAlignment, HostAlignment: hostAlignment,
-		NoOffload: o.Llama.NoOps, Fused: o.Llama.likeCUDA() && !o.Llama.unfused}
+		NoOffload: o.Llama.NoOps, Fused: o.Llama.likeCUDA() && !o.Llama.unfused, Unpinned: o.Llama.measured}
 	machine.CardLimit, machine.HostLimit = o.Llama.bufferLimits()
 	whole := o.HostLayers == 0 && !o.Llama.NoKV && len(o.Llama.Overrides) == 0
 	if p.Cards > 1 && whole && (o.Llama.SplitMode == "" || o.Llama.SplitMode == "layer") {

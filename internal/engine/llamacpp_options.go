@@ -40,8 +40,9 @@ type LlamaOptions struct {
 
 	LayersLeft bool // no -ngl: how many layers leave the host is the build's to say
 
-	unfused bool        // as a stand-in for a card without kernels of its own
-	under   *graphRules // of another build that this one may be, nil for its own
+	unfused  bool        // as a stand-in for a card without kernels of its own
+	measured bool        // its graph is measured and not allocated
+	under    *graphRules // of another build that this one may be, nil for its own
 }
 
 // Fit is what llama.cpp finds when it is left to choose the context.

@@ -17,6 +17,7 @@ type Machine struct {
 	NoOffload     bool // operations stay beside weights on the host, however large the batch
 	Copies        int  // of every input, where batches follow one another over cards as in a pipeline; 0: one
 	Fused         bool // cards run chains as one kernel
+	Unpinned      bool // the graph is measured alone: ggml_backend_sched_reserve_size forgets what was pinned
 }
 
 // ReserveSplit is the bytes of the buffers that compute the graph on one card and on the host, when operations follow
@@ -113,7 +114,7 @@ func (s *scheduler) fixed(t *Tensor) int {
 	if t.Input {
 		return s.host
 	}
-	if t.Pin != Nowhere {
+	if t.Pin != Nowhere && !s.Unpinned {
 		return s.backend(t.Pin)
 	}
 	if !t.Follow {

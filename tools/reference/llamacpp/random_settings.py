@@ -109,7 +109,9 @@ def settings(pick, chance, shape):
 def flags(s, names):
     out = []
     for key, value in s.items():
-        if key == "ctx-size" and value == 0 and names:
+        if key == "ctx-size" and value == 0:
+            if not names:
+                continue  # -c 0 asks for all of it
             value = "auto"
         name = "--" + names.get(key, key)
         if value is None or value is False or names.get(key) == "" or key == "free":
