@@ -401,6 +401,9 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	mem.spanShares(m, r, place, o)
+	if o.Llama.wrapped {
+		mem.spanCards()
+	}
 	mem.KVType, mem.ContextTokens = c.kvName(), int(c.cells*c.streams)
 	if found != "" {
 		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)

@@ -105,3 +105,63 @@ func TestDevicesAreReadAsLlamaReadsThem(t *testing.T) {
 		}
 	}
 }
+
+// What v0.5.0's server came to by itself over cards of the CUDA backend with so much free: the context that all cards
+// together allow, then layers card by card, of a mixture with parts of them on the next card or the host. Figures are
+// weights, cache and compute of each card, and weights and cache of the host.
+func TestFitFillsEachCard(t *testing.T) {
+	mixture, err := profile.DecodeHuggingFace("mixture", []byte(`{"model_type": "qwen3_moe", "hidden_size": 1024,
+		"architectures": ["Qwen3MoeForCausalLM"], "num_hidden_layers": 7, "num_attention_heads": 8, "num_experts": 16,
+		"num_key_value_heads": 2, "intermediate_size": 3072, "head_dim": 128, "vocab_size": 50257,
+		"max_position_embeddings": 40960, "tie_word_embeddings": false, "rms_norm_eps": 1e-6, "rope_theta": 10000,
+		"num_experts_per_tok": 4, "moe_intermediate_size": 512}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dense := model(t, "qwen3-vl-2b")
+	for _, c := range []struct {
+		m     *profile.Model
+		free  []units.Bytes
+		ctx   int
+		cards [][3]units.Bytes
+		host  [2]units.Bytes
+	}{
+		{dense, []units.Bytes{3e9, 2.5e9}, 9984, [][3]units.Bytes{{909411328, 695205888, 124846080},
+			{919063552, 449839104, 108069376}}, [2]units.Bytes{330612736, 0}},
+		{dense, []units.Bytes{2.5e9, 3e9}, 9984, [][3]units.Bytes{{641937408, 490733568, 124846080},
+			{1186537472, 654311424, 108069376}}, [2]units.Bytes{330612736, 0}},
+		{dense, []units.Bytes{1.6e9, 1.7e9}, 4096, [][3]units.Bytes{{320968704, 100663296, 76554752},
+			{491105280, 50331648, 50348160}}, [2]units.Bytes{1347013632, 318767104}},
+		{dense, []units.Bytes{1.15e9, 1.2e9}, 4096, [][3]units.Bytes{{0, 0, 76554752}, {}},
+			[2]units.Bytes{1828474880, 469762048}},
+		{dense, []units.Bytes{2e9}, 4096, [][3]units.Bytes{{705084416, 117440512, 76554752}},
+			[2]units.Bytes{0, 352321536}},
+		{&mixture, []units.Bytes{1.35e9, 1.25e9}, 6656, [][3]units.Bytes{{198278144, 47710208, 29894784},
+			{63596672, 0, 205184}}, [2]units.Bytes{54679616, 0}},
+		{&mixture, []units.Bytes{1.15e9, 1.18e9}, 4096, [][3]units.Bytes{{17160192, 25165824, 31991808},
+			{84282496, 4194304, 12593280}}, [2]units.Bytes{215111744, 0}},
+		{&mixture, []units.Bytes{1.2e9}, 4096, [][3]units.Bytes{{84282496, 4194304, 35192832}},
+			[2]units.Bytes{232271936, 25165824}},
+	} {
+		cards := unevenCards(c.free...)
+		o := Options{Quant: "q8_0", Device: "gpu", Sequences: 1, Image: &Image{}, GPU: &cards[0], GPUs: cards}
+		o.Llama = LlamaOptions{Build: LlamaVersion, Cards: len(cards), LoadMode: "none", Fit: &Fit{Each: c.free}}
+		mem := estimate(t, "llama-server", c.m, o)
+		if mem.ContextTokens != c.ctx {
+			t.Errorf("%s, %v free: %d tokens, the engine %d", c.m.Name, c.free, mem.ContextTokens, c.ctx)
+		}
+		p := Placement{Cards: len(cards)}
+		for i, want := range c.cards {
+			at := p.where(i)
+			if got := [3]units.Bytes{mem.on(at, Weights), mem.on(at, KVCache), mem.on(at, Compute)}; got != want {
+				t.Errorf("%s, %v free: %v on %s, the engine's %v", c.m.Name, c.free, got, at, want)
+			}
+		}
+		if got := mem.on("host", KVCache); got != c.host[1] {
+			t.Errorf("%s, %v free: %d of cache on the host, the engine's %d", c.m.Name, c.free, got, c.host[1])
+		}
+		if got := mem.on("host", Weights); got != c.host[0] && c.host[0] > 0 {
+			t.Errorf("%s, %v free: %d of weights on the host, the engine's %d", c.m.Name, c.free, got, c.host[0])
+		}
+	}
+}

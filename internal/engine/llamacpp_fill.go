@@ -18,13 +18,14 @@ const (
 )
 
 // cardFill is what one card gets: so many layers, the last of which are partial. The head counts as a layer behind all.
+// Numbers wrap around as they do there: where the head left the last card, one layer less than none is taken from it.
 type cardFill struct {
-	layers, partial int
+	layers, partial uint32
 	leaves          string // of the first partial one
 	to              int    // where that goes: a card, or OnHostMemory
 }
 
-func (c cardFill) whole() int { return c.layers - c.partial }
+func (c cardFill) whole() uint32 { return c.layers - c.partial }
 
 // filling is a choice for every card, and what it takes there.
 type filling struct {
@@ -55,7 +56,25 @@ func (f *fitting) fill() (Options, string, error) {
 		x, err = f.fillFront(x)
 	}
 	o := f.settings(x)
+	o.Llama.wrapped = f.wrapped
 	return o, moved(o), err
+}
+
+// spanCards widens what lies on cards to any share of it, where llama.cpp counted below zero and its choice was not
+// followed to the end.
+func (mem *Memory) spanCards() {
+	all := map[string]units.Bytes{}
+	for _, i := range mem.Items {
+		if i.Where != "host" {
+			all[i.Name] += i.High
+		}
+	}
+	for i := range mem.Items {
+		if it := &mem.Items[i]; it.Where != "host" {
+			it.Low, it.High, it.Source = 0, all[it.Name], Assumed
+			it.Why += "; of three cards and more llama.cpp's fit may take the head off the last and count on below zero"
+		}
+	}
 }
 
 // moved says what left the cards.
@@ -71,20 +90,21 @@ func moved(o Options) (text string) {
 
 // settings are options with a choice in them.
 func (f *fitting) settings(x filling) Options {
-	o, sum := f.o, 0
+	o, sum := f.o, uint32(0)
 	o.Llama.Shares, o.Llama.Overrides = make([]float64, len(x.cards)), nil
 	for i, c := range x.cards {
 		o.Llama.Shares[i] = float64(c.layers)
 		sum += c.layers
+		f.wrapped = f.wrapped || int(c.layers) > f.blocks+1
 	}
-	o.HostLayers = f.m.Text.Blocks() + 1 - sum
-	at := f.blocks + 1 - sum
+	o.HostLayers = f.m.Text.Blocks() + 1 - int(sum)
+	at := uint32(f.blocks) + 1 - sum
 	for _, c := range x.cards {
 		at += c.whole()
-		for i := range max(0, c.partial) {
-			over := Override{regexp.MustCompile(fmt.Sprintf(leavesExperts, at+i)), OnHostMemory, ""}
-			if i == 0 {
-				over = Override{regexp.MustCompile(fmt.Sprintf(c.leaves, at)), c.to, ""}
+		for i := at; i < at+c.partial; i++ {
+			over := Override{regexp.MustCompile(fmt.Sprintf(leavesExperts, i)), OnHostMemory, ""}
+			if i == at {
+				over = Override{regexp.MustCompile(fmt.Sprintf(c.leaves, i)), c.to, ""}
 			}
 			o.Llama.Overrides = append(o.Llama.Overrides, over)
 		}
@@ -101,29 +121,26 @@ func (f *fitting) measure(x *filling) (err error) {
 
 // step is how many of the layers between a choice that fits and one that does not are tried next: by a straight line
 // between the two, one at least and all but one at most.
-func (f *fitting) step(id, delta int, low, high filling) int {
+func (f *fitting) step(id int, delta uint32, low, high filling) uint32 {
 	between := high.used[id] - low.used[id]
 	if between == 0 {
 		return 1
 	}
-	n := units.Bytes(delta) * (f.targets[id] - low.used[id]) / between
-	if n < 0 { // which wraps around there
-		return delta - 1
-	}
-	return int(min(max(n, 1), units.Bytes(delta-1)))
+	n := uint32(units.Bytes(delta) * (f.targets[id] - low.used[id]) / between)
+	return min(max(n, 1), delta-1)
 }
 
 // fillBack gives a card as many of the layers as those behind it leave and it has room for, of a mixture without their
 // experts. The head, the last card's first layer, is always whole.
 func (f *fitting) fillBack(low filling, id int) (filling, error) {
-	left, last := f.blocks+1, id == len(low.cards)-1
+	left, last := uint32(f.blocks)+1, id == len(low.cards)-1
 	for _, c := range low.cards[id+1:] {
 		left -= c.layers
 	}
 	if left == 0 {
 		return low, nil
 	}
-	with := func(n int) (filling, error) {
+	with := func(n uint32) (filling, error) {
 		x := low.clone()
 		c := &x.cards[id]
 		c.layers += n
@@ -156,6 +173,9 @@ func (f *fitting) spareWithoutExperts() (bool, error) {
 	used, _, err := f.used(o)
 	return err == nil && sumOf(used) < sumOf(f.targets), err
 }
+
+// mostTries bounds what wrapped numbers can lead to.
+const mostTries = 64
 
 // fillFront makes layers whole from the first card on, taken from the first that hold partial ones, and tries to fit a
 // part of one more.
@@ -192,7 +212,8 @@ func (f *fitting) makeWhole(low filling, id int) (filling, error) {
 	if err := f.measure(&high); err != nil || high.used[id] <= f.targets[id] {
 		return high, err
 	}
-	for delta := high.cards[id].whole() - low.cards[id].whole(); delta > 1; {
+	delta := high.cards[id].whole() - low.cards[id].whole()
+	for tries := 0; delta > 1 && tries < mostTries; tries++ {
 		test := low.clone()
 		test.convert(id, f.step(id, delta, low, high))
 		if err := f.measure(&test); err != nil {
@@ -209,7 +230,7 @@ func (f *fitting) makeWhole(low filling, id int) (filling, error) {
 }
 
 // convert moves so many partial layers to a card, where they are whole.
-func (x *filling) convert(id, n int) {
+func (x *filling) convert(id int, n uint32) {
 	for ; x.dense < len(x.cards); x.dense++ {
 		from := &x.cards[x.dense]
 		take := min(n, from.partial)
@@ -223,7 +244,7 @@ func (x *filling) convert(id, n int) {
 
 // oneMore tries to fit a part of one more layer on a card: what it leaves goes to the next card, or to the host.
 func (f *fitting) oneMore(x filling, id int) (filling, error) {
-	head := 0 // of the last card nothing but the head may be left
+	head := uint32(0) // of the last card nothing but the head may be left
 	if id == len(x.cards)-1 {
 		head = 1
 	}

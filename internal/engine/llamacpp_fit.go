@@ -20,6 +20,7 @@ type fitting struct {
 	o       Options
 	targets []units.Bytes // that decoder and context may take on each card, or of the host where there is none
 	blocks  int           // layers, those of heads that are loaded too
+	wrapped bool          // numbers of layers went below zero
 }
 
 // fitted are the settings that llama.cpp comes to when no context is set (common/fit.cpp of v0.5.0): the trained length

@@ -42,6 +42,7 @@ type LlamaOptions struct {
 
 	unfused  bool        // as a stand-in for a card without kernels of its own
 	measured bool        // its graph is measured and not allocated
+	wrapped  bool        // its layers were fitted by numbers below zero
 	under    *graphRules // of another build that this one may be, nil for its own
 }
 
