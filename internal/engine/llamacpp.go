@@ -397,12 +397,8 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.unspread(place); err != nil {
+	if err := mem.sharedLayers(m, r, place, o); err != nil {
 		return nil, err
-	}
-	mem.spanShares(m, r, place, o)
-	if o.Llama.wrapped {
-		mem.spanCards()
 	}
 	mem.KVType, mem.ContextTokens = c.kvName(), int(c.cells*c.streams)
 	if found != "" {

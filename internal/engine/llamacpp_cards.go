@@ -7,9 +7,6 @@ import (
 	"github.com/vlmem/vlmem/internal/units"
 )
 
-// displayBytes is the most that is assumed to be taken of a card of which nobody counted what is free: a desktop.
-const displayBytes = units.GiB
-
 // named reports whether the user shares the layers out: parts beyond the cards are not read, and parts that are all
 // zero say nothing (load_tensors of v0.5.0's src/llama-model.cpp).
 func (l *LlamaOptions) named(cards int) bool {
@@ -49,15 +46,18 @@ func (o *Options) otherShares(cards int) (list [][]float64) {
 	for i := range cards {
 		if o.card(i).FreeBytes == nil {
 			less := o.shares(cards, profile.ContextBytes)
-			less[i] = max(0, less[i]-float64(displayBytes))
+			less[i] = max(0, less[i]-float64(profile.AssumedHeld))
 			list = append(list, less)
 		}
 	}
 	return list
 }
 
-// spanShares widens every item to what the other ways to share the layers out give.
-func (mem *Memory) spanShares(m *profile.Model, r recipe, p *Placement, o Options) {
+// sharedLayers widens every item to what the other ways to share the layers out give.
+func (mem *Memory) sharedLayers(m *profile.Model, r recipe, p *Placement, o Options) error {
+	if err := o.unspread(p); err != nil {
+		return err
+	}
 	before := slices.Clone(mem.Items)
 	seen := [][]int{p.Layers}
 	for _, shares := range o.otherShares(p.Cards) {
@@ -79,6 +79,10 @@ func (mem *Memory) spanShares(m *profile.Model, r recipe, p *Placement, o Option
 			it.Why += "; layers are shared out by what each card has free, which is not known"
 		}
 	}
+	if o.Llama.wrapped {
+		mem.spanCards()
+	}
+	return nil
 }
 
 // unspread says that no card has room for a share of the layers: llama.cpp then finds no card for any and stops.

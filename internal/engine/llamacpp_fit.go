@@ -149,9 +149,9 @@ func (mem *Memory) fitsBeyond(f *Fit) {
 	}
 }
 
-// used is what decoder, cache and compute buffers of a prompt take on each card, or on the host, where copies of weights
-// in other layouts are not counted; weights are those on the cards. That single tokens may need more is not looked at:
-// nothing is allocated.
+// used is what decoder, cache and compute buffers of a prompt take on each card, or on the host, where copies of
+// weights in other layouts are not counted; weights are those on the cards. That single tokens may need more is not
+// looked at: nothing is allocated.
 func (f *fitting) used(o Options) (list []units.Bytes, weights units.Bytes, err error) {
 	o.Llama.Fit = nil
 	c, err := newLlamaContext(f.m, o)
