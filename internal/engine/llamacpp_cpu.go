@@ -15,6 +15,7 @@ import (
 type features struct {
 	name                 string
 	avx2, avx512, amx    bool
+	bf16Tiles            bool // of AMX, in which PyTorch's products of bf16 run
 	dotProducts, int8Mul bool // of Arm's NEON
 }
 
@@ -38,6 +39,7 @@ func cpuFeatures(c *profile.CPU) features {
 	return features{
 		name: c.Model, avx2: has("avx2"), avx512: has("avx512f") && has("avx512bw", "avx512dq", "avx512vl"),
 		amx:         has("amx_int8", "amx_tile") && has("avx512_vnni", "avx512vnni", "amx_int8"),
+		bf16Tiles:   has("amx_bf16"),
 		dotProducts: has("asimddp", "dotprod"), int8Mul: has("i8mm"),
 	}
 }

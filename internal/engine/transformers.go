@@ -139,7 +139,9 @@ type call struct {
 	context, prompt, sequences int
 	fused                      bool  // kernels of flash-linear-attention
 	element                    int64 // bytes of an activation and of a cached element
+	dtype                      profile.DType
 	device                     workload.Device
+	amx                        bool // the CPU multiplies bf16 in tiles
 }
 
 // see fills in what the processor makes of the images.
@@ -158,7 +160,7 @@ func replayCall(m *profile.Model, c call, attention workload.Attention) (callPea
 	o := workload.Options{
 		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt - c.seen, Batch: c.sequences, Images: c.images,
 		Frames: c.frames,
-		DType:  map[int64]profile.DType{2: profile.FP16, 4: profile.FP32}[c.element], Attention: attention, Device: c.device,
+		DType:  c.dtype, Attention: attention, Device: c.device, AMX: c.amx,
 		Fused: c.fused,
 	}
 	if m.Vision.ImageTokens > 0 { // the tower is not replayed: its tokens are text to the decoder
@@ -210,9 +212,9 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 		image = *o.Image
 	}
 	c := call{image: image, images: orDefault(o.Images, 1), frames: o.Frames, sequences: orDefault(o.Sequences, 1),
-		element: load.element, device: workload.CUDA}
+		element: load.element, dtype: load.dtype, device: workload.CUDA}
 	if o.Device == "cpu" {
-		c.device = workload.CPU
+		c.device, c.amx = workload.CPU, cpuFeatures(o.Llama.CPU).bf16Tiles
 	}
 	if err := c.see(m); err != nil {
 		return nil, err

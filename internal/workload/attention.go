@@ -10,6 +10,7 @@ type attend struct {
 	mask                  bool // a mask tensor is given
 	token                 bool // one new token of each sequence: results lie as the next product wants them
 	byToken               bool // the heads of a token's query lie together, not the tokens of a head
+	strided               bool // so do those of its key and value
 }
 
 // attention is the call in the implementation of the options. It returns the output, contiguous as the next product
@@ -111,7 +112,9 @@ func (p *program) additive(op string, n, size int64) block {
 }
 
 // flashScratch is what PyTorch's CPU kernel takes per thread for a tile of qs queries by ks keys: scores and output in
-// fp32, two rows of statistics, and the scores again in 16 bits (FlashAttentionKernel.cpp).
+// fp32, two rows of statistics, and the scores again in 16 bits (FlashAttentionKernel.cpp). A CPU that multiplies bf16
+// in tiles is given keys and values rearranged for them, in whole pairs of rows, from 64 queries and keys on: recorded
+// with torch 2.15 on AMX, where fp16 and fewer queries are not rearranged.
 func (p *program) flashScratch(a attend) {
 	qs := int64(32)
 	switch {
@@ -123,11 +126,27 @@ func (p *program) flashScratch(a attend) {
 	qs = min(qs, a.queries)
 	ks := min(512, a.keys)
 	scratch := p.alloc("sdpa.scratch", 4*p.threads*(qs*ks+2*qs+qs*a.dim))
-	if !p.fp32 {
+	switch {
+	case p.fp32:
+	case p.amx && p.dtype == profile.BF16 && min(a.queries, a.keys) >= 64:
+		reduced := p.alloc("sdpa.scratch_16bit", p.elem*p.threads*qs*paired(ks))
+		rows := (a.keys-1)/ks*paired(ks) + paired((a.keys-1)%ks+1)
+		packed := []block{p.alloc("sdpa.packed_keys", p.elem*a.batch*a.kvHeads*a.keys*paired(a.dim)),
+			p.alloc("sdpa.packed_values", p.elem*a.batch*a.kvHeads*rows*a.dim)}
+		if a.dim%2 != 0 {
+			packed = append(packed, p.alloc("sdpa.padded_queries", p.elem*p.threads*qs*paired(a.dim)))
+		}
+		p.temporary("sdpa.transposed", p.elem*p.threads*a.dim*ks)
+		p.free(reversed(packed)...)
+		p.free(reduced)
+	default:
 		p.temporary("sdpa.scratch_16bit", p.elem*p.threads*qs*ks)
 	}
 	p.free(scratch)
 }
+
+// paired is n, or one more where it is odd.
+func paired(n int64) int64 { return n + n%2 }
 
 // mathAttention is what sdpa falls back to where no fused kernel takes the call: everything in fp32 whatever the
 // inputs, scores and softmax both [heads, queries, keys], the keys and values repeated for each group of heads.
@@ -135,12 +154,12 @@ func (p *program) mathAttention(a attend) block {
 	kv := a.batch * a.kvHeads * a.keys * a.dim
 	repeated := kv / a.kvHeads * a.heads
 	var drop []block
+	if a.mask {
+		drop = append(drop, p.additive("sdpa.mask", a.batch*a.keys, p.elem))
+	}
 	if !p.fp32 {
 		drop = append(drop, p.alloc("sdpa.to_fp32", 4*a.outputs()), p.alloc("sdpa.to_fp32", 4*kv),
 			p.alloc("sdpa.to_fp32", 4*kv))
-	}
-	if a.mask {
-		drop = append(drop, p.additive("sdpa.mask", a.batch*a.keys, 4))
 	}
 	scaled := p.floatOp("sdpa.scale", 4*a.outputs())
 	drop = append(drop, scaled)
@@ -162,6 +181,9 @@ func (p *program) mathAttention(a attend) block {
 	scores := p.alloc("sdpa.scores", 4*a.scores())
 	p.free(query...)
 	p.free(scaledKeys)
+	if a.mask && !p.fp32 && p.cpu { // added in place, and a CPU casts what is added
+		p.temporary("sdpa.mask.to_fp32", 4*a.batch*a.keys)
+	}
 	weights := p.alloc("sdpa.softmax", 4*a.scores())
 	infinite := p.alloc("sdpa.isneginf", a.scores())
 	all := p.alloc("sdpa.all", a.scores()/a.keys)
@@ -188,6 +210,7 @@ func (p *program) mathAttention(a attend) block {
 
 // eager is transformers' own attention, written in Python: the scores exist three times over. Keys and values are
 // repeated for each group of heads; those of a single head are copied by the products alone, of several sequences.
+// oneDNN's products of bf16 take whole matrices alone, and copy what strides over the heads of a token.
 func (p *program) eager(a attend) (out block, kept []block) {
 	repeated := a.batch * a.heads * a.keys * a.dim * p.elem
 	var repeats []block
@@ -206,6 +229,14 @@ func (p *program) eager(a attend) (out block, kept []block) {
 	}
 	copies = append(copies, within()...)
 	product := p.alloc("eager.scores", a.scores()*p.elem)
+	if p.wholeMatrices(a) {
+		if a.byToken && !a.rearranged() && a.queries > 1 && a.heads > 1 {
+			copies = append(copies, p.alloc("eager.whole", a.outputs()*p.elem))
+		}
+		if a.strided || a.loneHead() {
+			copies = append(copies, p.alloc("eager.whole", repeated))
+		}
+	}
 	p.free(copies...)
 	scores := p.numberOp("eager.scale", a.scores()*p.elem, p.elem)
 	p.free(product)
@@ -217,6 +248,9 @@ func (p *program) eager(a attend) (out block, kept []block) {
 	weights := p.softmax(a, scores)
 	copies = within()
 	out = p.alloc("eager.product", a.outputs()*p.elem)
+	if p.wholeMatrices(a) && (a.strided || a.loneHead() && a.heads > 1) {
+		copies = append(copies, p.alloc("eager.whole", repeated))
+	}
 	p.free(copies...)
 	if a.queries > 1 && a.heads > 1 {
 		values := out
@@ -226,6 +260,15 @@ func (p *program) eager(a attend) (out block, kept []block) {
 	p.free(repeats...)
 	return out, []block{weights}
 }
+
+// wholeMatrices reports whether a batched product runs in oneDNN, which copies what is not one matrix after another.
+// Recorded with torch 2.15 on AMX: in bf16, of more than 16³ multiplications (LinearAlgebra.cpp).
+func (p *program) wholeMatrices(a attend) bool {
+	return p.amx && p.dtype == profile.BF16 && a.scores()*a.dim > 16*16*16
+}
+
+// loneHead reports whether the keys of a lone sequence have a single head, whose stride oneDNN takes for no matrix's.
+func (a *attend) loneHead() bool { return a.batch == 1 && a.kvHeads == 1 && !a.strided }
 
 // softmax runs in fp32 and frees its input.
 func (p *program) softmax(a attend, scores block) block {

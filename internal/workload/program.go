@@ -22,6 +22,7 @@ type program struct {
 	hopper  bool  // a card of sm_90 or sm_100
 	fused   bool  // the gated delta rule runs in kernels of flash-linear-attention
 	threads int64 // that share a CPU attention kernel's scratch
+	amx     bool  // the CPU multiplies bf16 in tiles
 
 	module       string // names the call sites
 	tags         map[site]uint32
@@ -38,6 +39,7 @@ func newProgram(name string, m *profile.Model, o Options) *program {
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
 		cpu: o.Device == CPU, hopper: o.Hopper, attn: o.Attention, fused: o.Fused, threads: int64(max(o.Threads, 1)),
+		amx: o.AMX,
 	}
 }
 

@@ -118,6 +118,7 @@ func (r *recording) options() Options {
 		PromptTokens: r.number("text"),
 		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
 		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),
+		AMX: r.settings["amx"] == "1",
 	}
 }
 

@@ -56,6 +56,7 @@ type Options struct {
 	Cache         Cache         // dynamic
 	Device        Device        // cuda
 	Threads       int           // of the CPU; 1
+	AMX           bool          // the CPU multiplies bf16 in tiles
 	Hopper        bool          // the card is sm_90 or sm_100
 	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
 

@@ -428,7 +428,8 @@ func (p *program) segmentedAttention(x images, segments []int64, norm block) blo
 	var outs []block
 	for _, s := range segments {
 		heads := int64(v.Heads)
-		out, weights := p.attention(attend{batch: 1, heads: heads, kvHeads: heads, queries: s, keys: s, dim: c / heads})
+		out, weights := p.attention(attend{batch: 1, heads: heads, kvHeads: heads, queries: s, keys: s, dim: c / heads,
+			byToken: true, strided: true})
 		p.free(weights...)
 		outs = append(outs, out)
 	}

@@ -236,7 +236,8 @@ def run(o):
     mark_phases(model)
     header.update(
         width=width, height=height, images=o.images, frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps,
-        batch=o.batch, dtype=o.dtype, attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", torch=torch.__version__,
+        batch=o.batch, dtype=o.dtype, attention=o.attention, cache=o.cache, threads=o.threads, device="cpu", amx=int(torch.cpu._is_amx_tile_supported()),
+        torch=torch.__version__,
         transformers=transformers.__version__, python=platform.python_version(),
     )
     events = record(model, given, o.steps, o.cache, o.attention == "math")
