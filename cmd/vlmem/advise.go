@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -246,10 +247,16 @@ func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Input
 	}
 	env.notes(&model)
 	in, err := o.inputs(cmd, model)
+	if err == nil && o.assumeIdle && o.hardware != "" {
+		err = catalog.Idle(o.hardware)
+	}
 	if err != nil {
 		return in, err
 	}
 	o.lessons.observed, o.observed = speed.Split(o.observed)
+	if o.target != "" && len(o.observed) > 0 {
+		return in, fmt.Errorf("--observed %s: rates move predicted ones, and %s's files hold none", o.observed[0], o.target)
+	}
 	runs, err := o.lessons.runs(env)
 	in.Process = observation.LearnProcess(runs, o.target)
 	in.Engine = advise.Serving(&in.Model)

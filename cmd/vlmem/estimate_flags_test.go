@@ -3,88 +3,14 @@ package main
 import (
 	"strings"
 	"testing"
-
-	"github.com/spf13/pflag"
-
-	"github.com/vlmem/vlmem/internal/engine"
 )
 
-// values are what each flag of estimate is tried with; "" for those that concern no engine.
-var estimateValues = map[string]string{
-	"tensor-parallel": "2", "pipeline-parallel": "2", "data-parallel": "2", "expert-parallel": "true", "expert-cards": "2",
-	"enable-lora": "true", "max-loras": "2", "max-lora-rank": "32", "images": "2", "frames": "8", "image-limit": "sent", "eager": "true", "offline": "true",
-	"quant": "bf16", "mmproj-quant": "f32", "ctx": "4096", "batch": "64", "ubatch": "128", "parallel": "3",
-	"kv-unified": "true", "outputs": "7", "ngl": "9", "kv-type": "fp8", "flash-attention": "off", "device": "cpu",
-	"image": "1920x1080", "no-warmup": "true", "prompt": "3000", "utilization": "0.7",
-	"learned": "", "observed": "", "log": "", // which have tests of their own
-	"mmproj": "", "engine": "", "model": "", "hardware": "", "format": "", "output": "", "help": "", "color": "",
-	"quiet": "", "report": "", "settings": "", "config": "",
-}
-
-// oneSequenceHasNone are flags that share something among sequences, or bound what few of them send.
-var oneSequenceHasNone = map[string]bool{"kv-unified": true, "outputs": true, "images": true}
-
-// No flag is taken and passed over: for each engine it changes what estimate says, or ends with exit 2 or 3.
-func TestEveryFlagHasAnEffectOrIsRefused(t *testing.T) {
-	var flags []string
-	newEstimateCmd(&environment{}).Flags().VisitAll(func(f *pflag.Flag) {
-		value, known := estimateValues[f.Name]
-		switch {
-		case strings.HasPrefix(f.Usage, "llama"): // llama.cpp's own flags have tests of their own
-			if value == "" {
-				return
-			}
-			flags = append(flags, f.Name)
-		case !known:
-			t.Errorf("--%s: give it a value in this test", f.Name)
-		case value != "":
-			flags = append(flags, f.Name)
-		}
-	})
-	for _, name := range engine.Names((*engine.Engine).Estimates) {
-		base := []string{"estimate", "--model", "qwen3-vl-2b", "--engine", name, "--hardware", "a100-80gb", "--image",
-			"640x480", "--ctx", "8192", "--format", "json"}
-		plain := vlmem(t, nil, base...)
-		if plain.code != 0 {
-			t.Fatalf("%s: exit %d: %s", name, plain.code, plain.stderr)
-		}
-		for _, flag := range flags {
-			args := append(base, "--"+flag+"="+estimateValues[flag])
-			if flag == "device" && mustLookup(t, name).Host {
-				continue // these engines are those of a processor, whatever card is there
-			}
-			if oneSequenceHasNone[flag] {
-				args = append(args, "--parallel", "2")
-				plain = vlmem(t, nil, append(base, "--parallel", "2")...)
-			}
-			if flag == "kv-type" && engine.GGUF == mustLookup(t, name).Weights {
-				args[len(args)-1] = "--kv-type=q8_0"
-			}
-			r := vlmem(t, nil, args...)
-			if r.code == 0 && r.stdout == plain.stdout {
-				t.Errorf("%s: --%s %s changes nothing", name, flag, estimateValues[flag])
-			}
-			if r.code != 0 && (r.code != exitUsage && r.code != exitUnable || strings.Count(r.stderr, "\n") != 1) {
-				t.Errorf("%s: --%s %s: exit %d, %q", name, flag, estimateValues[flag], r.code, r.stderr)
-			}
-			if oneSequenceHasNone[flag] {
-				plain = vlmem(t, nil, base...)
-			}
-		}
-	}
+// A type of cache that no engine has is refused.
+func TestNoSuchCache(t *testing.T) {
 	r := vlmem(t, nil, "estimate", "--model", "qwen3-vl-2b", "--engine", "transformers", "--kv-type", "bogus")
 	if r.code != exitUsage || !strings.Contains(r.stderr, "--kv-type bogus") {
 		t.Errorf("exit %d, %q", r.code, r.stderr)
 	}
-}
-
-func mustLookup(t *testing.T, name string) *engine.Engine {
-	t.Helper()
-	e, err := engine.Lookup("engine", name, (*engine.Engine).Estimates)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return e
 }
 
 // A value that llama.cpp does not take, or that means nothing, ends with one line that says what is wanted.

@@ -31,7 +31,7 @@ type clash struct {
 	why   string
 }
 
-func (a Ask) clashes(traced bool) []clash {
+func (a Ask) clashes(typed func(flag string) bool) []clash {
 	allocators := engine.Names((*engine.Engine).Allocates)
 	e, err := engine.Lookup("target", a.Target, (*engine.Engine).Writes)
 	foreign := a.Target != "" && (err != nil || !e.Builds())
@@ -55,10 +55,11 @@ func (a Ask) clashes(traced bool) []clash {
 		{answer, files && !heap, "mix", "is what samples are drawn from, and an engine's files are written for " +
 			"the largest request"},
 		{answer, heap, "grow precision assume-idle", "is of what fits a machine, and a heap's settings are chosen by replay"},
-		{"--trace", traced, "mix context image concurrency",
+		{"--trace", typed("trace"), "mix context image concurrency",
 			"is of the model's own requests, and the recording takes their place"},
 		{"--compare", a.Compare, "report explain", "is of the configuration"},
 		{"--compare", a.Compare, "grow", "grows one model's limit, and models are listed as they fit"},
+		{"--compare --model", a.Compare && typed("model"), "prefer", "orders models, and one is named"},
 		{"--compare", a.Compare, "seeds mix", "is of samples, and models are compared without"},
 	}
 }
@@ -68,7 +69,7 @@ func (a Ask) Check(typed func(flag string) bool) error {
 	if a.Target != "" && !slices.Contains(Targets(), a.Target) {
 		return fmt.Errorf("unknown --for %q: want one of %s", a.Target, strings.Join(Targets(), ", "))
 	}
-	for _, c := range a.clashes(typed("trace")) {
+	for _, c := range a.clashes(typed) {
 		for flag := range strings.FieldsSeq(c.flags) {
 			switch {
 			case !c.where || !typed(flag):

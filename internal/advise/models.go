@@ -2,6 +2,7 @@ package advise
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -27,8 +28,11 @@ func CompareModels(in Inputs, models []profile.Model) ([]Choice, error) {
 	}
 	if len(all) == 0 {
 		fast := ""
-		if in.Want.TokensPerS > 0 || in.Want.FirstTokenS > 0 {
-			fast = " as fast as was asked"
+		switch {
+		case in.Want.TokensPerS > 0:
+			fast = fmt.Sprintf(" as fast as --min-tokens-per-second %g asks", in.Want.TokensPerS)
+		case in.Want.FirstTokenS > 0:
+			fast = fmt.Sprintf(" as fast as --max-first-token %g asks", in.Want.FirstTokenS)
 		}
 		return nil, verdict.Unable.Errorf(
 			"no built-in model fits %s%s at %d tokens and images of %s: a shorter --context or a smaller --image may",

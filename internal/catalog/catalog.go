@@ -121,6 +121,15 @@ func modelFile(name string) (profile.Model, error) {
 // Hardware reads built-in hardware and hardware files joined by "+".
 func Hardware(spec string) (profile.Hardware, error) { return combined(strings.Split(spec, "+")) }
 
+// Idle refuses to empty hardware of other programs that says of none.
+func Idle(spec string) error {
+	h, err := Hardware(spec)
+	if err == nil && !h.SaysInUse() {
+		err = fmt.Errorf("--assume-idle has no effect: %s says nothing of what is in use", spec)
+	}
+	return err
+}
+
 func combined(names []string) (profile.Hardware, error) {
 	var parts []profile.Hardware
 	for _, name := range names {

@@ -44,6 +44,9 @@ func estimateOllama(m *profile.Model, o Options) (*Memory, error) {
 	}
 	o.Llama.Build = cmp.Or(o.Llama.Build, LlamaVersion) // the one that it pins is spanned below
 	o.Batch, o.UBatch = orDefault(o.Batch, llamaUBatch), orDefault(o.UBatch, llamaUBatch)
+	if _, _, err := cacheTypes(o.KVType); err != nil {
+		return nil, fmt.Errorf("ollama runs llama.cpp: %w", err)
+	}
 	asked := o.Sequences
 	o.Sequences = ollamaParallel(m, o.Sequences)
 	o.Context = min(orDefault(o.Context, ollamaContext(o.GPU)), m.Text.MaxPositions) * o.Sequences

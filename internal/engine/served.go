@@ -291,7 +291,7 @@ func (s Served) refuse(e *Engine, m *profile.Model) error {
 		return fmt.Errorf("--max-lora-rank %d: %s takes %s", s.LoRARank, e.Product, strings.Trim(fmt.Sprint(ranks), "[]"))
 	}
 	if experts == 0 && (s.ExpertParallel || s.ExpertCards > 1) {
-		return no("leave experts out", "%s has no experts to share out", m.Name)
+		return no("leave --expert-parallel and --expert-cards out", "%s has no experts to share out", m.Name)
 	}
 	return nil
 }

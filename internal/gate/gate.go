@@ -20,6 +20,7 @@ import (
 
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/advise"
+	"github.com/vlmem/vlmem/internal/engine"
 	"github.com/vlmem/vlmem/internal/units"
 	"github.com/vlmem/vlmem/internal/verdict"
 )
@@ -41,6 +42,8 @@ type Check struct {
 	Found   string  `json:"found" yaml:"found"`
 	// Missing is by how much it is broken, or may be.
 	Missing units.Bytes `json:"missing_bytes" yaml:"missing_bytes"`
+	// Estimate is what was held against the machine, nil for recordings.
+	Estimate *engine.Memory `json:"estimate,omitempty" yaml:"estimate,omitempty"`
 }
 
 // Result is every promise of one gate.

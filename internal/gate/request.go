@@ -159,6 +159,7 @@ func (r *Request) fits() ([]Check, error) {
 	s, err := r.Stand(model, mem)
 	subject := fmt.Sprintf("%s (%s) for %s fits %s", mem.Model, mem.Quant, mem.Engine, r.Hardware)
 	c := Fits(subject, s)
+	c.Estimate = mem
 	if other := r.otherBackend(mem); other != "" && c.Outcome == Holds {
 		c.Outcome = Unsure
 		c.Found += fmt.Sprintf("; it is of %s, whose rules on %s were read, not run", other, r.GPU.Name)

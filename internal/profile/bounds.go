@@ -140,6 +140,12 @@ func (m *Memory) usableName() string {
 	return HostMemory
 }
 
+// SaysInUse reports whether anything is known of what other programs hold now, on the host or on a card.
+func (h *Hardware) SaysInUse() bool {
+	host := h.Memory != nil && (len(h.Memory.Bounds) > 0 || h.Memory.AvailableBytes != nil)
+	return host || slices.ContainsFunc(h.GPUs, func(g GPU) bool { return g.FreeBytes != nil })
+}
+
 // Compute is how many threads a computation should run, and why: one for each core that the process may use, as
 // threads of one core share its vector units; of cores that differ the strong ones, since every step waits for its
 // slowest thread; and no more than the CPU time that a control group grants, as more only wait for each other.
