@@ -349,7 +349,8 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		foreign = slices.Concat(mix, []string{"images", "frames", "batch", "dtype", "attention", "cache", "device"})
 		reason = "has no effect on --engine " + o.engine
 	} else if cmd.Flags().Changed("ctx") {
-		return fmt.Errorf("--ctx has no effect on --engine %s: it is of %s", o.engine, strings.Join(replays(engine.Arenas), " or "))
+		return fmt.Errorf("--ctx has no effect on --engine %s: it is of %s", o.engine,
+			strings.Join(replays(engine.Arenas), " or "))
 	}
 	for _, name := range foreign {
 		if cmd.Flags().Changed(name) {
