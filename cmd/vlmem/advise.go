@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strconv"
 	"strings"
@@ -247,20 +247,14 @@ func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Input
 	}
 	env.notes(&model)
 	in, err := o.inputs(cmd, model)
-	if err == nil && o.assumeIdle && o.hardware != "" {
-		err = catalog.Idle(o.hardware)
-	}
-	if err != nil {
+	if err = cmp.Or(err, catalog.Idle(o.hardware, o.assumeIdle)); err != nil {
 		return in, err
 	}
 	o.lessons.observed, o.observed = speed.Split(o.observed)
-	if o.target != "" && len(o.observed) > 0 {
-		return in, fmt.Errorf("--observed %s: rates move predicted ones, and %s's files hold none", o.observed[0], o.target)
-	}
 	runs, err := o.lessons.runs(env)
 	in.Process = observation.LearnProcess(runs, o.target)
 	in.Engine = advise.Serving(&in.Model)
-	return in, err
+	return in, cmp.Or(err, advise.Ask{Target: o.target}.WithoutRates(o.observed))
 }
 
 // advice settles the limits, samples requests and sizes everything. What does not fit is told what would.

@@ -90,3 +90,11 @@ func (a Ask) Check(typed func(flag string) bool) error {
 	}
 	return a.Want.Check()
 }
+
+// WithoutRates refuses rates, of these files, where a target's files are written, which hold no predicted ones.
+func (a Ask) WithoutRates(files []string) error {
+	if a.Target == "" || len(files) == 0 {
+		return nil
+	}
+	return fmt.Errorf("--observed %s: rates move predicted ones, and --for %s writes none", files[0], a.Target)
+}

@@ -121,8 +121,11 @@ func modelFile(name string) (profile.Model, error) {
 // Hardware reads built-in hardware and hardware files joined by "+".
 func Hardware(spec string) (profile.Hardware, error) { return combined(strings.Split(spec, "+")) }
 
-// Idle refuses to empty hardware of other programs that says of none.
-func Idle(spec string) error {
+// Idle refuses to empty named hardware of other programs where it says of none.
+func Idle(spec string, asked bool) error {
+	if spec == "" || !asked {
+		return nil
+	}
 	h, err := Hardware(spec)
 	if err == nil && !h.SaysInUse() {
 		err = fmt.Errorf("--assume-idle has no effect: %s says nothing of what is in use", spec)

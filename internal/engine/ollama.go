@@ -30,7 +30,9 @@ var ollama = Engine{
 	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Shared: "q4_k_m", Savings: []Saving{SmallBatches, SmallTower, SmallCache, SmallestCache},
-	Effects:  slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool { return f == "kv-unified" }),
+	Effects: slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool {
+		return f == "kv-unified" || f == "main-gpu"
+	}),
 	Estimate: estimateOllama, Write: writeOllama, ReadLog: ReadOllamaLog, ReadRates: readOllamaRates,
 	Spellings: ollamaSpellings(), Modelfiles: true,
 	Unreckoned: []string{"adapter", "draft", "main-gpu", "OLLAMA-SCHED-SPREAD", "num-parallel"},
