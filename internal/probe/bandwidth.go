@@ -135,7 +135,10 @@ const windows = 3
 // steadyRates takes rates until they agree, and at most ms.rounds times so many.
 func (ms *measuring) steadyRates(workers []*worker, k streamKernel, bytes int) (rates []float64) {
 	for range ms.rounds {
-		for range windows {
+		for i := range windows {
+			if i > 0 && ms.late() {
+				return rates
+			}
 			rates = append(rates, rate(workers, k, bytes, ms.window))
 		}
 		if spread(rates) < noisy || time.Since(ms.start) > ms.total {
@@ -169,6 +172,9 @@ func (ms *measuring) loadMemory() error {
 
 func (ms *measuring) loadWith(c *crew) {
 	threads := len(c.workers)
+	if len(ms.loads[threads]) > 0 && ms.late() {
+		return
+	}
 	ms.loads[threads] = append(ms.loads[threads], rate(c.workers, load, c.bytes(), ms.memory))
 }
 
@@ -190,6 +196,9 @@ func (ms *measuring) bandwidths() error {
 	}
 	return nil
 }
+
+// outOfTime is why something was not measured on a machine that others keep busy.
+const outOfTime = "the machine was too busy to measure it in time"
 
 // threadCounts is 1, doublings of it where asked for, and all.
 func (ms *measuring) threadCounts() []int {
@@ -226,6 +235,10 @@ func (ms *measuring) streams(c *crew, levels bool) error {
 			name  string
 			bytes int
 		}{{"L1", int(ms.m.L1Bytes) / 2}, {"L2", int(ms.m.L2Bytes) / 2}, {"L3", int(ms.m.LLCBytes) / 2 / threads}} {
+			if ms.late() {
+				ms.m.Unknown["measured.bandwidth."+level.name] = outOfTime
+				continue
+			}
 			if level.bytes < leastStream || level.name == "L3" && ms.m.LLCBytes == ms.m.L2Bytes {
 				continue
 			}

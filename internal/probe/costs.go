@@ -35,6 +35,7 @@ func (ms *measuring) costs() error {
 
 const (
 	faultRegion = 32 << 20
+	lateRegion  = 8 << 20
 	hugeRegion  = 64 << 20
 	copyRegion  = 128 << 20
 )
@@ -42,13 +43,20 @@ const (
 // faultCost times the first touch of fresh pages. Huge pages are believed only where faults were as few as they would
 // be.
 func (ms *measuring) faultCost(key string, pages kernel.Pages, size int) error {
-	region, err := kernel.Map(faultRegion, pages)
+	most := faultRegion
+	if ms.late() {
+		most = lateRegion
+	}
+	region, err := kernel.Map(most, pages)
 	if err != nil {
 		return err
 	}
 	defer region.Close()
 	var costs []float64
-	for range 3 {
+	for i := range 3 {
+		if i > 0 && ms.late() {
+			break
+		}
 		before, start := pageFaults(), time.Now()
 		b := region.Bytes()
 		for i := 0; i < len(b); i += size {
@@ -78,6 +86,10 @@ func (ms *measuring) hugeLoad() error {
 	if _, given := ms.m.Costs["huge_page_fault"]; !given {
 		return nil
 	}
+	if ms.late() {
+		ms.m.Unknown["measured.bandwidth."+hugeLevel] = outOfTime
+		return nil
+	}
 	bytes := min(ms.stream, max(hugeRegion, 4*int(ms.m.LLCBytes)))
 	region, err := kernel.Map(bytes, kernel.HugePages)
 	if err != nil {
@@ -95,12 +107,15 @@ func (ms *measuring) hugeLoad() error {
 // hugeLevel is the level of what was measured over huge pages.
 const hugeLevel = "DRAM, huge pages"
 
+// leastCopies is of how many the median is worth something.
+const leastCopies = 7
+
 // copyCost times Go's copy, the libc memcpy of a Go program, over memory that no cache holds.
 func (ms *measuring) copyCost() {
 	b := ms.region.Bytes()[:min(ms.stream, copyRegion)]
 	var costs []float64
 	half := len(b) / 2
-	for at := 0; at+sliceBytes/4 <= half; at += sliceBytes / 4 {
+	for at := 0; at+sliceBytes/4 <= half && (len(costs) < leastCopies || !ms.late()); at += sliceBytes / 4 {
 		start := time.Now()
 		n := copy(b[half+at:half+at+sliceBytes/4], b[at:])
 		costs = append(costs, time.Since(start).Seconds()/float64(n))

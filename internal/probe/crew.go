@@ -54,7 +54,7 @@ const pieceBytes = 4 << 20
 
 // mapMemory maps what all but huge pages is measured on. The CPUs near the first one, as many as help, touch it, so
 // that it lies on their node. A guest whose host took idle memory away waits milliseconds for each MiB, so past twice
-// the largest working set what came in ms.mapping must do.
+// the largest working set what came in ms.mapping must do, and past twice the least of them what came in twice that.
 func (ms *measuring) mapMemory() error {
 	mapped, err := kernel.Map(ms.stream, kernel.OrdinaryPages)
 	if err != nil {
@@ -63,10 +63,13 @@ func (ms *measuring) mapMemory() error {
 	ms.mapped = mapped
 	workers := startWorkers(ms.near()[:min(len(ms.near()), mostTouching)])
 	defer stopWorkers(workers)
-	deadline := time.Now().Add(ms.mapping)
+	start := time.Now()
 	for from := 0; from < ms.stream; from += len(workers) * pieceBytes {
-		if from >= 2*ms.top && time.Now().After(deadline) {
+		if took := time.Since(start); from >= 2*ms.top && took > ms.mapping {
 			ms.stream = from
+			break
+		} else if from >= 2*leastTop && took > 2*ms.mapping {
+			ms.stream, ms.top, ms.hurried = from, from/2/pieceBytes*pieceBytes, true
 			break
 		}
 		each(workers, func(i int, _ *worker) {

@@ -34,18 +34,8 @@ func (ms *measuring) latencies() error {
 		if sweep.order == Random { // linking a large one takes longest; whole octaves do
 			sizes = slices.DeleteFunc(sizes, func(bytes int) bool { return bytes > cheap && bytes&(bytes-1) != 0 })
 		}
-		deadline := time.Now().Add(ms.sweep)
-		for i, bytes := range sizes {
-			if ms.ctx.Err() != nil {
-				return ms.ctx.Err()
-			}
-			if time.Now().After(deadline) && i < len(sizes)-1 {
-				continue // what is left of the time goes to the largest, main memory
-			}
-			for range repeatsOf(bytes) {
-				ms.chaser.move(bytes)
-				*sweep.into = sweep.into.add(bytes, ms.sample(ms.chaser.chain(bytes, sweep.order)))
-			}
+		if *sweep.into = ms.sweepOver(sizes, sweep.order); ms.ctx.Err() != nil {
+			return ms.ctx.Err()
 		}
 		if err := ms.step(); err != nil {
 			return err
@@ -56,6 +46,46 @@ func (ms *measuring) latencies() error {
 	}
 	ms.assignCapacities()
 	return nil
+}
+
+// sweepOver samples one order over rising sizes, until the time is over; what is left of it goes to the largest, main
+// memory. On a machine so busy that this would take twice as long again, it goes to the largest that would not.
+func (ms *measuring) sweepOver(sizes []int, order string) (c curve) {
+	start, perByte := time.Now(), 0.0
+	for i, bytes := range sizes {
+		taken := time.Since(start)
+		left := (3*ms.sweep - taken).Seconds()
+		slow := perByte*float64(bytes) > left
+		if ms.ctx.Err() != nil || i < len(sizes)-1 && (taken > ms.sweep || slow) {
+			continue
+		}
+		if slow {
+			bytes, ms.hurried = affordable(sizes, c[len(c)-1].bytes, left/perByte), true
+		}
+		for range repeatsOf(bytes) {
+			began := time.Now()
+			ms.chaser.move(bytes)
+			c = c.add(bytes, ms.sample(ms.chaser.chain(bytes, order)))
+			perByte = dearer[order] * time.Since(began).Seconds() / float64(bytes)
+		}
+	}
+	return c
+}
+
+// dearer is by how much a byte of the next size takes longer than one of the last: caches help with linking pages in
+// no order up to what they hold.
+var dearer = map[string]float64{PageLocal: 1, LinePerPage: 1, Random: 2}
+
+// affordable is the largest size of no more than most bytes, and at least what was sampled last, or where that is less
+// than any last-level cache, the least that may not be.
+func affordable(sizes []int, last int, most float64) int {
+	best := max(last, leastTop)
+	for _, size := range sizes {
+		if float64(size) <= most {
+			best = max(best, size)
+		}
+	}
+	return best
 }
 
 const cheap = 8 << 20 // bytes of a working set that takes little time
@@ -100,7 +130,7 @@ func (ms *measuring) refineSteps() error {
 
 // lookAgain samples the last step once more: who else uses a shared cache changes within a second.
 func (ms *measuring) lookAgain() error {
-	if len(ms.lastStep) > 0 {
+	if len(ms.lastStep) > 0 && !ms.late() {
 		if err := ms.refineStep(ms.lastStep, ms.last); err != nil {
 			return err
 		}
@@ -113,7 +143,7 @@ func (ms *measuring) lookAgain() error {
 }
 
 // findKeptAlone goes up from far below the last step until a walk alone passes a tenth of its rise at every try. The
-// answer is the last size that it kept, zero where no step shows any more.
+// answer is the last size that it kept, zero where no step shows any more, or where the time does not suffice.
 func (ms *measuring) findKeptAlone() int {
 	steps := ms.local.knees(ms.dataLevels(), ms.rng)
 	if len(steps) == 0 {
@@ -123,6 +153,9 @@ func (ms *measuring) findKeptAlone() int {
 	sizes := grid(max(scale(last.bytes, -farBelow), pageBytes), last.bytes, ms.coarse)
 	kept := sizes[0]
 	for _, bytes := range sizes {
+		if ms.late() {
+			return 0
+		}
 		ms.chaser.move(bytes)
 		lost := 0
 		for lost < tries && ms.chaser.chain(bytes, PageLocal).alone() > last.onset {
@@ -153,7 +186,7 @@ func (ms *measuring) refineStep(around []int, atMost time.Duration) error {
 		ms.chaser.move(largest)
 		l := ms.chaser.chain(largest, PageLocal)
 		for _, bytes := range slices.Backward(around) {
-			if ms.ctx.Err() != nil {
+			if ms.ctx.Err() != nil || ms.late() {
 				return ms.ctx.Err()
 			}
 			ms.chaser.cut(l, bytes)

@@ -57,6 +57,7 @@ type plan struct {
 	mapping      time.Duration // for taking the memory to measure on, beyond the least
 	rounds       int           // of a rate, until it is steady
 	total        time.Duration // after which nothing is repeated
+	most         time.Duration // after which what has a value is let be, and what nobody must have is left out
 	everyCount   bool          // thread counts between one and all
 }
 
@@ -64,11 +65,12 @@ var (
 	quick = plan{top: 128 << 20, stream: 1 << 30, mapping: 300 * time.Millisecond, coarse: 3, fine: 16, repeats: 9,
 		sweep:  200 * time.Millisecond,
 		refine: 100 * time.Millisecond, last: 250 * time.Millisecond, window: 3 * time.Millisecond,
-		memory: 40 * time.Millisecond, rounds: 2, total: 1700 * time.Millisecond}
+		memory: 40 * time.Millisecond, rounds: 2, total: 1700 * time.Millisecond,
+		most: 2 * time.Second}
 	deep = plan{top: 512 << 20, stream: 2 << 30, mapping: 10 * time.Second, coarse: 6, fine: 32, repeats: 25,
 		sweep:  6 * time.Second,
 		refine: 3 * time.Second, last: 6 * time.Second, window: 40 * time.Millisecond, memory: 500 * time.Millisecond,
-		rounds: 5, total: 40 * time.Second, everyCount: true}
+		rounds: 5, total: 40 * time.Second, most: time.Minute, everyCount: true}
 )
 
 const (
@@ -91,6 +93,7 @@ type measuring struct {
 	mapped   *kernel.Region    // all that was asked for
 	region   *kernel.Region    // what came of it in time, ms.stream bytes
 	crews    []*crew           // of one thread and of all
+	hurried  bool              // something was left out or taken once for want of time
 	loads    map[int][]float64 // by threads: bytes per second from main memory, one at each moment
 
 	latencySearch
@@ -104,6 +107,14 @@ func (ms *measuring) step() error {
 		ms.progress(ms.steps, 7+ms.places+len(ms.threadCounts()))
 	}
 	return ms.ctx.Err()
+}
+
+// late is whether the measurement is to come to its end: whoever keeps the machine busy makes each step take several
+// times as long, and a person waits.
+func (ms *measuring) late() bool {
+	over := time.Since(ms.start) > ms.most
+	ms.hurried = ms.hurried || over
+	return over
 }
 
 // Measure times the machine it runs on, pinned to one CPU and then to as many as opts.Hardware allows. It takes about
@@ -213,6 +224,9 @@ func (ms *measuring) run() error {
 		}
 	}
 	ms.publishLatency()
+	if ms.hurried {
+		ms.warn(Disturbed, "other programs kept the machine busy for so long that values were taken fewer times or left out")
+	}
 	if ms.interruption*5 > ms.samples {
 		ms.warn(Disturbed, "another program took the CPU during %d of %d samples: measured values may be low",
 			ms.interruption,

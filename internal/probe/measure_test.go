@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
 )
@@ -15,7 +16,7 @@ import (
 // brief measures as little as can be.
 var brief = plan{top: leastTop, stream: 32 << 20, coarse: 1, fine: 2, repeats: 3, sweep: 50 * time.Millisecond,
 	refine: time.Millisecond, last: time.Millisecond, window: time.Millisecond, memory: time.Millisecond, rounds: 1,
-	total: time.Second, everyCount: true}
+	total: time.Second, most: time.Minute, everyCount: true}
 
 // TestMeasure runs the whole of it on this machine. What the figures are is the machine's affair; that all are there is
 // ours.
@@ -120,5 +121,45 @@ func TestNotes(t *testing.T) {
 	h.Measured.LLCBytes, h.Measured.Bandwidth = 30*units.MiB, nil
 	if got := Notes(h); len(got) != 1 || !strings.Contains(got[0], "4 MiB") {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestAffordable: on a busy machine main memory is what can be linked in time, no less than was sampled or than any
+// last-level cache.
+func TestAffordable(t *testing.T) {
+	sizes := []int{1 << 20, 8 << 20, 16 << 20, 32 << 20, 64 << 20, 128 << 20}
+	for _, c := range []struct {
+		last int
+		most float64
+		want int
+	}{{8 << 20, 1 << 30, 128 << 20}, {8 << 20, 40 << 20, 32 << 20}, {1 << 20, 0, leastTop}, {64 << 20, -1, 64 << 20}} {
+		if got := affordable(sizes, c.last, c.most); got != c.want {
+			t.Errorf("last %d, most %g: %d, want %d", c.last, c.most, got, c.want)
+		}
+	}
+}
+
+// TestLateMeasurementEnds: where the time is over at the start, each value is still there, taken once, with a warning.
+func TestLateMeasurementEnds(t *testing.T) {
+	h, err := Reported("/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms, err := newMeasuring(t.Context(), Options{Hardware: h})
+	if errors.Is(err, ErrTooLittleMemory) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms.plan = brief
+	ms.most = -1
+	m, err := ms.measure()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.DRAMLatencyS <= 0 || m.DRAMReadBytesPerS <= 0 || m.FP32FlopsPerS <= 0 || m.Costs["memcpy_per_byte"] <= 0 ||
+		!slices.ContainsFunc(m.Warnings, func(w evidence.Warning) bool { return w.Code == Disturbed }) {
+		t.Errorf("%+v", m)
 	}
 }
