@@ -244,6 +244,9 @@ const noLimit = math.MaxInt64 / 2
 
 func readMemoryLimits(r *root) (memoryLimits, error) {
 	groups, firstErr := controlGroups(r, "memory")
+	if dirs, _, ok, err := groupDirs(r, "memory"); firstErr == nil && ok && err == nil && !r.exists(dirs[0]) {
+		firstErr = fmt.Errorf("/%s, the process's own group, is not there: %w", dirs[0], errOutside)
+	}
 	m := memoryLimits{outside: errors.Is(firstErr, errOutside)}
 	for _, g := range groups {
 		stat, statErr := r.counters(g.dir + "/memory.stat")

@@ -275,6 +275,8 @@ var damaged = []struct {
 	{name: "a group and no mount of groups", files: machine{"proc/self/cgroup": "0::/x\n",
 		"proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"},
 		unknown: map[string]string{"memory.limit_bytes": "says /x", "system.cpu_quota": "says /x"}},
+	{name: "a group whose folder is not there", files: controllers.with(machine{"proc/self/cgroup": "0::/x\n"}),
+		unknown: map[string]string{"memory.limit_bytes": "sys/fs/cgroup/x, the process's own group, is not there"}},
 	{name: "a group of version 1 and no mount of it", files: machine{
 		"proc/self/cgroup":    "5:cpu,cpuacct:/\n4:memory:/docker/x\n",
 		"proc/self/mountinfo": "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"},

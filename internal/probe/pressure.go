@@ -78,7 +78,7 @@ func (s *survey) miss(seen []told) {
 		}
 		s.told = append(s.told, before)
 		if !slices.ContainsFunc(s.Unread, func(u pressure.Unread) bool { return u.Name == before.budget }) {
-			s.unread(before.budget, false, fmt.Errorf("/%s tells no more what it told", before.file))
+			s.unread(before.budget, false, fmt.Errorf("/%s is gone or says something else", before.file))
 		}
 	}
 }
@@ -176,7 +176,7 @@ func (s *survey) readGroups() {
 	if tightest != nil {
 		s.Budgets = append(s.Budgets, *tightest)
 	}
-	s.unread(groupBudgetName, unknown != nil, err)
+	s.unread(groupBudgetName, unknown != nil || limits.outside, err)
 }
 
 // readNodes takes the nodes that the process is held to as one budget, where they are not all.
