@@ -217,6 +217,16 @@ func (q *Query) Feasible(tokensPerSecond float64) bool {
 	return q.Card == nil || tokensPerSecond*q.Work.CardOps <= q.Card.flops()*math.Max(1, float64(q.Card.Count))
 }
 
+// Impossible reports whether a card would have to read its memory faster than its peak to write so fast. A twentieth is
+// left for peaks and files that were rounded.
+func (q *Query) Impossible(tokensPerSecond float64) bool {
+	if q.Card == nil {
+		return false
+	}
+	bytes := q.Work.CardBytes + q.Work.CardExpertBytes
+	return tokensPerSecond*bytes > 1.05*q.Card.BandwidthBytesPS
+}
+
 // Family joins architectures whose kernels are alike.
 func Family(c *Card) string { return c.family() }
 

@@ -21,7 +21,12 @@ type phase struct {
 }
 
 var phases = []phase{
-	{"decode", speed.DecodeTerms, func(r row) float64 { return r.decode }},
+	{"decode", speed.DecodeTerms, func(r row) float64 {
+		if r.impossible {
+			return 0
+		}
+		return r.decode
+	}},
 	{"prefill", speed.PrefillTerms, func(r row) float64 {
 		if r.cached {
 			return 0
@@ -166,7 +171,9 @@ func fitPhase(out io.Writer, ph phase, rows []row, worst int) (speed.Phase, erro
 		inside[i] = predictWith(ph, r, theta)
 	}
 	fmt.Fprintf(out, "%s: %d effects\n", ph.name, len(theta))
-	p := speed.Phase{Effects: map[string]float64{}, Spread: spreads(ph, rows, bySource, inside)}
+	// A machine of a source that nobody knows is what is asked of most, one of a known source sometimes. Counted alike, as
+	// they once were, intervals held 68 to 74 % in seven classes.
+	p := speed.Phase{Effects: map[string]float64{}, Spread: spreads(ph, rows, bySource, bySource, bySource, inside)}
 	for name, v := range theta {
 		if math.Abs(v) >= 0.005 {
 			p.Effects[name] = round(v)

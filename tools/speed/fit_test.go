@@ -86,6 +86,69 @@ func TestPredictionsOfRows(t *testing.T) {
 	}
 }
 
+// What a row cannot mean is not fitted: a rate above the card's peak bandwidth, as of a model with experts whose active
+// parameters are not said, and every other row of that model of the same source.
+func TestImpossibleRows(t *testing.T) {
+	s, err := readSheets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := readRows(write(t, "unit,notes,n_cpu_moe,"+head+
+		"u,,,a,llama.cpp,CUDA,RTX 4070,ada,504,A-Mini,35,IQ2_XXS,8.76,,131\n"+
+		"u,,,b,llama.cpp,CUDA,RTX 4070,ada,504,A-Mini,35,IQ2_XXS,8.76,,40\n"+
+		"v,,,c,llama.cpp,CUDA,RTX 4070,ada,504,A-Mini,35,IQ2_XXS,8.76,,40\n"+
+		"v,,26,d,llama.cpp,CUDA,RTX 4070,ada,504,B,35,Q4_K_M,19.8,,55\n"), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, true, false, true} {
+		if rows[i].impossible != want || (phases[0].rate(rows[i]) == 0) != want {
+			t.Errorf("row %s: impossible %v, want %v", rows[i].id, rows[i].impossible, want)
+		}
+	}
+}
+
+// An estimated file of a rounded size takes the published one, its embedding in q6_K; a file that was measured stays.
+func TestSizesOfEstimatedFiles(t *testing.T) {
+	s, err := readSheets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		model, notes string
+		params, act  float64
+		file         float64 // GiB
+	}{
+		{"OLMo-2-0425-1B-Instruct", "file size estimated", 1.485e9, 1.485e9, (0.567*1.279 + 0.206e9*6.5625/8/gib)},
+		{"OLMo-2-0425-1B-Instruct", "", 1e9, 1e9, 0.567},
+		{"Trinity-Mini", "file size estimated", 26.1e9, 3e9, 0.567*25.69 + 0.41e9*6.5625/8/gib},
+		{"No-Such-3B", "file size estimated", 3e9, 3e9, 3 * 0.567},
+	} {
+		f := map[string]string{"model": c.model, "notes": c.notes, "params_b": "1", "active_b": "1", "file_gib": "0.567"}
+		params, act, file := s.sizes(f, "q4_k")
+		if math.Abs(params/c.params-1) > 1e-9 || math.Abs(act/c.act-1) > 1e-9 || math.Abs(file/gib/c.file-1) > 1e-6 {
+			t.Errorf("%s, %q: %g, %g, %.4f; want %g, %g, %.4f", c.model, c.notes, params, act, file/gib, c.params, c.act, c.file)
+		}
+	}
+}
+
+// What this project measured reads as rows do.
+func TestOwnRows(t *testing.T) {
+	s, err := readSheets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.rows("own.csv", bytes.NewReader(ownCSV))
+	if err != nil || len(rows) == 0 {
+		t.Fatal(len(rows), err)
+	}
+	for _, r := range rows {
+		if r.query == nil || r.decode == 0 || r.impossible || r.flagged || r.guessed {
+			t.Errorf("%s: %q, decode %g, impossible %v", r.id, r.refused, r.decode, r.impossible)
+		}
+	}
+}
+
 func TestRowsLackColumns(t *testing.T) {
 	_, err := readRows(write(t, "id,engine\n1,llama.cpp\n"), &sheets{})
 	if err == nil || !strings.Contains(err.Error(), `no column "backend"`) {

@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/csv"
 	"flag"
 	"fmt"
@@ -47,6 +48,11 @@ func run(predict, fit, against, write string, worst int) error {
 		return err
 	}
 	if fit != "" {
+		own, err := s.rows("own.csv", bytes.NewReader(ownCSV))
+		if err != nil {
+			return err
+		}
+		rows = append(rows, own...)
 		return fitAll(os.Stdout, rows, write, worst)
 	}
 	if against != "" {

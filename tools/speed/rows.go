@@ -24,6 +24,7 @@ type row struct {
 	decode, prefill                   float64 // tokens per second
 	flagged                           bool
 	cached                            bool // the prompt rate is none: above the card's peak, or too short to time
+	impossible                        bool // experts that are none, or reads above the card's peak: what the row says is active is not
 	guessed                           bool // the row does not say where the layers lie, and the card has no room for all
 	query                             *speed.Query
 	refused                           string // why there is no question
@@ -38,6 +39,11 @@ var cpusCSV []byte
 //go:embed shapes.csv
 var shapesCSV []byte
 
+// ownCSV is what this project measured: rows as a fit reads them, of a card that public rows hardly tell of.
+//
+//go:embed own.csv
+var ownCSV []byte
+
 const gib = 1 << 30
 
 type card struct{ tflops, memory float64 }
@@ -50,6 +56,7 @@ type processor struct {
 type shape struct {
 	pattern                                      *regexp.Regexp
 	layers, kv, width, embedding, tied, ofActive float64
+	params, active                               float64 // 10^9; 0: as the row says
 }
 
 // sheets are the data sheets that turn a name into rates.
@@ -72,7 +79,7 @@ func readSheets() (*sheets, error) {
 	}))
 	return s, errors.Join(err, eachLine("shapes.csv", shapesCSV, func(f []string, n []float64) error {
 		p, err := regexp.Compile("(?i)" + f[0])
-		s.shapes = append(s.shapes, shape{p, n[1], n[2], n[3], n[4], n[5], n[6]})
+		s.shapes = append(s.shapes, shape{p, n[1], n[2], n[3], n[4], n[5], n[6], n[7], n[8]})
 		return err
 	}))
 }
@@ -108,7 +115,11 @@ func readRows(path string, s *sheets) ([]row, error) {
 		return nil, err
 	}
 	defer f.Close()
-	r := csv.NewReader(f)
+	return s.rows(path, f)
+}
+
+func (s *sheets) rows(path string, from io.Reader) ([]row, error) {
+	r := csv.NewReader(from)
 	head, err := r.Read()
 	if err != nil {
 		return nil, fmt.Errorf("%s: reading the header: %w", path, err)
@@ -122,7 +133,7 @@ func readRows(path string, s *sheets) ([]row, error) {
 	for {
 		line, err := r.Read()
 		if errors.Is(err, io.EOF) {
-			return rows, nil
+			return misstated(rows), nil
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
@@ -135,11 +146,26 @@ func readRows(path string, s *sheets) ([]row, error) {
 	}
 }
 
+// misstated marks all rows of a source's model of which one is impossible: the source states that model alike in all.
+func misstated(rows []row) []row {
+	models := map[[2]string]bool{}
+	for _, r := range rows {
+		if r.impossible {
+			models[[2]string{r.unit, r.fields["model"]}] = true
+		}
+	}
+	for i, r := range rows {
+		rows[i].impossible = models[[2]string{r.unit, r.fields["model"]}]
+	}
+	return rows
+}
+
 func newRow(f map[string]string, s *sheets) row {
 	r := row{id: f["id"], source: f["source"], unit: f["unit"], hardware: f["hw"], fields: f, flagged: f["flag"] != ""}
 	r.decode, r.prefill = number(f["decode_tps"]), number(f["prefill_tps"])
 	r.query, r.refused = s.question(f)
 	r.cached = r.query != nil && (!r.query.Feasible(r.prefill) || r.query.Work.Prompt < 64)
+	r.impossible = r.query != nil && (r.query.Impossible(r.decode) || number(f["n_cpu_moe"]) > 0 && !r.query.Work.Experts)
 	r.class = classOf(f, r.query)
 	r.guessed = r.query != nil && r.query.Card != nil && r.query.Host != nil && f["ngl"] == "" && f["n_cpu_moe"] == ""
 	return r
@@ -158,34 +184,55 @@ var active = regexp.MustCompile(`(?i)[-_ ]A([0-9.]+)B`)
 // sized finds the size that a model's name states: what a row says of it was sometimes rounded or guessed.
 var sized = regexp.MustCompile(`(?i)[-_ :]([0-9.]+)B\b`)
 
+// embeddingBytes is a parameter of the embedding in files whose blocks take fewer bits: llama.cpp keeps it in q6_K.
+const embeddingBytes = 6.5625 / 8
+
+// sizes are a row's parameters, the active ones, and the bytes of its file. Where the row's file was estimated, from a
+// rounded number of parameters, the published number stands in for it, and for the active ones of a row that says all.
+func (s *sheets) sizes(f map[string]string, group string) (params, act, file float64) {
+	params, act, file = number(f["params_b"])*1e9, number(f["active_b"])*1e9, number(f["file_gib"])*gib
+	if m := active.FindStringSubmatch(f["model"]); m != nil && act >= 0.8*params {
+		act = number(m[1]) * 1e9
+	}
+	estimated := strings.Contains(f["notes"], "file size estimated")
+	if k, ok := s.known(f); ok && k.params > 0 && estimated && params > 0 && file > 0 {
+		bytes, embedding := file/params, k.embedding*1e9
+		switch all := act == 0 || act >= 0.8*params; {
+		case k.active == 0:
+			act = k.params * 1e9
+		case all:
+			act = k.active * 1e9
+		}
+		params = k.params * 1e9
+		file = bytes*(params-embedding) + math.Max(bytes, embeddingBytes)*embedding
+	} else if m := sized.FindStringSubmatch(f["model"]); m != nil && estimated {
+		if b := number(m[1]) * 1e9; b > 0 && (params > 1.35*b || params < b/1.35) && params == act {
+			file, params, act = file*b/params, b, b
+		}
+	}
+	if params == 0 && file > 0 {
+		params = file * 8 / speed.BitsOf(group)
+	}
+	if file == 0 {
+		file = params * speed.BitsOf(group) / 8
+	}
+	if act == 0 || act > params {
+		act = params
+	}
+	return params, act, file
+}
+
 // question turns a row into a query, or says why none can be asked.
 func (s *sheets) question(f map[string]string) (*speed.Query, string) {
-	params, act, file := number(f["params_b"])*1e9, number(f["active_b"])*1e9, number(f["file_gib"])*gib
 	q := &speed.Query{}
 	q.Setting.Type = speed.TypeOf(f["quant"])
 	q.Setting.Engine, q.Setting.Backend = engineOf(f["engine"]), backendOf(f)
 	q.Setting.NoFlash = f["fa"] == "0"
 	q.Setting.Old = f["date"] != "" && f["date"] < "2024-09" && q.Setting.Engine == "llama.cpp"
 	q.Setting.QuantisedCache = strings.HasPrefix(f["kv"], "q")
-	if m := active.FindStringSubmatch(f["model"]); m != nil && act >= 0.8*params {
-		act = number(m[1]) * 1e9
-	}
-	if m := sized.FindStringSubmatch(f["model"]); m != nil && strings.Contains(f["notes"], "file size estimated") {
-		if b := number(m[1]) * 1e9; b > 0 && (params > 1.35*b || params < b/1.35) && params == act {
-			file, params, act = file*b/params, b, b
-		}
-	}
-	if params == 0 && file > 0 {
-		params = file * 8 / speed.BitsOf(q.Setting.Type)
-	}
+	params, act, file := s.sizes(f, q.Setting.Type)
 	if params == 0 {
 		return nil, "neither parameters nor a file size"
-	}
-	if file == 0 {
-		file = params * speed.BitsOf(q.Setting.Type) / 8
-	}
-	if act == 0 || act > params {
-		act = params
 	}
 	if c := number(f["concurrency"]); c > 1 && q.Setting.Engine != "llama.cpp" {
 		return nil, "more than one request at once"
@@ -323,13 +370,21 @@ func beside(f map[string]string) *speed.Host {
 	return h
 }
 
-func (s *sheets) shapeOf(f map[string]string, params, act float64) shape {
+// known finds the shape of a row's model by its name.
+func (s *sheets) known(f map[string]string) (shape, bool) {
 	for _, name := range []string{f["model"], f["arch"]} {
 		for _, k := range s.shapes {
 			if k.pattern.MatchString(name) {
-				return k
+				return k, true
 			}
 		}
+	}
+	return shape{}, false
+}
+
+func (s *sheets) shapeOf(f map[string]string, params, act float64) shape {
+	if k, ok := s.known(f); ok {
+		return k
 	}
 	b := params / 1e9
 	k := shape{layers: math.Round(20 * math.Pow(b, 0.32)), tied: 1, ofActive: 0.5}

@@ -15,8 +15,8 @@ type residual struct {
 	machine, unit string
 }
 
-// spreads finds the interval of each class: percentiles of the residuals. A new source may resemble those known or not,
-// so the rows are counted twice, once with their source left out of the fit and once with it.
+// spreads finds the interval of each class: percentiles of the residuals of every prediction given, so that a prediction
+// given three times weighs three times.
 func spreads(ph phase, rows []row, predictions ...[]float64) map[string]speed.Spread {
 	by := map[string][]residual{}
 	for _, predicted := range predictions {
@@ -36,7 +36,9 @@ func spreads(ph phase, rows []row, predictions ...[]float64) map[string]speed.Sp
 	}
 	out := map[string]speed.Spread{}
 	for class, rs := range by {
-		s := speed.Spread{Low: round(percentile(rs, 0.1)), High: round(percentile(rs, 0.9)), Rows: len(rs) / len(predictions)}
+		s := speed.Spread{Rows: len(rs) / len(predictions)}
+		// Rounded outwards: an end is a residual that was seen, and lies inside.
+		s.Low, s.High = math.Floor(1000*percentile(rs, 0.1))/1000, math.Ceil(1000*percentile(rs, 0.9))/1000
 		units := map[string]bool{}
 		for _, r := range rs {
 			units[r.unit] = true
@@ -55,7 +57,7 @@ func percentile(rs []residual, q float64) float64 {
 		logs[i] = r.log
 	}
 	sort.Float64s(logs)
-	return stat.Quantile(q, stat.LinInterp, logs, nil)
+	return stat.Quantile(q, stat.Empirical, logs, nil)
 }
 
 // parts splits the residuals' spread into that between machines and that within one, robustly: from medians of absolute
