@@ -109,7 +109,7 @@ func (o *benchTilesOptions) run(env *environment, ctx context.Context,
 	shapes []contest.Shape) (func(io.Writer, string) error, error) {
 	switch {
 	case o.gpu:
-		memory, err := card.UserMemory()
+		memory, err := card.UserMemory(env.lookup)
 		if err != nil {
 			return nil, err
 		}

@@ -40,7 +40,7 @@ func machine(env *environment, ctx context.Context, spec string) (profile.Hardwa
 		return h, err
 	}
 	err = measure(env, ctx, &h, false)
-	h.Measured.Steady(h.CPU)
+	h.Settle(env.lookup, probe.Fingerprint(h))
 	return h, err
 }
 

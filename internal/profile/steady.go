@@ -3,30 +3,53 @@ package profile
 import (
 	"math"
 
+	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/units"
 )
+
+// Settle makes this machine's figures steady, by what the last run kept under the key in the user's cache folder, and
+// keeps them there. A cache that cannot be read or written is as good as none: the figures are steady without it too.
+func (h *Hardware) Settle(lookup func(string) (string, bool), key string) {
+	kept, ok := file.UserKept[Measured]("measured.json", lookup)
+	if !ok || h.Measured == nil {
+		h.Measured.Steady(h.CPU, nil)
+		return
+	}
+	last, _ := kept.Recall(key)
+	h.Measured.Steady(h.CPU, &last)
+	now := *h.Measured
+	now.Latency, now.Bandwidth, now.Source = nil, nil, nil
+	_ = kept.Keep(key, now)
+}
 
 // Steady rounds what was timed to what a second timing of the same machine gives too, so that settings made from either
 // are the same. A cache's capacity is the reported one where that lies in the interval of the timed one, which then
 // says nothing against it, and else the timed one in sixteenths of its power of two. Rates and costs are rounded to the
-// next of ten preferred numbers a decade (ISO 3, R10), 13 % off at most: forecasts that rest on them have intervals of
-// thirty and more. The curves of latency and bandwidth stay as they were timed.
-func (m *Measured) Steady(c *CPU) {
+// next of ten preferred numbers a decade (ISO 3, R10), 13 % off at most. Rounding alone moves a value that lies between
+// two of them from run to run, so the last run's value, where there is one, stays while the timing is within 20 % of
+// it, and a capacity while it lies in the timed interval. Forecasts that rest on them have intervals of thirty and
+// more. The curves of latency and bandwidth stay as they were timed.
+func (m *Measured) Steady(c *CPU, last *Measured) {
 	if m == nil {
 		return
+	}
+	if last == nil {
+		last = &Measured{}
 	}
 	for _, level := range []struct {
 		number   int
 		bytes    *units.Bytes
+		last     units.Bytes
 		interval *Interval
-	}{{1, &m.L1Bytes, m.L1Interval}, {2, &m.L2Bytes, m.L2Interval}, {3, &m.LLCBytes, m.LLCInterval}} {
-		*level.bytes = steadySize(*level.bytes, level.interval, c.reported(level.number))
+	}{{1, &m.L1Bytes, last.L1Bytes, m.L1Interval}, {2, &m.L2Bytes, last.L2Bytes, m.L2Interval},
+		{3, &m.LLCBytes, last.LLCBytes, m.LLCInterval}} {
+		*level.bytes = steadySize(*level.bytes, level.last, level.interval, c.reported(level.number))
 	}
-	m.DRAMReadBytesPerS = units.Rate(preferred(float64(m.DRAMReadBytesPerS)))
-	m.DRAMLatencyS = preferred(m.DRAMLatencyS)
-	m.FP32FlopsPerS = preferred(m.FP32FlopsPerS)
+	m.DRAMReadBytesPerS = units.Rate(stay(float64(m.DRAMReadBytesPerS), float64(last.DRAMReadBytesPerS)))
+	m.DRAMLatencyS = stay(m.DRAMLatencyS, last.DRAMLatencyS)
+	m.FP32FlopsPerS = stay(m.FP32FlopsPerS, last.FP32FlopsPerS)
 	for name, cost := range m.Costs {
-		m.Costs[name] = preferred(cost)
+		m.Costs[name] = stay(cost, last.Costs[name])
 	}
 }
 
@@ -41,15 +64,30 @@ func (c *CPU) reported(level int) units.Bytes {
 	return 0
 }
 
-func steadySize(timed units.Bytes, i *Interval, reported units.Bytes) units.Bytes {
+func steadySize(timed, last units.Bytes, i *Interval, reported units.Bytes) units.Bytes {
 	switch {
 	case timed == 0:
 		return 0
-	case i != nil && reported > 0 && i.Low <= reported && reported <= i.High:
+	case i.holds(reported):
 		return reported
+	case i.holds(last):
+		return last
 	}
 	step := math.Exp2(math.Floor(math.Log2(float64(timed))) - 4)
 	return units.Bytes(math.Round(float64(timed)/step) * step)
+}
+
+func (i *Interval) holds(b units.Bytes) bool { return i != nil && b > 0 && i.Low <= b && b <= i.High }
+
+// most is how far off its timing a value may stay: a preferred number is up to 13 % off, and timings repeat within 6.
+const most = 1.2
+
+// stay is the last value while the timing is near it, else the preferred number next to the timing.
+func stay(timed, last float64) float64 {
+	if last > 0 && timed < last*most && timed > last/most {
+		return last
+	}
+	return preferred(timed)
 }
 
 // renard is ISO 3's series R10.

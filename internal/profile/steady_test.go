@@ -18,8 +18,8 @@ func TestTwoTimingsOfOneMachineAgree(t *testing.T) {
 	second := Measured{L1Bytes: 48 * units.KiB, L1Interval: &Interval{Low: 40 * units.KiB, High: 52 * units.KiB},
 		L2Bytes: 1638400, L2Interval: &Interval{Low: 800 * units.KiB, High: 4 * units.MiB}, DRAMReadBytesPerS: 22969974232,
 		Costs: map[string]float64{"page_fault": 2.6e-7}}
-	first.Steady(cpu)
-	second.Steady(cpu)
+	first.Steady(cpu, nil)
+	second.Steady(cpu, nil)
 	if first.L1Bytes != 48*units.KiB || first.L1Bytes != second.L1Bytes || first.L2Bytes != 2*units.MiB ||
 		first.L2Bytes != second.L2Bytes || first.DRAMReadBytesPerS != 25e9 ||
 		first.DRAMReadBytesPerS != second.DRAMReadBytesPerS || first.Costs["page_fault"] != second.Costs["page_fault"] {
@@ -31,11 +31,40 @@ func TestTwoTimingsOfOneMachineAgree(t *testing.T) {
 func TestACacheThatIsFeltSmallerStaysSmaller(t *testing.T) {
 	cpu := &CPU{Caches: []Cache{{Level: 3, SizeBytes: 6 * units.MiB}}}
 	m := Measured{LLCBytes: 1400 * units.KiB, LLCInterval: &Interval{Low: 1200 * units.KiB, High: 1700 * units.KiB}}
-	if m.Steady(cpu); m.LLCBytes != 1408*units.KiB {
+	if m.Steady(cpu, nil); m.LLCBytes != 1408*units.KiB {
 		t.Errorf("got %v", m.LLCBytes)
 	}
-	new(Measured).Steady(nil)
-	(*Measured)(nil).Steady(cpu)
+	new(Measured).Steady(nil, nil)
+	(*Measured)(nil).Steady(cpu, nil)
+}
+
+// TestTheLastRunStays: figures that move by 6 % about any value never change once they were kept; what moves by a
+// quarter does, and no figure strays by more than 20 % from its timing.
+func TestTheLastRunStays(t *testing.T) {
+	folder := t.TempDir()
+	lookup := func(name string) (string, bool) { return folder, name == "XDG_CACHE_HOME" }
+	rapid.Check(t, func(t *rapid.T) {
+		key := rapid.StringMatching(`[a-z]{8}`).Draw(t, "machine")
+		truth := math.Exp(rapid.Float64Range(10, 30).Draw(t, "rate"))
+		run := func(by float64) *Measured {
+			h := Hardware{Measured: &Measured{DRAMReadBytesPerS: units.Rate(truth * by), L2Bytes: 1650 * units.KiB,
+				L2Interval: &Interval{Low: units.MiB, High: units.Bytes(2e6 * by)}, Costs: map[string]float64{"fault": truth * by},
+				Latency: []LatencyPoint{{Bytes: 1}}}}
+			h.Settle(lookup, key)
+			return h.Measured
+		}
+		first := run(rapid.Float64Range(0.97, 1.03).Draw(t, "first"))
+		for range 4 {
+			again := run(rapid.Float64Range(0.97, 1.03).Draw(t, "again"))
+			if again.DRAMReadBytesPerS != first.DRAMReadBytesPerS || again.Costs["fault"] != first.Costs["fault"] ||
+				again.L2Bytes != first.L2Bytes || len(again.Latency) != 1 {
+				t.Fatalf("%+v, then %+v", first, again)
+			}
+		}
+		if moved := run(1.25); math.Abs(math.Log(float64(moved.DRAMReadBytesPerS)/truth/1.25)) > math.Log(1.2) {
+			t.Fatalf("%g of %g", float64(moved.DRAMReadBytesPerS), truth*1.25)
+		}
+	})
 }
 
 // TestPreferredIsNear: never more than an eighth off, and the same again.

@@ -256,8 +256,8 @@ func TestCardResultsNameNoMachine(t *testing.T) {
 }
 
 // llama.cpp on a card is as fast as is predicted for it: the median error over the rows is at most 30 %, and three of
-// four rates lie inside their intervals. The H100's rates had a part in the fit (tools/speed/own.csv): public rows of that
-// card are of 2025's llamafile, by which it decoded 1.2 to 1.7 times as fast as predicted.
+// four rates lie inside their intervals. The H100's rates had a part in the fit (tools/speed/own.csv): public rows of
+// that card are of 2025's llamafile, by which it decoded 1.2 to 1.7 times as fast as predicted.
 func TestCardSpeed(t *testing.T) {
 	for name, r := range runs(t, false) {
 		list, err := r.paces()

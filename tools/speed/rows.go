@@ -24,7 +24,7 @@ type row struct {
 	decode, prefill                   float64 // tokens per second
 	flagged                           bool
 	cached                            bool // the prompt rate is none: above the card's peak, or too short to time
-	impossible                        bool // experts that are none, or reads above the card's peak: what the row says is active is not
+	impossible                        bool // above the card's peak, or experts that are none
 	guessed                           bool // the row does not say where the layers lie, and the card has no room for all
 	query                             *speed.Query
 	refused                           string // why there is no question

@@ -15,8 +15,8 @@ type residual struct {
 	machine, unit string
 }
 
-// spreads finds the interval of each class: percentiles of the residuals of every prediction given, so that a prediction
-// given three times weighs three times.
+// spreads finds the interval of each class: percentiles of the residuals of every prediction given, so that one given
+// three times weighs three times.
 func spreads(ph phase, rows []row, predictions ...[]float64) map[string]speed.Spread {
 	by := map[string][]residual{}
 	for _, predicted := range predictions {
