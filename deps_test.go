@@ -51,7 +51,7 @@ var arrows = map[string]string{
 	"internal/checkpoint":      "internal/engine/weights internal/file internal/profile internal/units",
 	"internal/catalog":         "internal/checkpoint internal/engine/weights internal/file internal/profile profiles",
 	"internal/tiling":          "internal/cuda internal/evidence internal/file internal/profile internal/units internal/verdict",
-	"internal/engine":          "internal/evidence internal/profile internal/trace internal/units internal/workload",
+	"internal/engine":          "internal/evidence internal/profile internal/rivals/glibc internal/trace internal/units internal/workload",
 	"internal/advise":          "internal/account internal/alloc internal/engine internal/evidence internal/file internal/memory internal/observation internal/placement internal/profile internal/replay internal/rivals/pytorch internal/speed internal/tiling internal/trace internal/units internal/verdict internal/workload",
 	"internal/observation":     "internal/engine internal/evidence internal/file internal/profile internal/units",
 	"internal/child":           "internal/cuda internal/file internal/observation internal/units internal/verdict",

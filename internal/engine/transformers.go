@@ -155,8 +155,8 @@ func (c *call) see(m *profile.Model) (err error) {
 	return err
 }
 
-// replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
-func replayCall(m *profile.Model, c call, attention workload.Attention) (callPeak, error) {
+// request is the call as package workload replays it.
+func (c call) request(m *profile.Model, attention workload.Attention) workload.Options {
 	o := workload.Options{
 		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt - c.seen, Batch: c.sequences, Images: c.images,
 		Frames: c.frames,
@@ -169,7 +169,12 @@ func replayCall(m *profile.Model, c call, attention workload.Attention) (callPea
 	if o.Width == 0 {
 		o.Images, o.Frames = 0, 0
 	}
-	t, err := workload.Request(*m, o)
+	return o
+}
+
+// replayCall takes the allocations of the call from package workload, whose sequences equal recorded runs one by one.
+func replayCall(m *profile.Model, c call, attention workload.Attention) (callPeak, error) {
+	t, err := workload.Request(*m, c.request(m, attention))
 	if err != nil {
 		return callPeak{}, fmt.Errorf("replaying a call: %w", err)
 	}
@@ -237,7 +242,7 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Device == "gpu" {
 		mem.torchCard()
 	} else {
-		mem.ownTransformers(m, load)
+		return mem, mem.ownTransformers(m, load, c.request(m, torchAttention(m, o)))
 	}
 	return mem, nil
 }

@@ -24,11 +24,21 @@ type program struct {
 	threads int64 // that share a CPU attention kernel's scratch
 	amx     bool  // the CPU multiplies bf16 in tiles
 
+	kernels []int64 // of each shape of a product
+	made    map[shape]bool
+	kept    []block // the kernels of those
+
 	module       string // names the call sites
 	tags         map[site]uint32
 	layerByLayer bool
 	workspace    bool  // the process has its matrix-product workspace
 	blas         block // that workspace
+}
+
+// shape is what a product's kernel is made for: its results, and whether it narrows.
+type shape struct {
+	rows, width int64
+	narrow      bool
 }
 
 // site is an operator within a module; its tag reads "module.operator".
@@ -37,6 +47,7 @@ type site struct{ module, op string }
 func newProgram(name string, m *profile.Model, o Options) *program {
 	return &program{
 		events: trace.NewBuilder(name), model: m, tags: map[site]uint32{},
+		kernels: o.Kernels, made: map[shape]bool{},
 		dtype: o.DType, elem: o.DType.Bytes(), fp32: o.DType == profile.FP32,
 		cpu: o.Device == CPU, hopper: o.Hopper, attn: o.Attention, fused: o.Fused, threads: int64(max(o.Threads, 1)),
 		amx: o.AMX,
@@ -124,6 +135,12 @@ func (p *program) sumOfBools(n int64) block {
 // and it is gone before anything else is allocated.
 func (p *program) linear(op string, kind trace.Kind, rows, width int64) block {
 	out := p.keep(kind, op, rows*width*p.elem)
+	if s := (shape{rows, width, op == "down_proj" || op == "fc2"}); !p.made[s] {
+		p.made[s] = true
+		for _, bytes := range p.kernels {
+			p.kept = append(p.kept, p.alloc(Kernel, bytes))
+		}
+	}
 	if !p.cpu && !p.workspace {
 		p.workspace = true
 		p.blas = p.alloc("cublas_workspace", p.cublasWorkspace())

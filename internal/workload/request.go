@@ -60,11 +60,18 @@ type Options struct {
 	Hopper        bool          // the card is sm_90 or sm_100
 	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
 
+	// Kernels are the sizes of what the library of matrix products makes, on a CPU, at the first product of a shape and
+	// keeps: no tensors, so that recordings have none. Their operator is Kernel, and they end with the request.
+	Kernels []int64
+
 	// Into is memory of events that are not used any more, where the trace may lie; nil for new.
 	Into []trace.Event
 
 	layerByLayer bool // layers are written one by one, though they repeat
 }
+
+// Kernel is the operator that allocates what a library keeps of a product.
+const Kernel = "kernel"
 
 // Show sets the size of each image, WIDTHxHEIGHT, or "none" for text alone.
 func (o *Options) Show(image string) (err error) {
@@ -439,4 +446,5 @@ func (g *generation) finish(vision bool) {
 	if g.workspace {
 		g.free(g.blas)
 	}
+	g.free(g.kept...)
 }
