@@ -23,8 +23,8 @@ const (
 // What a call leaves in the heap beside tensors, by the calls of malloc of three calls of that process: oneDNN keeps
 // two objects of kernelObject bytes for every shape of a product in 16 bits, and hundreds of small ones, of which most
 // find old holes and a few lie between tensors, where they keep their neighbours from joining. With six of them the
-// anonymous memory of three calls of the 2B comes within 2.2 %, of two calls of a decoder of four layers within 4 %, and
-// of a third 13 % above what it was; between none and forty all lie. importedMapping is the largest mapping that
+// anonymous memory of three calls of the 2B comes within 2.3 %, of two calls of a decoder of four layers within 4 %,
+// and of a third 16 % above what it was; between none and forty all lie. importedMapping is the largest mapping that
 // importing torch had freed.
 const (
 	kernelObject           = 296_880

@@ -12,9 +12,10 @@
 //	           threshold becomes its size, and trim_threshold twice that. A chunk joins its free neighbours; the top goes
 //	           back down to 128 KiB once it is larger than trim_threshold.
 //
-// A freed aligned chunk is thus too small for the next block of its size unless its neighbours joined it, and whatever is
-// freed below the top stays resident: memory that a program asked for once and has no more. Every block is taken for
-// written as a whole. Bins are not distinguished within which addresses alone, and no total, would differ.
+// A freed aligned chunk is thus too small for the next block of its size unless its neighbours joined it, and whatever
+// is freed below the top stays resident: memory that a program asked for once and has no more. Every block is taken for
+// written as a whole. Addresses equal those of a process that asks for nothing else, which a test holds against the C
+// library of the machine; realloc and calloc are not modelled.
 package glibc
 
 import (
