@@ -54,6 +54,7 @@ func Deploy(name string, in Inputs) (Deployment, error) {
 		return Deployment{}, err
 	}
 	in.reach(e)
+	in.orderCards(e)
 	in.spreads = true
 	d, short, err := in.settleOn(e)
 	if short != nil {
@@ -250,6 +251,10 @@ func (in *Inputs) options(e *engine.Engine, a attempt) engine.Options {
 	for _, saving := range a.savings {
 		e.Spare(saving, &in.Model, &o)
 	}
+	if a.cards > 1 {
+		o.GPUs = in.Hardware.GPUs[:a.cards]
+		o.Llama.Shares = in.shareOut(e, o)
+	}
 	return o
 }
 
@@ -388,9 +393,7 @@ func (in *Inputs) deployment(e *engine.Engine, a attempt, mem *engine.Memory, mo
 		s.FullOff = in.gpu() != nil && a.hostLayers == 0
 		s.GPULayers = in.Model.Text.Blocks() + 1 - a.hostLayers
 		s.LoadMode, s.Build = a.options.Llama.LoadMode, in.Build
-		if len(in.Hardware.GPUs) > 1 {
-			s.Cards = max(a.cards, 1)
-		}
+		in.placesOnCards(s, &a)
 	} else {
 		s.Quant = a.quant
 	}
@@ -431,7 +434,7 @@ func (in *Inputs) engineHeadline(e *engine.Engine, a attempt, mem *engine.Memory
 		used, capacity, where = mem.DeviceBytes, room.device, "on the card"
 	}
 	if a.cards > 1 {
-		mem, _ = in.tightest(mem, room.device)
+		mem, capacity = in.tightest(mem, room.device)
 		where, used = fmt.Sprintf("on the fullest of %d cards", a.cards), 0
 		for _, i := range mem.Items {
 			if i.Where != "host" {

@@ -1,6 +1,7 @@
 package advise
 
 import (
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -30,7 +31,7 @@ type estimateKey struct {
 	engine, quant, device, backend, mode, cpu string
 	capability                                string // of the card, where types of torch depend on it
 	build                                     string
-	tower, cache                              string
+	tower, cache, shares                      string
 	context, sequences, hostLayers            int
 	ubatch, overrides, cards                  int
 	image                                     engine.Image
@@ -45,6 +46,9 @@ func (in *Inputs) estimateKey(e *engine.Engine, o engine.Options) estimateKey {
 		ubatch: o.UBatch, overrides: len(o.Llama.Overrides), cards: o.Llama.Cards, towerAway: o.Llama.NoTower}
 	if o.GPU == nil || o.HostLayers > 0 || k.overrides > 0 { // of all on the card, the processor looks up rows alone
 		k.cpu = engine.CPUClass(o.Llama.CPU)
+	}
+	if len(o.Llama.Shares) > 0 {
+		k.shares = fmt.Sprint(o.Llama.Shares)
 	}
 	if o.GPU != nil {
 		k.backend = o.GPU.Backend

@@ -52,18 +52,16 @@ func (in *Inputs) attempts(e *engine.Engine, l Limits, quants []string) iter.Seq
 	}
 }
 
-// spread is all of the decoder over a machine's alike cards, for an engine that shares layers out over them. One card
-// is tried before: it answers sooner, and the others stay free.
+// spread is all of the decoder over several of a machine's cards, the fewest first, for an engine that shares layers
+// out over them. One card is tried before: it answers sooner, and the others stay free.
 func (in *Inputs) spread(e *engine.Engine, l Limits, quants []string) iter.Seq[attempt] {
 	return func(yield func(attempt) bool) {
-		cards := len(in.Hardware.GPUs)
-		if !in.spreads || !e.Splits() || cards < 2 || engine.Alike(&in.Hardware) < cards {
-			return
-		}
 		for _, q := range quants {
-			for a := range in.whole(e, attempt{limits: l, quant: q, cards: cards}) {
-				if !yield(a) {
-					return
+			for cards := 2; cards <= in.spreadable(e); cards++ {
+				for a := range in.whole(e, attempt{limits: l, quant: q, cards: cards}) {
+					if !yield(a) {
+						return
+					}
 				}
 			}
 		}
@@ -161,6 +159,9 @@ func (in *Inputs) partly(e *engine.Engine, l Limits, quants []string) iter.Seq[a
 		for _, q := range in.shared(e, quants) {
 			plain := attempt{limits: l, quant: q}
 			tried := in.away(e, plain)
+			if cards := in.spreadable(e); cards > 1 { // less stays on the host
+				tried = append(tried, in.away(e, attempt{limits: l, quant: q, cards: cards})...)
+			}
 			if !in.tooMuch(e, q) {
 				cheap := in.all(e, plain, e.Cheap())
 				tower := in.all(e, cheap, []engine.Saving{engine.TowerOnHost})
@@ -237,7 +238,8 @@ func (in *Inputs) away(e *engine.Engine, a attempt) (list []attempt) {
 			if err != nil {
 				return gap{} // to be tried, and so told
 			}
-			return gap{over: onCard(mem) - in.room().device}
+			part, room := in.tightest(mem, in.room().device)
+			return gap{over: onCard(part) - room}
 		}
 	}
 	layers := func(a *attempt, n int) { a.hostLayers = n }

@@ -116,8 +116,8 @@ func (in *Inputs) forecastServed(d *Deployment) *speed.Forecast {
 		return nil
 	}
 	h := in.Hardware
-	if in.gpu() == nil {
-		h.GPUs = nil
+	if h.GPUs = nil; in.gpu() != nil {
+		h.GPUs = []profile.GPU{*cmp.Or(d.Options.GPU, in.gpu())}
 	}
 	lay := LayOf(&in.Model, d.Memory, d.Options.HostLayers)
 	lay.TowerOnHost = d.Options.Llama.NoTower

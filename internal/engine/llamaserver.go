@@ -151,14 +151,36 @@ func (s *Settings) llamaSettings() (lines, error) {
 
 // splitLines say over which of several cards the layers go: left out, llama-server takes all that it finds.
 func (s *Settings) splitLines() lines {
-	switch {
-	case s.GPU == nil || s.Cards == 0:
+	if s.GPU == nil || s.Cards == 0 {
 		return nil
-	case s.Cards == 1:
-		return lines{{"split-mode", "none", "the first card holds all; left out, every card of the machine gets a part"}}
 	}
-	even := strings.TrimSuffix(strings.Repeat("1,", s.Cards), ",")
-	return lines{{"tensor-split", even, "as many layers on each card, as was reckoned; left out, by what is free on each"}}
+	var l lines
+	switch first := len(s.Devices) == 0 || s.Devices[0] == "CUDA0"; {
+	case s.Cards == 1 && first:
+		return lines{{"split-mode", "none", "the first card holds all; left out, every card of the machine gets a part"}}
+	case s.Cards == 1:
+		return lines{{"device", s.Devices[0], "the card with the most room holds all, the vision tower too (llama-server " +
+			"--list-devices shows it by this name); left out, every card of the machine gets a part"}}
+	case !s.AllCards && len(s.Devices) > 0:
+		l = append(l, setting{"device", strings.Join(s.Devices, ","), "layers go to them in this order, the vision tower " +
+			"to the first"})
+	}
+	shares := s.Shares
+	if len(shares) == 0 {
+		shares = slices.Repeat([]float64{1}, s.Cards)
+	}
+	var parts []string
+	for _, n := range shares {
+		parts = append(parts, fmt.Sprint(n))
+	}
+	why := "layers on each card, the head counting as one, as was reckoned; left out, by what is free on each"
+	return append(l, setting{"tensor-split", strings.Join(parts, ","), why})
+}
+
+// DeviceName is what llama-server calls a card.
+func DeviceName(g *profile.GPU) string {
+	name := map[string]string{"": "CUDA", "rocm": "ROCm", "vulkan": "Vulkan", "sycl": "SYCL", "metal": "MTL"}[g.Backend]
+	return fmt.Sprintf("%s%d", name, g.Number)
 }
 
 // switchedOn is a switch that is written only where it is on.

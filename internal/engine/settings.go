@@ -39,6 +39,9 @@ type Settings struct {
 	Flash        string      // auto, on, off
 	Build        string      // llama.cpp: which, "" for the one whose rules are followed
 	Cards        int         // llama.cpp: that share the layers, 0 on a machine with one
+	Shares       []float64   // llama.cpp: how many layers each of them gets, nil: as many
+	Devices      []string    // llama.cpp: their names there, in the order in which layers go to them
+	AllCards     bool        // llama.cpp: they are all of the machine's, in its order
 	LoadMode     string      // llama.cpp: how weights are read, "" its own
 	AllocConf    string      // PYTORCH_ALLOC_CONF
 	spelled      string      // the engine and its version, for the head of its files

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/catalog"
@@ -192,6 +193,7 @@ func (o *Request) hardware(e *engine.Engine, model *profile.Model) error {
 	at := *h
 	if e.Weights == engine.GGUF && len(h.GPUs) == 0 {
 		at.GPUs = h.EngineCards()
+		slices.SortStableFunc(at.GPUs, func(a, b profile.GPU) int { return a.Number - b.Number }) // as llama.cpp lists them
 	}
 	switch h = &at; {
 	case e.Host:

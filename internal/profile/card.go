@@ -76,6 +76,12 @@ func (h *Hardware) EngineCard() *GPU {
 // them out beside others.
 func (h *Hardware) EngineCards() (list []GPU) {
 	all := h.served()
+	seen := map[bool]map[string]int{true: {}, false: {}}
+	for i := range all { // discrete cards are numbered without those that share the host's memory
+		of := seen[all[i].UnifiedMemory]
+		all[i].Number = of[all[i].Backend]
+		of[all[i].Backend]++
+	}
 	slices.SortStableFunc(all, func(a, b GPU) int { return cmp.Compare(b.MemoryBytes, a.MemoryBytes) })
 	for i, g := range all {
 		if best := all[0]; i == 0 || g.Backend == best.Backend && !g.UnifiedMemory && !best.UnifiedMemory {

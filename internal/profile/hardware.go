@@ -155,6 +155,8 @@ type GPU struct {
 	DriverVersion          string     `yaml:"driver_version,omitempty" json:"driver_version,omitempty"`
 	// FreeBytes is of probe time, nil where it is unknown
 	FreeBytes *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"`
+	// Number is which of its backend's devices it is to an engine, where that is not its place in a list
+	Number int `yaml:"-" json:"-"`
 	// FreeUnknown is why a probe could not tell it, "" where none tried
 	FreeUnknown string `yaml:"free_unknown,omitempty" json:"free_unknown,omitempty"`
 	PCIBusID    string `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
