@@ -152,8 +152,15 @@ func TestWatchLetsGoOfWhatIsOver(t *testing.T) {
 		{"cgroup", "proc/self/cgroup", "0::/b\n", "0"},
 		{"cgroup", fullGroup + "max", "0\n", "2"},
 		{"nodes", "proc/self/status", "Mems_allowed_list:\t0-1\n", "0"},
+		{"nodes", "sys/fs/cgroup/a/cpuset.mems.effective", "0-1\n", "0"},
 	} {
 		m := fullMachine(t, c.budget)
+		if strings.Contains(c.file, "cpuset") { // it alone narrows, inherited
+			m.file("proc/self/status", "Mems_allowed_list:\t0-1\n")
+			m.file("sys/fs/cgroup/cgroup.controllers", "cpu cpuset memory\n")
+			m.file("sys/fs/cgroup/a/cpuset.mems", "\n")
+			m.file(c.file, "0\n")
+		}
 		m.file("sys/fs/cgroup/b/memory.max", "max\n")
 		w, out, said := m.watching()
 		for _, level := range []string{"2", c.level} {

@@ -280,6 +280,10 @@ func (rd *reading) bindNodes() {
 	for _, id := range n.cards.list() {
 		m.TotalBytes -= min(m.TotalBytes, n.sizes[id]["MemTotal"])
 		m.Source["total_bytes"] = "derived: /proc/meminfo less nodes " + n.cards.String() + ", which are cards' memory"
+		if !r.exists(nvidiaCards) {
+			m.Source["total_bytes"] = "assumed: /proc/meminfo less nodes " + n.cards.String() +
+				", which have no CPUs and so are the card's memory"
+		}
 	}
 	if b := n.bound(r, m.PageBytes); b != nil {
 		m.Bounds = append(m.Bounds, *b)

@@ -67,7 +67,7 @@ func cards(h *profile.Hardware, library, root string, measure bool) {
 			if g.FreeBytes != nil {
 				free = max(free, *g.FreeBytes)
 			}
-			g.FreeBytes = new(min(g.MemoryBytes, free))
+			g.FreeBytes, g.FreeUnknown = new(min(g.MemoryBytes, free)), ""
 			g.Source["free_bytes"] = "derived: what the host has available, which the card shares"
 		}
 		h.GPUs = append(h.GPUs, g)

@@ -129,8 +129,12 @@ func (s *survey) lists(file string) bool {
 		text, err := s.text(file)
 		return err == nil && text != ""
 	}
-	list, err := s.list(file)
-	return err == nil && len(list) > 0
+	for _, file := range []string{file + ".effective", file} { // version 2 leaves the other empty where it inherits
+		if list, err := s.list(file); err == nil && len(list) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // hostBudget is what of the host's memory is used: huge pages that are set aside are not there to be used.
