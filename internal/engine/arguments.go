@@ -27,6 +27,9 @@ func (e *Engine) argumentSettings(name, text string) ([]Stated, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(words) > 2 && strings.Contains(words[0].token, "python") && words[1].token == "-m" { // -m module
+		words = words[2:]
+	}
 	first := slices.IndexFunc(words, func(w word) bool { return dashed(w.token) })
 	if first > 0 && words[first].statement == words[0].statement {
 		verb := slices.IndexFunc(words[:first], func(w word) bool { return e.Verb != "" && w.token == e.Verb })
@@ -51,6 +54,12 @@ func (e *Engine) paired(file string, words []word, strict bool) (pairs []Stated,
 	for i := 0; i < len(words); i++ {
 		name, value, joined := strings.Cut(words[i].token, "=")
 		key := e.longName(strings.TrimLeft(name, "-"))
+		if strict && e.Parser != nil && strings.HasPrefix(name, "--") {
+			if key, err = e.name(name[2:], false); err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", file, words[i].line, err)
+			}
+			key = e.longName(key)
+		}
 		follows := i+1 < len(words) && !dashed(words[i+1].token)
 		where := ""
 		if strict {

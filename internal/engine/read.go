@@ -34,6 +34,7 @@ type Reading struct {
 	Stated     []Stated
 	Unreckoned []string // settings that decide memory and that no estimate knows
 	Left       []string // settings that are not looked at
+	Unknown    []string // settings that this version of the engine does not have
 	Moved      bool     // of the unreckoned, one takes weights off the card
 	Tower      bool     // images are read: a tower is named, or a repository that has one
 }
@@ -98,6 +99,8 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 			continue
 		case !ok && slices.Contains(e.Unreckoned, key):
 			r.Unreckoned = append(r.Unreckoned, key)
+		case !ok && !e.known(key) && !apart(key):
+			r.Unknown = append(r.Unknown, key)
 		case !ok:
 			r.Left = append(r.Left, key)
 		}
@@ -113,6 +116,9 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 	}
 	return r, nil
 }
+
+// apart reports whether a name is no setting of an engine: a variable of the environment, or a preset's version.
+func apart(key string) bool { return key == "version" || strings.ToUpper(key) == key }
 
 // upright is a setting whose value decides what it is: a switch by the word that it is on or off with, --warmup as
 // --no-warmup is not, and no device at all.

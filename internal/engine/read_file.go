@@ -28,6 +28,9 @@ func (e *Engine) settingsIn(name string, data []byte) ([]Stated, error) {
 	case first == "":
 		return nil, nil
 	case strings.HasPrefix(first, "{"):
+		if e.Parser != nil { // JSON is YAML
+			return e.yamlSettings(name, data)
+		}
 		return jsonSettings(name, data)
 	case e.Modelfiles && startsInstruction(first):
 		return modelfileSettings(name, text)
@@ -35,7 +38,7 @@ func (e *Engine) settingsIn(name string, data []byte) ([]Stated, error) {
 		return assignedSettings(name, text)
 	case strings.HasSuffix(words[0], ":"), first == "---", strings.HasPrefix(first, "- "),
 		!slices.ContainsFunc(words, dashed) && strings.Contains(first, ":"):
-		return yamlSettings(name, data)
+		return e.yamlSettings(name, data)
 	}
 	return e.argumentSettings(name, text)
 }
@@ -155,7 +158,7 @@ func jsonWord(raw json.RawMessage) string {
 	return string(bytes.TrimSpace(raw))
 }
 
-func yamlSettings(name string, data []byte) (list []Stated, err error) {
+func (e *Engine) yamlSettings(name string, data []byte) (list []Stated, err error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(data, &document); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -180,7 +183,16 @@ func yamlSettings(name string, data []byte) (list []Stated, err error) {
 			}
 			value = string(text)
 		}
-		list = append(list, Stated{pairs[0].Value, value})
+		key := pairs[0].Value
+		if e.Parser != nil && key != "schema" { // which is of a file of ours
+			if key, err = e.name(key, true); err == nil {
+				err = e.takes(key, value)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s:%d: %w", name, pairs[0].Line, err)
+			}
+		}
+		list = append(list, Stated{key, value})
 	}
 	return list, nil
 }

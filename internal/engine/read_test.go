@@ -11,7 +11,7 @@ var settingsRead = []struct {
 	engine *Engine
 	text   string
 	want   []Stated
-	left   []string // not reckoned, then not looked at
+	left   []string // not reckoned, then not looked at, then unknown with ?
 	err    string
 }{
 	{&llamaServer, "# a note\n--model Qwen3VL-4B-Instruct-Q8_0.gguf\n--mmproj mmproj-Qwen3VL-4B-Instruct-F16.gguf\n" +
@@ -41,8 +41,38 @@ var settingsRead = []struct {
 		""},
 	{&llamaServer, "[m]\nmodel = m-Q4_K_M.gguf\nctx-size = 8192\n", []Stated{{"quant", "q4_k_m"}, {"ctx", "8192"}}, nil,
 		""},
-	{&vllm, "a: &x 5\nmax_model_len: *x\nkv_cache_memory_bytes: 9\n", []Stated{{"ctx", "5"}},
-		[]string{"kv-cache-memory-bytes", "a"}, ""},
+	{&vllm, "port: &x 5\nmax_model_len: *x\nkv_cache_memory_bytes: 9\n", []Stated{{"ctx", "5"}},
+		[]string{"kv-cache-memory-bytes", "port"}, ""},
+	// as the release's own parsers answered the same files
+	{&vllm, "tp: 2\n", nil, nil, "f:1: vLLM 0.33.0 takes tp with one dash on the command line alone: write tensor-par"},
+	{&vllm, "max-model-len: 1\npp: 2\n", nil, nil, "f:2: vLLM 0.33.0 takes pp with one dash"},
+	{&vllm, "dp: 2\n", nil, nil, "f:1: vLLM 0.33.0 takes dp with one dash"},
+	{&vllm, "ep: true\n", nil, nil, "f:1: vLLM 0.33.0 takes ep with one dash on the command line alone: write enable-expert"},
+	{&vllm, "foo-bar: 1\n", nil, nil, "f:1: vLLM 0.33.0 has no foo-bar, and would not start"},
+	{&vllm, "dtype: fp8\n", nil, nil, "f:1: dtype \"fp8\": vLLM 0.33.0 takes auto, half, float16"},
+	{&vllm, "max-model: 8192\ntensor-parallel: 2\ngpu_memory_utilization: 0.5\ncompilation-config.mode: 0\n",
+		[]Stated{{"ctx", "8192"}, {"tensor-parallel", "2"}, {"utilization", "0.5"}}, []string{"compilation-config"}, ""},
+	{&vllm, "max-model-len: 8k\nmax-num-batched-tokens: 2K\nno-enforce-eager: true\n", []Stated{{"ctx", "8000"},
+		{"batch", "2048"}, {"eager", "false"}}, nil, ""},
+	{&vllm, "max-model-len: auto\n", nil, nil, "state the tokens that you need"},
+	{&vllm, "vllm serve Qwen/x -tp 2 -pp 2 -dp 2 -ep --max-model-len 8k --api-key k\n", []Stated{{"model", "Qwen/x"},
+		{"tensor-parallel", "2"}, {"pipeline-parallel", "2"}, {"data-parallel", "2"}, {"expert-parallel", "true"},
+		{"ctx", "8000"}}, []string{"api-key"}, ""},
+	{&vllm, "vllm serve Qwen/x --foo-bar 2\n", nil, nil, "f:1: vLLM 0.33.0 has no foo-bar"},
+	{&vllm, "{\"max-model-len\": 4096, \"foo\": 1}\n", nil, nil, "f:1: vLLM 0.33.0 has no foo"},
+	{&sglang, "tp: 2\ndp: 2\nep: 2\ncontext-length: 8k\nmem-fraction: 0.5\n", []Stated{{"tensor-parallel", "2"},
+		{"data-parallel", "2"}, {"expert-cards", "2"}, {"ctx", "8000"}, {"utilization", "0.5"}}, nil, ""},
+	{&sglang, "pp: 2\n", nil, nil, "f:1: SGLang 0.5.23 does not take pp, which may be pp-async-batch-depth"},
+	{&sglang, "mem_fraction_static: 0.5\n", nil, nil, "f:1: SGLang 0.5.23 has no mem_fraction_static: with dashes"},
+	{&sglang, "foo-bar: 1\n", nil, nil, "f:1: SGLang 0.5.23 has no foo-bar"},
+	{&sglang, "cuda-graph-max-bs: 8\n", nil, nil, "which may be cuda-graph-max-bs-decode, cuda-graph-max-bs-prefill"},
+	{&sglang, "disable-cuda-graph: true\n", nil, nil, "f:1: SGLang 0.5.23 takes disable-cuda-graph on the command line"},
+	{&sglang, "python -m sglang.launch_server --model-path Qwen/x --tp 2 --disable-cuda-graph\n",
+		[]Stated{{"model", "Qwen/x"}, {"tensor-parallel", "2"}, {"eager", "true"}}, nil, ""},
+	{&ollama, "FROM a/qwen-Q8_0.gguf\nPARAMETER foo 1\nPARAMETER stop a\n", []Stated{{"quant", "q8_0"}},
+		[]string{"stop", "foo?"}, ""},
+	{&llamaServer, "-c 4096 --foo-bar 1\n", []Stated{{"ctx", "4096"}}, []string{"foo-bar?"}, ""},
+	{&transformers, "{\"from_pretrained\": {\"foo\": 1}}", nil, []string{"from-pretrained.foo?"}, ""},
 	{&vllm, "- a\n", nil, nil, "want lines of --name and value, or YAML"},
 	{&llamaServer, "--ctx-size 1\nctx\n", nil, nil, `f:2: want a line of --name and value, found "ctx"`},
 	{&llamaServer, "--model m.gguf\n", nil, nil, "does not end with the type of its weights"},
@@ -93,6 +123,9 @@ func TestReadSettings(t *testing.T) {
 	for _, c := range settingsRead {
 		r, err := c.engine.ReadSettings("f", []byte(c.text))
 		got, left := r.Stated, append(r.Unreckoned, r.Left...)
+		for _, name := range r.Unknown {
+			left = append(left, name+"?")
+		}
 		if (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 			t.Errorf("%q: %v, want %q", c.text, err, c.err)
 		}

@@ -21,6 +21,7 @@ var sglang = Engine{
 	Kernels:  vllm.Name,
 	Estimate: estimateSGLang, Write: writeSGLang, Variants: sglangVariants,
 	Spellings: sglangSpellings(),
+	Parser:    &argparse{typedOnly: []string{"disable-cuda-graph", "enable-dp-attention", "lora-paths"}},
 	Switches: []string{"disable-cuda-graph", "enable-lora", "enable-mixed-chunk", "disable-radix-cache",
 		"trust-remote-code", "enable-dp-attention"},
 	Shorts: map[string]string{"tp": "tp-size", "tensor-parallel-size": "tp-size", "model": "model-path",
@@ -36,6 +37,8 @@ func sglangSpellings() map[string][]spelling {
 		"chunked-prefill-size": "batch", "mem-fraction-static": "utilization", "tp-size": "tensor-parallel",
 		"disable-cuda-graph": "eager", "quantization": "quant", "pp-size": "pipeline-parallel",
 		"dp-size": "data-parallel", "ep-size": "expert-cards"})
+	m["context-length"] = []spelling{{"ctx", tokensOf}}
+	m["chunked-prefill-size"] = []spelling{{"batch", tokensOf}}
 	m["dtype"] = []spelling{{"quant", unlessAuto}}
 	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
 	m["mm-process-config"] = []spelling{{"image", imageOfArea}}

@@ -56,6 +56,7 @@ type Engine struct {
 	// Spellings are the settings of its file and of its command line that decide memory, by their names there; nil:
 	// neither is read.
 	Spellings map[string][]spelling
+	Parser    *argparse         // refuses names that Version does not have; nil: they are named, not refused
 	Shorts    map[string]string // names of its command line that are another's, without dashes
 	Switches  []string          // names of its command line that take no value
 	Opposites map[string]string // names of switches by those that they take back

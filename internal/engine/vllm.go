@@ -18,8 +18,10 @@ var vllm = Engine{
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
 		"parallel", "pipeline-parallel", "data-parallel", "expert-parallel", "enable-lora", "max-loras", "max-lora-rank"},
 	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,
-	Spellings: vllmSpellings(), Verb: "serve",
+	Spellings: vllmSpellings(), Verb: "serve", Parser: &argparse{underscores: true, dotted: true},
 	Switches: []string{"enforce-eager", "enable-lora", "enable-expert-parallel", "language-model-only"},
+	Opposites: map[string]string{"no-enforce-eager": "enforce-eager", "disable-lora": "enable-lora",
+		"disable-expert-parallel": "enable-expert-parallel"},
 	Shorts: map[string]string{"tp": "tensor-parallel-size", "pp": "pipeline-parallel-size", "dp": "data-parallel-size",
 		"ep": "enable-expert-parallel"},
 	Unreckoned: []string{"kv-cache-memory-bytes", "cpu-offload-gb", "prefill-context-parallel-size",
@@ -40,6 +42,8 @@ func vllmSpellings() map[string][]spelling {
 		"max-lora-rank": "max-lora-rank"})
 	m["mm-processor-kwargs"] = []spelling{{"image", imageOfArea}}
 	m["limit-mm-per-prompt"] = []spelling{{"image", largestImage}}
+	m["max-model-len"] = []spelling{{"ctx", contextOf}}
+	m["max-num-batched-tokens"] = []spelling{{"batch", tokensOf}}
 	m["dtype"] = []spelling{{"quant", unlessAuto}}
 	m["kv-cache-dtype"] = []spelling{{"kv-type", unlessAuto}}
 	return m

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/checkpoint"
 	"github.com/vlmem/vlmem/internal/engine"
@@ -41,6 +42,24 @@ func (o *Request) Load() (profile.Model, error) {
 		return model, fmt.Errorf("--mmproj %s: %w", o.Projector, err)
 	}
 	return model, nil
+}
+
+// Beside is how the weights of a checkpoint are held that a file names beside the model that was asked for; an error
+// where it is of another model, and where it is not known here false.
+func (o *Request) Beside(named string) (quant string, known bool, err error) {
+	theirs, err := catalog.Any(named)
+	if err != nil {
+		return "", false, nil
+	}
+	ours, err := catalog.Any(o.Model)
+	if err != nil {
+		return "", false, nil // said when it is loaded
+	}
+	if !advise.Alike(&ours.Model, &theirs.Model) {
+		return "", true, fmt.Errorf("--model %s is another than %s, which the file names: leave --model out, or change "+
+			"the file", o.Model, named)
+	}
+	return theirs.Quant, true, nil
 }
 
 // loadAny reads what --model names: a GGUF file, one of Ollama's models, one file of a folder, or any model.

@@ -154,3 +154,45 @@ func TestServersMustStart(t *testing.T) {
 		}
 	}
 }
+
+// A checkpoint that the file names is what the engine loads: its form counts beside --model of the same model, and one
+// of another model is refused.
+func TestTheFilesCheckpointCounts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "vllm.yaml")
+	for _, c := range []struct{ repository, model, quant, want, err string }{
+		{"Qwen/Qwen3-VL-30B-A3B-Instruct-AWQ", "", "", "awq", ""},
+		{"Qwen/Qwen3-VL-30B-A3B-Instruct-AWQ", "qwen3-vl-30b-a3b", "", "awq", ""},
+		{"Qwen/Qwen3-VL-30B-A3B-Instruct-AWQ", "qwen3-vl-30b-a3b", "fp8", "fp8", ""},
+		{"/data/mine", "qwen3-vl-30b-a3b", "", "", ""},
+		{"Qwen/Qwen3-VL-30B-A3B-Instruct-AWQ", "qwen3-vl-4b", "", "", "is another than"},
+	} {
+		text := "model: " + c.repository + "\nmax-model-len: 4096\nmax-num-seqs: 1\n"
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := Request{Config: []string{path}}
+		flags := pflag.NewFlagSet("", pflag.ContinueOnError)
+		r.AddFlags(flags)
+		flags.StringVar(&r.Model, "model", "", "")
+		r.Given = flags.Changed
+		r.Engine, r.Hardware = "vllm", "i5-10210u+rtx-3090"
+		for flag, value := range map[string]string{"model": c.model, "quant": c.quant} {
+			if value == "" {
+				continue
+			}
+			if err := flags.Set(flag, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := r.Read(flags.Set)
+		if err == nil {
+			_, err = r.fits()
+		}
+		if err != nil && (c.err == "" || !strings.Contains(err.Error(), c.err)) || err == nil && c.err != "" {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if err == nil && r.Quant != c.want {
+			t.Errorf("%+v: reckoned in %q", c, r.Quant)
+		}
+	}
+}

@@ -112,8 +112,16 @@ func (r *Request) readFile(e *engine.Engine, path string, set func(flag, value s
 	}
 	r.tower = r.tower || read.Tower
 	r.unreckoned, r.moved = append(r.unreckoned, read.Unreckoned...), r.moved || read.Moved
+	for _, name := range read.Unknown {
+		r.unreckoned = append(r.unreckoned, fmt.Sprintf("%s, which %s does not have", name, e.Spelled()))
+	}
 	if len(read.Left) > 0 {
 		r.Notes = append(r.Notes, fmt.Sprintf("%s: not looked at: %s", filepath.Base(path), strings.Join(read.Left, ", ")))
+	}
+	if r.Given("model") && !slices.Contains(r.FromFile, "model") {
+		if err := r.honour(path, read, set); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
 	}
 	given := map[string]bool{}
 	for _, s := range read.Stated {
@@ -129,6 +137,29 @@ func (r *Request) readFile(e *engine.Engine, path string, set func(flag, value s
 		}
 	}
 	return nil
+}
+
+// honour takes the form of a checkpoint that a file names where --model names the same model in another.
+func (r *Request) honour(path string, read engine.Reading, set func(flag, value string) error) error {
+	at := slices.IndexFunc(read.Stated, func(s engine.Stated) bool { return s.Flag == "model" })
+	if at < 0 || read.Stated[at].Value == r.Model {
+		return nil
+	}
+	named := read.Stated[at].Value
+	quant, known, err := r.Beside(named)
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		r.Notes = append(r.Notes, fmt.Sprintf("%s names %s, which is not known here: %s is reckoned in its place",
+			filepath.Base(path), named, r.Model))
+		return nil
+	case quant == "" || r.Given("quant") || read.Names("quant"):
+		return nil
+	}
+	r.FromFile = append(r.FromFile, "quant")
+	r.Notes = append(r.Notes, fmt.Sprintf("%s names %s: %s is reckoned in %s", filepath.Base(path), named, r.Model, quant))
+	return set("quant", quant)
 }
 
 // Hold looks whether the promises are kept.
