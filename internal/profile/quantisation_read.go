@@ -118,11 +118,11 @@ func (q *Quantisation) bitsandbytes(c keys) {
 }
 
 func (q *Quantisation) fp8(c keys) {
-	sides := c.numbers("weight_block_size")
+	sides := c.sides("weight_block_size")
 	switch {
 	case q.Method == "fbgemm_fp8":
 		q.rest = rows(8, 4)
-	case len(sides) == 2 && sides[0] > 0 && sides[1] > 0:
+	case sides != nil:
 		q.rest = blocks(sides, 4)
 	default:
 		q.rest = storage{bits: 8, matrix: 4}
@@ -151,16 +151,13 @@ func (q *Quantisation) grouped(c keys) {
 // groupsOf reads bits and groups of a matrix, what is absent as it is elsewhere.
 func (q *Quantisation) groupsOf(c keys, bits float64, group int) storage {
 	for _, name := range []string{"bits", "w_bit"} {
-		if raw := c.given[name]; raw != nil && string(raw) != "null" {
-			if bits = float64(c.optional(name)); bits < 1 {
-				c.fail(name, raw, fmt.Sprintf("1 to %d", mostBits))
-			}
-		}
+		bits = float64(c.bits(name, int(bits)))
 	}
 	for _, name := range []string{"group_size", "q_group_size"} {
-		if raw, _ := c.find(name); raw != nil {
-			group = max(0, c.optional(name)) // -1: a whole row
+		if q.Method == "auto-round" && string(c.given[name]) == "0" { // the whole matrix
+			return storage{bits: bits, matrix: 2 + bits/8}
 		}
+		group = c.group(name, group, true)
 	}
 	s := groups(bits, group, bits/8)
 	s.loose = q.Method == "awq"
@@ -170,13 +167,69 @@ func (q *Quantisation) groupsOf(c keys, bits float64, group int) storage {
 	return s
 }
 
+// bits are those of an element, as otherwise where nothing is said.
+func (k keys) bits(name string, otherwise int) int {
+	raw, _ := k.find(name)
+	if raw == nil {
+		return otherwise
+	}
+	n := k.optional(name)
+	if n < 1 || n > mostBits {
+		k.fail(name, raw, fmt.Sprintf("1 to %d", mostBits))
+		return otherwise
+	}
+	return n
+}
+
+// group is how many elements of a row share a scale, as otherwise where nothing is said: 0 for a whole row, which -1
+// stands for where the method has it. No other number below 1 is one that a library takes.
+func (k keys) group(name string, otherwise int, rows bool) int {
+	raw, _ := k.find(name)
+	if raw == nil {
+		return otherwise
+	}
+	n, want := k.optional(name), "a whole number above 0"
+	switch {
+	case n > 0:
+		return n
+	case n == -1 && rows:
+		return 0
+	case rows:
+		want += ", or -1 for a whole row"
+	}
+	k.fail(name, raw, want)
+	return otherwise
+}
+
+// sides are the rows and columns of a block, as a list or as in "128x128"; nil where nothing is said.
+func (k keys) sides(name string) []int {
+	raw, _ := k.find(name)
+	if raw == nil {
+		return nil
+	}
+	var text string
+	sides := make([]int, 2)
+	if json.Unmarshal(raw, &text) == nil {
+		if n, err := fmt.Sscanf(text, "%dx%d", &sides[0], &sides[1]); n != 2 || err != nil {
+			sides = nil
+		}
+	} else if json.Unmarshal(raw, &sides) != nil {
+		sides = nil
+	}
+	if len(sides) != 2 || sides[0] < 1 || sides[1] < 1 {
+		k.fail(name, raw, "two whole numbers above 0")
+		return nil
+	}
+	return sides
+}
+
 // autoround is AutoRound: groups, and modules in other bits, 16 among them, by name or by expression.
 func (q *Quantisation) autoround(c keys) {
 	q.Method = "auto-round"
 	q.DecoderOnly = true
 	q.rest = q.groupsOf(c, 4, 128)
 	if kind := strings.ToLower(c.text("data_type")); strings.HasPrefix(kind, "mx_fp") || strings.HasPrefix(kind, "mxfp") {
-		q.rest = microscaled(fmt.Sprintf("mxfp%d", c.or("bits", 4)))
+		q.rest = microscaled(fmt.Sprintf("mxfp%d", c.bits("bits", 4)))
 	} else if strings.HasPrefix(kind, "nv_fp") || strings.HasPrefix(kind, "nvfp") {
 		q.rest = microscaled("nvfp4")
 	}
@@ -242,7 +295,10 @@ func cmpText(first, second string) string {
 
 // compressedStorage is the storage of one group's weights and what it is called.
 func compressedStorage(w keys, format string) (s storage, called string, known bool) {
-	bits, kind, size := w.or("num_bits", 8), w.text("type"), w.optional("group_size")
+	bits, kind, strategy, size := w.bits("num_bits", 8), w.text("type"), w.text("strategy"), 0
+	if strategy == "" || strings.HasSuffix(strategy, "group") { // elsewhere a size has no meaning
+		size = w.group("group_size", 0, true)
+	}
 	called = fmt.Sprintf("w%d", bits)
 	switch {
 	case strings.Contains(format, "sparse"), strings.Contains(format, "marlin-24"):
@@ -253,11 +309,11 @@ func compressedStorage(w keys, format string) (s storage, called string, known b
 		called = fmt.Sprintf("mxfp%d", bits)
 		return microscaled(called), called, true
 	}
-	switch strategy := w.text("strategy"); {
+	switch sides := w.sides("block_structure"); {
 	case strategy == "tensor":
 		s = storage{bits: float64(bits), matrix: 2}
-	case strategy == "block" || len(w.numbers("block_structure")) == 2:
-		s = blocks(w.numbers("block_structure"), 2)
+	case strategy == "block" || sides != nil:
+		s = blocks(sides, 2)
 	case size > 0:
 		s = groups(float64(bits), size, 0)
 	default:
@@ -333,7 +389,7 @@ func modeloptStorage(c keys) (s storage, called string, known bool) {
 	case "MXFP4", "W4A8_MXFP4_FP8", "W4A16_MXFP4":
 		s, called = microscaled("mxfp4"), "mxfp4"
 	case "W4A16_AWQ", "W4A8_AWQ", "W4A16":
-		s, called = groups(4, c.or("group_size", 128), 0.5), "w4a16"
+		s, called = groups(4, c.group("group_size", 128, false), 0.5), "w4a16"
 	default:
 		return s, "modelopt", false
 	}
@@ -358,7 +414,7 @@ func (q *Quantisation) quark(c keys) {
 
 // quarkStorage reads dtype and qscheme of a matrix.
 func quarkStorage(w keys) (s storage, called string, known bool) {
-	kind, scheme, size := strings.ToLower(w.text("dtype")), w.text("qscheme"), w.optional("group_size")
+	kind, scheme, size := strings.ToLower(w.text("dtype")), w.text("qscheme"), w.group("group_size", 0, true)
 	bits := map[string]float64{"fp4": 4, "int4": 4, "uint4": 4, "int8": 8, "uint8": 8, "fp8_e4m3": 8, "fp8_e5m2": 8,
 		"mxfp4": 4, "fp6_e2m3": 6, "fp6_e3m2": 6}[kind]
 	called = "quark " + kind
@@ -387,14 +443,7 @@ func (q *Quantisation) mlx(c keys) {
 		case "mxfp4", "mxfp8", "nvfp4":
 			return microscaled(mode)
 		}
-		bits, group := float64(c.optional("bits")), c.optional("group_size")
-		if bits == 0 {
-			bits = outer.bits
-		}
-		if group == 0 {
-			group = outer.group
-		}
-		s := groups(bits, group, 2)
+		s := groups(float64(c.bits("bits", int(outer.bits))), c.group("group_size", outer.group, false), 2)
 		s.loose = true
 		return s
 	}
@@ -449,7 +498,7 @@ func (q *Quantisation) hqq(c keys) {
 	q.left.add(namesOf(c.strings("skip_modules")...))
 	of := func(c keys) storage {
 		inner := c.object("weight_quant_params")
-		s := groups(float64(inner.or("nbits", 4)), inner.or("group_size", 64), 2)
+		s := groups(float64(inner.bits("nbits", 4)), inner.group("group_size", 64, false), 2)
 		s.loose = true
 		return s
 	}
@@ -506,7 +555,7 @@ func torchaoStorage(kind string, data keys) (s storage, called string, known boo
 	case strings.Contains(kind, "intx"):
 		s = groups(8, 128, 1)
 	case strings.Contains(kind, "int4"):
-		s = groups(4, data.or("group_size", 128), 2)
+		s = groups(4, data.group("group_size", 128, false), 2)
 	case strings.Contains(kind, "int8"):
 		s = rows(8, 5)
 	case strings.Contains(kind, "float8"):

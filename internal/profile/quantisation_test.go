@@ -195,3 +195,47 @@ func TestBitsThatNoSchemeHas(t *testing.T) {
 		}
 	}
 }
+
+// Groups and blocks that no library takes are refused by their key, and those that some method takes are not: -1 is a
+// whole row to GPTQ, AWQ, AutoRound and compressed-tensors, 0 the whole matrix to AutoRound alone. GPTQConfig and
+// FineGrainedFP8Config of transformers 5.24 and QuantizationArgs of compressed-tensors 0.17 refuse the others so.
+func TestGroupsThatNoSchemeHas(t *testing.T) {
+	for scheme, key := range map[string]string{
+		`"quant_method": "gptq", "bits": 4, "group_size": -1`:                     "",
+		`"quant_method": "awq", "bits": 4, "group_size": -1`:                      "",
+		`"quant_method": "auto-round", "bits": 4, "group_size": 0`:                "",
+		`"quant_method": "auto-round", "bits": 4, "group_size": -5`:               "group_size",
+		`"quant_method": "gptq", "bits": 4, "group_size": 0`:                      "group_size",
+		`"quant_method": "gptq", "bits": 4, "group_size": -5`:                     "group_size",
+		`"quant_method": "awq", "w_bit": 4, "q_group_size": 0`:                    "group_size",
+		`"quant_method": "gptq", "bits": 4, "dynamic": {"a": {"group_size": -2}}`: "group_size",
+		`"quant_method": "fp8", "weight_block_size": [128, 128]`:                  "",
+		`"quant_method": "fp8", "weight_block_size": null`:                        "",
+		`"quant_method": "fp8", "weight_block_size": [0, 0]`:                      "weight_block_size",
+		`"quant_method": "fp8", "weight_block_size": [-5, 128]`:                   "weight_block_size",
+		`"quant_method": "fp8", "weight_block_size": [128]`:                       "weight_block_size",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 4, "group_size": -1}}}`: "",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 4, "group_size": 0}}}`: "group_size",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 8, "strategy": "channel", "group_size": 0}}}`: "",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 0, "group_size": 128}}}`: "num_bits",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 8, "strategy": "block", "block_structure": "128x128"}}}`: "",
+		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
+ {"num_bits": 8, "strategy": "block", "block_structure": [0, 128]}}}`: "block_structure",
+		`"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": 0`:                          "group_size",
+		`"bits": 4, "group_size": -1`:                                                                     "group_size", // MLX
+		`"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": -64}}`: "group_size",
+		`"quant_method": "torchao", "quant_type": "int4_weight_only", "quant_type_kwargs":
+ {"group_size": 0}`: "group_size",
+	} {
+		_, err := DecodeHuggingFace("config.json", []byte(decoder("qwen3", qwen3dense,
+			`"quantization_config": {`+scheme+`}`)))
+		if (err == nil) != (key == "") || err != nil && !strings.Contains(err.Error(), key) {
+			t.Errorf("%s: %v, want a word on %q", scheme, err, key)
+		}
+	}
+}

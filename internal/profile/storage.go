@@ -56,7 +56,7 @@ func rows(bits, row float64) storage { return storage{bits: bits, row: row} }
 // blocks is bytes in blocks that share a scale of so many bytes; blocks of 128 x 128 where the sides are not said.
 func blocks(sides []int, sharing float64) storage {
 	s := storage{bits: 8, block: [2]int{128, 128}, sharing: sharing}
-	if len(sides) == 2 && sides[0] > 0 && sides[1] > 0 {
+	if sides != nil {
 		s.block = [2]int(sides)
 	}
 	return s
