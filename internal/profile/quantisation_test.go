@@ -226,9 +226,10 @@ func TestGroupsThatNoSchemeHas(t *testing.T) {
  {"num_bits": 8, "strategy": "block", "block_structure": "128x128"}}}`: "",
 		`"quant_method": "compressed-tensors", "config_groups": {"g": {"weights":
  {"num_bits": 8, "strategy": "block", "block_structure": [0, 128]}}}`: "block_structure",
-		`"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": 0`:                          "group_size",
-		`"bits": 4, "group_size": -1`:                                                                     "group_size", // MLX
-		`"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": -64}}`: "group_size",
+		`"quant_method": "modelopt", "quant_algo": "W4A16_AWQ", "group_size": 0`: "group_size",
+		`"bits": 4, "group_size": -1`:                                            "group_size", // MLX
+		`"quant_method": "hqq", "quant_config": {"weight_quant_params":
+ {"nbits": 4, "group_size": -64}}`: "group_size",
 		`"quant_method": "torchao", "quant_type": "int4_weight_only", "quant_type_kwargs":
  {"group_size": 0}`: "group_size",
 	} {
