@@ -152,4 +152,9 @@ func (t *Tensor) view(off int64, shape []int, d DType) *Tensor {
 }
 
 // FreeAttention takes back all tensors of a layer.
-func (o *Optimizer) FreeAttention(a *Attention) error { return o.Free(a.Q) }
+func (o *Optimizer) FreeAttention(a *Attention) error {
+	if a == nil {
+		return o.Free(nil)
+	}
+	return o.Free(a.Q)
+}

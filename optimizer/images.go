@@ -109,9 +109,11 @@ func (w *ImageView) patches() int { return w.Temporal * w.Height * w.Width }
 func (m *Image) grid(v *Vision) (ImageView, error) {
 	block := v.PatchSize * v.SpatialMergeSize
 	switch {
-	case v.InChannels != 3 || block <= 0 || v.TemporalPatchSize <= 0:
-		return ImageView{}, fmt.Errorf("a tower of %d channels, patches of %d and %d frames: want RGB patches", v.InChannels,
-			v.PatchSize, v.TemporalPatchSize)
+	case v.InChannels != 3 || !sane(v.PatchSize) || !sane(v.SpatialMergeSize) || !sane(v.TemporalPatchSize):
+		return ImageView{}, fmt.Errorf("a tower of %d channels, patches of %d, merged by %d, and %d frames: want RGB patches",
+			v.InChannels, v.PatchSize, v.SpatialMergeSize, v.TemporalPatchSize)
+	case m.Width > mostSide || m.Height > mostSide:
+		return ImageView{}, fmt.Errorf("%dx%d pixels: want sides of at most %d", m.Width, m.Height, mostSide)
 	case m.Width <= 0 || m.Height <= 0 || m.Width%block != 0 || m.Height%block != 0:
 		return ImageView{}, fmt.Errorf("%dx%d pixels: want multiples of %d, as Model.ImageGrid gives them", m.Width, m.Height,
 			block)
@@ -127,6 +129,12 @@ func (m *Image) grid(v *Vision) (ImageView, error) {
 	t := (len(m.Frames) + v.TemporalPatchSize - 1) / v.TemporalPatchSize
 	return ImageView{Temporal: t, Height: m.Height / v.PatchSize, Width: m.Width / v.PatchSize}, nil
 }
+
+// mostSide is far above any picture, and keeps every product of sides and patches in an int.
+const mostSide = 1 << 20
+
+// sane says that a size of patches is one of a tower.
+func sane(n int) bool { return n > 0 && n <= 1024 }
 
 // write fills to, the view's rows.
 //
@@ -200,4 +208,9 @@ func writeLine(red, green, blue, line []byte, table *[3][256]uint32) {
 }
 
 // FreeImageBatch takes back a batch with all its views.
-func (o *Optimizer) FreeImageBatch(b *ImageBatch) error { return o.Free(b.Pixels) }
+func (o *Optimizer) FreeImageBatch(b *ImageBatch) error {
+	if b == nil {
+		return o.Free(nil)
+	}
+	return o.Free(b.Pixels)
+}

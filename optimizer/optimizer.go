@@ -261,7 +261,7 @@ func (o *Optimizer) makePool(key poolKey) (server, error) {
 // are errors.
 func (o *Optimizer) Free(t *Tensor) error {
 	switch {
-	case t == nil:
+	case t == nil || t.owner == nil:
 		return fmt.Errorf("freeing no tensor: %w", ErrNotLive)
 	case t.owner.optimizer != o:
 		return fmt.Errorf("freeing a %v tensor: %w", t.Kind, ErrForeign)

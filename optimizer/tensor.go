@@ -80,8 +80,11 @@ func (s *Spec) pitch() (pitch, rows int64, err error) {
 	if row == 0 {
 		return 0, 0, fmt.Errorf("element type %q: want fp32, fp16, bf16 or int8", s.DType)
 	}
-	if len(s.Shape) == 0 {
+	switch {
+	case len(s.Shape) == 0:
 		return 0, 0, errors.New("a tensor without dimensions")
+	case s.Layout > Skewed:
+		return 0, 0, fmt.Errorf("there is no layout %d", s.Layout)
 	}
 	for i, n := range s.Shape {
 		into := &rows
@@ -126,7 +129,8 @@ type owner struct {
 }
 
 // borrow says whether the block may be used still, and keeps the optimizer from closing until the loan is given back.
-func (w *owner) borrow() bool { return !w.freed.Load() && w.optimizer.loans.take() }
+// Nobody owns a tensor that no optimizer made.
+func (w *owner) borrow() bool { return w != nil && !w.freed.Load() && w.optimizer.loans.take() }
 
 // strides of rows of the given pitch.
 func strides(shape []int, d DType, pitch int64) []int64 {
@@ -181,7 +185,8 @@ func (t *Tensor) Address() uint64 {
 	return base + uint64(t.at)
 }
 
-// Row is row i of the tensor seen as a matrix of its last dimension, without padding; nil where it cannot be addressed.
+// Row is row i of the tensor seen as a matrix of its last dimension, without padding; nil where there is none or it
+// cannot be addressed.
 func (t *Tensor) Row(i int) []byte {
 	all := t.Bytes()
 	if all == nil {
@@ -192,6 +197,9 @@ func (t *Tensor) Row(i int) []byte {
 	pitch := width
 	if last > 0 {
 		pitch = t.Strides[last-1]
+	}
+	if i < 0 || int64(i) >= t.Elements()/int64(t.Shape[last]) {
+		return nil
 	}
 	at := int64(i) * pitch
 	return all[at : at+width : at+width]
