@@ -189,16 +189,17 @@ func (f *follower) follow(signals <-chan os.Signal, ended <-chan error) error {
 	}
 }
 
-// What following may cost: a start in which every sample is taken, then a share of the time.
+// What following may cost: a start in which every sample is taken, then a share of the time, and of the processor time
+// that the program takes.
 const (
-	costAtOnce = 40 * time.Millisecond
+	costAtOnce = 20 * time.Millisecond
 	costShare  = 0.004
 	atLeast    = time.Second // between two samples, whatever they cost
 )
 
 // affordable says whether another sample keeps following within its share of the time.
 func (f *follower) affordable() bool {
-	allowed := costAtOnce + time.Duration(costShare*float64(time.Since(f.tree.started)))
+	allowed := costAtOnce + time.Duration(costShare*float64(min(time.Since(f.tree.started), f.tree.took)))
 	if processorTime()-f.before > allowed && time.Since(f.sampled) < atLeast {
 		return false
 	}

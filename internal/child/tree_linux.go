@@ -30,6 +30,7 @@ type tree struct {
 	started time.Time
 	slow    time.Time // when what changes slowly was last read
 	slowly  observation.Use
+	took    time.Duration // of processors, by the program
 	cards   *nvml.Reader
 }
 
@@ -37,7 +38,15 @@ type tree struct {
 // kernel averages over ten seconds, the group's page cache, for which it adds up counters of every CPU, and faults.
 const slowly = time.Second
 
-type faults struct{ minor, major int64 }
+// faults are those of a process, beside the processor time that it took.
+type faults struct {
+	minor, major int64
+	processor    time.Duration
+}
+
+func (f *faults) add(g faults) {
+	f.minor, f.major, f.processor = f.minor+g.minor, f.major+g.major, f.processor+g.processor
+}
 
 // walkShare of the time may go into walks of page tables, which take firstPage for a page until one was timed: three
 // times what a server of 2024 takes, and as much as a virtual machine.
@@ -108,7 +117,8 @@ func (t *tree) use() observation.Use {
 // lookAround reads what is read once a second.
 func (t *tree) lookAround(pids []int) {
 	s := &t.slowly
-	s.Minor, s.Major = t.faults(pids)
+	all := t.faults(pids)
+	s.Minor, s.Major, t.took = all.minor, all.major, all.processor
 	if t.own != nil {
 		s.Cache = t.own.cache()
 	}
@@ -118,7 +128,7 @@ func (t *tree) lookAround(pids []int) {
 }
 
 // faults are those of the live processes and of those that ended.
-func (t *tree) faults(pids []int) (minor, major int64) {
+func (t *tree) faults(pids []int) (all faults) {
 	for _, pid := range pids {
 		if f, ok := faultsOf(pid); ok {
 			t.seen[pid] = f
@@ -126,13 +136,14 @@ func (t *tree) faults(pids []int) (minor, major int64) {
 	}
 	for pid, f := range t.seen {
 		if !slices.Contains(pids, pid) {
-			t.ended.minor, t.ended.major = t.ended.minor+f.minor, t.ended.major+f.major
+			t.ended.add(f)
 			delete(t.seen, pid)
 			continue
 		}
-		minor, major = minor+f.minor, major+f.major
+		all.add(f)
 	}
-	return minor + t.ended.minor, major + t.ended.major
+	all.add(t.ended)
+	return all
 }
 
 // walk is the proportional memory of processes, 0 where walking so many resident bytes would take more than its share.
@@ -232,19 +243,24 @@ func (t *tree) left() []int {
 	return list
 }
 
-// faultsOf reads the fault counters of /proc/PID/stat. The name before them may hold blanks and parentheses.
+// tick is the unit of processor time in /proc, USER_HZ, on every architecture that Go runs on.
+const tick = 10 * time.Millisecond
+
+// faultsOf reads the counters of /proc/PID/stat. The name before them may hold blanks and parentheses.
 func faultsOf(pid int) (faults, bool) {
 	text, err := read(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return faults{}, false
 	}
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
-	if len(fields) < 10 {
+	if len(fields) < 13 {
 		return faults{}, false
 	}
 	minor, _ := strconv.ParseInt(fields[7], 10, 64)
 	major, _ := strconv.ParseInt(fields[9], 10, 64)
-	return faults{minor, major}, true
+	user, _ := strconv.ParseInt(fields[11], 10, 64)
+	system, _ := strconv.ParseInt(fields[12], 10, 64)
+	return faults{minor, major, time.Duration(user+system) * tick}, true
 }
 
 // proportional is the PSS of a process, 0 where it may not be read.
