@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -184,6 +185,26 @@ func TestLlamaSplitByRows(t *testing.T) {
 		o.Llama.Build = build
 		if _, err := Estimate("llama-server", m, o); err == nil {
 			t.Errorf("%q splits by rows", build)
+		}
+	}
+}
+
+// A config.json of Qwen3.5 says how many heads of its own a converter writes behind the layers: they guess where that is
+// asked for, and count among the layers that -ngl moves.
+func TestHeadsOfAConfig(t *testing.T) {
+	config := `{"model_type": "qwen3_5_text", "hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8,
+		"num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 2816, "vocab_size": 32000, "rms_norm_eps": 1e-6,
+		"max_position_embeddings": 40960, "linear_num_key_heads": 4, "linear_num_value_heads": 8, "linear_key_head_dim": 128,
+		"linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "full_attention_interval": 4, "mtp_num_hidden_layers": %d}`
+	for heads, taken := range map[int]bool{0: false, 1: true} {
+		m, err := profile.DecodeHuggingFace("heads", fmt.Appendf(nil, config, heads))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := Options{Quant: "q8_0", Device: "gpu", Context: 4096, Image: &Image{}}
+		o.Llama = LlamaOptions{Build: "b11549", Speculation: []string{"draft-mtp"}}
+		if _, err := Estimate("llama-server", &m, o); (err == nil) != taken || m.Text.Blocks() != 8+heads {
+			t.Errorf("%d heads, %d blocks: %v", heads, m.Text.Blocks(), err)
 		}
 	}
 }

@@ -131,6 +131,7 @@ func layers(k keys, t *Text, v *Variant) {
 			Kernel: k.number("linear_conv_kernel_dim"),
 		}
 		v.RotaryFactor = rotaryFactor(k)
+		t.PredictLayers = k.optional("mtp_num_hidden_layers")
 	}
 	window := k.optional("sliding_window")
 	if raw, _ := k.find("use_sliding_window"); raw != nil && !k.flag("use_sliding_window") {
