@@ -92,8 +92,8 @@ func (l *LlamaOptions) checkDraft() error {
 // stands in them.
 func heads(kind string) string {
 	if slices.Contains([]string{"draft-eagle3", "draft-dflash", "draft-dspark"}, kind) {
-		return "llama.cpp keeps hidden states of the model's layers for a network of such a file, and what both take is not " +
-			"modelled"
+		return "llama.cpp keeps hidden states of the model's layers for a network of such a file, and what both take is " +
+			"not modelled"
 	}
 	return "llama.cpp has no such way"
 }
