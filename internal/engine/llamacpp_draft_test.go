@@ -189,13 +189,14 @@ func TestLlamaSplitByRows(t *testing.T) {
 	}
 }
 
-// A config.json of Qwen3.5 says how many heads of its own a converter writes behind the layers: they guess where that is
-// asked for, and count among the layers that -ngl moves.
+// A config.json of Qwen3.5 says how many heads of its own a converter writes behind the layers: they guess where that
+// is asked for, and count among the layers that -ngl moves.
 func TestHeadsOfAConfig(t *testing.T) {
 	config := `{"model_type": "qwen3_5_text", "hidden_size": 1024, "num_hidden_layers": 8, "num_attention_heads": 8,
 		"num_key_value_heads": 2, "head_dim": 128, "intermediate_size": 2816, "vocab_size": 32000, "rms_norm_eps": 1e-6,
 		"max_position_embeddings": 40960, "linear_num_key_heads": 4, "linear_num_value_heads": 8,
-		"linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4, "full_attention_interval": 4, "mtp_num_hidden_layers": %d}`
+		"linear_key_head_dim": 128, "linear_value_head_dim": 128, "linear_conv_kernel_dim": 4,
+		"full_attention_interval": 4, "mtp_num_hidden_layers": %d}`
 	for heads, taken := range map[int]bool{0: false, 1: true} {
 		m, err := profile.DecodeHuggingFace("heads", fmt.Appendf(nil, config, heads))
 		if err != nil {
