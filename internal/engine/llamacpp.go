@@ -547,9 +547,9 @@ func (mem *Memory) llamaCompute(m *profile.Model, p *Placement, c llamaContext, 
 }
 
 // widenLinear widens what cards compute with layers of linear attention. On one card 250 random settings were equal or
-// refused by both, whatever the cache's type; before them two of 56 mixtures with experts elsewhere by name were 3 % and
-// 23 % above. On two cards 73 of 120 were equal, most others off by less than a batch of hidden states, and mixtures with
-// tensors elsewhere by name from 34 % below to 8 % above.
+// refused by both, whatever the cache's type; before them two of 56 mixtures with experts elsewhere by name were 3 %
+// and 23 % above. On two cards 73 of 120 were equal, most others off by less than a batch of hidden states, and
+// mixtures with tensors elsewhere by name from 34 % below to 8 % above.
 func (mem *Memory) widenLinear(m *profile.Model, p *Placement, c llamaContext, o Options) {
 	if v := m.Text.Variant; p.Cards == 0 || v == nil || v.Linear == nil {
 		return

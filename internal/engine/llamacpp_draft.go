@@ -88,8 +88,8 @@ func (l *LlamaOptions) checkDraft() error {
 }
 
 // heads says of a way of guessing that is not known here what it is. Networks that read hidden states of the model they
-// guess for are files of their own (eagle3.cpp and dflash.cpp of v0.5.0's src/models), and which of its layers they read
-// stands in them.
+// guess for are files of their own (eagle3.cpp and dflash.cpp of v0.5.0's src/models), and which of its layers they
+// read stands in them.
 func heads(kind string) string {
 	if slices.Contains([]string{"draft-eagle3", "draft-dflash", "draft-dspark"}, kind) {
 		return "llama.cpp keeps hidden states of the model's layers for a network of such a file, and what both take is " +
