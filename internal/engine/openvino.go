@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/units"
@@ -24,8 +25,8 @@ var openVINO = Engine{
 // exports have for every row, and a zero of 8 bits where the form has one: 24 bits over rows of 800 or more.
 const openVINOInt8 = 8.03
 
-// What is assumed above a size for OpenVINO: that of a packed copy, to cover the padding of its blocks (1 and 2
-// times the file were measured for int8 and for fp16 in f32); and that of a cache, to cover blocks that are not full.
+// What is assumed above a size for OpenVINO: that of a packed copy, to cover the padding of its blocks (once the file
+// was measured for int8 and int4, twice for fp16 in f32); and that of a cache, to cover blocks that are not full.
 const (
 	openVINOPackedMost = 1.05
 	openVINOCacheMost  = 1.05
@@ -60,9 +61,25 @@ func openVINOWeights(m *profile.Model, f Form) (decoder, vision units.Bytes) {
 		scaled(units.Bytes(p.VisionCore+p.Merger+p.Deepstack), rest)
 }
 
-// estimateOpenVINO follows a pipeline to its first inference. Compiling maps the files; the first inference packs every
-// matrix into a copy of its own beside the mapped pages, which the system may drop: as large as the file for int8, and
-// for 16 bits computed in f32, as without AMX, twice that (both measured on 2026.4.1).
+// openVINOPacked is how many times a file in 16 bits its packed copy is, and how many at least: twice where the
+// processor computes in f32, once in bf16, which is the plugin's own choice with AMX.
+func openVINOPacked(cpu *profile.CPU) (packed, least float64) {
+	switch {
+	case cpu == nil || len(cpu.ISA) == 0:
+		return 2, 1
+	case slices.Contains(cpu.ISA, "amx_bf16"):
+		return 1, 1
+	case slices.Contains(cpu.ISA, "avx512_bf16"): // which it chooses there was not seen
+		return 2, 1
+	}
+	return 2, 2
+}
+
+// estimateOpenVINO follows a pipeline to its first inference. Compiling maps the files; the first inference packs
+// every matrix into a copy of its own beside the mapped pages, which the system may drop: as large as the file for
+// int8 and int4, and for 16 bits computed in f32, as without AMX, twice that (all measured on 2026.4.1; int4 as u4 and
+// i4 in groups of 128, 133 MiB of file: 131 MiB of pages and 129 private after the first inference, with AVX2 and with
+// AMX).
 func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 	if o.Quant == "" {
 		o.Quant = "int8"
@@ -84,7 +101,7 @@ func estimateOpenVINO(m *profile.Model, o Options) (*Memory, error) {
 	decoder, vision := openVINOWeights(m, f)
 	packed, least := 1.0, 1.0
 	if f.Bits == 16 {
-		packed = 2
+		packed, least = openVINOPacked(o.Llama.CPU)
 	}
 	mem.add(Weights, "host", scaled(decoder, packed), scaled(decoder, least),
 		scaled(decoder, packed*openVINOPackedMost), Derived,
