@@ -87,6 +87,18 @@ func TestNothingFreeOnAnyCard(t *testing.T) {
 	}
 }
 
+// The tower follows --device in builds that were measured since September 2026; before, the environment says so.
+func TestTowerFollowsTheDevice(t *testing.T) {
+	for _, c := range []struct{ build, device, want string }{
+		{"b9873", "CUDA1", "MTMD_BACKEND_DEVICE=CUDA1"}, {"b9873", "CUDA0", ""}, {"b11063", "CUDA1", ""}, {"", "CUDA1", ""},
+		{LlamaVersion, "CUDA1", ""},
+	} {
+		if got := TowerStays(c.build, c.device); got != c.want {
+			t.Errorf("%s, %s: %q, want %q", c.build, c.device, got, c.want)
+		}
+	}
+}
+
 func TestDevicesAreReadAsLlamaReadsThem(t *testing.T) {
 	for text, want := range map[string]struct {
 		backend string

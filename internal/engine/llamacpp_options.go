@@ -137,6 +137,19 @@ func ParseDevices(text string) (backend string, numbers []int, err error) {
 	return backend, numbers, nil
 }
 
+// firstTowerDevice is the first measured build whose tower goes to the first card of --device; b9873 puts it on the
+// backend's first card, unless MTMD_BACKEND_DEVICE names another.
+const firstTowerDevice = 11063
+
+// TowerStays is what a build's environment must say so that the tower lies on the first card that --device names, ""
+// where it does by itself.
+func TowerStays(build, device string) string {
+	if n := buildNumber(build); n == 0 || n >= firstTowerDevice || strings.HasSuffix(device, "0") {
+		return ""
+	}
+	return "MTMD_BACKEND_DEVICE=" + device
+}
+
 // unread says why a pattern is not read. llama.cpp's are ECMAScript's, which may look ahead and refer back; Go's regexp
 // does neither.
 func unread(err error) string {

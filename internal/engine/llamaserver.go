@@ -245,5 +245,10 @@ func writeLlamaServer(s Settings) (*Bundle, error) {
 	}
 	b.Use = []string{"grep -v '^#' llama-server.args | xargs llama-server",
 		"llama-server --models-preset llama-server.ini"}
+	if len(s.Devices) > 0 && s.GPU != nil {
+		if set := TowerStays(s.Build, s.Devices[0]); set != "" {
+			b.Notes = append(b.Notes, set+" in its environment: this build puts the vision tower on the first card otherwise")
+		}
+	}
 	return &b, nil
 }

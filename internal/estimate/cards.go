@@ -44,6 +44,10 @@ func (o *Request) devices(e *engine.Engine) error {
 		f.Backend, o.Device = cpuBackend, "cpu"
 		return nil
 	}
+	first, _, _ := strings.Cut(o.Device, ",")
+	if set := engine.TowerStays(f.Build, first); set != "" && o.ImageSize != "none" {
+		o.note("the vision tower is taken to lie on %s: this build needs %s for that", first, set)
+	}
 	o.chosen, f.Cards, o.Device = numbers, len(numbers), "gpu"
 	return nil
 }
