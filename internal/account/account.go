@@ -51,15 +51,6 @@ type Part struct {
 	Account `yaml:",inline"`
 }
 
-// Of counts segments that carry their blocks. page is the size in which large expandable segments give memory back.
-func Of(segments []snapshot.Segment, page int64) Account {
-	var a Account
-	for i := range segments {
-		a.add(&segments[i], page)
-	}
-	return a
-}
-
 // add counts one segment.
 func (a *Account) add(s *snapshot.Segment, page int64) {
 	held := slices.ContainsFunc(s.Blocks, func(b snapshot.Block) bool { return b.State != snapshot.Inactive })

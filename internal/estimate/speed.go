@@ -3,7 +3,6 @@ package estimate
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/vlmem/vlmem/internal/advise"
 	"github.com/vlmem/vlmem/internal/catalog"
@@ -44,7 +43,7 @@ func (o *Request) Forecast(m *profile.Model, mem *engine.Memory, observed []stri
 	} else if len(h.GPUs) == 0 {
 		return nil, nil
 	}
-	full := slices.ContainsFunc(mem.Warnings, func(w evidence.Warning) bool { return w.Code == engine.TooLarge })
+	full := evidence.Has(mem.Warnings, engine.TooLarge)
 	if h.Memory != nil && mem.HostBytes > h.Memory.Usable() || full {
 		o.note("no speed: what does not fit in memory is read from the disk again and again")
 		return nil, nil

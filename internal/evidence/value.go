@@ -70,6 +70,8 @@ func (r Range) MarshalYAML() (any, error) {
 	return &n, nil
 }
 
+var _ yaml.Unmarshaler = (*Range)(nil)
+
 // UnmarshalYAML reads the pair.
 func (r *Range) UnmarshalYAML(n *yaml.Node) error {
 	var list []units.Bytes

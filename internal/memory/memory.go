@@ -26,13 +26,6 @@ func (p Place) String() string { return name(placeNames, uint8(p)) }
 // MarshalText writes the name of the place.
 func (p Place) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
-// UnmarshalText reads the name of a place.
-func (p *Place) UnmarshalText(text []byte) error {
-	i, err := find("place", placeNames, string(text))
-	*p = Place(i)
-	return err
-}
-
 // Kind is what lives in memory, and so the pool that serves it.
 type Kind uint8
 

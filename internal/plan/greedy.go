@@ -17,27 +17,11 @@ const (
 	orders
 )
 
-var orderNames = [orders]string{"size", "area", "lifetime", "start"}
-
-// String names the order.
-func (o Order) String() string { return orderNames[o] }
-
 // Pack places the buffers in the given order, each in the tightest gap that holds it among those placed before that
 // overlap it in time, at the lowest of equals, and on top of them where no gap does. It takes O(n²) time, with a factor
 // of a hundredth for long programs of short-lived buffers.
 func Pack(p *Problem, o Order) Solution {
 	return packInOrder(p, o.sort(p.Buffers))
-}
-
-// Greedy is the lowest of the packings of all orders; the first of equals.
-func Greedy(p *Problem) Solution {
-	best := Pack(p, 0)
-	for o := Order(1); o < orders; o++ {
-		if s := Pack(p, o); s.Height < best.Height {
-			best = s
-		}
-	}
-	return best
 }
 
 // sort gives the indexes of the buffers in the order o.

@@ -43,9 +43,6 @@ type Buffer struct {
 	Align        int64 // the offset is a multiple of it; 0 means 1
 }
 
-// overlaps says whether the two live at one time.
-func (b *Buffer) overlaps(c *Buffer) bool { return b.Lower < c.Upper && c.Lower < b.Upper }
-
 // place is the lowest offset at or above x that the alignment allows.
 func (b *Buffer) place(x int64) int64 {
 	if b.Align > 1 {

@@ -111,9 +111,6 @@ func (r *Reader) Title() string { return r.title }
 // Tags is the table so far; Tags()[0] is "".
 func (r *Reader) Tags() []string { return r.tags }
 
-// Slots is a bound above every slot so far.
-func (r *Reader) Slots() uint32 { return r.ids.slots }
-
 // Start is how many events at the head are the state before the first that was recorded.
 func (r *Reader) Start() int { return r.start }
 

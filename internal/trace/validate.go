@@ -23,9 +23,6 @@ type Lives struct {
 // slots may not be used again.
 func NewLives(deferred bool) *Lives { return &Lives{deferred: deferred} }
 
-// Live is how many blocks are in use.
-func (l *Lives) Live() int { return l.live }
-
 // Check says what is wrong with the next event, and otherwise takes note of it.
 func (l *Lives) Check(e Event) error {
 	if e.TimeNs < 0 {

@@ -23,14 +23,6 @@ type Level struct{ Bytes, Ways, Line int }
 // once, as cachegrind counts it.
 type Counts struct{ Accesses, Misses uint64 }
 
-// MissRate is the share of accesses that missed, 0 where there were none.
-func (c Counts) MissRate() float64 {
-	if c.Accesses == 0 {
-		return 0
-	}
-	return float64(c.Misses) / float64(c.Accesses)
-}
-
 // Hierarchy is caches from the smallest to the last before memory.
 type Hierarchy struct {
 	levels    []cache
