@@ -14,11 +14,11 @@
 // to 0.3 us a page: a third of a second for 4 GiB. It is asked where a walk, by what the last one took a page, keeps
 // all of them within 0.2 % of the time. Following as a whole takes 20 ms at once and then at most 0.4 % of the
 // processor time that the program takes: beyond that, beside a program that waits or on a machine that is busy, samples
-// are taken more rarely than the interval says, yet once a second at least.
+// are taken more rarely than the interval says, yet every two seconds at least.
 //
-// Once a second are read the page cache of the group and faults, stalls, and what the tree holds on NVIDIA's cards, of
-// NVML, by process. Without it, without cgo, or in a container that numbers its processes anew, nothing is known of
-// cards.
+// Once a second, and every ten where following took its share, are read the page cache of the group and faults, stalls,
+// and what the tree holds on NVIDIA's cards, of NVML, by process. Without it, without cgo, or in a container that
+// numbers its processes anew, nothing is known of cards.
 //
 // # Its end
 //

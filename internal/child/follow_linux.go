@@ -194,14 +194,17 @@ func (f *follower) follow(signals <-chan os.Signal, ended <-chan error) error {
 const (
 	costAtOnce = 20 * time.Millisecond
 	costShare  = 0.004
-	atLeast    = time.Second // between two samples, whatever they cost
+	atLeast    = 2 * time.Second  // between two samples, whatever they cost
+	seldom     = 10 * time.Second // between two looks at what is read once a second
 )
 
 // affordable says whether another sample keeps following within its share of the time.
 func (f *follower) affordable() bool {
 	allowed := costAtOnce + time.Duration(costShare*float64(min(time.Since(f.tree.started), f.tree.took)))
-	if processorTime()-f.before > allowed && time.Since(f.sampled) < atLeast {
-		return false
+	if f.tree.pause = 0; processorTime()-f.before > allowed {
+		if f.tree.pause = seldom; time.Since(f.sampled) < atLeast {
+			return false
+		}
 	}
 	f.sampled = time.Now()
 	return true

@@ -28,7 +28,8 @@ type tree struct {
 	walked  time.Duration // spent in smaps_rollup
 	aPage   time.Duration // of the last walk
 	started time.Time
-	slow    time.Time // when what changes slowly was last read
+	pause   time.Duration // at least, where following took its share already
+	slow    time.Time     // when what changes slowly was last read
 	slowly  observation.Use
 	took    time.Duration // of processors, by the program
 	cards   *nvml.Reader
@@ -105,7 +106,7 @@ func (t *tree) use() observation.Use {
 	if t.own != nil {
 		u.Group = t.own.number("memory.usage_in_bytes", "memory.current")
 	}
-	if time.Since(t.slow) >= slowly {
+	if time.Since(t.slow) >= max(slowly, t.pause) {
 		t.slow = time.Now()
 		t.lookAround(pids)
 	}
