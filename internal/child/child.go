@@ -12,8 +12,8 @@
 // Every sample reads /proc/PID/status of each process, which costs the program nothing. Its proportional share needs
 // smaps_rollup, for which the kernel walks the process's page tables under a lock that the process also needs, at 0.1
 // to 0.3 us a page: a third of a second for 4 GiB. It is asked where a walk, by what the last one took a page, keeps
-// all of them within 0.2 % of the time. Following as a whole takes 20 ms at once and then at most 0.4 % of the
-// processor time that the program takes: beyond that, beside a program that waits or on a machine that is busy, samples
+// all of them within 5 ms and 0.2 % of the processor time that the program takes. Following as a whole takes 20 ms at
+// once and then at most 0.4 % of it: beyond that, beside a program that waits or on a machine that is busy, samples
 // are taken more rarely than the interval says, yet every two seconds at least.
 //
 // Once a second, and every ten where following took its share, are read the page cache of the group and faults, stalls,

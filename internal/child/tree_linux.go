@@ -49,11 +49,12 @@ func (f *faults) add(g faults) {
 	f.minor, f.major, f.processor = f.minor+g.minor, f.major+g.major, f.processor+g.processor
 }
 
-// walkShare of the time may go into walks of page tables, which take firstPage for a page until one was timed: three
+// walkAtOnce, and walkShare of the processor time that the program takes, may go into walks of page tables, which take firstPage for a page until one was timed: three
 // times what a server of 2024 takes, and as much as a virtual machine.
 const (
-	walkShare = 0.002
-	firstPage = 300 * time.Nanosecond
+	walkAtOnce = 5 * time.Millisecond
+	walkShare  = 0.002
+	firstPage  = 300 * time.Nanosecond
 )
 
 func newTree(root int, own *group) *tree {
@@ -151,7 +152,7 @@ func (t *tree) faults(pids []int) (all faults) {
 func (t *tree) walk(pids []int, resident units.Bytes) (sum units.Bytes) {
 	const page = 4 * units.KiB
 	pages := time.Duration(resident/page) + 1
-	if t.walked+pages*max(t.aPage, 1) > time.Duration(walkShare*float64(time.Since(t.started))) {
+	if t.walked+pages*max(t.aPage, 1) > walkAtOnce+time.Duration(walkShare*float64(t.took)) {
 		return 0
 	}
 	begun := time.Now()
