@@ -49,8 +49,8 @@ func (f *faults) add(g faults) {
 	f.minor, f.major, f.processor = f.minor+g.minor, f.major+g.major, f.processor+g.processor
 }
 
-// walkAtOnce, and walkShare of the processor time that the program takes, may go into walks of page tables. A page takes
-// firstPage until one was timed: three times what a server of 2024 takes, and as much as a virtual machine.
+// walkAtOnce, and walkShare of the processor time that the program takes, may go into walks of page tables. A page
+// takes firstPage until one was timed: three times what a server of 2024 takes, and as much as a virtual machine.
 const (
 	walkAtOnce = 5 * time.Millisecond
 	walkShare  = 0.002
