@@ -60,7 +60,7 @@ var arrows = map[string]string{
 	"internal/trial":           "internal/advise internal/alloc internal/memory internal/replay optimizer",
 	"cmd/libvlmem":             "optimizer",
 	"cmd/vlmem":                "internal profiles",
-	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/settings internal/speed internal/units internal/verdict profiles",
+	"internal/estimate":        "internal/advise internal/catalog internal/checkpoint internal/engine internal/evidence internal/file internal/profile internal/settings internal/speed internal/units internal/verdict internal/workload profiles",
 	"internal/bench":           "internal/advise internal/alloc internal/alloc/stream internal/baseline internal/catalog internal/cuda internal/outlet internal/placement internal/plan internal/probe internal/profile internal/release internal/replay internal/replay/touched internal/rivals internal/shard internal/trace internal/units internal/verdict internal/workload",
 	"internal/replay/touched":  "internal/alloc internal/alloc/space internal/replay internal/resident internal/rivals internal/units",
 	"internal/watch":           "internal/cuda internal/pressure internal/report internal/units internal/verdict",

@@ -28,18 +28,18 @@ import (
 )
 
 type adviseOptions struct {
-	model, hardware, image, precision, mix string
-	target, grow, torch, memory, build     string
-	traces, observed                       []string
-	devices                                []int
-	context, concurrency, seeds            int
-	explain, assumeIdle, compare           bool
-	want                                   advise.Want
-	lessons                                lessonOptions
-	served                                 engine.Served
-	out                                    output
-	shard                                  string
-	merged                                 *shard.Merged // what the samples showed in shards, nil to replay them here
+	model, hardware, image, precision, mix      string
+	target, grow, torch, memory, build, request string
+	traces, observed                            []string
+	devices                                     []int
+	context, concurrency, seeds                 int
+	explain, assumeIdle, compare                bool
+	want                                        advise.Want
+	lessons                                     lessonOptions
+	served                                      engine.Served
+	out                                         output
+	shard                                       string
+	merged                                      *shard.Merged // what the samples showed in shards, nil to replay them here
 }
 
 func newAdviseCmd(env *environment) *cobra.Command { return new(adviseOptions).command(env) }
@@ -91,6 +91,7 @@ func (o *adviseOptions) addLimits(flags *pflag.FlagSet) {
 	flags.Var(estimate.Tokens{N: &o.context}, "context", "tokens of context to make room for")
 	flags.StringVar(&o.image, "image", "1280x720", "largest image, WIDTHxHEIGHT pixels")
 	flags.IntVar(&o.concurrency, "concurrency", 1, "requests at once")
+	estimate.AddRequest(flags, &o.request)
 	flags.StringVar(&o.precision, "precision", "", "weights: "+strings.Join(engine.Anywhere().Ladder,
 		", ")+" or another of ggml's (default: the best that fits)")
 	flags.BoolVar(&o.assumeIdle, "assume-idle", false,
@@ -246,8 +247,9 @@ func (o *adviseOptions) read(env *environment, cmd *cobra.Command) (advise.Input
 		return advise.Inputs{}, err
 	}
 	env.notes(&model)
-	in, err := o.inputs(cmd, model)
-	if err = cmp.Or(err, catalog.Idle(o.hardware, o.assumeIdle)); err != nil {
+	err = estimate.Limits(o.request, &model, cmd.Flags())
+	in, faulty := o.inputs(cmd, model)
+	if err = cmp.Or(err, faulty, catalog.Idle(o.hardware, o.assumeIdle)); err != nil {
 		return in, err
 	}
 	o.lessons.observed, o.observed = speed.Split(o.observed)

@@ -14,6 +14,7 @@ import (
 	"github.com/vlmem/vlmem/internal/baseline"
 	"github.com/vlmem/vlmem/internal/bench"
 	"github.com/vlmem/vlmem/internal/catalog"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/probe"
 	"github.com/vlmem/vlmem/internal/release"
@@ -31,6 +32,7 @@ type benchOptions struct {
 	granule, limit, shard  string
 	allocators, reports    []string
 	save, against          string
+	asked                  bench.Asked
 	touch                  bool
 	decode, repeats        int
 	streams                benchStreamsOptions // of the old --backend
@@ -80,6 +82,8 @@ starts: /N takes the part's number from JOB_COMPLETION_INDEX or SLURM_ARRAY_TASK
 
 // addFiles declares what a run reads and writes beside its result, and how its memory is bounded.
 func (o *benchOptions) addFiles(flags *pflag.FlagSet) {
+	estimate.AddRequest(flags, &o.asked.File)
+	o.asked.Typed = flags.Changed
 	flags.IntSliceVar(&o.devices, "device", nil, "with --trace: cards to replay, by number (default: all)")
 	flags.StringVar(&o.shard, "shard", "",
 		"run part I of N, counted from 0, as I/N, or as /N with I from the scheduler, and write a file for vlmem merge")
@@ -164,7 +168,7 @@ func (o *benchOptions) interrupted(w *outlet.Pending, result report.Bench) error
 func (o *benchOptions) runAll(env *environment, ctx context.Context, share *shard.Share) (bench.Result,
 	[]report.NamedTimeline, error) {
 	var result bench.Result
-	traces, err := bench.Workloads(o.traces, o.devices, o.models, o.images, o.decode)
+	traces, err := bench.Workloads(o.traces, o.devices, o.models, o.images, o.decode, o.asked)
 	if err != nil {
 		return result, nil, err
 	}

@@ -45,14 +45,14 @@ var tried = map[string]string{
 	"slack": "0.1", "snapshot": "none.pickle", "config": "none.args", "trace": "none.trace", "save": "saved",
 	"against": "none.saved", "limit": "8MiB", "granule": "4KiB", "repeats": "1", "allocators": "buddy", "decode": "3",
 	"attention": "eager", "cache": "static", "dtype": "fp32", "requests": "2", "seed": "7", "gguf": "none.gguf",
-	"engine": "sglang", "for": "ollama",
+	"engine": "sglang", "for": "ollama", "request": "request.yaml",
 
 	"estimate openvino device": "gpu", "gate openvino device": "gpu", "estimate onnxruntime-genai device": "gpu",
 	"gate onnxruntime-genai device": "gpu", "estimate llama.cpp kv-type": "q8_0", "gate llama.cpp kv-type": "q8_0",
 	"estimate llama-server kv-type": "q8_0", "gate llama-server kv-type": "q8_0", "estimate ollama kv-type": "q8_0",
 	"gate ollama kv-type": "q8_0", "estimate openvino kv-type": "f16", "gate openvino kv-type": "f16",
 	"estimate sglang engine": "vllm", "gate ollama for": "vllm", "advise ollama for": "vllm", "advise format": "json",
-	"trace gen ctx":   "8192",
+	"trace gen ctx": "8192", "trace gen llama.cpp request": "one.yaml",
 	"advise hardware": "i5-10210u", "advise device": "0", "advise image": "640x480", "bench device": "0",
 	"bench image": "128x128", "trace gen image": "320x240", "trace gen engine": "llama.cpp", "trace gen mix": "chat",
 	"trace gen prompt": "5", "trace gen batch": "2", "verify seeds": "1",
@@ -76,6 +76,8 @@ var beside = map[string][]string{
 
 // inputs are files that the values name.
 var inputs = map[string]string{
+	"request.yaml": "schema: vlmem/request/v1\nimages: [{width: 320, height: 256}]\nprompt: 77\nsequences: 2\n",
+	"one.yaml":     "schema: vlmem/request/v1\nprompt: 77\n",
 	"bench.json": `[{"model_filename":"m.gguf","model_type":"qwen3 4B Q4_K - Medium","model_size":2491000000,
 		"model_n_params":4022468096,"n_gpu_layers":99,"n_ubatch":512,"n_prompt":0,"n_gen":128,
 		"n_depth":0,"avg_ts":40.25,"backends":"CUDA"}]`,
@@ -275,7 +277,7 @@ func TestNoFlagOfRequestsIsPassedOver(t *testing.T) {
 	small := []string{"--model=qwen3-vl-2b", "--image=64x64", "--decode=1"}
 	tryFlags(t, []question{{"trace gen", "", append(small[:1:1], "--mix=documents", "--requests=1")}})
 	var list []question
-	for _, e := range replays() {
+	for _, e := range engine.Replays() {
 		list = append(list, question{"trace gen", e, append(small[:3:3], "--engine="+e)})
 	}
 	tryFlags(t, list)

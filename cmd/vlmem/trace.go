@@ -13,6 +13,7 @@ import (
 	"github.com/vlmem/vlmem/internal/account"
 	"github.com/vlmem/vlmem/internal/catalog"
 	"github.com/vlmem/vlmem/internal/engine"
+	"github.com/vlmem/vlmem/internal/estimate"
 	"github.com/vlmem/vlmem/internal/outlet"
 	"github.com/vlmem/vlmem/internal/plan"
 	"github.com/vlmem/vlmem/internal/report"
@@ -276,11 +277,11 @@ func (o *traceExportOptions) recordings(path string) ([]snapshot.Recording, erro
 
 // traceGenOptions is a mix of requests, one request, or one request to llama.cpp.
 type traceGenOptions struct {
-	model, mix, engine, image, attention string
-	context                              int
-	serve                                workload.ServeOptions
-	request                              workload.Options
-	path                                 string
+	model, mix, engine, image, attention, file string // the file of a request
+	context                                    int
+	serve                                      workload.ServeOptions
+	request                                    workload.Options
+	path                                       string
 }
 
 // mostDecode is above the positions of every model, whose own message says more.
@@ -307,9 +308,9 @@ equal traces. Weights are not included. Mixes are written as a stream, however l
 	flags.Uint64Var(&o.serve.Seed, "seed", 1, "with --mix: of every random choice")
 	flags.BoolVar(&o.serve.Eager, "eager", false,
 		"with --mix: decode operator by operator instead of as one captured graph")
-	flags.StringVar(&o.engine, "engine", replays(engine.Tensors)[0], "of one request: "+strings.Join(replays(), " or "))
-	flags.StringVar(&o.image, "image", "",
-		"of one request: the image, WIDTHxHEIGHT pixels before resizing, or none (default 1280x720)")
+	flags.StringVar(&o.engine, "engine", engine.Replays(engine.Tensors)[0], strings.Join(engine.Replays(), " or "))
+	flags.StringVar(&o.image, "image", "", "of one request: WIDTHxHEIGHT pixels as given, or none (default 1280x720)")
+	estimate.AddRequest(flags, &o.file)
 	flags.IntVar(&o.request.Images, "images", 0, "of one request: how many such images (default 1)")
 	flags.IntVar(&o.request.Frames, "frames", 0, "of one request: make the image a video of so many sampled frames")
 	flags.IntVar(&o.request.PromptTokens, "prompt", 30, "of one request: tokens of text")
@@ -320,7 +321,7 @@ equal traces. Weights are not included. Mixes are written as a stream, however l
 	flags.StringVar((*string)(&o.request.Cache), "cache", "dynamic", "of one request: dynamic, static")
 	flags.StringVar((*string)(&o.request.Device), "device", "cuda", "of one request: cuda, cpu")
 	flags.IntVar(&o.context, "ctx", 4096,
-		"with --engine "+strings.Join(replays(engine.Arenas), " or ")+": tokens of context")
+		"with --engine "+strings.Join(engine.Replays(engine.Arenas), " or ")+": tokens of context")
 	flags.StringVarP(&o.path, "output", "o", "",
 		"write to this file, atomically, instead of stdout; gzipped where it ends in .gz")
 	_ = cmd.RegisterFlagCompletionFunc("mix", cobra.FixedCompletions(profiles.MixNames(), cobra.ShellCompDirectiveDefault))
@@ -331,7 +332,7 @@ func runTraceGen(env *environment, cmd *cobra.Command, o *traceGenOptions) error
 	if err := o.check(cmd); err != nil {
 		return err
 	}
-	source, err := o.source(env)
+	source, err := o.source(env, cmd.Flags().Changed)
 	if err != nil {
 		return err
 	}
@@ -341,7 +342,7 @@ func runTraceGen(env *environment, cmd *cobra.Command, o *traceGenOptions) error
 // check refuses flags of one kind of trace given with another, which would be silently without effect.
 func (o *traceGenOptions) check(cmd *cobra.Command) error {
 	mix := []string{"requests", "seed", "eager"}
-	single := []string{"image", "images", "frames", "prompt", "decode", "batch", "attention", "cache", "device", "engine"}
+	single := strings.Fields("request image images frames prompt decode batch attention cache device engine")
 	foreign, reason := mix, "needs --mix"
 	if o.mix != "" {
 		foreign, reason = slices.Concat(single, []string{"ctx"}), "cannot be combined with --mix, which draws requests"
@@ -349,16 +350,16 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		foreign = slices.Concat(mix, []string{"images", "frames", "batch", "dtype", "attention", "cache", "device"})
 		reason = "has no effect on --engine " + o.engine
 	} else if cmd.Flags().Changed("ctx") {
-		return fmt.Errorf("--ctx has no effect on --engine %s: it is of %s", o.engine,
-			strings.Join(replays(engine.Arenas), " or "))
+		return fmt.Errorf("--ctx has no effect on --engine %s: it needs --engine %s", o.engine,
+			strings.Join(engine.Replays(engine.Arenas), " or "))
 	}
 	for _, name := range foreign {
 		if cmd.Flags().Changed(name) {
 			return fmt.Errorf("--%s %s; see %s --help", name, reason, cmd.CommandPath())
 		}
 	}
-	if !slices.Contains(replays(), o.engine) {
-		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(replays(), " or "))
+	if !slices.Contains(engine.Replays(), o.engine) {
+		return fmt.Errorf("--engine %q: want %s", o.engine, strings.Join(engine.Replays(), " or "))
 	}
 	r := &o.request
 	return cmp.Or(settings.FromOne(cmd.Flags(), "images", "frames", "batch", "ctx"), settings.Within(
@@ -370,17 +371,12 @@ func (o *traceGenOptions) check(cmd *cobra.Command) error {
 		settings.AtMost("decode", r.DecodeTokens, mostDecode)))
 }
 
-// replays are the engines whose calls are replayed in one of these ways, without any in every way.
-func replays(ways ...engine.Replay) []string {
-	return engine.Names(func(e *engine.Engine) bool {
-		return e.Replay != engine.NoReplay && (len(ways) == 0 || slices.Contains(ways, e.Replay))
-	})
+// arenas reports whether the engine reserves buffers once, so that the flags of single tensors say nothing.
+func (o *traceGenOptions) arenas() bool {
+	return slices.Contains(engine.Replays(engine.Arenas), o.engine)
 }
 
-// arenas reports whether the engine reserves buffers once, so that the flags of single tensors say nothing.
-func (o *traceGenOptions) arenas() bool { return slices.Contains(replays(engine.Arenas), o.engine) }
-
-func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
+func (o *traceGenOptions) source(env *environment, typed func(string) bool) (trace.Source, error) {
 	model, err := catalog.Model(o.model)
 	if err != nil {
 		return nil, err
@@ -397,7 +393,7 @@ func (o *traceGenOptions) source(env *environment) (trace.Source, error) {
 	r := o.request
 	r.Attention = workload.Attention(o.attention)
 	r.Hopper = r.Attention == workload.CuDNN
-	if err := r.Show(cmp.Or(o.image, "1280x720")); err != nil {
+	if err := cmp.Or(r.Show(cmp.Or(o.image, "1280x720")), catalog.Asked(o.file, typed, r.Take)); err != nil {
 		return nil, err
 	}
 	t, err := (*trace.Trace)(nil), error(nil)

@@ -55,7 +55,7 @@ func (a Ask) clashes(typed func(flag string) bool) []clash {
 		{answer, files && !heap, "mix", "is what samples are drawn from, and an engine's files are written for " +
 			"the largest request"},
 		{answer, heap, "grow precision assume-idle", "is of what fits a machine, and a heap's settings are chosen by replay"},
-		{"--trace", typed("trace"), "mix context image concurrency",
+		{"--trace", typed("trace"), "mix context image concurrency request",
 			"is of the model's own requests, and the recording takes their place"},
 		{"--compare", a.Compare, "report explain", "is of the configuration"},
 		{"--compare", a.Compare, "grow", "grows one model's limit, and models are listed as they fit"},

@@ -17,7 +17,7 @@ import (
 // small is one request with a small image.
 func small(t *testing.T) *trace.Trace {
 	t.Helper()
-	all, err := Workloads(nil, nil, []string{"qwen3-vl-2b"}, []string{"64x64"}, 1)
+	all, err := Workloads(nil, nil, []string{"qwen3-vl-2b"}, []string{"64x64"}, 1, Asked{})
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%d workloads, %v", len(all), err)
 	}
@@ -47,7 +47,7 @@ func TestCheckNames(t *testing.T) {
 
 // A model and an image make one workload each, files take their place, and what cannot be made is refused.
 func TestWorkloads(t *testing.T) {
-	all, err := Workloads(nil, nil, []string{"qwen3-vl-2b", "qwen3-vl-4b"}, []string{"64x64", "128x64"}, 2)
+	all, err := Workloads(nil, nil, []string{"qwen3-vl-2b", "qwen3-vl-4b"}, []string{"64x64", "128x64"}, 2, Asked{})
 	if err != nil || len(all) != 4 {
 		t.Fatalf("%d workloads, %v", len(all), err)
 	}
@@ -58,14 +58,14 @@ func TestWorkloads(t *testing.T) {
 		}
 	}
 	for want, ask := range map[string]func() ([]*trace.Trace, error){
-		"goes with --trace": func() ([]*trace.Trace, error) { return Workloads(nil, []int{0}, nil, nil, 1) },
+		"goes with --trace": func() ([]*trace.Trace, error) { return Workloads(nil, []int{0}, nil, nil, 1, Asked{}) },
 		"qwen3-vl-2c": func() ([]*trace.Trace, error) {
-			return Workloads(nil, nil, []string{"qwen3-vl-2c"}, []string{"64x64"}, 1)
+			return Workloads(nil, nil, []string{"qwen3-vl-2c"}, []string{"64x64"}, 1, Asked{})
 		},
 		"64y64": func() ([]*trace.Trace, error) {
-			return Workloads(nil, nil, []string{"qwen3-vl-2b"}, []string{"64y64"}, 1)
+			return Workloads(nil, nil, []string{"qwen3-vl-2b"}, []string{"64y64"}, 1, Asked{})
 		},
-		"none.trace": func() ([]*trace.Trace, error) { return Workloads([]string{"none.trace"}, nil, nil, nil, 1) },
+		"none.trace": func() ([]*trace.Trace, error) { return Workloads([]string{"none.trace"}, nil, nil, nil, 1, Asked{}) },
 	} {
 		if _, err := ask(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

@@ -12,7 +12,8 @@ import (
 
 // Workloads are those of the files, of all their cards or of those of these numbers, or, without any, one request of
 // each model with each image.
-func Workloads(files []string, devices []int, models, images []string, decode int) ([]*trace.Trace, error) {
+func Workloads(files []string, devices []int, models, images []string, decode int, asked Asked) ([]*trace.Trace,
+	error) {
 	if len(files) == 0 && len(devices) > 0 {
 		return nil, errors.New("--device chooses a card of a recording: it goes with --trace")
 	}
@@ -32,8 +33,11 @@ func Workloads(files []string, devices []int, models, images []string, decode in
 		if err != nil {
 			return nil, err
 		}
+		if asked.File != "" && !asked.Typed("image") {
+			images = []string{"none"} // the file's
+		}
 		for _, image := range images {
-			t, err := request(model, image, decode)
+			t, err := request(model, image, decode, asked)
 			if err != nil {
 				return nil, err
 			}
@@ -48,7 +52,7 @@ func Idle(typed func(flag string) bool, files []string) error {
 	if typed("hardware") {
 		return errors.New("--hardware has no effect on a replay: vlmem bench streams and bench tiles take it")
 	}
-	for _, flag := range []string{"model", "image", "decode"} {
+	for _, flag := range []string{"model", "image", "decode", "request"} {
 		if len(files) > 0 && typed(flag) {
 			return fmt.Errorf("--%s is of a model's request and has no effect beside --trace: drop one", flag)
 		}
@@ -70,11 +74,22 @@ func Beside(files, models []string) (notes []string) {
 // promptTokens is a short question beside the image.
 const promptTokens = 30
 
-func request(model profile.Model, image string, decode int) (*trace.Trace, error) {
-	width, height, err := profile.ParseImage(image)
-	if err != nil {
+// Asked is a request file, and which flags a person typed, which count before it.
+type Asked struct {
+	File  string
+	Typed func(flag string) bool
+}
+
+func request(model profile.Model, image string, decode int, asked Asked) (*trace.Trace, error) {
+	o := workload.Options{PromptTokens: promptTokens, DecodeTokens: decode}
+	if err := catalog.Asked(asked.File, asked.Typed, o.Take); err != nil {
 		return nil, err
 	}
-	return workload.Request(model, workload.Options{Width: width, Height: height, PromptTokens: promptTokens,
-		DecodeTokens: decode})
+	if asked.File == "" || asked.Typed("image") {
+		var err error
+		if o.Width, o.Height, err = profile.ParseImage(image); err != nil {
+			return nil, err
+		}
+	}
+	return workload.Request(model, o)
 }

@@ -181,6 +181,30 @@ func Mix(name string) (profile.Mix, error) {
 	return m, nil
 }
 
+// Request reads a request file.
+func Request(path string) (profile.Request, error) {
+	data, err := file.Read(path, file.Document)
+	if err != nil {
+		return profile.Request{}, fmt.Errorf("reading --request: %w", err)
+	}
+	return profile.DecodeRequest(path, data)
+}
+
+// Asked hands a request file to who takes it, with the flags that count before it; without a name there is none.
+func Asked(path string, typed func(flag string) bool, take func(*profile.Request, func(string) bool) error) error {
+	if path == "" {
+		return nil
+	}
+	r, err := Request(path)
+	if err != nil {
+		return err
+	}
+	if err := take(&r, typed); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
 // Models are the built-in models, by name.
 func Models() ([]profile.Model, error) {
 	var list []profile.Model

@@ -59,16 +59,17 @@ type Options struct {
 	NoWarmup       bool   // llama.cpp: no warm-up image, so that the largest image sent decides the tower's buffer
 	PromptTokens   int    // transformers: tokens of the prompt, 0 for the whole context
 	Utilization    float64
-	GPU            *profile.GPU  // nil: not known
-	GPUs           []profile.GPU // the cards that share a model, each its own; nil: all are as GPU
-	Images         int           // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
-	Frames         int           // transformers: above 0 the images are videos of so many sampled frames
-	ImageLimit     ImageLimit    // vLLM: what Image is
-	Eager          bool          // vLLM, SGLang: no CUDA graphs
-	Offline        bool          // vLLM: the LLM class instead of the server, with other defaults
-	Files          *Files        // what the user's own weight files hold, nil to enumerate from the model
-	Llama          LlamaOptions  // of llama.cpp, llama-server and ollama alone
-	Served                       // of vLLM and SGLang alone: several cards, adapters
+	GPU            *profile.GPU      // nil: not known
+	GPUs           []profile.GPU     // the cards that share a model, each its own; nil: all are as GPU
+	Images         int               // of a prompt: vLLM's limit, 0 without one; that transformers is given, 0 for one
+	Frames         int               // transformers: above 0 the images are videos of so many sampled frames
+	Pictures       []profile.Picture // transformers: what each prompt brings, in the place of Image, Images and Frames
+	ImageLimit     ImageLimit        // vLLM: what Image is
+	Eager          bool              // vLLM, SGLang: no CUDA graphs
+	Offline        bool              // vLLM: the LLM class instead of the server, with other defaults
+	Files          *Files            // what the user's own weight files hold, nil to enumerate from the model
+	Llama          LlamaOptions      // of llama.cpp, llama-server and ollama alone
+	Served                           // of vLLM and SGLang alone: several cards, adapters
 
 	serves      bool // llama-server: what is left to it is its own
 	promptCache bool // a server that keeps prompts on the host

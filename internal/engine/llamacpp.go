@@ -15,8 +15,9 @@ import (
 // llamaCPP is the library under its defaults of one context: nothing is written for it, the server reads files.
 var llamaCPP = Engine{
 	Name: "llama.cpp", Product: "llama.cpp", Version: LlamaVersion, Page: "llama.cpp v0.5.0",
-	Effects: llamaFlags,
-	Least:   50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
+	Requests: []string{profile.KeySizes, profile.KeyKept, profile.KeyChunk, profile.KeyAllLogits},
+	Effects:  llamaFlags,
+	Least:    50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Context: llamaLeastContext, Adapts: true, Pooled: true,
 	Replay: Arenas, Estimate: estimateLlama,
 	ReadLog: ReadLlamaLog, ReadRates: ReadLlamaRates,

@@ -30,6 +30,7 @@ var ollama = Engine{
 	Name: "ollama", Product: "ollama", Version: ollamaVersion, Page: "Ollama 0.32",
 	Least: 50, CPU: true, Weights: GGUF, Ladder: llamaLadder, Offload: Layers,
 	Shared: "q4_k_m", Savings: []Saving{SmallBatches, SmallTower, SmallCache, SmallestCache},
+	Requests: []string{profile.KeySizes, profile.KeyKept, profile.KeyChunk},
 	Effects: slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool {
 		return f == "kv-unified" || f == "main-gpu"
 	}),

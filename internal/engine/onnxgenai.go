@@ -11,6 +11,7 @@ import (
 var onnxGenAI = Engine{
 	Name: "onnxruntime-genai", Product: "ONNX Runtime GenAI", Version: "0.18.0", Page: "ONNX Runtime GenAI 0.18",
 	Least: 10, CPU: true, Host: true, Weights: Exported, Ladder: []string{"fp32", "int4"},
+	Requests: []string{profile.KeySizes, profile.KeyKept},
 	Estimate: estimateONNX, Write: writeONNX,
 	Spellings: map[string][]spelling{
 		"search.max-length": {{"ctx", nil}}, "search.batch-size": {{"parallel", nil}},

@@ -13,7 +13,8 @@ var openVINO = Engine{
 	Name: "openvino", Product: "OpenVINO GenAI", Version: "2026.4.1", Page: "OpenVINO GenAI 2026.4",
 	Least: 10, CPU: true, Host: true, Weights: Exported, Ladder: []string{"fp16", "int8", "int4"},
 	Estimate: estimateOpenVINO, Write: writeOpenVINO,
-	Effects: []string{"kv-type"},
+	Requests: []string{profile.KeySizes, profile.KeyKept},
+	Effects:  []string{"kv-type"},
 	Spellings: map[string][]spelling{
 		"pipeline.models-path":        {{"model", modelOfExport(openVINOForms)}, {"quant", quantOfExport(openVINOForms)}},
 		"pipeline.KV-CACHE-PRECISION": {{"kv-type", nil}},

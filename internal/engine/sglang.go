@@ -16,6 +16,7 @@ const sglangVersion = "0.5.23"
 var sglang = Engine{
 	Name: "sglang", Product: "SGLang", Version: sglangVersion, Page: "SGLang 0.5.23",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Cards: true,
+	Requests: []string{profile.KeySizes, profile.KeyKept, profile.KeyChunk},
 	Effects: []string{"batch", "kv-type", "utilization", "tensor-parallel", "eager", "parallel", "pipeline-parallel",
 		"data-parallel", "expert-cards"},
 	Kernels:  vllm.Name,

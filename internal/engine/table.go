@@ -39,6 +39,7 @@ type Engine struct {
 	// Allocator: it is what programs allocate with, so that its settings are of no model, and are chosen by replay.
 	Allocator bool
 	Effects   []string // flags of estimate that change its memory and not every engine's
+	Requests  []string // keys of a request that it reckons, of those that not every request has
 	Kernels   string   // the engine whose kernels it runs, by which speeds are known; "" its own
 
 	// Variants are settings of its own to try, the first as it is without them; nil: none.
@@ -111,6 +112,27 @@ const (
 // All is every engine, in the order of lists. The first is what estimate takes by default.
 func All() []*Engine {
 	return []*Engine{&llamaCPP, &llamaServer, &ollama, &transformers, &vllm, &sglang, &openVINO, &onnxGenAI, &pytorch}
+}
+
+// Replays are the engines whose calls are replayed in one of these ways, without any in every way.
+func Replays(ways ...Replay) []string {
+	return Names(func(e *Engine) bool {
+		return e.Replay != NoReplay && (len(ways) == 0 || slices.Contains(ways, e.Replay))
+	})
+}
+
+// Reckons refuses a request with a key that the engine does not reckon.
+func (e *Engine) Reckons(r *profile.Request) error {
+	for _, key := range r.Keys() {
+		if !slices.Contains(e.Requests, key) {
+			has := Names(func(other *Engine) bool { return slices.Contains(other.Requests, key) })
+			if len(has) == 0 {
+				return fmt.Errorf("%s is not reckoned for %s, nor for another engine", key, e.Name)
+			}
+			return fmt.Errorf("%s is not reckoned for %s, only for %s", key, e.Name, strings.Join(has, ", "))
+		}
+	}
+	return nil
 }
 
 // Names are the engines that have what has asks for.

@@ -77,8 +77,18 @@ func TestTransformersRecorded(t *testing.T) {
 		if settings["images"] == "0" {
 			image = Image{}
 		}
-		g, seen, err := workload.Seen(&m, workload.Options{Width: image.Width, Height: image.Height, Images: number("images"),
-			Frames: number("frames")})
+		sent := workload.Options{Width: image.Width, Height: image.Height, Images: number("images"), Frames: number("frames")}
+		if sizes := settings["sizes"]; sizes != "" {
+			sent = workload.Options{}
+			for size := range strings.SplitSeq(sizes, ",") {
+				width, height, err := profile.ParseImage(size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sent.Pictures = append(sent.Pictures, profile.Picture{Width: width, Height: height})
+			}
+		}
+		g, seen, err := workload.Seen(&m, sent)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -86,8 +96,9 @@ func TestTransformersRecorded(t *testing.T) {
 		mem := estimate(t, "transformers", &m, Options{
 			Quant: settings["dtype"], Context: prompt + number("steps"), PromptTokens: prompt, Image: &image, Device: "cpu",
 			Images: number("images"), Frames: number("frames"), Sequences: number("batch"),
+			Pictures: sent.Pictures,
 		})
-		inputs := g.PixelBytes() * int64(number("images")*number("batch")) // lie there before the recording begins
+		inputs := g.PixelBytes() * int64(number("batch")) // of all images; lie there before the recording begins
 		near(t, filepath.Base(path), float64(mem.KVCacheBytes+mem.ComputeBytes+mem.OutputBytes+mem.VisionBytes),
 			float64(peak(traces[0])+inputs), 0.005)
 	}

@@ -19,6 +19,7 @@ const transformersVersion = "5.24.0"
 var transformers = Engine{
 	Name: "transformers", Product: "transformers", Version: transformersVersion, Page: "transformers 5.24",
 	Least: 50, CPU: true, Weights: Checkpoint, Ladder: []string{""}, Offload: Bytes, Replay: Tensors,
+	Requests: workload.Reckoned,
 	Effects:  []string{"parallel", "kv-type", "flash-attention", "prompt", "images", "frames"},
 	Estimate: estimateTransformers, Write: writeTransformers, Split: transformersSplit,
 	Spellings:  transformersSpellings(),
@@ -134,8 +135,9 @@ type callPeak struct {
 type call struct {
 	image                      Image
 	images, frames             int
-	grid                       profile.Grid // of one of them, with the patches and tokens of all of a sequence
-	seen                       int          // tokens of the prompt that they take, markers and time stamps included
+	pictures                   []profile.Picture // these, or others in their place
+	grid                       profile.Grid      // of one of them, with the patches and tokens of all of a sequence
+	seen                       int               // tokens of the prompt that they take, markers and time stamps included
 	context, prompt, sequences int
 	fused                      bool  // kernels of flash-linear-attention
 	element                    int64 // bytes of an activation and of a cached element
@@ -149,25 +151,22 @@ func (c *call) see(m *profile.Model) (err error) {
 	if c.image == (Image{}) {
 		return nil
 	}
-	c.grid, c.seen, err = workload.Seen(m, workload.Options{Width: c.image.Width, Height: c.image.Height, Images: c.images,
-		Frames: c.frames})
-	c.grid.Patches, c.grid.Tokens = c.grid.Patches*c.images, c.grid.Tokens*c.images
+	if len(c.pictures) == 0 {
+		c.pictures = []profile.Picture{{Width: c.image.Width, Height: c.image.Height, Count: c.images, Frames: c.frames}}
+	}
+	c.grid, c.seen, err = workload.Seen(m, workload.Options{Pictures: c.pictures})
 	return err
 }
 
 // request is the call as package workload replays it.
 func (c call) request(m *profile.Model, attention workload.Attention) workload.Options {
 	o := workload.Options{
-		Width: c.image.Width, Height: c.image.Height, PromptTokens: c.prompt - c.seen, Batch: c.sequences, Images: c.images,
-		Frames: c.frames,
-		DType:  c.dtype, Attention: attention, Device: c.device, AMX: c.amx,
+		Pictures: c.pictures, PromptTokens: c.prompt - c.seen, Batch: c.sequences,
+		DType: c.dtype, Attention: attention, Device: c.device, AMX: c.amx,
 		Fused: c.fused,
 	}
 	if m.Vision.ImageTokens > 0 { // the tower is not replayed: its tokens are text to the decoder
-		o.Width, o.Height, o.Images, o.PromptTokens = 0, 0, 0, c.prompt
-	}
-	if o.Width == 0 {
-		o.Images, o.Frames = 0, 0
+		o.Pictures, o.PromptTokens = nil, c.prompt
 	}
 	return o
 }
@@ -216,8 +215,9 @@ func estimateTransformers(m *profile.Model, o Options) (*Memory, error) {
 	if o.Image != nil {
 		image = *o.Image
 	}
-	c := call{image: image, images: orDefault(o.Images, 1), frames: o.Frames, sequences: orDefault(o.Sequences, 1),
-		element: load.element, dtype: load.dtype, device: workload.CUDA}
+	c := call{image: image, images: orDefault(o.Images, 1), frames: o.Frames, pictures: o.Pictures,
+		sequences: orDefault(o.Sequences, 1),
+		element:   load.element, dtype: load.dtype, device: workload.CUDA}
 	if o.Device == "cpu" {
 		c.device, c.amx = workload.CPU, cpuFeatures(o.Llama.CPU).bf16Tiles
 	}

@@ -15,6 +15,7 @@ var vllm = Engine{
 	Name: "vllm", Product: "vLLM", Version: vllmVersion, Page: "vLLM 0.33",
 	Least: 75, Weights: Checkpoint, Ladder: []string{"", "fp8", "awq"}, Cache: Fills, Share: vllmShare,
 	States: true, Whole: true, Cards: true,
+	Requests: []string{profile.KeySizes, profile.KeyKept, profile.KeyChunk},
 	Effects: []string{"images", "image-limit", "offline", "batch", "kv-type", "utilization", "tensor-parallel", "eager",
 		"parallel", "pipeline-parallel", "data-parallel", "expert-parallel", "enable-lora", "max-loras", "max-lora-rank"},
 	Estimate: estimateVLLM, Write: writeVLLM, ReadLog: ReadVLLMLog, Variants: vllmVariants,

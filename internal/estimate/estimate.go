@@ -29,6 +29,7 @@ type Request struct {
 	Model, Projector string // names or files
 	Engine           string
 	Hardware         string // names or files, "" for none
+	File             string // of a request, "" for none
 	ImageSize        string // WIDTHxHEIGHT, none, or "" for the engine's own warm-up image
 	AutoContext      bool   // llama.cpp fits the context by itself
 	GPULayers        int    // llama.cpp's -ngl, below 0 for all
@@ -95,6 +96,7 @@ func (o *Request) Complete(model *profile.Model) error {
 		return err
 	}
 	for _, step := range []func() error{
+		func() error { return o.readRequest(e, model) },
 		o.counts,
 		func() error { return o.Served.Check(e, o.given) },
 		func() error { return o.context(e) },

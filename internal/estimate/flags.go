@@ -12,6 +12,7 @@ import (
 func (o *Request) AddFlags(flags *pflag.FlagSet) {
 	o.addEngineFlags(flags)
 	o.addImageFlags(flags)
+	AddRequest(flags, &o.File)
 	o.addServerFlags(flags)
 	o.addLlamaFlags(flags)
 }

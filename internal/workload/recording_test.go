@@ -113,8 +113,19 @@ func (r *recording) options() Options {
 	if r.number("images") == 0 {
 		width, height = 0, 0
 	}
+	var pictures []profile.Picture
+	for size := range strings.SplitSeq(r.settings["sizes"], ",") {
+		if w, h, err := profile.ParseImage(size); err == nil && size != "" {
+			pictures, width, height = append(pictures, profile.Picture{Width: w, Height: h}), 0, 0
+		}
+	}
+	images := r.number("images")
+	if len(pictures) > 0 {
+		images = 0
+	}
 	return Options{
-		Width: width, Height: height, Images: r.number("images"), Frames: r.number("frames"),
+		Pictures: pictures,
+		Width:    width, Height: height, Images: images, Frames: r.number("frames"),
 		PromptTokens: r.number("text"),
 		DecodeTokens: r.number("steps"), Batch: r.number("batch"), DType: profile.DType(r.settings["dtype"]),
 		Attention: attention, Cache: Cache(r.settings["cache"]), Device: CPU, Threads: r.number("threads"),

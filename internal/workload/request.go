@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/vlmem/vlmem/internal/profile"
 	"github.com/vlmem/vlmem/internal/trace"
@@ -45,20 +46,21 @@ const (
 
 // Options is one call of generate. The zero value of each field is its default.
 type Options struct {
-	Width, Height int           // of each image as given, in pixels, before resizing; 0 for text alone
-	Images        int           // such images in each sequence; 1 where there is a size
-	Frames        int           // sampled frames: above 0 each image is a video
-	PromptTokens  int           // of text in each sequence, beside vision tokens and their markers
-	DecodeTokens  int           // decode steps after the prefill, which yields the first token
-	Batch         int           // sequences; 1
-	DType         profile.DType // of weights, activations and KV cache; bf16
-	Attention     Attention     // flash
-	Cache         Cache         // dynamic
-	Device        Device        // cuda
-	Threads       int           // of the CPU; 1
-	AMX           bool          // the CPU multiplies bf16 in tiles
-	Hopper        bool          // the card is sm_90 or sm_100
-	Fused         bool          // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
+	Width, Height int               // of each image as given, in pixels, before resizing; 0 for text alone
+	Images        int               // such images in each sequence; 1 where there is a size
+	Frames        int               // sampled frames: above 0 each image is a video
+	Pictures      []profile.Picture // of each sequence, in place of the four above
+	PromptTokens  int               // of text in each sequence, beside vision tokens and their markers
+	DecodeTokens  int               // decode steps after the prefill, which yields the first token
+	Batch         int               // sequences; 1
+	DType         profile.DType     // of weights, activations and KV cache; bf16
+	Attention     Attention         // flash
+	Cache         Cache             // dynamic
+	Device        Device            // cuda
+	Threads       int               // of the CPU; 1
+	AMX           bool              // the CPU multiplies bf16 in tiles
+	Hopper        bool              // the card is sm_90 or sm_100
+	Fused         bool              // flash-linear-attention and causal-conv1d are installed, which Qwen3.5 runs on
 
 	// Kernels are the sizes of what the library of matrix products makes, on a CPU, at the first product of a shape and
 	// keeps: no tensors, so that recordings have none. Their operator is Kernel, and they end with the request.
@@ -72,6 +74,58 @@ type Options struct {
 
 // Kernel is the operator that allocates what a library keeps of a product.
 const Kernel = "kernel"
+
+// pictures are those of one sequence, one by one.
+func (o *Options) pictures() (list []profile.Picture) {
+	all := o.Pictures
+	if len(all) == 0 && o.Images > 0 {
+		all = []profile.Picture{{Width: o.Width, Height: o.Height, Count: o.Images, Frames: o.Frames}}
+	}
+	for _, p := range all {
+		list = append(list, slices.Repeat([]profile.Picture{p}, max(p.Count, 1))...)
+	}
+	return list
+}
+
+// Reckoned are the keys of a request file that a call of generate is replayed with.
+var Reckoned = []string{profile.KeySizes, profile.KeyFrames}
+
+// Take is a request file in the place of what nobody typed, by the names of trace gen's flags. The answer's first token
+// is the prefill's.
+func (o *Options) Take(r *profile.Request, typed func(flag string) bool) error {
+	for _, key := range r.Keys() {
+		if !slices.Contains(Reckoned, key) {
+			return fmt.Errorf("%s is not replayed: of what not every request has, %s are", key,
+				strings.Join(Reckoned, " and "))
+		}
+	}
+	if !typed("image") && !typed("images") && !typed("frames") {
+		o.Pictures, o.Width, o.Height, o.Images, o.Frames = r.Images, 0, 0, 0, 0
+	}
+	for _, x := range []struct {
+		flag  string
+		into  *int
+		value int
+	}{{"prompt", &o.PromptTokens, r.Prompt}, {"decode", &o.DecodeTokens, max(0, r.Output-1)},
+		{"batch", &o.Batch, r.Sequences}} {
+		if !typed(x.flag) && (x.value > 0 || x.flag == "prompt") {
+			*x.into = x.value
+		}
+	}
+	return nil
+}
+
+// Alone makes the only picture of a request that of the options, and refuses what one image and one sequence cannot be.
+func (o *Options) Alone() error {
+	all := o.pictures()
+	switch {
+	case len(all) > 1 || o.Batch > 1 || len(all) == 1 && all[0].Frames > 0:
+		return errors.New("one image in one sequence is replayed")
+	case len(all) == 1:
+		o.Width, o.Height, o.Images, o.Pictures = all[0].Width, all[0].Height, 1, nil
+	}
+	return nil
+}
 
 // Show sets the size of each image, WIDTHxHEIGHT, or "none" for text alone.
 func (o *Options) Show(image string) (err error) {
@@ -105,13 +159,34 @@ func (o *Options) setDefaults() {
 // mostImages is of all sequences together: each is a grid of its own in memory.
 const mostImages = 1 << 16
 
+// form refuses what a request cannot be at once.
+func (o *Options) form() error {
+	videos, images := 0, o.Images
+	for _, p := range o.Pictures {
+		images += max(p.Count, 1)
+		if p.Frames > 0 {
+			videos += max(p.Count, 1)
+		}
+	}
+	switch {
+	case len(o.Pictures) > 0 && o.Width+o.Images+o.Frames > 0:
+		return errors.New("pictures are given twice, by size and in a list")
+	case videos > 0 && videos < images:
+		return errors.New("images and videos in one request: the tower takes them in two passes, which is not replayed")
+	}
+	return nil
+}
+
 func (o *Options) validate() error {
+	if err := o.form(); err != nil {
+		return err
+	}
 	switch {
 	case o.Images < 0 || o.Frames < 0 || o.PromptTokens < 0 || o.DecodeTokens < 0 || o.Batch < 0 || o.Threads < 0:
 		return errors.New("counts of images, frames, tokens, sequences and threads may not be negative")
 	case o.Images > mostImages/max(o.Batch, 1):
 		return fmt.Errorf("%d images in each of %d sequences: at most %d together make sense", o.Images, o.Batch, mostImages)
-	case o.PromptTokens == 0 && o.Images == 0:
+	case o.PromptTokens == 0 && o.Images == 0 && len(o.Pictures) == 0:
 		return errors.New("neither an image nor prompt tokens are given")
 	case o.Frames > 0 && o.Images == 0:
 		return errors.New("a video needs a width and a height")
@@ -136,16 +211,15 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	grid, err := o.grid(&model)
+	each, err := o.grids(&model)
 	if err != nil {
 		return nil, err
 	}
-	grids := slices.Repeat([]profile.Grid{grid}, o.Images*o.Batch)
 	g := generation{
 		program: newProgram(name(model, o), &model, o),
-		x:       gather(o.Frames > 0, grids...), batch: int64(o.Batch), perSequence: o.Images,
-		prompt: promptTokens(&model, gather(o.Frames > 0, grids[:o.Images]...), int64(o.PromptTokens)),
-		text:   int64(o.PromptTokens),
+		x:       gather(each.video, slices.Repeat(each.grids, o.Batch)...), batch: int64(o.Batch),
+		perSequence: len(each.grids), prompt: promptTokens(&model, each, int64(o.PromptTokens)),
+		text: int64(o.PromptTokens),
 	}
 	if limit := int64(model.Text.MaxPositions); g.prompt+int64(o.DecodeTokens) > limit {
 		return nil, fmt.Errorf("%d prompt and %d decode tokens exceed the model's %d positions", g.prompt, o.DecodeTokens,
@@ -164,33 +238,44 @@ func Request(model profile.Model, o Options) (*trace.Trace, error) {
 // layerEvents is about how many a layer writes at a time, its share of what is around it included.
 const layerEvents = 128
 
-// grid is what the processor makes of each image or video; the zero value without any.
-func (o *Options) grid(m *profile.Model) (profile.Grid, error) {
-	switch {
-	case o.Images == 0:
-		return profile.Grid{}, nil
-	case o.Frames > 0:
-		return m.VideoGrid(o.Width, o.Height, o.Frames)
+// grids are what the processor makes of the pictures of one sequence.
+func (o *Options) grids(m *profile.Model) (x images, err error) {
+	var list []profile.Grid
+	for _, p := range o.pictures() {
+		var g profile.Grid
+		if p.Frames > 0 {
+			g, err = m.VideoGrid(p.Width, p.Height, p.Frames)
+		} else {
+			g, err = m.ImageGrid(p.Width, p.Height)
+		}
+		if err != nil {
+			return x, err
+		}
+		list = append(list, g)
+		x.video = p.Frames > 0
 	}
-	return m.ImageGrid(o.Width, o.Height)
+	return gather(x.video, list...), nil
 }
 
-// Seen is what the processor makes of one image or video of a request, and the tokens that all of a sequence's take of
-// its prompt, with their markers and time stamps.
+// Seen is what the processor makes of the first image or video of a request, with the patches and tokens of all of a
+// sequence, and the tokens that these take of its prompt, with their markers and time stamps.
 func Seen(m *profile.Model, o Options) (g profile.Grid, tokens int, err error) {
 	o.setDefaults()
-	if g, err = o.grid(m); err != nil || o.Images == 0 {
+	all, err := o.grids(m)
+	if err != nil || len(all.grids) == 0 {
 		return g, 0, err
 	}
-	all := gather(o.Frames > 0, slices.Repeat([]profile.Grid{g}, o.Images)...)
+	g = all.grids[0]
+	g.Patches, g.Tokens = int(all.patches), int(all.tokens)
 	return g, int(promptTokens(m, all, 0)), nil
 }
 
 func name(m profile.Model, o Options) string {
-	if o.Images == 0 {
+	all := o.pictures()
+	if len(all) == 0 {
 		return fmt.Sprintf("%s text %d+%d %s", m.Name, o.PromptTokens, o.DecodeTokens, o.DType)
 	}
-	return fmt.Sprintf("%s %dx%d %d+%d %s", m.Name, o.Width, o.Height, o.PromptTokens, o.DecodeTokens, o.DType)
+	return fmt.Sprintf("%s %dx%d %d+%d %s", m.Name, all[0].Width, all[0].Height, o.PromptTokens, o.DecodeTokens, o.DType)
 }
 
 // promptTokens is the length of one sequence: text, vision tokens with two markers around each image or each temporal

@@ -106,6 +106,17 @@ def inputs(config, width, height, images, frames, text, batch):
     return out
 
 
+def sized(config, sizes, text):
+    """inputs of one sequence with an image of each size, one beside the other, between halves of the text."""
+    parts = [inputs(config, width, height, 1, 0, 0, 1) for width, height in sizes]
+    halves = [torch.tensor([[first + i for i in range(n)]]) for first, n in ((100, text // 2), (200, text - text // 2))]
+    ids = torch.cat([halves[0]] + [p["input_ids"] for p in parts] + [halves[1]], 1).long()
+    types = torch.zeros_like(ids)
+    types[ids == config.image_token_id] = 1
+    out = {key: torch.cat([p[key] for p in parts]) for key in ("pixel_values", "image_grid_thw")}
+    return dict(input_ids=ids, attention_mask=torch.ones_like(ids), mm_token_type_ids=types, **out)
+
+
 def mark_phases(model):
     """Wraps the tower and the forward pass in annotations that the profiler records."""
     def wrap(module, name):
@@ -192,7 +203,8 @@ def write(path, header, steps):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=WIDTHS, default="2b")
-    parser.add_argument("--image", default="640x480", help="sides after resizing: multiples of 32")
+    parser.add_argument("--image", default="640x480", help="sides after resizing: multiples of 32; several, as in "
+                        "640x480,320x320, are one image each")
     parser.add_argument("--images", type=int, default=1, help="such images in each sequence")
     parser.add_argument("--frames", type=int, default=0, help="a video of this many sampled frames instead")
     parser.add_argument("--text", type=int, default=30, help="prompt tokens besides the vision tokens")
@@ -216,7 +228,8 @@ def run(o):
     """Records what the options say, as write() lays it down."""
     torch.manual_seed(0)
     torch.set_num_threads(o.threads)
-    width, height = (int(v) for v in o.image.split("x"))
+    sizes = [tuple(int(v) for v in size.split("x")) for size in o.image.split(",")]
+    width, height = sizes[0]
     attention = "eager" if o.attention == "eager" else "sdpa"
     if o.config:
         values = json.load(open(o.config)) if isinstance(o.config, str) else o.config
@@ -233,6 +246,9 @@ def run(o):
         model.generate(**warm, max_new_tokens=2, do_sample=False, pad_token_id=0)
     model.model.rope_deltas = None
     given = inputs(model.config, width, height, o.images, o.frames, o.text, o.batch)
+    if len(sizes) > 1:
+        given = sized(model.config, sizes, o.text)
+        header.update(sizes=o.image)
     mark_phases(model)
     header.update(
         width=width, height=height, images=o.images, frames=o.frames, text=o.text, tokens=given["input_ids"].shape[1], steps=o.steps,
