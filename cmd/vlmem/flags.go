@@ -80,7 +80,7 @@ func applySettings(env *environment, cmd *cobra.Command, args []string) error {
 	if err := settings.Apply(cmd.Flags(), known, env.lookup); err != nil {
 		return err
 	}
-	warnAll(env, catalog.Newer(append(settings.Values(cmd.Flags(), "hardware", "model", "mix", "observed", "against"),
-		args...)))
+	warnAll(env, catalog.Newer(append(settings.Values(cmd.Flags(), "hardware", "model", "mix", "observed", "against",
+		"request"), args...)))
 	return nil
 }

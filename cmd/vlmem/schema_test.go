@@ -27,6 +27,8 @@ var versioned = map[string]struct {
 		func(b []byte) error { _, err := profile.DecodeModel("f", b); return err }},
 	profile.MixSchema: {"../../profiles/mix/documents.yaml",
 		func(b []byte) error { _, err := profile.DecodeMix("f", b); return err }},
+	profile.RequestSchema: {"schema: vlmem/request/v1\nprompt: 9\n",
+		func(b []byte) error { _, err := profile.DecodeRequest("f", b); return err }},
 	observation.Schema: {`{"schema": "vlmem/observation/v1", "command": ["x"], "interval_seconds": 1}`,
 		func(b []byte) error { _, err := observation.Decode("f", b); return err }},
 	baseline.Schema: {`{"schema": "vlmem/baseline/v1", "results": [{"workload": "w"}]}`,
