@@ -99,7 +99,7 @@ func (e *Engine) reading(where string, pairs []Stated) (r Reading, err error) {
 			continue
 		case !ok && slices.Contains(e.Unreckoned, key):
 			r.Unreckoned = append(r.Unreckoned, key)
-		case !ok && !e.known(key) && !apart(key):
+		case !ok && !e.known(key) && !apart(key) && !strings.HasPrefix(p.Value, "{"):
 			r.Unknown = append(r.Unknown, key)
 		case !ok:
 			r.Left = append(r.Left, key)

@@ -72,8 +72,8 @@ func (e *Engine) known(key string) bool {
 	if e.decides(key) || e.switches(key) || e.Shorts[key] != "" {
 		return true
 	}
-	flags := e.Flags()
-	for _, name := range []string{key, key[strings.LastIndexByte(key, '.')+1:], strings.ReplaceAll(key, "-", "_")} {
+	flags, last := e.Flags(), key[strings.LastIndexByte(key, '.')+1:]
+	for _, name := range []string{last, strings.ReplaceAll(last, "-", "_")} {
 		if _, found := flags[name]; found {
 			return true
 		}

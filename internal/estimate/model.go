@@ -44,22 +44,15 @@ func (o *Request) Load() (profile.Model, error) {
 	return model, nil
 }
 
-// Beside is how the weights of a checkpoint are held that a file names beside the model that was asked for; an error
-// where it is of another model, and where it is not known here false.
-func (o *Request) Beside(named string) (quant string, known bool, err error) {
+// Beside is how the weights of a checkpoint are held that a file names beside the model that was asked for; false where
+// it is of another model, or not known here.
+func (o *Request) Beside(named string) (quant string, same bool) {
 	theirs, err := catalog.Any(named)
 	if err != nil {
-		return "", false, nil
+		return "", false
 	}
-	ours, err := catalog.Any(o.Model)
-	if err != nil {
-		return "", false, nil // said when it is loaded
-	}
-	if !advise.Alike(&ours.Model, &theirs.Model) {
-		return "", true, fmt.Errorf("--model %s is another than %s, which the file names: leave --model out, or change "+
-			"the file", o.Model, named)
-	}
-	return theirs.Quant, true, nil
+	ours, err := catalog.Any(o.Model) // an error is said when it is loaded
+	return theirs.Quant, err == nil && advise.Alike(&ours.Model, &theirs.Model)
 }
 
 // loadAny reads what --model names: a GGUF file, one of Ollama's models, one file of a folder, or any model.

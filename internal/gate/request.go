@@ -146,13 +146,11 @@ func (r *Request) honour(path string, read engine.Reading, set func(flag, value 
 		return nil
 	}
 	named := read.Stated[at].Value
-	quant, known, err := r.Beside(named)
+	quant, same := r.Beside(named)
 	switch {
-	case err != nil:
-		return err
-	case !known:
-		r.Notes = append(r.Notes, fmt.Sprintf("%s names %s, which is not known here: %s is reckoned in its place",
-			filepath.Base(path), named, r.Model))
+	case !same:
+		r.Notes = append(r.Notes, fmt.Sprintf("%s names %s: --model %s is reckoned in its place", filepath.Base(path), named,
+			r.Model))
 		return nil
 	case quant == "" || r.Given("quant") || read.Names("quant"):
 		return nil
