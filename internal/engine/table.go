@@ -171,16 +171,6 @@ func (e *Engine) Splits() bool { return slices.Contains(e.Effects, "tensor-split
 // Spelled is product and version, as written files name them.
 func (e *Engine) Spelled() string { return e.Product + " " + e.Version }
 
-// Alike are a machine's cards of the kind of its first.
-func Alike(h *profile.Hardware) (n int) {
-	for _, g := range h.GPUs {
-		if g.Name == h.GPUs[0].Name && g.MemoryBytes == h.GPUs[0].MemoryBytes {
-			n++
-		}
-	}
-	return n
-}
-
 // even are the alike cards, from the first on, of which none has less than nine tenths of what the first has free: a
 // server takes as much of each as of the fullest, so that a filled one is left out.
 func even(h *profile.Hardware) (n int) {
