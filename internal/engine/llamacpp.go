@@ -379,7 +379,7 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		return nil, err
 	}
 	m = asLlama(m)
-	asked := o
+	asked, left := o, o
 	o = o.asStarted(m)
 	found, fit := "", o.Llama.Fit
 	if fit != nil {
@@ -406,7 +406,7 @@ func estimateLayers(m *profile.Model, o Options) (*Memory, error) {
 		mem.warn(FittedContext, "llama.cpp fits %d tokens: %s", mem.ContextTokens, found)
 		mem.fitsBeyond(fit)
 	}
-	mem.spanBuilds(m, r, asked)
+	mem.spanBuilds(m, r, asked, left)
 	tower := func() error { return mem.llamaVision(m, o, towerFlash(m, o)) }
 	if m.Vision.Kind != "" {
 		tower = func() error { return mem.foreignTower(m, o) }
@@ -439,8 +439,11 @@ func (o Options) asStarted(m *profile.Model) Options {
 	if rules.hostFirst && o.Llama.LayersLeft && o.Device == "gpu" {
 		o.HostLayers = m.Text.Blocks() + 1
 	}
-	if rules.fixedCtx && o.Llama.Fit != nil {
+	switch {
+	case rules.fixedCtx && o.Llama.Fit != nil:
 		o.Context, o.Llama.Fit = llamaFixedContext, nil
+	case o.serves && o.Llama.Fit == nil && o.Context == 0:
+		o.Context = m.Text.MaxPositions * rules.unset.slots(&o)
 	}
 	return o
 }
@@ -608,14 +611,25 @@ func (mem *Memory) mayLeaveCard(name string, o Options, flash, plain bool, score
 }
 
 // spanBuilds widens every item to what the other rules give that the build may follow. Rules under which llama.cpp
-// refuses the settings are not those of a build that runs.
-func (mem *Memory) spanBuilds(m *profile.Model, r recipe, o Options) {
-	others, before := o.Llama.others(), slices.Clone(mem.Items)
+// refuses the settings are not those of a build that runs. left is what was asked before a context was fitted: where
+// the build takes another one for the trained length, it fits another.
+func (mem *Memory) spanBuilds(m *profile.Model, r recipe, o, left Options) {
+	open := left.Llama.Fit != nil || left.serves && left.Context == 0
+	others, before := o.Llama.others(!open), slices.Clone(mem.Items)
 	for _, rules := range others {
-		under := o
+		under, err := o, error(nil)
+		if open && rules.unset != o.Llama.rules().unset {
+			under = left
+		}
 		under.Llama.under = &rules
+		if under = under.asStarted(m); under.Llama.Fit != nil {
+			under, _, err = fitted(m, r, under)
+		}
 		part := &Memory{}
-		if _, _, err := part.llamaDecoder(m, r, under.asStarted(m)); err == nil {
+		if err == nil {
+			_, _, err = part.llamaDecoder(m, r, under)
+		}
+		if err == nil {
 			mem.spanTo(part)
 		}
 	}

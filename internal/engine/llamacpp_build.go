@@ -35,7 +35,26 @@ type graphRules struct {
 	oneSlot     bool // a server has one slot unless told (until 16736, November 2025)
 	fixedCtx    bool // a context is 4,096 tokens unless told: none is fitted (until 16653, December 2025)
 	noPrompts   bool // a server keeps no prompts on the host (until 16391, October 2025)
-	checkpoints int  // that a server keeps of each slot's layers with a window
+	checkpoints int  // that a server keeps of each slot's layers with a window, or with states
+
+	unset timesTrained // what a context that is not set comes to
+}
+
+// timesTrained is how often a program of llama.cpp takes the trained length where no context is set (common/fit.cpp).
+type timesTrained int
+
+const (
+	trainedOnce       timesTrained = iota // all slots share it
+	trainedEachSlot                       // whether they share one cache or not
+	trainedEachStream                     // once where slots share one cache
+)
+
+// slots is how many times a request's slots count.
+func (t timesTrained) slots(o *Options) int {
+	if t == trainedOnce || t == trainedEachStream && o.Unified {
+		return 1
+	}
+	return max(o.Sequences, 1)
 }
 
 // asNow are the rules with what a build takes for settings and keeps beside its graph as it is today. A build that is
@@ -73,8 +92,9 @@ var epochs = []epoch{
 		checkpoints: 8}},
 	{8672, 9294, graphRules{wholeBatch: true, wideMask: true, pooled: true, looseRows: true,
 		checkpoints: checkpointsOfSlot}},
-	{9538, 11063, graphRules{checkpoints: checkpointsOfSlot}},
-	{11549, 11549, graphRules{mixed: true, checkpoints: checkpointsOfSlot}},
+	{9538, 9873, graphRules{checkpoints: checkpointsOfSlot}},
+	{11063, 11063, graphRules{checkpoints: checkpointsOfSlot, unset: trainedEachSlot}},
+	{11549, 11549, graphRules{mixed: true, checkpoints: checkpointsOfSlot, unset: trainedEachStream}},
 }
 
 // spring2025 adds what builds until July 2025 did.
@@ -162,13 +182,22 @@ func (l *LlamaOptions) rules() graphRules {
 	return rules[0]
 }
 
-// others are the rules that the build may follow as well.
-func (l *LlamaOptions) others() []graphRules {
+// others are the rules that the build may follow as well: where a context is set, what it would be else matters not.
+func (l *LlamaOptions) others(set bool) []graphRules {
 	rules, err := buildRules(l.Build)
 	if err != nil || l.under != nil {
 		return nil
 	}
-	return rules[1:]
+	if !set {
+		return rules[1:]
+	}
+	apart := rules[:1]
+	for _, r := range rules[1:] {
+		if r.unset = apart[0].unset; !slices.Contains(apart, r) {
+			apart = append(apart, r)
+		}
+	}
+	return apart[1:]
 }
 
 // unmeasured reports whether a build is older than every one that was measured.

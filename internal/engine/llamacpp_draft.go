@@ -16,6 +16,9 @@ type Draft struct {
 	KVType     string // "" f16, whatever the model's own cache is of
 	Files      *Files
 	HostLayers int // of the draft, the head counting as one
+
+	fits   bool      // it is measured while the model is fitted
+	shares []float64 // of the cards, where it is measured so
 }
 
 // draftTokens is what is guessed at once where nothing else is said (common/common.h of v0.5.0, n_max).
@@ -114,6 +117,9 @@ func (mem *Memory) drafted(m *profile.Model, c *llamaContext, o Options) error {
 	at.Context, at.Outputs = int(c.cells*c.streams), int(c.sequences)
 	at.serves, at.promptCache, at.Llama.LayersLeft = false, false, false
 	at.Llama.Overrides, at.Llama.Fit, at.Llama.Draft, at.Llama.Speculation = nil, nil, nil, nil
+	if d.fits { // the model's trial shares are not the draft's (add_extra_memory of v0.5.0's common/fit.cpp)
+		at.Llama.Shares = d.shares
+	}
 	part, err := estimateLlama(d.Model, at)
 	if err != nil {
 		return fmt.Errorf("draft model %s: %w", d.Model.Name, err)

@@ -209,3 +209,15 @@ func TestHeadsOfAConfig(t *testing.T) {
 		}
 	}
 }
+
+// While a model is fitted to several cards its draft keeps a split of its own: no layer leaves cards that have room.
+func TestLlamaFitsADraftOverCards(t *testing.T) {
+	cards := unevenCards(24*units.GiB, 24*units.GiB)
+	o := Options{Quant: "q8_0", Device: "gpu", Image: &Image{}, GPU: &cards[0], GPUs: cards}
+	o.Llama = LlamaOptions{Build: LlamaVersion, Cards: 2, Fit: &Fit{Free: 24 * units.GiB}, LoadMode: "none",
+		Draft: &Draft{Model: model(t, "qwen3-vl-2b"), Quant: "q8_0"}}
+	mem := estimate(t, "llama-server", model(t, "qwen3-vl-8b"), o)
+	if host := mem.on("host", KVCache); host != 0 {
+		t.Errorf("%s of the cache on the host", host)
+	}
+}

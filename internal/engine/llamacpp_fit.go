@@ -23,9 +23,10 @@ type fitting struct {
 	wrapped bool          // numbers of layers went below zero
 }
 
-// fitted are the settings that llama.cpp comes to when no context is set (common/fit.cpp of v0.5.0): the trained length
-// for every slot where that leaves the margin free on each card, else what a straight line between the least context
-// and that says of all cards together, in steps of 256 a stream. The tower is part of the first card's margin. Several
+// fitted are the settings that llama.cpp comes to when no context is set (common/fit.cpp of v0.5.0): the trained
+// length, in v0.5.0 for every slot, where that leaves the margin free on each card, else what a straight line between
+// the least context and that says of all cards together, in steps of 256 a stream. The tower is part of the first
+// card's margin. Several
 // cards are then filled with layers one after another, and so is one where the least context is too much.
 func fitted(m *profile.Model, r recipe, o Options) (Options, string, error) {
 	f := fitting{m: m, r: r, o: o, blocks: m.Text.Layers}
@@ -89,13 +90,20 @@ func (f *fitting) fitContext() (why string, done bool, err error) {
 	if !f.o.Unified {
 		streams = max(f.o.Sequences, 1)
 	}
-	most, least := f.m.Text.MaxPositions*max(f.o.Sequences, 1), f.o.Llama.Fit.least()*streams
+	slots := f.o.Llama.rules().unset.slots(&f.o)
+	if slots == 1 {
+		streams = 1
+	}
+	most, least := f.m.Text.MaxPositions*slots, f.o.Llama.Fit.least()*streams
 	f.o.Context = most
 	full, weights, err := f.used(f.o)
 	if err != nil {
 		return "", false, err
 	}
-	all := fmt.Sprintf("all of the %d tokens that slots can be trained for", most)
+	all := fmt.Sprintf("%d times the %d tokens that the model was trained for", slots, f.m.Text.MaxPositions)
+	if slots == 1 {
+		all = fmt.Sprintf("all of the %d tokens that the model was trained for", most)
+	}
 	if f.met(full) {
 		return all, true, nil
 	}
@@ -154,6 +162,11 @@ func (mem *Memory) fitsBeyond(f *Fit) {
 // looked at: nothing is allocated.
 func (f *fitting) used(o Options) (list []units.Bytes, weights units.Bytes, err error) {
 	o.Llama.Fit = nil
+	if o.Llama.Draft != nil {
+		draft := *o.Llama.Draft
+		draft.fits, draft.shares = true, f.o.Llama.Shares
+		o.Llama.Draft = &draft
+	}
 	c, err := newLlamaContext(f.m, o)
 	if err != nil {
 		return nil, 0, err

@@ -482,3 +482,36 @@ func TestPatternsThatAreNotRead(t *testing.T) {
 		}
 	}
 }
+
+// What a context that is not set comes to: the real b11063 loaded 4 times the trained length for 4 slots however they
+// share the cache, b11549 once where they share one, and 120 MiB are what 40,960 tokens of three layers take there.
+func TestUnsetContextByBuild(t *testing.T) {
+	for _, c := range []struct {
+		build   string
+		unified bool
+		times   int
+	}{
+		{"b11063", true, 4}, {"b11063", false, 4}, {"b11549", true, 1}, {"b11549", false, 4}, {"b9873", false, 1},
+	} {
+		for _, fit := range []*Fit{nil, {Free: 200 * units.GiB}} {
+			o := Options{Quant: "q8_0", Sequences: 4, Unified: c.unified, Device: "cpu", Image: &Image{}}
+			o.Llama = LlamaOptions{Build: c.build, Fit: fit}
+			m := model(t, "qwen3-vl-2b")
+			mem := estimate(t, "llama-server", m, o)
+			if want := c.times * m.Text.MaxPositions; mem.ContextTokens != want {
+				t.Errorf("%+v, fitted %v: %d tokens, the engine %d", c, fit != nil, mem.ContextTokens, want)
+			}
+		}
+	}
+}
+
+// Where no build is named the cache is an interval from what the newest build takes to what v0.5.0 does.
+func TestUnsetContextSpansBuilds(t *testing.T) {
+	o := Options{Quant: "q8_0", Sequences: 4, Unified: true, Device: "cpu", Image: &Image{}}
+	o.Llama.Fit = &Fit{Free: 200 * units.GiB}
+	for _, i := range estimate(t, "llama-server", model(t, "qwen3-vl-2b"), o).Items {
+		if i.Name == KVCache && (i.Low != i.Bytes/4 || i.High != i.Bytes) {
+			t.Errorf("%s, %s to %s: want a quarter to all", i.Bytes, i.Low, i.High)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package estimate
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/vlmem/vlmem/internal/engine"
@@ -53,8 +54,8 @@ func (o *Request) devices(e *engine.Engine) error {
 }
 
 // choose takes the cards of a machine that compute, in their order: those that --device names, the first of --cards,
-// else all that the engine reaches; of them the one of --main-gpu where one holds everything. More --cards than there
-// are stand for so many like the first.
+// else all that the engine reaches; of them the one of --main-gpu where one holds everything. More --cards than one
+// that is named without a machine stand for so many like it.
 func (o *Request) choose(h *profile.Hardware) error {
 	f, list := &o.Settings, h.GPUs
 	if f.Backend == cpuBackend {
@@ -64,11 +65,15 @@ func (o *Request) choose(h *profile.Hardware) error {
 		list = nil
 		for _, n := range o.chosen {
 			if n >= len(h.GPUs) {
-				return fmt.Errorf("--device names card %d, and %s has %s", n, h.Name, counted(len(h.GPUs)))
+				return o.notThere(n, h)
 			}
 			list = append(list, h.GPUs[n])
 		}
 	} else if o.given("cards") && f.Cards > 0 && len(list) > 0 {
+		if f.Cards > len(list) && h.Memory != nil {
+			return fmt.Errorf("--cards %d: %s has %s; a card named without a machine stands for as many as are asked for",
+				f.Cards, h.Name, counted(len(list)))
+		}
 		if f.Cards > len(list) {
 			o.GPU = &list[0]
 			return nil
@@ -78,6 +83,7 @@ func (o *Request) choose(h *profile.Hardware) error {
 	if len(list) == 0 {
 		return nil
 	}
+	o.alsoReached(h)
 	list, err := o.main(list, h.Name)
 	if err != nil || len(list) == 0 {
 		return err
@@ -86,12 +92,36 @@ func (o *Request) choose(h *profile.Hardware) error {
 		o.note("--tensor-split %s: llama.cpp reads a part for each card, of which %s has %d", f.Shares, h.Name, len(list))
 	}
 	for i, n := range o.chosen {
-		if i != n && len(o.chosen) > 1 {
+		if i != n && len(list) > 1 {
 			o.note("device%d is card %d of %s, %s", i, n, h.Name, list[i].Name)
 		}
 	}
 	o.GPUs, o.GPU, f.Cards = list, &list[0], len(list)
 	return nil
+}
+
+// notThere refuses a card by a number that no card has here.
+func (o *Request) notThere(n int, h *profile.Hardware) error {
+	if others := h.OtherCards(); o.Settings.Backend == "vulkan" && len(others) > 0 {
+		return fmt.Errorf("--device Vulkan%d: %s has %s and cards of another maker, %s among them, whose numbers are the "+
+			"driver's to say and which are not reckoned together; name a machine with one of the two", n, h.Name,
+			counted(len(h.GPUs)), others[0].Name)
+	}
+	return fmt.Errorf("--device names card %d, and %s has %s", n, h.Name, counted(len(h.GPUs)))
+}
+
+// alsoReached says what a backend of every maker's cards computes on beside those that are reckoned.
+func (o *Request) alsoReached(h *profile.Hardware) {
+	others := h.OtherCards()
+	if o.Settings.Backend != "vulkan" || len(others) == 0 {
+		return
+	}
+	names := make([]string, len(others))
+	for i, g := range others {
+		names[i] = g.Name
+	}
+	o.note("Vulkan reaches %s too, and shares layers out over all cards unless --device names some: cards of several "+
+		"makers together are not reckoned here", strings.Join(names, ", "))
 }
 
 // counted is how many cards there are, and how the first of them are called.
@@ -121,7 +151,34 @@ func (o *Request) main(list []profile.GPU, where string) ([]profile.GPU, error) 
 		return nil, errors.New("--main-gpu leaves the vision tower on the first card, which is not reckoned: " +
 			"--device names one card for both, as in --device CUDA1")
 	}
+	number := f.MainGPU
+	if o.chosen != nil {
+		number = o.chosen[number]
+	}
+	o.chosen = []int{number}
 	return list[f.MainGPU : f.MainGPU+1], nil
+}
+
+// overridden turns the numbers of cards in --override-tensor, which are the machine's, into places among the cards
+// that compute. llama.cpp knows the buffers of every card there, and stops where it reads one of a card that
+// does not compute (parse_tensor_buffer_overrides of v0.5.0's common/arg.cpp; ggml_backend_sched_backend_id_from_cur).
+func (o *Request) overridden() error {
+	if o.chosen == nil {
+		return nil
+	}
+	for i := range o.Llama.Overrides {
+		over := &o.Llama.Overrides[i]
+		if over.Card == engine.OnHostMemory {
+			continue
+		}
+		at := slices.Index(o.chosen, over.Card)
+		if at < 0 {
+			return fmt.Errorf("--override-tensor %s: card %d is not among those that compute, %v: llama.cpp loads it there "+
+				"and stops", over.Pattern, over.Card, o.chosen)
+		}
+		over.Card = at
+	}
+	return nil
 }
 
 // idleMain refuses a card for everything where every card gets a part.

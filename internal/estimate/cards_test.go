@@ -72,16 +72,18 @@ func TestContextIsFittedToUnlikeCards(t *testing.T) {
 	}
 }
 
-// A backend must reach the card; --cards stands for alike cards, and parts of --tensor-split beyond them are not read.
+// A backend must reach the card; a machine has no more --cards than it has, and parts of --tensor-split beyond them are
+// not read.
 func TestCardsThatAreNotThere(t *testing.T) {
 	for _, c := range []struct {
 		given, file []string
 		change      func(*LlamaSettings)
 		want        string
 	}{
-		{[]string{"cards"}, nil, func(f *LlamaSettings) { f.Cards = 4 }, ""},
+		{[]string{"cards"}, nil, func(f *LlamaSettings) { f.Cards = 4 }, "has one, whose number is 0"},
 		{[]string{"tensor-split"}, nil, func(f *LlamaSettings) { f.Shares = "1,1" }, ""},
-		{[]string{"tensor-split", "cards"}, nil, func(f *LlamaSettings) { f.Shares, f.Cards = "1,1", 2 }, ""},
+		{[]string{"tensor-split", "cards"}, nil, func(f *LlamaSettings) { f.Shares, f.Cards = "1,1", 2 },
+			"has one, whose number is 0"},
 		{nil, nil, func(f *LlamaSettings) { f.Backend = "rocm" }, "does not reach"},
 		{nil, nil, func(f *LlamaSettings) { f.Backend = "metal" }, "does not reach"},
 		{nil, nil, func(f *LlamaSettings) { f.Backend = "cuda" }, ""},
@@ -93,5 +95,57 @@ func TestCardsThatAreNotThere(t *testing.T) {
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%v of %+v: %v, want %q", c.given, r.Settings, err, c.want)
 		}
+	}
+}
+
+// Cards are called by the machine's numbers, in --override-tensor too, in whichever order they compute.
+func TestOverridesNameTheMachinesCards(t *testing.T) {
+	for _, c := range []struct {
+		device, mode, over string
+		main, want         int
+		refused            string
+	}{
+		{device: "CUDA1,CUDA0", over: "ffn_down=CUDA1", want: 0},
+		{device: "CUDA1,CUDA0", over: "ffn_down=CUDA0", want: 1},
+		{device: "CUDA1", over: "ffn_down=CUDA1", want: 0},
+		{over: "ffn_down=CUDA1", want: 1},
+		{device: "CUDA1", over: "ffn_down=CUDA0", refused: "not among those that compute"},
+		{device: "CUDA1,CUDA0", mode: "none", main: 1, over: "ffn_down=CUDA0", want: 0},
+		{device: "CUDA1,CUDA0", mode: "none", main: 1, over: "ffn_down=CPU", want: engine.OnHostMemory},
+	} {
+		m, err := catalog.Model("qwen3-vl-2b")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := request("llama-server", "i5-10210u+rtx-4090+rtx-3090")
+		r.Quant, r.Device, r.Settings.SplitMode, r.Settings.MainGPU = "q8_0", c.device, c.mode, c.main
+		r.Settings.Overrides, r.Given = []string{c.over}, func(flag string) bool { return flag == "override-tensor" }
+		_, err = r.Estimate(&m)
+		switch {
+		case c.refused != "":
+			if err == nil || !strings.Contains(err.Error(), c.refused) {
+				t.Errorf("%+v: %v", c, err)
+			}
+		case err != nil:
+			t.Errorf("%+v: %v", c, err)
+		case r.Llama.Overrides[0].Card != c.want:
+			t.Errorf("%+v: place %d among the cards", c, r.Llama.Overrides[0].Card)
+		}
+	}
+}
+
+// Vulkan computes on cards of every maker: that some are not reckoned is said, and none of them is denied.
+func TestVulkanReachesOtherMakers(t *testing.T) {
+	r := request("llama-server", "i5-10210u+rtx-4090+rx-7900-xtx")
+	r.Settings.Backend = "vulkan"
+	if err := complete(t, &r); err != nil || !slices.ContainsFunc(r.Notes, func(n string) bool {
+		return strings.Contains(n, "Vulkan reaches")
+	}) {
+		t.Errorf("%v, %q", err, r.Notes)
+	}
+	r = request("llama-server", "i5-10210u+rtx-4090+rx-7900-xtx")
+	r.Device = "Vulkan1"
+	if err := complete(t, &r); err == nil || !strings.Contains(err.Error(), "another maker") {
+		t.Errorf("a second card of Vulkan: %v", err)
 	}
 }

@@ -86,6 +86,9 @@ func (o *Request) limit(model *profile.Model) error {
 	if err := o.Settings.read(&o.Llama, o.given); err != nil {
 		return err
 	}
+	if err := o.overridden(); err != nil {
+		return err
+	}
 	return o.draft()
 }
 

@@ -91,6 +91,15 @@ func (h *Hardware) EngineCards() (list []GPU) {
 	return list
 }
 
+// OtherCards are the cards of other makers beside CUDA's, which a backend for all makers' cards reaches too; graphics
+// that share the host's memory are left out, as engines leave them out beside others.
+func (h *Hardware) OtherCards() (list []GPU) {
+	if len(h.GPUs) == 0 || h.GPUs[0].Backend != "" {
+		return nil
+	}
+	return slices.DeleteFunc(h.served(), func(g GPU) bool { return g.UnifiedMemory })
+}
+
 // served are the cards that Vulkan or ROCm serves.
 func (h *Hardware) served() (all []GPU) {
 	for i, c := range h.Cards {
