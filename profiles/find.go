@@ -14,7 +14,7 @@ var endings = []struct{ end, quant string }{
 	{"-gguf", ""}, {"-instruct", ""}, {"-thinking", ""}, {"-it", ""}, {"-hf", ""}, {"-unsloth-bnb-4bit", "nf4"},
 	{"-bnb-4bit", "nf4"}, {"-fp8", "fp8"}, {"-fp8-dynamic", "fp8"}, {"-awq", "awq"}, {"-awq-4bit", "awq"},
 	{"-awq-int4", "awq"}, {"-gptq-int4", "gptq"}, {"-gptq", "gptq"}, {"-w4a16", "w4a16"}, {"-quantized.w4a16", "w4a16"},
-	{"-w8a8", "w8a8"}, {"-nvfp4", "nvfp4"},
+	{"-w8a8", "w8a8"}, {"-quantized.w8a8", "w8a8"}, {"-nvfp4", "nvfp4"}, {"-mxfp4", "mxfp4"},
 }
 
 // Find is the built-in model that a person means, and the format of weights that the name asks for, "" for none. Names

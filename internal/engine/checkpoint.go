@@ -26,9 +26,12 @@ var plainForms = []Form{
 	{Name: "float16", Bits: 16, DType: "float16"}, {Name: "float32", Bits: 32, DType: "float32"},
 }
 
-// formAliases are other spellings of data types.
+// formAliases are other spellings of forms: of data types, of what a repository's name calls its form, and the methods
+// and kernels by which servers load one.
 var formAliases = map[string]string{"": "auto", "bf16": "bfloat16", "fp16": "float16", "half": "float16",
-	"fp32": "float32", "float": "float32"}
+	"f16": "float16", "fp32": "float32", "float": "float32", "f32": "float32", "w4a16": "compressed-tensors",
+	"w8a8": "w8a8_int8", "auto_awq": "awq", "awq_marlin": "awq", "auto_gptq": "gptq", "gptq_marlin": "gptq",
+	"modelopt": "fp8", "w8a8_fp8": "fp8", "fp8_per_channel": "fp8"}
 
 // Bits of published quantised checkpoints: groups of 128 with a 16-bit scale, and a 4-bit zero where they have one
 // (AWQ, GPTQ); blocks of 16 with an 8-bit scale (NVFP4), of 32 (MXFP4, MXFP8), of 64 with a scale in f32 (NF4).
@@ -56,7 +59,7 @@ func formOf(forms []Form, engine, name string) (Form, error) {
 	name = strings.ToLower(name)
 	var names []string
 	for _, f := range forms {
-		if f.Name == name || f.Name == formAliases[name] {
+		if f.Name == name || f.Method == name || f.Name == formAliases[name] {
 			return f, nil
 		}
 		names = append(names, f.Name)
