@@ -32,12 +32,16 @@ var ollama = Engine{
 	Shared: "q4_k_m", Savings: []Saving{SmallBatches, SmallTower, SmallCache, SmallestCache},
 	Requests: []string{profile.KeySizes, profile.KeyKept, profile.KeyChunk},
 	Effects: slices.DeleteFunc(slices.Clone(llamaFlags), func(f string) bool {
-		return f == "kv-unified" || f == "main-gpu"
+		return slices.Contains(ollamaLacks, f)
 	}),
 	Estimate: estimateOllama, Write: writeOllama, ReadLog: ReadOllamaLog, ReadRates: readOllamaRates,
 	Spellings: ollamaSpellings(), Modelfiles: true,
 	Unreckoned: []string{"adapter", "draft", "main-gpu", "OLLAMA-SCHED-SPREAD", "num-parallel"},
 }
+
+// ollamaLacks are settings of llama.cpp that neither a Modelfile nor a variable of the server reaches.
+var ollamaLacks = []string{"kv-unified", "main-gpu", "override-tensor", "n-cpu-ffn", "no-kv-offload", "split-mode",
+	"tensor-split", "no-repack", "mlock", "outputs"}
 
 // estimateOllama follows ollama, which runs llama-server with settings of its own: 512 tokens at once, flash attention
 // as supported, and at least 1,024 tokens an image.

@@ -88,3 +88,18 @@ x: eval time = 5.0 ms / 320000000000000000000 tokens
 		t.Errorf("answered %+v", a)
 	}
 }
+
+// What neither a Modelfile nor a variable of the server sets is refused; what one of them sets is not.
+func TestOllamaTakesWhatItCanBeGiven(t *testing.T) {
+	e, err := Lookup("engine", "ollama", (*Engine).Estimates)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for flag, taken := range map[string]bool{"override-tensor": false, "no-kv-offload": false, "split-mode": false,
+		"tensor-split": false, "n-cpu-ffn": false, "no-repack": false, "mlock": false, "outputs": false, "main-gpu": false,
+		"ngl": true, "batch": true, "kv-type": true, "no-mmap": true, "parallel": true, "flash-attention": true} {
+		if err := e.HasNoEffect(flag); (err == nil) != taken {
+			t.Errorf("--%s: %v", flag, err)
+		}
+	}
+}
