@@ -72,19 +72,28 @@ func (h *Hardware) EngineCard() *GPU {
 }
 
 // EngineCards are the cards that an engine spreads over where no CUDA device is there: the one with the most memory and
-// what else its backend serves, by falling memory; graphics that share the host's memory stand alone, as engines leave
-// them out beside others.
+// what else its backend serves, by falling memory. A processor's graphics stand alone, and only where there is no
+// card: llama.cpp leaves them out beside one, however much memory they may map (ggml-org/llama.cpp#14565, #15793).
 func (h *Hardware) EngineCards() (list []GPU) {
 	all := h.served()
 	seen := map[bool]map[string]int{true: {}, false: {}}
-	for i := range all { // discrete cards are numbered without those that share the host's memory
-		of := seen[all[i].UnifiedMemory]
+	for i := range all { // cards are numbered without processors' graphics
+		of := seen[all[i].Integrated]
 		all[i].Number = of[all[i].Backend]
 		of[all[i].Backend]++
 	}
 	slices.SortStableFunc(all, func(a, b GPU) int { return cmp.Compare(b.MemoryBytes, a.MemoryBytes) })
+	slices.SortStableFunc(all, func(a, b GPU) int {
+		switch {
+		case a.Integrated == b.Integrated:
+			return 0
+		case b.Integrated:
+			return -1
+		}
+		return 1
+	})
 	for i, g := range all {
-		if best := all[0]; i == 0 || g.Backend == best.Backend && !g.UnifiedMemory && !best.UnifiedMemory {
+		if best := all[0]; i == 0 || g.Backend == best.Backend && !g.Integrated && !best.Integrated {
 			list = append(list, g)
 		}
 	}
@@ -107,8 +116,8 @@ func (h *Hardware) served() (all []GPU) {
 			continue
 		}
 		g := GPU{Name: c.Name, Backend: c.Backends[0], MemoryBytes: *c.VRAMBytes, PCIBusID: c.PCIBusID,
-			HostBandwidthBytesPerS: c.HostBandwidthBytesPerS, UnifiedMemory: c.Unified, Architecture: c.Architecture,
-			BandwidthBytesPerS: c.BandwidthBytesPerS, FP32FlopsPerS: c.FP32FlopsPerS,
+			HostBandwidthBytesPerS: c.HostBandwidthBytesPerS, UnifiedMemory: c.Unified, Integrated: c.Unified,
+			Architecture: c.Architecture, BandwidthBytesPerS: c.BandwidthBytesPerS, FP32FlopsPerS: c.FP32FlopsPerS,
 			Source: Sources{"default": "reported: the kernel's driver"}}
 		if c.VRAMUsedBytes != nil {
 			g.FreeBytes = new(max(0, g.MemoryBytes-*c.VRAMUsedBytes))

@@ -1,6 +1,7 @@
 package profile
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/vlmem/vlmem/internal/units"
@@ -35,6 +36,40 @@ func TestEngineCard(t *testing.T) {
 		}
 		if got == nil || got.MemoryBytes != c.memory*units.GiB || got.UnifiedMemory != c.unified {
 			t.Errorf("%s: %+v, want %d GiB, unified %v", name, got, c.memory, c.unified)
+		}
+	}
+}
+
+// TestCardsBesideGraphics: a processor's graphics come after every card, whatever they may map and whatever the firmware
+// set aside for them, and stand alone.
+func TestCardsBesideGraphics(t *testing.T) {
+	size := func(gib units.Bytes) *units.Bytes { return new(gib * units.GiB) }
+	card := func(name string, unified bool, vram, gtt units.Bytes) Card {
+		return Card{Vendor: "AMD", Name: name, Unified: unified, VRAMBytes: size(vram), GTTBytes: size(gtt),
+			Backends: []string{"vulkan"}}
+	}
+	raphael, carved := card("Raphael", true, 1, 31), card("Strix", true, 32, 12)
+	large, small := card("Navi 31", false, 24, 31), card("Navi 32", false, 16, 31)
+	intel := Card{Vendor: "Intel", Name: "Battlemage", VRAMBytes: size(12), Backends: []string{"sycl"}}
+	for name, c := range map[string]struct {
+		cards   []Card
+		want    []string
+		numbers []int
+	}{
+		"graphics that map more":       {[]Card{raphael, large}, []string{"Navi 31"}, []int{0}},
+		"graphics with more of theirs": {[]Card{carved, large}, []string{"Navi 31"}, []int{0}},
+		"two cards and graphics":       {[]Card{small, carved, large}, []string{"Navi 31", "Navi 32"}, []int{1, 0}},
+		"another backend's card":       {[]Card{raphael, intel}, []string{"Battlemage"}, []int{0}},
+		"graphics alone":               {[]Card{carved, raphael}, []string{"Strix"}, []int{0}},
+	} {
+		h := Hardware{Cards: c.cards}
+		var got []string
+		var numbers []int
+		for _, g := range h.EngineCards() {
+			got, numbers = append(got, g.Name), append(numbers, g.Number)
+		}
+		if !slices.Equal(got, c.want) || !slices.Equal(numbers, c.numbers) {
+			t.Errorf("%s: %v, numbers %v, want %v, %v", name, got, numbers, c.want, c.numbers)
 		}
 	}
 }

@@ -157,6 +157,9 @@ type GPU struct {
 	FreeBytes *units.Bytes `yaml:"free_bytes,omitempty" json:"free_bytes,omitempty"`
 	// Number is which of its backend's devices it is to an engine, where that is not its place in a list
 	Number int `yaml:"-" json:"-"`
+	// Integrated: it is a processor's graphics, which engines leave out beside a card, whether or not the firmware set
+	// memory aside for it
+	Integrated bool `yaml:"-" json:"-"`
 	// FreeUnknown is why a probe could not tell it, "" where none tried
 	FreeUnknown string `yaml:"free_unknown,omitempty" json:"free_unknown,omitempty"`
 	PCIBusID    string `yaml:"pci_bus_id,omitempty" json:"pci_bus_id,omitempty"`
