@@ -209,8 +209,8 @@ func (in *Inputs) budget(p Precision, layers int, l load) Budget {
 	home.Compute = replayed(l.compute, "largest live sums of all other tensors in that request")
 	home.Pools = replayed(l.pools, "what the pools' maxima hold beyond the three above")
 	if b.Device != nil {
-		if left := b.Device.settle(); in.unified() {
-			b.Host.Capacity.Value = max(0, left)
+		if b.Device.settle(); in.unified() {
+			b.Host.Capacity.Value = in.leftBeside(b.Device)
 		}
 	}
 	b.Host.settle()
@@ -268,6 +268,14 @@ func (in *Inputs) device() *Side {
 			"other programs, which could not be seen, and the driver's context")
 	}
 	return &p
+}
+
+// leftBeside is what the card's part leaves the host of the memory that both share. The card may map less of it than
+// there is: what it cannot reach is the host's all the same.
+func (in *Inputs) leftBeside(card *Side) units.Bytes {
+	shared := in.hostMemory()
+	own := card.used() - in.device().Other.Value
+	return max(0, shared.Capacity.Value-shared.Other.Value-profile.ContextBytes-own)
 }
 
 // steps is how finely a configuration tells what else runs: in eighths of the capacity.

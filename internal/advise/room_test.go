@@ -162,6 +162,31 @@ func TestUnifiedMemoryIsOneBudget(t *testing.T) {
 	}
 }
 
+// TestGraphicsMapAPartOfTheHost: what a processor's graphics cannot map is the host's, whose account keeps to it.
+func TestGraphicsMapAPartOfTheHost(t *testing.T) {
+	size := func(b units.Bytes) *units.Bytes { return &b }
+	in := inputs(t, "qwen3-vl-8b", "i5-10210u")
+	in.Engine = "llama-server"
+	in.Hardware.Memory = &profile.Memory{TotalBytes: 32 * units.GiB, AvailableBytes: size(26 * units.GiB),
+		PageBytes: 4 * units.KiB, Bounds: []profile.Bound{
+			profile.NewBound("host memory", "/proc/meminfo", 32*units.GiB, 26*units.GiB)}}
+	in.Hardware.Cards = []profile.Card{{Vendor: "AMD", Name: "Strix", Unified: true, Backends: []string{"vulkan"},
+		VRAMBytes: size(units.GiB / 2), VRAMUsedBytes: size(0), GTTBytes: size(16 * units.GiB), GTTUsedBytes: size(0)}}
+	in.Hardware.GPUs = in.Hardware.EngineCards()
+	a, err := advise.Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "card", *a.Budget.Device)
+	check(t, "host", a.Budget.Host)
+	d, h := a.Budget.Device, a.Budget.Host
+	if d.Capacity.Value != 33*units.GiB/2 || h.Free.Value <= 0 ||
+		h.Capacity.Value+d.Capacity.Value-d.Free.Value > 32*units.GiB {
+		t.Errorf("of 32 GiB: %s on the card, %s free, and %s of the host, %s free", d.Capacity.Value, d.Free.Value,
+			h.Capacity.Value, h.Free.Value)
+	}
+}
+
 // TestDeployOnCardsWithoutCUDA: llama.cpp reaches AMD's card through ROCm or Vulkan; engines over CUDA run beside it.
 func TestDeployOnCardsWithoutCUDA(t *testing.T) {
 	size := func(b units.Bytes) *units.Bytes { return &b }

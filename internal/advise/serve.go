@@ -158,7 +158,7 @@ func (in *Inputs) account(d *Deployment) Budget {
 		layers = max(0, in.Model.Text.Layers-d.Options.HostLayers)
 		in.fill(b.Device, d.Memory, false)
 		if in.unified() {
-			b.Host.Capacity.Value = max(0, b.Device.Free.Value)
+			b.Host.Capacity.Value = in.leftBeside(b.Device)
 		}
 	}
 	in.fill(&b.Host, d.Memory, true)
