@@ -143,6 +143,10 @@ func cpuinfoWithoutSerials(text string) string {
 var readOfTree = regexp.MustCompile(`^(device_type|l2-cache|next-level-cache|reg|cache-unified|` +
 	`(ibm,|linux,)?phandle|ibm,ppc-interrupt-server#s|[di]-cache-(size|line-size|sets))$`)
 
+// readOfTopology are the files of a processor's place that are read; another, ppin, is its package's serial number.
+var readOfTopology = regexp.MustCompile(`^((core|cluster|die|package)_cpus|(thread|core|book|drawer)_siblings|` +
+	`(core|cluster|die|physical_package|book|drawer)_id)$`)
+
 // readOfInfo are the lines of hwloc's file that are read, readOfEvent those of a device's.
 var (
 	readOfInfo  = regexp.MustCompile(`(?m)^(OSRelease|PageSize|Architecture):.*`)
@@ -169,6 +173,8 @@ func (a *anonymous) file(name, text string) (string, bool) {
 		return word + "\n", word != ""
 	case path.Base(name) == "uevent":
 		return a.hostless(strings.Join(readOfEvent.FindAllString(text, -1), "\n") + "\n"), true
+	case path.Base(path.Dir(name)) == "topology":
+		return text, readOfTopology.MatchString(path.Base(name))
 	case strings.HasPrefix(name, deviceTree+"/"):
 		return text, readOfTree.MatchString(path.Base(name))
 	}

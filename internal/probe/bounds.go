@@ -81,10 +81,13 @@ func (rd *reading) readBounds(info map[string]units.Bytes) {
 	rd.bindNodes()
 	limits, err := readMemoryLimits(r)
 	rd.unknown("memory.limit_bytes", err)
-	if err != nil && limits.outside {
+	if err != nil && (limits.outside || limits.unread != nil) {
 		rd.warn(UnknownLimit, "control groups: %v: a limit may bind that is not counted here", err)
 	}
 	rd.unknown("memory.bounds.held_bytes", limits.held)
+	if limits.held != nil {
+		rd.warn(UnknownLimit, "control groups: %v: what a group holds is counted as the least that it can be", limits.held)
+	}
 	m.LimitBytes, m.LimitSource = limits.limit, limits.source
 	for _, b := range limits.bounds {
 		if b.LimitBytes < m.TotalBytes || b.LeftBytes < m.TotalBytes/2 {
@@ -237,6 +240,9 @@ func readHostNodes(r *root) hostNodes {
 		info, err := readMeminfo(r, file)
 		if _, told := info["MemTotal"]; err == nil && !told {
 			err = fmt.Errorf("/%s names no MemTotal", file)
+		}
+		if free := info["MemFree"]; err == nil && free > info["MemTotal"] {
+			err = fmt.Errorf("/%s: MemFree %v of %v", file, free, info["MemTotal"])
 		}
 		if n.err = cmp.Or(n.err, err); info["MemTotal"] > 0 {
 			n.all, n.sizes[id] = n.all.with(id), info

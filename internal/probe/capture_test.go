@@ -55,6 +55,7 @@ func untar(t *testing.T, data []byte) (dir, text string) {
 // TestCaptureReplays: what is read of a capture is what was read of the machine, and nobody's name is in it.
 func TestCaptureReplays(t *testing.T) {
 	m := smallMachine().with(pciCard("0000:03:00.0", "0x10de", "0x1b80", machine{"serial_number": "4711\n"})).with(machine{
+		"sys/devices/system/cpu/cpu0/topology/ppin": "0x4711\n",
 		"proc/self/mountinfo": "29 23 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n" +
 			"30 23 0:9 / /home/ada rw - nfs fileserver:/ada rw\n",
 		"proc/self/cgroup": "0::/kubepods/burstable\n", "sys/fs/cgroup/cgroup.controllers": "cpu memory\n",

@@ -235,8 +235,9 @@ type memoryLimits struct {
 	source  string          // the file that sets it
 	bounds  []profile.Bound // of every group with a limit, or a memory.high, which throttles
 	outside bool            // the process's own group is not to be seen
-	held    error           // why it is unknown what some group holds; such a bound counts as empty
+	held    error           // why it is unknown what some group holds; of such a bound the least that it holds counts
 	unheld  []int           // those of bounds
+	unread  error           // of a file of a group that is there
 }
 
 // noLimit: version 1 writes the largest page-aligned 63-bit number for none.
@@ -251,10 +252,10 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 	for _, g := range groups {
 		stat, statErr := r.counters(g.dir + "/memory.stat")
 		limit, file, err := g.memoryLimit(r, stat)
-		if firstErr == nil {
-			firstErr = err
+		if m.unread = cmp.Or(m.unread, err); err != nil {
+			limit = noLimit // memory.high may bind all the same
 		}
-		if err == nil && limit < noLimit {
+		if limit < noLimit {
 			if m.limit == nil || limit <= *m.limit { // of equal ones the ancestor's: it sets what the others repeat
 				m.limit, m.source = &limit, "/"+file
 			}
@@ -263,12 +264,12 @@ func readMemoryLimits(r *root) (memoryLimits, error) {
 		switch high, err := r.limit(g.dir + "/memory.high"); {
 		case !g.v2:
 		case err != nil && r.exists(g.dir+"/memory.high"):
-			firstErr = cmp.Or(firstErr, err)
+			m.unread = cmp.Or(m.unread, err)
 		case err == nil && high < limit:
 			m.held = cmp.Or(m.held, g.bind(r, &m, profile.Throttling, g.dir+"/memory.high", high, stat), statErr)
 		}
 	}
-	return m, firstErr
+	return m, cmp.Or(firstErr, m.unread)
 }
 
 // bind adds the bound that a limit of g makes. The error says why what g holds is unknown.
@@ -276,7 +277,6 @@ func (g controlGroup) bind(r *root, m *memoryLimits, what, file string, limit un
 	stat map[string]units.Bytes) error {
 	left, err := g.memoryLeft(r, limit, stat)
 	if err != nil {
-		left = limit
 		m.unheld = append(m.unheld, len(m.bounds))
 	}
 	name := profile.ControlGroup + " " + path.Join("/", strings.TrimPrefix(g.dir, "sys/fs/cgroup")) + what
@@ -321,7 +321,25 @@ func (g controlGroup) memoryLeft(r *root, limit units.Bytes, stat map[string]uni
 		file, cache = "/memory.current", stat["inactive_file"]
 	}
 	usage, err := r.limit(g.dir + file)
-	return max(limit-max(usage-cache, 0), 0), err
+	if err == nil && cache > usage+mostLag {
+		err = fmt.Errorf("/%s%s: %v, and %v of inactive page cache in memory.stat", g.dir, file, usage, cache)
+	}
+	if err != nil {
+		return max(limit-g.leastHeld(stat), 0), err
+	}
+	return max(limit-max(usage-cache, 0), 0), nil
+}
+
+// mostLag is how far memory.stat may be behind a group's usage: the kernel sums up 64 pages of each CPU at a time
+// (mm/memcontrol.c), here of 256 CPUs.
+const mostLag = 64 * units.MiB
+
+// leastHeld is what a group holds at the least where its usage cannot be read: what no file stands behind.
+func (g controlGroup) leastHeld(stat map[string]units.Bytes) units.Bytes {
+	if g.v2 {
+		return stat["anon"] + stat["shmem"]
+	}
+	return stat["total_rss"] + stat["total_shmem"]
 }
 
 // limit reads a count of bytes or "max".

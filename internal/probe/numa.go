@@ -137,14 +137,18 @@ func cardNodes(r *root) cpuset {
 	return nodes.or(coherentNodes(r))
 }
 
-// coherentNodes is the nodes without CPUs of an Arm machine whose card is NVIDIA's: the driver of Grace Hopper and
-// Grace Blackwell makes a node of a card's memory, eight where it may be divided, and in containers, captures and its
-// older releases nothing else tells which. Elsewhere such nodes are memory expanders, and the host's.
+// coherentCards are those on Grace processors, GH200 in three sizes, GB200 and GB300, which the processor reaches as
+// memory (Linux, drivers/vfio/pci/nvgrace-gpu/main.c).
+var coherentCards = []string{"0x2342", "0x2345", "0x2348", "0x2941", "0x31c2"}
+
+// coherentNodes is the nodes without CPUs of an Arm machine with such a card: its driver makes a node of a card's
+// memory, eight where it may be divided, and in containers, captures and its older releases nothing else tells which.
+// Elsewhere, beside cards in a slot too, such nodes are memory expanders, and the host's.
 func coherentNodes(r *root) (nodes cpuset) {
 	if r.field("proc/cpuinfo", "CPU implementer") == "" || !slices.ContainsFunc(r.names(pciDir), func(bus string) bool {
 		vendor, _ := r.text(path.Join(pciDir, bus, "vendor"))
-		class, err := r.number(path.Join(pciDir, bus, "class"))
-		return vendor == "0x10de" && err == nil && class>>16 == 0x03
+		device, _ := r.text(path.Join(pciDir, bus, "device"))
+		return vendor == "0x10de" && slices.Contains(coherentCards, device)
 	}) {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,6 +93,9 @@ func (s *survey) over(t told) bool {
 		if controller, ends = "cpuset", s.lists; len(s.nodes.all) == 0 || s.nodes.err != nil {
 			return false
 		}
+		if strings.Contains(t.file, "*") { // of cards' nodes: over where another file narrows what they leave
+			return len(s.nodes.cards) > 0
+		}
 	case groupBudgetName, pressure.Stalls:
 	default:
 		return false // a card does not end
@@ -119,6 +123,9 @@ func (s *survey) limits(file string) bool {
 	return err == nil
 }
 
+// policies are those that the kernel writes in a line of numa_maps (mm/mempolicy.c, mpol_to_str).
+var policies = regexp.MustCompile(`^[0-9a-f]+ (default|local|prefer|bind|interleave|weighted interleave)\b`)
+
 // lists is whether a file that narrowed the nodes still names some.
 func (s *survey) lists(file string) bool {
 	switch path.Base(file) {
@@ -127,7 +134,9 @@ func (s *survey) lists(file string) bool {
 		return err == nil && s.field(file, "Mems_allowed_list:") != ""
 	case "numa_maps":
 		text, err := s.text(file)
-		return err == nil && text != ""
+		nodes, policyErr := boundPolicy(s.root)
+		policy := policies.FindStringSubmatch(text)
+		return err == nil && policyErr == nil && policy != nil && (policy[1] != "bind" || len(nodes) > 0)
 	}
 	for _, file := range []string{file + ".effective", file} { // version 2 leaves the other empty where it inherits
 		if list, err := s.list(file); err == nil && len(list) > 0 {
@@ -149,6 +158,9 @@ func hostBudget(r *root) (pressure.Budget, error) {
 	_, told := info["MemAvailable"]
 	if total <= 0 || !ok || !told && r.field("proc/meminfo", "MemAvailable:") != "" {
 		return b, errors.New("/proc/meminfo: no MemTotal and MemAvailable")
+	}
+	if left > info["MemTotal"] {
+		return b, fmt.Errorf("/proc/meminfo: MemAvailable %v of %v", left, info["MemTotal"])
 	}
 	b.Used, b.Limit = max(total-left, 0), total
 	return b, nil
@@ -183,16 +195,21 @@ func (s *survey) readGroups() {
 	s.unread(groupBudgetName, unknown != nil || limits.outside, err)
 }
 
-// readNodes takes the nodes that the process is held to as one budget, where they are not all.
+// readNodes takes the nodes that the process is held to as one budget, where they are not all. It is one only where
+// every node was read: some of them may be fuller than all are together.
 func (s *survey) readNodes() {
 	s.nodes = readHostNodes(s.root)
-	if b := s.nodes.bound(s.root, 0); b != nil {
+	b, err := s.nodes.bound(s.root, 0), s.nodes.err
+	if b != nil {
 		s.told = append(s.told, told{nodesBudget, strings.TrimPrefix(b.Source, "/")})
-		s.Budgets = append(s.Budgets, pressure.Budget{Name: nodesBudget, Used: b.HeldBytes, Limit: b.LimitBytes})
-		s.unread(nodesBudget, false, s.nodes.err)
-	} else {
-		s.unread(nodesBudget, true, s.nodes.err)
+		if err == nil && b.LimitBytes <= 0 {
+			err = fmt.Errorf("%s: the nodes that it allows have no memory", b.Source)
+		}
 	}
+	if b != nil && err == nil {
+		s.Budgets = append(s.Budgets, pressure.Budget{Name: nodesBudget, Used: b.HeldBytes, Limit: b.LimitBytes})
+	}
+	s.unread(nodesBudget, b == nil, err)
 }
 
 // readCards takes the memory of AMD's cards, whose driver counts it in files. What a processor's graphics has set aside
@@ -249,7 +266,7 @@ func parseStall(file, text string) (*pressure.Stall, error) {
 		}
 		value, ok := strings.CutPrefix(f[1], "avg10=")
 		percent, err := strconv.ParseFloat(value, 64)
-		if !ok || err != nil || percent < 0 || percent > 100 {
+		if !ok || err != nil || !(percent >= 0 && percent <= 100) { // NaN too
 			return nil, fmt.Errorf("%s:%d: %q: want avg10=PERCENT", file, n, f[1])
 		}
 		*into[f[0]] = percent / 100
