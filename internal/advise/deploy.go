@@ -166,7 +166,7 @@ func (in *Inputs) emptier(fits func(change func(*Inputs)) bool) (list []string) 
 	cards := in.Hardware.GPUs
 	for i, g := range cards {
 		if g.Room() > cards[0].Room() && fits(func(try *Inputs) { try.Hardware.GPUs = []profile.GPU{g} }) {
-			return []string{fmt.Sprintf("card %d alone (CUDA_VISIBLE_DEVICES=%d)", i, i)}
+			return []string{fmt.Sprintf("card %d alone (%s)", i, alone(i, &g))}
 		}
 	}
 	if slices.ContainsFunc(cards, func(g profile.GPU) bool { return g.Room() < g.MemoryBytes }) &&
@@ -174,6 +174,17 @@ func (in *Inputs) emptier(fits func(change func(*Inputs)) bool) (list []string) 
 		list = append(list, "what fills the card ended (--assume-idle reckons so)")
 	}
 	return list
+}
+
+// alone is how an engine is told to use one card only, the i-th of the machine's.
+func alone(i int, g *profile.GPU) string {
+	switch g.Backend {
+	case "":
+		return fmt.Sprintf("CUDA_VISIBLE_DEVICES=%d", i)
+	case "rocm":
+		return fmt.Sprintf("HIP_VISIBLE_DEVICES=%d", g.Number)
+	}
+	return "--device " + engine.DeviceName(g)
 }
 
 // quants is the weights to try, by falling quality. Engines over PyTorch load the checkpoint as it is; a quantised one

@@ -99,6 +99,20 @@ func TestMachines(t *testing.T) {
 	}
 }
 
+// A link that leads nowhere is one machine that cannot be used, and no end of the others.
+func TestADanglingLinkEndsNothing(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.Symlink(filepath.Join(folder, "gone"), filepath.Join(folder, "b.yaml")); err != nil {
+		t.Skip(err)
+	}
+	text(t, filepath.Join(folder, "a.yaml"),
+		"schema: vlmem/hardware/v1\nname: a\ncpu: {model: x, cores: 2, threads: 2}\nmemory: {total_bytes: 8 GiB}\n")
+	names, _, unusable, err := Machines([]string{folder + "/*.yaml"})
+	if err != nil || len(names) != 1 || len(unusable) != 1 || !strings.Contains(unusable[0].Error(), "b.yaml") {
+		t.Errorf("%v, %v, %v", names, unusable, err)
+	}
+}
+
 func TestMix(t *testing.T) {
 	own := text(t, filepath.Join(t.TempDir(), "mine.yaml"), "schema: vlmem/mix/v2\n")
 	for name, want := range map[string]string{"chat": "", "CHAT": "", "chatt": "want one of", own: "mine.yaml"} {

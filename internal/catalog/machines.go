@@ -79,7 +79,7 @@ func machines(pattern string) (names []string, list []profile.Hardware, unusable
 // onDisk is whether a machine is described by files that are there: a name that is mistyped is nobody's fault but the
 // caller's.
 func onDisk(parts []string) bool {
-	_, err := os.Stat(parts[0])
+	_, err := os.Lstat(parts[0]) // a link that leads nowhere is there
 	return err == nil
 }
 

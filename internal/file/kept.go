@@ -7,11 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Kept is a file of what was found before, by key: what can be found again, and is kept to save time or to stay the
 // same. A file that is not there, or is no such file, is empty.
 type Kept[T any] struct{ Path string }
+
+// mostTurn is how long writers wait for their turn, far above what one takes: what is kept can be found again, and a
+// program that holds the lock for longer holds nobody else up.
+const mostTurn = 5 * time.Second
 
 // mostKept is far above what years of use take.
 const mostKept = 16 << 20
@@ -44,8 +49,15 @@ func (k Kept[T]) read() (map[string]T, error) {
 	if err != nil {
 		return nil, fmt.Errorf("recalling what was kept: %w", err)
 	}
-	if json.Unmarshal(data, &all) != nil || all == nil {
-		return map[string]T{}, nil
+	entries := map[string]json.RawMessage{}
+	if json.Unmarshal(data, &entries) != nil {
+		return all, nil
+	}
+	for key, entry := range entries { // one that is none of these is lost alone
+		var value T
+		if json.Unmarshal(entry, &value) == nil {
+			all[key] = value
+		}
 	}
 	return all, nil
 }
@@ -61,7 +73,7 @@ func (k Kept[T]) Keep(key string, value T) (err error) {
 	if err := os.MkdirAll(filepath.Dir(k.Path), 0o755); err != nil {
 		return err
 	}
-	unlock, err := Lock(k.Path + ".lock")
+	unlock, err := TryLock(k.Path+".lock", mostTurn)
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,22 @@ func TestWhereAUserKeeps(t *testing.T) {
 	}
 }
 
+// An entry that is none is lost alone.
+func TestABadEntryIsLostAlone(t *testing.T) {
+	k := file.Kept[int]{Path: filepath.Join(t.TempDir(), "kept.json")}
+	if err := os.WriteFile(k.Path, []byte(`{"a": 1, "b": "two", "c": {}}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.Keep("d", 4); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]int{"a": 1, "b": 0, "c": 0, "d": 4} {
+		if got, err := k.Recall(key); err != nil || got != want {
+			t.Errorf("%s: %d, %v", key, got, err)
+		}
+	}
+}
+
 // Writers at once lose nothing of each other's, and a file that some other program has spoilt is made anew.
 func TestKeptByManyWriters(t *testing.T) {
 	k := file.Kept[int]{Path: filepath.Join(t.TempDir(), "kept.json")}

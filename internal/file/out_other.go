@@ -28,5 +28,5 @@ func synced(f *os.File) error { return f.Sync() }
 
 func syncFolder(string) error { return nil }
 
-// Lock does nothing on a system without such locks.
-func Lock(string) (unlock func(), err error) { return func() {}, nil }
+// TryLock does nothing on a system without such locks.
+func TryLock(string, time.Duration) (unlock func(), err error) { return func() {}, nil }

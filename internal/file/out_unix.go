@@ -3,6 +3,7 @@
 package file
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -112,20 +113,30 @@ func syncFolder(folder string) error {
 	return synced(f)
 }
 
-// Lock waits for its turn at whatever the file at path stands for, and makes that file where it is not there. The lock
-// ends with unlock or with the process.
-func Lock(path string) (unlock func(), err error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0o666)
+// ErrTurn is for a lock that another program held for too long.
+var ErrTurn = errors.New("another program holds it")
+
+// TryLock waits for its turn at whatever the file at path stands for, but no longer than limit, and makes that file
+// where it is not there. The lock ends with unlock or with the process.
+func TryLock(path string, limit time.Duration) (unlock func(), err error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0o666)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		_ = f.Close()
+		return nil, cmp.Or(err, fmt.Errorf("locking %s: no ordinary file", path))
+	}
+	for end := time.Now().Add(limit); ; time.Sleep(5 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return func() { _ = f.Close() }, nil
 		}
-		if !errors.Is(err, unix.EINTR) {
-			_ = f.Close()
+		wait := errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR)
+		if !wait || time.Now().After(end) {
+			if _ = f.Close(); wait {
+				err = ErrTurn
+			}
 			return nil, fmt.Errorf("locking %s: %w", path, err)
 		}
 	}

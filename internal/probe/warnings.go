@@ -1,10 +1,13 @@
 package probe
 
-import "github.com/vlmem/vlmem/internal/evidence"
+import (
+	"github.com/vlmem/vlmem/internal/evidence"
+	"github.com/vlmem/vlmem/internal/profile"
+)
 
 // The codes of a probe's warnings.
 const (
-	Disturbed    evidence.Code = "disturbed"     // something else ran while it was timed: timings are not steady
+	Disturbed                  = profile.Disturbed
 	Unpinned     evidence.Code = "unpinned"      // the thread that timed could not be kept on its CPU
 	Firmware     evidence.Code = "firmware"      // tables contradict each other
 	UnknownLimit evidence.Code = "unknown limit" // a control group could not be read

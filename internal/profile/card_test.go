@@ -40,7 +40,7 @@ func TestEngineCard(t *testing.T) {
 	}
 }
 
-// TestCardsBesideGraphics: a processor's graphics come after every card, whatever they may map and whatever the firmware
+// TestCardsBesideGraphics: a processor's graphics come after every card, whatever they may map and the firmware
 // set aside for them, and stand alone.
 func TestCardsBesideGraphics(t *testing.T) {
 	size := func(gib units.Bytes) *units.Bytes { return new(gib * units.GiB) }

@@ -1,25 +1,61 @@
 package profile
 
 import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
 	"math"
+	"os"
+	"slices"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/file"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
+// Disturbed is the code of a warning that something else ran while it was timed: the timings are not steady.
+const Disturbed evidence.Code = "disturbed"
+
 // Settle makes this machine's figures steady, by what the last run kept under the key in the user's cache folder, and
-// keeps them there. A cache that cannot be read or written is as good as none: the figures are steady without it too.
+// keeps them there, unless this run was disturbed. A cache that cannot be read or written is as good as none: the
+// figures are steady without it too. Machines that share a home keep figures apart, alike as they may be.
 func (h *Hardware) Settle(lookup func(string) (string, bool), key string) {
 	kept, ok := file.UserKept[Measured]("measured.json", lookup)
 	if !ok || h.Measured == nil {
 		h.Measured.Steady(h.CPU, nil)
 		return
 	}
+	key = keyOf(key, hostIdentity())
 	last, _ := kept.Recall(key)
 	h.Measured.Steady(h.CPU, &last)
+	if h.disturbed() {
+		return
+	}
 	now := *h.Measured
 	now.Latency, now.Bandwidth, now.Source = nil, nil, nil
 	_ = kept.Keep(key, now)
+}
+
+func (h *Hardware) disturbed() bool {
+	of := func(w evidence.Warning) bool { return w.Code == Disturbed }
+	return slices.ContainsFunc(h.Warnings, of)
+}
+
+// hostIdentity is what tells this host from others and outlasts its boots, "" where nothing does.
+func hostIdentity() string {
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(bytes.TrimSpace(id)) > 0 {
+		return string(bytes.TrimSpace(id))
+	}
+	name, _ := os.Hostname()
+	return name
+}
+
+// keyOf is a key on one host. machine-id(5) asks that the identity be shown to nobody: it is hashed with the key.
+func keyOf(key, host string) string {
+	mac := hmac.New(sha256.New, []byte(host))
+	mac.Write([]byte("vlmem measured " + key))
+	return fmt.Sprintf("%x", mac.Sum(nil)[:16])
 }
 
 // Steady rounds what was timed to what a second timing of the same machine gives too, so that settings made from either

@@ -2,10 +2,14 @@ package profile
 
 import (
 	"math"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/vlmem/vlmem/internal/evidence"
 	"github.com/vlmem/vlmem/internal/units"
 )
 
@@ -65,6 +69,31 @@ func TestTheLastRunStays(t *testing.T) {
 			t.Fatalf("%g of %g", float64(moved.DRAMReadBytesPerS), truth*1.25)
 		}
 	})
+}
+
+// TestDisturbedRunsKeepNothing: nor does one host take another's figures for its own.
+func TestDisturbedRunsKeepNothing(t *testing.T) {
+	folder := t.TempDir()
+	lookup := func(name string) (string, bool) { return folder, name == "XDG_CACHE_HOME" }
+	run := func(rate units.Rate, warnings ...evidence.Warning) units.Rate {
+		h := Hardware{Measured: &Measured{DRAMReadBytesPerS: rate}, Warnings: warnings}
+		h.Settle(lookup, "key")
+		return h.Measured.DRAMReadBytesPerS
+	}
+	run(8e9, evidence.Warn(Disturbed, "busy"))
+	if got := run(9.2e9); got != 1e10 {
+		t.Errorf("after a disturbed run: %v", got)
+	}
+	if got := run(8.7e9, evidence.Warn("firmware", "tables")); got != 1e10 {
+		t.Errorf("after an even one: %v", got)
+	}
+	kept, err := os.ReadFile(filepath.Join(folder, "vlmem", "measured.json"))
+	if host := hostIdentity(); err != nil || host != "" && strings.Contains(string(kept), host) {
+		t.Errorf("kept %s, %v", kept, err)
+	}
+	if a, b := keyOf("key", "a"), keyOf("key", "b"); a == b || a != keyOf("key", "a") || a == keyOf("other", "a") {
+		t.Errorf("keys %s and %s", a, b)
+	}
 }
 
 // TestPreferredIsNear: never more than an eighth off, and the same again.
