@@ -93,7 +93,7 @@ func TestCountsOfNothingAreRefused(t *testing.T) {
 // 32 GiB fit two cards of 24, and not where one of them gets nine tenths.
 func TestEveryCardIsHeldAgainstItsOwnMemory(t *testing.T) {
 	base := []string{"estimate", "--model", "qwen3-vl-30b-a3b", "--engine", "llama.cpp", "--quant", "q8_0", "--hardware",
-		"i5-10210u+rtx-3090", "--cards", "2"}
+		"i5-10210u+rtx-3090+rtx-3090"}
 	r := vlmem(t, nil, base...)
 	if r.code != 0 || r.stderr != "" || strings.Count(r.stdout, "CUDA context") != 2 ||
 		!strings.Contains(r.stdout, "SPEED") {
