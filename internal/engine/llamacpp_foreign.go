@@ -35,7 +35,7 @@ const (
 // foreignTower adds a tower that is not Qwen3-VL's: its weights module by module, matrices in the projector's type and
 // the rest in f32, and its buffer by the tensors that a block of any tower holds: assumed, eight rows of its width
 // and two of its MLP in f32 a patch, as many as attention and MLP keep at once. Without a size the image is 1024x1024,
-// assumed as a common one.
+// assumed as a common one, or what --image-max-tokens scales that to.
 func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 	image := Image{1024, 1024}
 	if o.Image != nil {
@@ -44,7 +44,14 @@ func (mem *Memory) foreignTower(m *profile.Model, o Options) error {
 	if image == (Image{}) {
 		return nil
 	}
-	grid, err := m.ImageGrid(image.Width, image.Height)
+	limited := *m
+	qwen := m.Vision.Kind == profile.Qwen2Tower || m.Vision.Kind == profile.Qwen25Tower
+	if most := o.Llama.ImageMost; most > 0 && qwen {
+		side := m.Vision.PatchSize * m.Vision.SpatialMergeSize
+		limited.Preprocess.MaxPixels = most * side * side
+		limited.Preprocess.MinPixels = min(limited.Preprocess.MinPixels, limited.Preprocess.MaxPixels)
+	}
+	grid, err := limited.ImageGrid(image.Width, image.Height)
 	if err != nil {
 		return err
 	}

@@ -112,3 +112,16 @@ func TestDecodersOnEveryEngine(t *testing.T) {
 		}
 	}
 }
+
+// --image-max-tokens scales images of Qwen2-VL's family down as it does Qwen3-VL's: the tower's buffer follows.
+func TestForeignTowerFollowsImageMost(t *testing.T) {
+	vision := func(most int, image *Image) units.Bytes {
+		o := Options{Quant: "q4_k_m", Context: 4096, Sequences: 1, Device: "cpu", Image: image}
+		o.Llama.ImageMost = most
+		return estimate(t, "llama-server", model(t, "qwen2.5-vl-7b"), o).on("host", Vision)
+	}
+	all, less, named := vision(0, nil), vision(300, nil), vision(0, &Image{476, 476})
+	if less >= all || less < named*9/10 || less > named*11/10 {
+		t.Errorf("%s of 300 tokens at most, %s without, %s of an image of 289", less, all, named)
+	}
+}

@@ -193,3 +193,14 @@ func (o *Request) idleMain() error {
 func shares(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '/' })
 }
+
+// leftCards is what of the request leaves the cards alone, as it was written.
+func (o *Request) leftCards() string {
+	switch {
+	case o.given("backend"):
+		return "--backend cpu"
+	case o.Settings.MainGPU < 0:
+		return fmt.Sprintf("--main-gpu %d", o.Settings.MainGPU)
+	}
+	return "--device none"
+}

@@ -149,3 +149,12 @@ func TestVulkanReachesOtherMakers(t *testing.T) {
 		t.Errorf("a second card of Vulkan: %v", err)
 	}
 }
+
+// A refusal names what was written, not what it comes to.
+func TestRefusalsNameWhatWasWritten(t *testing.T) {
+	r := request("llama-server", "i5-10210u+rtx-4090")
+	r.Device, r.Given = "none", func(flag string) bool { return flag == "device" || flag == "no-kv-offload" }
+	if err := complete(t, &r); err == nil || !strings.Contains(err.Error(), "with --device none") {
+		t.Errorf("%v", err)
+	}
+}

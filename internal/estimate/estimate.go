@@ -240,7 +240,7 @@ func (o *Request) device(e *engine.Engine) error {
 	}
 	if name := o.cardAsked(); name != "" && o.Device == "cpu" {
 		if o.Settings.Backend == cpuBackend {
-			return fmt.Errorf("--%s has no effect with --backend cpu: leave one of them out", name)
+			return fmt.Errorf("--%s has no effect with %s: leave one of them out", name, o.leftCards())
 		}
 		return fmt.Errorf("--%s has no effect without a card: name one with --hardware, or say --device gpu", name)
 	}
