@@ -62,7 +62,7 @@ func keyOf(key, host string) string {
 // are the same. A cache's capacity is the reported one where that lies in the interval of the timed one, which then
 // says nothing against it, and else the timed one in sixteenths of its power of two. Rates and costs are rounded to the
 // next of ten preferred numbers a decade (ISO 3, R10), 13 % off at most. Rounding alone moves a value that lies between
-// two of them from run to run, so the last run's value, where there is one, stays while the timing is within 20 % of
+// two of them from run to run, so the last run's value, where there is one, stays while the timing is within 21 % of
 // it, and a capacity while it lies in the timed interval. Forecasts that rest on them have intervals of thirty and
 // more. The curves of latency and bandwidth stay as they were timed.
 func (m *Measured) Steady(c *CPU, last *Measured) {
@@ -115,8 +115,9 @@ func steadySize(timed, last units.Bytes, i *Interval, reported units.Bytes) unit
 
 func (i *Interval) holds(b units.Bytes) bool { return i != nil && b > 0 && i.Low <= b && b <= i.High }
 
-// most is how far off its timing a value may stay: a preferred number is up to 13 % off, and timings repeat within 6.
-const most = 1.2
+// most is how far off its timing a value may stay: a preferred number is up to 13.2 % off, half of the step from 1.25
+// to 1.6, and timings repeat within 6.2, 1.03 by 0.97.
+const most = 1.21
 
 // stay is the last value while the timing is near it, else the preferred number next to the timing.
 func stay(timed, last float64) float64 {
