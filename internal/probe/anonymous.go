@@ -21,7 +21,8 @@ type anonymous struct {
 // plainParts are the parts of paths that every machine with the same software has.
 var plainParts = []string{
 	"", "/", ".", "..", "sys", "fs", "cgroup", "proc", "dev", "run", "mnt", "host", "rootfs",
-	"memory", "cpu", "cpuacct", "cpu,cpuacct", "cpuacct,cpu", "cpuset", "devices", "freezer", "blkio", "pids", "unified", "hybrid", "systemd",
+	"memory", "cpu", "cpuacct", "cpu,cpuacct", "cpuacct,cpu", "cpuset", "devices", "freezer",
+	"blkio", "pids", "unified", "hybrid", "systemd",
 	"init.scope", "system.slice", "user.slice", "machine.slice", "init", "system", "user", "machine", "app.slice",
 	"docker", "lxc", "lxc.payload", "ns", "libpod", "containerd", "crio", "podruntime", "garden", "ecs", "actions_job",
 	"kubepods", "besteffort", "burstable", "guaranteed", "kubepods.slice", "kubepods-besteffort.slice",
